@@ -5,6 +5,7 @@ EXTRAS ?=#  optional dependencies to install as well: make install EXTRAS="expor
 PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH unless given
 SWEEP ?=#   a file of sweeps/ (make sweep), or the name of a study (make dashboard)
 TESTS ?= tests
+TORCH ?=#   another build of torch than that of the lock: make install TORCH=cpu (or cu128, ...)
 JOBS ?= 2#     tests at the same time, each file in one process
 
 PY := .venv/bin/python
@@ -20,13 +21,13 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select export verify weights help install train sweep test test-all test-docs check ui \
+.PHONY: compare select export push verify weights help install train sweep test test-all test-docs check ui \
         dashboard lock bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="export" adds to it)
+install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="export" adds, TORCH=cpu is small)
 
 train: install  ## train one model (ARGS="model=lstm data=fashion_mnist seed=1")
 	@$(PY) -m src.train $(or $(ARGS),model=cnn)
@@ -59,6 +60,9 @@ select: install  ## make the verdict's choice the champion (ARGS="sweep=default 
 
 export: install .venv/.extra-export  ## make a run faster: ONNX, int8, torch.export (ARGS="run=ID")
 	@$(PY) -m src.export $(ARGS)
+
+push: install  ## publish a model: a folder, or the Hugging Face hub (ARGS="to=FOLDER")
+	@$(PY) -m src.push $(ARGS)
 
 verify: install  ## check that runs, studies and stores are what was written (ARGS="run=ID repair=true")
 	@$(PY) -m src.verify $(ARGS)
@@ -93,14 +97,41 @@ export LIST_EXTRAS
 # Stamps: each is newer than what it was made from, so a second `make` does nothing.
 
 .venv/.core: requirements.lock .venv/.made
-	@echo "installing what requirements.lock pins"
-	@$(AS_PIP); $(UV) pip install --python $(PY) --require-hashes -r $<
+	@[ -z "$(TORCH)" ] || echo "$(TORCH)" > .venv/.torch
+	@if [ -e .venv/.torch ]; then \
+	    echo "installing the versions of requirements.lock, with torch for $$(cat .venv/.torch)" \
+	        "(for cpu some 2 GB in .venv)"; \
+	else \
+	    echo "installing what requirements.lock pins: on Linux some 6 GB in .venv, of which 4 are for" \
+	        "GPUs of NVIDIA (make install TORCH=cpu leaves those out)"; \
+	fi
+	@$(AS_PIP); $(call INSTALL,--extra dev -r pyproject.toml,-r requirements.lock)
 	@touch $@
 
 .venv/.extra-%: requirements-%.lock .venv/.core
 	@echo "installing what $< pins"
-	@$(AS_PIP); $(UV) pip install --python $(PY) --require-hashes -r requirements.lock -r $<
+	@$(AS_PIP); $(call INSTALL,--extra $* -r pyproject.toml,-r requirements.lock -r $<)
 	@touch $@
+
+# Another build of torch than the one that is there is installed over it.
+ifneq ($(filter-out $(shell cat .venv/.torch 2>/dev/null),$(TORCH)),)
+.venv/.core: FORCE
+FORCE: ;
+endif
+
+# $(call INSTALL,DECLARED,LOCKED): what the lock files pin, checked by their hashes. Another build of
+# torch has other hashes, and is to be had from PyTorch's own index alone: then the versions are
+# those of the lock, and what is declared says which of them are needed.
+INSTALL = if [ -e .venv/.torch ]; then \
+	    awk '/^[a-z0-9]/ { sub(/ *\\$$/, ""); print }' requirements*.lock | sort -u > .venv/versions.txt; \
+	    $(UV) pip install --python $(PY) --torch-backend "$$(cat .venv/.torch)" \
+	        --constraint .venv/versions.txt $(1) || { \
+	        echo "torch for $$(cat .venv/.torch) is not to be had here: it comes from PyTorch's own index" \
+	            "of packages, which this machine must reach. The build of the lock comes from yours:" \
+	            "rm .venv/.torch; make install" >&2; exit 1; }; \
+	else \
+	    $(UV) pip install --python $(PY) --require-hashes $(2); \
+	fi
 
 # A uv that came through pip asks the package index that pip is set up to ask.
 AS_PIP = [ $(UV) = uv ] || \

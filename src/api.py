@@ -285,9 +285,12 @@ class Model:
     def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
         """Return a row for each picture: `picture`, `label`, `probability`.
 
+        A model that names several labels gives `labels`, a list, and a column for each label.
+
         Args:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
-                files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255.
+                files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255
+                or, of a model of more than 8 bits, in the units of the files it was trained on.
 
         Raises:
             ValueError: names the first that is no picture.
@@ -296,10 +299,16 @@ class Model:
 
         listed = list(_listed(pictures))
         probs = self.probabilities(listed)
+        pictures_named = [str(one) if isinstance(one, str | Path) else None for one in listed]
+        if self._predictor.kind.sets:
+            sets = self._predictor.label_sets(probs)
+            labels = [[self.class_names[k] for k in one] for one in sets]
+            columns = dict(zip(self.class_names, probs.T, strict=True))
+            return pd.DataFrame({"picture": pictures_named, "labels": labels, **columns})
         best = probs.argmax(axis=1) if len(probs) else np.empty(0, np.int64)
         return pd.DataFrame(
             {
-                "picture": [str(one) if isinstance(one, str | Path) else None for one in listed],
+                "picture": pictures_named,
                 "label": [self.class_names[index] for index in best],
                 "probability": [float(row[index]) for row, index in zip(probs, best, strict=True)],
             }
@@ -344,6 +353,10 @@ def _content(picture: Any) -> Any:
     if isinstance(picture, str | Path):
         return Path(picture).read_bytes()
     if hasattr(picture, "convert"):  # of Pillow
+        from .data.decoding.depth import is_deep
+
+        if is_deep(picture):
+            return np.asarray(picture)
         mode = picture.mode if picture.mode in ("L", "RGB", "RGBA") else "RGB"
         return np.asarray(picture.convert(mode))
     return picture

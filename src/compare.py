@@ -41,21 +41,24 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     # Imported after the verdict is printed, because the report takes a moment to import.
     from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
-    folder = comparison_folder(settings)
-    page = folder / "report.html"
-    with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:
-        for file in write_comparison(comparison, settings):
-            tracker.artifact(file, "" if file.parent == folder else file.parent.name)
-            if file == page:  # whole without the pictures that are drawn next to it
-                print(f"report: {page}", flush=True)
-    if tracked_as := tracker.finish("FINISHED"):
-        print(f"MLflow run: {tracked_as}")
+    next_step = None
     if settings.part == "val":  # no choice is made by the test part
         words = [word for word in overrides if not word.startswith("ensemble=")]
         if made is not None and made.run_id in comparison.verdict.choice.run_ids:
             place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
             words = [f"run={Path(made.run_dir).name}", *place]
-        print(f"next: {command('select', *plugin_overrides(), *words)}", flush=True)
+        next_step = command("select", *plugin_overrides(), *words)
+    folder = comparison_folder(settings)
+    page = folder / "report.html"
+    with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:
+        for file in write_comparison(comparison, settings, next_step):
+            tracker.artifact(file, "" if file.parent == folder else file.parent.name)
+            if file == page:  # whole without the pictures that are drawn next to it
+                print(f"report: {page}", flush=True)
+    if tracked_as := tracker.finish("FINISHED"):
+        print(f"MLflow run: {tracked_as}")
+    if next_step is not None:
+        print(f"next: {next_step}", flush=True)
 
 
 def main() -> int:

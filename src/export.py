@@ -14,7 +14,9 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ExportSettings
+from .config.plugins import plugin_overrides
 from .machine.ending import leave
+from .machine.package import command
 from .runs.folder import RunFolder
 from .runs.seal import refuse_changed
 
@@ -33,7 +35,8 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
     record, serving = export_run(folder, checkpoint, settings)
     run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)
-    print(format_export(record, run, serving))
+    words = [*plugin_overrides(), f"run={run}", f"variant={record.chosen}"]
+    print(format_export(record, run, command("predict", *words), serving))
     print(f"written: {folder.exports}", flush=True)
 
 

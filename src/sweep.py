@@ -13,7 +13,6 @@ from functools import partial
 from .config.command_line import run_entry, take_config_name
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
 from .machine.ending import leave
-from .machine.package import command
 from .sweeps.earlier_command import completed_command
 
 _WIDTH = 100  # of what is no terminal
@@ -35,8 +34,7 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"summary: {settings.study_folder / 'sweep.json'}")
-    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    print(f"next: {command('compare', f'sweep={settings.study}', *place)}", flush=True)
+    print(f"next: {record.next_step}", flush=True)
 
 
 def main() -> int:

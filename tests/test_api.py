@@ -15,7 +15,8 @@ from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
 
-QUICK = ["model=mlp", "trainer.max_epochs=2", "tracking=none", "trainer.progress=false"]
+QUICK = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false"]
+QUICK += ["tracking=none", "tracking.figures=false"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def digits() -> np.ndarray:
     return np.round(load_digits().images[:6] * 255 / 16).astype(np.uint8)
 
 
-def test_a_fit_is_a_tracked_run_with_its_figures(run: api.Run, outputs: Path) -> None:
+def test_a_fit_is_a_run_with_its_record(run: api.Run, outputs: Path) -> None:
     assert run.folder.parent == outputs / "runs"
     stored = Predictions.read(run.folder / "predictions" / "val.parquet")
     accuracy = (stored.probs.argmax(axis=1) == stored.targets).mean()

@@ -178,6 +178,8 @@ def _main() -> None:
     os.chdir(asked["place"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    # Python reads the variable when it starts, which the server did with one of its own.
+    sys.path += os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.argv[:] = [asked["module"], *asked["words"]]
     try:
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)

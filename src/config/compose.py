@@ -87,7 +87,8 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
         if is_literal(key):
             # A list of plain words is no path; everything else is one, commas and all.
             values = value.split(",")
-            listed = all(v in _WORDS or v in ("hub", "package") for v in values)
+            plain = {*_WORDS, "hub", "package", *groups().get(key, ())}
+            listed = all(v in plain for v in values)
             choices.append([f"{key}={v}" for v in values] if listed else [word])
             continue
         override = _parse(word)
@@ -128,7 +129,7 @@ def compose_plain(
         overrides = with_libraries(overrides, options["model"])
     for word in overrides:
         key, equals, _ = word.partition("=")
-        if equals and is_literal(key):
+        if equals and is_literal(key) and key not in options:
             literal[key] = value_of(word)
         else:
             parsed[word] = _parse(word)
@@ -231,6 +232,11 @@ def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> 
     """
     settings = compose_settings(RunSettings, overrides, config_name)
     refuse_idle((word.partition("=")[0] for word in overrides), settings)
+    if "debug=overfit" in overrides and settings.is_idle("trainer.max_epochs"):
+        raise ConfigError(
+            f"debug=overfit: it is about training by epochs, and model={settings.model.name} is "
+            "fitted in one go: say debug=batch."
+        )
     return settings
 
 

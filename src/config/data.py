@@ -114,6 +114,11 @@ class DataSettings(Settings):
         None,
         check=_two_values,
     )
+    pages: Literal["first", "all"] = setting(
+        "of a TIFF, GIF, WebP or PNG file of several pictures, the first one, or all of them, "
+        "which then stay in one part together",
+        "first",
+    )
     fit: Literal["squeeze", "crop", "pad"] = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
         "sticks out, pad adds grey bars; alike in training, prediction and the served model",
@@ -151,6 +156,11 @@ class DataSettings(Settings):
         0.1,
         at_least=0,
         below=1,
+    )
+    limit: int | None = positive_int(
+        "pictures of each part at most, drawn alike from all classes, for a quick look; null for "
+        "all",
+        None,
     )
     train_on_val: bool = setting(
         "train on the validation part as well, as a last training does: nothing is left to choose "

@@ -1,7 +1,8 @@
-"""Settings of the commands on finished runs: evaluate, predict, export, compare, select, verify."""
+"""Settings of the commands on finished runs, from evaluate to verify."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,16 +11,20 @@ from .checks import ConfigError, Settings, distinct, fraction, positive_int, set
 from .tracking import TrackingPlace, TrackingSwitch, experiment_problem
 
 __all__ = [
+    "HUB",
     "ORIGINAL",
     "CompareSettings",
     "ComparisonSettings",
     "EvaluateSettings",
     "ExportSettings",
     "PredictSettings",
+    "PushSettings",
     "SelectSettings",
     "VerifySettings",
 ]
 
+# What a repository of the Hugging Face hub begins with.
+HUB = "hf://"
 # The choice of a run that is best left as it is.
 ORIGINAL = "pytorch"
 
@@ -248,6 +253,37 @@ class SelectSettings(ComparisonSettings):
             raise ConfigError(
                 f"run names one run and {given[0]} several to choose from: leave one of them out."
             )
+
+
+def _place_problem(to: str) -> str | None:
+    address = to.removeprefix(HUB)
+    if address != to and not re.fullmatch(r"[\w.-]+/[\w.-]+", address):
+        return f"it must be a folder, or {HUB}USER/NAME"
+    if address == to and "://" in to:
+        return f"only {HUB}USER/NAME is known beside folders"
+    return None
+
+
+@dataclass(frozen=True)
+class PushSettings(_OneRunSettings):
+    """`python -m src.push`."""
+
+    to: str = setting(
+        "folder to write, or hf://USER/NAME for a repository of the Hugging Face hub",
+        check=_place_problem,
+        literal=True,
+    )
+    license: str = setting(
+        "licence of the model in the hub's words, such as apache-2.0 or cc-by-4.0: which one the "
+        "pictures and the published weights allow is for you to say",
+        "unknown",
+    )
+    private: bool = setting("make a new repository of the hub private", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.private and not self.to.startswith(HUB):
+            raise ConfigError(f"private is about repositories of the hub: say to={HUB}USER/NAME.")
 
 
 @dataclass(frozen=True)

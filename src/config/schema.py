@@ -215,7 +215,10 @@ class TrainerSettings(Settings):
         None,
         check=_duration,
     )
-    accelerator: Literal["auto", "cpu", "gpu"] = setting("what to train on", "auto")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting(
+        "what to train on: auto for a GPU of CUDA where there is one, else the CPU; mps is Apple's",
+        "auto",
+    )
     devices: int | Literal["auto"] = positive_int("how many devices, or auto for all of them", 1)
     gradient_clip: float | None = positive("largest norm of the gradient; null for none", 1.0)
     accumulate_batches: int = positive_int("batches a step of the optimizer", 1)

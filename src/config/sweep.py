@@ -35,6 +35,8 @@ __all__ = [
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
+# Groups of a run that say what it is, which in a sweep its file and its families do.
+_OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Of a run, but not of its result: no part of the command that repeats a trial.
 _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progress")
@@ -229,7 +231,8 @@ def sweep_choices() -> dict[str, list[str]]:
     """Return what a sweep's command line chooses by name: its config groups, and the families."""
     found = groups(SWEEPS, CONF, *plugin_folders("conf"), *plugin_folders("sweeps"))
     families = found.pop("spaces")
-    del found["model"]  # the families bring it
+    for name in ("model", *_OF_A_RUN):  # the families bring the model
+        del found[name]
     first = {name: found.pop(name) for name in ("sampler", "pruner", "workers")}
     return {"families": ["auto", *families], **first, **found}
 
@@ -248,6 +251,10 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         )
     for word in overrides:
         key = word.partition("=")[0]
+        if key in _OF_A_RUN:
+            raise ConfigError(
+                f"{word}: {key} is of a single run; a sweep is chosen by --config-name NAME."
+            )
         if key == "model":
             value = word.partition("=")[2] or "..."
             raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")

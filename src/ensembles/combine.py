@@ -9,6 +9,7 @@ picture once, and are compared picture by picture. The weights returned are fitt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
@@ -20,10 +21,10 @@ from ..metrics.probabilistic import calibration_error, log_loss
 from ..records.combination import Combination
 from ..statistics.intervals import share_interval
 from ..statistics.paired_tests import mcnemar
-from .mixing import Way, combined_probabilities
+from .mixing import Way, as_pairs, combined_probabilities, from_pairs
 from .weights import greedy_weights, stacking_weights
 
-__all__ = ["WAYS", "combine", "dealt", "greedy_soup"]
+__all__ = ["WAYS", "combine", "combine_sets", "dealt", "greedy_soup"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
@@ -75,6 +76,42 @@ def combine(
     right = probs.argmax(axis=2) == targets
     outside = dealt(len(targets), folds, seed, groups)
     return _judged(way, members, weights, held_out, right, targets, outside, groups)
+
+
+def combine_sets(
+    members: Sequence[str],
+    probs: Probs,
+    targets: NDArray[np.integer],
+    *,
+    ways: Sequence[Way] = WAYS,
+    at_most: int,
+    folds: int = 5,
+    seed: int = 0,
+    groups: NDArray[np.int64] | None = None,
+) -> Combination:
+    """Fit a combination of predictions of label sets, as `combine` does.
+
+    Each label of each picture counts as an answer, right or wrong; those of a picture are dealt
+    together. The probabilities of the result are (N, K) of labels.
+
+    Args:
+        members, ways, at_most, folds, seed, groups: as of `combine`.
+        probs: (M, N, K) of labels.
+        targets: (N, K), 0 and 1.
+    """
+    count, classes = targets.shape
+    pictures = np.arange(count) if groups is None else groups
+    found = combine(
+        members,
+        as_pairs(probs),
+        targets.astype(np.int64).ravel(),
+        ways=ways,
+        at_most=at_most,
+        folds=folds,
+        seed=seed,
+        groups=np.repeat(pictures, classes),
+    )
+    return replace(found, probs=from_pairs(found.probs, classes))
 
 
 def greedy_soup(

@@ -9,18 +9,43 @@ from numpy.typing import NDArray
 
 from ..metrics.probabilistic import SMALLEST_PROBABILITY
 
-__all__ = ["Way", "combined_probabilities", "logs_of", "mean_of_logs", "mean_of_probabilities"]
+__all__ = [
+    "Way",
+    "as_pairs",
+    "combined_probabilities",
+    "from_pairs",
+    "logs_of",
+    "mean_of_logs",
+    "mean_of_probabilities",
+]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
 Way = Literal["greedy", "stacking"]
 
 
-def combined_probabilities(way: Way, probs: Probs, weights: Floats) -> Probs:
-    """Return (N, K) of the (M, N, K) probabilities of the members."""
+def combined_probabilities(way: Way, probs: Probs, weights: Floats, *, sets: bool = False) -> Probs:
+    """Return (N, K) of the (M, N, K) probabilities of the members, of label sets label by label."""
+    if sets:
+        mixed = combined_probabilities(way, as_pairs(probs), weights)
+        return from_pairs(mixed, probs.shape[2])
     return (
         mean_of_logs(probs, weights) if way == "stacking" else mean_of_probabilities(probs, weights)
     )
+
+
+def as_pairs(probs: Probs) -> Probs:
+    """Return (M, N K, 2), of (M, N, K) probabilities of labels those of not there and of there.
+
+    Each label of each picture is then an answer of its own with two classes.
+    """
+    flat = probs.reshape(len(probs), -1)
+    return np.stack([1 - flat, flat], axis=2)
+
+
+def from_pairs(pairs: Probs, classes: int) -> Probs:
+    """Return (N, K) probabilities of labels from (N K, 2), as `as_pairs` makes them of a member."""
+    return np.ascontiguousarray(pairs[:, 1]).reshape(-1, classes)
 
 
 def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["has_bfloat16", "machine", "precisions", "processor"]
+__all__ = ["device_of", "has_bfloat16", "machine", "precisions", "processor"]
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Return the first device of an accelerator: "auto", "cpu", "gpu" (CUDA) or "mps" (Apple).
+
+    "auto" and "gpu" are the CPU where torch sees no GPU of CUDA.
+    """
+    import torch
+
+    if accelerator == "mps":
+        return torch.device("mps")
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -42,6 +56,8 @@ def has_bfloat16(device: torch.device) -> bool:
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
     can = torch.cpu.get_capabilities()
     return any(can.get(unit, False) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
 

@@ -40,6 +40,7 @@ ENTRIES = {
     "predict": ("predict", "label pictures"),
     "evaluate": ("evaluate", "measure a finished run on a part of its pictures"),
     "export": ("export", "make a run faster: ONNX, int8, torch.export"),
+    "push": ("push", "publish a model: a folder, or the Hugging Face hub"),
     "verify": ("verify", "check that files are what was written"),
     "weights": ("weights", "list the pretrained networks that load here"),
     "ui": ("tracking.ui", "show the tracked runs in a browser"),

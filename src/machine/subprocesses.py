@@ -76,13 +76,14 @@ def _end_with(parent: int) -> None:
 def main() -> int:
     """Run the command of the command line; return its exit code, negative for a signal."""
     # A terminal's Ctrl-C is handled by the parent, which then closes standard input.
-    for signum in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: _signal_group(process, signal.SIGTERM))
     threading.Thread(target=_end_with_input, args=(process,), daemon=True).start()
     code = process.wait()
-    _signal_group(process, signal.SIGKILL)  # processes that it left behind
+    _kill_group(process)  # what it left behind
     return code
 
 
@@ -92,12 +93,22 @@ def _end_with_input(process: subprocess.Popen[bytes]) -> None:
     _signal_group(process, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
-    _signal_group(process, signal.SIGKILL)
+    _kill_group(process)
 
 
 def _signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
+    if os.name == "nt":  # which has no groups that signals are sent to
+        process.send_signal(signum)
+        return
     with suppress(ProcessLookupError):  # the group is empty
         os.killpg(process.pid, signum)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "nt":
+        process.kill()
+    else:
+        _signal_group(process, signal.SIGKILL)
 
 
 if __name__ == "__main__":

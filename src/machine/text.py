@@ -41,8 +41,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share in [0, 1] in percent, as in "98.6 %"; "NaN" for no number."""
-    return "NaN" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+    """Return a share in [0, 1] in percent, as in "98.6 %"; "none" for NaN."""
+    return "none" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
 def visible(name: str) -> str:

@@ -343,6 +343,7 @@ class Leader:
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
+        trainings: number of its repeats, each of which answers every picture once.
         calibration_error: over all its repeats, in [0, 1].
         pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
@@ -360,6 +361,7 @@ class Leader:
     shares: NDArray[np.float64]
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    trainings: int = 1
     pictures: tuple[int, ...] = ()
 
     @property

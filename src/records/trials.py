@@ -13,6 +13,7 @@ __all__ = [
     "PRUNED",
     "RUNNING",
     "Finalist",
+    "NetworkRecord",
     "SweepRecord",
     "TrialRecord",
     "candidate_name",
@@ -128,6 +129,31 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class NetworkRecord:
+    """A frozen network, or several whose features stand side by side, as ranked before the race.
+
+    Attributes:
+        name: of the network, or those of several joined by " + ".
+        taken: whether the family's trials use it.
+        side: pixels of a side of the pictures that it took; None where that is not known.
+        accuracy, error: of a quick head, cross-validated on a sample of the training part, in
+            [0, 1], and its standard error; None where it was not measured.
+        logme: see `src.features.transfer.logme`; None where it was not measured.
+        images_per_second: decoded and described; None of several.
+        family: that it was ranked for.
+    """
+
+    name: str
+    taken: bool
+    side: int | None = None
+    accuracy: float | None = None
+    error: float | None = None
+    logme: float | None = None
+    images_per_second: float | None = None
+    family: str = ""
+
+
+@dataclass(frozen=True)
 class SweepRecord:
     """A study in its current state.
 
@@ -145,10 +171,12 @@ class SweepRecord:
         test_measurements: how often that part has been measured, this time included.
         seconds: of racing, over all starts.
         steps: what a curve counts, "epochs" or "folds".
+        networks: frozen networks as they were ranked; empty where none was to be chosen.
         looks: how often the finalists were compared while they got further seeds, at least 1.
         extra_trainings: of finalists, beyond those that each of them had.
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
+        next_step: the command line that judges the result; "" where it is not known.
     """
 
     study: str
@@ -165,10 +193,12 @@ class SweepRecord:
     test_measurements: int | None = None
     seconds: float = 0.0
     steps: str = "epochs"
+    networks: tuple[NetworkRecord, ...] = ()
     looks: int = 1
     extra_trainings: int = 0
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
+    next_step: str = ""
 
     @property
     def higher_is_better(self) -> bool:

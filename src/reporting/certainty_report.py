@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..machine.text import percent
+
 __all__ = ["CardCertainty", "Judgement", "card_lines", "judgement_lines"]
 
 # Below, a folder is said not to look like the training pictures.
@@ -86,10 +88,10 @@ def card_lines(found: CardCertainty) -> list[str]:
         "|---|---:|",
     ]
     for error, share in found.answered.items():
-        shown = "cannot be promised" if share is None else f"{100 * share:.1f} %"
+        shown = "cannot be promised" if share is None else percent(share)
         lines.append(f"| {100 * error:g} % (`max_error={error:g}`) | {shown} |")
     lines += ["", "| answered, the surest first | wrong among these |", "|---:|---:|"]
-    lines += [f"| {100 * s:g} % | {100 * e:.1f} % |" for s, e in found.errors.items()]
+    lines += [f"| {100 * s:g} % | {percent(e)} |" for s, e in found.errors.items()]
     asked = ", ".join(f"`coverage={coverage:g}`" for coverage in found.coverages)
     if asked:
         lines += ["", f"Sets of labels that hold the true one as often as is asked: {asked}."]
@@ -119,7 +121,7 @@ def judgement_lines(found: Judgement) -> list[str]:
         lines.append(
             f"answered: {found.answered:,} of {found.pictures:,} pictures, with at most "
             f"{100 * found.max_error:g} % of the answers wrong (95 % sure); {left:,} "
-            f"({100 * left / found.pictures:.1f} %) are left to a person"
+            f"({percent(left / found.pictures)}) are left to a person"
         )
     if found.unlike is not None:
         lines.append(

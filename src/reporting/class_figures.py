@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from ..machine.text import csv_text
+from ..machine.text import csv_text, percent
 from ..metrics.classification import balanced_accuracy, class_scores, macro_f1
 from .style import (
     ACCENT,
@@ -96,7 +96,7 @@ def _draw_shares(
     tidy(axes, title=title, x="predicted", y="target")
     axes.spines[:].set_visible(False)
     bar = axes.figure.colorbar(image, cax=scale, ticks=[0, 0.05, 0.2, 0.5, 1])
-    scale.yaxis.set_major_formatter(PercentFormatter(1.0))
+    scale.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     scale.tick_params(labelsize=8, length=0, labelcolor=INK)
     bar.set_label("share of the target's pictures", fontsize=8, color=INK)
     bar.outline.set_visible(False)
@@ -121,7 +121,7 @@ def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequenc
         top = 1 - line / _MOST_PAIRS
         count, share = wrong[row, column], wrong[row, column] / totals[row]
         axes.text(0, top, f"{pair[0]} → {pair[1]}", fontsize=8, color=INK, **place)
-        often = f"{count} times, {share:.0%} of the target's"
+        often = f"{count} times, {percent(share, 0)} of the target's"
         axes.text(0, top - 0.021, often, fontsize=7, color=MUTED, **place)
     if not wrong.any():
         axes.text(0, 1, "nothing", fontsize=8, color=INK, **place)
@@ -136,7 +136,9 @@ def class_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figur
     Raises:
         ValueError: the matrix counts no samples.
     """
-    summary = f"mean recall {balanced_accuracy(matrix):.1%}, mean F1 {macro_f1(matrix):.1%}"
+    summary = (
+        f"mean recall {percent(balanced_accuracy(matrix))}, mean F1 {percent(macro_f1(matrix))}"
+    )
     present = [row for row in class_scores(matrix) if row.pictures]
     shown = sorted(present, key=lambda row: row.f1)[:_MOST_ROWS]
     title = "Classes, the weakest first"
@@ -191,10 +193,9 @@ def _write(
 def _bar(axes: Axes, left: float, line: int, share: float) -> None:
     """A share of `_BAR_INCHES`, its number behind it; of NaN, that there is none."""
     axes.barh(line, _BAR_INCHES, height=0.6, left=left, color=BACKDROP, lw=0)
-    known = not np.isnan(share)
-    if known:
+    if not np.isnan(share):
         axes.barh(line, share * _BAR_INCHES, height=0.6, left=left, color=ACCENT_SOFT, lw=0)
-    _write(axes, left + _BAR_INCHES + 0.08, line, f"{share:.1%}" if known else "none")
+    _write(axes, left + _BAR_INCHES + 0.08, line, percent(share))
 
 
 def class_table(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:

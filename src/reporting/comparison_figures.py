@@ -171,7 +171,7 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.title.set_fontsize(9)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.grid(color=GRID, lw=0.8)
         axes.label_outer()
     return figure

@@ -1,16 +1,16 @@
-// A comparison: intervals, trade-off, curves, reliability and confusion, and one candidate.
+// A comparison: trade-off, curves, reliability and confusion, and one candidate.
 (() => {
   const byRank = new Map(data.candidates.map((one) => [one.rank, one]));
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   // Shares in percent, other figures as they are.
   const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
-  const told = (one) => `${one.rank}. ${one.name}`;
-  const { choose, mark } = choosing(byRank, told);
+  const label = (one) => `${one.rank}. ${one.name}`;
+  const { choose, mark } = choosing(byRank, label);
 
   function lines(one) {
     if (!one) return [];
     const cost = one.cost === null ? "" : `, ${one.cost.toPrecision(3)} ms`;
-    return [told(one), `${figure(one.figure, 2)}${cost}${one.tied ? ", tied with the best" : ""}`];
+    return [label(one), `${figure(one.figure, 1)}${cost}${one.tied ? ", tied with the best" : ""}`];
   }
 
   function show(place, svg, points) {
@@ -34,43 +34,19 @@
     return [Math.max(last, best - 1.5 * (best - sorted[Math.floor(share * (sorted.length - 1))])), best];
   }
 
-  function drawRanking() {
-    const place = $("ranking"), shown = data.candidates.slice(0, data.ranked);
-    const width = place.clientWidth, row = 36, top = 6, bottom = 26, left = 8, right = 14;
-    const height = top + row * shown.length + bottom;
-    const low = Math.min(...shown.map((one) => one.low)), high = Math.max(...shown.map((one) => one.high));
-    const x = (share) => left + (width - left - right) * ((share - low) / (high - low || 1));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures with intervals" });
-    for (const [share, text] of ticks(low, high, width / 90)) {
-      make("line", { class: "rule", x1: x(share), x2: x(share), y1: top, y2: height - bottom }, null, svg);
-      make("text", { x: x(share), y: height - 8, "text-anchor": "middle" }, text, svg);
-    }
-    const points = [];
-    shown.forEach((one, index) => {
-      const y = top + row * index + 25, name = shortened(told(one), Math.floor(width / 6.6));
-      make("text", { class: "name halo", x: left, y: y - 11 }, name, svg);
-      const stroke = familyColor(one.family);
-      make("line", { class: "whisker", x1: x(one.low), x2: x(one.high), y1: y, y2: y, stroke }, null, svg);
-      const dot = { cx: x(one.figure), cy: y, r: 5, stroke, "stroke-width": 1.6, "data-trial": one.rank };
-      make("circle", one.tied ? { ...dot, fill: stroke } : { ...dot, class: "open" }, null, svg);
-      points.push([[x(one.figure), y], one]);
-    });
-    show(place, svg, points);
-  }
-
   function drawPlane() {
     const place = $("plane"), shown = data.candidates.filter((one) => one.cost > 0);
-    if (!place || !shown.length) return;
+    if (!place || !place.clientWidth || !shown.length) return;
     const width = place.clientWidth, height = Math.min(380, Math.max(260, width * 0.45));
     const left = 56, right = 16, top = 12, bottom = 40;
     const figures = shown.map((one) => one.figure);
     const costs = shown.map((one) => Math.log10(one.cost));
     const pad = (low, high) => [low - 0.06 * (high - low || 1), high + 0.06 * (high - low || 1)];
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
-    const [low, high] = pad(...(data.percent ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
+    const [low, high] = pad(...(data.higher ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
     const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
-    const svg = make("svg", { width, height, role: "img", "aria-label": "Figures against latency" });
+    const svg = drawing(width, height, "Figures against latency");
     levels(svg, ticks(low, high, 5), y, left, width - right);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
@@ -104,23 +80,17 @@
   // Panels side by side, as many as have room for `least` pixels; `draw` fills each.
   function panels(name, items, [least, most], ratio, draw) {
     const place = $(name), gap = 20;
-    if (!place) return;
+    if (!place || !place.clientWidth) return;
     place.className = "panels";
     const room = place.clientWidth + gap;
     const columns = Math.max(1, Math.min(items.length, Math.floor(room / (least + gap))));
     const side = Math.min(most, Math.floor(room / columns) - gap);
     place.replaceChildren(...items.map((item) => {
       const height = Math.round(side * ratio);
-      const svg = make("svg", { width: side, height, role: "img" });
+      const svg = drawing(side, height, name);
       draw(svg, item, side, height);
       return svg;
     }));
-  }
-
-  function titled(svg, width, text) {
-    const fits = Math.floor(width / 6.8);
-    const title = make("text", { class: "title", x: 0, y: 12 }, shortened(text, fits), svg);
-    make("title", {}, text, title);
   }
 
   function drawCurves() {
@@ -130,15 +100,15 @@
     const values = every.map(([, value]) => value).filter((value) => value !== null);
     const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4);
     panels("curves", data.curves, [250, 360], 0.62, (svg, { family, lines }, width, height) => {
-      const left = 48, right = 10, top = 26, bottom = 30;
+      const left = 48, right = 10, top = 26, bottom = 34;
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
       const y = (share) => top + (height - top - bottom) * (1 - (share - low) / (high - low || 1));
-      titled(svg, width, family);
+      written(svg, { class: "title", x: 0, y: 12 }, family, width);
       levels(svg, axis, y, left, width - right);
       for (const epoch of new Set([1, Math.ceil(epochs / 2), epochs])) {
-        make("text", { x: x(epoch), y: height - 14, "text-anchor": "middle" }, epoch, svg);
+        make("text", { x: x(epoch), y: height - 18, "text-anchor": "middle" }, epoch, svg);
       }
-      make("text", { x: (left + width - right) / 2, y: height - 1, "text-anchor": "middle" }, "epoch", svg);
+      make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "epoch", svg);
       // What lies below is cut off.
       const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {
@@ -155,17 +125,17 @@
 
   function drawReliability() {
     panels("reliability", data.leaders, [250, 320], 1.06, (svg, one, width, height) => {
-      const left = 42, right = 10, top = 38, bottom = 34;
+      const left = 50, right = 10, top = 44, bottom = 34;
       const x = (share) => left + (width - left - right) * share;
       const y = (share) => top + (height - top - bottom) * (1 - share);
-      titled(svg, width, one.name);
+      written(svg, { class: "title", x: 0, y: 12 }, one.name, width);
       make("text", { x: 0, y: 27 }, `calibration error ${one.error}`, svg);
       const quarters = [0, 0.25, 0.5, 0.75, 1];
       levels(svg, quarters.map((share) => [share, percent(share)]), y, x(0), x(1));
       for (const share of quarters) {
-        make("text", { x: x(share) - (share === 1 ? 8 : 0), y: height - 18, "text-anchor": "middle" }, percent(share), svg);
+        make("text", { x: x(share) + (share === 1 ? right : 0), y: height - 18, "text-anchor": share === 1 ? "end" : "middle" }, percent(share), svg);
       }
-      make("text", { x: x(0.5), y: height - 3, "text-anchor": "middle" }, "how sure it was", svg);
+      make("text", { x: x(0.5), y: height - 4, "text-anchor": "middle" }, "confidence", svg);
       make("line", { class: "even", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }, null, svg);
       const fill = familyColor(one.family);
       const path = one.confidence.map((share, i) => `${i ? "L" : "M"}${x(share)} ${y(one.right[i])}`).join("");
@@ -179,13 +149,13 @@
 
   function drawConfusion() {
     const count = data.classes.length, counted = count <= 12;
-    const longest = Math.min(14, Math.max(...data.classes.map((name) => name.length)));
-    const short = data.classes.map((name) => shortened(name, 14));
-    panels("confusion", data.leaders, [300, 460], 1, (svg, one, width, height) => {
+    const short = data.classes.map((name) => shortened(name, 90));
+    const longest = Math.max(...short.map(textWidth));
+    panels("confusion", data.leaders, [260, 420], 1, (svg, one, width, height) => {
       if (!one.matrix.length) return;
-      const named = count <= 26, margin = named ? 10 + 6.2 * longest : 10;
+      const named = count <= 26, margin = named ? 10 + longest : 10;
       const top = 20 + margin, cell = Math.min((width - margin - 4) / count, (height - top - 4) / count);
-      titled(svg, width, one.name);
+      written(svg, { class: "title", x: 0, y: 12 }, one.name, width);
       one.matrix.forEach((row, i) => {
         const total = row.reduce((sum, value) => sum + value, 0) || 1;
         const y = top + cell * i;
@@ -198,7 +168,7 @@
           const look = { x: margin + cell * j, y, width: cell - 1, height: cell - 1 };
           const share = Math.sqrt(value / total);
           const kind = i === j ? "cell" : "cell off";
-          const box = make("rect", { ...look, class: kind, "fill-opacity": value ? 0.06 + 0.7 * share : 0.02 }, null, svg);
+          const box = make("rect", { ...look, class: kind, "fill-opacity": value ? 0.08 + 0.37 * share : 0.02 }, null, svg);
           make("title", {}, `${data.classes[i]} taken for ${data.classes[j]}: ${value} of ${total}`, box);
           if (counted && value) {
             const text = value < 10000 ? value : `${Math.round(value / 1000)}k`;
@@ -209,9 +179,8 @@
     });
   }
 
-  drawFamilies();
-  drawNowAndAfterTurns(() => {
-    drawRanking();
+  if ($("legend")) drawFamilies();
+  drawWhereOpen(() => {
     drawPlane();
     drawCurves();
     drawReliability();

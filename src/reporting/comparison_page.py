@@ -1,63 +1,86 @@
-"""A comparison as one HTML page: verdict, leaderboard, trade-offs, curves, and the leaders."""
+"""A comparison as one HTML page: the verdict, the candidates, and the details folded below."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..machine.text import percent
 from ..metrics.classification import class_scores
 from ..metrics.pareto import pareto_front
-from ..records.comparison import Comparison, Entrant, Leader, ReportData
+from ..records.comparison import Comparison, Entrant, Leader, ReportData, Verdict
 from .comparison_report import closing_remarks, comparison_table, pictures_compared
 from .comparison_verdict import (
     MEASURE_NAMES,
     difference_text,
     interval_text,
+    is_percent,
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, metric_text
+from .formatting import (
+    Table,
+    count,
+    duration,
+    mean_text,
+    metric_text,
+    picture_name,
+    tick_text,
+)
 from .page import html_page
-from .scales import family_colors
+from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
 
 _MOST_RANKED = 25
+_MARGIN = 8.0  # percent of a board's width, at either end, for half of a tick's text
 _MOST_CLASSES_DRAWN = 40
 _MOST_CLASSES_LISTED = 100
 _COMMAND = "train it again"
 _PICTURE_SIDE = 96  # smaller ones are enlarged by whole numbers, because browsers would blur them
 
 
-def comparison_page(report: ReportData) -> str:
+def comparison_page(report: ReportData, next_step: str | None = None) -> str:
     """Return the page; the tables, the verdict and the pictures are there without the script too.
 
     Args:
         report: all that is shown.
+        next_step: the command that takes the choice; None where no choice is made.
     """
     comparison, entrants = report.comparison, report.comparison.entrants
+    colors = family_colors(list(dict.fromkeys(one.family for one in entrants)))
+    board, ticks = _board(comparison, colors)
+    table = comparison_table(comparison)
     values = {
+        "kicker": _kicker(comparison),
         "headline": _headline(comparison),
+        "lead": _lead(comparison),
+        "facts_shown": _facts(comparison, next_step),
         "sentences": verdict_sentences(comparison),
         "closing": " ".join(closing_remarks(comparison)),
         "measure": MEASURE_NAMES[comparison.verdict.measure],
+        "board": board,
+        "ticks": ticks,
         "has_latencies": any(one.standing.cost is not None for one in entrants),
-        "leaderboard": comparison_table(comparison),
+        "leaderboard": table,
         "sort_values": [_sort_values(one, comparison.verdict.is_share) for one in entrants],
         "ranks": [one.standing.rank for one in entrants],
+        "colors": [colors[one.family] for one in entrants],
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
-        "has_matrices": len(report.class_names) <= _MOST_CLASSES_DRAWN,
+        "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
         "no_pictures": report.no_pictures,
         "disagreements": report.disagreements,
         "addresses": [_address(one.picture) for one in report.disagreements],
+        "names": [picture_name(one.shown) for one in report.disagreements],
         "classes": _classes_table(report),
         "groups": _groups_table(report),
         "importance_of": report.importance_of,
@@ -66,17 +89,137 @@ def comparison_page(report: ReportData) -> str:
             for family, shares in report.importances.items()
             if shares
         },
+        "percent": percent,
     }
     title = f"{comparison.data}: which candidate?"
-    return html_page("comparison_page", title, values, _data(report), pictures=True)
+    return html_page("comparison_page", title, values, _data(report, colors), pictures=True)
 
 
-def _headline(comparison: Comparison) -> str:
+def _kicker(comparison: Comparison) -> str:
     runs = f"{comparison.runs:,} runs" if comparison.runs != 1 else "one run"
     several = len(comparison.entrants) != 1
     candidates = f"{len(comparison.entrants):,} candidates" if several else "one candidate"
     pictures = pictures_text(comparison.verdict)
     return f"{candidates} in {runs}, judged by {pictures} ({pictures_compared(comparison)})"
+
+
+def _headline(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    if len(verdict.standings) == 1:
+        return f"{verdict.winner.name} is the only candidate"
+    return f"Use {verdict.choice.name}"
+
+
+def _lead(comparison: Comparison) -> str:
+    """Return the figure of the choice with its interval."""
+    verdict = comparison.verdict
+    choice, measure = verdict.choice, verdict.measure
+    figure, ends = metric_text(measure, choice.figure), interval_text(choice.interval, measure)
+    within = f"the true figure lies between {ends.replace(' to ', ' and ')} (95 % interval)"
+    if measure == "accuracy":
+        return f"{figure} of the pictures right; {within}."
+    name = MEASURE_NAMES[measure]
+    return f"{name[0].upper()}{name[1:]} {figure}; {within}."
+
+
+def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
+    """Return (term, text, kind) of what follows the headline."""
+    verdict = comparison.verdict
+    choice = next(one for one in comparison.entrants if one.standing.name == verdict.choice.name)
+    rows = [("Why", _reason(verdict), "")]
+    if len(verdict.standings) > 1:
+        rows.append(("How sure", _doubt(verdict), ""))
+    rows.append(("What it costs", _price(choice), ""))
+    if next_step is not None:
+        rows.append(("Next step", next_step, "command"))
+    return [row for row in rows if row[1]]
+
+
+def _reason(verdict: Verdict) -> str:
+    choice, winner = verdict.choice, verdict.winner
+    if len(verdict.standings) == 1:
+        return "There is nothing to compare it with."
+    if choice.name != winner.name:
+        figure = metric_text(verdict.measure, winner.figure)
+        return f"The cheapest within one standard error of the first, {winner.name} ({figure})."
+    if len(verdict.tied) == 1:
+        return "It is better than every other candidate, with 95 % confidence for all at once."
+    cheapest = "" if verdict.cheapest is None else ", and none near it is cheaper"
+    return f"It comes first of {len(verdict.standings):,} candidates{cheapest}."
+
+
+def _doubt(verdict: Verdict) -> str:
+    best = f"The best of all with a probability of {percent(verdict.choice.best, 0)}"
+    if verdict.band > 0:
+        band = (
+            f"{100 * verdict.band:.1f} points"
+            if is_percent(verdict.measure)
+            else f"{verdict.band:.2g}"
+        )
+        chance = percent(verdict.choice.equal, 0)
+        best = f"Within {band} of the best with a probability of {chance}"
+    if verdict.choice.name not in {one.name for one in verdict.tied}:
+        return f"{best}."
+    others = len(verdict.tied) - 1
+    if not others:
+        return f"{best}; no other is tied with it."
+    some = "one other" if others == 1 else f"{others:,} others"
+    return f"{best}; {some} cannot be told from the best."
+
+
+def _price(one: Entrant) -> str:
+    """Return latency, size and training time, as far as they are known."""
+    cost, seconds = one.standing.cost, one.training_seconds
+    parts = [
+        "" if cost is None else f"{cost:.3g} ms a picture",
+        "" if one.size is None else f"of {'x'.join(map(str, one.size))} pixels",
+        "" if one.parameters is None else f"{count(one.parameters)} parameters",
+        "" if seconds is None else f"trained in {duration(seconds)}",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _board(
+    comparison: Comparison, colors: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[tuple[float, str]]]:
+    """Return the rows of the first candidates, and (place, text) of the ticks above them.
+
+    Places are percentages of the width that intervals are drawn in.
+    """
+    verdict, shown = comparison.verdict, comparison.entrants[:_MOST_RANKED]
+    measure = verdict.measure
+    low = min(one.standing.interval.low for one in shown)
+    high = max(one.standing.interval.high for one in shown)
+
+    def place(value: float) -> float:
+        return round(_MARGIN + (100 - 2 * _MARGIN) * (value - low) / (high - low or 1.0), 2)
+
+    rows = []
+    for one in shown:
+        standing = one.standing
+        costs = {
+            "best": percent(standing.best, 0),
+            "ms a picture": "" if standing.cost is None else f"{standing.cost:.3g}",
+            "trained": "" if one.training_seconds is None else duration(one.training_seconds),
+        }
+        rows.append(
+            {
+                "rank": standing.rank,
+                "name": standing.name,
+                "settings": one.settings,
+                "color": colors[one.family],
+                "chosen": len(verdict.standings) > 1 and standing.name == verdict.choice.name,
+                "tied": standing.tied,
+                "low": place(standing.interval.low),
+                "high": place(standing.interval.high),
+                "at": place(standing.figure),
+                "figure": mean_text(measure, standing.figure, standing.spread),
+                "interval": interval_text(standing.interval, measure),
+                "costs": costs,
+            }
+        )
+    ticks = [(place(value), tick_text(measure, value)) for value in round_numbers(low, high)]
+    return rows, ticks
 
 
 def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
@@ -111,13 +254,13 @@ def _classes_table(report: ReportData) -> Table:
     counts, others = leaders[0].pictures, [""] * len(names)
     if len(leaders[0].matrix):
         scores = class_scores(leaders[0].matrix)
-        counts = tuple(one.pictures for one in scores)
+        counts = tuple(one.pictures // leaders[0].trainings for one in scores)
         others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
     rows = []
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
         recall = [_recall(leader, index) for leader in leaders]
         rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
-    places = [f"{place}. {one.family}" for place, one in enumerate(leaders, 1)]
+    places = [one.name for one in leaders]
     return Table(
         "Recall of each class with its own 95 % interval, the winner's weakest first",
         ("class", "pictures", *places, "the winner confuses it with"),
@@ -128,7 +271,7 @@ def _classes_table(report: ReportData) -> Table:
 
 def _recall(leader: Leader, index: int) -> str:
     """Return the recall of a class with its interval, as in "81.2 % (70.1 to 88.9)"."""
-    share = f"{100 * leader.recall[index]:.1f} %"
+    share = percent(leader.recall[index])
     interval = leader.recall_intervals[index] if leader.recall_intervals else None
     return share if interval is None else f"{share} ({str(interval).removesuffix(' %')})"
 
@@ -139,7 +282,7 @@ def _groups_table(report: ReportData) -> Table | None:
         (
             one.shown,
             f"{one.pictures:,}",
-            f"{100 * one.accuracy:.1f} % ({str(one.interval).removesuffix(' %')})",
+            f"{percent(one.accuracy)} ({str(one.interval).removesuffix(' %')})",
         )
         for one in report.leaders[0].groups
     ]
@@ -153,15 +296,14 @@ def _groups_table(report: ReportData) -> Table | None:
     )
 
 
-def _data(report: ReportData) -> dict[str, Any]:
+def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:
     comparison, entrants = report.comparison, report.comparison.entrants
-    families = list(dict.fromkeys(one.family for one in entrants))
     return {
-        "ranked": _MOST_RANKED,
         "command": _COMMAND,
-        "colors": family_colors(families),
+        "colors": colors,
         "front": _front(comparison),
-        "percent": comparison.verdict.is_share,
+        "percent": is_percent(comparison.verdict.measure),
+        "higher": comparison.verdict.is_share,
         "candidates": [_candidate(one, comparison.verdict.measure) for one in entrants],
         "curves": _curves(report),
         "classes": list(report.class_names),
@@ -185,9 +327,9 @@ def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
     about = {
         MEASURE_NAMES[measure]: f"{figure}, {ends}",
         "ahead of the best of the others": difference_text(standing.behind, measure),
-        "probability to be the best": f"{100 * standing.best:.0f} %",
+        "probability to be the best": percent(standing.best, 0),
         "expected loss": f"{100 * standing.loss:.2f} points"
-        if measure not in ("log_loss", "cost")
+        if is_percent(measure)
         else f"{standing.loss:.2g}",
         "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
         "runs": " ".join(one.run_dirs),
@@ -198,8 +340,6 @@ def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
         "name": standing.name,
         "family": one.family,
         "figure": standing.figure,
-        "low": standing.interval.low,
-        "high": standing.interval.high,
         "tied": standing.tied,
         "cost": standing.cost,
         "about": [pair for pair in about.items() if pair[1]],

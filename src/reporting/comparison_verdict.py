@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..machine.text import percent
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
 from .formatting import metric_text
 
@@ -11,6 +12,7 @@ __all__ = [
     "MEASURE_NAMES",
     "difference_text",
     "interval_text",
+    "is_percent",
     "pair_sentence",
     "pictures_text",
     "verdict_sentences",
@@ -70,29 +72,30 @@ def pictures_text(verdict: Verdict) -> str:
 
 def interval_text(interval: Interval, measure: str) -> str:
     """Return an interval of figures in the units of the measure, as in "86.1 to 89.0 %"."""
-    if _is_percent(measure):
+    if is_percent(measure):
         return str(interval)
     return f"{metric_text(measure, interval.low)} to {metric_text(measure, interval.high)}"
 
 
 def difference_text(difference: Interval, measure: str) -> str:
     """Return an interval of differences, as in "-0.2 to +1.3 points"."""
-    if _is_percent(measure):
+    if is_percent(measure):
         return f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
     return f"{difference.low:+.3g} to {difference.high:+.3g}"
 
 
-def _is_percent(measure: str) -> bool:
+def is_percent(measure: str) -> bool:
+    """Return whether figures of a measure are written in percent, and differences in points."""
     return measure not in ("log_loss", "cost", "kappa", "mae")
 
 
 def _size(value: float, measure: str, digits: int = 1) -> str:
     """Return the size of a difference, as in "1.2 points"."""
-    return f"{100 * value:.{digits}f} points" if _is_percent(measure) else f"{value:.2g}"
+    return f"{100 * value:.{digits}f} points" if is_percent(measure) else f"{value:.2g}"
 
 
 def _figure(value: float, measure: str) -> str:
-    return f"{100 * value:.1f} %" if _is_percent(measure) else metric_text(measure, value)
+    return percent(value) if is_percent(measure) else metric_text(measure, value)
 
 
 def _winner(verdict: Verdict, folds: int | None) -> str:
@@ -120,7 +123,7 @@ def _corrected(verdict: Verdict) -> str:
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
     luck = winner.figure - verdict.corrected
     # Of losses less is better.
-    if not chosen or (luck if _is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
+    if not chosen or (luck if is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "
@@ -140,7 +143,7 @@ def _collapsed(verdict: Verdict, found: Collapses) -> str:
         )
     share = "one" if found.trainings == 1 else "ones"
     return (
-        f"{some} of {found.among} collapsed, to {100 * found.accuracy:.1f} % ({_which(names)}): "
+        f"{some} of {found.among} collapsed, to {percent(found.accuracy)} ({_which(names)}): "
         f"all figures leave the collapsed {share} out, and of trainings like these "
         f"{found.share} are to be expected to collapse{follows}. Look at the result of a training "
         "before it is used, and repeat one that collapsed."
@@ -164,11 +167,11 @@ def _chances(verdict: Verdict) -> str:
     equal = ""
     if verdict.band > 0:
         equal = (
-            f", and with {100 * winner.equal:.0f} % within "
+            f", and with {percent(winner.equal, 0)} within "
             f"{_size(verdict.band, measure)} of the best, which counts as equal"
         )
     return (
-        f"It is the best with a probability of {100 * winner.best:.0f} %{equal}; choosing it is "
+        f"It is the best with a probability of {percent(winner.best, 0)}{equal}; choosing it is "
         f"expected to lose {_size(winner.loss, measure, 2)} to the best."
     )
 
@@ -209,7 +212,7 @@ def _need(verdict: Verdict) -> str:
     gap, smallest = _size(power.gap, measure), _size(power.smallest_gap, measure)
     now = (
         f"If one of the best two were {gap} better, this comparison would show it with a "
-        f"probability of {100 * power.probability:.0f} %, and one of {smallest} four times out of "
+        f"probability of {percent(power.probability, 0)}, and one of {smallest} four times out of "
         "five"
     )
     if power.probability >= 0.8:
@@ -228,7 +231,7 @@ def _seeds(verdict: Verdict) -> str:
         return "No number of further seeds would tell them apart: that takes more pictures."
     return (
         "Further seeds on the same pictures, however many, would tell it from another of them with "
-        f"a probability of {100 * chance:.0f} %."
+        f"a probability of {percent(chance, 0)}."
     )
 
 

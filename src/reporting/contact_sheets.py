@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
+from pathlib import PurePath
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
 from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
@@ -31,6 +34,7 @@ __all__ = [
 _CELL_INCHES = 1.25
 _TITLE_INCHES = 0.5
 _CAPTION_INCHES = 0.17  # height of a line of text
+_LETTERS_AN_INCH = 15.5  # of a legend
 _PADDING = 0.08
 _UNSURE = 0.5  # a label less probable than this is more likely wrong than right
 _RIVALS_INCHES = 1.6  # width of a picture of unknown class, which needs a closer look
@@ -67,17 +71,21 @@ def mistakes_sheet(
     probs: NDArray[np.floating],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
+    names: Sequence[str],
 ) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K) and (M,).
+    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K) and (M,), and
+    the names of their files.
     """
     labels = plain_labels(class_names, longest=13)
-    cells = [
-        _Cell(image, ((f"{labels[p.argmax()]} {p.max():.0%}", WARNING), (f"is {labels[t]}", INK)))
-        for image, p, t in zip(images, probs, targets, strict=True)
-    ]
-    return _sheet(cells, "Most confident mistakes" if cells else "There are no mistakes", columns=6)
+    cells = []
+    for image, p, t, name in zip(images, probs, targets, _files(names), strict=True):
+        said = f"{labels[p.argmax()]} {percent(p.max(), 0)}"
+        cells.append(_Cell(image, ((said, WARNING), (f"is {labels[t]}", INK), (name, MUTED))))
+    title = "Most confident mistakes" if cells else "There are no mistakes"
+    legend = "Red: what the model answers, with its probability. Below: the label, and the file."
+    return _sheet(cells, title, columns=6, legend=legend if cells else "")
 
 
 def batch_sheet(images: Pixels, targets: NDArray[np.generic], class_names: Sequence[str]) -> Figure:
@@ -95,7 +103,7 @@ def batch_sheet(images: Pixels, targets: NDArray[np.generic], class_names: Seque
 
 
 def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
-    """Draw a sample's pictures with label and probability, in red where probably wrong.
+    """Draw a sample's pictures with label, probability and file, in red where probably wrong.
 
     `read` returns the picture (C, H, W) of a path.
     """
@@ -108,12 +116,15 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
         )
     names = sample.class_names
     labels = dict(zip(names, plain_labels(names, longest=13), strict=True))
+    shown = [*unsure, *others]
     cells = []
-    for guess in (*unsure, *others):
+    for guess, name in zip(shown, _files([guess.path for guess in shown]), strict=True):
         color = WARNING if guess.probability < _UNSURE else INK
-        caption = ((labels[guess.label], color), (f"{guess.probability:.0%}", MUTED))
-        cells.append(_Cell(read(guess.path), caption))
-    return _sheet(cells, title, columns=10)
+        label = labels.get(guess.label) or plain_labels([guess.label], longest=13)[0]
+        label = f"{label} {percent(guess.probability, 0)}"
+        cells.append(_Cell(read(guess.path), ((label, color), (name, MUTED))))
+    legend = "The label with its probability, and the file. Red: more likely wrong than right."
+    return _sheet(cells, title, columns=10, legend=legend)
 
 
 def right_and_wrong(
@@ -133,6 +144,7 @@ def map_sheet(
     probs: NDArray[np.floating],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
+    names: Sequence[str],
     title: str,
 ) -> Figure:
     """Draw right pictures with the map of their class, then mistakes with the maps of both.
@@ -143,20 +155,23 @@ def map_sheet(
         probs: (M, K) of the whole pictures.
         targets: (M,) in [0, K).
         class_names: K names.
+        names: M names of files.
         title: what the maps are.
     """
-    labels = plain_labels(class_names, longest=13)
+    labels, files = plain_labels(class_names, longest=13), _files(names)
     preds = probs.argmax(axis=1)
     cells: list[_Cell | None] = []
     for is_right in (True, False):
         for i in np.flatnonzero((preds == targets) == is_right):
-            text = f"{labels[preds[i]]} {probs[i, preds[i]]:.0%}"
-            wrong = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
-            cells.append(_Cell(images[i], [(text, INK)] if is_right else wrong))
+            text = f"{labels[preds[i]]} {percent(probs[i, preds[i]], 0)}"
+            said = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
+            said = [(text, INK)] if is_right else said
+            cells.append(_Cell(images[i], [*said, (files[i], MUTED)]))
             seen = [preds[i]] if is_right else [preds[i], targets[i]]
             cells += _mapped(images[i], maps[i], [labels[index] for index in seen])
         cells += [None] * (-len(cells) % _MAP_COLUMNS)
-    return _sheet(cells, title, columns=_MAP_COLUMNS)
+    legend = "The answer with its probability, and the file. Red: the answer is wrong."
+    return _sheet(cells, title, columns=_MAP_COLUMNS, legend=legend)
 
 
 def _mapped(image: Pixels, maps: NDArray[np.floating], labels: Sequence[str]) -> list[_Cell]:
@@ -173,6 +188,7 @@ def rivals_sheet(
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
     class_names: Sequence[str],
+    names: Sequence[str],
     title: str,
 ) -> Figure:
     """Draw pictures of unknown class with the maps of their two most probable classes.
@@ -182,21 +198,28 @@ def rivals_sheet(
         maps: (M, 2, h, w) in [0, 1], of the `likeliest` classes; stretched over the pictures.
         probs: (M, K).
         class_names: K names.
+        names: M names of files.
         title: what the maps are.
     """
     labels = plain_labels(class_names)
     cells = []
-    for image, heats, p, pair in zip(images, maps, probs, likeliest(probs), strict=True):
-        first, second = (f"{labels[index]} {p[index]:.0%}" for index in pair)
-        cells.append(_Cell(image, [(first, INK), (f"or {second}", MUTED)]))
+    rows = zip(images, maps, probs, likeliest(probs), _files(names), strict=True)
+    for image, heats, p, pair, name in rows:
+        first, second = (f"{labels[index]} {percent(p[index], 0)}" for index in pair)
+        cells.append(_Cell(image, [(first, INK), (f"or {second}", MUTED), (name, MUTED)]))
         cells += _mapped(image, heats, [labels[index] for index in pair])
     return _sheet(cells, title, columns=_MAP_COLUMNS, inches=_RIVALS_INCHES)
 
 
-def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], Pixels]) -> Figure:
+def suspects_sheet(
+    suspects: Sequence[Suspect], read: Callable[[int], Pixels], caution: str = ""
+) -> Figure:
     """Draw the worst suspects, of which the worst of each kind come first, about equally many each.
 
-    `read` returns the picture (C, H, W) of an index.
+    Args:
+        suspects: of any kinds.
+        read: returns the picture (C, H, W) of an index.
+        caution: how far they can be believed, below the title; "" where they can.
     """
     kinds: dict[str, list[Suspect]] = defaultdict(list)
     for suspect in suspects:
@@ -205,21 +228,40 @@ def suspects_sheet(suspects: Sequence[Suspect], read: Callable[[int], Pixels]) -
     shown = sorted(islice(filter(None, in_turn), _SUSPECTS), key=lambda suspect: suspect.kind)
     labels = plain_labels([suspect.label for suspect in shown], longest=17)
     others = plain_labels([s.suggested or s.like or "-" for s in shown], longest=17)
+    files = _files([suspect.path or f"picture {suspect.index}" for suspect in shown])
     cells = []
-    for suspect, label, other in zip(shown, labels, others, strict=True):
+    for suspect, label, other, file in zip(shown, labels, others, files, strict=True):
         what = f"{suspect.kind} {suspect.score:.2f}"
         name, detail = label, f"like {other}" if suspect.like else suspect.part
         if suspect.suggested:
             name, detail = f"is {label}", f"rather {other}"
-        cells.append(_Cell(read(suspect.index), ((what, WARNING), (name, INK), (detail, MUTED))))
+        caption = ((what, WARNING), (name, INK), (detail, MUTED), (file, MUTED))
+        cells.append(_Cell(read(suspect.index), caption))
     count = f" ({len(shown)} of {len(suspects):,})" if len(suspects) > len(shown) else ""
-    return _sheet(cells, f"Suspects{count}" if cells else "There are no suspects", columns=6)
+    legend = (
+        "Red: what is suspicious, and how much (1 is the most). Below: the label, and the file."
+    )
+    return _sheet(
+        cells,
+        f"Suspects{count}" if cells else "There are no suspects",
+        columns=6,
+        legend=f"{legend} {caution}".rstrip() if cells else "",
+    )
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    """Return the names of files as a cell of a sheet can show them."""
+    return plain_labels([PurePath(path).name for path in paths], longest=19, instead="picture")
 
 
 def _sheet(
-    cells: Sequence[_Cell | None], title: str, columns: int, inches: float = _CELL_INCHES
+    cells: Sequence[_Cell | None],
+    title: str,
+    columns: int,
+    inches: float = _CELL_INCHES,
+    legend: str = "",
 ) -> Figure:
-    """Draw pictures of any sizes in rows under a title; None leaves a gap.
+    """Draw pictures of any sizes in rows under a title with a legend; None leaves a gap.
 
     All share one pair of axes measured in cells, because separate axes would take seconds.
     """
@@ -233,10 +275,16 @@ def _sheet(
         max((len(cell.caption) for cell in row if cell is not None), default=0) for row in rows
     ]
     tops = np.cumsum([0.0, *(picture + line * count + _PADDING for count in lines)])
-    figure = new_figure(columns * inches, tops[-1] * inches + _TITLE_INCHES, arranged=False)
-    above = _TITLE_INCHES / figure.get_figheight()
+    legends = wrap(legend, int(columns * inches * _LETTERS_AN_INCH))
+    head = _TITLE_INCHES + _CAPTION_INCHES * len(legends)
+    figure = new_figure(columns * inches, tops[-1] * inches + head, arranged=False)
+    height = figure.get_figheight()
+    above = head / height
     heading: dict[str, Any] = {"va": "center", "fontsize": 11, "fontweight": "bold", "color": INK}
-    figure.text(_PADDING / columns, 1 - above / 2, title, **heading)
+    figure.text(_PADDING / columns, 1 - _TITLE_INCHES / 2 / height, title, **heading)
+    for number, text in enumerate(legends):
+        down = (_TITLE_INCHES - 0.08 + _CAPTION_INCHES * number) / height
+        figure.text(_PADDING / columns, 1 - down, text, va="center", fontsize=8, color=MUTED)
     axes = figure.add_axes((0, 0, 1, 1 - above))
     axes.set_axis_off()
     for top, row in zip(tops, rows, strict=False):

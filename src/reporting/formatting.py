@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -24,6 +25,7 @@ __all__ = [
     "measured",
     "metric_text",
     "one_line",
+    "picture_name",
     "primary_text",
     "settings_text",
     "share_with_interval",
@@ -91,8 +93,8 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
     """
     found = {name: metrics.get(f"{part}/{name}") for name in ("map", "macro_f1", "kappa", "mae")}
     if found["map"] is not None:
-        f1 = "" if found["macro_f1"] is None else f", macro F1 {100 * found['macro_f1']:.1f} %"
-        return f"mean average precision {100 * found['map']:.1f} %{f1}"
+        f1 = "" if found["macro_f1"] is None else f", macro F1 {percent(found['macro_f1'])}"
+        return f"mean average precision {percent(found['map'])}{f1}"
     if found["kappa"] is not None:
         error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
         return f"quadratic kappa {found['kappa']:.3f}{error}"
@@ -153,6 +155,11 @@ def settings_text(values: Mapping[str, Any]) -> str:
         f"{ends[key] if shared[ends[key]] == 1 else key}={value_text(value)}"
         for key, value in values.items()
     )
+
+
+def picture_name(path: str) -> str:
+    """Return the last two parts of a path, which name class and file: "dress/0310.jpg"."""
+    return "/".join(PurePath(path).parts[-2:])
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from ..machine.package import command
+from ..machine.text import percent
 from ..records.pictures import LabelReview, Pixels, shown
+from .formatting import picture_name
 from .page import html_page
 
 __all__ = ["label_page", "review_sentences"]
@@ -28,11 +31,10 @@ def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | 
     shown = review.suspects[:_SHOWN]
     return html_page(
         "label_page",
-        "Labels that are likely wrong",
+        "Labels to look at" if review.weak else "Labels that are likely wrong",
         {
             "sentences": review_sentences(review),
-            "command": None if table is None else f"data=folder data.root={table}",
-            "table": table,
+            "facts_shown": [] if table is None else _next_steps(table),
             "more": len(review.suspects) - len(shown),
             "suspects": [
                 {
@@ -40,7 +42,8 @@ def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | 
                     "label": suspect.label,
                     "suggested": suspect.suggested,
                     "score": f"{suspect.score:.2f}",
-                    "name": suspect.path or f"picture {suspect.index}",
+                    "path": suspect.path or "",
+                    "name": picture_name(suspect.path or f"picture {suspect.index}"),
                     "part": suspect.part,
                 }
                 for suspect in shown
@@ -49,6 +52,19 @@ def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | 
         {},
         pictures=True,
     )
+
+
+def _next_steps(table: str) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "Next step",
+            "Correct the column label of the table, or delete the lines of pictures that show none "
+            "of the classes; then train with it.",
+            "whole",
+        ),
+        ("Table", table, "command"),
+        ("Train with it", command("train", "data=folder", f"data.root={table}"), "command"),
+    ]
 
 
 def review_sentences(review: LabelReview) -> list[str]:
@@ -60,7 +76,7 @@ def review_sentences(review: LabelReview) -> list[str]:
     ]
     if review.weak:
         lines.append(
-            f"Caution: the model gives only {100 * review.agreement:.1f} % of them their own "
+            f"Caution: the model gives only {percent(review.agreement)} of them their own "
             "label, so most of what it contradicts are mistakes of its own. Trust the first rows "
             "at most, and look again with a better model."
         )

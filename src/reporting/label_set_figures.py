@@ -81,7 +81,7 @@ def label_figure(scores: Sequence[LabelScores], class_names: Sequence[str]) -> F
     axes.plot(f1, rows, "o", color=MUTED, ms=4, label="F1 at its threshold")
     axes.set_yticks(rows, [f"{names[one.index]} ({one.pictures:,})" for one in shown], fontsize=8)
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     tidy(axes, title="Labels, with the pictures that have each")
     axes.grid(axis="x", color=GRID, lw=0.8)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)

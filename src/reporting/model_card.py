@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..machine.text import percent
 from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.multilabel import label_scores
 from ..metrics.probabilistic import binned, reliability_bins
@@ -86,9 +87,14 @@ class CardFacts:
     certainty: CardCertainty | None = None
 
 
-def model_card(facts: CardFacts) -> str:
-    """Return the card as Markdown."""
-    sections = {
+def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        facts: its content; without commands it has no section on how to reproduce the model.
+        use: lines on how to use the model, which come first.
+    """
+    sections: dict[str, Sequence[str]] = {
         "Model details": _details(facts),
         "Intended use": _use(facts),
         "Factors": [
@@ -110,11 +116,14 @@ def model_card(facts: CardFacts) -> str:
             "such pictures at all. That is for whoever uses the model to answer, before using it."
         ],
         "Caveats and recommendations": _caveats(facts),
-        "How to reproduce": [
+    }
+    if use:
+        sections = {"How to use": use, **sections}
+    if facts.commands:
+        sections["How to reproduce"] = [
             *("In the project's folder, with its environment:", ""),
             *(f"    # {what}\n    {command}" for what, command in facts.commands.items()),
-        ],
-    }
+        ]
     title = f"# Model card: {escaped(facts.summary.model)} on {escaped(facts.summary.data)}"
     body = [line for name, lines in sections.items() for line in (f"## {name}", "", *lines, "")]
     source = (
@@ -251,7 +260,7 @@ def _labels(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(predictions.class_names[row.index], f"{row.pictures:,}"),
-            *map(_percent, (row.average_precision, row.recall, row.precision, row.f1)),
+            *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
             f"{row.threshold:.3f}",
         )
         for row in rows[:_MOST_CLASSES]
@@ -276,8 +285,8 @@ def _classes(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(names[row.index], f"{row.pictures:,}"),
-            f"{_percent(row.recall)} ({_percent(row.recall_low)} to {_percent(row.recall_high)})",
-            *(_percent(row.precision), _percent(row.f1)),
+            f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
+            *(percent(row.precision), percent(row.f1)),
             "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
         )
         for row in rows
@@ -295,10 +304,10 @@ def _calibration(part: str, predictions: Predictions) -> Table:
         bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
     rows = tuple(
         (
-            f"{100 * low:.0f} to {100 * high:.0f} %",
+            f"{100 * low:.0f} to {percent(high, 0)}",
             f"{number:,}",
-            _percent(claimed),
-            _percent(right),
+            percent(claimed),
+            percent(right),
         )
         for low, high, number, claimed, right in zip(
             bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
@@ -357,7 +366,3 @@ def _caveats(facts: CardFacts) -> list[str]:
         "Elsewhere a high one is no proof."
     )
     return [f"- {limit}" for limit in limits]
-
-
-def _percent(share: float) -> str:
-    return "" if np.isnan(share) else f"{100 * share:.1f} %"

@@ -1,6 +1,6 @@
 "use strict";
 // What every page has: its data, elements, a tip, tables that sort, one thing chosen, a legend of
-// families, drawings that follow the width.
+// families, drawings that follow the width and appear in parts that are opened.
 // Text goes in as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -10,6 +10,18 @@ function make(name, attributes = {}, text = null, parent = null) {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   if (text !== null) made.textContent = text;
   if (parent) parent.append(made);
+  return made;
+}
+
+// A picture of its own size that shrinks where paper or a box is narrower.
+function drawing(width, height, label) {
+  return make("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+}
+
+// A text that fits into some pixels; the whole of it is its title.
+function written(svg, look, text, room) {
+  const made = make("text", look, shortened(text, room), svg);
+  make("title", {}, text, made);
   return made;
 }
 
@@ -35,7 +47,16 @@ function tip(event, first = null, second = "") {
 }
 
 const familyColor = (family) => data.colors[family] || "#7b8794";
-const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+// The width of a text in a drawing, in pixels, and as much of it as has room in so many.
+const pen = document.createElement("canvas").getContext("2d");
+pen.font = "600 12px system-ui, sans-serif";
+const textWidth = (text) => pen.measureText(text).width;
+function shortened(text, room) {
+  const letters = [...text];
+  if (textWidth(text) <= room) return text;
+  while (letters.length > 1 && textWidth(`${letters.join("")}…`) > room) letters.pop();
+  return `${letters.join("")}…`;
+}
 
 // The smallest of 1, 2 or 5 times a power of ten that is not below another number.
 function roundStep(least) {
@@ -91,8 +112,8 @@ function sortBy(header) {
 }
 
 // What can be chosen, by number, in the table or a drawing: marked wherever it shows, and described
-// in the card by `told` and by pairs of a term and a text. Drawings that are made anew mark again.
-function choosing(things, told) {
+// in the card by `label` and by pairs of a term and a text. Drawings that are made anew mark again.
+function choosing(things, label) {
   let chosen = null;
 
   function mark() {
@@ -108,7 +129,7 @@ function choosing(things, told) {
     const thing = things.get(number), card = $("card");
     card.hidden = false;
     card.replaceChildren();
-    html("strong", told(thing), card);
+    html("strong", label(thing), card);
     const list = html("dl", "", card);
     for (const [term, text] of thing.about) {
       html("dt", term, list);
@@ -117,10 +138,12 @@ function choosing(things, told) {
     mark();
   }
 
-  for (const row of document.querySelectorAll("#leaderboard tbody tr")) {
-    row.querySelector("button").addEventListener("click", () => {
-      choose(Number(row.dataset.trial));
-      $("card").scrollIntoView({ block: "nearest" });
+  for (const button of document.querySelectorAll("tr[data-trial] button")) {
+    button.addEventListener("click", () => {
+      const card = $("card"), part = button.closest("section, details");
+      part.after(card);
+      choose(Number(button.closest("tr").dataset.trial));
+      card.scrollIntoView({ block: "nearest" });
     });
   }
   return { choose, mark };
@@ -129,20 +152,27 @@ function choosing(things, told) {
 function drawFamilies() {
   for (const [family, shade] of Object.entries(data.colors)) {
     const entry = html("span", "", $("legend"));
-    const dot = html("span", "", entry);
-    dot.className = "dot";
-    dot.style.background = shade;
+    const dot = make("svg", { class: "dot", width: 10, height: 10 }, null, entry);
+    make("circle", { cx: 5, cy: 5, r: 5, fill: shade }, null, dot);
     html("span", family, entry);
   }
 }
 
-function drawNowAndAfterTurns(draw) {
+// Draws at once, when the width has changed, and when a folded part is opened or printed: a drawing
+// whose place has no width is left for later.
+function drawWhereOpen(draw) {
   draw();
   let drawnWidth = innerWidth;
   addEventListener("resize", () => {
     // A page that closes has hardly any width left.
     if (innerWidth === drawnWidth || document.querySelector("main").clientWidth < 200) return;
     drawnWidth = innerWidth;
+    draw();
+  });
+  const parts = [...document.querySelectorAll("details")];
+  for (const part of parts) part.addEventListener("toggle", () => part.open && draw());
+  addEventListener("beforeprint", () => {
+    for (const part of parts) part.open = true;
     draw();
   });
 }

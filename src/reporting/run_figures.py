@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import ReliabilityBins, reliability_bins
 from ..metrics.summary import metric_key
@@ -96,7 +97,9 @@ def draw_run_figures(
         # One more than the mistakes, so that there is a shape even where there are none.
         chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
         pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
-        sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names)
+        sheet = mistakes_sheet(
+            pictures, probs[wrong], targets[wrong], names, _files(predicted, wrong)
+        )
         yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
         yield saved(class_figure(matrix, names), f"{part}_classes")
         yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
@@ -110,8 +113,16 @@ def draw_run_figures(
         pictures = np.stack([read(i) for i in predicted.sample_ids[examples].tolist()])
         probs, targets = predicted.probs[examples], predicted.targets[examples]
         maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
-        figure = map_sheet(pictures, maps, probs, targets, names, class_maps.title)
+        files = _files(predicted, examples)
+        figure = map_sheet(pictures, maps, probs, targets, names, files, class_maps.title)
         yield saved(figure, f"{part}_class_maps")
+
+
+def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:
+    """Return the paths of pictures, or their numbers where they are no files."""
+    if predicted.paths is None:
+        return [f"picture {index}" for index in predicted.sample_ids[rows].tolist()]
+    return [predicted.paths[row] for row in rows.tolist()]
 
 
 def learning_curves(history: History) -> Figure:
@@ -148,7 +159,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         if split == "val" and not np.isnan(values).all():
             best = int(np.nanargmax(values) if name == "accuracy" else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
-            shown = f"{values[best]:.1%}" if name == "accuracy" else f"{values[best]:.3g}"
+            shown = percent(values[best]) if name == "accuracy" else f"{values[best]:.3g}"
             title += f": best {shown} in epoch {epochs[best]:.0f}"
     tidy(axes, title=title, x="epoch")
     axes.grid(color=GRID, lw=0.8)
@@ -157,7 +168,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
         axes.set_xlim(left - 0.5, right + 0.5)
     if name == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
@@ -183,14 +194,14 @@ def reliability_diagram(
         (common, -gap.clip(max=0), WARNING_SOFT, "less than predicted"),
     ):
         upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
-    tidy(upper, title=f"Calibration error {bins.calibration_error:.1%}", y=y)
+    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y)
     upper.set_ylim(0, 1)
-    upper.yaxis.set_major_formatter(PercentFormatter(1.0))
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
     tidy(lower, x=x, y="share of pictures")
     lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0))
-    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID, lw=0.8)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)

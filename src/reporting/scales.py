@@ -20,6 +20,7 @@ __all__ = [
     "family_colors",
     "metric_axis",
     "range_worth_showing",
+    "round_numbers",
     "value_axes",
 ]
 
@@ -119,7 +120,7 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
         upwards = min(1.0, max(0.0, _place(value, low, high)))
         return upwards if higher_is_better else 1 - upwards
 
-    rounded = _round_numbers(low, high, whole=False)
+    rounded = round_numbers(low, high)
     ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
     return ValueAxis(metric, tuple(ticks), {n: place(value) for n, value in values.items()})
 
@@ -145,7 +146,7 @@ def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
         low, high = min(found.values()), max(found.values())
         whole = all(isinstance(value, int) for value in found.values())
         log = low > 0 and high / low >= _LOG_FROM
-        rounded = _decades(low, high) if log else _round_numbers(low, high, whole)
+        rounded = _decades(low, high) if log else round_numbers(low, high, whole)
         label = f"{key} (log)" if log else key
         ticks = _apart([(_place(tick, low, high, log), value_text(tick)) for tick in rounded])
         places = {number: _place(value, low, high, log) for number, value in found.items()}
@@ -181,8 +182,11 @@ def _categories(found: Mapping[int, Any]) -> tuple[list[tuple[float, str]], dict
     return ticks, {number: places[text] for number, text in texts.items()}
 
 
-def _round_numbers(low: float, high: float, whole: bool) -> list[float]:
-    """Some four multiples of 1, 2 or 5 times a power of ten; the number itself if there is one."""
+def round_numbers(low: float, high: float, whole: bool = False) -> list[float]:
+    """Return some four multiples of 1, 2 or 5 times a power of ten between two numbers.
+
+    The number itself where they are the same; whole ones alone on request.
+    """
     if low == high:
         return [low]
     # Of the smallest numbers there are, a quarter is none.

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 INK = "#1f2933"  # text and outlines
-MUTED = "#7b8794"  # references
+MUTED = "#616e7c"  # references
 GRID = "#e4e7eb"
 BACKDROP = "#f3f5f7"  # areas without data
 ACCENT = "#2563eb"  # the subject of a figure
@@ -116,18 +116,18 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
         spine.set_color(GRID)
 
 
-def plain_labels(class_names: Sequence[str], longest: int = 18) -> list[str]:
-    """Return class names as figures can show them, shortened in the middle to `longest` characters.
+def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class") -> list[str]:
+    """Return names as figures can show them, shortened in the middle to `longest` characters.
 
-    A name with a letter that no installed font can draw becomes "class 3", its index; dollar signs
-    are escaped, because they would start a formula.
+    One with a letter that no installed font can draw becomes "class 3", its index after `instead`;
+    dollar signs are escaped, because they would start a formula.
     """
     glyphs = frozenset().union(*_fonts().values())
     labels = []
-    for index, name in enumerate(class_names):
+    for index, name in enumerate(names):
         label = " ".join(name.split())
         if not label or not glyphs.issuperset(map(ord, label)):
-            label = f"class {index}"
+            label = f"{instead} {index}"
         if len(label) > longest:
             tail = (longest - 1) // 2  # names are often told apart by their ends
             label = f"{label[: longest - 1 - tail]}…{label[-tail:]}"

@@ -263,7 +263,7 @@ def importance_figure(record: SweepRecord) -> Figure:
         axes.set_yticks(range(len(keys)), plain_labels(keys, longest=26))
         axes.set_ylim(most - 0.4, -0.6)
         axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.grid(axis="x", color=GRID, lw=0.8)
         axes.tick_params(axis="y", length=0)
     figure.supxlabel(f"share in how {record.metrics[0]} varies", fontsize=9, color=INK)

@@ -2,10 +2,10 @@
 (() => {
   const byNumber = new Map(data.trials.map((trial) => [trial.number, trial]));
   const color = (trial) => familyColor(trial.family);
-  const told = (trial) => `trial ${trial.number}, ${trial.family}: ${trial.value || "no value"}`;
-  const { choose, mark } = choosing(byNumber, told);
+  const label = (trial) => `${trial.name}: ${trial.value || "no value"}`;
+  const { choose, mark } = choosing(byNumber, label);
 
-  const lines = (trial) => (trial ? [told(trial), `${trial.state}. ${trial.settings}`] : []);
+  const lines = (trial) => (trial ? [label(trial), `${trial.state}. ${trial.settings}`] : []);
   const pick = (trial) => choose(trial.number);
 
   // The history: trials by number, best so far.
@@ -17,7 +17,7 @@
     const x = (number) => left + (width - left - right) * (number / last);
     // Places count from the worst; the page shows low values low.
     const y = (up) => top + (height - top - bottom) * (data.higher ? 1 - up : up);
-    const svg = make("svg", { width, height, role: "img", "aria-label": "History of the sweep" });
+    const svg = drawing(width, height, "History of the sweep");
     levels(svg, data.ticks, y, left, width - right);
     const step = roundStep(Math.max(1, (last * 90) / width));
     for (let number = 0; number <= last; number += step) {
@@ -54,37 +54,37 @@
     place.replaceChildren(svg);
   }
 
-  // Parallel coordinates of one family; each axis can be brushed.
+  // Parallel coordinates of one family: an axis a row, the result on top, so that all of them fit
+  // into any width. Each axis can be brushed.
   let shown = data.spaces.length ? data.spaces[0].family : null;
   let brushes = new Map();
 
   function drawSpace() {
     const place = $("space");
     const space = data.spaces.find((one) => one.family === shown);
-    if (!space) return;
-    const left = 16, right = 96, top = 44, bottom = 16, height = 340;
-    const gap = Math.max(118, (place.clientWidth - left - right) / Math.max(1, space.axes.length - 1));
-    const width = left + right + gap * (space.axes.length - 1);
-    const x = (index) => left + gap * index;
-    const y = (up) => top + (height - top - bottom) * (1 - up);
-    const svg = make("svg", { width, height, role: "img", "aria-label": `Settings of ${shown}` });
+    if (!space || !place.clientWidth) return;
+    const left = 14, right = 14, top = 30, row = 62, width = place.clientWidth;
+    const height = top + row * (space.axes.length - 1) + 30;
+    const x = (share) => left + (width - left - right) * share;
+    const y = (index) => top + row * index;
+    const svg = drawing(width, height, `Settings of ${shown}`);
     const group = make("g", {}, null, svg);
     const kept = (trial) => [...brushes].every(([index, [low, high]]) => {
-      const up = space.axes[index].places[trial.number];
-      return up >= low && up <= high;
+      const at = space.axes[index].places[trial.number];
+      return at >= low && at <= high;
     });
-    const last = space.axes[space.axes.length - 1];
+    const result = space.axes[0];
     const trials = space.trials.map((number) => byNumber.get(number));
     trials.sort((a, b) => (a.state === "complete") - (b.state === "complete")
-      || last.places[a.number] - last.places[b.number]);
-    const heights = trials.filter((t) => t.state === "complete").map((t) => last.places[t.number]);
-    const lowest = Math.min(...heights), span = Math.max(...heights) - lowest || 1;
+      || result.places[a.number] - result.places[b.number]);
+    const results = trials.filter((t) => t.state === "complete").map((t) => result.places[t.number]);
+    const lowest = Math.min(...results), span = Math.max(...results) - lowest || 1;
     for (const trial of trials) {
-      const d = space.axes.map((axis, i) => `${i ? "L" : "M"}${x(i)} ${y(axis.places[trial.number])}`);
+      const d = space.axes.map((axis, i) => `${i ? "L" : "M"}${x(axis.places[trial.number])} ${y(i)}`);
       const line = make("path", { class: "line", d: d.join(""), "data-trial": trial.number }, null, group);
       if (trial.state === "complete") {
         line.setAttribute("stroke", color(trial));
-        line.setAttribute("stroke-opacity", 0.3 + 0.7 * ((last.places[trial.number] - lowest) / span) ** 2);
+        line.setAttribute("stroke-opacity", 0.35 + 0.65 * ((result.places[trial.number] - lowest) / span) ** 2);
       } else {
         line.classList.add("pruned");
       }
@@ -100,27 +100,22 @@
       $("clear").hidden = brushes.size === 0;
     };
     space.axes.forEach((axis, index) => {
-      make("line", { class: "rule", x1: x(index), x2: x(index), y1: y(0), y2: y(1) }, null, svg);
-      // Labels alternate in height, so that long ones do not run into each other.
-      const anchor = index ? "middle" : "start";
-      const title = make("text", { class: "title halo", x: index ? x(index) : 2, y: index % 2 ? 30 : 14, "text-anchor": anchor }, axis.label, svg);
-      make("title", {}, axis.label, title);
-      for (const [up, text] of axis.ticks) {
-        const tick = make("text", { class: "halo", x: x(index) + 6, y: y(up) + 4 }, shortened(text, 18), svg);
-        make("title", {}, text, tick);
-      }
-      const brush = make("rect", { class: "brush", x: x(index) - 7, width: 14, y: 0, height: 0 }, null, svg);
-      const zone = make("rect", { class: "zone", x: x(index) - 14, width: 28, y: top - 8, height: height - top - bottom + 16, "data-axis": index }, null, svg);
+      make("line", { class: "rule", x1: x(0), x2: x(1), y1: y(index), y2: y(index) }, null, svg);
+      written(svg, { class: "title halo", x: left, y: y(index) - 9 }, axis.label, width - left - right);
+      drawTicks(svg, axis.ticks, x, y(index) + 17, width);
+      const brush = make("rect", { class: "brush", y: y(index) - 7, height: 14, x: 0, width: 0 }, null, svg);
+      const zone = make("rect", { class: "zone", y: y(index) - 14, height: 28, x: 0, width, "data-axis": index }, null, svg);
       const paint = () => {
         const range = brushes.get(index);
         brush.setAttribute("visibility", range ? "visible" : "hidden");
         if (!range) return;
-        brush.setAttribute("y", y(range[1]));
-        brush.setAttribute("height", Math.max(1, y(range[0]) - y(range[1])));
+        brush.setAttribute("x", x(range[0]));
+        brush.setAttribute("width", Math.max(1, x(range[1]) - x(range[0])));
       };
       const placeOf = (event) => {
-        const share = (event.clientY - svg.getBoundingClientRect().top - top) / (height - top - bottom);
-        return Math.min(1.02, Math.max(-0.02, 1 - share));
+        const box = svg.getBoundingClientRect();
+        const share = ((event.clientX - box.left) * (width / box.width) - left) / (width - left - right);
+        return Math.min(1.02, Math.max(-0.02, share));
       };
       let start = null;
       zone.addEventListener("pointerdown", (event) => {
@@ -133,7 +128,7 @@
       zone.addEventListener("pointermove", (event) => {
         if (start === null) return;
         const now = placeOf(event);
-        if (Math.abs(now - start) > 0.015) brushes.set(index, [Math.min(start, now), Math.max(start, now)]);
+        if (Math.abs(now - start) > 0.01) brushes.set(index, [Math.min(start, now), Math.max(start, now)]);
         paint();
         sift();
       });
@@ -146,6 +141,19 @@
     pointed(svg, under, lines, pick);
     place.replaceChildren(svg);
     sift();
+  }
+
+  // The texts of an axis, each within the drawing and none over the one before it.
+  function drawTicks(svg, ticks, x, y, width) {
+    let free = 0;
+    for (const [share, text] of [...ticks].sort((a, b) => a[0] - b[0])) {
+      const short = shortened(text, 150), half = textWidth(short) / 2;
+      const middle = Math.min(width - half - 2, Math.max(half + 2, x(share)));
+      if (middle - half < free) continue;
+      free = middle + half + 8;
+      const tick = make("text", { class: "halo", x: middle, y, "text-anchor": "middle" }, short, svg);
+      if (short !== text) make("title", {}, text, tick);
+    }
   }
 
   function drawTabs() {
@@ -173,6 +181,6 @@
 
   drawFamilies();
   for (const sign of ["▽ pruned", "× failed", "― best so far"]) html("span", sign, $("legend"));
-  drawTabs();
-  drawNowAndAfterTurns(draw);
+  if (data.spaces.length) drawTabs();
+  drawWhereOpen(draw);
 })();

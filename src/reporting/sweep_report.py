@@ -36,6 +36,8 @@ __all__ = [
     "headline",
     "leaderboard_csv",
     "leaderboard_table",
+    "networks_csv",
+    "networks_table",
     "pictures_raced",
     "sweep_page",
     "verdict",
@@ -193,11 +195,45 @@ def finalists_table(record: SweepRecord) -> Table:
     return Table(title, ("candidate", "mean", "by seed"), rows)
 
 
+def networks_table(record: SweepRecord) -> Table:
+    """Return the frozen networks as ranked on a sample, and the best trial with those taken."""
+    best = {one.family: one for one in best_of_families(record)}
+    rows = tuple(
+        (
+            one.name,
+            "" if one.side is None else str(one.side),
+            "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
+            mean_text("accuracy", one.accuracy, one.error) if one.accuracy is not None else "",
+            "" if one.logme is None else f"{one.logme:.3f}",
+            _best(record, best[one.family]) if one.taken else "",
+        )
+        for one in record.networks
+    )
+    headers = ("network", "pixels a side", "pictures/s", "accuracy on a sample", "LogME")
+    title = (
+        "Frozen networks as ranked before the race, and what the trials with those taken reached"
+    )
+    return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def networks_csv(record: SweepRecord) -> str:
+    """Return the frozen networks as ranked, and the best trial with those taken, as CSV."""
+    best = {one.family: one.best for one in best_of_families(record)}
+    columns = ["family", "name", "taken", "side", "images_per_second", "accuracy", "error", "logme"]
+    rows = []
+    for one in record.networks:
+        trial = best[one.family] if one.taken else None
+        values = vars(one) | {"taken": str(one.taken).lower()}
+        reached = (None, None) if trial is None else (trial.number, trial.value)
+        rows.append([*(values[column] for column in columns), *reached])
+    return csv_text([*columns, "trial", record.metrics[0]], rows)
+
+
 def verdict(record: SweepRecord) -> dict[str, str]:
     """Return winner, test accuracy and command by their labels; empty without a winner."""
-    if record.winner is None:
+    winner = _winner(record)
+    if winner is None:
         return {}
-    winner = next(trial for trial in record.trials if trial.number == record.winner)
     rows = {
         "winner": winner.name,
         "test accuracy": accuracy_text(record.test, "test"),
@@ -225,14 +261,20 @@ def sweep_page(record: SweepRecord) -> str:
     from .page import html_page  # with Jinja2, which a terminal does not need
 
     table, trials = leaderboard_table(record), leaderboard(record)
+    colors = family_colors([*dict.fromkeys((*record.families, *(t.family for t in trials)))])
+    data = _data(record)
     values = {
-        "headline": headline(record).partition(": ")[2],
-        "verdict": verdict(record),
-        "command": COMMAND,
+        "kicker": f"Sweep {headline(record)}",
+        "headline": _page_headline(record),
+        "lead": _page_lead(record),
+        "facts_shown": _page_facts(record),
         "metric": record.metrics[0],
         "families": families_table(record),
         "finalists": finalists_table(record),
+        "networks": networks_table(record),
         "leaderboard": table,
+        "colors": [colors[trial.family] for trial in trials],
+        "has_spaces": bool(data["spaces"]),
         "sort_values": [
             [
                 *(row[0], trial.name, *values_of(record, trial), row[-4]),
@@ -242,7 +284,56 @@ def sweep_page(record: SweepRecord) -> str:
         ],
         "numbers": [trial.number for trial in trials],
     }
-    return html_page("sweep_page", record.study, values, _data(record))
+    return html_page("sweep_page", f"{record.study}: sweep", values, data)
+
+
+def _page_headline(record: SweepRecord) -> str:
+    if (winner := _winner(record)) is not None:
+        return f"{winner.name} wins"
+    return f"{record.ranked()[0].name} is the best so far" if record.ranked() else "No winner yet"
+
+
+def _page_lead(record: SweepRecord) -> str:
+    """Return the figure of the winner, or of the best so far."""
+    metric = record.metrics[0]
+    for one in record.finalists:
+        if one.trial == record.winner and one.mean is not None:
+            seeds = _counted(sum(value is not None for value in one.runs.values()), "training")
+            return f"{metric} {mean_text(metric, one.mean, one.spread)}, {seeds}"
+    ranked = record.ranked()
+    return f"{metric} {metric_text(metric, ranked[0].value)}, one training" if ranked else ""
+
+
+def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
+    """Return (term, text, kind) of what follows the headline."""
+    found = verdict(record)
+    winner = _winner(record)
+    figures = {} if winner is None else winner.figures
+    costs = {"cost/latency_ms": "a picture", "cost/parameters": "parameters"}
+    price = [
+        f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
+    ]
+    if winner is not None and winner.seconds is not None:
+        price.append(f"trained in {duration(winner.seconds)}")
+    finalists = len(record.finalists)
+    reason = "" if not finalists else f"The best mean of {_counted(finalists, 'finalist')}."
+    if finalists == 1:
+        reason = "The only configuration for which there was time to train it again."
+    tested = ", measured ".join(
+        found[key] for key in ("test accuracy", "test part measured") if key in found
+    )
+    rows = [
+        ("Why", reason, ""),
+        ("Test accuracy", tested, ""),
+        ("What it costs", ", ".join(price), ""),
+        ("Next step", record.next_step, "command"),
+        (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _winner(record: SweepRecord) -> TrialRecord | None:
+    return next((trial for trial in record.trials if trial.number == record.winner), None)
 
 
 def _data(record: SweepRecord) -> dict[str, Any]:
@@ -254,7 +345,11 @@ def _data(record: SweepRecord) -> dict[str, Any]:
         own = [t for t in judged if t.family == family and t.state in (COMPLETE, PRUNED)]
         axes = value_axes(own, metric, higher_is_better=higher)
         if len(axes) > 1:
-            plain = [{"label": a.label, "ticks": a.ticks, "places": a.places} for a in axes]
+            # The result comes first, where no screen is too small for it.
+            plain = [
+                {"label": a.label, "ticks": a.ticks, "places": a.places}
+                for a in (axes[-1], *axes[:-1])
+            ]
             spaces.append({"family": family, "axes": plain, "trials": [t.number for t in own]})
     return {
         "higher": higher,
@@ -265,6 +360,7 @@ def _data(record: SweepRecord) -> dict[str, Any]:
         "trials": [
             {
                 "number": trial.number,
+                "name": trial.name,
                 "family": trial.family,
                 "state": trial.state,
                 "value": None if trial.value is None else metric_text(metric, trial.value),

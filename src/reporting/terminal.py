@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.package import command, typed
-from ..machine.text import visible
+from ..machine.package import typed
+from ..machine.text import percent, visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.export import ExportRecord, VariantRecord
@@ -72,13 +72,16 @@ def _over_folds(summary: RunSummary) -> str | None:
     if not values or deviation is None:
         return None
     return (
-        f"{len(values)} folds, {100 * min(values):.1f} to {100 * max(values):.1f} %, "
+        f"{len(values)} folds, {100 * min(values):.1f} to {percent(max(values))}, "
         f"standard deviation {100 * deviation:.1f} points"
     )
 
 
 def format_combination(
-    found: Combination, accuracies: Sequence[float], milliseconds: Sequence[float]
+    found: Combination,
+    accuracies: Sequence[float],
+    milliseconds: Sequence[float],
+    what: str = "pictures",
 ) -> str:
     """Return the members by weight, and what the combination gains and costs.
 
@@ -86,11 +89,12 @@ def format_combination(
         found: with M members.
         accuracies: M, of the members on the validation part, in [0, 1].
         milliseconds: M, latency of the members for one picture.
+        what: is right or wrong, pictures or their labels.
     """
     used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
     rows = tuple(
         (
-            *(f"{found.weights[i]:.3f}", f"{100 * accuracies[i]:.2f} %"),
+            *(f"{found.weights[i]:.3f}", percent(accuracies[i])),
             *(f"{milliseconds[i]:.3g}", found.members[i]),
         )
         for i in used
@@ -114,7 +118,7 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models is right for "
-            f"{100 * found.accuracy:.1f} % of pictures that it was not fitted to "
+            f"{percent(found.accuracy)} of {what} that it was not fitted to "
             f"({found.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
             f"pictures: p = {found.test.p_value:.2g}).",
             "The single model was picked on the same pictures as the combination; picked on all of "
@@ -124,12 +128,13 @@ def format_combination(
     )
 
 
-def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
+def format_export(record: ExportRecord, run: str, label: str, serving: str | None) -> str:
     """Return the variants of an export, without a final line break.
 
     Args:
         record: of the export.
         run: name of the run on the command line.
+        label: the command that labels pictures with the chosen variant, but for which pictures.
         serving: the command that serves the chosen variant, or None.
     """
     sizes = list(record.variants[0].milliseconds)
@@ -149,8 +154,7 @@ def format_export(record: ExportRecord, run: str, serving: str | None) -> str:
     lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
-        line = command("predict", f"run={run}", f"variant={record.chosen}")
-        lines += [f"predict with it: {line} images=..."]
+        lines += [f"predict with it: {label} images=..."]
     if serving is not None:
         lines += [f"serve it: {serving}"]
     return "\n".join(lines)
@@ -161,7 +165,7 @@ def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
     for size, milliseconds in variant.milliseconds.items():
         median, low, high = variant.speedup[size]
         cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
-    shares = [f"{100 * share:.2f} %" for share in (variant.equal_labels, variant.accuracy)]
+    shares = [percent(share) for share in (variant.equal_labels, variant.accuracy)]
     return (*cells, f"{variant.largest_difference:.2g}", *shares)
 
 

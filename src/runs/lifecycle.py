@@ -32,6 +32,7 @@ from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
 from ..reporting.run_note import run_note
 from ..reporting.terminal import format_summary
+from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
 from ..tracking.mirror_process import MirrorProcess
@@ -198,6 +199,7 @@ class Run(ABC):
         """
         # matplotlib takes a second to import, which no training should wait for.
         from ..reporting.contact_sheets import suspects_sheet
+        from ..reporting.label_page import review_sentences
         from ..reporting.run_figures import draw_run_figures
         from ..reporting.style import save
 
@@ -210,7 +212,8 @@ class Run(ABC):
         write_suspects(folder.suspects, suspects)
         tracker.artifact(folder.suspects)
         sheet = folder.figures / "suspects.png"
-        save(suspects_sheet(suspects, read), sheet)
+        caution = review_sentences(review_labels(parts, doubtful))[1:] if doubtful else []
+        save(suspects_sheet(suspects, read, " ".join(caution)), sheet)
         tracker.artifact(sheet, "figures")
         for file in write_label_review(folder.path, self.data, parts, doubtful):
             tracker.artifact(file)

@@ -23,7 +23,7 @@ from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
-from ..machine.hardware import machine
+from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test
 from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
@@ -89,7 +89,7 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
 
     The measurement is cached like those of plans. `settings` must be resolved.
     """
-    device = _device(settings)
+    device = device_of(settings.trainer.accelerator)
 
     def measure() -> dict[str, Any]:
         use_threads(settings)
@@ -111,7 +111,7 @@ class _Choices:
     def __init__(self, settings: RunSettings, data: PictureData) -> None:
         self.settings = settings
         self.data = data
-        self.device = _device(settings)
+        self.device = device_of(settings.trainer.accelerator)
         self.notes: list[str] = []
         self.timings: tuple[Timing, ...] = ()
         self.rates: RangeTest | None = None
@@ -331,11 +331,6 @@ def _kept(
     if needed is None or found[needed]:
         store_record(kind, known, Record(found, load.disturbed), cache_dir)
     return found, False
-
-
-def _device(settings: RunSettings) -> torch.device:
-    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
 
 
 def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:

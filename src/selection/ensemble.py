@@ -13,6 +13,7 @@ from ..config.checks import ConfigError
 from ..config.compose import compose_plain, override_of
 from ..config.finished import CompareSettings
 from ..config.models import ModelSettings, NetworkSettings
+from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..machine.package import command
 from ..records.run import RunSummary
@@ -68,7 +69,8 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
 
 def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunSummary | None:
     overrides = [f"ensemble={str(settings.ensemble).lower()}", override_of("runs", names)]
-    line = command("compare", *overrides, f"output_dir={settings.output_dir}")
+    place = f"output_dir={settings.output_dir}"
+    line = command("compare", *plugin_overrides(), *overrides, place)
     try:
         return run_experiment(run, command=line)
     except NothingGained as outcome:

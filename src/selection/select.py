@@ -7,7 +7,6 @@ killed is simply given again.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
+from ..config.plugins import plugin_overrides
 from ..config.tracking import TrackingSwitch
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
@@ -28,6 +28,7 @@ from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import measured as times_measured
 from ..reporting.formatting import primary_text, share_with_interval
+from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
@@ -42,7 +43,7 @@ from .calibrate import Basis, calibrate, calibration_basis, card_certainty
 from .choose import Chosen, read_chosen
 from .refit import refit
 
-__all__ = ["CARD", "make_champion", "select"]
+__all__ = ["CARD", "card_facts", "make_champion", "select"]
 
 CARD = "model_card.md"
 
@@ -88,7 +89,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
     card = folder.path / CARD
-    facts = _facts(model, chosen, predictions, split, count)
+    facts = card_facts(model, chosen, predictions, split, count)
     if certainty is not None:
         facts = replace(facts, certainty=card_certainty(certainty))
     serving = _serving(champion, model, uri)
@@ -96,7 +97,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         commands = {**facts.commands, "answers pictures over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
     with amending(folder.path, CARD):
-        write_atomically(card, model_card(facts))
+        head = front_matter(model.summary, library="bakeoff", license="unknown")
+        write_atomically(card, head + model_card(facts))
     before = Champion.read(folder.output_dir, champion.data)
     # The record comes first: MLflow's alias follows it.
     record = champion.write(folder.output_dir)
@@ -213,16 +215,25 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
     return digest, certainty
 
 
-def _facts(
+def card_facts(
     model: Chosen, chosen: Chosen, predictions: Predictions | None, split: Split, count: int
 ) -> CardFacts:
+    """Return the content of a model card.
+
+    Args:
+        model: the run that is described.
+        chosen: the run that it is a refit of, or the same.
+        predictions: of the test part; None where that was not measured.
+        split: of the run.
+        count: measurements of this test part so far.
+    """
     folder, data = model.folder, model.settings.data
     metadata = load_trained(folder.chosen_checkpoint()).metadata
     validation = {k: v for k, v in chosen.summary.metrics.items() if k.startswith("val/")}
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
         parts = {"val": Predictions.read(own)}
-    place = shlex.quote(f"run={folder.path}")
+    words = [*plugin_overrides(), f"run={folder.path}"]
     return CardFacts(
         summary=model.summary,
         chosen=None if chosen.folder == folder else chosen.summary,
@@ -240,7 +251,7 @@ def _facts(
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
-            "labels pictures with it": f"{command('predict')} {place} images=FOLDER out=FILE.csv",
+            "labels pictures with it": command("predict", *words, "images=FOLDER", "out=FILE.csv"),
         },
     )
 

@@ -25,6 +25,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,15 +56,20 @@ if TYPE_CHECKING:  # a classifier on features needs no torch
 
 __all__ = [
     "CERTAINTY",
+    "WEIGHTS",
     "add_certainty",
+    "change_metadata",
+    "open_network",
     "open_predictor",
+    "read_metadata",
     "write_bundle",
     "write_classifier_bundle",
     "write_ensemble_bundle",
+    "write_example",
     "write_exported_bundle",
 ]
 
-_WEIGHTS = "network.safetensors"
+WEIGHTS = "network.safetensors"
 _CLASSIFIER = "classifier.skops"
 _MEMBERS = "members"
 _DIGESTS = "members/digests.txt"
@@ -109,10 +115,10 @@ def write_bundle(
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in network.state_dict().items()
     }
-    with replacing(folder / _WEIGHTS) as temporary:
+    with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     packages = (*_PACKAGES, *_libraries([metadata["network"]["target"]]))
-    return _complete(folder, _WEIGHTS, metadata, example, FOR_NETWORKS, packages)
+    return _complete(folder, WEIGHTS, metadata, example, FOR_NETWORKS, packages)
 
 
 def write_classifier_bundle(
@@ -206,7 +212,7 @@ def _complete(
     # Without the build's own suffix (+cpu, +cu128): the machine that serves may need another.
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / _REQUIREMENTS, "\n".join(pinned) + "\n")
-    _write_example(folder, example, PictureFormat.of(metadata))
+    write_example(folder, example, PictureFormat.of(metadata))
     return _write_digest(folder, model)
 
 
@@ -215,7 +221,7 @@ def _for_bands() -> list[str]:
     return ["tifffile", *(name for name in ("imagecodecs", "pydicom") if find_spec(name))]
 
 
-def _write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
+def write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
     """Write a decoded picture as a file that the model takes: of 8 bits, whatever its depth."""
     pixels = np.rint(example).astype(np.uint8).transpose(1, 2, 0)
     if form.bands is None:
@@ -250,6 +256,36 @@ def add_certainty(folder: Path, certainty: Certainty) -> str:
     return _write_digest(folder, model)
 
 
+def change_metadata(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
+    """Change the metadata of a bundle and of its members, which predicts as before.
+
+    Args:
+        folder: a complete bundle.
+        change: old metadata -> new.
+
+    Returns:
+        The bundle's digest from now on.
+
+    Raises:
+        OSError: the folder cannot be written, or holds no bundle.
+        ValueError: the bundle is damaged.
+    """
+    model = _model_file(folder)
+    if model == _CLASSIFIER:
+        from ..features.classifier import FeatureClassifier
+
+        classifier = FeatureClassifier.load(folder / model)
+        replace(classifier, metadata=change(classifier.metadata)).save(folder / model)
+    if model == _DIGESTS:
+        members = (folder / _MEMBERS).glob("*/" + _DIGEST)
+        numbered = sorted(members, key=lambda file: int(file.parent.name))
+        digests = [change_metadata(file.parent, change) for file in numbered]
+        write_atomically(folder / _DIGESTS, "\n".join(digests) + "\n")
+    content = json.dumps(change(read_metadata(folder)), ensure_ascii=False, indent=1)
+    write_atomically(folder / _METADATA, content)
+    return _write_digest(folder, model)
+
+
 def _write_digest(folder: Path, model: str) -> str:
     digest = _digest(folder, model)
     write_atomically(folder / _DIGEST, f"{digest}\n")
@@ -257,7 +293,7 @@ def _write_digest(folder: Path, model: str) -> str:
 
 
 def _model_file(folder: Path) -> str:
-    files = (_WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
+    files = (WEIGHTS, ONNX_FILE, PT2_FILE, _CLASSIFIER, _DIGESTS)
     found = next((name for name in files if (folder / name).is_file()), None)
     if found is None:
         raise FileNotFoundError(f"{folder} holds no model")
@@ -305,28 +341,39 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
     logits = open_logits(folder)
     if logits is not None:
-        return Predictor(classifier_of(logits), _read_metadata(folder), batch_size=batch_size)
+        return Predictor(classifier_of(logits), read_metadata(folder), batch_size=batch_size)
 
     import torch
-    from safetensors.torch import load_file
 
-    from ..training.inference import require_finite
     from ..training.links import link_of, outputs_of
     from .whole_network import network_classifier, network_describer
 
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        metadata = _read_metadata(folder)
-        network = _network(metadata)
-        network.load_state_dict(load_file(folder / _WEIGHTS))
-        require_finite(network)
-    except Exception as error:  # safetensors and torch have many exceptions
-        raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
+    network, metadata = open_network(folder), read_metadata(folder)
     classify = network_classifier(network, metadata, device)
     outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
     describe = network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
+
+
+def open_network(folder: Path) -> nn.Module:
+    """Return the network of a bundle, in the state that it was built in.
+
+    Raises:
+        ValueError: the bundle holds no network that can be loaded.
+    """
+    from safetensors.torch import load_file
+
+    from ..training.inference import require_finite
+
+    try:
+        network = _network(read_metadata(folder))
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        require_finite(network)
+    except Exception as error:  # safetensors and torch have many exceptions
+        raise ValueError(f"{folder} holds no network that can be loaded: {error}") from error
+    return network
 
 
 def _check_digest(folder: Path) -> None:
@@ -357,7 +404,12 @@ def _digest(folder: Path, model: str) -> str:
     return hashed.hexdigest()
 
 
-def _read_metadata(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return the metadata of a bundle.
+
+    Raises:
+        ValueError: its file is not there, or damaged.
+    """
     try:
         metadata: dict[str, Any] = json.loads((folder / _METADATA).read_bytes())
     except (OSError, ValueError) as error:
@@ -367,7 +419,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 
 def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
     try:
-        metadata = _read_metadata(folder)
+        metadata = read_metadata(folder)
         method = metadata["ensemble"]["way"]
         weights = [float(member["weight"]) for member in metadata["ensemble"]["members"]]
     except (OSError, ValueError, KeyError, TypeError) as error:

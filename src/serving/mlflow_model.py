@@ -58,7 +58,8 @@ class PictureClassifier(PythonModel):
                 those that are not asked for.
 
         Returns:
-            `label`, its `probability`, and `probabilities`, those of every class by name. With a
+            `label`, its `probability`, and `probabilities`, those of every class by name; of a
+            model that names several labels `labels` in the place of the first two. With a
             coverage `label_set`, the names of the classes one of which is the true one; with a
             largest error `answered`, whether the label counts as an answer; of a calibrated model
             with features `novelty`, how probable so unusual a picture is among those like the
@@ -83,10 +84,17 @@ class PictureClassifier(PythonModel):
             raise MlflowException("these pictures cannot be answered: see the log") from error
         names = self._predictor.class_names
         columns: dict[str, list[Any]] = {
-            "label": [names[i] for i in probs.argmax(axis=1)],
-            "probability": [float(p) for p in probs.max(axis=1)],
             "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
         }
+        if self._predictor.kind.sets:
+            sets = self._predictor.label_sets(probs)
+            columns = {"labels": [[names[k] for k in one] for one in sets], **columns}
+        else:
+            columns = {
+                "label": [names[i] for i in probs.argmax(axis=1)],
+                "probability": [float(p) for p in probs.max(axis=1)],
+                **columns,
+            }
         if trust is not None and trust.promise.coverage is not None:
             columns["label_set"] = [list(verdict.label_set or ()) for verdict in verdicts]
         if trust is not None and trust.promise.max_error is not None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ..data.decoding.decode import PictureError, PictureFormat, decode_picture
 from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
+from ..targets import TargetKind, kind_of
 from .inputs import as_picture, check_request, pixels_in_memory
 from .trust import Trust, Verdict
 
@@ -30,6 +31,7 @@ __all__ = [
     "DamagedModel",
     "Describe",
     "Labelled",
+    "Page",
     "Predictor",
     "ensemble_predictor",
 ]
@@ -51,21 +53,35 @@ class DamagedModel(Exception):
     """The outputs of a model are not finite, so it is not the one that was trained."""
 
 
+class Page(NamedTuple):
+    """A picture of a file that has several; `number` is from 0."""
+
+    file: Path
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.number + 1}"
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A picture and its most probable classes, the first one being its label.
+
+    Of label sets, `labels` are those from their thresholds on, maybe none.
 
     Attributes:
         path: as it was given.
         labels: k class names, most probable first.
         probabilities: of these, in [0, 1].
         verdict: on the answer; None where nothing judges it.
+        every: K probabilities of all labels, of label sets; () for others.
     """
 
     path: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     verdict: Verdict | None = None
+    every: tuple[float, ...] = ()
 
 
 class Predictor:
@@ -83,6 +99,8 @@ class Predictor:
 
     Attributes:
         formats: of the decoded pictures.
+        kind: of the targets that it predicts.
+        all_pages: whether it was trained on every picture of files that have several.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
     """
@@ -96,10 +114,15 @@ class Predictor:
         batch_size: int = 128,
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
+        self.kind = kind_in(metadata)
+        stored = metadata.get("thresholds")
+        self._thresholds = None if stored is None else np.array(stored)
         self.certainty: Certainty | None = None
         self._classify = classify
         self._describe = describe
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
+        data = metadata.get("settings", {}).get("data", {})
+        self.all_pages: bool = data.get("pages") == "all"
         self._deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
@@ -111,6 +134,10 @@ class Predictor:
             DamagedModel: not all of them are finite.
         """
         return _finite(self._classify(*images))
+
+    def label_sets(self, probs: NDArray[np.float32]) -> list[list[int]]:
+        """Return the places of the labels of each picture, of label probabilities (N, K)."""
+        return [np.flatnonzero(row).tolist() for row in self.kind.decide(probs, self._thresholds)]
 
     @property
     def gives_features(self) -> bool:
@@ -164,12 +191,12 @@ class Predictor:
         return np.concatenate(probs), verdicts
 
     def label(
-        self, files: Iterable[Path], top_k: int = 5, trust: Trust | None = None
+        self, files: Iterable[Path | Page], top_k: int = 5, trust: Trust | None = None
     ) -> Iterator[Labelled | Problem]:
         """Label picture files in their order; yield a `Problem` for a file that cannot be read.
 
         Args:
-            files: the pictures.
+            files: the pictures, or pages of them.
             top_k: classes of each.
             trust: judges the answers; None for no verdicts.
 
@@ -200,17 +227,18 @@ class Predictor:
         probs, features = self.described(*images)
         return probs, trust.verdicts(probs, features, self.class_names)
 
-    def pixels(self, picture: Picture) -> Pixels:
+    def pixels(self, picture: Picture | Page) -> Pixels:
         """Return a picture (C, H, W) in the first of the formats.
 
         Raises:
             PictureError: as `decode_picture`.
         """
-        return decode_picture(picture, self.formats[0])
+        data, page = picture if isinstance(picture, Page) else (picture, 0)
+        return decode_picture(data, self.formats[0], page=page)
 
-    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture) -> Future[list[Pixels]]:
+    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture | Page) -> Future[list[Pixels]]:
         """Return the picture in all formats, decoded or being decoded."""
-        pixels = pixels_in_memory(picture)
+        pixels = pixels_in_memory(picture.file if isinstance(picture, Page) else picture)
         if pixels <= _LARGE_PIXELS:
             return pool.submit(self._all_pixels, picture, pixels)
         done: Future[list[Pixels]] = Future()
@@ -220,13 +248,24 @@ class Predictor:
             done.set_exception(error)
         return done
 
-    def _all_pixels(self, picture: Picture, pixels: int) -> list[Pixels]:
+    def _all_pixels(self, picture: Picture | Page, pixels: int) -> list[Pixels]:
         with self._limit.reserved(pixels):
-            return [decode_picture(picture, wanted) for wanted in self.formats]
+            data, page = picture if isinstance(picture, Page) else (picture, 0)
+            return [decode_picture(data, wanted, page=page) for wanted in self.formats]
 
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
     ) -> Labelled:
+        if self.kind.sets:
+            (there,) = self.label_sets(probs[None])
+            order = sorted(there, key=lambda k: -probs[k])
+            return Labelled(
+                path,
+                tuple(self.class_names[k] for k in order),
+                tuple(float(probs[k]) for k in order),
+                verdict,
+                tuple(map(float, probs)),
+            )
         best = np.argsort(-probs, kind="stable")[:top_k]
         return Labelled(
             path,
@@ -234,6 +273,12 @@ class Predictor:
             tuple(float(probs[i]) for i in best),
             verdict,
         )
+
+
+def kind_in(metadata: Mapping[str, Any]) -> TargetKind:
+    """Return the kind of targets in the metadata of a model; of older ones one class a picture."""
+    settings = metadata.get("settings", {})
+    return kind_of(settings.get("data", {}).get("target", "single"))
 
 
 def ensemble_predictor(
@@ -257,13 +302,17 @@ def ensemble_predictor(
     from ..ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
 
     formats = list(dict.fromkeys(member.formats[0] for member in members))
+    sets = kind_in(metadata).sets
+
+    def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return combined_probabilities(method, probs, np.array(weights), sets=sets)
 
     def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
         return [(member, images[formats.index(member.formats[0])]) for member in members]
 
     def classify(*images: Pixels) -> NDArray[np.float32]:
         probs = [member.probabilities(own) for member, own in taken(images)]
-        return combined_probabilities(method, np.stack(probs), np.array(weights))
+        return mixed(np.stack(probs))
 
     def describe(
         *images: Pixels,
@@ -271,8 +320,7 @@ def ensemble_predictor(
         found = [member.described(own) for member, own in taken(images)]
         probs = np.stack([probs for probs, _ in found])
         features = [_equally_long(features) for _, features in found if features is not None]
-        mixed = combined_probabilities(method, probs, np.array(weights))
-        return mixed, np.concatenate(features, axis=1)
+        return mixed(probs), np.concatenate(features, axis=1)
 
     combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
     described = any(member.gives_features for member in members)
@@ -337,7 +385,7 @@ def _of_row(row: int, pixels: Future[list[Pixels]]) -> list[Pixels]:
         raise ValueError(f"the picture in row {row} {error}") from None
 
 
-def _of_file(path: Path, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
+def _of_file(path: Path | Page, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
     try:
         return pixels.result()
     except PictureError as error:

@@ -62,8 +62,8 @@ def network_classifier(
     def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device))
-            found = probabilities(logits.double(), link).float()
-            probs: NDArray[np.float32] = found.cpu().numpy()
+            found = probabilities(logits.cpu().double(), link).float()
+            probs: NDArray[np.float32] = found.numpy()
         return probs
 
     return classify

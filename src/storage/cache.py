@@ -55,6 +55,8 @@ UNFINISHED = ".unfinished"
 _ENTRY = "entry.json"
 _RECORDS = "plans"
 _BLOCK_BYTES = 4 << 20
+# What a limit of time has cut short is begun anew where there is so many times as much.
+_CLEARLY_LONGER = 1.25
 # (device, inode, bytes, time of change) of the files that this process has checked.
 _checked: set[tuple[int, int, int, int]] = set()
 
@@ -161,10 +163,23 @@ def check_again() -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What an earlier start measured, and whether other programs used the cores meanwhile."""
+    """What an earlier start measured.
+
+    Attributes:
+        found: plain values for JSON.
+        disturbed: whether other programs used the cores meanwhile.
+        limit: seconds after which it was cut short; None for a whole one.
+    """
 
     found: dict[str, Any]
     disturbed: bool
+    limit: float | None = None
+
+    def is_enough_for(self, seconds: float | None) -> bool:
+        """Return whether a measurement of so many seconds (None: a whole one) finds hardly more."""
+        if self.limit is None:
+            return True
+        return seconds is not None and seconds <= _CLEARLY_LONGER * self.limit
 
 
 def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) -> Record | None:
@@ -177,7 +192,7 @@ def load_record(kind: str, known: dict[str, Any], cache_dir: str | None = None) 
     """
     try:
         plain = line_content(_record_path(kind, known, cache_dir).read_bytes())
-        return Record(dict(plain["found"]), bool(plain["disturbed"]))
+        return Record(dict(plain["found"]), bool(plain["disturbed"]), plain.get("limit"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -186,7 +201,7 @@ def store_record(
     kind: str, known: dict[str, Any], record: Record, cache_dir: str | None = None
 ) -> None:
     """Write a measurement; where the disk refuses, the next start measures again."""
-    plain = {"for": known, "disturbed": record.disturbed, "found": record.found}
+    plain = {"for": known, **vars(record)}
     with contextlib.suppress(OSError):
         write_atomically(_record_path(kind, known, cache_dir), checked_line(plain))
 

@@ -17,6 +17,7 @@ from ..config.console import direct
 from ..machine.text import visible, visible_lines
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from ..reporting.formatting import Table, duration, metric_text, one_line, settings_text
+from ..reporting.scales import family_colors
 from ..search.loop import Observer
 
 __all__ = ["Display"]
@@ -66,6 +67,7 @@ class Display(Observer):
         self._stream = direct(stream or sys.stderr)
         self._metric = metric
         self._width = max(map(len, families), default=0) + len("-99")
+        self._colors = family_colors(families)
         self._step = steps.removesuffix("s")
         self._clock = clock
         self._slots: dict[int, _Slot] = {}
@@ -156,8 +158,11 @@ class Display(Observer):
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
         headers = ("slot", "candidate", self._step, self._metric, "time", "settings")
         hidden = len(busy) - room
+        table = [*map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:])]
+        for line, (_, slot) in zip(table[1:], busy):
+            line.highlight_words([slot.trial.name], self._colors.get(slot.trial.family, ""))
         lines = [
-            *map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:]),
+            *table,
             Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
             Text(visible(self._leader()), style="bold"),
             self._last,

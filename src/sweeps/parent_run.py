@@ -135,20 +135,22 @@ class ParentRun(Observer):
         results = {name: text for name, text in verdict(record).items() if name != COMMAND}
         tracker.tags({NOTE: note(f"Sweep {headline(record)}", self._command, results)})
         if record.winner is not None:
-            winner = {"bakeoff.winner": str(record.winner)}
+            winner = {"bakeoff.winner": results["winner"]}
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
 
     def _write(self, record: SweepRecord) -> list[Path]:
         """Write the study's files that show what came of it, and return their paths."""
         # matplotlib takes a second to import, which no race should wait for.
         from ..reporting.sweep_figures import draw_sweep_figures
-        from ..reporting.sweep_report import leaderboard_csv, sweep_page
+        from ..reporting.sweep_report import leaderboard_csv, networks_csv, sweep_page
 
         contents: dict[str, str | bytes] = {
             "sweep.json": checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }
+        if record.networks:
+            contents["networks.csv"] = networks_csv(record)
         for name, content in contents.items():
             write_atomically(self.folder / name, content)
         figures = draw_sweep_figures(self.folder / "figures", record)

@@ -9,12 +9,14 @@ from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
+from ..records.trials import NetworkRecord
 from ..reporting.formatting import duration
 from ..search.loop import Pool, run_single
 from ..search.space import Family
+from ..search.study import SweepStudy
 from .tasks import Prepared, SweepJobs
 
-__all__ = ["Clock", "Preparation"]
+__all__ = ["Clock", "Preparation", "ranked_networks"]
 
 # Of the budget, kept for training the finalists again.
 _FINALS_SHARE = 0.3
@@ -218,6 +220,16 @@ class Preparation:
         if not _FROM_SCRATCH.isdisjoint(family.overrides):
             return _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
+
+
+def ranked_networks(study: SweepStudy) -> tuple[NetworkRecord, ...]:
+    """Return the frozen networks that a study's families were chosen among."""
+    kept = study.recall(_PREPARED) or {}
+    return tuple(
+        NetworkRecord(**{**network, "family": name})
+        for name, plain in kept.items()
+        for network in plain.get("networks", ())
+    )
 
 
 def _left_out(found: Prepared, why: str) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, to_plain
+from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
@@ -35,7 +37,7 @@ from .finalists import TEST, Finals, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
-from .prepare import Clock, Preparation
+from .prepare import Clock, Preparation, ranked_networks
 from .tasks import Prepared, SweepJobs, commands
 
 __all__ = ["run_sweep"]
@@ -214,6 +216,7 @@ class _Sweep:
         looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
+        place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -229,11 +232,13 @@ class _Sweep:
             test_measurements=final.get("measurements"),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
+            networks=ranked_networks(study),
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
             data=settings.data.name,
             # Studies of earlier versions have not noted them.
             parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
+            next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
 
 
@@ -320,6 +325,11 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             count = devices if isinstance(devices, int) else 1
             ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)
             return ray, ray.share.threads
+        if os.name == "nt":
+            raise ValueError(
+                "workers: the processes of a sweep inherit connections, which Windows does not "
+                "let them: run the sweep in WSL, or train single candidates"
+            )
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

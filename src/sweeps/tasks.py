@@ -99,6 +99,8 @@ class Prepared:
         affordable: whether a trial fits into the time that the sweep has.
         trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
+        networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
+            was considered.
         parts: number of pictures in each part.
     """
 
@@ -110,6 +112,7 @@ class Prepared:
     notes: Sequence[str] = ()
     trainings: int = 1
     data: Sequence[str] = ()
+    networks: Sequence[Mapping[str, Any]] = ()
     parts: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -231,7 +231,8 @@ class _Inbox:
 def main() -> int:
     """Serve until standard input ends and the rest is sent, or cannot be sent for a while."""
     parent = os.getppid()
-    os.nice(_NICENESS)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
     # Output of libraries goes to standard error; standard output is for reports alone.
     output = os.dup(1)
     os.dup2(2, 1)

@@ -306,13 +306,25 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     import pandas as pd
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import (
+        AnyType,
+        Array,
+        ColSpec,
+        DataType,
+        Map,
+        ParamSchema,
+        ParamSpec,
+        Schema,
+    )
 
-    answers: dict[str, DataType | Map] = {
+    metadata = json.loads((bundle / "passport.json").read_bytes())
+    answers: dict[str, DataType | Map | Array] = {
         "label": DataType.string,
         "probability": DataType.double,
-        "probabilities": Map(DataType.double),
     }
+    if metadata.get("settings", {}).get("data", {}).get("target") == "multi":
+        answers = {"labels": Array(DataType.string)}
+    answers["probabilities"] = Map(DataType.double)
     promises = (
         ("coverage", DataType.double, None),
         ("classwise", DataType.boolean, False),
@@ -344,6 +356,8 @@ def _registered(client: MlflowClient, model: LoggedModel, name: str, card: str) 
     """Make `model` a version of the registered model `name`, unless it is one; return it."""
     from mlflow.exceptions import MlflowException
 
+    if card.startswith("---\n"):  # which the Hugging Face hub reads, and is no text
+        card = card.partition("\n---\n")[2]
     if len(card) > LONGEST_DESCRIPTION:
         card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
     try:

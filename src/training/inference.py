@@ -101,7 +101,7 @@ def predict(
                 images = task.normalized(batch.images.to(device, non_blocking=True))
                 logits = averaged_logits(task.evaluated, images, tta, link)
                 # In double precision the rows sum to 1 as closely as float32 allows.
-                probs.append(probabilities(logits.double().cpu(), link).float())
+                probs.append(probabilities(logits.cpu().double(), link).float())
                 targets.append(batch.targets.cpu())
                 ids.append(batch.sample_ids.cpu())
     finally:

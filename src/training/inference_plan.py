@@ -164,13 +164,14 @@ class _Comparison:
     def _passed(self, plan: InferencePlan) -> tuple[Tensor, float]:
         """Return outputs of one pass as float64, and its seconds: processor time on a CPU."""
         self._network.to(memory_format=MEMORY_FORMATS[plan.memory_format])
-        cuda = self._device.type == "cuda"
-        clock = time.perf_counter if cuda else time.thread_time
+        on_cpu = self._device.type == "cpu"
+        clock = time.thread_time if on_cpu else time.perf_counter
         began = clock()
         outputs = forward(self._network, self._images, plan)
-        if cuda:
-            torch.cuda.synchronize(self._device)
-        return outputs.double(), clock() - began
+        if not on_cpu:
+            torch.accelerator.synchronize(self._device)
+        seconds = clock() - began
+        return outputs.cpu().double(), seconds
 
 
 def _pictures(shape: tuple[int, int, int]) -> Tensor:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from ..config.console import direct
+from ..machine.text import percent
 from .task import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
@@ -82,7 +83,7 @@ class Progress:
         read = totals.read()
         elapsed = now - self._epoch_started[1]
         speed = f"  {totals.samples / elapsed:,.0f} images/s" if elapsed > _REFRESH_SECONDS else ""
-        accuracy = f"  accuracy {read['accuracy']:.1%}" if "accuracy" in read else ""
+        accuracy = f"  accuracy {percent(read['accuracy'])}" if "accuracy" in read else ""
         figures = f"{step}/{self._steps}  loss {read['loss']:.3f}{accuracy}{speed}"
         self._write(lambda: self._draw(epoch, epoch * self._steps + step, figures))
 
@@ -92,7 +93,7 @@ class Progress:
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 known = (name for name in _SHOWN if f"{split}/{name}" in metrics)
-                shown = [f"{name} {metrics[f'{split}/{name}']:.2%}" for name in known]
+                shown = [f"{name} {percent(metrics[f'{split}/{name}'])}" for name in known]
                 loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
                 parts.append(" ".join([loss, *shown]))
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")

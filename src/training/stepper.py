@@ -54,7 +54,7 @@ class Stepper:
         """Return loss and gradient (P,) of a batch; no weight is changed."""
         loss = self._backward(batch)
         parts = [p.grad.flatten() for p in self.task.network.parameters() if p.grad is not None]
-        flat = torch.cat(parts).double() / self._scaler.get_scale()
+        flat = torch.cat(parts).cpu().double() / self._scaler.get_scale()
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss), flat
 

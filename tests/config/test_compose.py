@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError, to_plain
-from src.config.compose import CONF, compose_plain, compose_settings, expand, groups, leaves
+from src.config.compose import (
+    CONF,
+    compose_plain,
+    compose_settings,
+    expand,
+    groups,
+    leaves,
+    read_run_settings,
+)
 from src.config.finished import CompareSettings
 from src.config.schema import RunSettings, stored_settings
 
@@ -20,7 +28,9 @@ OPTIONS = [(group, option) for group, options in groups().items() for option in 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_survives_a_round_trip(group: str, option: str) -> None:
-    settings = compose_settings(RunSettings, [f"{group}={option}", "cv.folds=4"])
+    target = {"asymmetric": ["data.target=multi"], "corn": ["data.target=ordinal"]}
+    words = [f"{group}={option}", "cv.folds=4", *target.get(option, ())]
+    settings = compose_settings(RunSettings, words)
     written = yaml.safe_dump(to_plain(settings))
     stored = yaml.safe_load(written)
     assert stored_settings(stored) == settings
@@ -34,6 +44,42 @@ def test_what_a_recipe_says_is_what_the_run_does(recipe: str) -> None:
     done = leaves(to_plain(compose_settings(RunSettings, [f"recipe={recipe}"])))
     for key, value in leaves(said).items():
         assert done[key] == value, key
+
+
+EXPERIMENTS = {
+    "digits_quick": ("digits", "cnn", 10),
+    "photos_frozen": ("folder", "embedding", "auto"),
+    "photos_finetune": ("folder", "tf_efficientnet_lite0", 4),
+    "photos_folds": ("folder", "embedding", "auto"),
+}
+
+
+@pytest.mark.parametrize("experiment", groups()["experiment"])
+def test_an_experiment_chooses_pictures_model_and_recipe(experiment: str) -> None:
+    settings = compose_settings(RunSettings, [f"experiment={experiment}"])
+    found = settings.data.name, settings.model.name, settings.trainer.max_epochs
+    assert found == EXPERIMENTS[experiment]
+    changed = compose_settings(RunSettings, [f"experiment={experiment}", "model=mlp", "seed=3"])
+    assert (changed.model.name, changed.seed) == ("mlp", 3), "the command line has the last word"
+
+
+@pytest.mark.parametrize("debug", groups()["debug"])
+def test_a_check_is_short_and_leaves_no_trace(debug: str) -> None:
+    settings = read_run_settings([f"debug={debug}", "experiment=photos_finetune"])
+    assert settings.data.limit == settings.data.batch_size
+    assert not (settings.evaluate_test or settings.tracking.enabled)
+    assert settings.output_dir == "outputs/debug"
+
+
+def test_a_check_of_learning_needs_something_that_learns_by_epochs() -> None:
+    with pytest.raises(ConfigError, match=r"debug=overfit: .*model=embedding"):
+        read_run_settings(["debug=overfit", "model=embedding"])
+    assert read_run_settings(["debug=batch", "model=embedding"]).data.limit == 64
+
+
+def test_experiments_are_run_one_by_one() -> None:
+    jobs = list(expand(["experiment=digits_quick,photos_folds", "seed=1"]))
+    assert jobs == [["experiment=digits_quick", "seed=1"], ["experiment=photos_folds", "seed=1"]]
 
 
 def test_a_key_that_is_called_as_a_group_is_a_key() -> None:

@@ -7,6 +7,7 @@ import os
 import struct
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,8 @@ from PIL import Image
 
 from src.config.data import DataSettings
 from src.data.decoding.decode import PictureFormat, decode_picture
-from src.data.decoding.opening import open_pictures
+from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.decoding.picture_store import PictureStore
-from src.data.sources.folder import load
 from src.records.pictures import Pixels
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def opened(
     root: Path, cache: Path, *, native_side: int | None = None, **options: Any
 ) -> PictureStore:
     settings = settings_of(cache, **options)
-    return open_pictures(load(root, cache, False), settings, native_side=native_side)
+    source = list_pictures(replace(settings, root=str(root)))
+    return open_pictures(source, settings, native_side=native_side)
 
 
 def data_of(root: Path, *words: str) -> PictureData:

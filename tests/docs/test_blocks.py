@@ -16,6 +16,7 @@ from src.config.finished import (
     EvaluateSettings,
     ExportSettings,
     PredictSettings,
+    PushSettings,
     SelectSettings,
     VerifySettings,
 )
@@ -40,6 +41,7 @@ _READERS: dict[str, Any] = {
             "evaluate": EvaluateSettings,
             "export": ExportSettings,
             "predict": PredictSettings,
+            "push": PushSettings,
             "select": SelectSettings,
             "verify": VerifySettings,
             "weights": WeightsSettings,

@@ -60,6 +60,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             crop.save(folder / f"{label}{number}.jpg", quality=95)
     (place / "new" / "cat59.jpg").rename(place / "new" / "photo.jpg")
+    scenes = place / "scenes"
+    scenes.mkdir()
+    rows = [
+        f"../clothing/{file.parent.name}/{file.name},"
+        + ";".join([file.parent.name, *(["even"] if number % 2 else [])] * (number % 9 > 0))
+        for number, file in enumerate(sorted((place / "clothing").rglob("*.jpg")))
+    ]
+    (scenes / "labels.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
     return place
 
 
@@ -89,6 +97,7 @@ class Workshop:
             "/path/to/clothing": str(photos / "clothing"),
             "/path/to/pictures": str(photos / "clothing"),
             "/path/to/new": str(photos / "new"),
+            "/path/to/scenes": str(photos / "scenes"),
         }
         self.environment = os.environ | {
             "BAKEOFF_CACHE": str(cache),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,8 +21,11 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import cohen_kappa_score
 
 from src.machine.subprocesses import ROOT, import_environment
+from src.records.champions import Champion
+from src.records.run import RunSummary
 from tests.entries.commands import complete
 from tests.entries.conftest import Run
+from tests.search.workers.pools import ray_or_skip
 from tests.warm_python import WarmPython
 
 EXAMPLES = ROOT / "docs" / "extending"
@@ -32,6 +37,22 @@ QUIET = ("tracking=none", "trainer.max_epochs=1", "runtime=float32")
 def folder(tmp_path: Path) -> Path:
     """The examples where a person would have them: anywhere."""
     return Path(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
+
+
+@pytest.fixture(params=["folder", "module", "folder on Ray"])
+def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The examples as `plugins=` names them: a folder, or a package that lies on PYTHONPATH."""
+    if request.param != "module":
+        return str(shutil.copytree(EXAMPLES, tmp_path / "my plugins"))
+    package = shutil.copytree(EXAMPLES, tmp_path / "installed" / "gallery")
+    modules = sorted(file.stem for file in package.glob("*.py"))
+    for file in [*package.glob("*.py"), *package.glob("conf/*/*.yaml")]:
+        text = file.read_text()
+        for name in modules:  # what a target names is imported from the package
+            text = re.sub(rf"(\"|_target_: ){name}\.", rf"\1gallery.{name}.", text)
+        file.write_text(text)
+    package.joinpath("__init__.py").write_text(f"from . import {', '.join(modules)}\n")
+    return "gallery"
 
 
 @pytest.fixture
@@ -51,6 +72,20 @@ def summary_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("summary: "))
     return json.loads(Path(line.removeprefix("summary: ")).read_text())
+
+
+def answers_a_stranger(bundle: Path) -> None:
+    """The bundle labels its example where there is neither this project nor a plugin."""
+    program = (
+        "import sys; sys.path.insert(0, 'code')\n"
+        "from pathlib import Path; from PIL import Image; import numpy as np\n"
+        "from src.serving.bundle import open_predictor\n"
+        "answer = open_predictor(Path('.')).answer([np.array(Image.open('example.png'))])\n"
+        "print(answer.sum())\n"
+    )
+    served = complete([sys.executable, "-I", "-c", program], os.environ, cwd=bundle)
+    assert served.returncode == 0, served.stderr
+    assert float(served.stdout) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("by_variable", [False, True])
@@ -152,15 +187,7 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
 
     bundle = run_dir / "model"
     assert (bundle / "code" / "mixer.py").is_file()
-    program = (
-        "import sys; sys.path.insert(0, 'code')\n"
-        "from pathlib import Path; from PIL import Image; import numpy as np\n"
-        "from src.serving.bundle import open_predictor\n"
-        "answer = open_predictor(Path('.')).answer([np.array(Image.open('example.png'))])\n"
-        "print(answer.sum())\n"
-    )
-    served = complete([sys.executable, "-I", "-c", program], os.environ, cwd=bundle)
-    assert served.returncode == 0 and float(served.stdout) == pytest.approx(1, abs=1e-4)
+    answers_a_stranger(bundle)
     picture = bundle / "example.png"
     labelled = start(tmp_path, "predict", plugins, f"run={run_dir}", f"images={picture}", out)
     assert labelled.returncode == 0 and "digit" in labelled.stdout, labelled.stderr
@@ -181,20 +208,65 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
 
 
 @pytest.mark.slow
-def test_a_sweep_races_over_them(start: Start, folder: Path, tmp_path: Path) -> None:
-    words = (
-        "families=[mixer,projections]",
-        "budget.trials=4",
-        "finalists=0",
-        "trainer.max_epochs=1",
-        "workers.count=1",
-        "tracking=none",
-        f"output_dir={tmp_path}/out",
-    )
-    done = start(tmp_path, "sweep", f"plugins={folder}", *words)
-    assert done.returncode == 0, done.stderr
-    models = {
-        yaml.safe_load(config.read_text())["model"]["name"]
-        for config in (tmp_path / "out" / "runs").glob("*/config.yaml")
-    }
-    assert models == {"mixer", "projections"}
+@pytest.mark.timeout(1800)
+def test_from_a_race_over_them_to_a_champion(
+    start: Start, plugin: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """What a command prints as the next one is typed as it stands."""
+    out, named = f"output_dir={tmp_path}/out", f"plugins={plugin}"
+    runs = tmp_path / "out" / "runs"
+    quick = ("trainer.max_epochs=1", "runtime=float32", "runtime.threads=1", "tracking=none")
+    engine = ["workers=local", "workers.count=1"]
+    if "Ray" in request.node.callspec.id:
+        ray_or_skip()
+        engine = ["workers=ray"]
+
+    def typed(entry: str, *words: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(ROOT), str(tmp_path / "installed")])
+        return start(tmp_path, entry, *words, PYTHONPATH=path)
+
+    def printed(entry: str, *words: str) -> str:
+        done = typed(entry, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def followed(text: str, entry: str, *words: str) -> str:
+        """Type the command of this entry that a text shows, with these words for its last ones."""
+        (line,) = re.findall(rf"python -m src\.{entry} (.*)", text)
+        given = shlex.split(line)
+        return printed(entry, *given[: len(given) - len(words)], *words)
+
+    def refused(entry: str, *words: str) -> None:
+        done = typed(entry, *words, out)
+        assert done.returncode == 2 and "plugins=" in done.stderr, done.stderr
+
+    raced = ("families=[mixer,projections]", "budget.trials=2", *engine)
+    finals = ("finalists=2", "finalist_seeds=1", *quick)
+    verdict = followed(printed("sweep", named, "study=race", *raced, *finals, out), "compare")
+    followed(verdict, "select")
+    found = {RunSummary.read(path / "summary.json").model: path.name for path in runs.iterdir()}
+    assert found.keys() == {"mixer", "projections"}
+
+    trained = summary_of(typed("train", named, "model=mixer", *quick, out))["name"]
+    resumed = (f"resume={trained}", "trainer.max_epochs=2")
+    refused("train", *resumed)
+    assert summary_of(typed("train", named, *resumed, out))["name"] == trained
+
+    for model, name in (("mixer", trained), ("projections", found["projections"])):
+        refused("select", f"run={name}", "refit=true")
+        printed("select", named, f"run={name}", "refit=true", out)
+        champion = Champion.read(tmp_path / "out", "digits")
+        assert champion is not None
+        folder = runs / champion.run
+        assert RunSummary.read(folder / "summary.json").model == model and champion.run != name
+        answers_a_stranger(folder / "model")
+        words = (f"images={folder}/model/example.png", f"out={tmp_path}/{model}.csv")
+        followed((folder / "model_card.md").read_text(), "predict", *words)
+        refused("export", f"run={champion.run}", "variants=[pt2]")
+
+    chosen = ("variants=[pt2]", "choose=pt2")
+    said = typed("export", named, "run=champion", *chosen, out).stderr
+    assert "no single network" in said and said.count("plugins=") == 2
+    exported = printed("export", named, f"run={trained}", *chosen, out)
+    labelled = followed(exported, "predict", f"images={runs / trained}/model/example.png")
+    assert labelled.startswith("path,label")

@@ -46,7 +46,7 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     output, error = sweep.communicate()
     assert sweep.returncode == 0, error
     assert states(tmp_path) == ["FAIL", "COMPLETE"]
-    assert "trial 0 mlp failed" in error and "ended by signal 9" in error
+    assert "mlp-0  failed" in error and "ended by signal 9" in error
     assert "2 trials (1 complete, 1 failed)" in output
     first, second = trials(tmp_path)
     assert first.user_attrs["reason"] == "its worker ended by signal 9 (out of memory?)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -107,3 +108,26 @@ def test_evaluate_repeats_the_figures_which_is_no_further_look(
     final, _, _ = mirrored(output_dir)
     assert final["train/log_loss"] > 0
     assert rows(output_dir, "select status from runs") == ["FINISHED"]
+
+
+@pytest.mark.parametrize("model", ["mlp", pytest.param("handcrafted", marks=pytest.mark.slow)])
+def test_a_check_of_a_batch_comes_to_its_end(run: Run, tmp_path: Path, model: str) -> None:
+    done = run("src.train", "debug=batch", f"model={model}", f"output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    with (folder / "split.csv").open() as file:
+        parts = Counter(row["part"] for row in csv.DictReader(file))
+    assert [parts[one] for one in ("train", "val", "test")] == [64, 64, 64]
+    summary = summary_of(folder)
+    assert summary["status"] == "FINISHED" and "test/accuracy" not in summary["metrics"]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["cnn", "vit", "gru"])
+def test_a_network_learns_a_batch_by_heart(run: Run, tmp_path: Path, model: str) -> None:
+    done = run("src.train", "debug=overfit", f"model={model}", f"output_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    metrics = summary_of(folder)["metrics"]
+    assert metrics["train/accuracy"] == 1.0 and metrics["train/loss"] < 0.05

@@ -51,52 +51,17 @@ def test_any_name_takes_any_picture(
 
 
 TORCHVISION = [
-    "alexnet",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "inception_v3",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "regnet_y_400mf",
-    "resnet50",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "swin_t",
-    "swin_v2_t",
-    "vgg11_bn",
-    "vit_b_16",
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
+    *("inception_v3", "mnasnet0_5", "mobilenet_v2", "regnet_y_400mf", "resnet50"),
+    *("resnext50_32x4d", "shufflenet_v2_x0_5", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_16"),
 ]
 TIMM = [
-    "cspresnet50",
-    "coat_tiny",
-    "convnext_atto",
-    "deit_tiny_distilled_patch16_224",
-    "dm_nfnet_f0",
-    "edgenext_xx_small",
-    "efficientvit_b0",
-    "fastvit_t8",
-    "ghostnet_100",
-    "hgnetv2_b0",
-    "inception_v3",
-    "levit_128s",
-    "maxvit_tiny_tf_224",
-    "mixer_s16_224",
-    "mixnet_s",
-    "mobilenetv4_conv_small",
-    "mobilevit_xxs",
-    "nf_regnet_b0",
-    "poolformer_s12",
-    "pvt_v2_b0",
-    "repvgg_a0",
-    "resnet18d",
-    "resnetblur50",
-    "rexnet_100",
-    "swin_tiny_patch4_window7_224",
-    "swinv2_cr_tiny_ns_224",
-    "vgg11",
-    "xcit_nano_12_p16_224",
+    *("cspresnet50", "coat_tiny", "convnext_atto", "deit_tiny_distilled_patch16_224"),
+    *("dm_nfnet_f0", "edgenext_xx_small", "efficientvit_b0", "fastvit_t8", "ghostnet_100"),
+    *("hgnetv2_b0", "inception_v3", "levit_128s", "maxvit_tiny_tf_224", "mixer_s16_224"),
+    *("mixnet_s", "mobilenetv4_conv_small", "mobilevit_xxs", "nf_regnet_b0", "poolformer_s12"),
+    *("pvt_v2_b0", "repvgg_a0", "resnet18d", "resnetblur50", "rexnet_100"),
+    *("swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "vgg11", "xcit_nano_12_p16_224"),
 ]
 
 
@@ -105,7 +70,7 @@ TIMM = [
     ("library", "name"),
     [(TorchvisionNet, name) for name in TORCHVISION] + [(TimmNet, name) for name in TIMM],
 )
-@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 33, 47), (3, 64, 64)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 33, 47)])
 def test_many_names_take_any_picture(
     library: type[TorchvisionNet], name: str, shape: tuple[int, int, int]
 ) -> None:

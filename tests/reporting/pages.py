@@ -13,9 +13,21 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["EVIL", "Tags", "Visit", "browser", "in_a_browser", "visit"]
+__all__ = [
+    "EVIL",
+    "WIDTHS",
+    "Tags",
+    "Visit",
+    "browser",
+    "faults",
+    "in_a_browser",
+    "opened",
+    "visit",
+]
 
 EVIL = "</script ><img src=x onerror=alert(1)>&\"'\u2028"
+_FAULTS = Path(__file__).with_name("page_faults.js")
+WIDTHS = (390, 1000, 1600)  # a phone, half a screen, a screen
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 in_a_browser = pytest.mark.skipif(_CHROMIUM is None, reason="there is no chromium on the PATH")
 Visit = Callable[..., "Page"]
@@ -78,3 +90,21 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         page.close()
     assert complaints == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def opened(page: Page) -> None:
+    """Open all folded parts, which draws what is in them."""
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.wait_for_timeout(100)
+
+
+def faults(page: Page, width: int) -> list[str]:
+    """Return what cannot be read of a page in a window of this width, in words.
+
+    Sideways scrolling of the page, boxes that cut their text, names of rows out of sight, texts of
+    a drawing that overlap or leave it, and texts with a contrast below 4.5:1 (WCAG 2.2, 1.4.3).
+    """
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(100)
+    found: list[str] = page.evaluate(_FAULTS.read_text())
+    return [f"{width} pixels: {fault}" for fault in found]

@@ -45,7 +45,7 @@ def test_the_most_confused_pairs_come_first() -> None:
     written = texts(confusion_figure(matrix, [f"c{i}" for i in range(20)]))
     pairs = [text for text in written if "→" in text]
     assert pairs == ["c7 → c2", "c2 → c7", "c3 → c4"]
-    assert "30 times, 25% of the target's" in written
+    assert "30 times, 25 % of the target's" in written
     perfect = np.diag(np.full(20, 9))
     assert "nothing" in texts(confusion_figure(perfect, list("abcdefghijklmnopqrst")))
 
@@ -72,8 +72,8 @@ def test_the_figure_lists_the_weakest_first() -> None:
     figure = class_figure(MATRIX, NAMES)
     texts = [text.get_text() for text in figure.findobj(Text)]
     assert [t for t in texts if t in NAMES] == ["b, with comma", "a", "d"]
-    assert {"a (4 of 10)", "50.0%", "83.3%", "62.5%", "Classes, the weakest first"} <= set(texts)
-    assert "mean recall 80.0%, mean F1 60.2%" in texts
+    assert {"a (4 of 10)", "50.0 %", "83.3 %", "62.5 %", "Classes, the weakest first"} <= set(texts)
+    assert "mean recall 80.0 %, mean F1 60.2 %" in texts
     axes = figure.axes[1]
     recall = [bar for bar in axes.patches if bar.get_y() < 0][1]
     assert recall.get_width() / axes.patches[0].get_width() == pytest.approx(0.5)

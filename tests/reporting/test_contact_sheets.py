@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from src.records.pictures import Guess, GuessSample, Suspect
+from src.records.pictures import Suspect
 from src.reporting.contact_sheets import (
     batch_sheet,
     confident_mistakes,
@@ -23,6 +23,7 @@ from src.reporting.contact_sheets import (
     suspects_sheet,
 )
 from src.reporting.style import WARNING, save
+from tests.records.test_pictures import sample_of
 from tests.reporting.figures import texts
 
 
@@ -44,9 +45,11 @@ def test_mistakes_are_all_wrong_and_sorted_by_confidence(seed: int, limit: int) 
 def test_captions_say_what_was_predicted_and_what_it_is() -> None:
     images = np.zeros((2, 3, 8, 8), np.uint8)
     probs = np.array([[0.1, 0.9], [0.8, 0.2]])
-    written = texts(mistakes_sheet(images, probs, np.array([0, 1]), ["cat", "dog"]))
-    assert written == ["dog 90%", "is cat", "cat 80%", "is dog", "Most confident mistakes"]
-    nothing = mistakes_sheet(images[:0], probs[:0], np.empty(0, np.int64), ["cat", "dog"])
+    files = ["/pictures/a.png", "/pictures/b.png"]
+    written = texts(mistakes_sheet(images, probs, np.array([0, 1]), ["cat", "dog"], files))
+    assert written[:6] == ["dog 90 %", "is cat", "a.png", "cat 80 %", "is dog", "b.png"]
+    assert written[6] == "Most confident mistakes" and written[7].startswith("Red: ")
+    nothing = mistakes_sheet(images[:0], probs[:0], np.empty(0, np.int64), ["cat", "dog"], [])
     assert texts(nothing) == ["There are no mistakes"]
 
 
@@ -60,7 +63,7 @@ def test_pictures_keep_their_content_and_proportions(shape: tuple[int, int, int]
     boxes = [image.get_window_extent() for image in axes.images]
     for image, box, drawn in zip(images, boxes, axes.images, strict=True):
         assert box.height / box.width == pytest.approx(shape[1] / shape[2], rel=0.02)
-        expected = image.transpose(1, 2, 0) if shape[0] == 3 else image.mean(axis=0)
+        expected = image[:3].transpose(1, 2, 0) if shape[0] >= 3 else image[0]
         np.testing.assert_array_equal(drawn.get_array(), expected)
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
@@ -76,13 +79,6 @@ def test_a_batch_shows_its_first_64_with_their_names() -> None:
     assert len(figure.axes[0].images) == 64
 
 
-def sample_of(probabilities: list[float], limit: int = 30) -> GuessSample:
-    sample = GuessSample(["cat", "dog"], limit)
-    for index, probability in enumerate(probabilities):
-        sample.add(Guess(probability, f"/pictures/{index}.jpg", "cat"))
-    return sample
-
-
 def small(path: str) -> NDArray[np.uint8]:
     return np.zeros((3, 4, 6 if "0" in path else 2), np.uint8)
 
@@ -90,9 +86,12 @@ def small(path: str) -> NDArray[np.uint8]:
 def test_a_sheet_shows_each_picture_once_with_its_label() -> None:
     figure = label_sheet(sample_of([0.9, 0.3, 0.6]), small)
     written = figure.findobj(Text)
-    assert [t.get_text() for t in written if t.get_text()] == [
-        "cat", "30%", "cat", "60%", "cat", "90%", "All 3 pictures, the least certain first",
-    ]  # fmt: skip
+    shown = [t.get_text() for t in written if t.get_text()]
+    assert shown[:7] == [
+        *("cat 30 %", "1.jpg", "cat 60 %", "2.jpg", "cat 90 %", "0.jpg"),
+        "All 3 pictures, the least certain first",
+    ]
+    assert " ".join(shown[7:]).endswith("Red: more likely wrong than right.")
     red = [t for t in written if to_hex(t.get_color()) == WARNING and t.get_text()]
     assert len(red) == 1
     assert [image.get_array().shape for image in figure.axes[0].images] == [
@@ -126,8 +125,13 @@ def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     images = np.full((2, 3, 8, 8), 100, np.uint8)
     maps = np.stack([np.full((2, 8, 8), 0.25), np.stack([np.full((8, 8), v) for v in (0.5, 1)])])
     probs = np.array([[0.9, 0.1], [0.8, 0.2]])
-    figure = map_sheet(images, maps, probs, np.array([0, 1]), ["cat", "dog"], "Maps")
-    assert texts(figure)[:6] == ["cat 90%", "cat here", "cat 80%", "is dog", "cat here", "dog here"]
+    figure = map_sheet(
+        images, maps, probs, np.array([0, 1]), ["cat", "dog"], ["a.png", "b.png"], "Maps"
+    )
+    assert texts(figure)[:8] == [
+        *("cat 90 %", "a.png", "cat here"),
+        *("cat 80 %", "is dog", "b.png", "cat here", "dog here"),
+    ]
     heats = [image for image in figure.axes[0].images if image.get_alpha() is not None]
     assert [float(heat.get_array().mean()) for heat in heats] == [0.25, 0.5, 1.0]
     assert all((heat.norm.vmin, heat.norm.vmax) == (0, 1) for heat in heats)
@@ -141,8 +145,8 @@ def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:
     assert likeliest(probs).tolist() == [[1, 2], [0, 2]]
     images = [np.zeros((3, 4, 9), np.uint8), np.zeros((1, 8, 8), np.uint8)]
     heats = np.arange(1, 5).reshape(2, 2, 1, 1) / 4 * np.ones((2, 2, 5, 5))
-    figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], "Maps")
-    assert texts(figure)[:5] == ["dog 60%", "or eel 30%", "dog here", "eel here", "cat 40%"]
+    figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], ["a.png", "b.png"], "Maps")
+    assert texts(figure)[:5] == ["dog 60 %", "or eel 30 %", "a.png", "dog here", "eel here"]
     drawn = figure.axes[0].images
     shown = [(i.get_extent(), float(i.get_array().mean())) for i in drawn if i.get_alpha()]
     assert [mean for _, mean in shown] == [0.25, 0.5, 0.75, 1.0]

@@ -21,7 +21,7 @@ def test_curves_of_both_parts_with_the_best_epoch_named() -> None:
     figure = learning_curves(HISTORY)
     loss, accuracy = figure.axes
     assert loss.get_title("left") == "Loss: best 0.9 in epoch 1"
-    assert accuracy.get_title("left") == "Accuracy: best 65.0% in epoch 2"
+    assert accuracy.get_title("left") == "Accuracy: best 65.0 % in epoch 2"
     assert {"training", "validation"} <= set(texts(figure))
     drawn = {line.get_label(): line.get_xydata().tolist() for line in loss.lines}
     assert drawn["training"] == [[0, 2.0], [1, 1.0], [2, 0.5]]
@@ -30,7 +30,7 @@ def test_curves_of_both_parts_with_the_best_epoch_named() -> None:
 
 def test_curves_of_what_is_there() -> None:
     (axes,) = learning_curves({"val/accuracy": [(0, 0.5)], "train/loss": []}).axes
-    assert axes.get_title("left") == "Accuracy: best 50.0% in epoch 0"
+    assert axes.get_title("left") == "Accuracy: best 50.0 % in epoch 0"
     with pytest.raises(ValueError, match="neither a loss nor an accuracy"):
         learning_curves({"train/lr": [(0, 0.1)]})
 
@@ -54,7 +54,7 @@ def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:
     np.testing.assert_allclose(bars["accuracy above confidence"], [(0.6, 0.4), (0.5, 0)])
     np.testing.assert_allclose(bars["confidence above accuracy"], [(0.6, 0), (0.5, 0.4)])
     assert [bar.get_height() for bar in lower.patches] == [0.5, 0.5]
-    assert f"Calibration error {calibration_error(probs, targets, 5):.1%}" in texts(figure)
+    assert f"Calibration error {100 * calibration_error(probs, targets, 5):.1f} %" in texts(figure)
 
 
 RUN_HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}
@@ -74,9 +74,7 @@ def read(sample_id: int) -> NDArray[np.uint8]:
     return np.full((1, 9, 7), sample_id % 256, np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "all_right"), [(2, False), (10, False), (10, True), (100, False)]
-)
+@pytest.mark.parametrize(("num_classes", "all_right"), [(2, False), (10, True), (60, False)])
 def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right: bool) -> None:
     asked: list[NDArray[np.int64]] = []
 

@@ -57,7 +57,7 @@ def test_the_history_shows_every_trial_once() -> None:
     figure = history_figure(whole)
     (axes,) = figure.axes
     first = whole.ranked()[0]
-    assert axes.get_title("left") == f"Best {100 * (first.value or 0):.2f} %: trial 24, cnn"
+    assert axes.get_title("left") == f"Best {100 * (first.value or 0):.1f} %: cnn-24"
     assert {"cnn", "pruned", "failed", "best so far"} <= set(texts(figure))
     low, high = axes.get_ylim()
     shown = {tuple(p) for c in axes.collections for p in np.round(c.get_offsets(), 6).tolist()}

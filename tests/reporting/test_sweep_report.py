@@ -12,14 +12,34 @@ from typing import Any
 import pytest
 
 from src.records.standings import leaderboard
-from src.records.trials import COMPLETE, FAILED, PRUNED, Finalist, SweepRecord, TrialRecord
+from src.records.trials import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    Finalist,
+    NetworkRecord,
+    SweepRecord,
+    TrialRecord,
+)
 from src.reporting.sweep_report import (
     format_result,
     leaderboard_csv,
     leaderboard_table,
+    networks_csv,
+    networks_table,
     sweep_page,
 )
-from tests.reporting.pages import EVIL, Tags, Visit, browser, in_a_browser, visit
+from tests.reporting.pages import (
+    EVIL,
+    WIDTHS,
+    Tags,
+    Visit,
+    browser,
+    faults,
+    in_a_browser,
+    opened,
+    visit,
+)
 from tests.reporting.races import race
 
 __all__ = ["browser", "visit"]  # fixtures
@@ -54,6 +74,24 @@ RECORD = SweepRecord(
     test_measurements=2,
     seconds=16.2,
 )
+
+
+def test_ranked_networks_stand_beside_what_the_trials_with_those_taken_reached() -> None:
+    networks = (
+        NetworkRecord("a + b", True, accuracy=0.91, family="cnn"),
+        NetworkRecord("a", False, 224, 0.9, 0.02, 0.31, 40.4, family="cnn"),
+        NetworkRecord("c", False, images_per_second=2.0, family="cnn"),
+    )
+    record = dataclasses.replace(RECORD, networks=networks)
+    assert networks_table(record).rows == (
+        ("a + b", "", "", "91.00 %", "", "98.00 %"),
+        ("a", "224", "40", "90.00 % ± 2.00", "0.310", ""),
+        ("c", "", "2", "", "", ""),
+    )
+    rows = list(csv.DictReader(networks_csv(record).splitlines()))
+    assert (rows[0]["trial"], rows[0]["val/accuracy"], rows[1]["trial"]) == ("3", "0.98", "")
+    assert "90.00 % ± 2.00" in sweep_page(record)
+    assert networks_table(record).title not in sweep_page(RECORD)
 
 
 def test_the_whole_result() -> None:
@@ -188,6 +226,7 @@ def test_a_thousand_trials_make_a_page_of_two_megabytes_at_most() -> None:
 def test_a_click_on_a_header_sorts(visit: Visit) -> None:
     whole = race(40, 3)
     page = visit(sweep_page(whole))
+    opened(page)
     page.get_by_role("button", name="time").click()
     column = page.locator("#leaderboard tbody tr")
     shown = [int(row.get_attribute("data-trial") or "") for row in column.all()]
@@ -205,16 +244,17 @@ def test_a_click_on_a_header_sorts(visit: Visit) -> None:
 def test_a_drag_along_an_axis_keeps_the_trials_that_cross_it(visit: Visit) -> None:
     whole = race(60, 2)
     page = visit(sweep_page(whole))
+    opened(page)
     own = [t for t in whole.trials if t.family == "cnn" and t.state != FAILED]
     assert page.locator("#space .line").count() == len(own)
-    zone = page.locator(".zone").nth(2)  # the optimizers: sgd, muon, adamw from below
+    zone = page.locator(".zone").nth(3)  # the optimizers: sgd, muon, adamw from the left
     zone.scroll_into_view_if_needed()
     box = zone.bounding_box()
     assert box is not None
-    x = box["x"] + box["width"] / 2
-    page.mouse.move(x, box["y"] + 1)
+    right, y = box["x"] + box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(right - 1, y)
     page.mouse.down()
-    page.mouse.move(x, box["y"] + 40)
+    page.mouse.move(right - 80, y)
     page.mouse.up()
     kept = page.locator("#space .line:not(.out)")
     numbers = {int(line.get_attribute("data-trial") or "") for line in kept.all()}
@@ -232,9 +272,10 @@ def test_a_drag_along_an_axis_keeps_the_trials_that_cross_it(visit: Visit) -> No
 def test_the_pointer_names_a_trial_and_a_click_tells_all_of_it(visit: Visit) -> None:
     whole = race(30, 3)
     page = visit(sweep_page(whole))
+    opened(page)
     best = whole.ranked()[0]
     page.locator(f"#history [data-trial='{best.number}']").hover()
-    assert page.locator("#tip").inner_text().startswith(f"trial {best.number}, {best.family}: ")
+    assert page.locator("#tip").inner_text().startswith(f"{best.name}: ")
     page.locator(f"#history [data-trial='{best.number}']").click()
     assert whole.commands[best.number] in page.locator("#card").inner_text()
     assert page.locator(f".line.chosen[data-trial='{best.number}']").count() == 1
@@ -244,12 +285,15 @@ def test_the_pointer_names_a_trial_and_a_click_tells_all_of_it(visit: Visit) -> 
 
 @pytest.mark.slow
 @in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "record", [race(0), race(1, 1), race(5, 1, lost=1.0), race(60, 12), evil()]
+    "record",
+    [race(0), race(1, 1), race(5, 1, lost=1.0), race(60, 12), evil()],
+    ids=["none", "one", "all lost", "sixty", "evil"],
 )
-def test_a_narrow_dark_screen_is_enough(visit: Visit, record: SweepRecord) -> None:
-    page = visit(sweep_page(record), 400, "dark")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert paper == "rgb(20, 24, 28)"
+def test_every_width_and_scheme_can_be_read(visit: Visit, record: SweepRecord, scheme: str) -> None:
+    page = visit(sweep_page(record), scheme=scheme)
+    opened(page)
+    for width in WIDTHS:
+        assert faults(page, width) == []
     assert page.locator("#history svg").count() == 1

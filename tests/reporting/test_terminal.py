@@ -102,10 +102,11 @@ EXPORT = ExportRecord(
     recommended="onnx",
     chosen="onnx",
 )
+_LABEL = "python -m src.predict run=a-run variant=onnx"
 
 
 def test_all_that_a_person_needs_to_choose() -> None:
-    lines = format_export(EXPORT, "a-run", "mlflow models serve").splitlines()
+    lines = format_export(EXPORT, "a-run", _LABEL, "mlflow models serve").splitlines()
     assert lines[0] == "a-run on 6,000 validation pictures, 2 threads"
     assert lines[1].split()[0] == "variant" and "64 pictures" in lines[1]
     cells = ["onnx", "2.8 MB", "0.25 ms", "4.00 (3.50 to 4.20)", "16 ms", "2.00 (1.90 to 2.10)"]
@@ -121,14 +122,14 @@ def test_all_that_a_person_needs_to_choose() -> None:
 
 def test_where_the_run_is_best_left_alone() -> None:
     left = dataclasses.replace(EXPORT, recommended=None, chosen=None)
-    text = format_export(left, "a-run", None)
+    text = format_export(left, "a-run", _LABEL, None)
     assert text.splitlines()[-1] == (
         "recommended: the run as it is, no variant with at least 99.9 % equal labels is faster"
     )
-    asked = format_export(dataclasses.replace(left, chosen="onnx"), "a-run", None)
+    asked = format_export(dataclasses.replace(left, chosen="onnx"), "a-run", _LABEL, None)
     assert "is faster; chosen: onnx" in asked and "variant=onnx" in asked
     refused = dataclasses.replace(EXPORT, chosen=None)
-    assert "chosen: the run as it is" in format_export(refused, "a-run", None)
+    assert "chosen: the run as it is" in format_export(refused, "a-run", _LABEL, None)
 
 
 LITE, OLD, DINO = (

@@ -237,12 +237,9 @@ def test_early_stopping_and_best_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["augment=strong"],
-        ["loss=focal", "loss.class_weights=balanced"],
-        ["optimizer=muon", "scheduler=cosine"],
-        ["trainer.accumulate_batches=3", "scheduler=linear"],
-        ["runtime.precision=bfloat16"],
-        ["trainer.tta=shift"],
+        ["augment=strong", "optimizer=muon", "scheduler=cosine"],
+        ["loss=focal", "loss.class_weights=balanced", "runtime.precision=bfloat16"],
+        ["trainer.accumulate_batches=3", "scheduler=linear", "trainer.tta=shift"],
         ["model.freeze_epochs=1", "model.backbone_lr_scale=0.1"],
         ["data.cache_limit_gb=0", "data.image_size=12"],
     ],

@@ -245,7 +245,7 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
     ) as driver:
         assert driver.stdout is not None
         lines = iter(driver.stdout)
-        assert any(line.startswith("trial 0") for line in lines)
+        assert any(line.startswith("mlp-0") for line in lines)
         server.stop()
         rest = list(lines)
     try:

@@ -179,18 +179,18 @@ def test_the_same_default_is_tried_once_however_often_it_is_asked_for(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("kind", "changed", "message"),
     [
         (
+            "sqlite",
             plan(family(NUMBERS | {"a": {"low": 0.0, "high": 2.0}}, "mlp"), CNN),
             r"the study s was begun otherwise: space mlp space a high 1.0 then, 2.0 now$",
         ),
-        (plan(MLP), "otherwise: space cnn then, nothing now$"),
-        (plan(MLP, CNN, directions=["minimize"]), "direction maximize then, minimize now$"),
-        (plan(MLP, CNN, identity={"base": ["seed=1"]}), "nothing then, base now"),
+        ("journal", plan(MLP), "otherwise: space cnn then, nothing now$"),
+        ("journal", plan(MLP, CNN, directions=["minimize"]), "maximize then, minimize now$"),
+        ("journal", plan(MLP, CNN, identity={"base": ["seed=1"]}), "nothing then, base now"),
     ],
 )
-@pytest.mark.parametrize("kind", ["journal", "sqlite"])
 def test_a_study_that_means_something_else_is_refused_with_the_difference(
     tmp_path: Path, kind: str, changed: Any, message: str
 ) -> None:

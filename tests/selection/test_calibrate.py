@@ -45,8 +45,8 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
         patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
         model = ["model=handcrafted", "model.classifier=logistic", "model.features=[raw]"]
-        further = ["tracking=none", "evaluate_test=false", f"output_dir={output_dir}"]
-        run_experiment(read_run_settings([*model, *further]))
+        further = ["tracking=none", "tracking.figures=false", "evaluate_test=false"]
+        run_experiment(read_run_settings([*model, *further, f"output_dir={output_dir}"]))
         words = [f"output_dir={output_dir}", "tracking.enabled=false"]
         (path,) = (output_dir / "runs").iterdir()
         asked = compose_settings(SelectSettings, [f"run={path}", *words], config_name="select")

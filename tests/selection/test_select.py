@@ -37,8 +37,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
         patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
         for words in RUNS:
-            further = ["tracking=none", "evaluate_test=false", f"output_dir={output_dir}"]
-            run_experiment(read_run_settings([*words, *further]))
+            further = ["tracking=none", "tracking.figures=false", "evaluate_test=false"]
+            run_experiment(read_run_settings([*words, *further, f"output_dir={output_dir}"]))
             patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
         yield output_dir
 
@@ -63,6 +63,16 @@ def settings(output_dir: Path, *words: str) -> SelectSettings:
 def select(asked: SelectSettings) -> Champion:
     """As the command does."""
     return selecting.select(choose(asked), asked)
+
+
+def copy_of(folder: RunFolder) -> RunFolder:
+    """A copy of a run beside it, with a name and an id of its own."""
+    copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
+    identity = (copy.path / "run.json").read_text()
+    shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
+    (copy.path / "run.json").write_text(identity)
+    break_seal(copy.path)
+    return copy
 
 
 def looks(output_dir: Path) -> int:
@@ -145,11 +155,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
 def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
     """Two copies that answer alike are tied; the second of them costs less."""
     folder = run_of(output_dir, "handcrafted")
-    copy = RunFolder.create(output_dir, "handcrafted", "digits")
-    identity = (copy.path / "run.json").read_text()
-    shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
-    (copy.path / "run.json").write_text(identity)
-    break_seal(copy.path)
+    copy = copy_of(folder)
     break_seal(folder.path)
     text = copy.config.read_text()
     assert "neighbours: 5" in text
@@ -166,11 +172,7 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
 def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
     folder = run_of(output_dir, "handcrafted")
     for seed in (7, 3):
-        copy = RunFolder.create(output_dir, "handcrafted", "digits")
-        identity = (copy.path / "run.json").read_text()
-        shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
-        (copy.path / "run.json").write_text(identity)
-        break_seal(copy.path)
+        copy = copy_of(folder)
         summary = RunSummary.read(folder.summary)
         replace(summary, seed=seed, run_dir=str(copy.path)).write(copy.summary)
     assert choose(settings(output_dir)).folder == folder

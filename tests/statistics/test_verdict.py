@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from src.records.comparison import FoldTest, Interval
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
 from src.statistics.verdict import judge
-from tests.statistics.fields import candidate, random_field
+from tests.statistics.fields import candidate, field_of_costs, random_field
 
 
 def test_joins_what_the_parts_say() -> None:
@@ -63,18 +64,7 @@ def test_the_cheapest_of_the_tied() -> None:
 
 
 def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
-    """Of 200 pictures the second has one fewer right and the third six: both are tied with it."""
-    right = np.arange(200) < 150
-    second, third = right.copy(), right.copy()
-    second[[0, 1, 2, 3, 180]], third[[*range(10), *range(180, 184)]] = (
-        [False, False, False, True, True],
-        [False] * 10 + [True] * 4,
-    )
-    field = [
-        candidate("first", right, cost=3.0),
-        candidate("second", second, cost=2.0),
-        candidate("third", third, cost=1.0),
-    ]
+    field = field_of_costs()
     errors = [math.sqrt(5 + 2 - 1 / 202) / 202, math.sqrt(14 + 2 - 36 / 202) / 202]
     gaps = [1 / 200, 6 / 200]
     assert gaps[0] < errors[0] and gaps[1] > errors[1]
@@ -82,9 +72,9 @@ def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
     assert [one.name for one in verdict.tied] == ["first", "second", "third"]
     assert verdict.cheapest is not None and verdict.cheapest.name == "third"
     assert verdict.choice.name == "second"
-    unknown = judge([*field[:2], candidate("third", third)])
+    unknown = judge([*field[:2], replace(field[2], cost=None)])
     assert unknown.choice.name == "second" and unknown.cheapest is None
-    nowhere = judge([field[0], candidate("second", second), field[2]])
+    nowhere = judge([field[0], replace(field[1], cost=None), field[2]])
     assert nowhere.choice is nowhere.winner
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from src.search.jobs import Channel, Ending, Job
@@ -41,6 +42,8 @@ class StandIn:
                 frozen = family == "embedding"
                 each = 60.0 if (output_dir / "slow").exists() else 0.01
                 found = Prepared([], 1 if frozen else _EPOCHS, 0.0 if frozen else each, frozen)
+                if frozen:
+                    found = replace(found, networks=[{"name": "n", "taken": True, "side": 96}])
                 return Ending("complete", result=found.__dict__)
             case Train():
                 return self._train(task, job, channel, _LEVELS[family], output_dir)

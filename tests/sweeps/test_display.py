@@ -109,6 +109,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
         "3 done, 2 pruned, 1 failed, 4 running  8 min left",
     ]
     assert "\x1b[32m" in written[0]
+    assert re.search(r"\x1b\[38;[\d;]+mcnn-7\x1b\[0m", written[0])  # in the color of its family
     assert written[0].count("\x1b[?25l") == written[0].count("\x1b[?25h") == 1  # the cursor is back
 
 

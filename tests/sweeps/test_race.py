@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
-from src.records.trials import COMPLETE, SweepRecord
+from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
 from src.sweeps import race
 from src.sweeps.earlier_command import completed_command
 from src.sweeps.race import run_sweep
@@ -56,6 +56,9 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert winner.runs == {1: 0.9, 2: 0.9}, "the one whose worker died was trained again"
     assert record.test == {"test/accuracy": 0.85} and record.test_measurements == 1
     assert record.commands[winner.trial].endswith("seed=1 evaluate_test=false")
+    assert record.networks == (NetworkRecord("n", taken=True, side=96, family="embedding"),)
+    table = (tmp_path / "sweeps" / "s" / "networks.csv").read_text().splitlines()
+    assert table[1] == f"embedding,n,true,96,,,,,{winner.trial},0.9"
     done = log(tmp_path)
     assert done.count("MeasureTest ") == 1
     assert sum(line.startswith("Train") for line in done) == 4 + 2 * 2 + 1

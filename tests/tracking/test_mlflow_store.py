@@ -268,7 +268,7 @@ def versions(store: Store) -> list[str]:
 def test_a_registered_model_is_one_version_however_often_it_is_sent(
     store: Store, diary: Diary, output_dir: Path
 ) -> None:
-    write_registered(diary)
+    write_registered(diary, "---\nlicense: unknown\n---\n# A card\n")
     crown(output_dir, diary)
     diary.send(store)
     (diary.run_dir / "tracking" / "mirror.json").unlink()

@@ -48,7 +48,7 @@ def test_a_file_gets_a_plain_line_an_epoch(totals: RunningTotals) -> None:
     progress.epoch(0, METRICS)
     progress.close()
     assert file.getvalue() == (
-        "epoch  1/10  train loss 0.5000 accuracy 75.00%  val loss 0.2500 accuracy 100.00%  "
+        "epoch  1/10  train loss 0.5000 accuracy 75.0 %  val loss 0.2500 accuracy 100.0 %  "
         "1,234 images/s\n"
     )
 
@@ -64,7 +64,7 @@ def test_a_terminal_shows_the_time_left_of_the_whole_training(
         progress.step(0, step, totals)
         time.sleep(0.05)
     last = terminal.getvalue().rpartition("epoch 1/2")[2]
-    assert "5/5  loss 0.500  accuracy 100.0%" in last
+    assert "5/5  loss 0.500  accuracy 100.0 %" in last
     assert re.search(r"\d:\d\d:\d\d", last), "no time is left to be seen"
     progress.close()
 

@@ -119,14 +119,14 @@ class Augment:
         """Augment one batch.
 
         Args:
-            images: (B, C, H, W) uint8.
+            images: (B, C, H, W), uint8 or float32, 0 to 255.
             targets: (B,) int64, or of label sets (B, K) int64, 0 and 1.
             sample_ids: (B,) int64, the same for a picture in every epoch.
             seed, epoch, step: of the run, and the batch's place in it, both from 0.
 
         Returns:
-            images (B, C, H, W), 0 to 255: float32 where they were coloured or blended, or turned
-            without a crop or a policy, else uint8; and targets, (B,) int64 or, with
+            images (B, C, H, W), 0 to 255: float32 where they were so, coloured or blended, or
+            turned without a crop or a policy, else uint8; and targets, (B,) int64 or, with
             `soft_targets`, (B, K) float32.
         """
         policy_streams = self.policy.streams if self.policy else 0
@@ -181,7 +181,7 @@ class Augment:
         )
 
     def _placed(self, images: Tensor, draws: Tensor, steps: Sequence[Step]) -> Tensor:
-        """Move pixels, each picture in one interpolation; a new tensor, uint8."""
+        """Move pixels, each picture in one interpolation; a new tensor of the same dtype."""
         images = self._moved(images, draws, None)
         flips = draws[_FLIP] < (0.5 if self.flip else 0.0)
         boxes = self._boxes(draws, *images.shape[2:])
@@ -206,7 +206,7 @@ class Augment:
             floats = transforms.resample(
                 images[rows], to_source[rows], padding=self.settings.padding
             )
-            return floats.round_().to(torch.uint8)
+            return floats if images.is_floating_point() else floats.round_().to(images.dtype)
 
         placed = torch.empty_like(images)
         transforms.change_chosen_(placed, ~oblique, cropped)

@@ -120,7 +120,7 @@ class Policy:
         )
 
     def recolor_(self, images: Tensor, steps: Sequence[Step]) -> None:
-        """Change colours and tones of images (B, C, H, W) uint8, in place, as the steps say."""
+        """Change colours and tones of images (B, C, H, W), in place, as the steps say."""
         for step in steps:
             for name, change in self._changes(images, step).items():
                 change_chosen_(images, step.kinds == OPERATIONS.index(name), change)

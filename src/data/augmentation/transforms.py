@@ -110,14 +110,14 @@ def resample(images: Tensor, to_source: Tensor, *, padding: str) -> Tensor:
 
 
 def crop(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
-    """Magnify a box of each picture to the picture's size, bilinearly, then mirror; uint8, rounded.
+    """Magnify a box of each picture to the picture's size, bilinearly, then mirror.
 
     On the CPU torch's own kernel for uint8 resizes picture by picture, which is faster than any
     computation on the whole batch; other devices interpolate the batch in one go, which needs no
     box on the host. The two differ by 1 at most.
 
     Args:
-        images: (B, C, H, W) uint8.
+        images: (B, C, H, W), uint8, which is rounded, or float32.
         boxes: (4, B) int64, top, left, height and width of each box in pixels; within the picture.
         flips: (B,) bool: mirrored left and right.
     """
@@ -139,7 +139,7 @@ def crop_by_sampling(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
     last = torch.stack([right / sides[1], bottom / sides[0]], dim=1) - 1
     grid = torch.minimum(torch.maximum(grid, first[:, None, None]), last[:, None, None])
     sampled = F.grid_sample(images.to(torch.float32), grid, align_corners=False)
-    return sampled.round_().to(torch.uint8)
+    return sampled if images.is_floating_point() else sampled.round_().to(images.dtype)
 
 
 def change_chosen_(

@@ -41,6 +41,7 @@ __all__ = [
     "NotReadHere",
     "PictureError",
     "PictureFormat",
+    "count_pages",
     "decode_picture",
     "file_errors",
     "read_bounds",
@@ -60,8 +61,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIF
 # pillow-heif reads them, where it is installed.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 MAX_PIXELS = 100_000_000
-# Decoders of these keep up to 16 bytes a pixel meanwhile, where others keep 8 at most.
-_FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 64_000_000}
+# Decoders of these take 16 and 25 bytes a pixel, and those of others 4 to 8: a gigabyte each.
+_FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
 MAX_FILE_BYTES = 500_000_000
 # Of larger ones no more than one is decoded at a time: each takes up to a gigabyte meanwhile, and
@@ -209,17 +210,22 @@ class Header(NamedTuple):
 
 
 def decode_picture(
-    data: bytes | Path | Image.Image | NDArray[Any], form: PictureFormat, *, display: bool = False
+    data: bytes | Path | Image.Image | NDArray[Any],
+    form: PictureFormat,
+    *,
+    page: int = 0,
+    display: bool = False,
 ) -> Pixels:
     """Return a picture as an array (channels, *image_size) of the format's dtype, from 0 to 255.
 
     Resizing is bicubic with antialiasing; a picture that already has the size keeps its pixels.
     Pictures are turned as EXIF says; what is transparent becomes white; pixels of more than 8 bits
-    are scaled as the format says; of several frames the first counts; colour profiles are ignored.
+    are scaled as the format says; colour profiles are ignored.
 
     Args:
         data: the bytes of a file, its path, an open picture, or an array as of `bands_of_array`.
         form: the format of the array.
+        page: which picture of a file of several, from 0.
         display: show what there is: black and white of the file or of this picture alone, as
             `chosen_range` chooses them, and the first three of many bands.
 
@@ -235,7 +241,7 @@ def decode_picture(
         if isinstance(data, np.ndarray):
             return _of_array(data, form, scale)
         with _opened(data) as stream:
-            image = _identified(stream)
+            image = _identified(stream, page)
             if isinstance(image, Raster):
                 if image.nbytes <= _LARGE_BYTES:
                     return _of_raster(image, form, scale)
@@ -251,28 +257,30 @@ def decode_picture(
             return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
 
 
-def thumbnail(path: Path | str, longest: int = 180) -> NDArray[np.uint8]:
+def thumbnail(path: Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
     """Return a picture file as (3, H, W) uint8, its longer side at most `longest` pixels.
+
+    `page` is which picture of a file of several, from 0.
 
     Raises:
         PictureError: as `decode_picture`.
         OSError: the file cannot be opened.
     """
     with Path(path).open("rb") as file:
-        header = read_header(file)
+        header = read_header(file, page)
     scale = min(1.0, longest / max(header.height, header.width))
     size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-    return shown(decode_picture(Path(path), PictureFormat(size, 3), display=True))
+    return shown(decode_picture(Path(path), PictureFormat(size, 3), page=page, display=True))
 
 
-def read_header(stream: BinaryIO) -> Header:
-    """Return size and pixel format of the picture in a file opened at its start.
+def read_header(stream: BinaryIO, page: int = 0) -> Header:
+    """Return size and pixel format of a picture in a file opened at its start.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with _decoder_errors():
-        image = _identified(stream)
+        image = _identified(stream, page)
         if isinstance(image, Raster):
             return Header(
                 *(image.height, image.width, image.bands, image.deep),
@@ -285,14 +293,35 @@ def read_header(stream: BinaryIO) -> Header:
         return Header(height, width, 1 if image.mode in _GREY_MODES else 3, is_deep(image))
 
 
-def read_bounds(stream: BinaryIO) -> ValueRange:
+def count_pages(stream: BinaryIO) -> int:
+    """Return how many pictures an open file has, each of which `page` may name.
+
+    Raises:
+        PictureError: it is no picture, or larger than 100 megapixels.
+    """
+    with _decoder_errors():
+        image = _identified(stream)
+        stream.seek(0)
+        if stream.read(2) in (b"II", b"MM"):
+            from tifffile import TiffFile
+
+            stream.seek(0)
+            pages: Any = TiffFile(stream).pages
+            # Smaller versions and masks come after the pictures that they belong to.
+            others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
+            return max(1, next(others, len(pages)))
+        paged = not isinstance(image, Raster) and image.format in ("GIF", "WEBP", "PNG")
+        return int(getattr(image, "n_frames", 1)) if paged else 1
+
+
+def read_bounds(stream: BinaryIO, page: int = 0) -> ValueRange:
     """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
 
     Raises:
         PictureError: it cannot be decoded.
     """
     with _decoder_errors():
-        image = _identified(stream)
+        image = _identified(stream, page)
         if isinstance(image, Raster):
             return pixel_bounds(image.read())
         return pixel_bounds(_deep_values(image))
@@ -329,8 +358,8 @@ def file_errors() -> Iterator[None]:
         raise PictureError(f"cannot be opened: {error.strerror}") from error
 
 
-def _identified(stream: BinaryIO) -> Image.Image | Raster:
-    """Return the picture in `stream`, its header read and its size within bounds."""
+def _identified(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
+    """Return a picture in `stream`, its header read and its size within bounds."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     if size == 0:
@@ -340,7 +369,7 @@ def _identified(stream: BinaryIO) -> Image.Image | Raster:
             f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
         )
     try:
-        if (raster := open_raster(stream)) is not None:
+        if (raster := open_raster(stream, page)) is not None:
             _check_pixels(raster.width * raster.height)
             if raster.nbytes > _MAX_BYTES:
                 raise PictureError(
@@ -357,6 +386,9 @@ def _identified(stream: BinaryIO) -> Image.Image | Raster:
             raise
         image = _opened_heic(stream)
     _check_pixels(image.width * image.height, image.format)
+    if page:
+        image.seek(page)
+        _check_pixels(image.width * image.height, image.format)
     return image
 
 

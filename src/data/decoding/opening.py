@@ -33,7 +33,7 @@ from ..quality.audit import Survey, copies, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root
 from ..sources.source import Problem, Source
-from .decode import PictureError, PictureFormat, decode_picture, read_header
+from .decode import PictureError, PictureFormat, count_pages, decode_picture, read_header
 from .depth import ValueRange, chosen_range
 from .picture_store import PictureStore, chosen_size, content, picture
 
@@ -86,7 +86,24 @@ def list_pictures(data: DataSettings) -> Source:
         )
     if data.target == "ordinal":
         source = ordered(source, data.order)
-    return _present(source, data)
+    source = _present(source, data)
+    return _with_pages(source, data) if data.pages == "all" else source
+
+
+def _with_pages(source: Source, data: DataSettings) -> Source:
+    """Return the source with all pages of its files; what is no picture is left to the audit."""
+    if source.sample_paths is None:
+        return source
+
+    def pages(index: int) -> int:
+        try:
+            with open(source.file(index), "rb") as stream:
+                return count_pages(stream)
+        except (PictureError, OSError):
+            return 1
+
+    workers = data.num_workers or available_cores()
+    return source.with_pages(list(in_order(pages, range(len(source)), workers)))
 
 
 def _present(source: Source, data: DataSettings) -> Source:
@@ -321,7 +338,7 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
                 f"{source.sample_name(index)} {error}: let whatever writes it end, and run again."
             ) from error
         try:
-            image = decode_picture(data, form)
+            image = decode_picture(data, form, page=source.page(index))
         except PictureError as error:
             block.reasons.append((index, str(error)))
             continue

@@ -113,7 +113,7 @@ def picture(
     source: Source, index: int, form: PictureFormat, expected: bytes | None = None
 ) -> Pixels:
     """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
-    return decode_picture(content(source, index, expected), form)
+    return decode_picture(content(source, index, expected), form, page=source.page(index))
 
 
 def content(
@@ -139,7 +139,7 @@ def content(
         return path
     with file_errors():
         data = path.read_bytes()
-    if content_hash(data) != expected:
+    if content_hash(data, source.page(index)) != expected:
         raise PictureError("has been changed since it was looked at")
     return data
 

@@ -72,8 +72,10 @@ class Raster:
         return self.height * self.width * self.bands * self.dtype.itemsize
 
 
-def open_raster(stream: BinaryIO) -> Raster | None:
+def open_raster(stream: BinaryIO, page: int = 0) -> Raster | None:
     """Return the picture in a file opened at its start; None where Pillow reads all of it.
+
+    `page` is that of a TIFF file, from 0.
 
     Raises:
         PixelError: the file holds no picture, or none of a kind that is read.
@@ -86,7 +88,7 @@ def open_raster(stream: BinaryIO) -> Raster | None:
     if start.startswith(_PNG):
         return _png(stream, start)
     if start.startswith(_TIFF):
-        return _tiff(stream)
+        return _tiff(stream, page)
     return _dicom(stream) if start[128:] == _DICOM else None
 
 
@@ -175,11 +177,14 @@ def _on_white(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return found
 
 
-def _tiff(stream: BinaryIO) -> Raster | None:
-    """Return the first page where it has bands, or more than 8 bits a colour."""
-    from tifffile import COMPRESSION, TiffFile
+def _tiff(stream: BinaryIO, number: int) -> Raster | None:
+    """Return a page where it has bands, or more than 8 bits a colour."""
+    try:
+        from tifffile import COMPRESSION, TiffFile
+    except ImportError:  # where a model of 8 bits is served, which has no use for it
+        return None
 
-    page = TiffFile(stream).pages.first
+    page: Any = TiffFile(stream).pages[number]
     samples, photometric = page.samplesperpixel, int(page.photometric)
     colours = _COLOURS.get(photometric)
     if colours is None or samples == 1:

@@ -163,6 +163,8 @@ class PictureData(pl.LightningDataModule):
             seed=settings.split_seed,
             near=near,
         )
+        if settings.limit is not None:
+            split = split.limited(settings.limit)
         if settings.train_on_val:
             split = split.with_val_training()
         if settings.value_range is None and pictures.pixel_bounds is not None:
@@ -214,9 +216,8 @@ class PictureData(pl.LightningDataModule):
             ConfigError: they cannot be decoded to it, or are not the same any more.
         """
         own = self.pictures.format
-        if self.pictures.pixel_bounds is None:  # nothing to be scaled
-            wanted = replace(wanted, value_range=own.value_range)
-        wanted = replace(wanted, dtype=own.dtype)
+        if own.dtype == "uint8":  # nothing to be scaled
+            wanted = replace(wanted, value_range=own.value_range, dtype="uint8")
         if wanted == self.pictures.format:
             return self
         if wanted not in self._others:

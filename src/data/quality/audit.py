@@ -76,10 +76,17 @@ class Survey:
     reasons: dict[int, str]  # index -> why this picture cannot be used
 
 
-def content_hash(data: bytes | npt.NDArray[Any]) -> bytes:
-    """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes."""
+def content_hash(data: bytes | npt.NDArray[Any], page: int = 0) -> bytes:
+    """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes.
+
+    Of a page after the first, the hash of its number and that of the file.
+    """
     buffer = data if isinstance(data, bytes) else data.data
-    return hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode()
+    return _paged(hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode(), page)
+
+
+def _paged(digest: bytes, page: int) -> bytes:
+    return content_hash(b"%s page %d" % (digest, page)) if page else digest
 
 
 def survey(
@@ -102,6 +109,7 @@ def survey(
         raise ValueError(f"{source.name} has neither arrays nor files")
     paths = source.sample_paths
     files = [source.file(index) for index in range(len(source))]
+    pages = [source.page(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
     what = f"the findings about the pictures in {source.root}"
@@ -116,7 +124,7 @@ def survey(
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
-            _look(findings, files, workers)
+            _look(findings, files, pages, workers)
             findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
@@ -284,7 +292,7 @@ def _states(files: list[str]) -> npt.NDArray[np.int64]:
     return np.array(states, np.int64)
 
 
-def _look(findings: Findings, files: list[str], workers: int) -> None:
+def _look(findings: Findings, files: list[str], pages: list[int], workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
     rows = findings.rows
     unknown = np.flatnonzero(~rows["known"]).tolist()
@@ -294,7 +302,8 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
 
     def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
         return [
-            _look_at(files[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
+            _look_at(files[i], pages[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i])))
+            for i in batch
         ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
@@ -302,7 +311,7 @@ def _look(findings: Findings, files: list[str], workers: int) -> None:
             findings.fill(index, *one)
 
 
-def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
+def _look_at(file: str, page: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
     """Return what is found in a file, by column, and why it cannot be used; "" where it can."""
     found: dict[str, Any] = {"low": np.nan, "high": np.nan}
     # What is found is true now, but a later change might not show: not known the next time.
@@ -314,12 +323,12 @@ def _look_at(file: str, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]
             if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
                 read_header(stream)  # which says so
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
-            found["hash"] = digest.hexdigest().encode()
+            found["hash"] = _paged(digest.hexdigest().encode(), page)
             stream.seek(0)
-            header = read_header(stream)
+            header = read_header(stream, page)
             if header.deep:
                 stream.seek(0)
-                found["low"], found["high"] = read_bounds(stream)
+                found["low"], found["high"] = read_bounds(stream, page)
     except NotReadHere as error:
         # The missing package may come, and what is decoded then is another set.
         return found | unsettled | {"hash": b""}, str(error)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.text import percent
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
 from ..decoding.decode import PictureFormat
@@ -93,7 +94,7 @@ def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
             yield (
                 f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
                 f"of another part or label, most of all {name} and {worst.like} "
-                f"({worst.score:.1%}); see suspects.csv"
+                f"({percent(worst.score)}); see suspects.csv"
             )
 
 

@@ -20,12 +20,13 @@ _IMAGES, _LABELS = "images", "labels"
 _SHARE = 0.5
 
 
-def list_arrays(file: Path) -> Source:
+def list_arrays(file: Path, *, several: bool = False) -> Source:
     """Return the pictures of an `.npz` file.
 
     It has `images` (N, H, W) or (N, H, W, C) of any numbers and `labels` (N,) or (N, 1), whole
     numbers or texts; or such pairs for its parts, `train_images`, `train_labels`, `val_images` and
-    so on, as MedMNIST has them. Other arrays are left alone. Nothing is unpickled.
+    so on, as MedMNIST has them. With `several` labels a picture, `labels` are (N, K) of 0 and 1,
+    and the classes are called by their numbers. Other arrays are left alone. Nothing is unpickled.
 
     Raises:
         ConfigError: the file is damaged or larger than memory, arrays are missing, of other shapes
@@ -43,7 +44,7 @@ def list_arrays(file: Path) -> Source:
         with np.load(file, allow_pickle=False) as stored:
             prefixes = _prefixes(file, stored.files)
             images = [_images(file, prefix + _IMAGES, stored) for prefix in prefixes]
-            labels = [_labels(file, prefix + _LABELS, stored) for prefix in prefixes]
+            labels = [_labels(file, prefix + _LABELS, stored, several) for prefix in prefixes]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ConfigError):
             raise
@@ -58,18 +59,15 @@ def list_arrays(file: Path) -> Source:
     if len(shapes) > 1:
         listed = " and ".join(f"{kind} {shape}" for shape, kind in sorted(shapes))
         raise ConfigError(f"{file}: the pictures of the parts differ in shape or kind: {listed}.")
-    every = [name for names in labels for name in names]
-    class_names = tuple(sorted(set(every), key=natural_order))
-    if len(class_names) < 2:
-        raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
-    index = {name: number for number, name in enumerate(class_names)}
+    class_names, targets = _classes(file, np.concatenate(labels), several)
     parts = [prefix.rstrip("_") for prefix in prefixes]
     return Source(
         "folder",
         class_names,
-        np.array([index[name] for name in every], np.int64),
+        targets,
         arrays=images[0] if len(images) == 1 else np.concatenate(images),
         given_parts=None if parts == [""] else np.repeat(parts, [len(some) for some in images]),
+        kind="multi" if several else "single",
     )
 
 
@@ -99,15 +97,33 @@ def _images(file: Path, name: str, stored: Any) -> NDArray[Any]:
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
-def _labels(file: Path, name: str, stored: Any) -> list[str]:
+def _labels(file: Path, name: str, stored: Any, several: bool) -> NDArray[Any]:
+    """Return labels (N,), or (N, K) of several a picture."""
     if name not in stored.files:
         raise ConfigError(f"{file} has no array {name}.")
-    labels = stored[name]
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUb":
-        raise ConfigError(
-            f"{file}: {name} is {labels.dtype} {labels.shape}; one whole number or text for each "
-            "picture is needed."
-        )
-    return [clean_label(str(label)) for label in labels.tolist()]
+    labels: NDArray[Any] = stored[name]
+    if several:
+        if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all():
+            return labels
+        needed = "numbers (N, K) of 0 and 1 are needed with data.target=multi"
+    else:
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim == 1 and labels.dtype.kind in "iuUb":
+            return labels
+        needed = "one whole number or text for each picture is needed"
+    raise ConfigError(f"{file}: {name} is {labels.dtype} {labels.shape}; {needed}.")
+
+
+def _classes(
+    file: Path, labels: NDArray[Any], several: bool
+) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Return the names of the classes, and the targets as a source has them."""
+    if several:
+        return tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8)
+    names = [clean_label(str(label)) for label in labels.tolist()]
+    class_names = tuple(sorted(set(names), key=natural_order))
+    if len(class_names) < 2:
+        raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
+    index = {name: number for number, name in enumerate(class_names)}
+    return class_names, np.array([index[name] for name in names], np.int64)

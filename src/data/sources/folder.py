@@ -74,7 +74,7 @@ def load(
     if root.is_dir():
         return list_tree(root, shown=str(root), several=several)
     if name.endswith(".npz"):
-        return list_arrays(root)
+        return list_arrays(root, several=several)
     if name.endswith(ARCHIVE_ENDINGS):
         tree = extract_archive(root, cache_dir / "archives")
         return list_tree(tree, shown=str(root), several=several)

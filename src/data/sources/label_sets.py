@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,13 @@ from ...config.checks import ConfigError, nearest
 from .source import Source, clean_label, natural_order
 
 __all__ = [
+    "LabelColumns",
     "indicators",
+    "labels_of_columns",
     "named_classes",
     "ordered",
     "same_contents",
     "split_labels",
-    "yes_or_no",
 ]
 
 _SEPARATORS = (";", "|", ",")
@@ -60,8 +62,71 @@ def split_labels(
     ]
 
 
-def yes_or_no(cell: str) -> bool | None:
-    """Return whether a cell says that a label is there; None for anything but 0, 1 and the like."""
+@dataclass(frozen=True)
+class LabelColumns:
+    """The labels that columns of 0 and 1 give.
+
+    Attributes:
+        columns: places of the columns.
+        labels: of each row.
+        unused: labels that no row has.
+    """
+
+    columns: tuple[int, ...]
+    labels: list[tuple[str, ...]]
+    unused: tuple[str, ...]
+
+
+def labels_of_columns(
+    file: Path,
+    header: Sequence[str],
+    taken: Collection[int],
+    lines: Sequence[int],
+    rows: Sequence[Sequence[str]],
+) -> LabelColumns:
+    """Return the labels of rows that have a column of 0 and 1 (or yes and no) for each label.
+
+    Args:
+        file: for messages.
+        header: names of the columns.
+        taken: places of columns that are none of labels.
+        lines: numbers of the rows, for messages.
+        rows: the cells of each row, at least one.
+
+    Raises:
+        ConfigError: there are fewer than two such columns, two of one name, or a cell of one is
+            anything else.
+    """
+    columns = [
+        place
+        for place, name in enumerate(header)
+        if place not in taken and name and _yes_or_no(rows[0][place]) is not None
+    ]
+    if len(columns) < 2:
+        raise ConfigError(
+            f"{file}: there is no column labels, nor are there two columns of 0 and 1: name the "
+            "labels of each picture in a column labels, or make a column of 0 and 1 for each class."
+        )
+    names = [header[place] for place in columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{file}: there are two columns {twice}.")
+    found = []
+    for line, cells in zip(lines, rows, strict=True):
+        there = [_yes_or_no(cells[place]) for place in columns]
+        if None in there:
+            at = there.index(None)
+            raise ConfigError(
+                f"{file}, line {line}: {names[at]} is {cells[columns[at]]!r}, and a label is there "
+                "(1) or not (0)."
+            )
+        found.append(tuple(name for name, one in zip(names, there, strict=True) if one))
+    used = {name for labels in found for name in labels}
+    return LabelColumns(tuple(columns), found, tuple(n for n in names if n not in used))
+
+
+def _yes_or_no(cell: str) -> bool | None:
+    """Return whether a label is there; None for anything but 0, 1 and the like."""
     return _YES_OR_NO.get(cell.strip().lower())
 
 

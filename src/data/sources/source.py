@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ class Source:
         targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
         arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
-            or absolute; else None.
+            or absolute, with `#` and the page after those of pages; else None.
+        pages: (N,) the page of each file that is read, from 0, and -1 for files of one picture;
+            None where each file is one picture.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
@@ -83,6 +85,7 @@ class Source:
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)
+    pages: npt.NDArray[np.int64] | None = None
     kind: str = "single"
 
     def __post_init__(self) -> None:
@@ -94,7 +97,7 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        for name in ("arrays", "sample_paths", "given_parts", "groups"):
+        for name in ("arrays", "sample_paths", "given_parts", "groups", "pages"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
@@ -142,6 +145,7 @@ class Source:
             sample_paths=reduced(self.sample_paths),
             given_parts=None if self.given_parts is None else self.given_parts[kept],
             groups=reduced(self.groups),
+            pages=None if self.pages is None else self.pages[kept],
             missing={
                 place: self.missing[index]
                 for place, index in enumerate(kept.tolist())
@@ -153,7 +157,37 @@ class Source:
         """Return the file of sample `index`, of a source that has files."""
         if self.root is None or self.sample_paths is None:
             raise ValueError(f"{self.name} has arrays, not files")
-        return os.path.join(self.root, self.sample_paths[index])
+        path = self.sample_paths[index]
+        if self.pages is not None and self.pages[index] >= 0:
+            path = path.rpartition("#")[0]
+        return os.path.join(self.root, path)
+
+    def page(self, index: int) -> int:
+        """Return which page of its file sample `index` is, from 0."""
+        return 0 if self.pages is None else max(0, int(self.pages[index]))
+
+    def with_pages(self, counts: Sequence[int]) -> Source:
+        """Return the source with a sample for every page of files that have several of them.
+
+        `counts` are the pages of each file. The pages of a file are of one group.
+        """
+        if self.sample_paths is None or max(counts) < 2:
+            return self
+        rows = np.repeat(np.arange(len(self)), counts)
+        several = np.array(counts)[rows] > 1
+        number = np.concatenate([np.arange(count) for count in counts])
+        names = self.groups or self.sample_paths
+        return replace(
+            self,
+            targets=self.targets[rows],
+            sample_paths=tuple(
+                f"{self.sample_paths[row]}#{page + 1}" if many else self.sample_paths[row]
+                for row, page, many in zip(rows, number, several, strict=True)
+            ),
+            given_parts=None if self.given_parts is None else self.given_parts[rows],
+            groups=tuple(names[row] for row in rows),
+            pages=np.where(several, number, -1),
+        )
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

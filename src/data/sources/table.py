@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ import numpy.typing as npt
 from ...config.checks import ConfigError, nearest
 from ...machine.text import from_csv_cell
 from .class_folders import FolderTree, part_named
-from .label_sets import indicators, named_classes, split_labels, yes_or_no
+from .json_lines import read_json_lines
+from .label_sets import indicators, labels_of_columns, named_classes, split_labels
 from .source import (
     PARTS,
     Problem,
@@ -107,19 +107,18 @@ def list_table(
             of the line.
     """
     if file.suffix.lower() == _JSON_LINES:
-        table = _read_json_lines(file, columns, several)
+        table = _of_json_lines(file, columns, several)
     else:
         table = _read(file, columns, several)
     spellings: dict[str, set[str]] = {}
-    labels: Sequence[Any]
-    labels = _label_sets(file, table, separator) if several else _labels(table)
+    labels: list[Any]
+    labels = [*(_label_sets(file, table, separator) if several else _labels(table))]
     for written in () if several else table.values["label"]:
         spellings.setdefault(clean_label(written), set()).add(written)
     paths, missing, found = _resolved(file, table)
     table.remarks += found
     kept = _without_repetitions(file, table, paths, labels)
-    chosen: list[Any]
-    chosen = [labels[row] if several else (labels[row],) for row in kept]
+    chosen: list[Any] = [labels[row] if several else (labels[row],) for row in kept]
     class_names = named_classes(chosen)
     if len(class_names) < 2:
         raise ConfigError(
@@ -378,86 +377,27 @@ def _label_sets(file: Path, table: _Table, separator: str | None) -> list[tuple[
     if "label" in table.values:
         places = [f"{file}, line {line}" for line in table.lines]
         return split_labels(table.values["label"], separator, places)
-    taken = set(table.places.values())
-    columns = [
-        place
-        for place, name in enumerate(table.header)
-        if place not in taken and name and yes_or_no(table.cells[0][place]) is not None
-    ]
-    if len(columns) < 2:
-        raise ConfigError(
-            f"{file}: there is no column labels, nor are there two columns of 0 and 1: name the "
-            "labels of each picture in a column labels, or make a column of 0 and 1 for each class."
-        )
-    names = [table.header[place] for place in columns]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"{file}: there are two columns {twice}.")
-    table.used |= set(columns)
-    found = []
-    for line, cells in zip(table.lines, table.cells, strict=True):
-        there = [yes_or_no(cells[place]) for place in columns]
-        if None in there:
-            at = there.index(None)
-            raise ConfigError(
-                f"{file}, line {line}: {names[at]} is {cells[columns[at]]!r}, and a label is there "
-                "(1) or not (0)."
-            )
-        found.append(tuple(name for name, one in zip(names, there, strict=True) if one))
-    if never := [name for name in names if not any(name in labels for labels in found)]:
-        table.remarks.append(f"has labels that no picture has, and leaves out: {', '.join(never)}")
-    return found
+    found = labels_of_columns(
+        file, table.header, set(table.places.values()), table.lines, table.cells
+    )
+    table.used |= set(found.columns)
+    if found.unused:
+        never = ", ".join(found.unused)
+        table.remarks.append(f"has labels that no picture has, and leaves out: {never}")
+    return found.labels
 
 
-def _read_json_lines(file: Path, columns: Sequence[str | None] | None, several: bool) -> _Table:
+def _of_json_lines(file: Path, columns: Sequence[str | None] | None, several: bool) -> _Table:
     """Return the lines of a file of JSON objects, as `_read` does."""
     if columns is not None:
         raise ConfigError(f"data.columns names columns of a CSV file, and {file} has JSON lines.")
-    rows: list[tuple[int, dict[str, Any]]] = []
-    try:
-        with file.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    one = json.loads(line)
-                    if not isinstance(one, dict):
-                        raise ConfigError(
-                            f"{file}, line {number}: it is no object {{...}} of JSON."
-                        )
-                    rows.append((number, one))
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{file}, line {number}: it is no JSON ({error}).") from None
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
-    if not rows:
-        raise ConfigError(f"{file} is empty: it names no pictures.")
-    further = [name for name in ("split", "group") if any(name in one for _, one in rows)]
-    header = ["path", "label", *further]
+    found = read_json_lines(file, several)
+    header = list(found.values)
     table = _Table(header, {name: at for at, name in enumerate(header)}, several=several)
-    table.used = set(range(len(header)))
-    table.sets = [] if several else None
-    for number, one in rows:
-        table.lines.append(number)
-        where = f"{file}, line {number}"
-        if "label" in one and "labels" in one:
-            raise ConfigError(f"{where}: label and labels could each be meant: leave one out.")
-        label = one.get("label", one.get("labels"))
-        if several:
-            names = [label] if isinstance(label, str) else [] if label is None else label
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ConfigError(f"{where}: labels is {label!r}: it must be a list of names.")
-            cleaned = [clean_label(name) for name in names]
-            assert table.sets is not None
-            table.sets.append(tuple(dict.fromkeys(name for name in cleaned if name)))
-        for name in ("path", *(() if several else ("label",)), *further):
-            value = label if name == "label" else one.get(name)
-            value = str(value) if isinstance(value, int) else value
-            if not isinstance(value, str) or not clean_label(value):
-                raise ConfigError(f"{where}: {name} is {value!r}: it must be a text.")
-            table.values.setdefault(name, []).append(_value(name, value))
+    table.lines, table.sets, table.used = found.lines, found.sets, set(range(len(header)))
+    table.values = {
+        name: [_value(name, value) for value in values] for name, values in found.values.items()
+    }
     return table
 
 

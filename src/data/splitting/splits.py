@@ -98,6 +98,23 @@ class Split:
         """Return the split in which the validation pictures train as well; test stays."""
         return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
 
+    def limited(self, most: int) -> Split:
+        """Return the split with at most so many pictures in each part, the others dropped.
+
+        They are taken in turns from the classes, those with the smallest content hashes first.
+
+        Args:
+            most: pictures of a part, at least 1.
+        """
+        parts = np.full_like(self.parts, _DROPPED)
+        for code in (_TRAIN, _VAL, _TEST):
+            own = np.flatnonzero(self.parts == code)
+            own = own[np.lexsort((self.content_hashes[own], self.targets[own]))]
+            _, first, sizes = np.unique(self.targets[own], return_index=True, return_counts=True)
+            rank = np.arange(len(own)) - np.repeat(first, sizes)  # within its class
+            parts[own[np.argsort(rank, kind="stable")[:most]]] = code
+        return replace(self, parts=parts)
+
     def write(self, path: Path) -> None:
         """Write the manifest: a CSV file with part, target, content hash and path per picture."""
         names = map(csv_cell, self.names or ("",) * len(self.parts))

@@ -18,6 +18,7 @@ from ...config.schema import RunSettings
 from ...data.decoding.decode import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
+from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
 from ...models.weights import find_weights
@@ -56,7 +57,7 @@ def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extracto
     if model.run is None:
         form = data.pictures.format
         return tuple(frozen_network(settings, name, data, form) for name in model.networks)
-    device = _device(settings)
+    device = device_of(settings.trainer.accelerator)
     network, metadata = _own_network(model, settings, data)
     plan = _plan(network, data.pictures.format, device, settings)
     return (make(network, metadata | plan, device),)
@@ -108,7 +109,7 @@ def frozen_network(
     """
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
-    device = _device(settings)
+    device = device_of(settings.trainer.accelerator)
     found = find_weights("timm", name) if model.pretrained else None
     state = None if found is None else found.file.stat()
     key = (  # what two calls must have in common to get the same network
@@ -132,11 +133,6 @@ def frozen_network(
         while sum(count for _, count in _kept.values()) > _KEPT_BYTES:
             _kept.popitem(last=False)
     return extractor
-
-
-def _device(settings: RunSettings) -> torch.device:
-    gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
 
 
 def _plan(

@@ -24,6 +24,7 @@ from ...config.schema import (
 from ...data.augmentation.augment import Augment
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
+from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
@@ -200,12 +201,15 @@ def check_devices(settings: RunSettings) -> str | None:
     trainer, runtime = settings.trainer, settings.runtime
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator is gpu, but torch sees no GPU on this machine.")
-    on_cpu = _on_cpu(settings)
+    if trainer.accelerator == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("trainer.accelerator is mps, but torch sees no Apple GPU here.")
+    device = device_of(trainer.accelerator).type
+    on_cpu = device == "cpu"
     if on_cpu and runtime.precision == "float16":
         raise ConfigError("runtime.precision is float16, which needs a GPU: bfloat16 works here.")
     if not isinstance(trainer.devices, int):
         return None
-    present = available_cores() if on_cpu else torch.cuda.device_count()
+    present = {"cpu": available_cores(), "mps": 1}.get(device, torch.cuda.device_count())
     if trainer.devices <= present:
         return None
     if on_cpu:
@@ -217,10 +221,6 @@ def check_devices(settings: RunSettings) -> str | None:
     raise ConfigError(f"trainer.devices is {trainer.devices}, but this machine has {present} GPUs.")
 
 
-def _on_cpu(settings: RunSettings) -> bool:
-    return settings.trainer.accelerator == "cpu" or not torch.cuda.is_available()
-
-
 def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> pl.Trainer:
     """Return Lightning's trainer with the project's records and checkpoints, and without output.
 
@@ -229,12 +229,13 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
     """
     check_devices(settings)
     trainer, runtime = settings.trainer, settings.runtime
-    on_cpu = _on_cpu(settings)
-    devices = 1 if on_cpu and trainer.devices == "auto" else trainer.devices
+    device = device_of(trainer.accelerator).type
+    on_cuda = device == "cuda"
+    devices = 1 if not on_cuda and trainer.devices == "auto" else trainer.devices
     several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
     strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"
     return pl.Trainer(
-        accelerator=trainer.accelerator,
+        accelerator="gpu" if on_cuda else device,  # auto would be Apple's GPU on a Mac
         devices=devices,
         strategy=strategy if several else "auto",
         precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
@@ -244,7 +245,7 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
         check_val_every_n_epoch=trainer.validate_every,
         limit_val_batches=0 if settings.data.train_on_val else None,
         deterministic="warn" if trainer.deterministic else None,
-        sync_batchnorm=several and not on_cpu,
+        sync_batchnorm=several and on_cuda,
         use_distributed_sampler=False,  # the loaders divide the batches themselves
         num_sanity_val_steps=0,
         logger=False,

@@ -206,19 +206,10 @@ def measure_part(
     kind = kind_of(pictures.kind)
     scores = kind.evaluate(probs, targets, pictures.class_names, thresholds)
     scores |= further_metrics(probs, targets)
-    if predictions.groups is not None:
+    if predictions.groups is not None and "accuracy_low" in scores:
         right = kind.right(kind.decide(probs, thresholds), targets)
         scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
-
-
-def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
-    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
-
-    if (groups == groups[0]).all():  # nothing is known of other groups
-        return {"accuracy_low": 0.0, "accuracy_high": 1.0}
-    interval = share_interval(right, groups)
-    return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 
 def settle_thresholds(
@@ -258,6 +249,15 @@ def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"run: {file} holds no thresholds: {error!r}.") from error
+
+
+def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
+    from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
+
+    if (groups == groups[0]).all():  # nothing is known of other groups
+        return {"accuracy_low": 0.0, "accuracy_high": 1.0}
+    interval = share_interval(right, groups)
+    return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 
 def send_final(

@@ -14,6 +14,7 @@ from ...config.features import ClassicalSettings, EmbeddingSettings, Handcrafted
 from ...config.models import EnsembleSettings, NetworkSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
+from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
 from .candidate import Candidate, Trained, read_thresholds
@@ -60,10 +61,10 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from ...ensembles.combine import WAYS, combine
+    from ...ensembles.combine import WAYS, combine, combine_sets
     from .ensemble import EnsembleCandidate
 
-    found = combine(
+    found = (combine_sets if data.pictures.kind == "multi" else combine)(
         [member.name for member in library],
         np.stack([member.probs for member in library]),
         library[0].held_out.targets,
@@ -121,6 +122,7 @@ class Preparation:
         data: the pictures, as these settings have them decoded where a fit is worth its time.
         epochs: of a whole fit; 1 for candidates without epochs.
         notes: sentences on how the settings were chosen.
+        networks: those that frozen networks were chosen among.
     """
 
     settings: RunSettings
@@ -128,6 +130,7 @@ class Preparation:
     epochs: int
     seconds_per_epoch: float
     notes: tuple[str, ...] = ()
+    networks: tuple[NetworkRecord, ...] = ()
 
 
 def prepared(
@@ -196,9 +199,9 @@ def _with_networks(
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
     late_by = 0.0
-    for _ in range(_TRIES):
+    for attempt in range(_TRIES):
         left = None if deadline is None else deadline - time.perf_counter()
-        choice = choose_networks(settings, data, left)
+        choice = choose_networks(settings, data, left, attempt > 0)
         notes += choice.notes
         if choice.seconds:  # nothing is described that cannot end
             return Preparation(settings, data, 1, choice.seconds, notes)
@@ -208,7 +211,7 @@ def _with_networks(
         opened = open_pictures(found)
         try:
             ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
-            return Preparation(found, opened, 1, 0.0, notes)
+            return Preparation(found, opened, 1, 0.0, notes, choice.considered)
         except TooSlow as late:
             late_by = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)

@@ -372,7 +372,7 @@ def kept_choice(
 ) -> Choice:
     """Return the best head for features, searched for once for the same features and labels.
 
-    A search that its limit of time has cut short is not kept: another may find more.
+    A search that its limit of time has cut short is repeated where there is clearly more time now.
 
     The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
     `src.storage.cache.cache_folder`.
@@ -390,7 +390,8 @@ def kept_choice(
         "libraries": [np.__version__, sklearn.__version__],
     }
     kept = load_record("heads", known, cache_dir)
-    if kept is not None:
+    limit = settings.auto.seconds
+    if kept is not None and kept.is_enough_for(limit):
         with contextlib.suppress(KeyError, TypeError, ValueError):
             return Choice.from_plain(kept.found)
     choice = choose_head(
@@ -400,11 +401,11 @@ def kept_choice(
         sizes,
         folds=settings.calibration_folds,
         seed=seed,
-        seconds=settings.auto.seconds,
+        seconds=limit,
         groups=groups,
     )
-    if choice.complete:
-        store_record("heads", known, Record(choice.plain(), disturbed=False), cache_dir)
+    record = Record(choice.plain(), False, None if choice.complete else limit)
+    store_record("heads", known, record, cache_dir)
     return choice
 
 

@@ -22,6 +22,7 @@ from ...records.pictures import Pixels
 from ...serving.bundle import write_ensemble_bundle
 from ...serving.predictor import Predictor, ensemble_predictor
 from ...storage.files import write_atomically
+from ...targets import kind_of
 from ..build import model_metadata
 from .candidate import Answers, FitContext, Fitted, Trained, described_features
 from .members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
@@ -69,7 +70,8 @@ class TrainedEnsemble:
         answers = [member.predict(data, part) for member in self.members]
         probs = np.stack([probs for probs, _, _ in answers])
         _, targets, ids = answers[0]
-        return combined_probabilities(self.way, probs, self.weights), targets, ids
+        sets = kind_of(data.pictures.kind).sets
+        return combined_probabilities(self.way, probs, self.weights, sets=sets), targets, ids
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]

@@ -20,6 +20,7 @@ from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
+from ...targets import kind_of
 from ..folder import RunFolder
 from ..folds import FoldBook
 from ..resolve import Resolved
@@ -134,13 +135,16 @@ class CombinationCandidate:
     def fitted(self, context: FitContext, trained: Trained, file: Path, started: float) -> Fitted:
         """Write the held-out predictions, print what the model consists of, and report it."""
         found, targets = self.found, self.library[0].held_out.targets
-        kept = replace(self.library[0].held_out, probs=found.probs)
+        kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
-        accuracies = [float((one.probs.argmax(axis=1) == targets).mean()) for one in self.library]
+        kind = kind_of(kept.kind)
+        # Of label sets each label counts, as in the choice.
+        accuracies = [float((kind.decide(one.probs) == targets).mean()) for one in self.library]
         latencies = [one.cost("latency_ms") for one in self.library]
-        print(format_combination(found, accuracies, latencies), flush=True)
+        what = "labels" if kind.sets else "pictures"
+        print(format_combination(found, accuracies, latencies, what), flush=True)
         values = {
-            "accuracy": found.accuracy,
+            **kind.epoch_metrics(found.probs, targets),
             "loss": found.log_loss,
             "best_member_accuracy": found.best_accuracy,
             "best_member_p_value": found.test.p_value,

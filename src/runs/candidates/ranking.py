@@ -26,6 +26,7 @@ from ...machine.hardware import machine
 from ...machine.parallel import available_cores, in_order
 from ...models.weights import loadable
 from ...records.pictures import Pixels
+from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
 from ..build import frozen_network, native_side
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkChoice", "RankedNetwork", "choose_networks"]
 
+# To be raised when a record would hold other values.
+_VERSION = 2
 _SAMPLE = 500
 # Each network takes seconds to rank: those with the best published accuracy come first.
 _MOST_NETWORKS = 12
@@ -63,6 +66,7 @@ class RankedNetwork:
     Attributes:
         accuracy, error: cross-validated accuracy and its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
+        side: pixels of the longer side of the pictures that it took.
     """
 
     name: str
@@ -70,6 +74,7 @@ class RankedNetwork:
     error: float
     logme: float
     images_per_second: float
+    side: int
 
     def seconds(self, count: int) -> float:
         """Return about how long describing so many pictures takes."""
@@ -90,16 +95,18 @@ class NetworkChoice:
         networks: timm's names; the features of several stand one after another.
         input_size: pixels of a side that they take pictures at; None for their native size.
         seconds: that describing all pictures takes, where it takes more than there is; else 0.
+        considered: what was known of each network, the best first.
     """
 
     networks: tuple[str, ...]
     notes: tuple[str, ...]
     input_size: int | None = None
     seconds: float = 0.0
+    considered: tuple[NetworkRecord, ...] = ()
 
 
 def choose_networks(
-    settings: RunSettings, data: PictureData, seconds: float | None
+    settings: RunSettings, data: PictureData, seconds: float | None, anew: bool = False
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
@@ -113,6 +120,7 @@ def choose_networks(
         settings: of a run, its model one of `EmbeddingSettings`.
         data: the pictures.
         seconds: for ranking and describing; None for no limit.
+        anew: measure all again, for the machine is slower than it was.
 
     Raises:
         ConfigError: weights cannot be had.
@@ -124,7 +132,7 @@ def choose_networks(
     views = 2 if model.mirror or (model.mirror is None and settings.data.mirror_ok) else 1
     count = views * len(train) + len(data.split.val)
     sample = _Sample(settings, data, chosen)
-    ranking = _ranking(settings, data, sample, count, deadline)
+    ranking = _ranking(settings, data, sample, count, deadline, anew)
     left = None if deadline is None else _SURE * (deadline - time.perf_counter())
     fitting = [one for one in ranking.networks if left is None or one.seconds(count) <= left]
     if not fitting:
@@ -144,7 +152,8 @@ def choose_networks(
         f"takes {_joined(best)} ({100 * accuracy:.1f} %): {count:,} pictures to describe, "
         f"about {sum(one.seconds(count) for one in best):.0f} s",
     )
-    return NetworkChoice(tuple(one.name for one in best), notes)
+    names = tuple(one.name for one in best)
+    return NetworkChoice(names, notes, considered=ranking.records(_joined(best)))
 
 
 def _model(settings: RunSettings) -> EmbeddingSettings:
@@ -170,6 +179,19 @@ class _Ranking:
         named = [f"{name} (about {count / speed:.0f} s)" for name, speed in self.slow.items()]
         return (f"not ranked, for lack of time: {', '.join(named)}",) if named else ()
 
+    def records(self, taken: str | None) -> tuple[NetworkRecord, ...]:
+        """Return what is known of all, of which the one of this name is taken."""
+        together = [
+            NetworkRecord(name, name == taken, accuracy=accuracy)
+            for name, accuracy in self.together.items()
+        ]
+        ranked = [NetworkRecord(taken=one.name == taken, **asdict(one)) for one in self.networks]
+        slow = [
+            NetworkRecord(name, name == taken, images_per_second=speed)
+            for name, speed in self.slow.items()
+        ]
+        return (*together, *ranked, *slow)
+
 
 def _ranking(
     settings: RunSettings,
@@ -177,14 +199,16 @@ def _ranking(
     sample: _Sample,
     count: int,
     deadline: float | None,
+    anew: bool,
 ) -> _Ranking:
-    """Rank on the sample, or load the ranking of the same networks on the same sample.
+    """Rank on the sample, or load the ranking of the same networks on it, unless it is made `anew`.
 
     `count` pictures are described afterwards, until the deadline on `time.perf_counter`.
     """
     model = _model(settings)
     costs = _known(model.networks)
     known = {
+        "version": _VERSION,
         "networks": list(costs),
         "weights": model.pretrained,
         "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
@@ -192,27 +216,28 @@ def _ranking(
         "labels": sample.targets.tolist(),
         "machine": machine(torch.device("cpu")),
     }
-    kept = load_record("networks", known, settings.data.cache_dir)
-    if kept is not None:
+    seconds = None if deadline is None else deadline - time.perf_counter()
+    kept = None if anew else load_record("networks", known, settings.data.cache_dir)
+    if kept is not None and kept.is_enough_for(seconds):
         networks = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
-        return _Ranking(networks, kept.found["together"])
+        return _Ranking(networks, kept.found["together"], kept.found["slow"])
     names = list(costs)
     slow: dict[str, float] = {}
     if deadline is not None:
         names, slow = _within(costs, sample, count, deadline)
-    seconds = None if deadline is None else deadline - time.perf_counter()
+    left = None if deadline is None else deadline - time.perf_counter()
     began = time.perf_counter()
     ranked: list[RankedNetwork] = []
     for name in names:
-        if seconds is not None and ranked and time.perf_counter() - began > _SHARE * seconds:
+        if left is not None and ranked and time.perf_counter() - began > _SHARE * left:
             break
         ranked.append(sample.rank(name))
     ranked.sort(key=lambda one: (-one.accuracy, -one.images_per_second))
     groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
     together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
-    if len(ranked) == len(costs):
-        found = {"networks": [asdict(one) for one in ranked], "together": together}
-        store_record("networks", known, Record(found, disturbed=False), settings.data.cache_dir)
+    found = {"networks": [asdict(one) for one in ranked], "together": together, "slow": slow}
+    record = Record(found, False, None if len(ranked) == len(costs) else seconds)
+    store_record("networks", known, record, settings.data.cache_dir)
     return _Ranking(tuple(ranked), together, slow)
 
 
@@ -269,7 +294,10 @@ def _fastest(
         f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about {took:.0f} s",
     )
     late = took > deadline - time.perf_counter()
-    return NetworkChoice((name,), notes, size, took if late else 0.0)
+    considered = ranking.records(name if size is None else None)
+    if size is not None:
+        considered = (NetworkRecord(name, True, size, images_per_second=speed), *considered)
+    return NetworkChoice((name,), notes, size, took if late else 0.0, considered)
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:
@@ -341,7 +369,8 @@ class _Sample:
         self._features[name] = found
         accuracy, error = self._judged(found)
         classes = len(self._data.pictures.class_names)
-        return RankedNetwork(name, accuracy, error, logme(found, self.targets, classes), speed)
+        evidence = logme(found, self.targets, classes)
+        return RankedNetwork(name, accuracy, error, evidence, speed, max(wanted.image_size))
 
     def accuracy(self, names: Sequence[str]) -> float:
         return self._judged(np.concatenate([_scaled(self._features[n]) for n in names], axis=1))[0]

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
+from ...config.plugins import plugin_overrides
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
+from ...reporting.formatting import duration
 from ...serving.bundle import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
@@ -40,6 +42,7 @@ from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
 from ...tracking.addresses import serve_command
 from ...training.inference import autocast
+from ...training.links import link_of
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
@@ -50,12 +53,13 @@ __all__ = ["export_run"]
 _log = logging.getLogger(__name__)
 # What is said of a variant before it is made, which takes longest.
 _EFFORT = {
-    "onnx": "which takes seconds, for a large network a minute",
-    "int8": "whose ranges come from training pictures, which takes up to some minutes",
-    "pt2": "which is compiled, and takes a minute or two",
+    "onnx": "seconds, for a large network a minute",
+    "int8": "up to some minutes, for its ranges come from training pictures",
+    "pt2": "compiled in a minute or two",
 }
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 _AT_ONCE = 64
+_TRIED = 8  # pictures that the expected time is measured with
 _BYTES_PER_MB = 1e6
 _PROGRESS_SECONDS = 10.0
 
@@ -91,6 +95,12 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
+    if link_of(trained.metadata) != "softmax":
+        raise ConfigError(
+            f"run: {folder.name} was trained on targets of kind {data.pictures.kind}, and networks "
+            "of one label a picture alone are exported: label pictures with the run as it is, or "
+            f"with its bundle ({folder.path / 'model'})."
+        )
     if not isinstance(trained, TrainedNetwork):
         raise ConfigError(_not_exportable(folder, again))
     network = exportable(trained.task.evaluated, trained.metadata)
@@ -98,6 +108,12 @@ def export_run(
     models = {ORIGINAL: _Model(eager(network), size)}
     if trained.precision != "float32":
         models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
+    seconds = _expected_seconds(models[ORIGINAL].logits, settings, data, len(models))
+    _log.info(
+        "export: some %s to compare and to time, by what a few pictures take now, after %s",
+        duration(seconds),
+        ", ".join(f"{name} ({_EFFORT[name]})" for name in settings.variants),
+    )
     # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
     plain = exportable(trained.task.evaluated, trained.metadata, "contiguous")
     with amending(folder.path, f"{folder.exports.name}/*"):
@@ -112,10 +128,34 @@ def export_run(
     return record, _logged(again, settings, record.chosen, made[record.chosen])
 
 
+def _expected_seconds(
+    logits: Logits, settings: ExportSettings, data: PictureData, originals: int
+) -> float:
+    """Return about how long calibrating, comparing and timing take, were all as fast as PyTorch.
+
+    Args:
+        logits: of the network as it was trained.
+        settings: of the export.
+        data: the run's pictures.
+        originals: models beside the variants.
+    """
+    images = _pictures(data, _spread(data.split.train, _TRIED))
+    logits(images)  # the first call also allocates
+    began = time.perf_counter()
+    logits(images)
+    each = (time.perf_counter() - began) / len(images)
+    compared = min(len(data.split.val) or len(data.split.train), settings.check_pictures)
+    timed = settings.rounds * sum(settings.batch_sizes)
+    passes = (originals + len(settings.variants)) * (compared + timed)
+    if "int8" in settings.variants:
+        passes += min(settings.calibration_pictures, len(data.split.train))
+    return each * passes
+
+
 def _not_exportable(folder: RunFolder, again: Revisited) -> str:
     """Return why a run that is no network is not exported, and what serves it instead."""
     where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
-    place = [f"output_dir={one}" for one in where]
+    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
     label = command("predict", f"run={folder.name}", "images=FOLDER", "out=labels.csv", *place)
     best = command("compare", *place)
     return (
@@ -148,7 +188,7 @@ def _made(
     with tempfile.TemporaryDirectory() as place:
         for name in settings.variants:
             bundle = again.folder.exports / name
-            _log.info("export: writing %s, %s", name, _EFFORT[name])
+            _log.info("export: writing %s", name)
             try:
                 file = _written(name, Path(place), network, data, settings.calibration_pictures)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
-from ...data.decoding.decode import PICTURE_ENDINGS, PictureError, thumbnail
+from ...data.decoding.decode import PICTURE_ENDINGS, PictureError, count_pages, thumbnail
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
-from ...serving.predictor import DamagedModel, Labelled, Predictor
+from ...serving.predictor import DamagedModel, Labelled, Page, Predictor
 from ...storage.files import replacing
+from ...targets.labels import SEPARATOR
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures"]
@@ -60,7 +61,10 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         predictor, maps = _opened(model, settings)
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
-        sample = _write_rows(predictor, files, settings.top_k, stream, tally)
+        pages = (
+            [page for file in files for page in _pages_of(file)] if predictor.all_pages else files
+        )
+        sample = _write_rows(predictor, pages, settings.top_k, stream, tally)
         if sample.count == 0:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     where = ""
@@ -71,7 +75,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         if sheets.explained is not None:
             where += f", what the network looked at in {sheets.explained.name}"
     pictures = "picture" if sample.count == 1 else "pictures"
-    skipped = len(files) - sample.count + len(left_out)
+    skipped = len(pages) - sample.count + len(left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
     done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
     return "\n".join([done, *tally.sentences()])
@@ -195,9 +199,29 @@ def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMap
     return trained.predictor(settings.batch_size), maps
 
 
+def _pages_of(file: Path) -> list[Path | Page]:
+    """Return the pages of a file that has several, else the file itself."""
+    try:
+        with file.open("rb") as stream:
+            count = count_pages(stream)
+    except (OSError, PictureError):  # said when it is read
+        count = 1
+    return [Page(file, number) for number in range(count)] if count > 1 else [file]
+
+
+def _page(path: str) -> Path | Page:
+    """Return the page or the file that a row names."""
+    file, _, number = path.rpartition("#")
+    if not file or not number.isdigit() or os.path.isfile(path):
+        return Path(path)
+    return Page(Path(file), int(number) - 1)
+
+
 def _write_rows(
-    predictor: Predictor, files: Iterable[Path], top_k: int, stream: TextIO, tally: Tally
+    predictor: Predictor, files: Iterable[Path | Page], top_k: int, stream: TextIO, tally: Tally
 ) -> GuessSample:
+    if predictor.kind.sets:
+        return _write_sets(predictor, files, stream)
     sample = GuessSample(predictor.class_names)
     top_k = min(top_k, len(predictor.class_names))
     rows = csv.writer(stream)
@@ -217,10 +241,34 @@ def _write_rows(
     return sample
 
 
+def _write_sets(predictor: Predictor, files: Iterable[Path | Page], stream: TextIO) -> GuessSample:
+    """Write the labels of each picture, and a column of probabilities for each label."""
+    sample = GuessSample(predictor.class_names)
+    rows = csv.writer(stream)
+    rows.writerow(["path", "labels", *map(csv_cell, predictor.class_names)])
+    try:
+        for item in predictor.label(files):
+            if isinstance(item, Labelled):
+                named = SEPARATOR.join(item.labels)
+                cells = [f"{p:.6f}" for p in item.every]
+                rows.writerow([csv_cell(item.path), csv_cell(named), *cells])
+                # As sure as the least sure of its labels, those that it leaves out included.
+                surest = [max(p, 1 - p) for p in item.every]
+                sample.add(Guess(min(surest), item.path, named or "none"))
+            else:
+                print(f"skipped {item}", file=sys.stderr)
+    except DamagedModel as error:
+        raise ConfigError(f"run: {error}.") from error
+    return sample
+
+
 def _shown(path: str) -> NDArray[np.uint8]:
     """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
-        return thumbnail(path)
+        picture = _page(path)
+        if isinstance(picture, Page):
+            return thumbnail(picture.file, page=picture.number)
+        return thumbnail(picture)
     except (OSError, PictureError):
         return np.full((3, 90, 90), 200, np.uint8)
 
@@ -237,9 +285,10 @@ def _draw(
     if maps is None or sheets.explained is None:
         return
     guesses = sample.few()
-    pixels = np.stack([predictor.pixels(Path(guess.path)) for guess in guesses])
+    pixels = np.stack([predictor.pixels(_page(guess.path)) for guess in guesses])
     probs = predictor.probabilities(pixels)
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
-    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, maps.title)
+    names = [guess.path for guess in guesses]
+    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, names, maps.title)
     save(sheet, sheets.explained)

@@ -8,6 +8,7 @@ from array import array
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from ...config.checks import ConfigError
 from ...config.finished import PredictSettings
@@ -33,6 +34,14 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
     """
     promise = Promise(settings.coverage, settings.classwise, settings.max_error)
     asked = "coverage" if settings.max_error is None else "max_error"
+    config = model.parent.parent / "config.yaml"
+    if promise != Promise() and config.is_file():
+        plain = yaml.safe_load(config.read_text(encoding="utf-8"))
+        if plain.get("data", {}).get("target") == "multi":
+            raise ConfigError(
+                f"{asked}: sets of labels and promised errors are for pictures with one label, and "
+                "this model names several: go by the probability of each label instead."
+            )
     if model.is_dir():
         if promise == Promise():
             return None

@@ -142,6 +142,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         shares=bins.counts[filled] / bins.counts.sum(),
         recall_intervals=_of_classes(repeats),
         groups=_of_groups(right, repeats[0]),
+        trainings=len(repeats),
         pictures=pictures,
     )
 
@@ -339,6 +340,8 @@ def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] |
         return shown(row) if content_hash(row) == expected else None
     path = Path(source.file(place))
     try:
-        return thumbnail(path) if content_hash(path.read_bytes()) == expected else None
+        page = source.page(place)
+        same = content_hash(path.read_bytes(), page) == expected
+        return thumbnail(path, page=page) if same else None
     except (OSError, PictureError):
         return None

@@ -30,8 +30,15 @@ __all__ = ["comparison_folder", "tracked", "write_comparison"]
 _NOT_PARAMS = ("output_dir", "tracking")
 
 
-def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> Iterator[Path]:
+def write_comparison(
+    comparison: Comparison, settings: ComparisonSettings, next_step: str | None = None
+) -> Iterator[Path]:
     """Write `leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
+
+    Args:
+        comparison: to write.
+        settings: that it was made with.
+        next_step: the command that takes the choice, for the page; None where there is none.
 
     Yields:
         the path of each file once it is written.
@@ -45,7 +52,7 @@ def write_comparison(comparison: Comparison, settings: ComparisonSettings) -> It
     contents = {
         "leaderboard.json": json.dumps(comparison_plain(comparison), indent=1) + "\n",
         "leaderboard.csv": comparison_csv(comparison),
-        "report.html": comparison_page(data),
+        "report.html": comparison_page(data, next_step),
     }
     for file, content in contents.items():
         write_atomically(folder / file, content)

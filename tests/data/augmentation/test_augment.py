@@ -427,3 +427,22 @@ def test_presets_are_valid_and_run(name: str, shape: tuple[int, int]) -> None:
 def test_settings_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         from_plain(AugmentSettings, {name: value})
+
+
+@pytest.mark.parametrize("wanted", [EVERYTHING, *PHOTO.values()], ids=["everything", *PHOTO])
+def test_floats_stay_floats_of_any_number_of_bands(wanted: dict[str, Any]) -> None:
+    augment = Augment(AugmentSettings(**wanted), flip_ok=True, num_classes=10)
+    images, targets, ids = batch_of(24, channels=5)
+    changed = augmented(augment, (images.float() / 3 + 0.2, targets, ids))
+    assert changed.dtype == torch.float32 and changed.shape == images.shape
+    assert changed.min() >= 0 and changed.max() <= 255
+    assert not torch.equal(changed, changed.round())
+
+
+def test_floats_are_cropped_and_turned_as_8_bits_are() -> None:
+    wanted = {"crop_probability": 0.7, "warp_probability": 0.5, "rotate_degrees": 30.0}
+    augment = Augment(AugmentSettings(**wanted), flip_ok=True, num_classes=10)
+    images, targets, ids = batch_of(24)
+    whole = augmented(augment, (images, targets, ids))
+    floats = augmented(augment, (images.float(), targets, ids))
+    assert (whole.float() - floats).abs().max() <= 1

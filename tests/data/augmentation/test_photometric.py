@@ -91,3 +91,32 @@ def test_what_comes_in_is_left_alone(name: str) -> None:
     changed = getattr(photometric, name)(images, *parameter)
     assert torch.equal(images, before)
     assert not torch.equal(changed, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_floats_keep_their_depth(channels: int) -> None:
+    images = pictures(channels)
+    floats = images.float()
+    threshold, bits = torch.full((6,), 99.0), torch.full((6,), 3)
+    for change in (
+        lambda x: photometric.posterize(x, bits),
+        lambda x: photometric.solarize(x, threshold),
+        photometric.equalize,
+    ):  # of whole numbers it makes whole numbers, the same ones
+        assert torch.equal(change(floats), change(images).float())
+    # Equalizing numbers between whole ones leaves more than 256 of them.
+    finer = floats / 3 + 0.21
+    ranks = photometric.equalize(finer)
+    assert ranks.max() <= 255 and not torch.equal(ranks, ranks.round())
+    if channels == 7:  # torchvision knows one channel and three
+        return
+    for ours, theirs in (
+        (photometric.brightness, tv.adjust_brightness),
+        (photometric.contrast, tv.adjust_contrast),
+        (photometric.sharpness, tv.adjust_sharpness),
+    ):
+        expected = torch.stack([theirs(x / 255, 1.4) * 255 for x in finer])
+        changed = ours(finer, torch.full((6,), 1.4))
+        torch.testing.assert_close(changed, expected, atol=0.02, rtol=1e-3)
+    expected = torch.stack([tv.autocontrast(x / 255) * 255 for x in finer[:3]])
+    torch.testing.assert_close(photometric.autocontrast(finer[:3]), expected, atol=0.02, rtol=1e-3)

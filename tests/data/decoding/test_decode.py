@@ -188,7 +188,7 @@ def jpeg2000_header(width: int, height: int) -> bytes:
         (png_file(10_001, 10_000, 8, 0, bytes(99)), "100 megapixels; the limit is 100"),
         (png_file(40_000, 40_000, 8, 0, bytes(99)), "larger than 100 megapixels"),
         (webp_header(10_000, 9_000), "90 megapixels; the limit of WEBP is 64"),
-        (jpeg2000_header(10_000, 9_000), "90 megapixels; the limit of JPEG2000 is 64"),
+        (jpeg2000_header(10_000, 9_000), "90 megapixels; the limit of JPEG2000 is 40"),
         (b"%PDF-1.4\n%%EOF", "no picture"),
         (encoded(Image.new("RGB", (16, 12)), "EPS"), "no picture"),  # not given to Ghostscript
     ],

@@ -339,3 +339,35 @@ def test_the_test_part_keeps_its_name_whatever_becomes_of_the_others() -> None:
     # Another label of the same picture makes it another test.
     relabelled = dataclasses.replace(split, targets=1 - split.targets)
     assert relabelled.test_fingerprint != split.test_fingerprint
+
+
+def test_a_limit_takes_alike_from_all_classes_and_never_from_another_part() -> None:
+    split = split_of(*distinct([100, 40, 10]))
+    limited = split.limited(12)
+    for part in ("train", "val", "test"):
+        kept = getattr(limited, part)
+        assert len(kept) == 12 and set(kept) <= set(getattr(split, part))
+        counts = np.bincount(split.targets[kept], minlength=3)
+        present = np.bincount(split.targets[getattr(split, part)], minlength=3)
+        assert counts.tolist() == _in_turns(present.tolist(), 12)
+    assert limited.fingerprint != split.fingerprint
+    whole = split.limited(1000)
+    np.testing.assert_array_equal(whole.parts, split.parts)
+
+
+def _in_turns(present: list[int], most: int) -> list[int]:
+    taken = [0] * len(present)
+    while sum(taken) < most:
+        for index, count in enumerate(present):
+            if taken[index] < count and sum(taken) < most:
+                taken[index] += 1
+    return taken
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.permutations(range(30)), st.integers(1, 12))
+def test_a_limit_depends_on_contents_alone(order: list[int], most: int) -> None:
+    targets, hashes = distinct([15, 15])
+    one = split_of(targets, hashes).limited(most)
+    other = split_of(targets[order], hashes[order]).limited(most)
+    assert one.fingerprint == other.fingerprint

@@ -137,6 +137,8 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.runs.build.task.available_cores", lambda: 2)
     with pytest.raises(ConfigError, match=r"accelerator is gpu, but torch sees no GPU"):
         checked("trainer.accelerator=gpu")
+    with pytest.raises(ConfigError, match=r"accelerator is mps, but torch sees no Apple GPU"):
+        checked("trainer.accelerator=mps")
     with pytest.raises(ConfigError, match=r"float16, which needs a GPU"):
         checked("runtime.precision=float16")
     assert checked("trainer.devices=2") is None

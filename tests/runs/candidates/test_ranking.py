@@ -22,9 +22,9 @@ from src.runs.candidates.choose import prepared
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.ranking import NetworkChoice, RankedNetwork, choose_networks
 
-A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0)
-B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0)
-C = RankedNetwork("c", 0.70, 0.02, 0.1, 100.0)
+A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
+B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0, 224)
+C = RankedNetwork("c", 0.70, 0.02, 0.1, 100.0, 224)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ class _Clocked:
 
     def rank(self, name: str) -> RankedNetwork:
         self.ranked.append(name)
-        return RankedNetwork(name, 0.8, 0.02, 0.3, 1 / self._seconds[name])
+        return RankedNetwork(name, 0.8, 0.02, 0.3, 1 / self._seconds[name], 224)
 
     def accuracy(self, names: list[str]) -> float:
         return 0.8
@@ -139,6 +139,33 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     assert sample.ranked == ranked
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
+
+
+def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
+    choice, _ = choose(0.8, {"a": 4.0, "b": 1.0})
+    smaller, a, b = choice.considered
+    assert (smaller.name, smaller.taken, smaller.side) == ("b", True, 160)
+    assert smaller.images_per_second == pytest.approx((224 / 160) ** 2)
+    assert [(one.name, one.taken, one.side) for one in (a, b)] == [
+        ("a", False, None),
+        ("b", False, None),
+    ]
+    choice, _ = choose(None, {"a": 4.0, "b": 1.0})
+    both, b, a = choice.considered
+    assert (both.name, both.taken, both.accuracy, both.side) == ("b + a", True, 0.8, None)
+    assert (b.name, b.side, b.logme, b.images_per_second, b.taken) == ("b", 224, 0.3, 1.0, False)
+    assert a.name == "a" and a.images_per_second == 0.25
+
+
+def test_a_ranking_that_time_cut_short_is_made_once_for_as_much_time(choose: Choose) -> None:
+    seconds = {"a": 4.0, "b": 1.0, "c": 1.0}
+    first, sample = choose(2.0, seconds)
+    assert sample.ranked == ["b", "c"] and "a" in first.notes[1]
+    again, sample = choose(2.2, seconds)
+    assert not sample.ranked and not sample.measured
+    assert (again.networks, again.considered) == (first.networks, first.considered)
+    _, sample = choose(100.0, seconds)
+    assert sample.ranked == ["a", "b", "c"], "with more time there is more to rank"
 
 
 def test_networks_that_must_be_too_slow_are_not_even_measured(choose: Choose) -> None:

@@ -1,0 +1,91 @@
+"""Files of JSON lines: an object a picture, with its path and its label or labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...config.checks import ConfigError
+from .source import clean_label
+
+__all__ = ["JsonRows", "read_json_lines"]
+
+_FURTHER = ("split", "group")
+
+
+@dataclass
+class JsonRows:
+    """The lines of a file that name pictures.
+
+    Attributes:
+        lines: their numbers.
+        values: the texts of path, label (unless labels are sets), and if given split and group.
+        sets: the labels of each line, distinct; None where each has one.
+    """
+
+    lines: list[int] = field(default_factory=list)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    sets: list[tuple[str, ...]] | None = None
+
+
+def read_json_lines(file: Path, several: bool) -> JsonRows:
+    """Read a file of JSON lines in UTF-8.
+
+    Args:
+        file: with the keys path, label or labels, and if wanted split and group in all lines.
+        several: whether a picture has a list of labels, maybe an empty one, and not one label.
+
+    Raises:
+        ConfigError: a line is no object, lacks a key, or has another kind of value; with its
+            number.
+    """
+    rows = list(_objects(file))
+    if not rows:
+        raise ConfigError(f"{file} is empty: it names no pictures.")
+    further = [name for name in _FURTHER if any(name in one for _, one in rows)]
+    found = JsonRows(sets=[] if several else None)
+    for number, one in rows:
+        where = f"{file}, line {number}"
+        found.lines.append(number)
+        if "label" in one and "labels" in one:
+            raise ConfigError(f"{where}: label and labels could each be meant: leave one out.")
+        label = one.get("label", one.get("labels"))
+        if found.sets is not None:
+            found.sets.append(_set(label, where))
+        for name in ("path", *(() if several else ("label",)), *further):
+            value = label if name == "label" else one.get(name)
+            value = str(value) if isinstance(value, int) else value
+            if not isinstance(value, str) or not clean_label(value):
+                raise ConfigError(f"{where}: {name} is {value!r}: it must be a text.")
+            found.values.setdefault(name, []).append(value)
+    return found
+
+
+def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of each line that is not empty."""
+    number = 0
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.strip():
+                    continue
+                one = json.loads(line)
+                if not isinstance(one, dict):
+                    raise ConfigError(f"{file}, line {number}: it is no object of JSON.")
+                yield number, one
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{file}, line {number}: it is no JSON ({error}).") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _set(label: Any, where: str) -> tuple[str, ...]:
+    names = [label] if isinstance(label, str) else [] if label is None else label
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: labels is {label!r}: it must be a list of names.")
+    return tuple(dict.fromkeys(name for one in names if (name := clean_label(one))))

@@ -1,0 +1,50 @@
+"""Put a trained model where others find it: a folder, or a repository of the Hugging Face hub.
+
+python -m src.push run=champion to=FOLDER license=apache-2.0
+python -m src.push run=ID to=hf://USER/NAME
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from .config.checks import ConfigError
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import HUB, PushSettings
+from .machine.ending import leave
+from .runs.folder import RunFolder
+
+
+def push(settings: PushSettings, overrides: Sequence[str]) -> None:
+    """Write or send the files, and print where they are and how they are used."""
+    try:
+        folder = RunFolder.find(settings.run, Path(settings.output_dir))
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+    if settings.to.startswith(HUB) and not _has_token():
+        raise ConfigError(
+            "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "
+            "to write (the hub's settings, Access Tokens)."
+        )
+    from .selection.publish import publish
+
+    publish(folder, settings)
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return get_token() is not None
+
+
+def main() -> int:
+    """Return the exit code of the command line."""
+    read = partial(compose_settings, PushSettings, config_name="push")
+    return run_entry(__doc__ or "", read, push)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,103 @@
+"""What the Hugging Face hub reads at the top of a model card, and how the model is used from it."""
+
+from __future__ import annotations
+
+from ..records.run import RunSummary
+
+__all__ = ["front_matter", "usage"]
+
+# Data sets with their names on the hub.
+_DATASETS = {
+    "mnist": "ylecun/mnist",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+}
+_TASK = "image-classification"
+# The hub's names of metrics, and how they are called here.
+_METRICS = {
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
+    "macro_f1": ("f1", "macro F1"),
+}
+_PARTS = {"test": "test", "val": "validation"}
+
+
+def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
+    """Return the YAML block that a card on the hub begins with, figures included.
+
+    The figures are those of the test part, without one those of the validation part. Its keys are
+    those of https://huggingface.co/docs/hub/model-cards.
+
+    Args:
+        summary: of the run.
+        library: that loads the model, such as "timm".
+        license: in the hub's words.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    known = _DATASETS.get(summary.data)
+    part = next((one for one in _PARTS if f"{one}/accuracy" in summary.metrics), "test")
+    results = [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type=known or summary.data,
+            dataset_name=summary.data,
+            dataset_split=_PARTS[part],
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(summary.metrics[f"{part}/{key}"], 6),
+        )
+        for key, (kind, name) in _METRICS.items()
+        if f"{part}/{key}" in summary.metrics
+    ]
+    data = ModelCardData(
+        license=license,
+        library_name=library,
+        pipeline_tag=_TASK,
+        tags=[_TASK, "bakeoff"],
+        datasets=None if known is None else [known],
+        metrics=[result.metric_type for result in results] or None,
+        model_name=summary.name,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def usage(address: str, library: str, bundle: str) -> list[str]:
+    """Return Markdown lines with the Python that labels a picture.
+
+    Args:
+        address: as timm takes it: "hf-hub:USER/NAME" or "local-dir:FOLDER".
+        library: "timm", or another for the code that comes with the model.
+        bundle: name of the folder with that code.
+    """
+    source, _, place = address.partition(":")
+    fetched = source == "hf-hub"
+    lines = [
+        *("With the code that comes with it, exactly as it was measured:", "", "```python"),
+        *("import sys", "from pathlib import Path"),
+        *(["from huggingface_hub import snapshot_download"] if fetched else []),
+        "",
+        f"folder = {f'snapshot_download({place!r})' if fetched else repr(place)}",
+        f'sys.path.insert(0, f"{{folder}}/{bundle}/code")',
+        "from src.serving.bundle import open_predictor",
+        "",
+        f'predictor = open_predictor(Path(folder, "{bundle}"))',
+        'for answer in predictor.label([Path("picture.jpg")]):',
+        "    print(answer.labels, answer.probabilities)",
+        "```",
+    ]
+    if library == "timm":
+        lines += [
+            *("", "With timm, which looks at one view of the picture alone:", "", "```python"),
+            *("import timm", "from PIL import Image", ""),
+            f"model = timm.create_model({address!r}, pretrained=True).eval()",
+            "config = timm.data.resolve_data_config(model=model)",
+            "transform = timm.data.create_transform(**config, is_training=False)",
+            'picture = transform(Image.open("picture.jpg").convert("RGB"))[None]',
+            "probs = model(picture).softmax(dim=1)[0]",
+            'print(model.pretrained_cfg["label_names"][int(probs.argmax())], float(probs.max()))',
+            "```",
+        ]
+    return lines

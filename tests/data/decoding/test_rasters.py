@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.data.decoding.decode import (
+    NotReadHere,
+    PictureError,
+    PictureFormat,
+    decode_picture,
+    read_header,
+    thumbnail,
+)
+from src.data.decoding.rasters import open_raster
+from src.serving.inputs import as_picture
+from src.serving.predictor import Predictor
+from tests.data.pictures import data_of, encoded, opened, png, png_file, write
+
+HEIGHT, WIDTH, BANDS = 12, 16, 7
+NAMES = ("coastal", "blue", "green", "red", "nir", "swir", "cirrus")
+
+
+def values(seed: int, kind: Any = np.uint8, most: int = 256, bands: int = BANDS) -> NDArray[Any]:
+    noise = np.random.default_rng(seed).integers(0, most, (HEIGHT, WIDTH, bands))
+    found: NDArray[Any] = noise.astype(kind)
+    return found
+
+
+def tiff(array: NDArray[Any], planar: str = "contig", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    if planar == "separate":
+        array = array.transpose(2, 0, 1)
+    layout = {"photometric": "minisblack", "planarconfig": planar, "metadata": None}
+    tifffile.imwrite(stream, array, **layout | options)
+    return stream.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def read(data: bytes) -> NDArray[Any]:
+    raster = open_raster(io.BytesIO(data))
+    assert raster is not None
+    found = raster.read()
+    assert found.shape == (raster.height, raster.width, raster.bands)
+    return found
+
+
+def of_bands(*bands: int, **options: Any) -> PictureFormat:
+    return PictureFormat((HEIGHT, WIDTH), len(bands), bands=bands, band_count=BANDS, **options)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_bands_of_a_tiff_are_those_that_were_written(kind: type, planar: str) -> None:
+    array = values(0, kind)
+    np.testing.assert_array_equal(read(tiff(array, planar, compression="zlib")), array)
+    header = read_header(io.BytesIO(tiff(array, planar)))
+    assert (header.height, header.width, header.bands) == array.shape
+    assert header.deep == (kind is not np.uint8)
+
+
+def test_a_turned_tiff_is_turned_back() -> None:
+    array = values(1)
+    turned = tiff(array, extratags=[(274, "H", 1, 6, True)])
+    np.testing.assert_array_equal(read(turned), np.rot90(array, -1))
+
+
+def test_colours_of_16_bits_are_read_whole() -> None:
+    array = values(2, ">u2", 65536, 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in array)
+    np.testing.assert_array_equal(read(png_file(WIDTH, HEIGHT, 16, 2, rows)), array)
+    np.testing.assert_array_equal(read(tiff(array, photometric="rgb")), array)
+    # Half transparent over white.
+    mixed = np.concatenate([array, np.full((HEIGHT, WIDTH, 1), 32768)], axis=2).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in mixed)
+    expected = array * (32768 / 65535) + 65535 - 32768
+    assert np.abs(read(png_file(WIDTH, HEIGHT, 16, 6, rows)) - expected).max() <= 1
+
+
+def test_a_fourth_band_is_a_band_unless_it_is_transparency() -> None:
+    array = values(3, bands=4)
+    assert open_raster(io.BytesIO(tiff(array, photometric="rgb", extrasamples=[2]))) is None
+    near_infrared = tiff(array, photometric="rgb", extrasamples=[0])
+    np.testing.assert_array_equal(read(near_infrared), array)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"description": ",".join(NAMES)},
+        {"description": '{"bands": ["' + '", "'.join(NAMES) + '"]}'},
+        {
+            "extratags": [
+                (
+                    *(42112, "s", 0),
+                    "<GDALMetadata>"
+                    + "".join(
+                        f'<Item name="DESCRIPTION" sample="{n}" role="description">{name}</Item>'
+                        for n, name in enumerate(NAMES)
+                    )
+                    + "</GDALMetadata>",
+                    True,
+                )
+            ]
+        },
+    ],
+)
+def test_names_of_bands_come_from_the_description(options: dict[str, Any]) -> None:
+    assert read_header(io.BytesIO(tiff(values(4), **options))).names == NAMES
+
+
+def test_arrays_have_their_bands_first_or_last() -> None:
+    array = values(5, np.float64)
+    for given in (array, array.transpose(2, 0, 1)):
+        np.testing.assert_array_equal(read(npy(given)), array)
+    plane = array[:, :, 0]
+    np.testing.assert_array_equal(read(npy(plane))[:, :, 0], plane)
+    np.testing.assert_array_equal(read(npy(plane > 9))[:, :, 0], np.where(plane > 9, 255, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (npy(np.array([[{}] * 9] * 9, object)), "Python objects"),
+        (npy(np.zeros((9, 9), complex)), "complex128"),
+        (npy(np.zeros((2, 9, 9, 3))), "HxWxC is needed"),
+        (npy(np.zeros((0, 9))), "empty array"),
+        (npy(np.full((9, 9), np.nan)), "no finite numbers"),
+        (npy(np.zeros((900, 900)))[:4000], "damaged|cut short"),
+    ],
+)
+def test_arrays_that_are_no_pictures_say_why(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        decode_picture(data, PictureFormat((8, 8), 1, dtype="float32", value_range=(0, 1)))
+
+
+def test_what_an_array_would_take_is_known_from_its_header() -> None:
+    for shape, kind, reason in (
+        ((20_000, 10_000), "<u1", "200 megapixels; the limit is 100"),
+        ((9_000, 9_000, 30), "<f8", "MB in memory .30 bands.; the limit is 800"),
+    ):
+        stream = io.BytesIO()
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
+        with pytest.raises(PictureError, match=reason):
+            read_header(io.BytesIO(stream.getvalue()))
+
+
+def test_bands_are_chosen_and_scaled() -> None:
+    array = values(6, np.uint16, 4096)
+    data = tiff(array)
+    form = of_bands(4, 3, 7, dtype="float32", value_range=(0.0, 4095.0))
+    expected = array[:, :, [3, 2, 6]].transpose(2, 0, 1) * (255 / 4095)
+    np.testing.assert_allclose(decode_picture(data, form), expected, rtol=1e-6)
+    # Each band is resized as a picture of its own.
+    small = PictureFormat((5, 6), 3, "crop", (0, 4095), "float32", (4, 3, 7), BANDS)
+    whole = decode_picture(data, small)
+    for channel, band in enumerate((3, 2, 6)):
+        alone = PictureFormat((5, 6), 1, "crop", (0, 4095), "float32")
+        np.testing.assert_allclose(decode_picture(npy(array[:, :, band]), alone)[0], whole[channel])
+
+
+@pytest.mark.parametrize("data", [png(0), tiff(values(0, bands=6)), npy(values(0)[:, :, 0])])
+def test_another_number_of_bands_is_refused_with_both(data: bytes) -> None:
+    with pytest.raises(PictureError, match=r"has (1 band|[36] bands), where pictures of 7"):
+        decode_picture(data, of_bands(1, 2))
+    with pytest.raises(PictureError, match="has 7 bands, where pictures of 1 or 3"):
+        decode_picture(tiff(values(0)), PictureFormat((8, 8), 3))
+
+
+def test_a_thumbnail_shows_three_bands(tmp_path: Path) -> None:
+    array = values(7)
+    path = write(tmp_path / "a.tif", tiff(array))
+    np.testing.assert_array_equal(thumbnail(path), array[:, :, :3].transpose(2, 0, 1))
+
+
+def band_set(root: Path, count: int = 12, **options: Any) -> Path:
+    for number in range(2 * count):
+        write(root / "ab"[number % 2] / f"{number:02}.tif", tiff(values(number), **options))
+    return root
+
+
+def test_a_set_has_all_its_bands_or_those_that_are_named(tmp_path: Path) -> None:
+    root, cache = band_set(tmp_path / "set", description=",".join(NAMES)), tmp_path / "cache"
+    store = opened(root, cache)
+    assert store.format.bands == tuple(range(1, 8)) and store.format.dtype == "uint8"
+    index = (store.sample_paths or ()).index("b/03.tif")
+    np.testing.assert_array_equal(store.read(index), values(3).transpose(2, 0, 1))
+    for bands in ([4, 3], ["red", "Green"]):
+        store = opened(root, cache, bands=bands)
+        assert store.format.bands == (4, 3) and store.format.band_count == 7
+        np.testing.assert_array_equal(store.read(index), values(3)[:, :, [3, 2]].transpose(2, 0, 1))
+    letters = opened(root, cache, bands=["g", "a"], band_names=list("abcdefg"))
+    assert letters.format.bands == (7, 1)
+    with pytest.raises(ConfigError, match=r"a/00.tif has 7 bands, and no band 9"):
+        opened(root, cache, bands=[9])
+    with pytest.raises(ConfigError, match=r"no band 'thermal' in a/00.tif: .*coastal, blue"):
+        opened(root, cache, bands=["thermal"])
+    with pytest.raises(ConfigError, match=r"2 names, and a/00.tif has 7 bands"):
+        opened(root, cache, bands=["x"], band_names=["x", "y"])
+    write(root / "a" / "odd.tif", tiff(values(0, bands=5)))
+    with pytest.raises(ConfigError, match=r"a/00.tif has 7 bands and a/odd.tif has 5"):
+        opened(root, cache)
+
+
+def test_parts_of_colours_can_be_chosen(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.png", png(number))
+    store = opened(tmp_path / "set", tmp_path / "cache", bands=[3, 1])
+    whole = opened(tmp_path / "set", tmp_path / "cache", channels=3)
+    np.testing.assert_array_equal(store.read(1), whole.read(1)[[2, 0]])
+
+
+def test_bands_keep_what_8_bits_would_lose(tmp_path: Path) -> None:
+    for number in range(24):
+        array = values(number, np.float32, 4096)
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number:02}.tif", tiff(array))
+    data = data_of(tmp_path / "set")
+    form, images = data.pictures.format, data.pictures.images
+    assert form.dtype == "float32" and images is not None and images.dtype == np.float32
+    assert form.value_range == (0, 4095)
+    place = (data.pictures.sample_paths or ()).index("b/05.tif")
+    expected = values(5, np.float32, 4096).transpose(2, 0, 1) * (255 / 4095)
+    np.testing.assert_allclose(images[place], expected, rtol=1e-6)
+    train = images[data.split.train].astype(np.float64) / 255
+    mean, std = data.channel_statistics
+    np.testing.assert_allclose(mean, train.mean(axis=(0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(std, train.std(axis=(0, 2, 3)), rtol=1e-9)
+
+
+def test_a_served_model_takes_arrays_of_its_bands(tmp_path: Path) -> None:
+    form = of_bands(6, 1, dtype="float32", value_range=(0.0, 4095.0))
+    seen: list[NDArray[Any]] = []
+
+    def classify(images: NDArray[Any]) -> NDArray[np.float32]:
+        seen.append(images)
+        return np.full((len(images), 2), 0.5, np.float32)
+
+    predictor = Predictor(classify, {"class_names": ["a", "b"], **form.plain()})
+    array = values(8, np.uint16, 4096)
+    path = write(tmp_path / "a.npy", npy(array))
+    rows = [tiff(array), npy(array), array, array.tolist(), array.astype(float)]
+    predictor.answer(rows)
+    for image in seen[0]:
+        np.testing.assert_array_equal(image, predictor.pixels(path))
+    with pytest.raises(ValueError, match="row 1 has 3 bands, where pictures of 7 are taken"):
+        predictor.answer([array, array[:, :, :3]])
+    # Numbers of an 8-bit model have to be such.
+    with pytest.raises(PictureError, match="whole numbers from 0 to 255"):
+        as_picture(array)
+
+
+def dicom(pixels: NDArray[np.int16], **attributes: Any) -> bytes:
+    pydicom = pytest.importorskip("pydicom")
+    header = pydicom.dataset.FileMetaDataset()
+    header.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    header.MediaStorageSOPInstanceUID = "1.2.3"
+    made = pydicom.dataset.FileDataset(io.BytesIO(), {}, file_meta=header, preamble=bytes(128))
+    made.SOPClassUID, made.SOPInstanceUID = header.MediaStorageSOPClassUID, "1.2.3"
+    made.Rows, made.Columns = pixels.shape
+    made.SamplesPerPixel, made.BitsAllocated, made.BitsStored, made.HighBit = 1, 16, 16, 15
+    made.PixelRepresentation, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.PixelData = pixels.astype("<i2").tobytes()
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, made, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def test_dicom_is_rescaled_windowed_and_inverted() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    stored = np.random.default_rng(0).integers(0, 3000, (HEIGHT, WIDTH)).astype(np.int16)
+    attributes = {"RescaleSlope": 2, "RescaleIntercept": -1000}
+    attributes |= {"WindowCenter": 40, "WindowWidth": 400}
+    data = dicom(stored, **attributes)
+    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32")
+    found = decode_picture(data, form)[0]
+    made = pydicom.dcmread(io.BytesIO(data))
+    windowed = pydicom.pixels.apply_windowing(stored * 2.0 - 1000, made)
+    low, high = windowed.min(), windowed.max()
+    np.testing.assert_allclose(found, (windowed - low) / (high - low) * 255, atol=1e-3)
+    inverted = dicom(stored, **attributes, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_allclose(decode_picture(inverted, form)[0], 255 - found, atol=1e-4)
+    # A range that is set counts before the file's own window.
+    stated = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(-1000.0, 5000.0))
+    expected = stored.clip(0, 3000) * 2.0 / 6000 * 255
+    np.testing.assert_allclose(decode_picture(data, stated)[0], expected, atol=1e-3)
+
+
+def test_pictures_of_one_patient_stay_together(tmp_path: Path) -> None:
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 900, (HEIGHT, WIDTH)).astype(np.int16)
+        window = {"WindowCenter": 450, "WindowWidth": 901}
+        data = dicom(pixels, **window, PatientID=f"patient {number // 4}")
+        write(tmp_path / "set" / "ab"[number // 2 % 2] / f"{number:02}.dcm", data)
+    data = data_of(tmp_path / "set")
+    form, groups = data.pictures.format, data.pictures.groups
+    assert form.dtype == "float32" and form.value_range is None  # the files have windows
+    assert groups is not None and len(set(groups)) == 6
+    assert not any("patient" in group for group in groups)
+    for group in set(groups):
+        mine = [i for i, one in enumerate(groups) if one == group]
+        assert len(mine) == 4 and len(set(data.split.parts[mine])) == 1
+
+
+def test_dicom_without_its_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    data = bytes(128) + b"DICM" + bytes(99)
+    with pytest.raises(NotReadHere, match=r"needs the package pydicom .make install EXTRAS=dicom"):
+        read_header(io.BytesIO(data))
+    for label in "ab":
+        write(tmp_path / "set" / label / "0.dcm", data)
+    with pytest.raises(ConfigError, match="EXTRAS=dicom"):
+        opened(tmp_path / "set", tmp_path / "cache")
+
+
+def test_compression_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(page: tifffile.TiffPage) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
+    with pytest.raises(NotReadHere, match=r"package imagecodecs .make install EXTRAS=tiff"):
+        decode_picture(tiff(values(9)), of_bands(1))
+
+
+def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
+    image = values(10, bands=3)
+    for label in "ab":
+        for number in range(3):
+            picture = Image.fromarray(np.roll(image, number + 9 * (label == "b"), axis=0))
+            write(tmp_path / "set" / label / f"{number}.png", encoded(picture, "PNG"))
+    store = opened(tmp_path / "set", tmp_path / "cache")
+    assert store.images is not None and store.images.dtype == np.uint8
+    assert set(store.format.identity()) == {"image_size", "channels", "fit"}
+
+
+def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
+    stacks = {}
+    for number in range(12):
+        pages = np.stack([values(100 * number + page, np.uint16) for page in range(3)])
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for page in pages:
+                writer.write(page, photometric="minisblack", planarconfig="contig", metadata=None)
+        path = f"{'ab'[number % 2]}/{number:02}.tif"
+        write(tmp_path / "set" / path, stream.getvalue())
+        stacks[path] = pages
+    first = data_of(tmp_path / "set")
+    assert len(first.pictures) == 12
+    data = data_of(tmp_path / "set", "data.pages=all")
+    pictures, names = data.pictures, data.pictures.sample_paths
+    assert len(pictures) == 36 and names is not None and pictures.groups is not None
+    assert len(np.unique(pictures.content_hashes)) == 36
+    assert pictures.format.value_range == (0, 255)
+    for index, name in enumerate(names):
+        path, _, number = name.partition("#")
+        expected = stacks[path][int(number) - 1].transpose(2, 0, 1)
+        np.testing.assert_allclose(pictures.read(index), expected, rtol=1e-6)
+        assert pictures.groups[index] == path
+    parts = {
+        path: {data.split.parts[names.index(f"{path}#{n}")] for n in (1, 2, 3)} for path in stacks
+    }
+    assert all(len(one) == 1 for one in parts.values())
+
+
+def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:
+    for number, kind in enumerate(("GIF", "WEBP", "PNG", "GIF")):
+        frames = [Image.new("RGB", (16, 12), (60 * page, 9 * number, 7)) for page in range(4)]
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.{kind.lower()}", data)
+    write(tmp_path / "set" / "a" / "alone.png", png(0))
+    store = opened(tmp_path / "set", tmp_path / "cache", pages="all")
+    assert store.sample_paths is not None and len(store) == 17
+    for index, name in enumerate(store.sample_paths):
+        if name != "a/alone.png":
+            red = store.read(index)[0]
+            assert np.abs(red - 60.0 * (int(name[-1]) - 1)).max() <= 4

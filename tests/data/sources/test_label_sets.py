@@ -1,0 +1,176 @@
+"""Label sets and ordered classes from tables, JSON lines and folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError, from_plain
+from src.config.compose import compose_plain
+from src.config.data import DataSettings
+from src.data.decoding.opening import list_pictures
+from src.data.sources.folder import load
+from src.data.sources.source import Source
+
+NAMES = ("0.png", "1.png", "2.png", "3.png")
+SETS = [{"cat", "dog"}, {"dog"}, set(), {"bird", "cat", "dog"}]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with four pictures."""
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def listed(root: Path, separator: str | None = None) -> Source:
+    return load(root, root.parent / "cache", False, separator=separator, several=True)
+
+
+def table(folder: Path, *lines: str, name: str = "labels.csv") -> Path:
+    file = folder / name
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return file
+
+
+def sets_of(source: Source) -> dict[str, set[str]]:
+    assert source.sample_paths is not None
+    names = np.array(source.class_names)
+    pairs = zip(source.sample_paths, source.targets, strict=True)
+    return {path: set(names[row > 0].tolist()) for path, row in pairs}
+
+
+EXPECTED = dict(zip(NAMES, SETS, strict=True))
+
+
+@pytest.mark.parametrize("mark", [";", "|", ","])
+def test_a_cell_holds_all_labels_of_a_picture(pictures: Path, mark: str) -> None:
+    rows = [f'{name},"{mark.join(sorted(one))}"' for name, one in EXPECTED.items()]
+    assert sets_of(listed(table(pictures, "path,labels", *rows))) == EXPECTED
+
+
+def test_a_separator_may_be_named(pictures: Path) -> None:
+    rows = [f"{name},{' + '.join(sorted(one))}" for name, one in EXPECTED.items()]
+    assert sets_of(listed(table(pictures, "path,labels", *rows), separator="+")) == EXPECTED
+
+
+def test_each_label_may_be_a_column_of_0_and_1(pictures: Path) -> None:
+    classes = ("bird", "cat", "dog", "fish")
+    rows = [
+        f"{name},{','.join(str(int(c in one)) for c in classes)},x"
+        for name, one in EXPECTED.items()
+    ]
+    source = listed(table(pictures, f"path,{','.join(classes)},note", *rows))
+    assert sets_of(source) == EXPECTED
+    said = " ".join(map(str, source.problems))
+    assert "fish" in said and "note" in said
+
+
+def test_a_file_of_json_lines_has_lists_of_labels(pictures: Path) -> None:
+    lines = [
+        json.dumps({"path": name, "labels": sorted(one), "split": split})
+        for (name, one), split in zip(EXPECTED.items(), ("train", "train", "val", "test"))
+    ]
+    source = listed(table(pictures, *lines, name="labels.jsonl"))
+    assert sets_of(source) == EXPECTED
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "train", "val", "test"]
+
+
+def test_a_picture_in_several_class_folders_has_all_their_labels(pictures: Path) -> None:
+    root = pictures / "tree"
+    for name, one in EXPECTED.items():
+        for label in one:
+            (root / label).mkdir(parents=True, exist_ok=True)
+            (root / label / f"{label}{name}").write_bytes((pictures / name).read_bytes())
+    found = sets_of(listed(root))
+    assert sorted(map(sorted, found.values())) == sorted(sorted(one) for one in SETS if one)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["path,cat,dog", "0.png,1,0", "1.png,2,0"], r"line 3: cat is '2'"),
+        (["path,cat,cat", "0.png,1,0"], "two columns cat"),
+        (["path,note", "0.png,a", "1.png,b"], "no column labels"),
+        (["path,labels", "0.png,a;b", '1.png,"a|c"'], r"line 3: labels are divided by"),
+        (["path,labels", "0.png,a", "0.png,b"], "lines 2 and 3 name the same file"),
+        (["path,label,category", "0.png,a,b"], "could each be the labels|label"),
+        (["path,labels", "0.png,a", "1.png,a"], "at least 2 labels"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_with_its_place(
+    pictures: Path, lines: list[str], said: str
+) -> None:
+    if "category" in lines[0]:
+        lines = [line.replace("label,", "class,") for line in lines]
+    with pytest.raises(ConfigError, match=said):
+        listed(table(pictures, *lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"path": "0.png", "labels": 3}', "line 1: labels is 3"),
+        ('{"path": "0.png", "labels": ["a"], "label": "a"}', "leave one out"),
+        ('["0.png"]', "no object"),
+        ('{"path": ', "no JSON"),
+        ('{"labels": ["a"]}', "path is None"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_json_is_said(pictures: Path, line: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        listed(table(pictures, line, name="labels.jsonl"))
+
+
+def settings(root: Path, **values: object) -> DataSettings:
+    plain = compose_plain(["data=folder"], "config")["data"]
+    return from_plain(DataSettings, {**plain, "root": str(root), **values})
+
+
+@pytest.fixture
+def grades(pictures: Path) -> Path:
+    rows = [f"{name},{grade}" for name, grade in zip(NAMES, ("mild", "none", "severe", "mild"))]
+    return table(pictures, "path,label", *rows)
+
+
+def test_ordered_classes_come_in_the_order_that_is_given(grades: Path) -> None:
+    source = list_pictures(settings(grades, target="ordinal", order=["none", "mild", "severe"]))
+    assert source.class_names == ("none", "mild", "severe")
+    assert source.targets.tolist() == [1, 0, 2, 1] and source.kind == "ordinal"
+    kept = source.only(np.array([0, 2]))
+    assert kept.class_names == ("mild", "severe") and kept.targets.tolist() == [0, 1]
+
+
+def test_numbers_have_an_order_of_their_own(pictures: Path) -> None:
+    rows = [f"{name},{grade}" for name, grade in zip(NAMES, ("10", "2", "-1", "2"))]
+    source = list_pictures(settings(table(pictures, "path,label", *rows), target="ordinal"))
+    assert source.class_names == ("-1", "2", "10") and source.targets.tolist() == [2, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"target": "ordinal"}, r"data.order=\[mild,none,severe\]"),
+        ({"target": "ordinal", "order": ["none", "mild"]}, "lacks severe"),
+        ({"target": "ordinal", "order": ["none", "mild", "severe", "worse"]}, "names worse"),
+        ({"target": "ordinal", "order": ["none", "mild", "mild"]}, "each once"),
+        ({"order": ["none", "mild", "severe"]}, "target=ordinal"),
+        ({"separator": ";"}, "target=multi"),
+    ],
+)
+def test_an_order_that_is_none_is_refused(grades: Path, values: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        list_pictures(settings(grades, **values))
+
+
+def test_a_set_with_one_label_a_picture_is_not_taken_for_label_sets() -> None:
+    plain = compose_plain(["data=digits"], "config")["data"]
+    with pytest.raises(ConfigError, match=r"say data\.target=single"):
+        list_pictures(from_plain(DataSettings, {**plain, "target": "multi"}))

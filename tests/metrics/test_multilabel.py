@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from src.metrics.multilabel import (
+    average_precision,
+    best_thresholds,
+    checked_sets,
+    f1_scores,
+    label_scores,
+    mean_average_precision,
+    micro_f1,
+    precision_influence,
+)
+
+LABELS = 4
+
+
+def samples(count: int = 60, digits: int = 1) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Predictions better than chance, with many equal probabilities."""
+    rng = np.random.default_rng(count)
+    targets = (rng.random((count, LABELS)) < 0.3).astype(np.uint8)
+    return np.round(0.6 * rng.random(targets.shape) + 0.3 * targets, digits), targets
+
+
+def test_averages_agree_with_scikit_learn() -> None:
+    probs, targets = samples()
+    preds = (probs >= 0.5).astype(np.uint8)
+    assert mean_average_precision(probs, targets) == pytest.approx(
+        sk.average_precision_score(targets, probs, average="macro")
+    )
+    assert micro_f1(preds, targets) == pytest.approx(sk.f1_score(targets, preds, average="micro"))
+    np.testing.assert_allclose(f1_scores(preds, targets), sk.f1_score(targets, preds, average=None))
+    table = label_scores(probs, targets)
+    expected = sk.precision_recall_fscore_support(targets, preds)
+    found = [(row.precision, row.recall, row.f1, row.pictures) for row in table]
+    np.testing.assert_allclose(np.array(found).T, np.array(expected))
+
+
+def test_a_label_that_no_picture_has_counts_in_no_average() -> None:
+    probs, targets = samples()
+    targets[:, 2] = 0
+    kept = [0, 1, 3]
+    assert np.isnan(average_precision(probs[:, 2], targets[:, 2]))
+    assert mean_average_precision(probs, targets) == pytest.approx(
+        mean_average_precision(probs[:, kept], targets[:, kept])
+    )
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_the_influence_of_a_picture_is_what_is_lost_without_it(digits: int) -> None:
+    probs, targets = samples(digits=digits)
+    scores, positive = probs[:, 0], targets[:, 0]
+    count, whole = len(scores), average_precision(scores, positive)
+    without = [
+        average_precision(np.delete(scores, i), np.delete(positive, i)) for i in range(count)
+    ]
+    lost = (count - 1) * (whole - np.array(without))
+    np.testing.assert_allclose(precision_influence(scores, positive), lost - lost.mean())
+
+
+def test_of_a_label_of_a_single_picture_no_influence_is_told() -> None:
+    positive = np.eye(1, 9)[0]
+    assert not precision_influence(np.linspace(0, 1, 9), positive).any()
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+def test_no_threshold_of_a_grid_is_better_than_the_chosen_ones(metric: str) -> None:
+    probs, targets = samples()
+
+    def figure(thresholds: Any) -> float:
+        preds = (probs >= thresholds).astype(np.uint8)
+        return float(sk.f1_score(targets, preds, average=metric.removesuffix("_f1")))
+
+    best = best_thresholds(probs, targets, metric)
+    for k in range(LABELS):
+        for other in np.linspace(0.01, 0.99, 50):
+            moved = best.copy()
+            moved[k] = other
+            assert figure(moved) <= figure(best) + 1e-12
+
+
+def test_what_is_no_probability_or_no_label_set_is_refused() -> None:
+    probs, targets = samples()
+    for wrong in ((probs * 2, targets), (probs, targets * 2), (probs, targets[:, 0])):
+        with pytest.raises(ValueError, match=r"probs|targets"):
+            checked_sets(*wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        checked_sets(np.full_like(probs, np.nan), targets)

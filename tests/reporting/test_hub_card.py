@@ -1,0 +1,48 @@
+"""The metadata of a card, as the hub's own client reads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from huggingface_hub import ModelCard
+
+from src.records.run import RunSummary
+from src.reporting.hub_card import front_matter
+from src.reporting.model_card import model_card
+from tests.reporting.test_model_card import SUMMARY, facts
+
+
+def card_of(summary: RunSummary) -> ModelCard:
+    head = front_matter(summary, library="timm", license="mit")
+    return ModelCard(head + model_card(facts(summary=summary)))
+
+
+def test_the_hub_reads_licence_library_task_and_figures() -> None:
+    summary = replace(SUMMARY, metrics=SUMMARY.metrics | {"test/macro_f1": 0.7, "val/accuracy": 1})
+    card = card_of(summary)
+    data = card.data
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        *("mit", "timm", "image-classification"),
+    )
+    found = {result.metric_type: result for result in data.eval_results or ()}
+    assert {kind: one.metric_value for kind, one in found.items()} == {"accuracy": 0.75, "f1": 0.7}
+    assert {one.dataset_split for one in found.values()} == {"test"}
+    assert data.metrics == ["accuracy", "f1"] and data.datasets is None
+    assert card.text.startswith("# Model card: mlp on my\\_pets")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "part"), [({"val/accuracy": 0.5}, "validation"), ({"cost/latency_ms": 1.0}, None)]
+)
+def test_without_a_test_part_it_has_what_is_known(
+    metrics: dict[str, float], part: str | None
+) -> None:
+    data = card_of(replace(SUMMARY, metrics=metrics)).data
+    assert [one.dataset_split for one in data.eval_results or ()] == ([part] if part else [])
+
+
+def test_a_published_data_set_has_its_name_on_the_hub() -> None:
+    data = card_of(replace(SUMMARY, data="cifar10")).data
+    assert data.datasets == ["uoft-cs/cifar10"]
+    assert [one.dataset_type for one in data.eval_results or ()] == ["uoft-cs/cifar10"]

@@ -1,0 +1,204 @@
+"""Every network, loss and classifier over every kind of targets that it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
+from src.config.features import CLASSIFIERS
+from src.config.schema import RunSettings
+from src.data.augmentation.augment import Augment
+from src.data.loading.datamodule import PictureData
+from src.data.sources.source import Source
+from src.features.binary import BinaryModels
+from src.features.calibration import CalibratedModel
+from src.features.classifier import FeatureClassifier
+from src.features.fusion import extractors_of
+from src.features.pipeline import make_pipeline
+from src.runs.build import build_task
+from src.serving.bundle import open_predictor, write_bundle
+from src.targets import KINDS, kind_of
+from src.training.inference import predict
+from src.training.linear_head import fit_linear_head
+
+CLASSES, SIDE, PICTURES = 4, 16, 80
+slow = pytest.mark.slow
+NETWORKS = (
+    *("mlp", "cnn"),
+    *(pytest.param(name, marks=slow) for name in ("fcn", "rnn", "gru", "lstm", "renet", "vit")),
+)
+QUICK_CLASSIFIERS, QUICK_LOSSES = ("logistic", "random_forest"), ("asymmetric", "corn")
+LOSSES = {
+    "single": ("cross_entropy", "focal"),
+    "multi": ("cross_entropy", "focal", "asymmetric"),
+    "ordinal": ("cross_entropy", "focal", "corn"),
+}
+SMALL = ("runtime=float32", "trainer.max_epochs=2", "trainer.tta=flip", "tracking=none")
+
+
+def settings_of(kind: str, *words: str) -> RunSettings:
+    return read_run_settings([*SMALL, f"data.target={kind}", *words])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def opened(request: pytest.FixtureRequest) -> PictureData:
+    return open_data(request.param)
+
+
+def open_data(kind: str) -> PictureData:
+    """Pictures in which each class brightens a corner, with random labels of one kind."""
+    rng = np.random.default_rng(0)
+    sets = (rng.random((PICTURES, CLASSES)) < 0.4).astype(np.uint8)
+    targets: Any = sets if kind == "multi" else np.arange(PICTURES) % CLASSES
+    shown = sets if kind == "multi" else np.eye(CLASSES, dtype=np.uint8)[targets]
+    images = rng.integers(0, 100, (PICTURES, 1, SIDE, SIDE)).astype(np.uint8)
+    half = SIDE // 2
+    for k in range(CLASSES):
+        y, x = divmod(k, 2)
+        corner = images[:, :, y * half : (y + 1) * half, x * half : (x + 1) * half]
+        corner += (150 * shown[:, k]).astype(np.uint8)[:, None, None, None]
+    names = tuple(f"{k}" for k in range(CLASSES))
+    source = Source("corners", names, targets, arrays=images, kind=kind)
+    settings = settings_of(kind, "model=mlp").data
+    return PictureData.open(source, settings, native_side=None, batch_size=16, seed=0)
+
+
+def check_step(settings: RunSettings, data: PictureData) -> None:
+    """Check a training step, and that predictions are those of the kind."""
+    task = build_task(settings, data)
+    batch = next(iter(data.batches("train", training=True)))
+    images, targets = task.augmented(batch)
+    loss = task.loss(task.network(task.normalized(images)), targets)
+    loss.backward()
+    assert torch.isfinite(loss)
+    grads = [p.grad for p in task.network.parameters() if p.grad is not None]
+    assert grads and all(torch.isfinite(grad).all() for grad in grads)
+    probs, found, ids = predict(task, data.batches("val"), device=torch.device("cpu"), tta="flip")
+    kind = kind_of(data.pictures.kind)
+    kind.checked(probs, found)
+    np.testing.assert_array_equal(ids, data.split.val)
+    assert probs.shape == (len(ids), CLASSES)
+    task.validation_step(next(iter(data.batches("val"))), 0)
+    assert task.totals["val"].read().keys() == {"loss", "accuracy", kind.primary}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_learns_every_kind(network: str, opened: PictureData) -> None:
+    check_step(settings_of(opened.pictures.kind, f"model={network}"), opened)
+
+
+@pytest.mark.parametrize("loss", sorted({loss for losses in LOSSES.values() for loss in losses}))
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_every_loss_learns_its_kinds_and_is_refused_for_others(
+    loss: str, weights: str, opened: PictureData
+) -> None:
+    kind = opened.pictures.kind
+    words = ["model=mlp", f"loss={loss}", f"loss.class_weights={weights}"]
+    if loss not in LOSSES[kind]:
+        with pytest.raises(ConfigError, match=f"data.target is {kind}"):
+            settings_of(kind, *words)
+        return
+    mixed = [*words, "augment.mix_probability=1", "augment.mixup_alpha=0.5"]
+    check_step(settings_of(kind, *words), opened)
+    check_step(settings_of(kind, *mixed), opened)
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        pytest.param(kind, loss, marks=() if loss in QUICK_LOSSES else slow)
+        for kind in KINDS
+        for loss in LOSSES[kind]
+    ],
+)
+def test_a_bundle_answers_as_its_network_does(kind: str, loss: str, tmp_path: Path) -> None:
+    data = open_data(kind)
+    task = build_task(settings_of(kind, "model=cnn", "model.widths=[8,8]", f"loss={loss}"), data)
+    images = np.stack([data.pictures.read(int(i)) for i in data.split.val])
+    expected, _, _ = predict(task, data.batches("val"), device=torch.device("cpu"), tta="flip")
+    metadata = {**task.metadata, "thresholds": [0.2] * CLASSES} if kind == "multi" else None
+    write_bundle(tmp_path / "model", task.evaluated.eval(), metadata or task.metadata, images[0])
+    predictor = open_predictor(tmp_path / "model", torch.device("cpu"))
+    np.testing.assert_allclose(predictor.probabilities(images), expected, atol=1e-5)
+    assert predictor.kind.name == kind
+    if kind == "multi":
+        places = predictor.label_sets(expected)
+        assert places == [np.flatnonzero(row >= np.float32(0.2)).tolist() for row in expected]
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [pytest.param(name, marks=() if name in QUICK_CLASSIFIERS else slow) for name in CLASSIFIERS],
+)
+@pytest.mark.parametrize("kind", ["multi", "ordinal"])
+def test_every_classifier_learns_binary_problems_and_is_read_as_it_was_saved(
+    kind: str, classifier: str, tmp_path: Path
+) -> None:
+    data = open_data(kind)
+    model: Any = read_run_settings(["model=handcrafted", f"model.classifier={classifier}"]).model
+    images = np.stack([data.pictures.read(int(i)) for i in data.split.train])
+    extractors = extractors_of(["raw"], {"raw": {"size": 4}})
+    features = np.concatenate([one(images) for one in extractors], axis=1)
+    targets, contents = data.pictures.targets[data.split.train], np.arange(len(images))
+
+    def fit_one(labels: np.ndarray) -> CalibratedModel:
+        return CalibratedModel.fit(
+            lambda count: make_pipeline(
+                model, [features.shape[1]], pictures=count, seed=0, threads=1
+            ),
+            *(features, labels, contents),
+            num_classes=2,
+            folds=2,
+            seed=0,
+        )
+
+    fitted = BinaryModels.fit(kind, targets, CLASSES, fit_one)
+    probs = fitted.probabilities(features)
+    kind_of(kind).checked(probs, targets)
+    assert kind_of(kind).epoch_metrics(probs, targets)[kind_of(kind).primary] > 0.6
+    metadata = {
+        "settings": {"model": {"features": ["raw"], "raw": {"size": 4}}},
+        "class_names": list(data.pictures.class_names),
+    }
+    FeatureClassifier(tuple(extractors), fitted, metadata).save(tmp_path / "model.skops")
+    again = FeatureClassifier.load(tmp_path / "model.skops")
+    np.testing.assert_allclose(again(images), probs, atol=1e-6)
+
+
+def test_a_label_of_all_or_no_pictures_has_the_probability_that_laplace_gives_it() -> None:
+    sets = np.stack([np.ones(8), np.zeros(8)], axis=1).astype(np.uint8)
+    model = BinaryModels.fit("multi", sets, 2, lambda labels: pytest.fail("nothing to learn"))
+    np.testing.assert_allclose(model.probabilities(np.zeros((3, 5), np.float32)), [[0.9, 0.1]] * 3)
+
+
+def test_a_fitted_head_of_label_sets_is_a_logistic_regression_a_label() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(60, 3)).astype(np.float32))
+    sets = (features[:, :2] + 0.5 * torch.from_numpy(rng.normal(size=(60, 2))) > 0).long()
+    folds = [(torch.arange(30), torch.arange(30, 60))]
+    together = fit_linear_head(features, sets, num_classes=2, folds=folds)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits
+    base = float(expected(together(features), sets.float()))
+    for step in (0.01, -0.01):  # no label's own weights can be better, but for the penalty
+        moved = together(features) * (1 + step)
+        assert float(expected(moved, sets.float())) > base - 2e-3
+    assert together.held_out_accuracy > 0.7
+
+
+def test_mixed_label_sets_have_shares_of_both() -> None:
+    settings = read_run_settings(
+        ["augment.mix_probability=1", "augment.mixup_alpha=1", "augment.cutmix_alpha=0"]
+    ).augment
+    augment = Augment(settings, num_classes=3)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    images[1] = 200
+    sets = torch.tensor([[1, 1, 0], [0, 1, 0]])
+    mixed, targets = augment(images, sets, torch.arange(2), seed=0, epoch=0, step=0)
+    share = 1 - mixed[0].float().mean() / 200
+    torch.testing.assert_close(targets[0], torch.stack([share, torch.tensor(1.0), share * 0]))

@@ -1,0 +1,123 @@
+"""Every kind of targets: what its figures, scores and binary problems are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from src.records.comparison import MEASURES
+from src.targets import KINDS, kind_of
+from src.targets.labels import label_codes, label_counts, label_text, memberships
+
+CLASSES = 4
+NAMES = ("a", "b", "c", "d")
+
+
+def samples(name: str, count: int = 120) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Predictions that are better than chance."""
+    rng = np.random.default_rng(0)
+    if name == "multi":
+        sets = (rng.random((count, CLASSES)) < 0.4).astype(np.uint8)
+        return (0.7 * rng.random(sets.shape) + 0.3 * sets).astype(np.float32), sets
+    targets = rng.integers(0, CLASSES, count)
+    logits = rng.normal(size=(count, CLASSES)) + 1.5 * np.eye(CLASSES)[targets]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probs.astype(np.float32), targets
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_scores_of_pictures_have_each_figure_as_their_mean(name: str) -> None:
+    kind = kind_of(name)
+    probs, targets = samples(name)
+    figures = kind.evaluate(probs, targets, NAMES)
+    preds = kind.decide(probs)
+    assert kind.primary in kind.measures and kind.primary in figures
+    for measure in set(kind.measures) - {"cost"}:
+        mean = float(kind.scores(measure, probs, preds, targets).mean(dtype=np.float64))
+        assert (mean if MEASURES[measure] else -mean) == pytest.approx(figures[measure], abs=1e-5)
+    assert all(np.isfinite(value) for value in figures.values())
+    epoch = kind.epoch_metrics(probs, targets)
+    assert epoch == pytest.approx({key: figures[key] for key in epoch}, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure"), [("multi", "macro_f1"), ("multi", "micro_f1"), ("multi", "map")]
+)
+def test_scores_vary_as_resampled_figures_do(name: str, measure: str) -> None:
+    kind, rng = kind_of(name), np.random.default_rng(1)
+    probs, targets = samples(name, 300)
+    preds = kind.decide(probs)
+    scores = kind.scores(measure, probs, preds, targets)
+    drawn = []
+    for _ in range(400):
+        chosen = rng.integers(0, len(targets), len(targets))
+        drawn.append(kind.evaluate(probs[chosen], targets[chosen], NAMES)[measure])
+    error = scores.std(ddof=1) / np.sqrt(len(scores))
+    assert error == pytest.approx(np.std(drawn), rel=0.2)
+
+
+def test_figures_of_label_sets_agree_with_scikit_learn() -> None:
+    probs, targets = samples("multi")
+    thresholds = np.array([0.4, 0.5, 0.6, 0.45])
+    preds = (probs >= thresholds.astype(np.float32)).astype(np.uint8)
+    found = kind_of("multi").evaluate(probs, targets, NAMES, thresholds)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(targets, preds))
+    assert found["hamming_loss"] == pytest.approx(sk.hamming_loss(targets, preds))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(targets, preds, average="macro"))
+    assert found["micro_f1"] == pytest.approx(sk.f1_score(targets, preds, average="micro"))
+    assert found["average_precision/b"] == pytest.approx(
+        sk.average_precision_score(targets[:, 1], probs[:, 1])
+    )
+    losses = [sk.log_loss(targets[:, k], probs[:, k].astype(np.float64)) for k in range(CLASSES)]
+    assert found["log_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+
+
+def test_ordered_classes_are_found_again_in_their_binary_problems() -> None:
+    kind, targets = kind_of("ordinal"), np.arange(CLASSES)
+    above = kind.binary_targets(targets, CLASSES)
+    np.testing.assert_array_equal(above.sum(axis=1), targets)
+    probs = kind.from_binary(above.astype(np.float32))
+    np.testing.assert_array_equal(probs, np.eye(CLASSES, dtype=np.float32))
+
+
+def test_probabilities_of_ordered_classes_sum_to_one_whatever_the_problems_say() -> None:
+    rng = np.random.default_rng(0)
+    probs = kind_of("ordinal").from_binary(rng.random((50, CLASSES - 1)).astype(np.float32))
+    assert (probs >= 0).all()
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+
+
+def test_one_class_a_picture_is_not_made_of_binary_problems() -> None:
+    with pytest.raises(ValueError, match="single"):
+        kind_of("single").binary_targets(np.arange(3), 3)
+
+
+def test_unknown_kinds_and_measures_are_refused() -> None:
+    with pytest.raises(ValueError, match="single, multi, ordinal"):
+        kind_of("several")
+    for name in KINDS:
+        probs, targets = samples(name)
+        with pytest.raises(ValueError, match="must be of"):
+            kind_of(name).scores("bleu", probs, kind_of(name).decide(probs), targets)
+
+
+def test_label_arrays_of_both_shapes_say_the_same() -> None:
+    classes = np.array([2, 0, 2, 1])
+    sets = np.eye(3, dtype=np.uint8)[classes]
+    np.testing.assert_array_equal(label_counts(sets, 3), label_counts(classes, 3))
+    for one, other in zip(memberships(sets), memberships(classes), strict=True):
+        np.testing.assert_array_equal(one, other)
+    codes = label_codes(sets)
+    assert codes[0] == codes[2] and len(set(codes.tolist())) == 3
+    assert [label_text(one, NAMES) for one in sets] == [label_text(one, NAMES) for one in classes]
+
+
+def test_a_picture_without_labels_has_a_class_of_its_own_and_no_name() -> None:
+    sets = np.array([[0, 0], [1, 1]], np.uint8)
+    pictures, classes = memberships(sets)
+    assert list(zip(pictures, classes)) == [(0, 2), (1, 0), (1, 1)]
+    assert label_text(sets[0], "ab") == "" and label_text(sets[1], "ab") == "a;b"
