@@ -16,17 +16,16 @@ __all__ = ["device_of", "has_bfloat16", "machine", "precisions", "processor"]
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Return the first device of an accelerator: "auto", "cpu", "gpu" (CUDA) or "mps" (Apple).
+    """Return the device of an accelerator: "auto", "cpu", "gpu" (CUDA) or "mps" (Apple).
 
-    "auto" and "gpu" are the CPU where torch sees no GPU of CUDA.
+    "auto" and "gpu" are the CPU where torch sees no GPU of CUDA. It begins no use of a GPU.
     """
     import torch
 
     if accelerator == "mps":
         return torch.device("mps")
-    if accelerator == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def suspects_sheet(
 
 def _files(paths: Sequence[str]) -> list[str]:
     """Return the names of files as a cell of a sheet can show them."""
-    return plain_labels([PurePath(path).name for path in paths], longest=19, instead="picture")
+    return plain_labels([PurePath(path).name for path in paths], longest=17, instead="picture")
 
 
 def _sheet(

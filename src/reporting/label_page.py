@@ -70,11 +70,11 @@ def _next_steps(table: str) -> list[tuple[str, str, str]]:
 def review_sentences(review: LabelReview) -> list[str]:
     """Return what the review found, and how far it can be believed."""
     found = len(review.suspects)
-    labels = "1 label is" if found == 1 else f"{found:,} labels are"
-    lines = [
-        f"{labels} likely wrong, of {review.pictures:,} pictures that were held out of training."
-    ]
+    labels = "1 label" if found == 1 else f"{found:,} labels"
+    held_out = f"of {review.pictures:,} pictures that were held out of training"
+    lines = [f"{labels} {'is' if found == 1 else 'are'} likely wrong, {held_out}."]
     if review.weak:
+        lines = [f"The model contradicts {labels} {held_out}."]
         lines.append(
             f"Caution: the model gives only {percent(review.agreement)} of them their own "
             "label, so most of what it contradicts are mistakes of its own. Trust the first rows "

@@ -165,7 +165,8 @@ def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
     for size, milliseconds in variant.milliseconds.items():
         median, low, high = variant.speedup[size]
         cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
-    shares = [percent(share) for share in (variant.equal_labels, variant.accuracy)]
+    # Of equal labels the last tenth of a percent decides.
+    shares = [percent(variant.equal_labels, 2), percent(variant.accuracy)]
     return (*cells, f"{variant.largest_difference:.2g}", *shares)
 
 

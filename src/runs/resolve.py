@@ -89,7 +89,7 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
 
     The measurement is cached like those of plans. `settings` must be resolved.
     """
-    device = device_of(settings.trainer.accelerator)
+    device = _device(settings)
 
     def measure() -> dict[str, Any]:
         use_threads(settings)
@@ -111,7 +111,7 @@ class _Choices:
     def __init__(self, settings: RunSettings, data: PictureData) -> None:
         self.settings = settings
         self.data = data
-        self.device = device_of(settings.trainer.accelerator)
+        self.device = _device(settings)
         self.notes: list[str] = []
         self.timings: tuple[Timing, ...] = ()
         self.rates: RangeTest | None = None
@@ -331,6 +331,12 @@ def _kept(
     if needed is None or found[needed]:
         store_record(kind, known, Record(found, load.disturbed), cache_dir)
     return found, False
+
+
+def _device(settings: RunSettings) -> torch.device:
+    """Return the device, with the number that Lightning gives it: pictures lie on it once."""
+    device = device_of(settings.trainer.accelerator)
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
 
 
 def _with(settings: RunSettings, group: str, **values: Any) -> RunSettings:

@@ -57,7 +57,7 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
     change_metadata(folder / BUNDLE, _without_places)
-    for place in (folder / BUNDLE, *(folder / BUNDLE / "members").glob("*")):
+    for place in (folder / BUNDLE, *(folder / BUNDLE / "members").glob("*/")):
         form = PictureFormat.of(read_metadata(place))
         grey = np.full((form.channels, *form.image_size), _GREY, np.uint8)
         write_example(place, grey, form)

@@ -142,9 +142,10 @@ class Finals(JobLoop[tuple[int, int]]):
         if not looks or not self._trials.keys() <= looks[-1].seeds.keys():
             new = self._trials.keys() - (looks[-1].seeds.keys() if looks else ())
             looks = self._look(looks, dict.fromkeys(new, count))
-        most = self._settings.extra_trainings
         while True:
-            seeds, sentence = next_round(looks, most, lambda one: self._study.trial(one).name)
+            seeds, sentence = next_round(
+                looks, self._settings.extra_trainings, lambda trial: self._study.trial(trial).name
+            )
             self._show(f"finalists: {sentence}")
             if not seeds:
                 return

@@ -70,14 +70,14 @@ def extra_trainings(looks: Sequence[Look]) -> int:
 
 
 def next_round(
-    looks: Sequence[Look], most: int, name: Callable[[int], str]
+    looks: Sequence[Look], most: int, name_of: Callable[[int], str]
 ) -> tuple[dict[int, int], str]:
     """Return by trial how many seeds it is to have next, and a sentence that says so or why not.
 
     Args:
         looks: at least one.
         most: trainings beyond those of the first look, in all.
-        name: of a trial.
+        name_of: returns the name of a trial's candidate.
 
     Returns:
         the tied trials, or none if no round is to follow; the sentence, without a full stop.
@@ -86,8 +86,8 @@ def next_round(
 
     last = looks[-1]
     if len(last.tied) < 2:
-        return {}, f"{name(last.tied[0])} is better than the others"
-    tied = f"{', '.join(map(name, last.tied))} cannot be told apart"
+        return {}, f"{name_of(last.tied[0])} is better than the others"
+    tied = f"{', '.join(map(name_of, last.tied))} cannot be told apart"
     if last.chance is not None and last.chance < WORTH_SEEDS:
         return {}, f"{tied}, which takes more pictures and no further seeds"
     left = most - extra_trainings(looks)

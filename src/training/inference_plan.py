@@ -19,6 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..machine.cpu_load import is_idle
 from ..machine.hardware import machine, precisions
 from ..storage.cache import Record, load_record, store_record
 from .inference import MEMORY_FORMATS, autocast, memory_formats
@@ -79,7 +80,8 @@ def inference_plan(
     Takes about two seconds the first time. On a CPU the plans are compared on one thread by the
     processor time of this thread, so other programs hardly change the result. Where the allowance
     ends before every plan was timed, half precision in channels_last order is taken if
-    the device has it and the outputs are accurate, else single precision; that is not kept.
+    the device has it and the outputs are accurate, else single precision. That is kept until a
+    start on an idle machine measures again, for features are stored by the precision.
 
     Args:
         network: with tensors as inputs (B, C, H, W) and outputs (B, ...); it is not changed.
@@ -103,13 +105,13 @@ def inference_plan(
         "plans": [asdict(plan) for plan in plans],
     }
     found = load_record("inference", known, cache_dir)
-    if found is not None and found.found in known["plans"]:
+    is_known = found is not None and found.found in known["plans"]
+    if found is not None and is_known and not (found.disturbed and is_idle()):
         return InferencePlan(**found.found)
     examples = _pictures(shape) if images is None else images
     with _one_thread(device):
         plan, complete = _Comparison(network, examples, device).choose(plans)
-    if complete:
-        store_record("inference", known, Record(asdict(plan), disturbed=False), cache_dir)
+    store_record("inference", known, Record(asdict(plan), disturbed=not complete), cache_dir)
     return plan
 
 

@@ -51,8 +51,8 @@ def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:
     bars = {c.get_label(): [(b.get_y(), b.get_height()) for b in c] for c in upper.containers}
     # In the bin of 60 % everything is right, in the bin of 90 % one half.
     np.testing.assert_allclose(bars["accuracy"], [(0, 0.6), (0, 0.5)])
-    np.testing.assert_allclose(bars["accuracy above confidence"], [(0.6, 0.4), (0.5, 0)])
-    np.testing.assert_allclose(bars["confidence above accuracy"], [(0.6, 0), (0.5, 0.4)])
+    np.testing.assert_allclose(bars["more than predicted"], [(0.6, 0.4), (0.5, 0)])
+    np.testing.assert_allclose(bars["less than predicted"], [(0.6, 0), (0.5, 0.4)])
     assert [bar.get_height() for bar in lower.patches] == [0.5, 0.5]
     assert f"Calibration error {100 * calibration_error(probs, targets, 5):.1f} %" in texts(figure)
 

@@ -84,13 +84,13 @@ def test_ranked_networks_stand_beside_what_the_trials_with_those_taken_reached()
     )
     record = dataclasses.replace(RECORD, networks=networks)
     assert networks_table(record).rows == (
-        ("a + b", "", "", "91.00 %", "", "98.00 %"),
-        ("a", "224", "40", "90.00 % ± 2.00", "0.310", ""),
+        ("a + b", "", "", "91.0 %", "", "98.0 %"),
+        ("a", "224", "40", "90.0 % ± 2.0", "0.310", ""),
         ("c", "", "2", "", "", ""),
     )
     rows = list(csv.DictReader(networks_csv(record).splitlines()))
     assert (rows[0]["trial"], rows[0]["val/accuracy"], rows[1]["trial"]) == ("3", "0.98", "")
-    assert "90.00 % ± 2.00" in sweep_page(record)
+    assert "90.0 % ± 2.0" in sweep_page(record)
     assert networks_table(record).title not in sweep_page(RECORD)
 
 

@@ -115,15 +115,22 @@ def test_it_is_measured_once_for_a_network_and_a_size() -> None:
 
 
 @pytest.mark.parametrize(("in_half", "expected"), [(torch.clone, HALF), (torch.neg, SAFE)])
-def test_a_slow_network_gets_the_usual_plan_which_is_not_kept(
-    clock: object, in_half: Callable[[Tensor], Tensor], expected: InferencePlan
+def test_a_slow_network_gets_the_usual_plan_until_the_machine_is_idle(
+    clock: object,
+    in_half: Callable[[Tensor], Tensor],
+    expected: InferencePlan,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     time = clock(dict.fromkeys(ALL, 1.0))  # type: ignore[operator]
     network = Net(in_half)
     assert inference_plan(network, SHAPE, CPU) == expected
     assert network.passes <= 4 and time.now <= 4
+    passes = network.passes
+    monkeypatch.setattr(module, "is_idle", lambda: False)
+    assert inference_plan(network, SHAPE, CPU) == expected and network.passes == passes
+    monkeypatch.setattr(module, "is_idle", lambda: True)
     inference_plan(network, SHAPE, CPU)
-    assert network.passes > 4
+    assert network.passes > passes
 
 
 def test_the_network_and_the_threads_stay_as_they_were() -> None:

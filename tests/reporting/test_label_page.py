@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from src.records.pictures import LabelReview, Suspect
+from src.reporting.label_page import label_page
+from tests.reporting.pages import EVIL, WIDTHS, Visit, browser, faults, in_a_browser, visit
+
+__all__ = ["browser", "visit"]  # fixtures
+
+
+def review(count: int, label: str = "dress") -> LabelReview:
+    suspects = tuple(
+        Suspect(
+            "val", i, f"/data/clothing/train/{label}/{i:04d}.jpg", label, "label", 0.9, "long skirt"
+        )
+        for i in range(count)
+    )
+    return LabelReview(suspects, 341, agreement=0.9, weak=False)
+
+
+def read(index: int) -> NDArray[np.uint8]:
+    return np.full((3, 40, 30), index, np.uint8)
+
+
+def test_every_picture_stands_beside_its_file_and_both_labels() -> None:
+    page = label_page(review(3), read, "/data/labels.csv")
+    assert page.count("<figure>") == page.count('src="data:image/png;base64,') == 3
+    for number in range(3):
+        assert f">val: dress/{number:04d}.jpg<" in page
+        assert f'title="/data/clothing/train/dress/{number:04d}.jpg"' in page
+    assert page.count("<strong>dress</strong>, rather <strong>long skirt</strong>") == 3
+    assert "data.root=/data/labels.csv</code>" in page
+    assert "labels.csv" not in label_page(review(3), read, None)
+
+
+def test_a_weak_model_is_cautioned_against_before_its_suspects_are_shown() -> None:
+    weak = dataclasses.replace(review(3), agreement=0.4, weak=True)
+    page = label_page(weak, read, None)
+    assert 0 < page.index('class="caution"') < page.index("<figure>") and "40.0 %" in page
+    assert 'class="caution"' not in label_page(review(3), read, None)
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("label", ["dress", EVIL.replace("/", "")], ids=["plain", "evil"])
+def test_every_width_and_scheme_can_be_read(visit: Visit, label: str, scheme: str) -> None:
+    weak = dataclasses.replace(review(7, label), agreement=0.4, weak=True)
+    page = visit(label_page(weak, read, "/data/a folder/labels.csv"), scheme=scheme)
+    for width in WIDTHS:
+        assert faults(page, width) == []
+    page.locator("#suspects button").first.click()
+    assert page.locator("#suspects img").first.bounding_box()["width"] > 300  # type: ignore[index]
