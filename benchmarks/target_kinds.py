@@ -34,12 +34,12 @@ from src.runs.experiment import run_experiment
 __all__ = ["measure"]
 
 _NETWORK, _SIDE = "tf_efficientnet_lite0", 96
-_MOSAICS, _TILE = 1_000, 48
+_MOSAICS, _TILE = 500, 48
 _STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 _SEARCH_SECONDS = 600
-# Within this many points of the other one counts as level: the test part has some 150 pictures.
+# Within this many points of the other one counts as level: the test part has 75 pictures.
 _LEVEL = 0.02
-_NO_RECORD = ("tracking=none", "tracking.figures=false", "trainer.progress=false")
+_NO_RECORD = ("tracking=none", "tracking.figures=false")
 _ORDER = "data.order=[class0,class1,class2,class3,class4]"
 _SEEDS = (0, 1, 2)
 

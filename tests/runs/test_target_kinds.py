@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import read_run_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.features import CLASSIFIERS
+from src.config.finished import CompareSettings, PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.augmentation.augment import Augment
 from src.data.loading.datamodule import PictureData
+from src.data.sources.files import find_pictures
 from src.data.sources.source import Source
 from src.features.binary import BinaryModels
 from src.features.calibration import CalibratedModel
@@ -22,6 +26,13 @@ from src.features.classifier import FeatureClassifier
 from src.features.fusion import extractors_of
 from src.features.pipeline import make_pipeline
 from src.runs.build import build_task
+from src.runs.candidates.candidate import read_thresholds
+from src.runs.experiment import run_experiment
+from src.runs.finished.predict import label_pictures
+from src.runs.folder import RunFolder
+from src.selection.choose import choose
+from src.selection.comparison import compared
+from src.selection.select import select
 from src.serving.bundle import open_predictor, write_bundle
 from src.targets import KINDS, kind_of
 from src.training.inference import predict
@@ -143,7 +154,7 @@ def test_every_classifier_learns_binary_problems_and_is_read_as_it_was_saved(
     data = open_data(kind)
     model: Any = read_run_settings(["model=handcrafted", f"model.classifier={classifier}"]).model
     images = np.stack([data.pictures.read(int(i)) for i in data.split.train])
-    extractors = extractors_of(["raw"], {"raw": {"size": 4}})
+    extractors = extractors_of(["raw"], {"raw": {"side": 8}})
     features = np.concatenate([one(images) for one in extractors], axis=1)
     targets, contents = data.pictures.targets[data.split.train], np.arange(len(images))
 
@@ -163,7 +174,7 @@ def test_every_classifier_learns_binary_problems_and_is_read_as_it_was_saved(
     kind_of(kind).checked(probs, targets)
     assert kind_of(kind).epoch_metrics(probs, targets)[kind_of(kind).primary] > 0.6
     metadata = {
-        "settings": {"model": {"features": ["raw"], "raw": {"size": 4}}},
+        "settings": {"model": {"features": ["raw"], "raw": {"side": 8}}},
         "class_names": list(data.pictures.class_names),
     }
     FeatureClassifier(tuple(extractors), fitted, metadata).save(tmp_path / "model.skops")
@@ -202,3 +213,38 @@ def test_mixed_label_sets_have_shares_of_both() -> None:
     mixed, targets = augment(images, sets, torch.arange(2), seed=0, epoch=0, step=0)
     share = 1 - mixed[0].float().mean() / 200
     torch.testing.assert_close(targets[0], torch.stack([share, torch.tensor(1.0), share * 0]))
+
+
+@slow
+def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> None:
+    rng, rows = np.random.default_rng(0), ["path,labels"]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(90):
+        labels = [k for k in range(3) if rng.random() < 0.4]
+        pixels = rng.integers(0, 90, (24, 24, 3))
+        for k in labels:
+            pixels[8 * k : 8 * k + 8, :, k] += 150
+        Image.fromarray(pixels.astype(np.uint8)).save(pictures / f"{number}.png")
+        rows.append(f"{number}.png,{';'.join('abc'[k] for k in labels)}")
+    (pictures / "labels.csv").write_text("\n".join(rows))
+    output = f"output_dir={tmp_path / 'out'}"
+    data = ["data=folder", f"data.root={pictures / 'labels.csv'}", "data.target=multi"]
+    for model in (
+        ["model=cnn", "model.widths=[8,8]", "trainer.max_epochs=2", "runtime=float32"],
+        ["model=handcrafted", "model.features=[colour]", "model.classifier=logistic"],
+    ):
+        summary = run_experiment(read_run_settings([*data, *model, output, "tracking=none"]))
+        assert summary is not None and summary.metrics["test/map"] > 0.3
+    comparison = compared(compose_settings(CompareSettings, [output], config_name="compare"))
+    assert comparison.verdict.measure == "map" and len(comparison.entrants) == 2
+    settings = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")
+    champion = select(choose(settings), settings)
+    folder = RunFolder.find(champion.run, tmp_path / "out")
+    assert read_thresholds(folder.checkpoints) is not None  # though nothing is held out of a refit
+    words = [f"run={champion.run}", output, f"images={pictures}", f"out={tmp_path / 'new.csv'}"]
+    predict_settings = compose_settings(PredictSettings, words, config_name="predict")
+    label_pictures(folder.chosen_checkpoint(), find_pictures(str(pictures)), predict_settings)
+    with (tmp_path / "new.csv").open(newline="") as stream:
+        found = list(csv.DictReader(stream))
+    assert list(found[0]) == ["path", "labels", "a", "b", "c"] and len(found) == 90

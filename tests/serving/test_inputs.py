@@ -22,7 +22,7 @@ SHAPES = st.one_of(
 
 def pixels_of(value: object) -> Any:
     picture = as_picture(value)
-    assert isinstance(picture, Image.Image)
+    assert isinstance(picture, Image.Image | np.ndarray)
     return np.asarray(picture)
 
 
@@ -64,7 +64,7 @@ def test_sixteen_bits_stay_sixteen_bits() -> None:
         (np.zeros((0, 5), np.uint8), "is an empty array of 0x5"),
         ([], "is an array of 0:"),
         (np.zeros((2, 5, 5, 3), np.uint8), "is an array of 2x5x5x3"),
-        (np.zeros((5, 5, 2), np.uint8), "is an array of 5x5x2"),
+        (np.zeros((5, 5, 2, 2), np.uint8), "is an array of 5x5x2x2"),
         (np.zeros(7, np.uint8), "is an array of 7:"),
         (np.zeros((7, 3), np.uint8), "one line of a picture"),
         ([[1, 2], [3]], "rows differ in length"),

@@ -25,9 +25,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     look_at = audit._look_at
 
-    def noted(file: str, times_ns: tuple[int, int]) -> object:
+    def noted(file: str, page: int, times_ns: tuple[int, int]) -> object:
         seen.append(os.path.basename(file))
-        return look_at(file, times_ns)
+        return look_at(file, page, times_ns)
 
     monkeypatch.setattr(audit, "_look_at", noted)
     return seen
@@ -47,7 +47,7 @@ def test_a_survey_finds_sizes_hashes_and_faults(tmp_path: Path) -> None:
     write(root / "b" / "text.png", b"text" * 20)
     found = surveyed(root)
     assert found.sizes.tolist() == [[9, 14], [12, 16], [0, 0], [0, 0]]
-    assert found.grey.tolist() == [False, True, False, False]
+    assert found.bands.tolist() == [3, 1, 0, 0]
     assert found.hashes[0] == content_hash((root / "a" / "000.png").read_bytes())
     assert found.reasons.keys() == {2, 3}
     assert "empty" in found.reasons[2] and "no picture" in found.reasons[3]
@@ -191,7 +191,7 @@ def test_arrays_are_surveyed_row_by_row(tmp_path: Path) -> None:
     assert found.hashes[2] == content_hash(arrays[2].tobytes())
     assert found.hashes[1] == found.hashes[3] != found.hashes[0]
     assert found.sizes.tolist() == [[8, 10]] * 4
-    assert not found.grey.any() and not (tmp_path / "none").exists()
+    assert (found.bands == 3).all() and not (tmp_path / "none").exists()
 
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"c", b"dd", b"e"])))

@@ -315,7 +315,7 @@ def test_fewer_than_two_classes_are_refused(
         (None, "data.root is not set: say data.root=PATH"),
         (Path("nowhere"), "data.root is 'nowhere': there is no such file or folder.$"),
         (Path("~/pets"), "write out what ~ stands for"),
-        (Path(__file__), "neither a folder, nor a CSV file, nor an archive"),
+        (Path(__file__), "neither a folder, nor a CSV or .npz file, nor an archive"),
     ],
 )
 def test_no_root(root: Path | None, message: str, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_csv_columns_that_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a column findings, .*did you mean finding\?"):
         load(file, tmp_path, False, ["where", "findings"])
     with pytest.raises(
-        ConfigError, match=r"columns of a CSV file, and data.root is .*leave it out"
+        ConfigError, match=r"data.columns is about a CSV file, and data.root is .*leave it out"
     ):
         load(tmp_path, tmp_path, False, ["where", "finding"])
 

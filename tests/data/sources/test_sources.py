@@ -70,7 +70,7 @@ def test_a_source_checks_itself() -> None:
         ({"root": Path()}, "go together"),
         ({"targets": np.array([0, 2])}, "targets reach from 0 to 2 with 2 classes"),
         ({"targets": np.array([0])}, "2 arrays for 1 targets"),
-        ({"arrays": arrays.astype(float)}, "not uint8"),
+        ({"arrays": arrays.astype(str)}, "not numbers"),
         ({"groups": ("a",)}, "1 groups for 2 targets"),
         ({"targets": np.zeros(0, int), "arrays": arrays[:0]}, "no pictures"),
     ]
