@@ -126,4 +126,6 @@ def judged(
     verdict = compared_runs(found, how, measure_of(settings.metrics[0])).verdict
     if not verdict.of_configurations:  # what seeds do is not known, so nobody is left out by it
         return tuple(folders), None
-    return tuple(trial_of[one.run_ids[0]] for one in verdict.tied), verdict.decided_by_seeds
+    # Trainings by two versions of the program may count as two candidates of one trial.
+    tied = dict.fromkeys(trial_of[one.run_ids[0]] for one in verdict.tied)
+    return tuple(tied), verdict.decided_by_seeds
