@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..data.decoding.decode import PictureFormat
+from ..data.decoding.picture_format import PictureFormat
 from ..machine.imports import import_object
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.decoding.decode import PictureFormat
+from ..data.decoding.picture_format import PictureFormat
 from ..storage.files import write_atomically
 from .bundle import WEIGHTS, change_metadata, open_network, read_metadata, write_example
 

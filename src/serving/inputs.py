@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.decoding.decode import PictureError, read_header
+from ..data.decoding.picture_files import PictureError, read_header
 
 __all__ = ["as_picture", "check_request", "pixels_in_memory"]
 

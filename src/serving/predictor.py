@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.decoding.decode import PictureError, PictureFormat, decode_picture
+from ..data.decoding.decode import decode_picture
+from ..data.decoding.picture_files import PictureError
+from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels

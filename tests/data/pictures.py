@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.data import DataSettings
-from src.data.decoding.decode import PictureFormat, decode_picture
+from src.data.decoding.decode import decode_picture
 from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.picture_store import PictureStore
 from src.records.pictures import Pixels
 

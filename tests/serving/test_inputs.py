@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from src.data.decoding.decode import PictureError
+from src.data.decoding.picture_files import PictureError
 from src.serving.inputs import as_picture
 
 SIDE = st.integers(5, 9)

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.data.decoding.decode import PictureFormat, decode_picture
+from src.data.decoding.decode import decode_picture
+from src.data.decoding.picture_format import PictureFormat
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 
 ROOT = Path(__file__).resolve().parents[2]

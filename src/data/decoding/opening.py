@@ -33,8 +33,10 @@ from ..quality.audit import Survey, copies, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root
 from ..sources.source import Problem, Source
-from .decode import PictureError, PictureFormat, count_pages, decode_picture, read_header
+from .decode import decode_picture
 from .depth import ValueRange, chosen_range
+from .picture_files import PictureError, count_pages, read_header
+from .picture_format import PictureFormat
 from .picture_store import PictureStore, chosen_size, content, picture
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]

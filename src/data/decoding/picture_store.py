@@ -15,7 +15,9 @@ from PIL import Image
 from ...records.pictures import Pixels
 from ..quality.audit import content_hash
 from ..sources.source import Problem, Source
-from .decode import PictureError, PictureFormat, decode_picture, file_errors
+from .decode import decode_picture
+from .picture_files import PictureError, file_errors
+from .picture_format import PictureFormat
 
 __all__ = ["PictureStore", "chosen_size", "content", "picture"]
 

@@ -19,9 +19,9 @@ from ...machine.parallel import available_cores
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
 from ...targets.labels import label_counts
-from ..decoding.decode import PictureFormat
 from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
+from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
 from ..quality.measures import channel_statistics
 from ..quality.summary import remarks_on, summary_lines

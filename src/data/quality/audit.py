@@ -24,14 +24,14 @@ from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
 from ...targets.labels import label_text
-from ..decoding.decode import (
+from ..decoding.depth import PixelError, pixel_bounds
+from ..decoding.picture_files import (
     MAX_FILE_BYTES,
     NotReadHere,
     PictureError,
     read_bounds,
     read_header,
 )
-from ..decoding.depth import PixelError, pixel_bounds
 from ..sources.source import Problem, Source
 
 __all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]

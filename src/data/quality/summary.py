@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ...machine.text import percent
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
-from ..decoding.decode import PictureFormat
 from ..decoding.depth import range_remark
+from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
 from ..sources.source import Problem
 from ..splitting.splits import PARTS, Split

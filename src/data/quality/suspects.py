@@ -16,7 +16,8 @@ from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.cache import cached, key_of
 from ...targets.labels import label_codes, label_text
-from ..decoding.decode import PictureError, PictureFormat
+from ..decoding.picture_files import PictureError
+from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore, picture
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split

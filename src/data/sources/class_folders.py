@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...config.checks import ConfigError
-from ..decoding.decode import PICTURE_ENDINGS
+from ..decoding.picture_files import PICTURE_ENDINGS
 from .source import PARTS, Problem, is_left_behind
 
 __all__ = ["FolderTree", "class_folders", "part_named"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..decoding.decode import PICTURE_ENDINGS, PictureError, read_header
+from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .source import Problem, is_left_behind
 
 __all__ = ["Listing", "find_pictures"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
-from ..decoding.decode import PICTURE_ENDINGS
+from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
 from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders

@@ -15,7 +15,7 @@ from ...config.checks import input_of, to_plain
 from ...config.features import DESCRIPTORS, EmbeddingSettings, HandcraftedSettings
 from ...config.models import ZooSettings
 from ...config.schema import RunSettings
-from ...data.decoding.decode import PictureFormat
+from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
 from ...machine.hardware import device_of

@@ -25,7 +25,7 @@ from ...config.features import (
     HandcraftedSettings,
 )
 from ...config.schema import RunSettings, stored_settings
-from ...data.decoding.decode import PictureFormat
+from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...config.checks import input_of, to_plain
 from ...config.schema import RunSettings, seconds_of, stored_settings
-from ...data.decoding.decode import PictureFormat
+from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
-from ...data.decoding.decode import PictureFormat
+from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import chosen_size, picture
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation

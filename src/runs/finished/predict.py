@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
-from ...data.decoding.decode import PICTURE_ENDINGS, PictureError, count_pages, thumbnail
+from ...data.decoding.decode import thumbnail
+from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError, count_pages
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
 from ...machine.text import csv_cell

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ...config.checks import from_plain
 from ...config.data import DataSettings
 from ...config.finished import ComparisonSettings
-from ...data.decoding.decode import PictureError, thumbnail
+from ...data.decoding.decode import thumbnail
 from ...data.decoding.opening import list_pictures
+from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.data.decoding.decode import (
-    NotReadHere,
-    PictureError,
-    PictureFormat,
-    decode_picture,
-    read_header,
-    thumbnail,
-)
-from tests.data.pictures import decoded, encoded, pixels, png, png_file
+from src.data.decoding.decode import decode_picture, thumbnail
+from src.data.decoding.picture_files import PictureError, read_header
+from src.data.decoding.picture_format import PictureFormat
+from tests.data.pictures import decoded, encoded, pixels, png
 
 # As the module itself asks for, which pytest undoes.
 pytestmark = pytest.mark.filterwarnings(r"ignore::Warning:PIL\.")
@@ -161,48 +154,6 @@ def test_decoding_a_large_photo_smaller_changes_little() -> None:
     assert np.abs(image.astype(int) - whole).max() <= 4
 
 
-JPEG = encoded(Image.fromarray(pixels(8, 64, 64)), "JPEG")
-
-
-def webp_header(width: int, height: int) -> bytes:
-    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    return b"RIFF\x30\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + sides + bytes(20)
-
-
-def jpeg2000_header(width: int, height: int) -> bytes:
-    """A codestream that begins, of another size than it was written with."""
-    data = bytearray(encoded(Image.new("RGB", (16, 16)), "JPEG2000", no_jp2=True))
-    at = data.index(b"\xff\x51") + 6  # after marker, length and capabilities
-    data[at : at + 8] = struct.pack(">II", width, height)
-    return bytes(data)
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "empty"),
-        (b"This is a shopping list.\n" * 20, "no picture"),
-        (JPEG[: len(JPEG) // 2], "cut short"),
-        (JPEG[:100], "cut short|damaged|no picture"),
-        (png(9, 64, 64)[:3000], "cut short"),
-        (png_file(10_001, 10_000, 8, 0, bytes(99)), "100 megapixels; the limit is 100"),
-        (png_file(40_000, 40_000, 8, 0, bytes(99)), "larger than 100 megapixels"),
-        (webp_header(10_000, 9_000), "90 megapixels; the limit of WEBP is 64"),
-        (jpeg2000_header(10_000, 9_000), "90 megapixels; the limit of JPEG2000 is 40"),
-        (b"%PDF-1.4\n%%EOF", "no picture"),
-        (encoded(Image.new("RGB", (16, 12)), "EPS"), "no picture"),  # not given to Ghostscript
-    ],
-)
-def test_what_cannot_be_decoded_says_why(data: bytes, reason: str, tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(data)
-    for given_as in (data, path):
-        with pytest.raises(PictureError, match=reason):
-            decoded(given_as)
-    with pytest.raises(PictureError, match="cannot be opened: No such file"):
-        decoded(tmp_path / "nothing.jpg")
-
-
 @given(
     mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16"]),
     height=st.integers(1, 40),
@@ -219,11 +170,6 @@ def test_every_mode_and_size_becomes_an_array(
     assert array.dtype == np.uint8
     assert array.flags.c_contiguous and array.flags.writeable
     assert (array == array[:, :1, :1]).all()
-
-
-def test_a_header_says_whether_there_is_colour() -> None:
-    assert read_header(io.BytesIO(png(0, channels=1))).bands == 1
-    assert read_header(io.BytesIO(png(0))).bands == 3
 
 
 def striped(height: int, width: int) -> Image.Image:
@@ -308,19 +254,3 @@ def test_a_thumbnail_is_turned_and_of_a_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(PictureError):
         thumbnail(tmp_path / "a.jpg")
-
-
-def test_heic_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    heic = b"\0\0\0\x18ftypheic" + bytes(99)
-    with pytest.raises(NotReadHere, match="needs the package pillow-heif"):
-        decoded(heic)
-
-
-def test_heic_has_the_pixels_that_were_saved() -> None:
-    heif = pytest.importorskip("pillow_heif")
-    image = Image.radial_gradient("L").resize((16, 12)).convert("RGB")
-    heif.register_heif_opener()
-    found = decoded(encoded(image, "HEIF", quality=100))
-    expected = np.asarray(image).transpose(2, 0, 1)
-    np.testing.assert_allclose(found.astype(float), expected, atol=8)

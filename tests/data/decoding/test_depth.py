@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.data.decoding.decode import PictureError, PictureFormat, decode_picture
+from src.data.decoding.decode import decode_picture
 from src.data.decoding.depth import ScaleBy, chosen_range
+from src.data.decoding.picture_files import PictureError
+from src.data.decoding.picture_format import PictureFormat
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
 from tests.data.pictures import data_of, encoded, opened, png_file, write

@@ -20,7 +20,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding import decode, opening
-from src.data.decoding.decode import MAX_FILE_BYTES, PictureError
+from src.data.decoding.picture_files import MAX_FILE_BYTES, PictureError
 from src.data.decoding.picture_store import PictureStore, chosen_size
 from src.data.quality.audit import content_hash
 from src.data.sources.archive import extract_archive
@@ -219,7 +219,7 @@ def test_pictures_that_become_readable_are_taken(
         without.setitem(sys.modules, "pillow_heif", None)
         assert len(opened(root, cache, on_bad_image="skip")) == 6
     image = Image.fromarray(pixels(99))
-    monkeypatch.setattr("src.data.decoding.decode._opened_heic", lambda stream: image)
+    monkeypatch.setattr("src.data.decoding.picture_files._opened_heic", lambda stream: image)
     store = opened(root, cache, on_bad_image="skip")
     assert len(store) == 7
     np.testing.assert_array_equal(store.read(0), pixels(99).transpose(2, 0, 1))

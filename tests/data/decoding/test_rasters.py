@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.data.decoding.decode import (
-    NotReadHere,
-    PictureError,
-    PictureFormat,
-    decode_picture,
-    read_header,
-    thumbnail,
-)
+from src.data.decoding.decode import decode_picture, thumbnail
+from src.data.decoding.picture_files import NotReadHere, PictureError, read_header
+from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.rasters import open_raster
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor

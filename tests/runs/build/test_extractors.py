@@ -8,7 +8,7 @@ import pytest
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.data.decoding.decode import PictureFormat
+from src.data.decoding.picture_format import PictureFormat
 from src.runs.build import extractors
 from src.runs.build.data import build_data
 from tests.data.pictures import tree

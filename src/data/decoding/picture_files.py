@@ -1,0 +1,316 @@
+"""Picture files: which are read, what their headers say, and why one is refused.
+
+A file is opened by its header, within limits of memory; `decode` reads its pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ...machine.disk import OF_THE_PROCESS
+from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
+from .rasters import RASTER_ENDINGS, MissingPackage, Raster, open_raster
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "ON_THEIR_SIDE",
+    "PICTURE_ENDINGS",
+    "Header",
+    "NotReadHere",
+    "PictureError",
+    "bands_of",
+    "count_pages",
+    "decoder_errors",
+    "deep_values",
+    "file_errors",
+    "open_picture",
+    "orientation_of",
+    "read_bounds",
+    "read_header",
+    "turn_of",
+]
+
+PICTURE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif")) | {
+    *(".bmp", ".dib", ".webp", ".avif", ".jp2", ".j2k", ".tif", ".tiff", ".heic", ".heif", ".hif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *RASTER_ENDINGS,
+}
+# Pillow reads the several pictures of an MPO file as JPEG; what it has other programs read for it
+# (EPS, for instance) is not read.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIFF", "PPM")
+# The brands in the first box of HEIF files, whose patents keep them out of Pillow: the package
+# pillow-heif reads them, where it is installed.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_MAX_PIXELS = 100_000_000
+# Decoders of these take 16 and 25 bytes a pixel, and those of others 4 to 8: a gigabyte each.
+_FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
+# The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
+MAX_FILE_BYTES = 500_000_000
+# The pixels of an array or of many bands are in memory as a whole.
+_MAX_BYTES = 8 * _MAX_PIXELS
+# Pillow warns about large pictures, for which the limit above stands, and about damaged metadata,
+# which is not used; neither time does it say which file it means.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_EXIF_ORIENTATION = 0x0112
+# What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
+# they are damaged.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+# How Pillow words a decoder's IMAGING_CODEC_MEMORY.
+_NO_MEMORY_IN_DECODER = "out of memory when reading image file"
+
+
+class PictureError(ValueError):
+    """A picture cannot be decoded; the message says why, to be read after the picture's name."""
+
+
+class NotReadHere(PictureError):
+    """A picture's format is not read on this machine, for the lack of an optional package."""
+
+
+class Header(NamedTuple):
+    """The header of a picture file, read without decoding it."""
+
+    height: int  # pixels, after the turn of the EXIF orientation
+    width: int
+    bands: int  # 1 of a grey picture, 3 of one in colour; transparency is none
+    deep: bool  # pixels have more than 8 bits
+    windowed: bool = False  # the file states what of these is black and white
+    names: tuple[str, ...] = ()  # of the bands, where the file has them
+    group: str = ""  # what pictures of one patient share; empty where nothing is known
+
+
+def read_header(stream: BinaryIO, page: int = 0) -> Header:
+    """Return size and pixel format of a picture in a file opened at its start.
+
+    Raises:
+        PictureError: it is no picture, or larger than 100 megapixels.
+    """
+    with decoder_errors():
+        image = open_picture(stream, page)
+        if isinstance(image, Raster):
+            return Header(
+                *(image.height, image.width, image.bands, image.deep),
+                *(image.window is not None, image.names, image.group),
+            )
+        width, height = image.size
+        # Pillow turns the size of a TIFF already when it opens it.
+        if image.format != "TIFF" and turn_of(image) in ON_THEIR_SIDE:
+            width, height = height, width
+        return Header(height, width, bands_of(image), is_deep(image))
+
+
+def count_pages(stream: BinaryIO) -> int:
+    """Return how many pictures an open file has, each of which `page` may name.
+
+    Raises:
+        PictureError: it is no picture, or larger than 100 megapixels.
+    """
+    with decoder_errors():
+        image = open_picture(stream)
+        stream.seek(0)
+        if stream.read(2) in (b"II", b"MM"):
+            from tifffile import TiffFile
+
+            stream.seek(0)
+            pages: Any = TiffFile(stream).pages
+            # Smaller versions and masks come after the pictures that they belong to.
+            others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
+            return max(1, next(others, len(pages)))
+        paged = not isinstance(image, Raster) and image.format in ("GIF", "WEBP", "PNG")
+        return int(getattr(image, "n_frames", 1)) if paged else 1
+
+
+def read_bounds(stream: BinaryIO, page: int = 0) -> ValueRange:
+    """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
+
+    Raises:
+        PictureError: it cannot be decoded.
+    """
+    with decoder_errors():
+        image = open_picture(stream, page)
+        if isinstance(image, Raster):
+            return pixel_bounds(image.read())
+        return pixel_bounds(deep_values(image))
+
+
+def deep_values(image: Image.Image) -> NDArray[Any]:
+    """Return the pixels (H, W) of an open grey picture of more than 8 bits.
+
+    Raises:
+        PixelError: they have more than 31 bits.
+    """
+    image.load()
+    values = np.asarray(image)
+    if image.mode == "I" and values.min() < 0 and has_no_sign(image):
+        raise PixelError("has pixels of more than 31 bits; save it with 8 or 16 bits")
+    return values
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn the error of a file that cannot be read into a `PictureError`.
+
+    Raises:
+        OSError: memory or open files run short, which is no fault of the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(f"cannot be opened: {error.strerror}") from error
+
+
+def open_picture(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
+    """Return a picture in an open file, its header read and its size within bounds.
+
+    `page` is which picture of a file of several, from 0.
+
+    Raises:
+        PictureError: the file is empty, or the picture too large; and what Pillow, `open_raster`
+            and others raise, which `decoder_errors` turns into one.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    if size == 0:
+        raise PictureError("is empty (0 bytes)")
+    if size > MAX_FILE_BYTES:
+        raise PictureError(
+            f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
+        )
+    try:
+        if (raster := open_raster(stream, page)) is not None:
+            _check_pixels(raster.width * raster.height)
+            if raster.nbytes > _MAX_BYTES:
+                raise PictureError(
+                    f"takes {raster.nbytes / 1e6:,.0f} MB in memory ({raster.bands} bands); the "
+                    f"limit is {_MAX_BYTES / 1e6:.0f} MB"
+                )
+            return raster
+        _check_pixels(_webp_pixels(stream), "WEBP")  # of which opening takes memory for all pixels
+        image: Image.Image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        start = stream.read(12)
+        if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
+            raise
+        image = _opened_heic(stream)
+    _check_pixels(image.width * image.height, image.format)
+    if page:
+        image.seek(page)
+        _check_pixels(image.width * image.height, image.format)
+    return image
+
+
+def _check_pixels(pixels: int, kind: str | None = None) -> None:
+    limit = _FEWER_PIXELS.get(kind or "", _MAX_PIXELS)
+    if pixels > limit:
+        of_kind = f" of {kind}" if kind in _FEWER_PIXELS else ""
+        raise PictureError(
+            f"has {pixels / 1e6:.0f} megapixels; the limit{of_kind} is {limit / 1e6:.0f}"
+        )
+
+
+def _webp_pixels(stream: BinaryIO) -> int:
+    """Return the pixels that the header of a WebP file states; 0 for other files."""
+    start = stream.read(30)
+    stream.seek(0)
+    if start[:4] != b"RIFF" or start[8:12] != b"WEBP" or len(start) < 30:
+        return 0
+    if start[12:16] == b"VP8X":
+        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+    elif start[12:16] == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        sides = ((bits >> at & 0x3FFF) + 1 for at in (0, 14))
+    else:
+        sides = (int.from_bytes(start[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    return math.prod(sides)
+
+
+def _opened_heic(stream: BinaryIO) -> Image.Image:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise NotReadHere(
+            "is HEIC, which needs the package pillow-heif (make install EXTRAS=heic, or pip "
+            "install pillow-heif)"
+        ) from None
+    register_heif_opener()
+    stream.seek(0)
+    return Image.open(stream, formats=("HEIF",))
+
+
+def bands_of(image: Image.Image) -> int:
+    """Return 1 of an open grey picture and 3 of one in colour; transparency is no band."""
+    return 1 if image.mode in _GREY_MODES else 3
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """Return what undoes the EXIF orientation; None where there is nothing to undo."""
+    return _TURNS.get(orientation_of(image))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+@contextmanager
+def decoder_errors() -> Iterator[None]:
+    """Turn a library's error into the `PictureError` that it means, unless it is no picture's.
+
+    Raises:
+        MemoryError, OSError: memory or open files run short.
+    """
+    try:
+        yield
+    except (PictureError, MemoryError):
+        raise
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and more for damaged files.
+    except Exception as error:
+        if isinstance(error, MissingPackage):
+            raise NotReadHere(str(error)) from None
+        if isinstance(error, OSError) and str(error) == _NO_MEMORY_IN_DECODER:
+            raise MemoryError(str(error)) from error
+        if isinstance(error, OSError) and error.errno in OF_THE_PROCESS:
+            raise
+        raise PictureError(_fault(error)) from error
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, PixelError):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "is no picture, or of a kind that is not read"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is larger than {_MAX_PIXELS / 1e6:.0f} megapixels"
+    # The message may quote what stands in the file.
+    words = " ".join(str(error).split()) or type(error).__name__
+    detail = "".join(letter if letter.isprintable() else "?" for letter in words)
+    if "truncated" in detail.lower() or "not enough" in detail:
+        return "is cut short"
+    return f"is damaged ({detail})"

@@ -1,0 +1,101 @@
+"""The format of the arrays that pictures are decoded to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .depth import SIXTEEN_BITS, ValueRange
+
+__all__ = ["PictureFormat"]
+
+_FITS = ("squeeze", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """The format of the arrays that a model takes.
+
+    Attributes:
+        image_size: (H, W) in pixels.
+        channels: 1 for luminance (ITU-R 601), 3 for RGB, or the number of `bands`.
+        fit: what becomes of other proportions: "squeeze" resizes the whole picture and distorts;
+            "crop" keeps the proportions and cuts off what sticks out, alike on both sides; "pad"
+            keeps them and adds grey bars.
+        value_range: black and white of pixels of more than 8 bits; None for a model that has seen
+            8 bits, or files that state both: what may be dark, or may have fewer bits than its
+            file, is refused.
+        dtype: "uint8", or "float32" for pixels of more than 8 bits; both are from 0 to 255.
+        bands: the bands of a file that become the channels, counted from 1; None for grey or RGB.
+        band_count: how many bands a file must have, where `bands` are given.
+
+    Raises:
+        ValueError: there are no such channels, or is no such fit.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    fit: str = "squeeze"
+    value_range: ValueRange | None = None
+    dtype: Literal["uint8", "float32"] = "uint8"
+    bands: tuple[int, ...] | None = None
+    band_count: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bands is None and self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}: it must be 1 or 3")
+        if self.bands is not None and self.channels != len(self.bands):
+            raise ValueError(f"channels is {self.channels}, and there are {len(self.bands)} bands")
+        if self.fit not in _FITS:
+            raise ValueError(f"fit is {self.fit!r}: it must be one of {', '.join(_FITS)}")
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> PictureFormat:
+        """Return the format that a model's metadata states.
+
+        `fit` may be missing, and `value_range`: what was 16 bits was then scaled as a whole. So
+        may `dtype` and `bands`, of models that take 8 bits in grey or colour.
+        """
+        height, width = metadata["image_size"]
+        values = metadata.get("value_range", SIXTEEN_BITS)
+        return cls(
+            (height, width),
+            metadata["channels"],
+            metadata.get("fit", "squeeze"),
+            None if values is None else (float(values[0]), float(values[1])),
+            metadata.get("dtype", "uint8"),
+            tuple(metadata["bands"]) if metadata.get("bands") else None,
+            metadata.get("band_count", 0),
+        )
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether the arrays are grey or colour in 8 bits, as published networks know pictures."""
+        return self.dtype == "uint8" and self.bands is None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what `of` reads, as plain containers."""
+        return {
+            "image_size": list(self.image_size),
+            "channels": self.channels,
+            "fit": self.fit,
+            "value_range": None if self.value_range is None else list(self.value_range),
+            "dtype": self.dtype,
+            "bands": None if self.bands is None else list(self.bands),
+            "band_count": self.band_count,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that determine the pixels, as part of a cache entry's key.
+
+        Those that leave them as they were before there was such a value are left out.
+        """
+        plain = self.plain()
+        if self.value_range in (None, SIXTEEN_BITS):
+            del plain["value_range"]
+        if self.dtype == "uint8":
+            del plain["dtype"]
+        if self.bands is None:
+            del plain["bands"], plain["band_count"]
+        return plain
