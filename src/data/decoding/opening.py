@@ -7,20 +7,16 @@ pictures lie.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
@@ -28,16 +24,15 @@ from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
-from ...targets.labels import has_class, label_codes
-from ..quality.audit import Survey, copies, survey
+from ..quality.audit import Survey, survey
 from ..sources.label_sets import ordered
-from ..sources.listing import existing_root
+from ..sources.listing import existing_root, without
 from ..sources.source import Problem, Source
 from .decode import decode_picture
-from .depth import ValueRange, chosen_range
-from .picture_files import PictureError, count_pages, read_header
+from .format_choice import chosen_format
+from .picture_files import PictureError, count_pages
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, chosen_size, content, picture
+from .picture_store import PictureStore, content, store_of
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
 
@@ -50,10 +45,6 @@ _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 _NAMED = 20
 _NAMED_ALIKE = 3  # pictures of one fault
-_GREY_SIDE = 64
-_GREY_SAMPLE = 64
-# Differences between red, green and blue that the compression of a grey photo leaves.
-_GREY_TOLERANCE = 8
 
 
 class _ContentChanged(ConfigError):
@@ -130,21 +121,8 @@ def _present(source: Source, data: DataSettings) -> Source:
         )
         for i, where in missing.items()
     ]
-    usable = source.only(np.setdiff1d(np.arange(len(source)), list(missing)))
-    _refuse_vanished(source, usable, dict.fromkeys(missing, "is no file"))
+    usable = without(source, dict.fromkeys(missing, "is no file"))
     return replace(usable, problems=(*usable.problems, *problems))
-
-
-def _refuse_vanished(source: Source, usable: Source, reasons: Mapping[int, str]) -> None:
-    """Refuse what is left of a source if it has lost a class."""
-    for label in sorted(set(source.class_names) - set(usable.class_names)):
-        own = has_class(source.targets, source.class_names.index(label))
-        members = np.flatnonzero(own).tolist()
-        raise ConfigError(
-            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
-            f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
-            "class out of the data."
-        )
 
 
 def check_root(data: DataSettings) -> None:
@@ -174,10 +152,7 @@ def open_pictures(
         source: what to open.
         settings: the format, as far as they state it, and all else.
         native_side: as of `chosen_size`.
-        form: the format; None for what the settings state and, where they state nothing, what
-            suits the pictures: grey if a sample of them shows no colour, all bands where they have
-            others than colours, float32 where some have more than 8 bits, and the range of values
-            that `chosen_range` makes of the train part where parts are given, else of all.
+        form: the format; None for that of `chosen_format`.
 
     Raises:
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
@@ -214,7 +189,7 @@ def _opened(
         check_again()
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
-    form = form or _chosen_format(source, found, settings, native_side)
+    form = form or chosen_format(source, found, settings, native_side)
     ready = source.arrays is not None and source.arrays.dtype == form.dtype == "uint8"
     whole = form.bands in (None, tuple(range(1, form.channels + 1)))
     shape = (form.channels, *form.image_size)
@@ -223,7 +198,7 @@ def _opened(
         flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
         images = source.arrays.view()
         images.flags.writeable = False
-        return _store(source, found, images, form, flat.tolist(), from_cache=False)
+        return store_of(source, found, images, form, flat.tolist(), from_cache=False)
     usable = len(source) - len(found.reasons)
     row_bytes = _row_bytes(form)
     stored = usable * row_bytes <= int(settings.cache_limit_gb * 1e9)
@@ -235,31 +210,7 @@ def _opened(
     if stored:
         shape = tuple(entry.values["shape"])
         mapped = np.memmap(entry.folder / _FILE, form.dtype, mode="r", shape=shape)
-    return _store(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
-
-
-def _chosen_format(
-    source: Source, found: Survey, settings: DataSettings, native_side: int | None
-) -> PictureFormat:
-    sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
-    values: ValueRange | None
-    if settings.value_range is None:
-        values = _found_range(source, found)
-    else:
-        values = settings.value_range[0], settings.value_range[1]
-    bands, count = _chosen_bands(source, found, settings)
-    channels = settings.channels or 0
-    if bands is not None:
-        channels = len(bands)
-    return PictureFormat(
-        chosen_size(sizes, settings.image_size, native_side),
-        channels or _chosen_channels(source, found, values),
-        settings.fit,
-        values,
-        "uint8" if np.isnan(found.bounds).all() else "float32",
-        bands,
-        count,
-    )
+    return store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
 
 
 def _row_bytes(form: PictureFormat) -> int:
@@ -349,155 +300,6 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
         images[count] = image
         count += 1
     return block._replace(images=images[:count])
-
-
-def _store(
-    source: Source,
-    found: Survey,
-    images: Pixels | None,
-    form: PictureFormat,
-    flat: Sequence[int],
-    *,
-    from_cache: bool,
-) -> PictureStore:
-    """Return the store of the pictures that can be used."""
-    bad = found.reasons
-    problems = [*source.problems]
-    problems += [
-        Problem(source.sample_name(i), f"{bad[i]}; left out", "pictures were left out")
-        for i in sorted(bad)
-    ]
-    problems += [
-        Problem(source.sample_name(i), "is of a single colour", "pictures are of a single colour")
-        for i in flat
-    ]
-    kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
-    usable = source.only(kept)
-    _refuse_vanished(source, usable, bad)
-    hashes = found.hashes[kept]
-    names = [source.sample_name(i) for i in kept]
-    problems += copies(hashes, usable.targets, names, usable.class_names)
-    order = np.lexsort((label_codes(usable.targets), hashes))
-    fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
-    fingerprint.update(hashes[order].tobytes())
-    fingerprint.update(usable.targets[order].astype("<i8").tobytes())
-    return PictureStore(
-        name=source.name,
-        images=images,
-        targets=usable.targets,
-        class_names=usable.class_names,
-        content_hashes=hashes,
-        sample_paths=usable.sample_paths,
-        given_parts=usable.given_parts,
-        groups=usable.groups or _patients(found, kept),
-        original_sizes=found.sizes[kept],
-        format=form,
-        problems=tuple(problems),
-        fingerprint=fingerprint.hexdigest(),
-        from_cache=from_cache,
-        source=usable,
-        pixel_bounds=_bounds(found, kept),
-        kind=usable.kind,
-    )
-
-
-def _bounds(found: Survey, kept: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return the least and largest pixels of more than 8 bits; None where none are to be scaled.
-
-    Where every file states its own black and white, these count.
-    """
-    bounds = found.bounds[kept]
-    known = np.isnan(bounds[:, 0]) | found.windowed[kept]
-    return None if known.all() else bounds
-
-
-def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
-    """Return the groups that files state; a picture without one is a group of its own."""
-    groups = found.groups[kept]
-    if not groups.astype(np.bool_).any():
-        return None
-    return tuple((group or own).decode() for group, own in zip(groups, found.hashes[kept]))
-
-
-def _found_range(source: Source, found: Survey) -> ValueRange | None:
-    """Black and white of more than 8 bits, of what may train as far as that is known."""
-    training = np.ones(len(source), np.bool_)
-    if source.given_parts is not None:
-        training = source.given_parts == "train"
-    training[sorted(found.reasons)] = False
-    bounds = _bounds(found, np.flatnonzero(training))
-    return None if bounds is None else chosen_range(bounds)
-
-
-def _chosen_bands(
-    source: Source, found: Survey, settings: DataSettings
-) -> tuple[tuple[int, ...] | None, int]:
-    """Return the bands of a file that are read, and how many it has; None for grey or colour."""
-    kinds = {
-        int(bands): source.sample_name(int(np.flatnonzero(found.bands == bands)[0]))
-        for bands in np.unique(found.bands[found.bands > 0])
-    }
-    if settings.bands is None and set(kinds) <= {1, 3}:
-        return None, 0
-    if settings.channels is not None:
-        raise ConfigError(
-            f"data.channels is {settings.channels}, for pictures in grey or colour; of other bands "
-            "data.bands says which are read: leave data.channels out."
-        )
-    if len(kinds) > 1:
-        (one, first), (other, second) = sorted(kinds.items())[:2]
-        raise ConfigError(
-            f"{source.name}: {second} has {other} bands and {first} has {one}: all pictures of a "
-            "set must have the same bands; take out or convert those of the other kind."
-        )
-    (count,) = kinds
-    if settings.bands is None:
-        return tuple(range(1, count + 1)), count
-    names = settings.band_names or _names_in_file(source, found)
-    if settings.band_names is not None and len(settings.band_names) != count:
-        raise ConfigError(
-            f"data.band_names has {len(settings.band_names)} names, and {kinds[count]} has "
-            f"{count} bands."
-        )
-    return tuple(_number(band, names, count, kinds[count]) for band in settings.bands), count
-
-
-def _names_in_file(source: Source, found: Survey) -> Sequence[str]:
-    """Return the names of the bands that the first usable file states."""
-    if source.arrays is not None:
-        return ()
-    first = next(index for index in range(len(source)) if index not in found.reasons)
-    with open(source.file(first), "rb") as stream:
-        return read_header(stream).names
-
-
-def _number(band: int | str, names: Sequence[str], count: int, file: str) -> int:
-    """Return the place of a band, from 1."""
-    if isinstance(band, str):
-        known = {name.casefold(): place for place, name in enumerate(names, start=1)}
-        if band.casefold() in known:
-            return known[band.casefold()]
-        have = ", ".join(names) or "none; data.band_names=[NAME,NAME,...] names them"
-        raise ConfigError(f"data.bands: there is no band {band!r} in {file}: its names are {have}.")
-    if band > count:
-        bands = "1 band" if count == 1 else f"{count} bands"
-        raise ConfigError(f"data.bands: {file} has {bands}, and no band {band}.")
-    return band
-
-
-def _chosen_channels(source: Source, found: Survey, values: ValueRange | None) -> int:
-    """1 if no picture of an even sample shows a colour. Most sets are decided by the first."""
-    small = PictureFormat((_GREY_SIDE, _GREY_SIDE), 3, value_range=values)
-    coloured = [i for i in np.flatnonzero(found.bands == 3).tolist() if i not in found.reasons]
-    step = max(1, len(coloured) // _GREY_SAMPLE)
-    for index in coloured[::step]:
-        try:
-            image = picture(source, index, small)
-        except PictureError:
-            continue
-        if (image.max(axis=0) - image.min(axis=0)).max() > _GREY_TOLERANCE:
-            return 3
-    return 1
 
 
 def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...records.pictures import Pixels
-from ..quality.audit import content_hash
+from ...targets.labels import label_codes
+from ..quality.audit import Survey, content_hash, copies
+from ..sources.listing import without
 from ..sources.source import Problem, Source
 from .decode import decode_picture
 from .picture_files import PictureError, file_errors
 from .picture_format import PictureFormat
 
-__all__ = ["PictureStore", "chosen_size", "content", "picture"]
-
-# The size for a model that has none of its own: 128x128 pixels, or as many in other proportions. A
-# network from scratch takes time in proportion to them, and gains little from more.
-_LARGEST_AREA = 128 * 128
-_SMALLEST = 8
+__all__ = ["PictureStore", "content", "picture", "store_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +109,75 @@ class PictureStore:
         self.__dict__.update(state)
 
 
+def store_of(
+    source: Source,
+    found: Survey,
+    images: Pixels | None,
+    form: PictureFormat,
+    flat: Sequence[int],
+    *,
+    from_cache: bool,
+) -> PictureStore:
+    """Return the store of those pictures of a source that can be used.
+
+    Args:
+        source: of N pictures.
+        found: their audit, and why some cannot be decoded.
+        images: the array of the others, in their order; None where they are read one by one.
+        form: the format of the array.
+        flat: indices, in [0, N), of pictures of a single colour.
+        from_cache: whether the array was found decoded.
+
+    Raises:
+        ConfigError: no picture of a class is left.
+    """
+    bad = found.reasons
+    problems = [*source.problems]
+    problems += [
+        Problem(source.sample_name(i), f"{bad[i]}; left out", "pictures were left out")
+        for i in sorted(bad)
+    ]
+    problems += [
+        Problem(source.sample_name(i), "is of a single colour", "pictures are of a single colour")
+        for i in flat
+    ]
+    usable = without(source, bad)
+    kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
+    hashes = found.hashes[kept]
+    names = [source.sample_name(i) for i in kept]
+    problems += copies(hashes, usable.targets, names, usable.class_names)
+    order = np.lexsort((label_codes(usable.targets), hashes))
+    fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
+    fingerprint.update(hashes[order].tobytes())
+    fingerprint.update(usable.targets[order].astype("<i8").tobytes())
+    return PictureStore(
+        name=source.name,
+        images=images,
+        targets=usable.targets,
+        class_names=usable.class_names,
+        content_hashes=hashes,
+        sample_paths=usable.sample_paths,
+        given_parts=usable.given_parts,
+        groups=usable.groups or _patients(found, kept),
+        original_sizes=found.sizes[kept],
+        format=form,
+        problems=tuple(problems),
+        fingerprint=fingerprint.hexdigest(),
+        from_cache=from_cache,
+        source=usable,
+        pixel_bounds=found.bounds_to_scale(kept),
+        kind=usable.kind,
+    )
+
+
+def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
+    """Return the groups that files state; a picture without one is a group of its own."""
+    groups = found.groups[kept]
+    if not groups.astype(np.bool_).any():
+        return None
+    return tuple((group or own).decode() for group, own in zip(groups, found.hashes[kept]))
+
+
 def picture(
     source: Source, index: int, form: PictureFormat, expected: bytes | None = None
 ) -> Pixels:
@@ -144,33 +211,3 @@ def content(
     if content_hash(data, source.page(index)) != expected:
         raise PictureError("has been changed since it was looked at")
     return data
-
-
-def chosen_size(
-    sizes: NDArray[np.int64], wanted: int | Sequence[int] | None, native_side: int | None
-) -> tuple[int, int]:
-    """Return the (H, W) that pictures are decoded to.
-
-    Args:
-        sizes: (N, 2) height and width in pixels of the usable ones, N at least 1.
-        wanted: (H, W) or the side of a square; None for a size that suits model and pictures.
-        native_side: side in pixels of the square that the model was made for. Pictures that are
-            smaller keep their own size where they agree in it, and the model magnifies them. None
-            for a model that takes any size: the pictures' own where they agree, else a square of
-            their median shorter side, in both cases of 128x128 pixels at most.
-    """
-    if isinstance(wanted, int):
-        return wanted, wanted
-    if wanted is not None:
-        height, width = wanted
-        return height, width
-    height, width = (int(side) for side in sizes[0])
-    alike = bool((sizes == sizes[0]).all()) and min(height, width) >= _SMALLEST
-    shorter = max(_SMALLEST, int(np.median(sizes.min(axis=1))))
-    if native_side is not None:
-        own = alike and max(height, width) <= native_side
-        return (height, width) if own else (min(shorter, native_side),) * 2
-    if not alike:
-        return (min(shorter, math.isqrt(_LARGEST_AREA)),) * 2
-    scale = min(1.0, math.sqrt(_LARGEST_AREA / (height * width)))
-    return max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))

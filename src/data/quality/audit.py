@@ -75,6 +75,15 @@ class Survey:
     groups: npt.NDArray[np.bytes_]
     reasons: dict[int, str]  # index -> why this picture cannot be used
 
+    def bounds_to_scale(self, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Return the least and largest pixels, (len(kept), 2), of some of the pictures.
+
+        None where no black and white is to be chosen: all have 8 bits, or state it in their file.
+        """
+        bounds = self.bounds[kept]
+        known = np.isnan(bounds[:, 0]) | self.windowed[kept]
+        return None if known.all() else bounds
+
 
 def content_hash(data: bytes | npt.NDArray[Any], page: int = 0) -> bytes:
     """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes.

@@ -1,17 +1,20 @@
-"""Whether a root is there, and where the files of published sets may lie."""
+"""Whether a root is there, where the files of published sets may lie, and what is left of a set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from filelock import FileLock
 
 from ...config.checks import ConfigError
+from ...targets.labels import has_class
+from .source import Source
 
-__all__ = ["existing_root", "find_published"]
+__all__ = ["existing_root", "find_published", "without"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -80,3 +83,23 @@ def find_published(
         looked = " and ".join(map(str, places))
         raise ConfigError(f"{name} is not on this machine (looked in {looked}). {advice}")
     return found
+
+
+def without(source: Source, reasons: Mapping[int, str]) -> Source:
+    """Return a source of N pictures without those that cannot be used.
+
+    `reasons` says of these, by their indices in [0, N), why; some others are left.
+
+    Raises:
+        ConfigError: no picture of a class is left.
+    """
+    usable = source.only(np.array([i for i in range(len(source)) if i not in reasons], np.int64))
+    for label in sorted(set(source.class_names) - set(usable.class_names)):
+        own = has_class(source.targets, source.class_names.index(label))
+        members = np.flatnonzero(own).tolist()
+        raise ConfigError(
+            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
+            f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
+            "class out of the data."
+        )
+    return usable

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
+from ...data.decoding.format_choice import chosen_size
 from ...data.decoding.picture_format import PictureFormat
-from ...data.decoding.picture_store import chosen_size, picture
+from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
 from ...features.descriptors.picture import Floats
