@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...config.checks import ConfigError
 from .source import clean_label
+from .table_columns import Table, cell_value
 
-__all__ = ["JsonRows", "read_json_lines"]
+__all__ = ["read_json_lines"]
 
 _FURTHER = ("split", "group")
 
 
-@dataclass
-class JsonRows:
-    """The lines of a file that name pictures.
-
-    Attributes:
-        lines: their numbers.
-        values: the texts of path, label (unless labels are sets), and if given split and group.
-        sets: the labels of each line, distinct; None where each has one.
-    """
-
-    lines: list[int] = field(default_factory=list)
-    values: dict[str, list[str]] = field(default_factory=dict)
-    sets: list[tuple[str, ...]] | None = None
-
-
-def read_json_lines(file: Path, several: bool) -> JsonRows:
-    """Read a file of JSON lines in UTF-8.
+def read_json_lines(file: Path, several: bool) -> Table:
+    """Return the lines of a file of JSON objects in UTF-8.
 
     Args:
         file: with the keys path, label or labels, and if wanted split and group in all lines.
@@ -46,22 +31,24 @@ def read_json_lines(file: Path, several: bool) -> JsonRows:
     if not rows:
         raise ConfigError(f"{file} is empty: it names no pictures.")
     further = [name for name in _FURTHER if any(name in one for _, one in rows)]
-    found = JsonRows(sets=[] if several else None)
+    names = ["path", *([] if several else ["label"]), *further]
+    table = Table(names, {name: at for at, name in enumerate(names)}, several=several)
+    table.used, table.sets = set(table.places.values()), [] if several else None
     for number, one in rows:
         where = f"{file}, line {number}"
-        found.lines.append(number)
+        table.lines.append(number)
         if "label" in one and "labels" in one:
             raise ConfigError(f"{where}: label and labels could each be meant: leave one out.")
         label = one.get("label", one.get("labels"))
-        if found.sets is not None:
-            found.sets.append(_set(label, where))
-        for name in ("path", *(() if several else ("label",)), *further):
+        if table.sets is not None:
+            table.sets.append(_set(label, where))
+        for name in names:
             value = label if name == "label" else one.get(name)
             value = str(value) if isinstance(value, int) else value
             if not isinstance(value, str) or not clean_label(value):
                 raise ConfigError(f"{where}: {name} is {value!r}: it must be a text.")
-            found.values.setdefault(name, []).append(value)
-    return found
+            table.values.setdefault(name, []).append(cell_value(name, value))
+    return table
 
 
 def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,0 +1,145 @@
+"""Files of CSV lines, in any of the dialects in which tables of pictures are usually written."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...config.checks import ConfigError
+from ...machine.text import from_csv_cell
+from .source import clean_label
+from .table_columns import IS_VALID, Table, cell_value, recognised_columns
+
+__all__ = ["read_csv_lines"]
+
+_SEPARATORS = (",", ";", "\t", "|")
+# As many as an archive may have files; a line takes some 500 bytes of memory.
+_MAX_ROWS = 2_000_000
+_MAX_BYTES = 500_000_000
+_HEADER_LETTERS = 1_000_000
+
+
+def read_csv_lines(file: Path, columns: Sequence[str | None] | None, several: bool) -> Table:
+    """Return the lines of a CSV file; path, label, split and group are there and not empty.
+
+    Args:
+        file: in UTF-8.
+        columns: as of `list_table`.
+        several: whether a picture has a set of labels, which may be empty or be in further columns.
+
+    Raises:
+        ConfigError: the file is empty, too large or malformed, or columns are not there or not
+            clear; with the number of the line.
+    """
+    try:
+        size = file.stat().st_size
+        if size > _MAX_BYTES:
+            raise ConfigError(
+                f"{file} has {size / 1e6:,.0f} MB, more than a table of pictures has: the limit "
+                f"is {_MAX_BYTES / 1e6:.0f} MB."
+            )
+        # utf-8-sig: spreadsheets put a mark before the first column's name.
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline(_HEADER_LETTERS)
+            skipped = 0
+            announced = re.fullmatch(r"sep=(.)", first.rstrip("\r\n"), re.IGNORECASE)
+            if announced:  # how Excel marks the separator
+                skipped, first = 1, stream.readline(_HEADER_LETTERS)
+            separators = (announced[1],) if announced else _SEPARATORS
+            table, separator, headed = _opened(
+                file, first, separators, columns, 1 + skipped, several
+            )
+            stream.seek(0)
+            lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
+            for _ in range(skipped + headed):
+                next(lines, None)
+            for cells in lines:
+                if any(cell.strip() for cell in cells):
+                    _add(file, table, lines.line_num, cells, separator)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
+    except csv.Error as error:
+        raise ConfigError(f"{file}, line {lines.line_num}: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+    if not table.lines:
+        raise ConfigError(f"{file} has no line after its header: it names no pictures.")
+    return table
+
+
+def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) -> None:
+    """Add a line to the table."""
+    _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
+    for column, place in table.places.items():
+        value = from_csv_cell(cell_value(column, cells[place]))
+        if not value and place in table.used and not (table.several and column == "label"):
+            raise ConfigError(f"{file}, line {line}: {column} is empty.")
+        table.values.setdefault(column, []).append(value)
+    if table.several and "label" not in table.places:
+        table.cells.append(cells)
+    if len(table.lines) == _MAX_ROWS:
+        raise ConfigError(f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several.")
+    table.lines.append(line)
+
+
+def _opened(
+    file: Path,
+    first: str,
+    separators: Sequence[str],
+    columns: Sequence[str | None] | None,
+    at: int,
+    several: bool,
+) -> tuple[Table, str, bool]:
+    """Return a table without lines, its separator, and whether the line `first` is a header."""
+    where = f"{file}, line {at}"
+    headers: dict[str, list[str]] = {}
+    for separator in separators:
+        try:
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        headers[separator] = [clean_label(name) for name in cells]
+    # The separator that divides the line into most columns, the comma of several.
+    separator = max(headers, key=lambda one: len(headers[one]))
+    needed = {"path"} if several else {"path", "label"}
+    for one, header in headers.items():
+        known = recognised_columns(header, where, columns, strict=False)
+        if len(header) > 1 and needed <= set(known):
+            separator = one
+            break
+    else:
+        for one, header in headers.items():
+            if columns is None and len(header) == 2 and os.path.isfile(file.parent / header[0]):
+                places = {"path": 0, "label": 1}
+                table = Table(["", ""], places, used={0, 1}, several=several)
+                table.remarks.append("has no header: its columns were taken for path and label")
+                return table, one, False
+    header = headers[separator]
+    places = recognised_columns(header, where, columns, strict=True, several=several)
+    table = Table(header, places, several=several)
+    for column, place in places.items():
+        if columns is not None or column in ("path", "label") or header[place].lower() == column:
+            table.used.add(place)
+    table.used -= {places.get(IS_VALID)} - {None}
+    usual = {"path": ("path",), "label": ("label", "labels") if several else ("label",)}
+    others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]
+    if others and columns is None:
+        taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)
+        table.remarks.append(f"took the column {taken} (data.columns says otherwise)")
+    return table, separator, True
+
+
+def _check_cells(where: str, cells: list[str], columns: int, separator: str) -> None:
+    """Refuse a line that cannot be divided into its columns."""
+    if len(cells) != columns:
+        values = f"there {'is 1 value' if len(cells) == 1 else f'are {len(cells)} values'}"
+        mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(separator, repr(separator))
+        raise ConfigError(
+            f"{where}: {values} for {columns} columns. Put what contains a {mark} into double "
+            "quotes, and leave no column out."
+        )
+    if any("\0" in cell for cell in cells):
+        raise ConfigError(f"{where}: there is a NUL character: save the table as CSV UTF-8.")

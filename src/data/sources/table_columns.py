@@ -1,0 +1,130 @@
+"""The columns of a table of pictures: what they mean, by their names, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...config.checks import ConfigError, nearest
+from .source import clean_label
+
+__all__ = ["IS_VALID", "Table", "cell_value", "recognised_columns"]
+
+_COLUMNS = ("path", "label", "split", "group")
+IS_VALID = "is_valid"
+# What the columns of tables are called elsewhere, in letters and digits only. Of several for the
+# path the first one here counts: a name with its folder and ending before one without.
+_OTHER_NAMES = {
+    "path": (
+        *("filepath", "imagepath", "imgpath", "filename", "imagefilename", "imagefile", "file"),
+        *("imagename", "imageindex", "imgname", "fname", "image", "img", "picture", "photo"),
+        *("imageid", "idcode"),
+    ),
+    "label": (
+        *("class", "classname", "category", "target", "diagnosis", "labelname", "labels"),
+        *("classlabel", "dx", "species", "breed"),
+    ),
+    "split": ("set", "subset", "partition", "dataset", "phase", "usage"),
+    IS_VALID: ("isvalid", "isval", "isvalidation"),
+}
+
+
+@dataclass
+class Table:
+    """The lines of a table that name pictures.
+
+    Attributes:
+        header: the names of the columns.
+        places: positions of the columns that were recognised, by what these mean.
+        lines: their numbers, from 1.
+        values: of the recognised columns in each line.
+        used: positions of columns whose values have proved to be what their names promise.
+        remarks: sentences for the user, to be read after the file's name.
+        several: whether a picture has a set of labels.
+        cells: of each line, where the labels are columns.
+        sets: labels of each line, where these came as lists.
+    """
+
+    header: list[str]
+    places: dict[str, int]
+    lines: list[int] = field(default_factory=list)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+    remarks: list[str] = field(default_factory=list)
+    several: bool = False
+    cells: list[list[str]] = field(default_factory=list)
+    sets: list[tuple[str, ...]] | None = None
+
+
+def recognised_columns(
+    header: list[str],
+    where: str,
+    columns: Sequence[str | None] | None,
+    *,
+    strict: bool,
+    several: bool = False,
+) -> dict[str, int]:
+    """Return the position of each known column, by what it means.
+
+    Args:
+        header: the names in a table's first line.
+        where: that is, for messages.
+        columns: as of `list_table`.
+        strict: refuse what is missing or not clear.
+        several: whether a picture has a set of labels, so that there may be no column of them.
+
+    Raises:
+        ConfigError: a column is missing, there twice, or could be one of several.
+    """
+    names = [name.lower() for name in header]
+    places: dict[str, int] = {}
+    wanted: dict[str, Sequence[str]] = {}
+    if columns is None:
+        plain = [re.sub(r"[\W_]+", "", name) for name in names]
+        for column in (*_COLUMNS, IS_VALID):
+            here = [column] if column in names else []
+            others = [one for one in _OTHER_NAMES.get(column, ()) if one in plain]
+            wanted[column] = here or [names[plain.index(one)] for one in others]
+    else:
+        given = zip(_COLUMNS, columns, strict=False)
+        wanted = {column: [clean_label(n).lower()] for column, n in given if n is not None}
+    for column, candidates in wanted.items():
+        there = [name for name in candidates if name in names]
+        if strict and column == "label" and len(there) > 1:
+            raise ConfigError(
+                f"{where}: {' and '.join(there)} could each be the labels: say which, "
+                f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
+            )
+        required = ("path",) if several else ("path", "label")
+        if strict and not there and (columns is not None or column in required):
+            raise ConfigError(_no_column(where, header, column, columns is None, candidates))
+        if strict and there and names.count(there[0]) > 1:
+            raise ConfigError(f"{where}: there are two columns {there[0]}.")
+        if there:
+            places[column] = names.index(there[0])
+    return places
+
+
+def _no_column(
+    where: str, header: list[str], column: str, recognising: bool, candidates: Sequence[str]
+) -> str:
+    have = ", ".join(name or "one without a name" for name in header[:20]) or "none"
+    if not recognising:
+        hint = nearest(candidates[0], [name.lower() for name in header])
+        return (
+            f"{where}: data.columns names a column {candidates[0]}, and the columns are "
+            f"{have}{hint}."
+        )
+    return (
+        f"{where}: there is no column {column}; the columns are {have}. The first line names the "
+        "columns: path,label or path,label,split or path,label,split,group. Of other names, "
+        "data.columns=[NAME,NAME] says which are path and label."
+    )
+
+
+def cell_value(column: str, cell: str) -> str:
+    """Return a cell without invisible characters; of a path only outer white space is removed."""
+    cleaned = cell.strip()
+    # A label is kept as it was written, for the remark on those that look alike.
+    return clean_label(cell) if column == "group" or not clean_label(cell) else cleaned

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import os
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from src.config.checks import ConfigError
+from src.data.decoding.opening import list_pictures
+from src.data.sources.folder import load
+from src.data.sources.source import Source
+from tests.data.pictures import png, settings_of, tree, write
+
+
+def listed(root: Path) -> Source:
+    return load(root, root.parent / "cache", False)
+
+
+def reasons(source: Source) -> dict[str, str]:
+    return {problem.path: problem.reason for problem in source.problems}
+
+
+def table(folder: Path, text: str, **options: str) -> Path:
+    path = folder / "pictures.csv"
+    path.write_text(text, **options)
+    return path
+
+
+def test_csv_of_path_and_label(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pictures", {"a b": 2, "c": 1})
+    outside = write(tmp_path / "elsewhere" / "x.png", png(9))
+    text = (
+        f'path,label\n"a b/000.png",dog\na b/001.png,"cat, big"\n\n./c/002.png,dog\n{outside},dog\n'
+    )
+    # As spreadsheets write it: with a mark at the start, and other ends of lines.
+    file = table(root, text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    source = listed(file)
+    assert source.class_names == ("cat, big", "dog")
+    assert source.targets.tolist() == [1, 0, 1, 1]
+    assert source.sample_paths == ("a b/000.png", "a b/001.png", "./c/002.png", str(outside))
+    assert source.given_parts is None and source.groups is None
+    assert all(os.path.isfile(source.file(index)) for index in range(4))
+
+
+def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = (
+        "Group, Split ,LABEL,path,camera\n"
+        "p1,train,a,x/000.png,7\np1,val,b,x/001.png,8\np2,test,a,x/002.png,9\n"
+    )
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+    assert source.groups == ("p1", "p1", "p2")
+    assert [problem.reason for problem in source.problems] == [
+        "has columns that mean nothing here: camera"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: there is no column path"),
+        ("x/7.png,a\nx/001.png,b\n", "line 1: there is no column path; the columns are x/7.png, a"),
+        ("name,label\nx/000.png,a\n", r"there is no column path; .*data.columns=\[NAME,NAME\]"),
+        ("image,class,category\nx/000.png,a,b\n", r"data.columns=\[image,class\]"),
+        ("path;label\nx/000.png;a;b\n", "line 2: there are 3 values .*contains a semicolon"),
+        ("path,label,is_valid\n0,a,1\n000,b\n", "line 3: there are 2 values"),
+        ("path,label\n", "no line after its header"),
+        ("path,label,label\nx/000.png,a,a\n", "two columns label"),
+        ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\nx/001.png\n", "line 3: there is 1 value for 2 columns"),
+        ("path,label\nx/000.png,bird, small\n", "line 2: there are 3 values for 2 columns"),
+        ("path,label\nx/000.png,a\nx/001.png,b,\n", "line 3: there are 3 values for 2 columns"),
+        ("label,path,group\na,x/000.png,g\nb, c,x/001.png,g\n", "line 3: there are 4 values"),
+        ('path,label\n"x/000.png","a\nb"\nx/001.png\n', "line 4: there is 1 value"),
+        ("path,label\nx/000.png,a\nx/001.png,\u200b\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\0\nx/001.png,b\n", "line 2: there is a NUL character"),
+        ("path,label,group\nx/000.png,a,g\nx/001.png,b,\ufeff \n", "line 3: group is empty"),
+        ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
+        (
+            "path,label\nx/000.png,a\nx/../x/000.png,b\n",
+            "lines 2 and 3 name the same file.*labels a and b",
+        ),
+        (
+            "path,label,group\nx/000.png,a,g\nx/000.png,a,h\nx/001.png,b,g\n",
+            "lines 2 and 3 name the same file.*different values",
+        ),
+        ("path,label,split\nx/000.png,a,train\nx/001.png,b,tset\n", "line 3: .*did you mean test"),
+        ("path,label,split\nx/000.png,a,train\nx/001.png,b,\n", "line 3: split is empty"),
+        ('path,label\nx/000.png,"a\nx/001.png,b\n', "line 3: unexpected end of data"),
+    ],
+)
+def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    with pytest.raises(ConfigError, match=message) as error:
+        listed(table(tmp_path, text))
+    assert "pictures.csv" in str(error.value)
+
+
+PLAIN = "path,label\nx/000.png,a\nx/001.png,b\nx/002.png,a\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", " | "),
+        f"sep=;\r\n{PLAIN.replace(',', ';')}",
+        "label;path\na;x/000.png\nb;x/001.png\na;x/002.png\n",
+        PLAIN.replace("path,label", "Filename,Class"),
+        PLAIN.replace("path,label", "image,label"),
+        PLAIN.replace("path,label\n", ""),
+        PLAIN.replace("x/", "x\\"),
+        PLAIN.replace(".png", ""),
+        PLAIN.replace(".png", ".PNG"),
+        PLAIN.replace("path,label", "id_code,diagnosis").replace("x/", "").replace(".png", ""),
+        PLAIN.replace("path,label", "image_id, class_name").replace("x/", ""),
+        f"{PLAIN}x/000.png,a\n./x/001.png,b\n",
+        PLAIN.replace("x/", "/home/another/pets/x/"),
+        PLAIN.replace("x/", "C:\\Users\\another\\x\\"),
+        f",{PLAIN}".replace("\n", "\n7,").removesuffix("7,"),
+    ],
+)
+def test_csv_as_it_is_usually_written(text: str, tmp_path: Path) -> None:
+    """Each says what `PLAIN` says."""
+    tree(tmp_path, {"x": 3})
+    expected, source = listed(table(tmp_path, PLAIN)), listed(table(tmp_path, text, newline=""))
+    assert source.class_names == expected.class_names == ("a", "b")
+    assert source.targets.tolist() == expected.targets.tolist() == [0, 1, 0]
+    assert source.sample_paths == expected.sample_paths
+    assert not source.missing
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["split", "train", "val", "test"],
+        ["split", "Train", "Valid", "TEST"],
+        ["set", "training set", "dev", "testing"],
+        ["Subset", "training", "validation", "test"],
+    ],
+)
+def test_csv_parts_under_other_names(column: list[str], tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    head, *words = column
+    rows = "".join(f"x/00{n}.png,{'aba'[n]},{word}\n" for n, word in enumerate(words))
+    source = listed(table(tmp_path, f"path,label,{head}\n{rows}"))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+
+
+def test_csv_with_a_column_for_the_validation_part(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label,is_valid\nx/000.png,a,False\nx/001.png,b,0\nx/002.png,a,True\n"
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "train", "val"]
+
+
+def test_csv_columns_that_are_no_parts_after_all_are_left_alone(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label,set,is_valid\nx/000.png,a,1,maybe\nx/001.png,b,2,yes\nx/002.png,a,,no\n"
+    source = listed(table(tmp_path, text))
+    assert source.given_parts is None
+    assert [problem.reason for problem in source.problems] == [
+        "has columns that mean nothing here: set, is_valid"
+    ]
+
+
+def test_csv_columns_that_are_named(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = (
+        "path,label,where,finding,half,patient\n"
+        "q,7,x/000.png,a,train,p1\nq,7,x/001.png,b,val,p1\nq,8,x/002.png,a,test,p2\n"
+    )
+    file = table(tmp_path, text)
+    source = load(file, tmp_path, False, ["where", "Finding", "half", "patient"])
+    assert source.sample_paths == ("x/000.png", "x/001.png", "x/002.png")
+    assert source.class_names == ("a", "b")
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == ["train", "val", "test"]
+    assert source.groups == ("p1", "p1", "p2")
+    source = load(file, tmp_path, False, ["where", "finding", None, "patient"])
+    assert source.given_parts is None and source.groups == ("p1", "p1", "p2")
+    with pytest.raises(ConfigError, match=r"a column findings, .*did you mean finding\?"):
+        load(file, tmp_path, False, ["where", "findings"])
+    with pytest.raises(
+        ConfigError, match=r"data.columns is about a CSV file, and data.root is .*leave it out"
+    ):
+        load(tmp_path, tmp_path, False, ["where", "finding"])
+
+
+def test_csv_whole_numbers_are_labels_whatever_their_decimals(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    text = "path,label\nx/000.png,{}\nx/001.png,{}\nx/002.png,{}\n"
+    assert listed(table(tmp_path, text.format("0", "1.0", "0.0"))).class_names == ("0", "1")
+    assert listed(table(tmp_path, text.format("0.5", "1.0", "1"))).class_names == (
+        *("0.5", "1", "1.0"),
+    )
+
+
+def test_csv_names_that_could_be_several_pictures_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 2, "y": 1})
+    write(tmp_path / "y" / "000.png", png(7))
+    with pytest.raises(ConfigError, match=r"line 2: 000 could be x/000\.png or y/000\.png"):
+        listed(table(tmp_path, "path,label\n000,a\n001,b\n"))
+
+
+def test_csv_pictures_that_are_no_files_are_named_or_left_out(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    file = table(tmp_path, f"{PLAIN.replace('x/002', 'x/9')}y.png,b\n")
+    settings = settings_of(tmp_path / "cache", root=str(file))
+    with pytest.raises(ConfigError, match=r"2 of 4 .*line 4: x/9.png; line 5: y.png") as error:
+        list_pictures(settings)
+    assert "pictures.csv" in str(error.value)
+    source = list_pictures(replace(settings, on_bad_image="skip"))
+    assert source.sample_paths == ("x/000.png", "x/001.png")
+    assert source.targets.tolist() == [0, 1]
+    assert reasons(source) == {
+        "x/9.png": "is no file (line 4); left out",
+        "y.png": "is no file (line 5); left out",
+    }
+
+
+def test_csv_that_loses_a_class_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 3})
+    file = table(tmp_path, f"{PLAIN}gone.png,c\n")
+    settings = settings_of(tmp_path / "cache", root=str(file), on_bad_image="skip")
+    with pytest.raises(
+        ConfigError, match=r"no picture of the class c can be used .* gone\.png is no file"
+    ):
+        list_pictures(settings)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "cp1252", "mac-roman", "utf-16", "utf-32", "utf-16-le", "utf-16-be"]
+)
+def test_csv_in_another_encoding_says_so(encoding: str, tmp_path: Path) -> None:
+    # Without a mark at the start, UTF-16 may be UTF-8 with a NUL in every second place.
+    marked = not encoding.endswith(("le", "be"))
+    text = "path,label\nä.png,ö\n" if marked else "path,label\nx/000.png,a\n"
+    with pytest.raises(ConfigError, match="not written in UTF-8" if marked else "column path|NUL"):
+        listed(table(tmp_path, text, encoding=encoding))
+
+
+def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
+    tree(tmp_path, {"x": 8})
+    composed, split = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    labels = [composed, split, f"{composed} ", f"{composed}\u200b"]
+    labels += ["\ufefftea", "tea", "Tea", "a\xa0b"]
+    rows = "".join(f"x/00{n}.png,{label},g{n}\u200e\n" for n, label in enumerate(labels))
+    source = listed(table(tmp_path, f"path,label,group\n{rows}", encoding="utf-8"))
+    assert source.class_names == ("a b", composed, "Tea", "tea")
+    assert source.targets.tolist() == [1, 1, 1, 1, 3, 3, 2, 0]
+    assert source.groups == tuple(f"g{n}" for n in range(8))
+    assert [problem.reason for problem in source.problems] == [
+        r"the labels 'caf\xe9', 'caf\xe9\u200b' look alike and were taken for one",
+        r"the labels '\ufefftea', 'tea' look alike and were taken for one",
+        "the labels Tea, tea differ only in capitals, and are classes of their own",
+    ]
+
+
+def test_tables_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, {"x": 4})
+    lines = "".join(f"x/00{row}.png,{'ab'[row % 2]}\n" for row in range(4))
+    file = write(tmp_path / "x.csv", f"path,label\n{lines}".encode())
+    monkeypatch.setattr("src.data.sources.csv_lines._MAX_ROWS", 3)
+    with pytest.raises(ConfigError, match="names more than 3 pictures"):
+        load(file, tmp_path, False)
+    with file.open("ab") as stream:
+        stream.truncate(10**9)
+    with pytest.raises(ConfigError, match="1,000 MB"):
+        load(file, tmp_path, False)
