@@ -21,7 +21,7 @@ from ..reporting.hub_card import front_matter, usage
 from ..reporting.model_card import model_card
 from ..runs.finished.evaluate import revisit
 from ..runs.folder import RunFolder
-from ..serving.bundle import CERTAINTY
+from ..serving.bundle_files import CERTAINTY
 from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
 from .calibrate import card_certainty

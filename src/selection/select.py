@@ -34,7 +34,8 @@ from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
 from ..runs.folder import RunFolder
 from ..runs.seal import amending
-from ..serving.bundle import CERTAINTY, add_certainty
+from ..serving.bundle_files import CERTAINTY
+from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
 from ..targets import kind_of
 from ..tracking.addresses import serve_command

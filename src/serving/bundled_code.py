@@ -36,7 +36,7 @@ _SHIPPED = (
     *("targets/single", "metrics/__init__", "metrics/classification", "metrics/intervals"),
     *("metrics/multilabel", "metrics/ordered", "metrics/probabilistic", "metrics/summary"),
     "metrics/validation",
-    *("serving/bundled_code", "serving/exported", "serving/inputs", "serving/mlflow_model"),
+    *("serving/bundle_files", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
     *("statistics/__init__", "statistics/conformal", "statistics/novelty"),
     "statistics/risk_control",

@@ -21,7 +21,9 @@ import numpy as np
 
 from ..data.decoding.picture_format import PictureFormat
 from ..storage.files import write_atomically
-from .bundle import WEIGHTS, change_metadata, open_network, read_metadata, write_example
+from .bundle import open_network
+from .bundle_files import WEIGHTS, read_metadata
+from .bundle_writing import change_metadata, write_example
 
 if TYPE_CHECKING:
     from torch import nn

@@ -33,7 +33,8 @@ from src.runs.folder import RunFolder
 from src.selection.choose import choose
 from src.selection.comparison import compared
 from src.selection.select import select
-from src.serving.bundle import open_predictor, write_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle
 from src.targets import KINDS, kind_of
 from src.training.inference import predict
 from src.training.linear_head import fit_linear_head

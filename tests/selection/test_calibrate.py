@@ -33,7 +33,8 @@ from src.selection.calibrate import (
 )
 from src.selection.choose import Chosen, choose
 from src.selection.select import CARD, select
-from src.serving.bundle import CERTAINTY, open_predictor
+from src.serving.bundle import open_predictor
+from src.serving.bundle_files import CERTAINTY
 from src.statistics.novelty import feature_rows, neighbour_distances
 
 

@@ -14,7 +14,7 @@ from src.config.checks import to_plain
 from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
-from src.serving.bundle import write_bundle
+from src.serving.bundle_writing import write_bundle
 from tests.models.test_conformance import build
 
 CLASSES = ("0", "ä b", "c/d", 'e "f"')

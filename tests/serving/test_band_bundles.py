@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_format import PictureFormat
-from src.serving.bundle import open_predictor, write_bundle, write_exported_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle, write_exported_bundle
 from src.serving.export_formats import exportable, traced, write_pt2
 from src.serving.whole_network import network_classifier
 from tests.serving.bundles import network_and_metadata

@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from src.serving.bundle import open_predictor, write_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle
 from src.serving.whole_network import network_classifier
 from tests.models.test_conformance import OWN
 from tests.serving.bundles import CLASSES, bundle, network_and_metadata

@@ -10,7 +10,8 @@ import torch
 
 from src.features.classifier import FeatureClassifier
 from src.features.embedding import NetworkFeatures
-from src.serving.bundle import open_predictor, write_classifier_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_classifier_bundle
 from tests.features.classifiers import IMAGES, classifier
 from tests.serving.bundles import network_and_metadata
 from tests.serving.stranger import a_stranger_asks

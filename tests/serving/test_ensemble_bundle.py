@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.serving.bundle import open_predictor, write_bundle, write_ensemble_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle, write_ensemble_bundle
 from src.serving.predictor import Predictor, ensemble_predictor
 from tests.serving.bundles import network_and_metadata
 from tests.serving.stranger import a_stranger_asks

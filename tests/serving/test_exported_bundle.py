@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.serving.bundle import open_predictor, write_exported_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_exported_bundle
 from src.serving.export_formats import exportable, traced, write_onnx, write_pt2
 from src.serving.whole_network import network_classifier
 from tests.serving.bundles import CLASSES, network_and_metadata

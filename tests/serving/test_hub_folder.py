@@ -20,7 +20,8 @@ from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.models.zoo import TimmNet
 from src.reporting.hub_card import usage
-from src.serving.bundle import open_predictor, write_bundle
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle
 from src.serving.hub_folder import BUNDLE, write_hub_folder
 from src.serving.whole_network import WholeNetwork
 from tests.features.classifiers import IMAGES, classifier

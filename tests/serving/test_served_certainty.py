@@ -13,7 +13,8 @@ from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 
 from src.records.certainty import Certainty, FeatureSample
-from src.serving.bundle import add_certainty, open_predictor
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import add_certainty
 from src.serving.trust import Promise, Trust
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.tracking.mlflow_store import pack

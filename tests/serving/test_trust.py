@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from src.records.certainty import Certainty, FeatureSample
-from src.serving.bundle import CERTAINTY, add_certainty, open_predictor
+from src.serving.bundle import open_predictor
+from src.serving.bundle_files import CERTAINTY
+from src.serving.bundle_writing import add_certainty
 from src.serving.predictor import Predictor
 from src.serving.trust import NO_CALIBRATION, Promise, Trust, familiar
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances

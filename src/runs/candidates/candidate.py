@@ -77,7 +77,7 @@ class Trained(Protocol):
         """Measure what it costs to store and to run, by plain name; see `src.training.cost`."""
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
-        """Write the bundle that MLflow serves and return its digest; see `src.serving.bundle`."""
+        """Write the bundle that MLflow serves and return its digest; see `bundle_writing`."""
 
     def class_maps(self) -> ClassMaps | None:
         """Return class maps; None for a model without values that belong to places of a picture."""

@@ -40,7 +40,7 @@ from ...machine.parallel import available_cores
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...records.pictures import Pixels
-from ...serving.bundle import write_classifier_bundle
+from ...serving.bundle_writing import write_classifier_bundle
 from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
 from ...targets import kind_of

@@ -19,7 +19,7 @@ from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...ensembles.mixing import Way, combined_probabilities
 from ...records.pictures import Pixels
-from ...serving.bundle import write_ensemble_bundle
+from ...serving.bundle_writing import write_ensemble_bundle
 from ...serving.predictor import Predictor, ensemble_predictor
 from ...storage.files import write_atomically
 from ...targets import kind_of

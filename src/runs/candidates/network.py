@@ -23,7 +23,7 @@ from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
 from ...records.pictures import ClassMaps, Pixels
-from ...serving.bundle import write_bundle
+from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor
 from ...serving.whole_network import network_classifier, network_describer
 from ...storage.cache import cache_folder

@@ -27,7 +27,7 @@ from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
 from ...reporting.formatting import duration
-from ...serving.bundle import write_exported_bundle
+from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
     exportable,

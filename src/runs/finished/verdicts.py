@@ -15,7 +15,7 @@ from ...config.finished import PredictSettings
 from ...machine.text import csv_cell
 from ...records.certainty import Certainty
 from ...reporting.certainty_report import Judgement, judgement_lines
-from ...serving.bundle import CERTAINTY
+from ...serving.bundle_files import CERTAINTY
 from ...serving.predictor import Labelled
 from ...serving.trust import NO_CALIBRATION, Promise, Trust
 
