@@ -21,7 +21,7 @@ from ..reporting.hub_card import front_matter, usage
 from ..reporting.model_card import model_card
 from ..runs.finished.evaluate import revisit
 from ..runs.folder import RunFolder
-from ..serving.bundle_files import CERTAINTY
+from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
 from .calibrate import card_certainty
@@ -71,7 +71,7 @@ def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -
     folder = chosen.folder
     with tempfile.TemporaryDirectory() as place:
         bundle = folder.path / "model"
-        if not (bundle / "digest.txt").is_file():
+        if not (bundle / DIGEST).is_file():
             bundle = Path(place, "model")
             again = revisit(folder, folder.chosen_checkpoint())
             example = again.data.pictures.read(int(again.data.split.train[0]))
@@ -99,7 +99,7 @@ def _replaced(target: Path) -> Iterator[Path]:
     Raises:
         ConfigError: there is something else.
     """
-    earlier = (target / BUNDLE / "digest.txt").is_file() and (target / _CARD).is_file()
+    earlier = (target / BUNDLE / DIGEST).is_file() and (target / _CARD).is_file()
     if target.exists() and not (earlier or (target.is_dir() and not any(target.iterdir()))):
         raise ConfigError(
             f"to: {target} is there and was not written by this command: name a new folder."

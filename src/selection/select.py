@@ -34,7 +34,7 @@ from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
 from ..runs.folder import RunFolder
 from ..runs.seal import amending
-from ..serving.bundle_files import CERTAINTY
+from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
 from ..targets import kind_of
@@ -195,7 +195,7 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
     """Return the digest of the run's bundle and its calibration, written where they are missing."""
     bundle = folder.path / "model"
     with suppress(OSError, ValueError):
-        digest = (bundle / "digest.txt").read_text().strip()
+        digest = (bundle / DIGEST).read_text().strip()
         certainty = Certainty.read(bundle / CERTAINTY)
         if certainty is not None or basis is None:
             return digest, certainty
