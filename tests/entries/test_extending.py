@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 from sklearn.datasets import load_digits
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import matthews_corrcoef
 
 from src.machine.subprocesses import ROOT, import_environment
 from src.records.champions import Champion
@@ -175,8 +175,8 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     run_dir = Path(summary["run_dir"])
     table = pyarrow.parquet.read_table(next(run_dir.glob("predictions/val*.parquet")))
     truth, guesses = table["target"].to_pylist(), table["prediction"].to_pylist()
-    expected = cohen_kappa_score(truth, guesses)
-    assert summary["metrics"]["val/kappa"] == pytest.approx(expected)
+    expected = matthews_corrcoef(truth, guesses)
+    assert summary["metrics"]["val/mcc"] == pytest.approx(expected)
     assert plugins in summary["command"].replace("'", "")
 
     refused = start(tmp_path, "evaluate", f"run={run_dir}", out)

@@ -141,9 +141,9 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool) ->
 
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
     steady = sentences(random_field([0.9, 0.8], [3, 3]))
-    shaken = sentences(random_field([0.9, 0.8], [3, 3], 3000, seed_effect=0.4))
-    assert not any("more repeats" in sentence for sentence in steady)
-    assert any("more repeats" in sentence for sentence in shaken)
+    shaken = sentences(random_field([0.9, 0.89], [3, 3], 3000, seed_effect=0.4))
+    assert not any("urther seeds" in sentence for sentence in steady)
+    assert any("Further seeds on the same pictures" in sentence for sentence in shaken)
     assert sentences(random_field([0.9, 0.8], [3, 1]))[-1].startswith("Trained once: c1;")
     assert "is the only candidate" in sentences(random_field([0.8], [1]))[0]
 

@@ -104,7 +104,8 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
 
 def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = timed_as(monkeypatch, {"float32": 1.0, "bfloat16": 2.0})
-    settings, data = opened("runtime=float32", "trainer.tta=none")
+    given = ["runtime=float32", "trainer.tta=none", "trainer.monitor=val/accuracy"]
+    settings, data = opened(*given)
     assert resolve.resolve(settings, data) == resolve.Resolved(settings)
     assert asked == []
     settings, data = opened("runtime.precision=bfloat16", "runtime.threads=1")

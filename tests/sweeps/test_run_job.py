@@ -44,7 +44,9 @@ def places(output_dir: Path) -> list[str]:
 
 
 def job(output_dir: Path, overrides: list[str], resume: str | None = None) -> Job:
-    train = Train(places(output_dir), "n", {}, "0" * 32, "val/accuracy", "maximize", resume)
+    train = Train(
+        places(output_dir), "mlp", 0, "n", {}, "0" * 32, "val/accuracy", "maximize", resume
+    )
     return Job(plain_task(train), overrides=overrides)
 
 
