@@ -66,8 +66,11 @@ def select(asked: SelectSettings) -> Champion:
 
 
 def copy_of(folder: RunFolder) -> RunFolder:
-    """A copy of a run beside it, with a name and an id of its own."""
+    """A copy of a run beside it, with a name and an id of its own; it comes later in the list."""
     copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
+    while copy.run_id < folder.run_id:  # equals go by their ids, which are drawn
+        shutil.rmtree(copy.path)
+        copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
     identity = (copy.path / "run.json").read_text()
     shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
     (copy.path / "run.json").write_text(identity)
