@@ -11,9 +11,10 @@ apart is luck; a search's long tail of bad trials does not make its best ones an
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtri
 
 from .evidence import Evidence
 from .resampling import Errors
@@ -23,11 +24,8 @@ __all__ = ["expected_figure", "expected_figures"]
 Floats = NDArray[np.float64]
 
 _POINTS, _STEPS = 120, 20
-# Of fields of equals, the share whose spread is taken for that of errors: more would take too much
-# from fields whose candidates differ. Chosen on fields like those of `benchmarks/selection.py`, of
-# other draws.
-_BY_CHANCE = 0.8
-_SURE = 1e9  # degrees of freedom
+# Of the standard error of a variance.
+_BY_CHANCE = 0.5
 _LEAST = 1e-6
 
 
@@ -46,45 +44,23 @@ def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
     count = len(apart)
     variance = np.einsum("cb,cb->c", apart, apart, dtype=np.float64) / apart.shape[1]
     variance *= count / (count - 1)
-    if not (variance > 0).any():
-        return float(evidence.figure[winner])
-    by_chance = _by_chance(evidence, apart, float(variance.mean()))
-    expected = expected_figures(evidence.figure, variance, by_chance)
+    expected = expected_figures(evidence.figure, variance)
     if evidence.is_share:
         # The first have few errors by luck, so that they seem to vary less than they do.
         own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
         for repeats in np.unique(evidence.repeats):
             alike = evidence.repeats == repeats
             variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
-        expected = expected_figures(evidence.figure, variance, by_chance)
+        expected = expected_figures(evidence.figure, variance)
     return float(expected[winner])
 
 
-def _by_chance(evidence: Evidence, apart: NDArray[np.float32], variance: float) -> float:
-    """Return the spread that equal candidates may well show, in units of the errors' variance.
-
-    Errors of one family go together, so that the spread varies more than that of as many
-    independent ones; and a variance that comes from few repeats or groups is not well known.
-    """
-    spreads = np.einsum("cb,cb->b", apart, apart, dtype=np.float64)
-    freedom = 2 * float(spreads.mean()) ** 2 / max(float(spreads.var()), _LEAST**4)
-    inverse = of_seeds = 0.0
-    if evidence.seeds is not None:
-        moved = evidence.seeds.excess * evidence.seeds.luck / evidence.repeats
-        of_seeds = min(1.0, float(moved.mean()) / variance)
-        inverse += of_seeds**2 / float(evidence.seeds.freedom.max())
-    if evidence.groups.order is not None:
-        inverse += (1 - of_seeds) ** 2 / max(1.0, evidence.groups.effective - 1)
-    return float(fdtri(freedom, max(1.0, 1 / max(inverse, 1 / _SURE)), _BY_CHANCE))
-
-
-def expected_figures(measured: Floats, variance: Floats, by_chance: float) -> Floats:
+def expected_figures(measured: Floats, variance: Floats) -> Floats:
     """Return (C,) posterior means of the true figures under the law that suits the field best.
 
     Args:
         measured: (C,) figures.
         variance: (C,) of the errors by which they stand apart.
-        by_chance: spread that is taken for that of errors, in units of their mean variance.
     """
     spread = float(measured.max() - measured.min())
     if spread == 0 or not (variance > 0).any():
@@ -97,8 +73,8 @@ def expected_figures(measured: Floats, variance: Floats, by_chance: float) -> Fl
     # best would take luck for a shape.
     centre = float(measured.mean())
     # A spread that errors alone might well have is taken for theirs.
-    of_truths = float(measured.var(ddof=1)) - by_chance * float(least.mean())
-    of_truths = max(of_truths, (spread / _POINTS) ** 2)
+    of_errors = float(least.mean()) * (1 + _BY_CHANCE * math.sqrt(2 / (len(measured) - 1)))
+    of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _POINTS) ** 2)
     weights = np.exp(-((grid - centre) ** 2) / (2 * of_truths))
     weights /= weights.sum()
     for _ in range(_STEPS):

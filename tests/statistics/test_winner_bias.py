@@ -13,7 +13,7 @@ def test_of_equals_all_that_is_measured_apart_is_luck() -> None:
     """The law that suits errors of the size of the spread is a point: the mean of all."""
     generator = np.random.default_rng(0)
     measured = 0.8 + 0.02 * generator.standard_normal(2000)
-    found = expected_figures(measured, np.full(2000, 0.02**2), 1.0)
+    found = expected_figures(measured, np.full(2000, 0.02**2))
     assert np.sqrt(np.mean((found - 0.8) ** 2)) < 0.2 * 0.02
 
 
@@ -21,7 +21,7 @@ def test_of_a_normal_law_it_is_the_shrinkage_of_james_and_stein() -> None:
     generator = np.random.default_rng(0)
     true = 0.8 + 0.03 * generator.standard_normal(5000)
     measured = true + 0.02 * generator.standard_normal(5000)
-    found = expected_figures(measured, np.full(5000, 0.02**2), 1.0)
+    found = expected_figures(measured, np.full(5000, 0.02**2))
     expected = 0.8 + (measured - 0.8) * 0.03**2 / (0.03**2 + 0.02**2)
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.15 * 0.02
 
@@ -30,13 +30,13 @@ def test_a_tail_of_bad_ones_does_not_make_the_best_unlike() -> None:
     generator = np.random.default_rng(0)
     true = np.concatenate([np.full(40, 0.9), np.linspace(0.3, 0.7, 20)])
     measured = true + 0.01 * generator.standard_normal(60)
-    found = expected_figures(measured, np.full(60, 0.01**2), 1.0)
+    found = expected_figures(measured, np.full(60, 0.01**2))
     assert found[measured.argmax()] == pytest.approx(0.9, abs=0.003)
 
 
 def test_what_does_not_vary_is_what_it_is() -> None:
     measured = np.array([0.5, 0.7, 0.7])
-    assert expected_figures(measured, np.zeros(3), 1.0) == pytest.approx(measured)
+    assert expected_figures(measured, np.zeros(3)) == pytest.approx(measured)
 
 
 def test_of_two_that_seem_equal_it_is_their_mean() -> None:
@@ -47,34 +47,6 @@ def test_of_two_that_seem_equal_it_is_their_mean() -> None:
     drawn = 0.02 * np.random.default_rng(0).standard_normal((2, 20_000))
     found = expected_figure(evidence, Errors(drawn.astype(np.float32)), 0)
     assert found == pytest.approx(float(evidence.figure.mean()), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("repeats", "family", "most"), [([1, 2, 1, 2], 1, 0.42), ([3] * 12, 4, 0.19)]
-)
-def test_what_equals_spread_by_chance_knows_few_repeats_and_families(
-    repeats: list[int], family: int, most: float
-) -> None:
-    """The winner is given the mean of all where their spread is taken for that of errors.
-
-    As if errors were independent and their variance known, it would be the half of the fields with
-    few repeats where it is not, and a fifth and more of those with families of four.
-    """
-    generator = np.random.default_rng(0)
-    beyond = []
-    for seed in range(120):
-        pictures = 400
-        common = np.repeat(generator.standard_normal((len(repeats) // family, pictures)), family, 0)
-        field = []
-        for index, (count, shared) in enumerate(zip(repeats, common)):
-            luck = 0.3 * generator.standard_normal((count, 1)) if family == 1 else 0.0
-            own = generator.standard_normal((count, pictures))
-            field.append(candidate(f"c{index}", shared + 0.5 * own + luck > -1.0))
-        evidence = Evidence.of(field)
-        first = int(evidence.figure.argmax())
-        found = expected_figure(evidence, resample(evidence, 300, seed), first)
-        beyond.append(abs(found - evidence.figure.mean()) > 0.1 * np.ptp(evidence.figure))
-    assert np.mean(beyond) < most
 
 
 def test_far_ahead_or_alone_there_is_nothing() -> None:
