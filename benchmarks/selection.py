@@ -37,7 +37,7 @@ __all__ = ["coverage", "forecasts", "measure"]
 
 _FIELDS = 1000
 _COVER, _LEFT_OUT = 93.6, 6.4
-_BIASED_BY, _OF_LUCK_IN_GROUPS = 0.3, 0.2
+_BIASED_BY = 0.3
 _LONGER, _LONGER_IN_GROUPS = 1.05, 1.1
 _FOUND = (75.0, 85.0)
 _SECONDS = 3.0
@@ -258,13 +258,11 @@ def coverage(
             100 * float(np.mean([getattr(one, key) for one in found]))
             for key in ("measured", "corrected")
         )
-        # Few groups err by points, of which it cannot be known whether they are luck.
-        bearable = max(_BIASED_BY, _OF_LUCK_IN_GROUPS * before if "groups" in name else 0.0)
         yield Row(
             f"what the winner is too good by, measured and corrected; {what}",
             f"{before:+.2f}, {after:+.2f} points",
-            f"within {bearable:.2g} points, corrected",
-            abs(after) <= bearable,
+            f"within {_BIASED_BY} points, corrected",
+            abs(after) <= _BIASED_BY,
         )
         yield from _lengths(what, found, "groups" in name)
         contradictions = sum(one.contradicts for one in found)
