@@ -29,6 +29,10 @@ class Chances(NamedTuple):
     loss: Floats
 
 
+# Copies of one candidate differ by no more, and share the draws in which they come first.
+_LEVEL = 1e-6
+
+
 def chances_of(evidence: Evidence, errors: Errors, band: float) -> Chances:
     """Return the probabilities, given the measured figures and their joint errors.
 
@@ -44,9 +48,9 @@ def chances_of(evidence: Evidence, errors: Errors, band: float) -> Chances:
     """
     true = evidence.figure[:, None].astype(np.float32) - errors.drawn
     lost = true.max(axis=0) - true
-    first = np.bincount(lost.argmin(axis=0), minlength=len(true))
+    first = lost <= _LEVEL
     return Chances(
-        best=first / lost.shape[1],
+        best=(first / first.sum(axis=0)).mean(axis=1),
         equal=(lost <= band).mean(axis=1),
         loss=lost.mean(axis=1, dtype=np.float64),
     )

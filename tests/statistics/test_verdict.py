@@ -143,6 +143,16 @@ def test_copies_are_tied_by_any_measure() -> None:
     assert verdict.winner.tied
 
 
+def test_copies_share_the_probability_to_be_the_best() -> None:
+    first, other = random_field([0.9, 0.8], [1, 1], 300)
+    verdict = judge([first, candidate("copy", first.right), other])
+    alone = judge([first, other])
+    shares = {one.name: one.best for one in verdict.standings}
+    assert shares[first.name] == pytest.approx(shares["copy"], abs=1e-9)
+    together = shares[first.name] + shares["copy"]
+    assert together == pytest.approx(alone.standings[0].best, abs=0.02)
+
+
 def test_costs_rank_the_other_way_round() -> None:
     field = [
         candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))
