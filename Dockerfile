@@ -1,6 +1,6 @@
 # Bakeoff with its command. Pictures, runs and the cache lie outside, in folders that are mounted:
 #   docker build -t bakeoff .
-#   docker run --rm -it --shm-size=2g -v /path/to/photos:/photos:ro -v "$PWD/outputs:/work/outputs" \
+#   docker run --rm -it --shm-size=2g -v /path/to/photos:/photos:ro -v "$PWD/outputs:/bakeoff/outputs" \
 #     -v bakeoff-cache:/cache bakeoff sweep study=photos data=folder data.root=/photos
 # For GPUs of NVIDIA: docker build --build-arg TORCH=cu130 -t bakeoff . and docker run --gpus all ...
 FROM python:3.12-slim
@@ -24,9 +24,9 @@ COPY src src
 RUN .venv/bin/uv pip install --python .venv/bin/python --no-deps .
 
 ENV PATH="/opt/bakeoff/.venv/bin:$PATH" BAKEOFF_CACHE=/cache PYTHONUNBUFFERED=1
-RUN useradd --create-home bakeoff && mkdir -p /work/outputs /cache && chown -R bakeoff /work /cache
+RUN useradd --create-home bakeoff && mkdir -p /bakeoff/outputs /cache && chown -R bakeoff /bakeoff /cache
 USER bakeoff
-WORKDIR /work
+WORKDIR /bakeoff
 VOLUME ["/cache"]
 ENTRYPOINT ["bakeoff"]
 CMD ["--help"]
