@@ -63,7 +63,8 @@ class DataSettings(Settings):
         "for that of data.root"
     )
     root: str | None = setting(
-        "where the pictures are: a folder, an archive or a CSV file, taken literally; "
+        "where the pictures are: a folder, an archive, a table (CSV, JSON lines) or an .npz file, "
+        "taken literally; "
         "null for the data set's own places",
         None,
         literal=True,

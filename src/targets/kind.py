@@ -88,8 +88,8 @@ class TargetKind(ABC):
 
     def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
         """Compute the metrics that are known after each epoch: accuracy and the primary one."""
-        right = self.right(self.decide(probs), targets)
         preds = self.decide(probs)
+        right = self.right(preds, targets)
         primary = float(self.scores(self.primary, probs, preds, targets).mean(dtype=np.float64))
         return {"accuracy": float(right.mean()), self.primary: primary}
 
