@@ -35,9 +35,11 @@ class ModelSettings(Settings):
 
     Attributes:
         uses: groups and keys within `TRAINING` that change something with this kind of model.
+        targets: the kinds of targets that it can learn, see `src.targets`.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()
+    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal")
 
     _target_: str = setting("import path of the model's class")
     name: str = setting("the model's name in run names, tables and plots")
@@ -112,6 +114,10 @@ class NetworkSettings(ModelSettings):
         """Return settings of the same network that load no weights, which may be gone."""
         return replace(self, pretrained=None)
 
+    def network_class(self, target: str) -> str:
+        """Return the import path of the network for targets of a kind, one of `targets`."""
+        return self._target_
+
 
 def _dropout(where: str) -> Any:
     return setting(f"dropout {where}", 0.0, at_least=0, below=1)
@@ -149,12 +155,17 @@ class CNNSettings(OwnNetworkSettings):
 class FCNSettings(OwnNetworkSettings):
     """A fully convolutional network."""
 
+    targets = (*OwnNetworkSettings.targets, "dense")
+
     channels: list[int] = positive_int(
         "channels of each convolution + pooling block; the last ones go where pictures are too "
         "small for all",
         check=_some,
     )
     dropout: float = _dropout("before the classifier")
+
+    def network_class(self, target: str) -> str:
+        return "src.models.fcn.DenseFCN" if target == "dense" else self._target_
 
 
 @variant(ModelSettings, "src.models.mlp.MLP")

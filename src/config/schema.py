@@ -122,7 +122,7 @@ class LossSettings(Settings):
     `targets` are the kinds of targets that the loss is for.
     """
 
-    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal")
+    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal", "dense")
 
     _target_: str = setting("import path of the loss's class")
     name: str = setting("the loss's name in tables and plots")
@@ -145,6 +145,20 @@ class _FocalSettings(_CrossEntropySettings):
     gamma: float = setting(
         "how fast the weight falls; 0 is cross-entropy", 2.0, at_least=0, at_most=10
     )
+
+
+@variant(LossSettings, "src.training.losses.Dice")
+@dataclass(frozen=True)
+class _DiceSettings(LossSettings):
+    targets = ("dense",)
+
+
+@variant(LossSettings, "src.training.losses.CrossEntropyDice")
+@dataclass(frozen=True)
+class _CrossEntropyDiceSettings(_CrossEntropySettings):
+    targets = ("dense",)
+
+    dice_weight: float = positive("of the Dice loss, beside the cross-entropy's 1", 1.0)
 
 
 @variant(LossSettings, "src.training.losses.Asymmetric")
