@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
-from .checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .checks import (
+    ConfigError,
+    Settings,
+    positive,
+    positive_int,
+    setting,
+    variant,
+    variants_of,
+)
 
 __all__ = [
     "EncoderSettings",
@@ -19,6 +27,7 @@ __all__ = [
     "OwnNetworkSettings",
     "WeightsSettings",
     "ZooSettings",
+    "models_for",
 ]
 
 _Cell = Literal["rnn", "lstm", "gru"]
@@ -329,3 +338,10 @@ class WeightsSettings(Settings):
         None,
         literal=True,
     )
+
+
+def models_for(target: str) -> list[str]:
+    """Return the names of the modules of the models for targets of a kind, such as "fcn"."""
+    known = variants_of(ModelSettings).items()
+    able = [path for path, settings in known if target in settings.targets]
+    return sorted({path.split(".")[-2] for path in able})

@@ -46,6 +46,9 @@ MEASURES = {
     "kappa": True,
     "hamming_loss": False,
     "mae": False,
+    "miou": True,
+    "dice": True,
+    "pixel_accuracy": True,
 }
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.checks import ConfigError
+from ..targets.labels import IGNORED
 
 __all__ = [
-    "IGNORED",
     "OF_SETS",
     "Asymmetric",
     "BinaryCrossEntropy",
@@ -28,9 +28,6 @@ __all__ = [
     "Focal",
     "balanced_weights",
 ]
-
-# The class number of pixels that no loss and no metric counts; torch's own choice.
-IGNORED = -100
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
