@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.segmentation import dice_score
 
-from src.training.losses import IGNORED, CrossEntropy, CrossEntropyDice, Dice, Focal
+from src.targets.labels import IGNORED
+from src.training.losses import CrossEntropy, CrossEntropyDice, Dice, Focal
 
 K = 4
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
