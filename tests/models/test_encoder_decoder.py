@@ -111,7 +111,7 @@ def test_what_cannot_be_an_encoder_is_named(
 
 @pytest.mark.parametrize("model", ["unet", "deeplab"])
 def test_a_trained_network_is_rebuilt_without_its_first_weights(model: str) -> None:
-    settings = compose_settings(RunSettings, [f"model={model}"]).model
+    settings = compose_settings(RunSettings, ["data.target=dense", f"model={model}"]).model
     assert isinstance(settings, NetworkSettings) and settings.pretrained is True
     network = build_network(settings, channels=1, classes=3, image_size=(40, 40))
     arguments = rebuild_arguments(settings, network)
@@ -133,4 +133,4 @@ def test_a_trained_network_is_rebuilt_without_its_first_weights(model: str) -> N
 )
 def test_shapes_that_no_decoder_has_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=words[1].partition("=")[0].rpartition(".")[2]):
-        compose_settings(RunSettings, words)
+        compose_settings(RunSettings, ["data.target=dense", *words])

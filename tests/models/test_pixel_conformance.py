@@ -21,7 +21,7 @@ MODELS = {"fcn": ["model.channels=[16,32,64]"], "unet": [SMALL], "deeplab": [SMA
 def build(
     model: str, shape: tuple[int, int, int] = (1, 32, 32), classes: int = 2, *more: str
 ) -> nn.Module:
-    overrides = [f"model={model}", *MODELS[model], *more]
+    overrides = ["data.target=dense", f"model={model}", *MODELS[model], *more]
     settings = compose_settings(RunSettings, overrides).model
     assert isinstance(settings, NetworkSettings) and "dense" in settings.targets
     base = {f.name for f in dataclasses.fields(NetworkSettings)}
