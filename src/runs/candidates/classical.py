@@ -49,9 +49,16 @@ from ..build import build_extractors, feature_table, foreign_descriptors, model_
 from ..resolve import Resolved
 from .candidate import Answers, FitContext, Fitted
 
-__all__ = ["ClassicalCandidate", "TrainedClassifier", "kept_choice", "load_classifier"]
+__all__ = [
+    "MODEL_FILE",
+    "ClassicalCandidate",
+    "TrainedClassifier",
+    "kept_choice",
+    "load_classifier",
+    "threads_of",
+]
 
-_MODEL = "model.skops"
+MODEL_FILE = "model.skops"
 _AT_ONCE = 128
 _BYTES_PER_MB = 1e6
 _BATCH_SECONDS = 0.5
@@ -80,13 +87,13 @@ class TrainedClassifier:
         data = data.formatted(PictureFormat.of(self.metadata))
         table = feature_table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
-        with threadpool_limits(_threads(settings)):
+        with threadpool_limits(threads_of(settings)):
             probs = self.classifier.model.probabilities(table.part(part))
         return probs, data.pictures.targets[ids], ids
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float32] | None:
         settings = stored_settings(self.metadata["settings"])
         data = data.formatted(PictureFormat.of(self.metadata))
         table = feature_table(settings, data, self.classifier.extractors)
@@ -114,7 +121,7 @@ class TrainedClassifier:
             self.classifier(images)
             return time.perf_counter() - started
 
-        with threadpool_limits(_threads(settings)):
+        with threadpool_limits(threads_of(settings)):
             alone = cost.timed(partial(seconds, pictures[:1]))
             # A batch that takes seconds would measure no better, and take longer.
             count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone.seconds)))
@@ -183,7 +190,7 @@ class ClassicalCandidate:
         return f"{classifier} on the features of an earlier run"
 
     def fit(self, context: FitContext) -> Fitted:
-        data, threads = self._data, _threads(self._settings)
+        data, threads = self._data, threads_of(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
         table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
@@ -200,7 +207,7 @@ class ClassicalCandidate:
             print(f"classifier: {choices[0]}")
             metadata["classifier"] = choices[0].record()
         classifier = FeatureClassifier(self._extractors, model, metadata)
-        file = context.folder.checkpoints / _MODEL
+        file = context.folder.checkpoints / MODEL_FILE
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
         metrics = {}
@@ -353,7 +360,7 @@ def _pinned(settings: RunSettings) -> RunSettings:
     return replace(settings, model=replace(model, run=champion.run_id))
 
 
-def _threads(settings: RunSettings) -> int:
+def threads_of(settings: RunSettings) -> int:
     """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
     return threads if isinstance(threads, int) else torch.get_num_threads()
