@@ -126,6 +126,7 @@ class TrialRunner:
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
             data=list(found.data.summary),
             networks=[asdict(one) for one in found.networks],
+            limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
         return Ending("complete", result=asdict(result))
