@@ -20,6 +20,7 @@ from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
+from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
@@ -326,7 +327,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 
 
 def _source(folder: RunFolder) -> Source:
-    plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
     data = from_plain(DataSettings, plain["data"], "data")
     return list_pictures(replace(data, download=False))
 
