@@ -24,18 +24,9 @@ from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
-from ...records.comparison import (
-    Agreement,
-    Answer,
-    Comparison,
-    Disagreement,
-    Entrant,
-    GroupScore,
-    Interval,
-    Leader,
-    ReportData,
-)
+from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown
+from ...records.report_data import Agreement, Answer, Disagreement, GroupScore, Leader, ReportData
 from ...records.run import Predictions
 from ...runs.folder import RunFolder
 from ...statistics.intervals import share_interval
