@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from ..config.checks import ConfigError
-from ..config.compose import refuse_idle, value_of
+from ..config.compose import refuse_idle
+from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
 from ..machine.yaml_text import read_yaml

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..config.checks import ConfigError
-from ..config.compose import compose_plain, override_of
+from ..config.compose import compose_plain
 from ..config.finished import CompareSettings
 from ..config.models import ModelSettings, NetworkSettings
+from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..machine.package import command

@@ -14,9 +14,10 @@ from statistics import median_high
 
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
-from ..config.compose import compose_settings, leaves, override_of
+from ..config.compose import compose_settings, leaves
 from ..config.features import ClassicalSettings
 from ..config.models import NetworkSettings
+from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import CrossValidationSettings, RunSettings
 from ..data.splitting.splits import Split

@@ -21,10 +21,10 @@ from ..config.compose import (
     effective_overrides,
     groups,
     leaves,
-    override_of,
     read_run_settings,
 )
 from ..config.other_names import library_networks, library_of
+from ..config.overrides import override_of
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
 from ..machine.yaml_text import read_yaml
