@@ -96,7 +96,7 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
-        from .classical import load_classifier
+        from .trained_classifier import load_classifier
 
         return load_classifier(checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
