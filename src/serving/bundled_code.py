@@ -60,7 +60,8 @@ FOR_ENSEMBLES = (
 # What a plugin's file may import of the settings, beside the code of its own.
 _FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
-    *("config/data", "config/features", "config/metrics", "config/models"),
+    *("config/data", "config/features", "config/added_groups", "config/metrics"),
+    "config/models",
 )
 
 

@@ -1,4 +1,4 @@
-"""The combined answers of several models as one predictor, which bundles of ensembles alone have."""
+"""The combined answers of several models as one predictor; bundles of ensembles alone have it."""
 
 from __future__ import annotations
 
