@@ -28,10 +28,10 @@ from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
 from .build import build_data, check_devices
 from .candidates.candidate import (
-    Candidate,
     FitContext,
     Fitted,
     OnEpoch,
+    Trainable,
     measure_part,
     send_final,
     settle_thresholds,
@@ -142,7 +142,7 @@ def _join_first_device() -> None:
 
 @dataclass(eq=False)
 class _SingleRun(Run):
-    _candidate: Candidate
+    _candidate: Trainable
     _on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
