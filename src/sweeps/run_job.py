@@ -15,15 +15,10 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import (
-    compose_settings,
-    effective_overrides,
-    leaves,
-    override_of,
-    read_run_settings,
-)
+from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
 from ..config.features import ClassicalSettings
 from ..config.finished import EvaluateSettings
+from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.folds import training_seed

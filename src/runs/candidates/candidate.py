@@ -28,11 +28,11 @@ from ..resolve import Resolved
 
 __all__ = [
     "Answers",
-    "Candidate",
     "FitContext",
     "Fitted",
     "Measured",
     "OnEpoch",
+    "Trainable",
     "Trained",
     "described_features",
     "measure_part",
@@ -128,7 +128,7 @@ class FitContext:
         self.interruption.check()
 
 
-class Candidate(Protocol):
+class Trainable(Protocol):
     """Settings and pictures, ready to be fitted."""
 
     @property

@@ -17,7 +17,7 @@ from ...data.loading.datamodule import PictureData
 from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
-from .candidate import Candidate, Trained, read_thresholds
+from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
@@ -31,7 +31,7 @@ _TRIES = 2
 _COMPARED_SIDE = 32
 
 
-def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
+def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
     """Return the candidate that the settings describe, ready to be fitted.
 
     What they leave open is measured and chosen here.
@@ -50,7 +50,7 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
     return NetworkCandidate(resolve(settings, data), data)
 
 
-def _combination_of(settings: RunSettings, model: EnsembleSettings, data: PictureData) -> Candidate:
+def _combination_of(settings: RunSettings, model: EnsembleSettings, data: PictureData) -> Trainable:
     """Choose among finished runs, and load the models of those that are used."""
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
@@ -96,7 +96,7 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
-        from .classical import load_classifier
+        from .trained_classifier import load_classifier
 
         return load_classifier(checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
