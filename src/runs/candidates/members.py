@@ -135,7 +135,7 @@ class CombinationCandidate:
     def fitted(self, context: FitContext, trained: Trained, file: Path, started: float) -> Fitted:
         """Write the held-out predictions, print what the model consists of, and report it."""
         found, targets = self.found, self.library[0].held_out.targets
-        kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None)
+        kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None, preds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
         kind = kind_of(kept.kind)
         # Of label sets each label counts, as in the choice.
