@@ -219,6 +219,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         targets=held_out.targets[order],
         probs=held_out.probs[order],
         groups=None if held_out.groups is None else held_out.groups[order],
+        preds=None,
     )
     return Member(folder, summary, checkpoints, ordered)
 
