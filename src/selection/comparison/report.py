@@ -36,13 +36,12 @@ from ...records.comparison import (
 )
 from ...records.pictures import shown
 from ...records.run import Predictions
-from ...runs.folder import RunFolder
+from ...runs.folder import RunFolder, sweep_file
 from ...statistics.intervals import share_interval
 from ...storage.digests import line_content
 from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.spool import read_history
-from .find_runs import sweep_file
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 
