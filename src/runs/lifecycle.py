@@ -28,6 +28,7 @@ from ..machine.disk import refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
+from ..machine.status import doing
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
 from ..reporting.run_note import run_note
@@ -182,6 +183,7 @@ class Run(ABC):
         predictions.write(path)
         tracker.artifact(path, "predictions")
 
+    @doing("drawing figures")
     def draw(
         self,
         tracker: Tracker,
