@@ -226,7 +226,8 @@ class _SingleRun(Run):
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
-        measured = measure_part(self.data, part, answers, self._thresholds)
+        best_for = self.settings.data.threshold
+        measured = measure_part(self.data, part, answers, self._thresholds, best_for)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions
