@@ -234,8 +234,7 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
     devices = 1 if not on_cuda and trainer.devices == "auto" else trainer.devices
     several = devices != 1 and not (devices == "auto" and torch.cuda.device_count() == 1)
     strategy = "ddp_find_unused_parameters_true" if network_of(settings).freeze_epochs else "ddp"
-    # Kernels that read memory before it is written are none of ours, and filling all of it first
-    # takes some 8 % of a step.
+    # Deterministic kernels do not need new memory filled, which takes some 8 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator="gpu" if on_cuda else device,  # auto would be Apple's GPU on a Mac
