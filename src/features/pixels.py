@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class PixelFeatures:
     intensity: bool = True
     edges: bool = True
     texture: bool = True
+    on_gpu: ClassVar[bool] = False
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..resolve import Resolved
 from .candidate import Answers, FitContext, Fitted
-from .classical import MODEL_FILE, TrainedClassifier, threads_of
+from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
 
 __all__ = ["PixelCandidate", "TrainedPixels"]
 
