@@ -84,6 +84,8 @@ class DenseFCN(FCN):
         self.skips = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in finer)
         for skip in self.skips.parameters():
             nn.init.zeros_(skip)
+        if not finer:
+            self.head_prefixes = FCN.head_prefixes
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K, H, W)."""

@@ -36,6 +36,7 @@ __all__ = [
     "Page",
     "Predictor",
     "ensemble_predictor",
+    "kind_in",
 ]
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Predictor:
 
     Args:
         classify: decoded pictures (N, C, H, W), N at least 1, an array a format ->
-            probabilities (N, K) float32.
+            probabilities (N, K) float32, or of pixels (N, K, H, W).
         metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
             `formats` the pictures are decoded to each of them, and `classify` takes as many
             arrays.
@@ -130,7 +131,7 @@ class Predictor:
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
-        """Return the probabilities (N, K) float32 of decoded pictures.
+        """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
 
         Raises:
             DamagedModel: not all of them are finite.
