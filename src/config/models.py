@@ -20,6 +20,7 @@ from .checks import (
 )
 
 __all__ = [
+    "EncoderSettings",
     "EnsembleSettings",
     "ModelSettings",
     "NetworkSettings",
@@ -159,6 +160,14 @@ class CNNSettings(OwnNetworkSettings):
     dropout: float = _dropout("before the classifier")
 
 
+@variant(ModelSettings, "src.models.whitened.WhitenedCNN")
+@dataclass(frozen=True)
+class WhitenedSettings(OwnNetworkSettings):
+    """A network for trainings of seconds, whose first layer whitens the pictures."""
+
+    widths: list[int] = positive_int("channels of each block", check=_some)
+
+
 @variant(ModelSettings, "src.models.fcn.FCN")
 @dataclass(frozen=True)
 class FCNSettings(OwnNetworkSettings):
@@ -267,6 +276,49 @@ class ZooSettings(NetworkSettings):
         # With first weights, auto kept the stem; without, it would choose again and differ.
         kept = self.stem == "auto" and self.pretrained
         return replace(self, pretrained=None, stem="keep" if kept else self.stem)
+
+
+@dataclass(frozen=True)
+class EncoderSettings(NetworkSettings):
+    """A network for pixels over an encoder of timm, whose published weights `pretrained` means."""
+
+    targets = ("dense",)
+
+    encoder: str = setting(
+        "timm's name of the network that gives the maps", "tf_efficientnet_lite0"
+    )
+
+
+def _steps(channels: list[int]) -> str | None:
+    return None if 3 <= len(channels) <= 5 else "it must have 3, 4 or 5 entries"
+
+
+@variant(ModelSettings, "src.models.unet.UNet")
+@dataclass(frozen=True)
+class UNetSettings(EncoderSettings):
+    """A U-Net."""
+
+    decoder_channels: list[int] = positive_int(
+        "channels of each step of the decoder, coarse to fine; as many steps as halvings of the "
+        "encoder are used",
+        check=_steps,
+    )
+
+
+@variant(ModelSettings, "src.models.deeplab.DeepLab")
+@dataclass(frozen=True)
+class DeepLabSettings(EncoderSettings):
+    """DeepLabV3+."""
+
+    output_stride: Literal[8, 16] = setting(
+        "pixels between two places of the encoder's last map; 8 sees finer and costs more", 16
+    )
+    rates: list[int] = positive_int(
+        "the three dilations of the decoder; twice the usual ones with an output_stride of 8",
+        check=lambda rates: None if len(rates) == 3 else "it must have 3 entries",
+    )
+    decoder_channels: int = positive_int("channels of the decoder's convolutions")
+    dropout: float = _dropout("after the dilated convolutions")
 
 
 @variant(ModelSettings, "src.ensembles.combine.combine")

@@ -31,6 +31,7 @@ _CLASS_NAMES_KEY = b"class_names"
 # Likewise what the targets are, and the thresholds of labels; runs of older versions lack both.
 _KIND_KEY, _THRESHOLDS_KEY = b"kind", b"thresholds"
 _COLUMNS = ("index", "path", "target", "probabilities")
+_PREDICTION = "prediction"
 _PIXEL_COLUMNS = ("index", "path", "target", "matrix", "log_loss", "map")
 _GROUP = "group"  # which runs without groups, and those of older versions, do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
@@ -51,6 +52,9 @@ class Predictions:
         kind: of the targets, see `src.targets`.
         thresholds: (K,) from which on a label counts as predicted, of kind "multi"; None for one
             half each.
+        preds: (N, K) uint8, the predicted labels, of kind "multi"; None where they are those that
+            reach the thresholds. On the pictures that thresholds were chosen on, each picture is
+            judged by thresholds that others chose.
 
     Raises:
         ValueError: lengths that do not fit together, or a target that names no class.
@@ -64,6 +68,7 @@ class Predictions:
     groups: NDArray[np.int64] | None = None
     kind: str = "single"
     thresholds: NDArray[np.float64] | None = None
+    preds: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
@@ -86,6 +91,8 @@ class Predictions:
             raise ValueError(
                 f"There are {len(self.thresholds)} thresholds for {num_classes} classes."
             )
+        if self.preds is not None and np.shape(self.preds) != wanted:
+            raise ValueError(f"preds has shape {np.shape(self.preds)}: it must be {wanted}.")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
         if self.groups is not None and np.shape(self.groups) != (count,):
@@ -93,6 +100,22 @@ class Predictions:
         most = 1 if sets else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
+
+    @property
+    def decided(self) -> NDArray[Any]:
+        """(N,) int64, the most probable classes; of kind "multi" (N, K) uint8, the labels.
+
+        Of kind "dense" (N, K, K) int64, the pixels of each class by the class that they were given.
+        """
+        if self.kind == "dense":
+            matrices: NDArray[np.int64] = self.probs["matrix"]
+            return matrices
+        if self.kind != "multi":
+            return self.probs.argmax(axis=1)
+        if self.preds is not None:
+            return self.preds
+        least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
+        return (self.probs >= least).astype(np.uint8)
 
     def write(self, path: Path | str) -> None:
         r"""Write a parquet file that explains itself to any other reader, atomically.
@@ -112,11 +135,8 @@ class Predictions:
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
         if self.kind in ("multi", "dense"):
-            if self.kind == "dense":
-                found = self.probs["matrix"].sum(axis=1) > 0
-            else:
-                least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
-                found = self.probs >= least
+            found = self.decided
+            found = found.sum(axis=1) > 0 if self.kind == "dense" else found
             sets = [np.asarray(self.targets, np.uint8), found.astype(np.uint8)]
             targets, predictions = (
                 pa.FixedSizeListArray.from_arrays(pa.array(one.reshape(-1)), len(names))
@@ -131,7 +151,7 @@ class Predictions:
             )
         else:
             targets = pa.array(self.targets, pa.int64())
-            predictions = pa.array(self.probs.argmax(axis=1), pa.int64())
+            predictions = pa.array(self.decided, pa.int64())
             target_names, prediction_names = names.take(targets), names.take(predictions)
         if self.kind == "dense":
             answers = pixel_columns(self.probs)
@@ -187,12 +207,16 @@ class Predictions:
             columns = [name for name in columns if with_paths or name not in ("path", "map")]
             grouped = _GROUP in file.schema_arrow.names
             columns += [_GROUP] if grouped else []
+            columns += [_PREDICTION] if kind == "multi" else []
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
             thresholds = stored.get(_THRESHOLDS_KEY)
-            targets = table["target"].combine_chunks()
+            targets, preds = table["target"].combine_chunks(), None
             if kind in ("multi", "dense"):
-                sets = _numbers(targets.flatten()).reshape(len(table), len(class_names))
+                shape = len(table), len(class_names)
+                sets = _numbers(targets.flatten()).reshape(shape)
+                if kind == "multi":
+                    preds = _numbers(table[_PREDICTION].combine_chunks().flatten()).reshape(shape)
             else:
                 sets = _numbers(targets)
             if kind == "dense":
@@ -210,6 +234,7 @@ class Predictions:
                 groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
                 kind=kind,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
+                preds=preds,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error

@@ -10,19 +10,24 @@ import torch
 from torch import nn
 
 from src.config.compose import compose_settings
-from src.config.models import NetworkSettings
+from src.config.models import EncoderSettings, NetworkSettings
 from src.config.schema import RunSettings
 
-MODELS = ["fcn"]
+# A network of a few layers, so that what is tested is the rest.
+SMALL = "model.encoder=test_efficientnet"
+MODELS = {"fcn": ["model.channels=[16,32,64]"], "unet": [SMALL], "deeplab": [SMALL]}
 
 
 def build(
     model: str, shape: tuple[int, int, int] = (1, 32, 32), classes: int = 2, *more: str
 ) -> nn.Module:
-    settings = compose_settings(RunSettings, [f"model={model}", *more]).model
+    overrides = ["data.target=dense", f"model={model}", *MODELS[model], *more]
+    settings = compose_settings(RunSettings, overrides).model
     assert isinstance(settings, NetworkSettings) and "dense" in settings.targets
     base = {f.name for f in dataclasses.fields(NetworkSettings)}
     arguments = {k: v for k, v in vars(settings).items() if k not in base}
+    if isinstance(settings, EncoderSettings):
+        arguments["pretrained"] = None
     module, _, name = settings.network_class("dense").rpartition(".")
     network: nn.Module = getattr(importlib.import_module(module), name)(
         shape[0], classes, shape[1:], **arguments

@@ -94,11 +94,19 @@ class BatchOrder:
         """Batches an epoch."""
         return self._steps
 
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """Yield (step, (B,) int64 indices) from `first_step` to the end of the epoch."""
+    def batches(
+        self, epoch: int, first_step: int = 0, device: torch.device | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (step, (B,) int64 indices) from `first_step` to the end of the epoch.
+
+        The indices of the whole epoch go to `device` (None for the CPU) at once: a copy a step
+        would wait for the device in every step.
+        """
         order = self._indices
         if self._training:
             order = order[permutation(len(order), self._seed, epoch)]
+        if device is not None:
+            order = order.to(device, non_blocking=True)
         for step in range(first_step, self._steps):
             start, end = (self._used * s // self._steps for s in (step, step + 1))
             mine, others = (
@@ -179,22 +187,25 @@ class BatchLoader(_Loader):
         super().__init__(order)
         self._images = images
         self._device = images.device if isinstance(images, Tensor) else torch.device("cpu")
-        self._masks = targets if targets.ndim == 3 else None
-        labels = np.zeros(0, np.int64) if targets.ndim == 3 else np.array(targets, np.int64)
-        self._labels = torch.from_numpy(labels).to(self._device)
+        self._of_pixels = targets.ndim == 3
+        # Masks stay bytes until they are a batch, and on the CPU in the file that they are in.
+        self._masks = targets if self._of_pixels and self._device.type == "cpu" else None
+        labels = targets if self._masks is None else targets[:0]
+        dtype = np.uint8 if self._of_pixels else np.int64
+        self._labels = torch.from_numpy(np.array(labels, dtype)).to(self._device)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
-        for step, ids in self.order.batches(self.epoch, first_step):
-            rows, ids = ids.numpy(), ids.to(self._device)
+        for step, ids in self.order.batches(self.epoch, first_step, self._device):
             if isinstance(self._images, Tensor):
                 images = self._images.index_select(0, ids)
             else:
                 # NumPy copies in this thread alone: as fast, and it waits for no other.
-                images = torch.from_numpy(self._images.take(rows, axis=0))
+                images = torch.from_numpy(self._images.take(ids.numpy(), axis=0))
             if self._masks is None:
                 targets = self._labels[ids]
             else:
-                targets = _pixel_targets(self._masks.take(rows, axis=0)).to(self._device)
+                targets = torch.from_numpy(self._masks.take(ids.numpy(), axis=0))
+            targets = _pixel_targets(targets) if self._of_pixels else targets
             yield Batch(images, targets, ids, step)
 
 
@@ -270,11 +281,12 @@ class _ReadBatches(Dataset[Batch]):
         if self._read_mask is None:
             targets = self._labels[ids]
         else:
-            targets = _pixel_targets(np.stack([self._read_mask(i) for i in ids.tolist()]))
+            masks = np.stack([self._read_mask(i) for i in ids.tolist()])
+            targets = _pixel_targets(torch.from_numpy(masks))
         return Batch(torch.from_numpy(images), targets, ids, step)
 
 
-def _pixel_targets(masks: NDArray[np.integer]) -> Tensor:
+def _pixel_targets(masks: Tensor) -> Tensor:
     """Return the classes (B, H, W) of masks as int64, with `IGNORED` for what is left out."""
-    targets = torch.from_numpy(masks.astype(np.int64))
+    targets = masks.long()
     return targets.masked_fill_(targets == LEFT_OUT, IGNORED)
