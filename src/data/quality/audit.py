@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -292,13 +293,11 @@ def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
 
 def _states(files: list[str]) -> npt.NDArray[np.int64]:
     """Return (N, 4) the present state of each file, of one that is missing what no file has."""
-    states = []
-    for file in files:
-        try:
-            states.append(file_state(os.stat(file)))
-        except OSError:
-            states.append((NEVER, NEVER, NEVER, NEVER))
-    return np.array(states, np.int64)
+    states = np.full((len(files), len(FILE_STATE)), NEVER, np.int64)
+    for row, file in enumerate(files):
+        with suppress(OSError):
+            states[row] = file_state(os.stat(file))
+    return states
 
 
 def _look(findings: Findings, files: list[str], pages: list[int], workers: int) -> None:
