@@ -109,7 +109,7 @@ def _with_pages(source: Source, data: DataSettings) -> Source:
 
     def pages(index: int) -> int:
         try:
-            with open(source.file(index), "rb") as stream:
+            with source.open(index) as stream:
                 return count_pages(stream)
         except (PictureError, OSError):
             return 1

@@ -16,6 +16,7 @@ from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .listing import existing_root
+from .shards import find_shards, list_shards
 from .source import (
     PARTS,
     Problem,
@@ -46,8 +47,8 @@ def load(
 
     Args:
         root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
-            once, a CSV file or one of JSON lines as of `list_table`, or an .npz file as of
-            `list_arrays`.
+            once, a CSV file or one of JSON lines as of `list_table`, an .npz file as of
+            `list_arrays`, or shards as of `find_shards`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
         columns, separator: of a CSV file, as of `list_table`; None for what is none.
@@ -61,6 +62,15 @@ def load(
             "data.root is not set: say data.root=PATH, a folder with one folder of pictures a "
             "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
             "file with the arrays images and labels."
+        )
+    if shards := find_shards(root):
+        return list_shards(
+            root if root.is_dir() else root.parent,
+            shards,
+            cache_dir / "shards",
+            shown=str(root),
+            several=several,
+            separator=separator,
         )
     existing_root(root)
     name = root.name.lower()
