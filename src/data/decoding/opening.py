@@ -29,7 +29,9 @@ from ...targets import kind_of
 from ..quality.audit import Survey, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root, without
+from ..sources.remote import fetched, is_address
 from ..sources.source import Masks, Problem, Source
+from ..sources.table import named_paths
 from .decode import decode_picture
 from .format_choice import chosen_format
 from .picture_files import PictureError, count_pages
@@ -59,8 +61,25 @@ def list_pictures(data: DataSettings) -> Source:
     Raises:
         ConfigError: they are not there, or not what they should be.
     """
+    if data.root is None or not is_address(data.root):
+        root = None if data.root is None else Path(data.root.removeprefix("file://")).absolute()
+        return _listed(data, root)
+    columns = data.columns if isinstance(data, FolderSettings) else None
+    root = fetched(
+        data.root,
+        cache_folder(data.cache_dir).absolute(),
+        named=partial(named_paths, columns=columns, several=data.target == "multi"),
+        look_again=data.check_content,
+    )
+    try:
+        return _listed(data, root)
+    except ConfigError as error:
+        text = str(error).replace(str(root), data.root)
+        raise ConfigError(text.replace(str(root.parent), data.root.rpartition("/")[0])) from error
+
+
+def _listed(data: DataSettings, root: Path | None) -> Source:
     load = import_object(data._target_)
-    root = None if data.root is None else Path(data.root).absolute()
     cache = cache_folder(data.cache_dir).absolute()
     if data.check_content and root is not None and root.is_file():
         from ..sources.archive import forget_archive
@@ -92,7 +111,7 @@ def _with_pages(source: Source, data: DataSettings) -> Source:
 
     def pages(index: int) -> int:
         try:
-            with open(source.file(index), "rb") as stream:
+            with source.open(index) as stream:
                 return count_pages(stream)
         except (PictureError, OSError):
             return 1

@@ -17,6 +17,7 @@ from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .listing import existing_root
 from .masks import MaskClasses, list_masks
+from .shards import find_shards, list_shards
 from .source import (
     PARTS,
     Problem,
@@ -52,8 +53,8 @@ def load(
 
     Args:
         root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
-            once, a CSV file or one of JSON lines as of `list_table`, or an .npz file as of
-            `list_arrays`.
+            once, a CSV file or one of JSON lines as of `list_table`, an .npz file as of
+            `list_arrays`, or shards as of `find_shards`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
         columns, separator: of a CSV file, as of `list_table`; None for what is none.
@@ -70,8 +71,18 @@ def load(
             "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
             "file with the arrays images and labels."
         )
+    several = target == "multi"
+    if shards := find_shards(root):
+        return list_shards(
+            root if root.is_dir() else root.parent,
+            shards,
+            cache_dir / "shards",
+            shown=str(root),
+            several=several,
+            separator=separator,
+        )
     existing_root(root)
-    name, several = root.name.lower(), target == "multi"
+    name = root.name.lower()
     if target == "dense":
         meaning = MaskClasses(class_names, ignore, mask_threshold, mask_class)
         return _with_masks(root, cache_dir, columns, meaning)
