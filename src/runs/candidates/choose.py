@@ -109,7 +109,7 @@ def _loaded(checkpoint: Path) -> Trained:
         from .trained_classifier import load_classifier
 
         trained = load_classifier(checkpoint)
-        if "pixels" in trained.metadata:
+        if trained.classifier.of_pixels:
             return TrainedPixels(trained.classifier, trained.file)
         return trained
     if checkpoint.suffix == ENSEMBLE_SUFFIX:

@@ -70,7 +70,7 @@ class TrainedClassifier:
         return Predictor(
             self.classifier,
             self.metadata,
-            describe=self.classifier.describe,
+            describe=None if self.classifier.of_pixels else self.classifier.describe,
             batch_size=batch_size,
         )
 

@@ -16,6 +16,8 @@ from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained, origin_of, prepared
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
+from src.serving.bundle import open_predictor
+from src.serving.masks import PredictedMask, predicted_masks
 from src.targets import kind_of
 
 SIDE = 20
@@ -97,3 +99,25 @@ def test_masks_of_one_class_are_refused(pictures: Path, tmp_path: Path) -> None:
     words = [f"data.root={root}", "data.ignore=1", "data.class_names=[a,b]"]
     with pytest.raises(ConfigError, match="one class"):
         run_experiment(settings_of(pictures, *words))
+
+
+def test_its_bundle_gives_the_masks_of_its_run(
+    trained: RunSummary, pictures: Path, tmp_path: Path
+) -> None:
+    model = load_trained(RunFolder.open(Path(trained.run_dir)).chosen_checkpoint())
+    data = build_data(settings_of(pictures))
+    images = np.stack([data.pictures.read(int(one)) for one in data.split.test])
+    model.write_bundle(tmp_path / "model", images[0])
+    served = open_predictor(tmp_path / "model").probabilities(images)
+    expected = model.predictor(8).probabilities(images)
+    assert served.shape == (len(images), 2, SIDE, SIDE)
+    np.testing.assert_array_equal(served, expected)
+    files = [pictures / "images" / f"{number}.png" for number in range(3)]
+    masks = [
+        found.classes
+        for found in predicted_masks(open_predictor(tmp_path / "model"), files)
+        if isinstance(found, PredictedMask)
+    ]
+    truth = [np.array(Image.open(pictures / "masks" / file.name)) for file in files]
+    counted = np.stack(truth) != 99
+    assert (np.stack(masks) == np.stack(truth))[counted].mean() > 0.85
