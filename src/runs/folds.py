@@ -127,7 +127,7 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
         raise ValueError("the repeats hold out different pictures")
     if first.kind == "dense":
         matrices = np.sum([one.probs["matrix"] for one in repeats], axis=0)
-        losses = np.mean([one.probs["log_loss"] for one in repeats], axis=0, dtype=np.float64)
+        losses = np.stack([one.probs["log_loss"] for one in repeats]).mean(axis=0)
         return replace(first, probs=pixel_answers(matrices, losses, first.probs["map"].tolist()))
     probs = np.stack([one.probs for one in repeats]).mean(axis=0, dtype=np.float64)
     return replace(first, probs=probs.astype(np.float32), preds=None)
