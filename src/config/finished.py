@@ -78,6 +78,12 @@ class PredictSettings(_OneRunSettings):
     explain: bool = setting(
         "also show what the network looked at in some of the pictures, in a PNG beside out", False
     )
+    windows: bool = setting(
+        "of models with a class for every pixel: take each picture at its own size, through "
+        "overlapping windows of the size of the training, where it would else be resized to that "
+        "size; for pictures of the same scale as those of the training, cut out of larger ones",
+        False,
+    )
     top_k: int = positive_int("classes named for each picture, most probable first", 5)
     coverage: float | None = setting(
         "name for each picture a set of labels that holds the true one with this probability, such "

@@ -63,7 +63,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         return Predictor(
             classifier,
             classifier.metadata,
-            describe=classifier.describe,
+            describe=None if classifier.of_pixels else classifier.describe,
             batch_size=batch_size,
         )
 

@@ -6,10 +6,11 @@ import csv
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import yaml
@@ -19,9 +20,9 @@ from PIL import Image
 from ...config.checks import ConfigError
 from ...config.console import written_to
 from ...config.finished import PredictSettings
-from ...data.decoding.decode import thumbnail
+from ...data.decoding.decode import decode_picture, thumbnail
 from ...data.decoding.masks import LEFT_OUT, mask_png
-from ...data.decoding.picture_files import PictureError
+from ...data.decoding.picture_files import PictureError, file_errors, read_header
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
 from ...machine.text import csv_cell
@@ -29,7 +30,11 @@ from ...records.pixels import colours
 from ...storage.files import replacing
 from ..folder import RunFolder
 
-__all__ = ["predicts_pixels", "write_masks"]
+if TYPE_CHECKING:  # torch takes seconds
+    from ...serving.masks import PredictedMask
+    from ...serving.predictor import Predictor
+
+__all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
 
 _TABLE, _MASKS, _OVERLAYS = "shares.csv", "masks", "overlays"
 # Pixels of an overlay's longer side at most, and how much of it is the colour of the class.
@@ -97,14 +102,15 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         rows = csv.writer(stream)
         rows.writerow(["path", "mask", *map(csv_cell, names)])
         try:
-            answers = predicted_masks(predictor, map(Path, pictures))
-            for file, target, answer in zip(pictures, targets, answers, strict=True):
-                if isinstance(answer, Problem):
-                    print(f"skipped {answer}", file=sys.stderr)
+            masks = windowed_masks if settings.windows else predicted_masks
+            answers = masks(predictor, map(Path, pictures))
+            for file, target, found_mask in zip(pictures, targets, answers, strict=True):
+                if isinstance(found_mask, Problem):
+                    print(f"skipped {found_mask}", file=sys.stderr)
                     continue
                 if place is not None:
-                    _write(place, target, file, answer.classes)
-                shares = class_shares(answer.classes, len(names))
+                    _write(place, target, file, found_mask.classes)
+                shares = class_shares(found_mask.classes, len(names))
                 mask = "" if place is None else f"{_MASKS}/{target}"
                 cells = (csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares))
                 rows.writerow(cells)
@@ -115,8 +121,41 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     skipped = len(pictures) - count + len(found.left_out)
     where = "" if place is None else f", written to {place} ({_MASKS}, {_OVERLAYS}, {_TABLE})"
-    masks = "1 mask" if count == 1 else f"{count:,} masks"
-    return f"{masks}{where}, {skipped:,} skipped"
+    written = "1 mask" if count == 1 else f"{count:,} masks"
+    return f"{written}{where}, {skipped:,} skipped"
+
+
+def windowed_masks(
+    predictor: Predictor, files: Iterable[Path]
+) -> Iterator[PredictedMask | Problem]:
+    """Yield the mask of each file in order, or a `Problem` for one that cannot be read.
+
+    Every picture is taken at its own size, by overlapping windows of the size of the training.
+
+    Raises:
+        DamagedModel: as `Predictor.probabilities`.
+    """
+    import torch
+
+    from ...serving.masks import PredictedMask
+    from ...training.sliding_windows import sliding_windows
+
+    form = predictor.formats[0]
+
+    def classify(windows: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(predictor.probabilities(windows.numpy()))
+
+    for file in files:
+        try:
+            with file_errors(), file.open("rb") as stream:
+                header = read_header(stream)
+            own = replace(form, image_size=(header.height, header.width))
+            picture = torch.from_numpy(decode_picture(file, own)[None])
+        except PictureError as error:
+            yield Problem(str(file), str(error))
+            continue
+        probs = sliding_windows(classify, picture, window=form.image_size)
+        yield PredictedMask(str(file), probs[0].argmax(dim=0).to(torch.uint8).numpy())
 
 
 def _place(out: str) -> Path:
