@@ -16,6 +16,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, PredictSettings, SelectSettings
 from src.config.schema import RunSettings
+from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
 from src.data.sources.files import find_pictures
 from src.records.run import Predictions, RunSummary
@@ -31,6 +32,8 @@ from src.selection.comparison.report import gather
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
+from src.sweeps.families import default_values, load_families, overrides_of
+from src.sweeps.pictures import choose_families
 from src.targets import kind_of
 from src.training.pixels import confusion_matrices, predict_pixels
 
@@ -236,3 +239,33 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
     again = compose_settings(PredictSettings, [*words, "coverage=0.9"], "predict")
     with pytest.raises(ConfigError, match="coverage"):
         write_masks(folder.chosen_checkpoint(), found, again)
+
+
+@slow
+def test_folds_are_judged_by_their_mean_iou(pictures: Path, tmp_path: Path) -> None:
+    words = [f"output_dir={tmp_path}", "cv.folds=2", "cv.repeats=2", "loss=cross_entropy_dice"]
+    summary = run_experiment(settings_of(pictures, *words, "trainer.max_epochs=4"))
+    assert summary is not None and summary.folds is not None
+    metrics, folds = summary.metrics, summary.folds["val/miou"]
+    assert len(folds) == 4 and metrics["val/miou"] == pytest.approx(np.mean(folds))
+    assert metrics["val/miou_low"] <= metrics["val/miou"] <= metrics["val/miou_high"]
+    predictions = Predictions.read(Path(summary.run_dir) / "predictions" / "val.parquet")
+    assert len(predictions.sample_ids) == 32
+    once = Predictions.read(Path(summary.run_dir) / "predictions" / "val-repeat1.parquet")
+    totals = [one.probs["matrix"].sum(axis=2) for one in (predictions, once)]
+    np.testing.assert_array_equal(totals[0], 2 * totals[1])
+
+
+def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictures: Path) -> None:
+    words = [f"data.root={pictures}", "data.ignore=99", f"data.cache_dir={pictures.parent / 'c'}"]
+    settings = read_sweep_settings(words, "dense")
+    assert settings.metrics == ("val/miou",)
+    base = base_overrides(words, "dense")
+    for name in choose_families(settings).names:
+        (family,) = load_families([name], base)
+        own = read_run_settings(overrides_of(family, base, default_values(family, base)))
+        assert "dense" in own.model.targets and own.data.target == "dense"
+    with pytest.raises(ConfigError, match="model is cnn"):
+        load_families(["cnn"], base)
+    with pytest.raises(ConfigError, match="val/miou"):
+        read_sweep_settings([*words, "metric=val/accuracy"], "dense")
