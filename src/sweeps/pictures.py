@@ -36,7 +36,7 @@ _MOST_PICTURES = 20_000
 _LEAST_VALIDATION = 200
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
-_OF_PIXELS: tuple[str, ...] = ("fcn",)
+_OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
 
 
 @dataclass(frozen=True)
