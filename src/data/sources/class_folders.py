@@ -41,9 +41,13 @@ _NAMED = 5
 
 @dataclass
 class FolderTree:
-    """Lists folders below `root` by paths relative to it, and remembers what was left out."""
+    """Lists folders below `root` by paths relative to it, and remembers what was left out.
+
+    Pictures are files with an ending of `PICTURE_ENDINGS` or `further`.
+    """
 
     root: str
+    further: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
     _others: Counter[str] = field(default_factory=Counter)
     _first_other: str = ""
@@ -114,7 +118,8 @@ class FolderTree:
         name = entry.name
         hidden = is_left_behind(name)
         ending = os.path.splitext(name)[1].lower()
-        if ending in PICTURE_ENDINGS and name.isascii() and not hidden and entry.is_file():
+        known = ending in PICTURE_ENDINGS or ending in self.further
+        if known and name.isascii() and not hidden and entry.is_file():
             pictures.append(path)  # first, for these are many
             return
         # Bytes that are no UTF-8 come as lone surrogates.
@@ -131,7 +136,7 @@ class FolderTree:
                 folders.append(path)
         elif hidden:
             return
-        elif ending not in PICTURE_ENDINGS:
+        elif not known:
             self._first_other = self._first_other or path
             self._others[ending or "without ending"] += 1
             if ending in _UNREAD_ENDINGS:
