@@ -365,13 +365,7 @@ class RunSettings(Settings):
     def _check_target(self) -> None:
         """Check that loss, monitor and devices go with what pictures are labelled with."""
         target, loss = self.data.target, self.loss
-        if target not in self.model.targets:
-            able = ", ".join(models_for(target))
-            raise ConfigError(
-                f"model is {self.model.name}, which is for target="
-                f"{' or '.join(self.model.targets)}, and data.target is {target}: say one of "
-                f"model={able}."
-            )
+        self._check_model()
         if target not in loss.targets and not self.is_idle("loss"):
             raise ConfigError(
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
@@ -393,6 +387,15 @@ class RunSettings(Settings):
             self._check_pixels()
         if target == "multi" and "soup" in to_plain(self.model).values():
             raise ConfigError("a soup is of pictures with one label: say ensemble=true instead.")
+
+    def _check_model(self) -> None:
+        """Check that the model can learn what pictures are labelled with."""
+        target, model = self.data.target, self.model
+        if target not in model.targets:
+            raise ConfigError(
+                f"model is {model.name}, which is for target={' or '.join(model.targets)}, and "
+                f"data.target is {target}: say one of model={', '.join(models_for(target))}."
+            )
 
     def _check_pixels(self) -> None:
         """Check that nothing is asked for that a class for every pixel does not allow."""

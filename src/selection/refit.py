@@ -15,8 +15,7 @@ from statistics import median_high
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
-from ..config.features import ClassicalSettings
-from ..config.models import NetworkSettings
+from ..config.models import EnsembleSettings
 from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import CrossValidationSettings, RunSettings
@@ -67,7 +66,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if earlier is not None and _is_finished(earlier):
         print(f"refit: {earlier.name} is there already")
         return earlier
-    if not isinstance(settings.model, NetworkSettings | ClassicalSettings):
+    if isinstance(settings.model, EnsembleSettings):
         raise ConfigError(
             f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
             "to train once more: say refit=false."
