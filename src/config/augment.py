@@ -29,6 +29,10 @@ class AugmentSettings(Settings):
     flip: bool | None = setting(
         "mirror every other picture left and right; null: as the data set says is harmless", None
     )
+    alternate_flip: bool = setting(
+        "mirror a picture in every other epoch, where pictures are mirrored, and not at random",
+        False,
+    )
     translate: float = setting(
         "largest shift as a fraction of the side, rounded down to whole pixels",
         0.0,

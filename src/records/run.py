@@ -30,6 +30,7 @@ _CLASS_NAMES_KEY = b"class_names"
 # Likewise what the targets are, and the thresholds of labels; runs of older versions lack both.
 _KIND_KEY, _THRESHOLDS_KEY = b"kind", b"thresholds"
 _COLUMNS = ("index", "path", "target", "probabilities")
+_PREDICTION = "prediction"
 _GROUP = "group"  # which runs without groups, and those of older versions, do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
 
@@ -49,6 +50,9 @@ class Predictions:
         kind: of the targets, see `src.targets`.
         thresholds: (K,) from which on a label counts as predicted, of kind "multi"; None for one
             half each.
+        preds: (N, K) uint8, the predicted labels, of kind "multi"; None where they are those that
+            reach the thresholds. On the pictures that thresholds were chosen on, each picture is
+            judged by thresholds that others chose.
 
     Raises:
         ValueError: lengths that do not fit together, or a target that names no class.
@@ -62,6 +66,7 @@ class Predictions:
     groups: NDArray[np.int64] | None = None
     kind: str = "single"
     thresholds: NDArray[np.float64] | None = None
+    preds: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
@@ -77,6 +82,8 @@ class Predictions:
             raise ValueError(
                 f"There are {len(self.thresholds)} thresholds for {num_classes} classes."
             )
+        if self.preds is not None and np.shape(self.preds) != wanted:
+            raise ValueError(f"preds has shape {np.shape(self.preds)}: it must be {wanted}.")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
         if self.groups is not None and np.shape(self.groups) != (count,):
@@ -84,6 +91,16 @@ class Predictions:
         most = 1 if self.kind == "multi" else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
+
+    @property
+    def decided(self) -> NDArray[Any]:
+        """(N,) int64, the most probable classes; of kind "multi" (N, K) uint8, the labels."""
+        if self.kind != "multi":
+            return self.probs.argmax(axis=1)
+        if self.preds is not None:
+            return self.preds
+        least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
+        return (self.probs >= least).astype(np.uint8)
 
     def write(self, path: Path | str) -> None:
         r"""Write a parquet file that explains itself to any other reader, atomically.
@@ -102,8 +119,7 @@ class Predictions:
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
         if self.kind == "multi":
-            least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
-            sets = [np.asarray(self.targets, np.uint8), (self.probs >= least).astype(np.uint8)]
+            sets = [np.asarray(self.targets, np.uint8), self.decided]
             targets, predictions = (
                 pa.FixedSizeListArray.from_arrays(pa.array(one.reshape(-1)), len(names))
                 for one in sets
@@ -117,7 +133,7 @@ class Predictions:
             )
         else:
             targets = pa.array(self.targets, pa.int64())
-            predictions = pa.array(self.probs.argmax(axis=1), pa.int64())
+            predictions = pa.array(self.decided, pa.int64())
             target_names, prediction_names = names.take(targets), names.take(predictions)
         flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
         paths = [None] * len(targets) if self.paths is None else map(_printable, self.paths)
@@ -166,13 +182,17 @@ class Predictions:
             file = pq.ParquetFile(content)
             grouped = _GROUP in file.schema_arrow.names
             columns += [_GROUP] if grouped else []
+            kind = file.schema_arrow.metadata.get(_KIND_KEY, b"single").decode()
+            columns += [_PREDICTION] if kind == "multi" else []
             table = file.read(columns=columns, use_threads=False)
             stored = table.schema.metadata
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
             thresholds = stored.get(_THRESHOLDS_KEY)
-            targets = table["target"].combine_chunks()
-            if (kind := stored.get(_KIND_KEY, b"single").decode()) == "multi":
-                sets = _numbers(targets.flatten()).reshape(len(table), len(class_names))
+            targets, preds = table["target"].combine_chunks(), None
+            if kind == "multi":
+                shape = len(table), len(class_names)
+                sets = _numbers(targets.flatten()).reshape(shape)
+                preds = _numbers(table[_PREDICTION].combine_chunks().flatten()).reshape(shape)
             else:
                 sets = _numbers(targets)
             probs = _numbers(table["probabilities"].combine_chunks().flatten())
@@ -186,6 +206,7 @@ class Predictions:
                 groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
                 kind=kind,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
+                preds=preds,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error

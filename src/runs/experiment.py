@@ -17,6 +17,7 @@ from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
 from ..data.loading.datamodule import PictureData
 from ..machine.disk import refusal_of_folder
+from ..machine.failures import explained
 from ..machine.interruption import Interruption
 from ..machine.yaml_text import read_yaml
 from ..metrics.summary import metric_key
@@ -115,7 +116,10 @@ def _run_single(
     finished = finished_before(settings, data)
     if finished is not None:
         return show_finished(finished, settings, parent)
-    candidate = candidate_of(settings, data)
+    # On a GPU plans are timed on whole batches, which may be too large for it.
+    size = settings.data.batch_size
+    with explained(Path(settings.output_dir), size if isinstance(size, int) else None):
+        candidate = candidate_of(settings, data)
     if settings.resume is not None and isinstance(candidate, NetworkCandidate):
         resumed = RunFolder.open(Path(settings.resume))
         complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
@@ -226,7 +230,8 @@ class _SingleRun(Run):
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
-        measured = measure_part(self.data, part, answers, self._thresholds)
+        best_for = self.settings.data.threshold
+        measured = measure_part(self.data, part, answers, self._thresholds, best_for)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics
         return measured.predictions

@@ -27,6 +27,7 @@ from ..machine.disk import refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
+from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
@@ -182,6 +183,7 @@ class Run(ABC):
         predictions.write(path)
         tracker.artifact(path, "predictions")
 
+    @doing("drawing figures")
     def draw(
         self,
         tracker: Tracker,

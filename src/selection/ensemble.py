@@ -86,7 +86,8 @@ def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolde
     output_dir = _output_dir(settings)
     # One look at all of them, and not one for each.
     known = [RunFolder.open(path.parent) for path in (output_dir / "runs").glob("*/run.json")]
-    known += [RunFolder.find(run, output_dir) for run in settings.runs or ()]
+    for run in settings.runs or ():
+        known += RunFolder.find_all(run, output_dir)
     by_id = {folder.run_id: folder for folder in known}
     return [by_id[run_id] for run_id in dict.fromkeys(run_ids) if run_id in by_id]
 

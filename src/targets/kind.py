@@ -19,7 +19,8 @@ class TargetKind(ABC):
     """What pictures are labelled with, and how predictions of it are judged.
 
     `probs` are (N, K) in [0, 1] throughout, `targets` (N,) classes or (N, K) 0 and 1, `preds` like
-    the targets, and `thresholds` (K,) those of the labels, or None for one half.
+    the targets, and `thresholds` (K,) those of the labels, (N, K) where each picture has its own,
+    or None for one half.
 
     Attributes:
         name: as in `data.target`.

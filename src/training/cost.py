@@ -34,6 +34,7 @@ __all__ = [
     "throughput",
     "timed",
     "timing_figures",
+    "wait_for",
 ]
 
 _BUDGET_SECONDS = 0.5
@@ -186,10 +187,10 @@ def _time(
     evaluated = _copy(network)
 
     def once() -> float:
-        _wait_for(device)
+        wait_for(device)
         start = time.perf_counter()
         evaluated(images)
-        _wait_for(device)
+        wait_for(device)
         return time.perf_counter() - start
 
     with _random_state_kept(device), torch.inference_mode():
@@ -310,6 +311,7 @@ def _dtype(network: nn.Module) -> torch.dtype:
     return next(floating, torch.float32)
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU of CUDA has done all that it was given; other devices are not waited for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -25,9 +25,11 @@ from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier
 from src.features.fusion import extractors_of
 from src.features.pipeline import make_pipeline
+from src.records.run import Predictions
 from src.runs.build import build_task
-from src.runs.candidates.candidate import read_thresholds
+from src.runs.candidates.candidate import cross_fitted, read_thresholds
 from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import measure, revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
 from src.selection.choose import choose
@@ -243,6 +245,18 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     ):
         summary = run_experiment(read_run_settings([*data, *model, output, "tracking=none"]))
         assert summary is not None and summary.metrics["test/map"] > 0.3
+        run = Path(summary.run_dir)
+        said, chosen = Predictions.read(run / "predictions" / "val.parquet"), summary.checkpoint
+        of_others, _ = cross_fitted(said, "macro_f1")
+        np.testing.assert_array_equal(said.decided, of_others.decided)
+        again = revisit(RunFolder.open(run), Path(chosen or ""))
+        repeated, _ = measure(again, "val")
+        for name in ("val/macro_f1", "val/accuracy"):
+            assert repeated.metrics[name] == pytest.approx(summary.metrics[name])
+        said = Predictions.read(run / "predictions" / "test.parquet")
+        kept = read_thresholds(run / "checkpoints")
+        assert kept is not None
+        np.testing.assert_array_equal(said.decided, said.probs >= kept.astype(np.float32))
     comparison = compared(compose_settings(CompareSettings, [output], config_name="compare"))
     assert comparison.verdict.measure == "map" and len(comparison.entrants) == 2
     settings = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")
