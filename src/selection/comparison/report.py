@@ -323,10 +323,10 @@ def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] |
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
         return shown(row) if content_hash(row) == expected else None
-    path = Path(source.file(place))
     try:
         page = source.page(place)
-        same = content_hash(path.read_bytes(), page) == expected
-        return thumbnail(path, page=page) if same else None
+        with source.open(place) as stream:
+            data = stream.read()
+        return thumbnail(data, page=page) if content_hash(data, page) == expected else None
     except (OSError, PictureError):
         return None
