@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
+from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
 from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
@@ -220,10 +221,8 @@ def _indexed(shard: Path, cache_dir: Path) -> _Index:
 
     key = key_of([_VERSION, str(shard), *state])
     entry = cached(cache_dir / key, build, what=f"the index of {shard}")
-    with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
-        spans = stored["spans"]
-        names, labels = (_texts(stored[name]) for name in ("names", "labels"))
-    return _Index(names, spans, labels)
+    stored = load_arrays(entry.folder / _FILE)
+    return _Index(_texts(stored["names"]), stored["spans"], _texts(stored["labels"]))
 
 
 def _read_index(shard: Path) -> _Index:
