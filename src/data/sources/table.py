@@ -80,9 +80,12 @@ def list_table(
         raise ConfigError(
             f"{file}: a classifier needs at least 2 labels, and there is {len(class_names)}."
         )
-    targets: npt.NDArray[Any] = indicators(chosen, class_names)
-    if not several:
-        targets = targets.argmax(axis=1).astype(np.int64)
+    targets: npt.NDArray[Any]
+    if several:
+        targets = indicators(chosen, class_names)
+    else:
+        place = {name: number for number, name in enumerate(class_names)}
+        targets = np.array([place[label] for (label,) in chosen], np.int64)
     remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
     return Source(
         "folder",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -16,22 +15,11 @@ from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.loading.datamodule import PictureData
 from src.data.sources import shards as module
 from src.data.sources.source import Source
-from tests.data.pictures import age, png, tree
+from tests.data.pictures import png, tree
 from tests.data.sources.test_archive import pack
-from tests.data.sources.test_remote import settings
+from tests.data.sources.test_remote import settings, shard
 
 Members = list[tuple[str, bytes]]
-
-
-def shard(file: Path, members: Members, format: int = tarfile.PAX_FORMAT) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w", format=format) as opened:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            opened.addfile(info, io.BytesIO(content))
-    age(file)
-    return file
 
 
 def labelled(label: str, *numbers: int, ending: str = ".cls") -> Members:
