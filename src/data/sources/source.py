@@ -140,8 +140,8 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        columns = ("sample_paths", "given_parts", "groups", "pages", "masks", "spans")
-        for name in ("arrays", *columns):
+        columns = ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks", "spans")
+        for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
