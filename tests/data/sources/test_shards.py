@@ -119,6 +119,15 @@ def test_one_shard_and_one_archive_are_told_apart(tmp_path: Path) -> None:
     assert listed(archive, tmp_path).spans is None
 
 
+def test_a_stray_archive_beside_class_folders_is_no_shard(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", {"train/cat": 2, "train/dog": 2, "val/cat": 1, "val/dog": 1})
+    for place in (root, root / "train"):
+        shard(place / "backup.tar", labelled("cat", 1) + labelled("dog", 2))
+        assert listed(root, tmp_path).spans is None
+    compressed = pack(tree(tmp_path / "folder", {"cat": 2, "dog": 2}), tmp_path / "folder.tar.gz")
+    assert listed(compressed.rename(tmp_path / "named.tar"), tmp_path).class_names == ("cat", "dog")
+
+
 def test_an_index_is_made_once_and_anew_for_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
