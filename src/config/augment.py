@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from .checks import Settings, fraction, group_of, positive, positive_int, setting
+from .added_groups import group_of
+from .checks import Settings, fraction, positive, positive_int, setting
 
 __all__ = ["OPERATIONS", "AugmentSettings", "augmentation"]
 

@@ -16,15 +16,10 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import (
-    compose_settings,
-    effective_overrides,
-    leaves,
-    override_of,
-    read_run_settings,
-)
+from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
 from ..config.features import ClassicalSettings
 from ..config.finished import EvaluateSettings
+from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.folds import training_seed
@@ -129,6 +124,7 @@ class TrialRunner:
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
             data=list(found.data.summary),
             networks=[asdict(one) for one in found.networks],
+            limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
         return Ending("complete", result=asdict(result))

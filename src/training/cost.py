@@ -194,7 +194,7 @@ def _time(
         return time.perf_counter() - start
 
     with _random_state_kept(device), torch.inference_mode():
-        return timed(once, _BUDGET_SECONDS if budget is None else budget, attempts)
+        return timed(once, budget, attempts)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Timing:
 
 
 def timed(
-    once: Callable[[], float], budget: float = _BUDGET_SECONDS, attempts: int = _ATTEMPTS
+    once: Callable[[], float], budget: float | None = None, attempts: int = _ATTEMPTS
 ) -> Timing:
     """Measure the seconds that repeated calls of `once` return.
 
@@ -222,9 +222,10 @@ def timed(
     Args:
         once: returns the seconds that it took.
         budget: seconds of one measurement, which ends after 200 calls at the latest and has at
-            least one.
+            least one; half a second unless given.
         attempts: measurements at most.
     """
+    budget = _BUDGET_SECONDS if budget is None else budget
     _repeat(once, budget / 2, _WARM_UPS)
     medians: list[float] = []
     others = 0.0
@@ -237,7 +238,7 @@ def timed(
     return Timing(min(medians), others)
 
 
-def median_seconds(once: Callable[[], float], budget: float = _BUDGET_SECONDS) -> float:
+def median_seconds(once: Callable[[], float], budget: float | None = None) -> float:
     """Return the seconds of `timed`, measured once."""
     return timed(once, budget, attempts=1).seconds
 
