@@ -219,25 +219,25 @@ def _with_networks(
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
-    late_by = 0.0
+    found, took = settings, 0.0
     for attempt in range(_TRIES):
         left = None if deadline is None else deadline - time.perf_counter()
         choice = choose_networks(settings, data, left, attempt > 0)
         notes += choice.notes
-        if choice.seconds:  # nothing is described that cannot end
-            return Preparation(settings, data, 1, choice.seconds, notes, cut=True)
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
+        if choice.seconds:  # nothing is described that cannot end
+            return Preparation(found, data, 1, choice.seconds, notes, cut=True)
         opened = open_pictures(found)
         try:
             ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
             keep_described(settings, data, choice)
             return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
         except TooSlow as late:
-            late_by = late.seconds
+            took = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
-    return Preparation(settings, data, 1, late_by, notes, cut=True)
+    return Preparation(found, data, 1, took, notes, cut=True)
 
 
 @dataclass(frozen=True)
