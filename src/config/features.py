@@ -374,7 +374,7 @@ class PixelsSettings(ModelSettings):
     )
     pixels: int = positive_int(
         "training pixels that are drawn, of each class alike many as far as there are as many",
-        100_000,
+        50_000,
     )
     classifier: Literal["random_forest", "gradient_boosting"] = setting(
         "the classifier", "random_forest"
