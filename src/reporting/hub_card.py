@@ -38,7 +38,8 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     known = _DATASETS.get(summary.data)
-    part = next((one for one in _PARTS if f"{one}/log_loss" in summary.metrics), "test")
+    known_parts = (p for p in _PARTS for key in _METRICS if f"{p}/{key}" in summary.metrics)
+    part = next(known_parts, "test")
     task = _TASK_OF_PIXELS if f"{part}/miou" in summary.metrics else _TASK
     results = [
         EvalResult(

@@ -259,7 +259,8 @@ def _analyses(facts: CardFacts) -> list[str]:
 def _scores(facts: CardFacts) -> Table:
     tested = {k: v for k, v in facts.summary.metrics.items() if k.startswith("test/")}
     columns = {"val": facts.validation, "test": tested}
-    shown = {part: found for part, found in columns.items() if f"{part}/log_loss" in found}
+    judged_by = "miou" if _of_pixels(facts) else "accuracy"
+    shown = {part: found for part, found in columns.items() if f"{part}/{judged_by}" in found}
     accuracy = "exact match" if _of_sets(facts) else "accuracy"
     rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
     if _of_pixels(facts):
