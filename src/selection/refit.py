@@ -15,10 +15,11 @@ from statistics import median_high
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
+from ..config.cross_validation import CrossValidationSettings
 from ..config.models import EnsembleSettings
 from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
-from ..config.schema import CrossValidationSettings, RunSettings
+from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command, module_command, overrides_of
 from ..machine.subprocesses import run_bound

@@ -231,6 +231,8 @@ class NetworkCandidate:
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
+        if device.type == "cuda":  # a warm process may have trained larger networks before
+            torch.cuda.reset_peak_memory_stats(device)
         self._data.live_on(device)
         started = time.perf_counter()
         model = build.network_of(self._settings)
