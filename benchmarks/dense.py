@@ -47,12 +47,13 @@ def measure() -> list[Row]:
         folder = Path(place)
         base = [
             *("data=folder", f"data.root={_defects(folder)}", "data.target=dense"),
-            *("data.mask_threshold=128", f"data.image_size={_SIDE}", f"data.batch_size={_BATCH}"),
+            *("data.mask_threshold=128", f"data.image_size={_SIDE}"),
             *("tracking=none", "tracking.figures=false", f"output_dir={folder / 'out'}"),
         ]
         ours = [_race(base, folder / "out", minutes, seed) for seed in seeds]
         theirs = [plain_script(base, minutes, seed) for seed in seeds]
-        scratch = [["model=fcn", "loss=cross_entropy_dice"], ["model=pixels"]]
+        fcn = ["model=fcn", "loss=cross_entropy_dice", f"data.batch_size={_BATCH}"]
+        scratch = [fcn, ["model=pixels"]]
         found = [run_experiment(read_run_settings([*base, *words])) for words in scratch]
     each = [one.metrics for one in found if one is not None]
     values = [[m[f"test/{name}"] for name in ("miou", "miou_low", "miou_high")] for m in each]
