@@ -87,7 +87,8 @@ def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers
     """Return (G,) int64: of each group's classes the one that the fewest groups have."""
     pictures, of_picture = memberships(targets)
     classes, codes = np.unique(of_picture, return_inverse=True)
-    pairs = np.unique(of_sample[pictures] * len(classes) + codes)
+    # With indices NumPy sorts; its hashing takes 25 times as long for 10 times as many numbers.
+    pairs = np.unique(of_sample[pictures] * len(classes) + codes, return_index=True)[0]
     groups, codes = np.divmod(pairs, len(classes))
     order = np.lexsort((codes, np.bincount(codes)[codes], groups))
     _, first = np.unique(groups[order], return_index=True)
