@@ -41,12 +41,14 @@ class Job:
         epochs: of the whole job, or of each of its folds.
         folds: number of folds after each of which the job reports; None where it reports epochs.
         overrides: command-line overrides that make the configuration, kept with the trial.
+        folders: that the job goes on with or reads, for a worker that does not see them.
     """
 
     task: Mapping[str, Any]
     epochs: int = 1
     folds: int | None = None
     overrides: Sequence[str] = ()
+    folders: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def _actors(cluster: Any) -> dict[int, list[int]]:
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for actor in raylet.children():
             with suppress(psutil.Error):
-                if " ".join(actor.cmdline()).startswith("ray::_Slot"):
+                if " ".join(actor.cmdline()).startswith("ray::RaySlot"):
                     found[actor.pid] = [child.pid for child in actor.children()]
     return found
 
