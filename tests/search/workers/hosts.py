@@ -17,8 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.search.workers.pools import ray_or_skip, wait_until
+
 _MIB = 2**20
-_ENVIRONMENT = os.environ | {
+_UNSHARE = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc")
+ENVIRONMENT = os.environ | {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Else Ray gives its workers the least share of a busy machine.
@@ -43,6 +46,7 @@ class TwoHosts:
     """
 
     def __init__(self) -> None:
+        ray_or_skip()
         _skip_without_namespaces()
         self.folder = Path(tempfile.mkdtemp(prefix="hosts-"))
         number = os.getpid() % 250
@@ -62,11 +66,10 @@ class TwoHosts:
         script = f"hostname second && {memory} && touch {ready} && exec sleep infinity"
         self._second = subprocess.Popen(
             [
-                *("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc"),
-                *("--kill-child=SIGKILL", "sh", "-c", script),
+                *(*_UNSHARE, "--kill-child=SIGKILL", "sh", "-c", script),
             ]
         )
-        _wait_until(lambda: self._inside("test", "-e", str(ready)) == 0, "the second host")
+        wait_until(lambda: self._inside("test", "-e", str(ready)) == 0, 30, "no second host")
         one, other = self._cable
         for words in (
             ("ip", "link", "add", one, "type", "veth", "peer", "name", other),
@@ -88,7 +91,8 @@ class TwoHosts:
             self._second.kill()
             self._second.wait()
             self._second = self._node = None
-            _wait_until(lambda: not Path(f"/sys/class/net/{self._cable[0]}").exists(), "the cable")
+            plug = Path(f"/sys/class/net/{self._cable[0]}")
+            wait_until(lambda: not plug.exists(), 30, "the cable outlived its host")
 
     def cable(self, *, connected: bool) -> None:
         """Disconnect or connect the hosts."""
@@ -163,12 +167,11 @@ class TwoHosts:
                 *(f"--{name}-port={_free_port()}" for name in _AGENTS),
             ]
             with log.open("wb") as output:
-                process = subprocess.Popen(command, stdout=output, stderr=output, env=_ENVIRONMENT)
-            _wait_until(
-                lambda: process.poll() is not None or "Ray runtime started" in log.read_text(),
-                f"the node of {here}",
-                _START_SECONDS,
-            )
+                process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
+            deadline = time.monotonic() + _START_SECONDS
+            while process.poll() is None and "Ray runtime started" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
             if process.poll() is None:
                 return process
         raise AssertionError(log.read_text())
@@ -179,8 +182,7 @@ def _skip_without_namespaces() -> None:
     if needed:
         pytest.skip(f"a second host needs {', '.join(needed)}")
     made = subprocess.run(
-        ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc"]
-        + ["sh", "-c", "mount -t tmpfs none /mnt && ip link add one type veth peer name other"],
+        [*_UNSHARE, "sh", "-c", "mount -t tmpfs none /mnt && ip link add a1 type veth"],
         capture_output=True,
         text=True,
         check=False,
@@ -199,10 +201,3 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
-
-
-def _wait_until(condition, what: str, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come in time"
-        time.sleep(0.1)
