@@ -23,7 +23,7 @@ from typing import Any
 
 from ...config.sweep import WorkersSettings
 from ...machine.subprocesses import import_environment
-from ..jobs import Job, Message, WorkersFail, decode, encode
+from ..jobs import Death, Job, Message, WorkersFail, decode, encode
 from .folders import DamagedParcel, Incoming, Outgoing
 from .ray_slot import Delivery, RaySlot
 from .slots import THREAD_VARIABLES, share
@@ -119,7 +119,7 @@ class RayEngine:
         self._leaving[slot] = _Departure(parcel, encode(message))
         self._send_part(slot)
 
-    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
         if time.monotonic() - self._checked >= _CHECK_SECONDS:
             self._check()
         slots = {reference: slot for slot, reference in self._next.items()}
@@ -141,10 +141,10 @@ class RayEngine:
                 self._remove(slot)
                 yield slot, received
 
-    def stop(self, slot: int) -> str:
+    def stop(self, slot: int) -> Death:
         how = self._received(self._end(slot), _STOP_SECONDS)
         self._remove(slot)
-        return str(how)
+        return how if isinstance(how, Death) else Death(str(how))
 
     def close(self) -> None:
         """End all workers and leave the cluster; end it, if it was started here."""
@@ -175,7 +175,7 @@ class RayEngine:
         leaving.offset += len(chunk)
         leaving.reference = actor.take.remote(chunk, parcel.size, parcel.digest)
 
-    def _arrived(self, slot: int, received: bytes | str | Delivery) -> bytes | str | None:
+    def _arrived(self, slot: int, received: bytes | str | Delivery | Death) -> bytes | Death | None:
         """Return a message, or how a worker ended, once all that belongs to it is here."""
         actor = self._actors[slot]
         if isinstance(received, Delivery):
@@ -183,26 +183,28 @@ class RayEngine:
             if received.output:
                 with self._log(slot).open("ab") as log:
                     log.write(received.output)
-            if not received.size:
-                return received.content
-            incoming = Incoming(received.size, received.digest, self._folder)
-            self._arriving[slot] = received, incoming
-            self._next[slot] = actor.part.remote(0)
-            return None
-        if slot not in self._arriving or isinstance(received, str):
-            return received
-        delivery, incoming = self._arriving[slot]
-        if not incoming.add(received):
-            self._next[slot] = actor.part.remote(incoming.offset)
-            return None
-        try:
-            unpacked = incoming.unpack(replace=False)  # what is here is on a shared disk
-        except DamagedParcel as error:
-            return f"ended: {error}"
-        incoming.close()
-        del self._arriving[slot]
-        actor.delete.remote([str(folder) for folder in unpacked])
-        return delivery.content
+            if received.size:
+                incoming = Incoming(received.size, received.digest, self._folder)
+                self._arriving[slot] = received, incoming
+                self._next[slot] = actor.part.remote(0)
+                return None
+            received = received.content
+        elif isinstance(received, bytes) and slot in self._arriving:
+            delivery, incoming = self._arriving[slot]
+            if not incoming.add(received):
+                self._next[slot] = actor.part.remote(incoming.offset)
+                return None
+            try:
+                unpacked = incoming.unpack(replace=False)  # what is here is on a shared disk
+            except DamagedParcel as error:
+                return Death(f"ended: {error}", outside=True)
+            incoming.close()
+            del self._arriving[slot]
+            deleted = actor.delete.remote([str(folder) for folder in unpacked])
+            received = delivery.content
+            if isinstance(received, str):  # else the actor is killed before that
+                self._ray.wait([deleted], timeout=_STOP_SECONDS)
+        return Death(received) if isinstance(received, str) else received
 
     def _receive(self, slot: int) -> Any:
         return self._actors[slot].receive.options(concurrency_group="receive").remote()
@@ -212,17 +214,20 @@ class RayEngine:
         self._actors[slot].end.remote()
         return self._receive(slot)
 
-    def _received(self, reference: Any, seconds: float | None = None) -> bytes | str | Delivery:
+    def _received(
+        self, reference: Any, seconds: float | None = None
+    ) -> bytes | str | Delivery | Death:
         """Return what a worker sent, or how it ended."""
         errors = self._ray.exceptions
         try:
             received: bytes | str | Delivery = self._ray.get(reference, timeout=seconds)
         except errors.GetTimeoutError:
-            return "could not be reached any more"
+            return Death("could not be reached any more", outside=True)
         except errors.OutOfMemoryError:
-            return "was ended by Ray, because its node ran out of memory"
+            return Death("was ended by Ray, because its node ran out of memory")
         except errors.RayError as error:
-            return f"ended: {_first_line(getattr(error, 'cause', None) or error)}"
+            reason = _first_line(getattr(error, "cause", None) or error)
+            return Death(f"ended: {reason}", outside=True)
         return received
 
     def _remove(self, slot: int) -> None:
