@@ -50,8 +50,16 @@ class TwoHosts:
         _skip_without_namespaces()
         self.folder = Path(tempfile.mkdtemp(prefix="hosts-"))
         number = os.getpid() % 250
-        self._cable = (f"bo{os.getpid()}a"[:15], f"bo{os.getpid()}b"[:15])
+        self._plugs = f"bo{os.getpid()}a", f"bo{os.getpid()}b"
         self._here, self._there = f"10.213.{number}.1", f"10.213.{number}.2"
+        # A bridge has this host's address, which is there without the second host as well.
+        self._socket = f"bo{os.getpid()}"
+        for words in (
+            ("ip", "link", "add", self._socket, "type", "bridge"),
+            ("ip", "address", "add", f"{self._here}/24", "dev", self._socket),
+            ("ip", "link", "set", self._socket, "up"),
+        ):
+            subprocess.run(words, check=True)
         self._port = _free_port()
         self.address = f"{self._here}:{self._port}"
         self._second: subprocess.Popen[bytes] | None = None
@@ -70,18 +78,18 @@ class TwoHosts:
             ]
         )
         wait_until(lambda: self._inside("test", "-e", str(ready)) == 0, 30, "no second host")
-        one, other = self._cable
+        here, there = self._plugs
         for words in (
-            ("ip", "link", "add", one, "type", "veth", "peer", "name", other),
-            ("ip", "link", "set", other, "netns", str(self._init)),
-            ("ip", "address", "add", f"{self._here}/24", "dev", one),
-            ("ip", "link", "set", one, "up"),
+            ("ip", "link", "add", here, "type", "veth", "peer", "name", there),
+            ("ip", "link", "set", there, "netns", str(self._init)),
+            ("ip", "link", "set", here, "master", self._socket),
+            ("ip", "link", "set", here, "up"),
         ):
             subprocess.run(words, check=True)
         for words in (
             ("ip", "link", "set", "lo", "up"),
-            ("ip", "address", "add", f"{self._there}/24", "dev", other),
-            ("ip", "link", "set", other, "up"),
+            ("ip", "address", "add", f"{self._there}/24", "dev", there),
+            ("ip", "link", "set", there, "up"),
         ):
             assert self._inside(*words) == 0
 
@@ -91,13 +99,13 @@ class TwoHosts:
             self._second.kill()
             self._second.wait()
             self._second = self._node = None
-            plug = Path(f"/sys/class/net/{self._cable[0]}")
+            plug = Path(f"/sys/class/net/{self._plugs[0]}")
             wait_until(lambda: not plug.exists(), 30, "the cable outlived its host")
 
     def cable(self, *, connected: bool) -> None:
         """Disconnect or connect the hosts."""
         state = "up" if connected else "down"
-        subprocess.run(["ip", "link", "set", self._cable[0], state], check=True)
+        subprocess.run(["ip", "link", "set", self._plugs[0], state], check=True)
 
     def start_head(self) -> None:
         """Start the head of the cluster on this host."""
@@ -134,6 +142,7 @@ class TwoHosts:
         """End both and remove what is left."""
         self.end_second()
         self.end_head()
+        subprocess.run(["ip", "link", "delete", self._socket], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -88,7 +88,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_nothing_that_has_ended_is_lost_whatever_fails(
     hosts: TwoHosts, database: str, tmp_path: Path
 ) -> None:
-    port, epochs, count = free_port(), 14, 6
+    port, epochs, count = free_port(), 10, 6
     command = _sweep(
         *(hosts, "faults", f"storage={database}", f"tracking.uri=http://127.0.0.1:{port}"),
         *(f"budget.trials={count}", "finalists=0", "evaluate_test=false"),
@@ -124,13 +124,14 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
                 os.kill(worker, signal.SIGKILL)
             wait_until(noted("lost", 1), 60, "the death of a worker was not noticed")
             # The cable is out for a while: both go on where they were.
-            wait_until(lambda: bool(on_second()) and reported(5)(), 400, "no second attempt")
+            wait_until(lambda: bool(on_second()) and reported(4)(), 400, "no second attempt")
             hosts.cable(connected=False)
             time.sleep(20)
             hosts.cable(connected=True)
             # The second host goes with its trial, which begins anew, and comes back.
             wait_until(lambda: any(one.state.is_finished() for one in trials()), 400, "no end")
             wait_until(reported(2), 400, "the trials did not go on")
+            assert driver.poll() is None, driver.communicate()
             hosts.end_second()
             wait_until(noted("gone", 1), 200, "the end of a host was not noticed")
             hosts.start_second()
