@@ -333,7 +333,9 @@ def _data(data: str | Path) -> list[str]:
     """Return the overrides for a data set by name or a place with pictures."""
     if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
         return [f"data={data}"]
-    return ["data=folder", f"data.root={Path(data).expanduser().absolute()}"]
+    address = isinstance(data, str) and "://" in data
+    root = data if address else Path(data).expanduser().absolute()
+    return ["data=folder", f"data.root={root}"]
 
 
 def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:

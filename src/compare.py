@@ -18,6 +18,7 @@ from .config.finished import CompareSettings
 from .config.plugins import plugin_overrides
 from .machine.ending import leave
 from .machine.package import command
+from .machine.status import doing
 
 
 def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
@@ -25,12 +26,14 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
 
     With `ensemble`, a combination of the runs is made and compared with them.
     """
-    from .reporting.comparison_report import format_comparison
-    from .selection.comparison import compared
+    with doing("reading and judging runs"):
+        from .reporting.comparison_report import format_comparison
+        from .selection.comparison import compared
 
-    comparison, made = compared(settings), None
+        comparison, made = compared(settings), None
     if settings.ensemble:
-        from .selection.ensemble import ensemble_of
+        with doing("loading PyTorch and Lightning"):
+            from .selection.ensemble import ensemble_of
 
         standings = comparison.verdict.standings
         made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
@@ -39,7 +42,8 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
 
     # Imported after the verdict is printed, because the report takes a moment to import.
-    from .selection.comparison.write import comparison_folder, tracked, write_comparison
+    with doing("preparing the report"):
+        from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
     next_step = None
     if settings.part == "val":  # no choice is made by the test part

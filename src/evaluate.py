@@ -14,6 +14,7 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import EvaluateSettings
 from .machine.ending import leave
+from .machine.status import doing
 from .runs.folder import RunFolder
 from .runs.seal import refuse_changed
 
@@ -27,8 +28,9 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from .reporting.formatting import measured
-    from .runs.finished.evaluate import measure_again
+    with doing("loading PyTorch and Lightning"):
+        from .reporting.formatting import measured
+        from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
     prefix = f"{settings.split}/"

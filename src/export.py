@@ -17,6 +17,7 @@ from .config.finished import ExportSettings
 from .config.plugins import plugin_overrides
 from .machine.ending import leave
 from .machine.package import command
+from .machine.status import doing
 from .runs.folder import RunFolder
 from .runs.seal import refuse_changed
 
@@ -30,8 +31,9 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
-    from .reporting.terminal import format_export
-    from .runs.finished.export import export_run
+    with doing("loading PyTorch and Lightning"):
+        from .reporting.terminal import format_export
+        from .runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)
     run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)

@@ -15,6 +15,7 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import HUB, PushSettings
 from .machine.ending import leave
+from .machine.status import doing
 from .runs.folder import RunFolder
 
 
@@ -29,7 +30,8 @@ def push(settings: PushSettings, overrides: Sequence[str]) -> None:
             "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "
             "to write (the hub's settings, Access Tokens)."
         )
-    from .selection.publish import publish
+    with doing("loading PyTorch and Lightning"):
+        from .selection.publish import publish
 
     publish(folder, settings)
 

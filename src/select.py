@@ -13,16 +13,19 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import SelectSettings
 from .machine.ending import leave
+from .machine.status import doing
 
 
 def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
     """Choose, and print what was done."""
-    from .selection.choose import choose
+    with doing("reading runs"):
+        from .selection.choose import choose
 
-    chosen = choose(settings)
+        chosen = choose(settings)
 
     # torch and the rest are paid for only once it is known what to do with them.
-    from .selection import select as selecting
+    with doing("loading PyTorch and Lightning"):
+        from .selection import select as selecting
 
     selecting.select(chosen, settings)
 

@@ -13,6 +13,7 @@ from functools import partial
 from .config.command_line import run_entry, take_config_name
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
 from .machine.ending import leave
+from .machine.status import doing
 from .sweeps.earlier_command import completed_command
 
 _WIDTH = 100  # of what is no terminal
@@ -28,8 +29,9 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
         from .data.decoding.opening import check_root
 
         check_root(settings.data)
-    from .reporting.sweep_report import format_result
-    from .sweeps.race import run_sweep
+    with doing("loading Optuna"):
+        from .reporting.sweep_report import format_result
+        from .sweeps.race import run_sweep
 
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))

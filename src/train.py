@@ -15,6 +15,7 @@ from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
 from .machine.ending import leave
 from .machine.package import command, module_command
+from .machine.status import doing
 from .machine.subprocesses import end_with_parent, run_bound
 
 
@@ -41,8 +42,9 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
 
     check_root(settings.data)
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
-    from .runs.build import check_network
-    from .runs.experiment import run_experiment
+    with doing("loading PyTorch and Lightning"):
+        from .runs.build import check_network
+        from .runs.experiment import run_experiment
 
     check_network(settings)
     line = command("train", *plugin_overrides(), *overrides)

@@ -16,16 +16,18 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.models import WeightsSettings
+from .machine.status import doing
 
 
 def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
     """Print one table, and how a network of it is named."""
     # timm and torchvision take a moment, which help and wrong overrides should not wait for.
-    from .models.weights import loadable
-    from .reporting.terminal import format_weights
+    with doing("loading timm and torchvision"):
+        from .models.weights import loadable
+        from .reporting.terminal import format_weights
 
+        networks = loadable()
     wanted = (settings.filter or "").casefold()
-    networks = loadable()
     listed = [one for one in networks if wanted in one.name.casefold()]
     if networks and not listed:
         raise ConfigError(

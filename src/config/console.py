@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TextIO, cast
 
 from ..machine.disk import refusal
+from ..machine.status import clear_status
 from ..machine.text import visible_lines
 from .checks import ConfigError
 
@@ -44,6 +45,7 @@ class _PlainText:
 
     def write(self, text: str) -> int:
         plain = "\r".join(map(visible_lines, text.split("\r")))
+        clear_status()
         self._try(lambda: self.stream.write(plain))
         return len(text)
 

@@ -27,6 +27,7 @@ __all__ = [
 HUB = "hf://"
 # The choice of a run that is best left as it is.
 ORIGINAL = "pytorch"
+_RUN = "folder, id or name of a run, or a sweep's candidate such as cnn-12 (or cnn-12:STUDY)"
 
 
 def _out_problem(out: str) -> str | None:
@@ -39,7 +40,7 @@ def _out_problem(out: str) -> str | None:
 class _OneRunSettings(Settings):
     """Which run a command is about, and where it is."""
 
-    run: str = setting("folder, id or name of a run, or champion", literal=True)
+    run: str = setting(f"{_RUN}, or champion", literal=True)
     changed: Literal["refuse", "use"] = setting(
         "a run whose files were changed after it had been sealed: refuse it, or use it as it is",
         "refuse",
@@ -142,7 +143,8 @@ class ComparisonSettings(Settings):
     """Which finished runs are compared."""
 
     runs: list[str] | None = setting(
-        "folders, ids or names of the runs to compare; null for none", None
+        "folders, ids or names of the runs, or candidates of sweeps, to compare; null for none",
+        None,
     )
     sweep: str | None = setting(
         "name of a study whose finished runs are compared; null for no study", None
@@ -226,7 +228,7 @@ class SelectSettings(ComparisonSettings):
     """`python -m src.select`: the settings of `compare`, and the use of its verdict."""
 
     run: str | None = setting(
-        "folder, id or name of the run to take; null for the one that the comparison names",
+        f"{_RUN}, to take; null for the one that the comparison names",
         None,
         literal=True,
     )
@@ -247,7 +249,9 @@ class SelectSettings(ComparisonSettings):
                 "part is 'test': a model that is chosen on the test part cannot be measured there "
                 "any more; leave part=val."
             )
-        several = ("runs", "sweep", "experiment", "filter", "data", "metric", "costs")
+        # With a study it is one of its candidates.
+        sweep = ("sweep",) if self.run == "champion" else ()
+        several = ("runs", *sweep, "experiment", "filter", "data", "metric", "costs")
         given = [name for name in several if getattr(self, name) is not None]
         if self.run is not None and given:
             raise ConfigError(
@@ -291,7 +295,7 @@ class VerifySettings(Settings):
     """`python -m src.verify`."""
 
     run: str | None = setting(
-        "folder, id or name of a run, or champion; null for all of output_dir", None, literal=True
+        f"{_RUN}, or champion; null for all of output_dir", None, literal=True
     )
     study: str | None = setting("folder or name of a study; null for all of output_dir", None)
     repair: bool = setting(

@@ -16,6 +16,7 @@ __all__ = [
     "average_precision",
     "best_thresholds",
     "checked_sets",
+    "cross_fitted_thresholds",
     "f1_scores",
     "label_scores",
     "mean_average_precision",
@@ -26,6 +27,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Sets = NDArray[np.integer[Any]]
 _MOST_ROUNDS = 20
+_FOLDS = 5
 
 
 def checked_sets(probs: ArrayLike, targets: ArrayLike) -> tuple[NDArray[Any], Sets]:
@@ -134,7 +136,6 @@ class LabelScores:
         index: of the label, in [0, K).
         pictures, predicted: pictures that have it, and those it is predicted for.
         average_precision, recall, precision, f1: in [0, 1], NaN where they are not defined.
-        threshold: from which on it counts as predicted.
     """
 
     index: int
@@ -144,21 +145,15 @@ class LabelScores:
     recall: float
     precision: float
     f1: float
-    threshold: float
 
 
-def label_scores(
-    probs: NDArray[Any], targets: Sets, thresholds: NDArray[Any] | None = None
-) -> list[LabelScores]:
-    """Return the scores of each label, in order; thresholds (K,) are one half unless given."""
-    count = probs.shape[1]
-    least = np.full(count, 0.5) if thresholds is None else np.asarray(thresholds)
-    preds = (probs >= least.astype(probs.dtype)).astype(np.uint8)
+def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelScores]:
+    """Return the scores of each label, in order; all three are (N, K)."""
     f1 = f1_scores(preds, targets)
     rows = []
-    for k in range(count):
+    for k in range(probs.shape[1]):
         there, said = int(targets[:, k].sum()), int(preds[:, k].sum())
-        hits = int((preds[:, k] & targets[:, k].astype(np.uint8)).sum())
+        hits = int((preds[:, k] & targets[:, k]).sum())
         rows.append(
             LabelScores(
                 index=k,
@@ -168,7 +163,6 @@ def label_scores(
                 recall=hits / there if there else float("nan"),
                 precision=hits / said if said else float("nan"),
                 f1=float(f1[k]),
-                threshold=float(least[k]),
             )
         )
     return rows
@@ -205,6 +199,30 @@ def best_thresholds(probs: NDArray[Any], targets: Sets, metric: str) -> Floats:
             if chosen == before:
                 break
     return np.array([cuts[0][i] for cuts, i in zip(columns, chosen, strict=True)])
+
+
+def cross_fitted_thresholds(
+    probs: NDArray[Any], targets: Sets, groups: NDArray[np.integer[Any]], metric: str
+) -> Floats:
+    """Return (N, K) thresholds for each picture that were chosen without it and its group.
+
+    Groups are dealt into five folds, and the pictures of a fold get the thresholds that are best
+    for those of the other folds: a figure of thresholds on the very pictures that they were chosen
+    on is too good. The folds depend on the groups alone, so that all candidates that are measured
+    on the same pictures have the same.
+
+    Args:
+        probs, targets, metric: as for `best_thresholds`.
+        groups: (N,) equal for pictures that go together.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    count = int(codes.max(initial=-1)) + 1
+    fold = np.random.default_rng(0).permutation(count)[codes] % _FOLDS
+    found = np.empty(probs.shape)
+    for one in range(_FOLDS):
+        held_out = fold == one
+        found[held_out] = best_thresholds(probs[~held_out], targets[~held_out], metric)
+    return found
 
 
 def _cuts(

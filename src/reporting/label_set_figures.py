@@ -36,7 +36,7 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
         The path of each file once it is written.
     """
     saved = partial(save_as, folder)
-    scores = label_scores(predicted.probs, predicted.targets, predicted.thresholds)
+    scores = label_scores(predicted.probs, predicted.targets, predicted.decided)
     yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
     probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
     figure = reliability_diagram(
@@ -44,20 +44,22 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     )
     yield saved(figure, f"{part}_reliability")
     table = folder / f"{part}_classes.csv"
-    write_atomically(table, label_table(scores, predicted.class_names))
+    write_atomically(table, label_table(scores, predicted))
     yield table
 
 
-def label_table(scores: Sequence[LabelScores], class_names: Sequence[str]) -> str:
-    """Return a row for each label as CSV; what is not defined is an empty cell."""
+def label_table(scores: Sequence[LabelScores], predicted: Predictions) -> str:
+    """Return a row for each label of predictions as CSV; what is not defined is an empty cell."""
 
     def cell(value: float) -> str:
         return "" if math.isnan(value) else f"{value:.4f}"
 
+    least = predicted.thresholds
     rows = (
         (
-            *(class_names[one.index], one.pictures, one.predicted),
-            *map(cell, (one.average_precision, one.recall, one.precision, one.f1, one.threshold)),
+            *(predicted.class_names[one.index], one.pictures, one.predicted),
+            *map(cell, (one.average_precision, one.recall, one.precision, one.f1)),
+            cell(0.5 if least is None else least[one.index]),
         )
         for one in scores
     )

@@ -252,7 +252,8 @@ def _scores(facts: CardFacts) -> Table:
 
 
 def _labels(part: str, predictions: Predictions) -> Table:
-    scores = label_scores(predictions.probs, predictions.targets, predictions.thresholds)
+    scores = label_scores(predictions.probs, predictions.targets, predictions.decided)
+    least = predictions.thresholds
     rows = sorted((r for r in scores if r.pictures), key=lambda row: row.average_precision)
     title = f"Labels, {_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
@@ -261,7 +262,7 @@ def _labels(part: str, predictions: Predictions) -> Table:
         (
             *(predictions.class_names[row.index], f"{row.pictures:,}"),
             *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
-            f"{row.threshold:.3f}",
+            f"{0.5 if least is None else least[row.index]:.3f}",
         )
         for row in rows[:_MOST_CLASSES]
     )

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import leaves, override_of
+from ..config.compose import leaves
+from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS
@@ -28,7 +29,7 @@ from ..tracking.addresses import absolute_uri, public_uri
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.tracker import Tracker
 from .build import build_fold
-from .candidates.candidate import OnEpoch, settle_thresholds
+from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
 from .folder import RunFolder
 from .folds import FoldBook, fold_means, joined, mean_of
@@ -211,7 +212,8 @@ class _CrossValidation(Run):
         out_of_fold = mean_of(repeats)
         wanted = self.settings.data.threshold
         thresholds = settle_thresholds(self.folder, out_of_fold.kind, wanted, out_of_fold)
-        out_of_fold = replace(out_of_fold, thresholds=thresholds)
+        if thresholds is not None:
+            out_of_fold, _ = cross_fitted(replace(out_of_fold, thresholds=thresholds), wanted)
         self.keep_predictions("val", out_of_fold, tracker)
         for repeat, predictions in enumerate(repeats if len(repeats) > 1 else (), start=1):
             self.keep_predictions(f"val-repeat{repeat}", predictions, tracker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from ..records.champions import find_champion, plain_name
+from ..records.trials import candidate_name
+from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 
-__all__ = ["FOLDS", "RunFolder"]
+__all__ = ["FOLDS", "RunFolder", "sweep_file"]
 
 # In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
 
 _RUNS = "runs"
 _IDENTITY = "run.json"
+# The name of a sweep's candidate or of one of its trainings, and maybe that of the study.
+_CANDIDATE = re.compile(r"(?P<name>[^:/]+-\d+(-seed\d+)?)(:(?P<study>[^:/]+))?")
 
 
 class _Part:
@@ -90,33 +95,57 @@ class RunFolder:
         """Return the run with this folder, id (the tracker's or our own) or name.
 
         `champion` is the champion of the only data set that has one, `champion:DATA` that of DATA.
+        A sweep's candidate, `cnn-12` or `cnn-12:STUDY`, stands for its training with the lowest
+        seed that did not choose it, `cnn-12-seed3` for that with seed 3.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or the name could mean several.
+        """
+        return cls.find_all(run, output_dir)[0]
+
+    @classmethod
+    def find_all(cls, run: str, output_dir: Path) -> list[RunFolder]:
+        """Return the runs that a name means: of a sweep's candidate all that `find` chooses from.
+
+        Raises:
+            ValueError: as `find`.
         """
         runs = output_dir.absolute() / _RUNS
         for path in (Path(run), runs / run):
             if (path / _IDENTITY).is_file():
-                return cls.open(path)
+                return [cls.open(path)]
         if (champion := find_champion(run, output_dir)) is not None:
             if not (runs / champion.run / _IDENTITY).is_file():
                 raise ValueError(
                     f"{champion.run}, the champion of {champion.data}, is not in {runs} any more: "
                     "choose another with python -m src.select"
                 )
-            return cls.open(runs / champion.run)
+            return [cls.open(runs / champion.run)]
+        if trainings := _of_candidate(run, output_dir):
+            return trainings
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
             if _read_json(folder / _IDENTITY).get("run_id") == run:
-                return cls.open(folder)
+                return [cls.open(folder)]
         for folder in folders:
             tracked = _read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
             if run in (tracked, _read_json(folder / "summary.json").get("run_id")):
-                return cls.open(folder)
+                return [cls.open(folder)]
         raise ValueError(
             f"there is no run {run!r}: give the folder of a run, the id or name of one under "
-            f"{runs}, or champion"
+            f"{runs}, a candidate of a sweep such as cnn-12, or champion"
         )
+
+    @classmethod
+    def at(cls, noted: Path, output_dir: Path) -> RunFolder | None:
+        """Return the run whose folder was noted: there, or moved with its output folder.
+
+        None where it is gone.
+        """
+        for path in (noted, output_dir.absolute() / _RUNS / noted.name):
+            if (path / _IDENTITY).is_file():
+                return cls.open(path)
+        return None
 
     def chosen_checkpoint(self) -> Path:
         """Return the checkpoint that the summary names, or the last one where there is no summary.
@@ -155,6 +184,61 @@ class RunFolder:
         if not (bundle / "digest.txt").is_file():
             raise ValueError(f"{self.name} has no variant {variant}: python -m src.export makes it")
         return bundle
+
+
+def sweep_file(output_dir: Path, study: str) -> Path:
+    """Return the file with a study's record."""
+    return output_dir / "sweeps" / study / "sweep.json"
+
+
+def _of_candidate(word: str, output_dir: Path) -> list[RunFolder]:
+    """Return the trainings of the candidate that a word names; [] where it names none.
+
+    Raises:
+        ValueError: it could mean candidates of several studies, or a study's record is damaged.
+    """
+    match = _CANDIDATE.fullmatch(word)
+    if match is None:
+        return []
+    name, found = match["name"], {}
+    for study in sorted(path.name for path in (output_dir / "sweeps").glob(match["study"] or "*")):
+        if places := _trainings(sweep_file(output_dir, study), name):
+            found[study] = places
+    if len(found) > 1:
+        raise ValueError(
+            f"{name} could mean several: say one of {', '.join(f'{name}:{one}' for one in found)}"
+        )
+    places = next(iter(found.values()), [])
+    folders = [run for one in places if (run := RunFolder.at(Path(one), output_dir)) is not None]
+    if places and not folders:
+        raise ValueError(f"the runs of {word} are gone: {places[0]} was the first of them")
+    return folders
+
+
+def _trainings(record: Path, name: str) -> list[str]:
+    """Return the run folders of the candidate or the training that is called so in a study."""
+    try:
+        plain = line_content(record.read_bytes())
+    except FileNotFoundError:
+        return []
+    except DamagedLine as error:
+        raise ValueError(
+            f"{record} is damaged ({error}): the sweep's own command writes it anew"
+        ) from error
+    finalists = {one["trial"]: one for one in plain["finalists"]}
+    for trial in plain["trials"]:
+        candidate = candidate_name(trial["family"], trial["number"])
+        finalist = finalists.get(trial["number"], {"runs": {}, "run_dirs": {}})
+        trainings = {
+            f"{candidate}-seed{seed}": place
+            for seed, place in sorted(finalist["run_dirs"].items(), key=lambda one: int(one[0]))
+            if finalist["runs"].get(seed) is not None
+        }
+        if name == candidate:
+            return [*trainings.values()] or [one for one in [trial["run_dir"]] if one]
+        if name in trainings:
+            return [trainings[name]]
+    return []
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
         raise ValueError("a picture is held out by two folds of one repeat")
     groups = [one.groups for one in folds if one.groups is not None]
     paths = [path for one in folds for path in one.paths or ()]
+    preds = [one.preds for one in folds if one.preds is not None]
     return Predictions(
         sample_ids=ids,
         paths=tuple(paths[i] for i in order.tolist()) if len(paths) == len(ids) else None,
@@ -106,11 +107,14 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
         class_names=folds[0].class_names,
         groups=np.concatenate(groups)[order] if len(groups) == len(folds) else None,
         kind=folds[0].kind,
+        preds=np.concatenate(preds)[order] if len(preds) == len(folds) else None,
     )
 
 
 def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     """Average the probabilities over repeats that hold out the same pictures.
+
+    Labels are those that reach one half.
 
     Raises:
         ValueError: they hold out different pictures.
@@ -119,7 +123,7 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     if any(not np.array_equal(one.sample_ids, first.sample_ids) for one in repeats):
         raise ValueError("the repeats hold out different pictures")
     probs = np.stack([one.probs for one in repeats]).mean(axis=0, dtype=np.float64)
-    return replace(first, probs=probs.astype(np.float32))
+    return replace(first, probs=probs.astype(np.float32), preds=None)
 
 
 def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, float]:

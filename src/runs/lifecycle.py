@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
@@ -28,6 +27,8 @@ from ..machine.disk import refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
+from ..machine.status import doing
+from ..machine.yaml_text import yaml_text
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
 from ..reporting.run_note import run_note
@@ -182,6 +183,7 @@ class Run(ABC):
         predictions.write(path)
         tracker.artifact(path, "predictions")
 
+    @doing("drawing figures")
     def draw(
         self,
         tracker: Tracker,
@@ -203,9 +205,11 @@ class Run(ABC):
         from ..reporting.run_figures import draw_run_figures
         from ..reporting.style import save
 
-        folder, read = self.folder, self.data.pictures.read
+        folder, pictures = self.folder, self.data.pictures
+        read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
         for figure in draw_run_figures(
-            folder.figures, dict(history or {}), dict(parts), read, training_batch, maps
+            *(folder.figures, dict(history or {}), dict(parts), read),
+            *(training_batch, maps, read_mask),
         ):
             tracker.artifact(figure, "figures")
         suspects = [*self.data.suspects, *doubtful]
@@ -224,7 +228,7 @@ class Run(ABC):
         folder.path.mkdir(parents=True, exist_ok=True)
         reopen_record(folder)
         plain = to_plain(settings)
-        write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        write_atomically(folder.config, yaml_text(plain))
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)

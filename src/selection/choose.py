@@ -5,7 +5,6 @@ Imports no torch, so that mistakes in the settings and the verdict show without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import yaml
 from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
 from ..config.schema import RunSettings, stored_settings
+from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..runs.folder import RunFolder
@@ -50,7 +50,8 @@ def choose(settings: SelectSettings) -> Chosen:
     """
     output_dir = Path(settings.output_dir)
     if settings.run is not None:
-        chosen = read_chosen(_found(settings.run, output_dir), changed=settings.changed)
+        run = settings.run if settings.sweep is None else f"{settings.run}:{settings.sweep}"
+        chosen = read_chosen(_found(run, output_dir)[0], changed=settings.changed)
         print(f"chosen: {chosen.folder.name}")
         return chosen
     comparison = compared(settings)
@@ -62,11 +63,13 @@ def choose(settings: SelectSettings) -> Chosen:
     }[settings.choose]
     if standing is verdict.winner:
         why = "the first of the comparison"
-    named = {folder.run_id: folder for folder in _named(settings, output_dir)}
+    named = {
+        folder.run_id: folder for run in settings.runs or () for folder in _found(run, output_dir)
+    }
     sentences = verdict_sentences(comparison)
     repeats = [
         read_chosen(
-            named[one] if one in named else _found(one, output_dir),
+            named[one] if one in named else _found(one, output_dir)[0],
             sentences,
             changed=settings.changed,
         )
@@ -78,14 +81,9 @@ def choose(settings: SelectSettings) -> Chosen:
     return chosen
 
 
-def _named(settings: SelectSettings, output_dir: Path) -> Iterator[RunFolder]:
-    for run in settings.runs or ():
-        yield _found(run, output_dir)
-
-
-def _found(run: str, output_dir: Path) -> RunFolder:
+def _found(run: str, output_dir: Path) -> list[RunFolder]:
     try:
-        return RunFolder.find(run, output_dir)
+        return RunFolder.find_all(run, output_dir)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
 
@@ -105,7 +103,7 @@ def read_chosen(
     """
     try:
         summary = RunSummary.read(folder.summary)
-        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        plain = read_yaml(folder.config.read_text(encoding="utf-8"))
         settings = stored_settings(plain)
         if not settings.cv.is_whole:
             folder.chosen_checkpoint()

@@ -49,18 +49,19 @@ FOR_NETWORKS = (
 FOR_CLASSIFIERS = (
     *("features/__init__", "features/binary", "features/calibration", "features/classifier"),
     "features/embedding",
-    *("features/fusion", "features/means", "features/rbf", "features/scaling"),
+    *("features/fusion", "features/means", "features/pixels", "features/rbf", "features/scaling"),
     *("features/selection", "features/descriptors/*"),
 )
 FOR_NETWORKS_OF_CLASSIFIERS = ("models/*",)
 FOR_ENSEMBLES = (
     *("metrics/__init__", "metrics/validation", "metrics/probabilistic"),
-    *("ensembles/__init__", "ensembles/mixing"),
+    *("ensembles/__init__", "ensembles/mixing", "serving/ensemble_predictor"),
 )
 # What a plugin's file may import of the settings, beside the code of its own.
 _FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
-    *("config/data", "config/features", "config/metrics", "config/models"),
+    *("config/data", "config/features", "config/added_groups", "config/metrics"),
+    "config/models",
 )
 
 

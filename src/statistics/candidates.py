@@ -90,7 +90,7 @@ class MeasuredRun:
         kind = kind_of(predictions.kind)
         probs, targets = kind.checked(predictions.probs, predictions.targets)
         # Computed once, which matters with a thousand runs.
-        preds = kind.decide(probs, predictions.thresholds)
+        preds = predictions.decided
         right = kind.right(preds, targets)
         scores = None
         if measure is not None and measure.name != "accuracy":

@@ -15,6 +15,7 @@ from ..config.checks import ConfigError
 from ..config.tracking import RUN_NAME
 from ..machine.disk import refusal
 from ..machine.package import command
+from ..machine.status import doing
 from .addresses import absolute_uri, public_uri, without_password
 from .follower import MirrorState
 from .mirror_process import MirrorProcess
@@ -157,7 +158,8 @@ class Tracker(Spool):
             return None
         away = True
         try:
-            run = self._mirror.wait(self.run_dir, wait_seconds)
+            with doing("waiting for MLflow to have all of it"):
+                run = self._mirror.wait(self.run_dir, wait_seconds)
             away = run.away is not None
         finally:
             if self._owns_mirror:

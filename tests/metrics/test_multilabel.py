@@ -11,6 +11,7 @@ from src.metrics.multilabel import (
     average_precision,
     best_thresholds,
     checked_sets,
+    cross_fitted_thresholds,
     f1_scores,
     label_scores,
     mean_average_precision,
@@ -36,7 +37,7 @@ def test_averages_agree_with_scikit_learn() -> None:
     )
     assert micro_f1(preds, targets) == pytest.approx(sk.f1_score(targets, preds, average="micro"))
     np.testing.assert_allclose(f1_scores(preds, targets), sk.f1_score(targets, preds, average=None))
-    table = label_scores(probs, targets)
+    table = label_scores(probs, targets, preds)
     expected = sk.precision_recall_fscore_support(targets, preds)
     found = [(row.precision, row.recall, row.f1, row.pictures) for row in table]
     np.testing.assert_allclose(np.array(found).T, np.array(expected))
@@ -87,6 +88,49 @@ def test_no_threshold_of_a_grid_is_better_than_the_chosen_ones(metric: str) -> N
             moved = best.copy()
             moved[k] = other
             assert figure(moved) <= figure(best) + 1e-12
+
+
+def unskilled(rng: np.random.Generator, count: int) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    targets = (rng.random((count, LABELS)) < np.array([0.05, 0.1, 0.3, 0.5])).astype(np.uint8)
+    return rng.random(targets.shape), targets
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+def test_thresholds_of_other_folds_are_as_good_as_on_new_pictures(metric: str) -> None:
+    rng, average = np.random.default_rng(0), metric.removesuffix("_f1")
+    found = []
+    for _ in range(60):  # candidates without skill: their best figures are luck
+        probs, targets = unskilled(rng, 80)
+        new_probs, new_targets = unskilled(rng, 1000)
+        chosen = best_thresholds(probs, targets, metric)
+        others = cross_fitted_thresholds(probs, targets, np.arange(80), metric)
+        figures = [(probs, targets, chosen), (probs, targets, others)]
+        found.append(
+            [
+                sk.f1_score(known, p >= least, average=average, zero_division=0)
+                for p, known, least in (*figures, (new_probs, new_targets, chosen))
+            ]
+        )
+    same, cross_fitted, new = np.mean(found, axis=0)
+    assert same > new + 0.03
+    assert cross_fitted == pytest.approx(new, abs=0.015)
+
+
+def test_labels_of_a_group_do_not_move_its_own_thresholds() -> None:
+    probs, targets = samples(90)
+    groups = np.arange(90) // 3
+    before = cross_fitted_thresholds(probs, targets, groups, "macro_f1")
+    for group in (0, 7):
+        own = groups == group
+        changed = np.where(own[:, None], 1 - targets, targets)
+        after = cross_fitted_thresholds(probs, changed, groups, "macro_f1")
+        np.testing.assert_array_equal(after[own], before[own])
+        assert (after != before).any()
+    order = np.random.default_rng(0).permutation(90)
+    np.testing.assert_array_equal(
+        cross_fitted_thresholds(probs[order], targets[order], groups[order], "macro_f1"),
+        before[order],
+    )
 
 
 def test_what_is_no_probability_or_no_label_set_is_refused() -> None:

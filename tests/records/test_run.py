@@ -62,6 +62,25 @@ def test_groups_come_back_and_must_be_as_many_as_pictures(tmp_path: Path) -> Non
         dataclasses.replace(plain, groups=np.array([0, 1]))
 
 
+def test_labels_come_back_as_they_were_predicted(tmp_path: Path) -> None:
+    sets = np.array([[0, 1, 1], [0, 0, 0]], np.uint8)
+    written = Predictions(
+        sample_ids=np.arange(2),
+        paths=None,
+        targets=1 - sets,
+        probs=np.full((2, 3), 0.4, np.float32),
+        class_names=("a", "b", "c"),
+        kind="multi",
+        thresholds=np.array([0.3, 0.5, 0.4]),
+    )
+    np.testing.assert_array_equal(written.decided, [[1, 0, 1]] * 2)
+    by_others = dataclasses.replace(written, preds=sets)
+    by_others.write(tmp_path / "p.parquet")
+    assert_same(by_others, Predictions.read(tmp_path / "p.parquet"))
+    with pytest.raises(ValueError, match=r"preds has shape \(2,\)"):
+        dataclasses.replace(written, preds=sets[:, 0])
+
+
 def test_other_readers_find_a_table_that_explains_itself(tmp_path: Path) -> None:
     Predictions(
         sample_ids=np.array([4, 2]),

@@ -42,6 +42,24 @@ def test_groups_stay_with_their_pictures() -> None:
     assert joined([folds[0], predictions([0])]).groups is None
 
 
+def test_labels_of_folds_stay_with_their_pictures() -> None:
+    folds = [
+        Predictions(
+            sample_ids=np.array(ids),
+            paths=None,
+            targets=np.eye(2, dtype=np.uint8)[[0] * len(ids)],
+            probs=np.full((len(ids), 2), 0.1, np.float32),
+            class_names=("a", "b"),
+            kind="multi",
+            preds=np.array([[one % 2, one > 2] for one in ids], np.uint8),
+        )
+        for ids in ([4, 1], [3, 2])
+    ]
+    whole = joined(folds)
+    np.testing.assert_array_equal(whole.decided, [[1, 0], [0, 0], [1, 1], [0, 1]])
+    assert not mean_of([whole, whole]).decided.any()  # those of the mean probabilities
+
+
 def test_a_picture_that_two_folds_hold_out_is_a_fault() -> None:
     with pytest.raises(ValueError, match="held out by two folds"):
         joined([predictions([1, 2]), predictions([2, 3])])

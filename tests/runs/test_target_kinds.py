@@ -1,4 +1,4 @@
-"""Every network, loss and classifier over every kind of targets that it is for."""
+"""Every network, loss and classifier over every kind of targets of whole pictures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from src.features.calibration import CalibratedModel
 from src.features.classifier import FeatureClassifier
 from src.features.fusion import extractors_of
 from src.features.pipeline import make_pipeline
+from src.records.run import Predictions
 from src.runs.build import build_task
-from src.runs.candidates.candidate import read_thresholds
+from src.runs.candidates.candidate import cross_fitted, read_thresholds
 from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import measure, revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
 from src.selection.choose import choose
@@ -40,11 +42,17 @@ from src.training.inference import predict
 from src.training.linear_head import fit_linear_head
 
 CLASSES, SIDE, PICTURES = 4, 16, 80
+OF_PICTURES = [name for name, kind in KINDS.items() if not kind.pixels]
 slow = pytest.mark.slow
 NETWORKS = (
     *("mlp", "cnn"),
     *(pytest.param(name, marks=slow) for name in ("fcn", "rnn", "gru", "lstm", "renet", "vit")),
 )
+# Hundreds of trees for each of several labels take longer than all other classifiers together.
+FEWER = {
+    "random_forest": ["model.random_forest.trees=20"],
+    "gradient_boosting": ["model.gradient_boosting.rounds=20"],
+}
 QUICK_CLASSIFIERS, QUICK_LOSSES = ("logistic", "random_forest"), ("asymmetric", "corn")
 LOSSES = {
     "single": ("cross_entropy", "focal"),
@@ -58,7 +66,7 @@ def settings_of(kind: str, *words: str) -> RunSettings:
     return read_run_settings([*SMALL, f"data.target={kind}", *words])
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=OF_PICTURES)
 def opened(request: pytest.FixtureRequest) -> PictureData:
     return open_data(request.param)
 
@@ -125,7 +133,7 @@ def test_every_loss_learns_its_kinds_and_is_refused_for_others(
     ("kind", "loss"),
     [
         pytest.param(kind, loss, marks=() if loss in QUICK_LOSSES else slow)
-        for kind in KINDS
+        for kind in OF_PICTURES
         for loss in LOSSES[kind]
     ],
 )
@@ -153,7 +161,8 @@ def test_every_classifier_learns_binary_problems_and_is_read_as_it_was_saved(
     kind: str, classifier: str, tmp_path: Path
 ) -> None:
     data = open_data(kind)
-    model: Any = read_run_settings(["model=handcrafted", f"model.classifier={classifier}"]).model
+    words = [f"model.classifier={classifier}", *FEWER.get(classifier, [])]
+    model: Any = read_run_settings(["model=handcrafted", *words]).model
     images = np.stack([data.pictures.read(int(i)) for i in data.split.train])
     extractors = extractors_of(["raw"], {"raw": {"side": 8}})
     features = np.concatenate([one(images) for one in extractors], axis=1)
@@ -237,6 +246,18 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     ):
         summary = run_experiment(read_run_settings([*data, *model, output, "tracking=none"]))
         assert summary is not None and summary.metrics["test/map"] > 0.3
+        run = Path(summary.run_dir)
+        said, chosen = Predictions.read(run / "predictions" / "val.parquet"), summary.checkpoint
+        of_others, _ = cross_fitted(said, "macro_f1")
+        np.testing.assert_array_equal(said.decided, of_others.decided)
+        again = revisit(RunFolder.open(run), Path(chosen or ""))
+        repeated, _ = measure(again, "val")
+        for name in ("val/macro_f1", "val/accuracy"):
+            assert repeated.metrics[name] == pytest.approx(summary.metrics[name])
+        said = Predictions.read(run / "predictions" / "test.parquet")
+        kept = read_thresholds(run / "checkpoints")
+        assert kept is not None
+        np.testing.assert_array_equal(said.decided, said.probs >= kept.astype(np.float32))
     comparison = compared(compose_settings(CompareSettings, [output], config_name="compare"))
     assert comparison.verdict.measure == "map" and len(comparison.entrants) == 2
     settings = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")

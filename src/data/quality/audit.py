@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from ...machine.disk import OF_THE_PROCESS
 from ...machine.parallel import in_order
+from ...storage.arrays import load_arrays
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
@@ -37,11 +37,6 @@ from ..sources.source import Problem, Source
 __all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
 _HASH_DTYPE = np.dtype("S32")
-# What numpy and zipfile raise for an archive of arrays that is missing or damaged anywhere.
-_NOT_WHOLE = (
-    *(OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 _ROW = np.dtype(
     [
         *((name, "i8") for name in FILE_STATE),
@@ -117,8 +112,6 @@ def survey(
     if source.root is None or source.sample_paths is None:
         raise ValueError(f"{source.name} has neither arrays nor files")
     paths = source.sample_paths
-    files = [source.file(index) for index in range(len(source))]
-    pages = [source.page(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
     what = f"the findings about the pictures in {source.root}"
@@ -126,14 +119,14 @@ def survey(
     def known() -> tuple[Findings, Findings]:
         """Return what is stored, and the part of it that holds for these files."""
         stored = Findings.load(path) or Findings()
-        return stored, stored.of(paths, _states(files), forget=check_content)
+        return stored, stored.of(paths, _states(source), forget=check_content)
 
     _, findings = known()
     if not findings.rows["known"].all():
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
-            _look(findings, files, pages, workers)
+            _look(findings, source, workers)
             findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
@@ -207,13 +200,15 @@ class Findings:
     def load(cls, file: Path) -> Findings | None:
         """Return the findings in a file; None where it is missing or damaged."""
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                rows = stored["rows"]
-                paths = _texts(stored["paths"])
-                reasons = _texts(stored["reasons"])
+            stored = load_arrays(file)
+            rows, paths, reasons = (
+                stored["rows"],
+                _texts(stored["paths"]),
+                _texts(stored["reasons"]),
+            )
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
-        except _NOT_WHOLE:
+        except (OSError, ValueError, KeyError, MemoryError, struct.error):
             return None
         return cls(paths, rows, list(reasons))
 
@@ -290,18 +285,21 @@ def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
     )
 
 
-def _states(files: list[str]) -> npt.NDArray[np.int64]:
+def _states(source: Source) -> npt.NDArray[np.int64]:
     """Return (N, 4) the present state of each file, of one that is missing what no file has."""
-    states = []
-    for file in files:
-        try:
-            states.append(file_state(os.stat(file)))
-        except OSError:
-            states.append((NEVER, NEVER, NEVER, NEVER))
-    return np.array(states, np.int64)
+    states = np.full((len(source), len(FILE_STATE)), NEVER, np.int64)
+    before = ""
+    for row in range(len(source)):
+        if (file := source.file(row)) == before:  # pictures of one shard, or pages
+            states[row] = states[row - 1]
+            continue
+        before = file
+        with suppress(OSError):
+            states[row] = file_state(os.stat(file))
+    return states
 
 
-def _look(findings: Findings, files: list[str], pages: list[int], workers: int) -> None:
+def _look(findings: Findings, source: Source, workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
     rows = findings.rows
     unknown = np.flatnonzero(~rows["known"]).tolist()
@@ -311,8 +309,7 @@ def _look(findings: Findings, files: list[str], pages: list[int], workers: int) 
 
     def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
         return [
-            _look_at(files[i], pages[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i])))
-            for i in batch
+            _look_at(source, i, (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
         ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
@@ -320,7 +317,7 @@ def _look(findings: Findings, files: list[str], pages: list[int], workers: int) 
             findings.fill(index, *one)
 
 
-def _look_at(file: str, page: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
+def _look_at(source: Source, index: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
     """Return what is found in a file, by column, and why it cannot be used; "" where it can."""
     found: dict[str, Any] = {"low": np.nan, "high": np.nan}
     # What is found is true now, but a later change might not show: not known the next time.
@@ -328,9 +325,11 @@ def _look_at(file: str, page: int, times_ns: tuple[int, int]) -> tuple[dict[str,
     if not was_settled(*times_ns):
         found |= unsettled
     try:
-        with open(file, "rb") as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+        page = source.page(index)
+        with source.open(index) as stream:
+            if stream.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
                 read_header(stream)  # which says so
+            stream.seek(0)
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
             found["hash"] = _paged(digest.hexdigest().encode(), page)
             stream.seek(0)

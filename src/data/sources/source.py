@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from ...targets.labels import label_counts
 
 __all__ = [
     "PARTS",
+    "Masks",
     "Problem",
     "Source",
     "case_remarks",
@@ -34,6 +36,8 @@ _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 _SPELLING = "\u200c\u200d"
 # Control characters and those of format, such as byte order marks and zero-width spaces.
 _UNSEEN = ("Cc", "Cf")
+# Between the path of a shard and the name of a picture in it.
+_TAR = ".tar/"
 
 
 @dataclass(frozen=True)
@@ -53,23 +57,60 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
+class Masks:
+    """The mask files of N pictures, and the classes that the values of their pixels stand for.
+
+    Attributes:
+        files: N paths, relative to the source's root or absolute.
+        hashes: (N,) hash of each file's content, 32 hexadecimal digits as bytes.
+        sizes: (N, 2) int64 height and width.
+        tables: (T, 256) uint8 class of each value, 255 for one that is left out.
+        table_of: (N,) int64 in [0, T), the table of each mask.
+    """
+
+    files: tuple[str, ...]
+    hashes: npt.NDArray[np.bytes_]
+    sizes: npt.NDArray[np.int64]
+    tables: npt.NDArray[np.uint8]
+    table_of: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def only(self, kept: npt.NDArray[np.int64]) -> Masks:
+        """Return those of some pictures."""
+        return replace(
+            self,
+            files=tuple(self.files[i] for i in kept.tolist()),
+            hashes=self.hashes[kept],
+            sizes=self.sizes[kept],
+            table_of=self.table_of[kept],
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """A list of labelled pictures, either as arrays or as files; nothing is decoded yet.
 
     Attributes:
         name: the data set's name.
         class_names: K names in natural order.
-        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
+        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1; with masks these are
+            the classes that a picture has pixels of.
         arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute, with `#` and the page after those of pages; else None.
+        spans: (N, 2) int64, offset and bytes of each picture in its file, of sets whose pictures
+            lie in .tar files; their paths are FILE.tar/NAME. None where each file is one picture.
         pages: (N,) the page of each file that is read, from 0, and -1 for files of one picture;
             None where each file is one picture.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
         missing: index -> where it is listed, of samples whose files are not there.
-        kind: of the targets: "single", "multi" for label sets, or "ordinal" for classes in order.
+        kind: of the targets: "single", "multi" for label sets, "ordinal" for classes in order, or
+            "dense" for a class a pixel.
+        masks: of the pictures, of kind "dense"; else None.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -87,6 +128,8 @@ class Source:
     missing: Mapping[int, str] = field(default_factory=dict)
     pages: npt.NDArray[np.int64] | None = None
     kind: str = "single"
+    masks: Masks | None = None
+    spans: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -97,7 +140,8 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        for name in ("arrays", "sample_paths", "given_parts", "groups", "pages"):
+        columns = ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks", "spans")
+        for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
@@ -106,8 +150,11 @@ class Source:
             return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
-        if self.kind == "multi" or self.targets.ndim != 1:
-            if self.kind != "multi" or self.targets.shape[1:] != (len(self.class_names),):
+        if (self.masks is None) == (self.kind == "dense"):
+            return "pictures of kind dense have masks, and no others"
+        sets = self.kind in ("multi", "dense")
+        if sets or self.targets.ndim != 1:
+            if not sets or self.targets.shape[1:] != (len(self.class_names),):
                 return f"targets of kind {self.kind} have the shape {self.targets.shape}"
             return None if self.targets.max() <= 1 else "label sets have other values than 0 and 1"
         low, high = self.targets.min(), self.targets.max()
@@ -123,12 +170,17 @@ class Source:
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
 
     def only(self, kept: npt.NDArray[np.int64]) -> Source:
-        """Return the source reduced to some of its pictures, and to the classes that these have."""
+        """Return the source reduced to some of its pictures, and to the classes that these have.
+
+        Of masks all classes stay, as their numbers stand in the files.
+        """
         if len(kept) == len(self):
             return self
         targets = self.targets[kept]
         # The order of ordered classes is that of all of them.
         present = np.flatnonzero(label_counts(targets, len(self.class_names)))
+        if self.masks is not None:
+            present = np.arange(len(self.class_names))
         if targets.ndim == 2:
             targets = targets[:, present]
         else:
@@ -146,6 +198,8 @@ class Source:
             given_parts=None if self.given_parts is None else self.given_parts[kept],
             groups=reduced(self.groups),
             pages=None if self.pages is None else self.pages[kept],
+            masks=None if self.masks is None else self.masks.only(kept),
+            spans=None if self.spans is None else self.spans[kept],
             missing={
                 place: self.missing[index]
                 for place, index in enumerate(kept.tolist())
@@ -160,7 +214,23 @@ class Source:
         path = self.sample_paths[index]
         if self.pages is not None and self.pages[index] >= 0:
             path = path.rpartition("#")[0]
+        if self.spans is not None:
+            path = path[: path.index(_TAR) + len(_TAR) - 1]
         return os.path.join(self.root, path)
+
+    def open(self, index: int) -> BinaryIO:
+        """Return the content of sample `index`, of a source that has files, open for reading.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        file = self.file(index)
+        if self.spans is None:
+            return open(file, "rb")
+        start, size = self.spans[index].tolist()
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            return io.BytesIO(stream.read(size))
 
     def page(self, index: int) -> int:
         """Return which page of its file sample `index` is, from 0."""
@@ -187,6 +257,7 @@ class Source:
             given_parts=None if self.given_parts is None else self.given_parts[rows],
             groups=tuple(names[row] for row in rows),
             pages=np.where(several, number, -1),
+            spans=None if self.spans is None else self.spans[rows],
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,8 @@ from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
-from ...metrics.multilabel import best_thresholds
+from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
+from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
@@ -28,12 +30,13 @@ from ..resolve import Resolved
 
 __all__ = [
     "Answers",
-    "Candidate",
     "FitContext",
     "Fitted",
     "Measured",
     "OnEpoch",
+    "Trainable",
     "Trained",
+    "cross_fitted",
     "described_features",
     "measure_part",
     "read_thresholds",
@@ -44,8 +47,9 @@ __all__ = [
 _DESCRIBED_AT_ONCE = 128
 _THRESHOLDS = "thresholds.json"
 OnEpoch = Callable[[int, dict[str, float]], None]
-# Probabilities (N, K) float32, targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
-Answers = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]
+# Probabilities (N, K) float32 (or of pixels their answers, (N,), as of `src.records.pixels`),
+# targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
+Answers = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
 
 
 class Trained(Protocol):
@@ -128,7 +132,7 @@ class FitContext:
         self.interruption.check()
 
 
-class Candidate(Protocol):
+class Trainable(Protocol):
     """Settings and pictures, ready to be fitted."""
 
     @property
@@ -183,12 +187,20 @@ def measure_part(
     part: str,
     answers: Answers,
     thresholds: NDArray[np.float64] | None = None,
+    best_for: str = "half",
 ) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
-    `thresholds` (K,) are those of the model's labels, where it has some. The interval of the
-    accuracy takes each group of pictures as one. Measurements of "test" are counted by the caller
-    first (src/data/splitting/test_usage.py).
+    The interval of the accuracy takes each group of pictures as one. Measurements of "test" are
+    counted by the caller first (src/data/splitting/test_usage.py).
+
+    Args:
+        data: the pictures.
+        part: that was predicted.
+        answers: the predictions.
+        thresholds: (K,) of the model's labels, where it has some, chosen on the validation part:
+            of that part each picture is judged by thresholds that the others choose.
+        best_for: what they are best for, as `data.threshold`.
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -203,13 +215,33 @@ def measure_part(
         kind=pictures.kind,
         thresholds=thresholds,
     )
-    kind = kind_of(pictures.kind)
-    scores = kind.evaluate(probs, targets, pictures.class_names, thresholds)
-    scores |= further_metrics(probs, targets)
+    kind, judged_by = kind_of(pictures.kind), thresholds
+    if part == "val" and thresholds is not None:
+        predictions, judged_by = cross_fitted(predictions, best_for)
+    scores = kind.evaluate(probs, targets, pictures.class_names, judged_by)
+    if kind.pixels:
+        low, high = mean_interval(iou_sums(probs["matrix"]), predictions.groups)
+        scores |= {"miou_low": low, "miou_high": high} if math.isfinite(low) else {}
+    else:  # metrics of plugins take probabilities
+        scores |= further_metrics(probs, targets)
     if predictions.groups is not None and "accuracy_low" in scores:
-        right = kind.right(kind.decide(probs, thresholds), targets)
+        right = kind.right(predictions.decided, targets)
         scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
+
+
+def cross_fitted(
+    predictions: Predictions, best_for: str
+) -> tuple[Predictions, NDArray[np.float64]]:
+    """Return them with labels that are predicted by thresholds of other pictures, and those (N, K).
+
+    `predictions` are of the pictures that the thresholds were chosen on.
+    """
+    probs, targets, groups = predictions.probs, predictions.targets, predictions.groups
+    groups = predictions.sample_ids if groups is None else groups
+    least = cross_fitted_thresholds(probs, targets, groups, best_for)
+    preds = kind_of(predictions.kind).decide(probs, least)
+    return replace(predictions, preds=preds.astype(np.uint8)), least
 
 
 def settle_thresholds(

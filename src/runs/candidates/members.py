@@ -135,7 +135,7 @@ class CombinationCandidate:
     def fitted(self, context: FitContext, trained: Trained, file: Path, started: float) -> Fitted:
         """Write the held-out predictions, print what the model consists of, and report it."""
         found, targets = self.found, self.library[0].held_out.targets
-        kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None)
+        kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None, preds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
         kind = kind_of(kept.kind)
         # Of label sets each label counts, as in the choice.
@@ -219,6 +219,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         targets=held_out.targets[order],
         probs=held_out.probs[order],
         groups=None if held_out.groups is None else held_out.groups[order],
+        preds=None,
     )
     return Member(folder, summary, checkpoints, ordered)
 

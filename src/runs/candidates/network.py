@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from ...training.inference import autocast, predict
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from ...training.links import link_of, outputs_of, probabilities
 from ...training.losses import balanced_weights
+from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
@@ -82,13 +83,12 @@ class TrainedNetwork:
         return PictureFormat.of(self.metadata)
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        return predict(
-            self.task,
-            data.formatted(self.format).batches(part),
-            device=self.device,
-            precision=self.precision,
-            tta=self.tta,
-        )
+        batches = data.formatted(self.format).batches(part)
+        options: dict[str, Any] = {"device": self.device, "precision": self.precision}
+        if data.pictures.kind == "dense":
+            answers, ids = predict_pixels(self.task, batches, tta=self.tta, **options)
+            return answers, data.pictures.targets[ids], ids
+        return predict(self.task, batches, tta=self.tta, **options)
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
@@ -119,8 +119,9 @@ class TrainedNetwork:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
-        if link_of(self.metadata) == "corn":  # its outputs are no classes
-            return None
+        target = self.metadata["settings"]["data"]["target"]
+        if link_of(self.metadata) == "corn" or target == "dense":
+            return None  # its outputs are no classes of pictures
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
             return self._class_maps(
@@ -147,6 +148,13 @@ class TrainedNetwork:
 
     def _normalized(self, images: Pixels) -> Tensor:
         return self.task.normalized(torch.from_numpy(images).to(self.device))
+
+
+@runtime_checkable
+class _StartsFromPictures(Protocol):
+    """A network some of whose weights are set by training pictures, once before its training."""
+
+    def start_from(self, images: Tensor) -> None: ...
 
 
 class NetworkCandidate:
@@ -213,6 +221,7 @@ class NetworkCandidate:
             context.folder.checkpoints,
             interruption=context.interruption,
             monitor=settings.monitor,
+            checkpoint_every=settings.checkpoint_every,
             log=None if tracker is None else tracker.metrics,
             on_epoch=context.on_epoch,
             progress=None if tracker is None else progress,
@@ -229,6 +238,9 @@ class NetworkCandidate:
         # On several devices Lightning starts the others later, and sends them these weights.
         if resumed is None and tracker is not None and fits_head:
             start_head(task, self._settings, self._data, device)
+        if resumed is None and isinstance(task.network, _StartsFromPictures):
+            batch = next(iter(self._data.batches("train", training=True)))
+            task.network.start_from(task.normalized(batch.images.to(task.device)))
         self._store_front(device)
         keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:

@@ -100,7 +100,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
         measurements = counted_measurement(folder, data.split.test_fingerprint, answers)
     known = again.trained.metadata.get("thresholds")
     thresholds = None if known is None else np.array(known)
-    measured = measure_part(data, part, answers, thresholds)
+    measured = measure_part(data, part, answers, thresholds, again.settings.data.threshold)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
         measured.predictions.write(folder.predictions / f"{part}.parquet")
         if folder.summary.is_file():

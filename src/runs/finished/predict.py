@@ -22,6 +22,7 @@ from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError, count_pages
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
+from ...machine.status import doing
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.predictor import DamagedModel, Labelled, Page, Predictor
@@ -59,7 +60,8 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
 
     with _output(settings.out) as stream:
-        predictor, maps = _opened(model, settings)
+        with doing("loading the model"):
+            predictor, maps = _opened(model, settings)
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
         pages = (

@@ -26,7 +26,7 @@ from ...machine.subprocesses import import_environment
 from ..jobs import Death, Job, Message, WorkersFail, decode, encode
 from .folders import DamagedParcel, Incoming, Outgoing
 from .ray_slot import Delivery, RaySlot
-from .slots import THREAD_VARIABLES, share
+from .slots import GPU_SHARE, THREAD_VARIABLES, share
 
 __all__ = ["RayEngine"]
 
@@ -257,9 +257,12 @@ class RayEngine:
 
     def _environment(self) -> dict[str, str]:
         """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
-        no_gpus = {} if self.share.gpus else {"CUDA_VISIBLE_DEVICES": ""}
-        return threads | no_gpus | import_environment()
+        own = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
+        if self.share.gpus:
+            own[GPU_SHARE] = str(min(1.0, self.share.gpus))
+        else:
+            own["CUDA_VISIBLE_DEVICES"] = ""
+        return own | import_environment()
 
 
 @dataclass

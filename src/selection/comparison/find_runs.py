@@ -10,12 +10,12 @@ from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
 from ...machine.failures import RunFailed
 from ...records.trials import COMPLETE
-from ...runs.folder import RunFolder
+from ...runs.folder import RunFolder, sweep_file
 from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
-__all__ = ["FoundRuns", "find_runs", "folders_of", "study_metric", "sweep_file"]
+__all__ = ["FoundRuns", "find_runs", "folders_of", "study_metric"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
     """
     try:
         if settings.runs is not None:
-            named = dict.fromkeys(RunFolder.find(run, output_dir) for run in settings.runs)
-            return FoundRuns(tuple(named))
+            named = (RunFolder.find_all(run, output_dir) for run in settings.runs)
+            return FoundRuns(tuple(dict.fromkeys(run for runs in named for run in runs)))
         if settings.sweep is not None:
             return _of_sweep(output_dir, settings.sweep, settings)
         if settings.experiment is not None or settings.filter is not None:
@@ -73,11 +73,6 @@ def _all_runs(output_dir: Path) -> FoundRuns:
         except ValueError as error:
             damaged.append(f"{place.parent} is left out: {error}.")
     return FoundRuns(tuple(folders), damaged=tuple(damaged))
-
-
-def sweep_file(output_dir: Path, study: str) -> Path:
-    """Return the file with a study's record."""
-    return output_dir / "sweeps" / study / "sweep.json"
 
 
 def study_metric(output_dir: Path, study: str) -> str | None:
@@ -136,8 +131,8 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
 
 def folders_of(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
     """Return the run folders at these paths that still exist, in output_dir if it was moved."""
-    found = (_folder_of(Path(path), output_dir) for path in named if path)
-    return [RunFolder.open(path) for path in found if path is not None]
+    found = (RunFolder.at(Path(path), output_dir) for path in named if path)
+    return [run for run in found if run is not None]
 
 
 def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
@@ -155,8 +150,8 @@ def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
         # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.
         if run_dir.parent.name != "runs":
             continue
-        if found := _folder_of(run_dir, output_dir):
-            folders.append(RunFolder.open(found))
+        if found := RunFolder.at(run_dir, output_dir):
+            folders.append(found)
         else:
             elsewhere += 1
     if not folders and elsewhere:
@@ -180,11 +175,3 @@ def _searched(uri: str, settings: ComparisonSettings) -> list[Path]:
             "runs by folder (runs=[...]) or study (sweep=...)."
         ) from error
     return known[::-1]
-
-
-def _folder_of(noted: Path, output_dir: Path) -> Path | None:
-    """Return the current folder of a recorded run: there, or moved with its output folder."""
-    for path in (noted, output_dir / "runs" / noted.name):
-        if (path / "run.json").is_file():
-            return path
-    return None

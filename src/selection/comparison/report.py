@@ -20,29 +20,20 @@ from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
+from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
-from ...records.comparison import (
-    Agreement,
-    Answer,
-    Comparison,
-    Disagreement,
-    Entrant,
-    GroupScore,
-    Interval,
-    Leader,
-    ReportData,
-)
+from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown
+from ...records.report_data import Agreement, Answer, Disagreement, GroupScore, Leader, ReportData
 from ...records.run import Predictions
-from ...runs.folder import RunFolder
+from ...runs.folder import RunFolder, sweep_file
 from ...statistics.intervals import share_interval
 from ...storage.digests import line_content
 from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.spool import read_history
-from .find_runs import sweep_file
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 
@@ -105,15 +96,14 @@ def _predictions(one: Entrant, part: str) -> list[Predictions]:
 
 def _in_order(said: Predictions) -> Predictions:
     order = np.argsort(said.sample_ids, kind="stable")
-    return Predictions(
+    return replace(
+        said,
         sample_ids=said.sample_ids[order],
         paths=None if said.paths is None else tuple(said.paths[i] for i in order.tolist()),
         targets=said.targets[order],
         probs=said.probs[order],
-        class_names=said.class_names,
         groups=None if said.groups is None else said.groups[order],
-        kind=said.kind,
-        thresholds=said.thresholds,
+        preds=None if said.preds is None else said.preds[order],
     )
 
 
@@ -123,7 +113,8 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     right = np.stack([_right(said) for said in repeats])
     pictures: tuple[int, ...] = ()
     if kind_of(repeats[0].kind).sets:
-        scores = label_scores(probs, targets, repeats[0].thresholds)
+        preds = np.concatenate([said.decided for said in repeats])
+        scores = label_scores(probs, targets, preds)
         matrix, recall = np.zeros((0, 0), np.int64), np.array([one.recall for one in scores])
         pictures = tuple(one.pictures for one in scores)
         bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0)
@@ -150,14 +141,13 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
 
 def _right(said: Predictions) -> NDArray[np.bool_]:
     """Return (N,) which pictures are right, of label sets in all labels."""
-    kind = kind_of(said.kind)
-    return kind.right(kind.decide(said.probs, said.thresholds), said.targets)
+    return kind_of(said.kind).right(said.decided, said.targets)
 
 
 def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
     """Return the interval of each class's recall over all repeats."""
     said, found = repeats[0], list[Interval | None]()
-    decided = [kind_of(one.kind).decide(one.probs, one.thresholds) for one in repeats]
+    decided = [one.decided for one in repeats]
     for label in range(len(said.class_names)):
         own = has_class(said.targets, label)
         groups = None if said.groups is None else said.groups[own]
@@ -201,7 +191,7 @@ def _disagreements(
     said: Sequence[Predictions], run_dir: Path
 ) -> tuple[tuple[Disagreement, ...], str | None]:
     """Return the most confident disagreements, and why none of their pictures is shown."""
-    chosen = _most_confident(said)
+    chosen = _most_confident(said).tolist()
     ids = said[0].sample_ids[chosen].tolist()
     pictures: dict[int, NDArray[np.uint8]] = {}
     no_pictures = None
@@ -210,16 +200,16 @@ def _disagreements(
     except PicturesGone as error:
         no_pictures = str(error)
     names = said[0].class_names
-    found = []
-    for place, index in zip(chosen.tolist(), ids):
-        found.append(
-            Disagreement(
-                shown=_shown(said[0], place),
-                target=label_text(said[0].targets[place], names) or _NO_LABEL,
-                answers=tuple(_answer(one, place) for one in said),
-                picture=pictures.get(index),
-            )
+    answers = zip(*(_answers(one, chosen) for one in said), strict=True)
+    found = [
+        Disagreement(
+            shown=_shown(said[0], place),
+            target=label_text(said[0].targets[place], names) or _NO_LABEL,
+            answers=each,
+            picture=pictures.get(index),
         )
+        for place, index, each in zip(chosen, ids, answers, strict=True)
+    ]
     return tuple(found), no_pictures
 
 
@@ -233,35 +223,29 @@ def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:
 
 def _codes(said: Sequence[Predictions]) -> NDArray[np.int64]:
     """Return (M, N) codes, equal for equal answers."""
-    preds = [kind_of(one.kind).decide(one.probs, one.thresholds) for one in said]
-    return label_codes(np.concatenate(preds)).reshape(len(said), -1)
+    return label_codes(np.concatenate([one.decided for one in said])).reshape(len(said), -1)
 
 
 def _confidences(said: Predictions) -> NDArray[np.float64]:
     """Return (N,) the probability of each answer; of label sets as if labels were independent."""
     if not kind_of(said.kind).sets:
         return said.probs.max(axis=1).astype(np.float64)
-    there = kind_of(said.kind).decide(said.probs, said.thresholds) > 0
-    each: NDArray[np.float64] = np.where(there, said.probs, 1 - said.probs.astype(np.float64))
+    each: NDArray[np.float64] = np.where(
+        said.decided > 0, said.probs, 1 - said.probs.astype(np.float64)
+    )
     return each.prod(axis=1)
 
 
-def _answer(said: Predictions, place: int) -> Answer:
-    kind, own = kind_of(said.kind), slice(place, place + 1)
-    label = kind.decide(said.probs[own], said.thresholds)
-    right = bool(kind.right(label, said.targets[own])[0])
-    confidence = float(_confidences(replace(said, **_row(said, own)))[0])
-    return Answer(label_text(label[0], said.class_names) or _NO_LABEL, confidence, right)
-
-
-def _row(said: Predictions, own: slice) -> dict[str, Any]:
-    return {
-        "sample_ids": said.sample_ids[own],
-        "paths": None,
-        "targets": said.targets[own],
-        "probs": said.probs[own],
-        "groups": None,
-    }
+def _answers(said: Predictions, places: Sequence[int]) -> list[Answer]:
+    preds, right, sure = said.decided, _right(said), _confidences(said)
+    return [
+        Answer(
+            label_text(preds[place], said.class_names) or _NO_LABEL,
+            float(sure[place]),
+            bool(right[place]),
+        )
+        for place in places
+    ]
 
 
 def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], ...]]:
@@ -326,7 +310,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 
 
 def _source(folder: RunFolder) -> Source:
-    plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
     data = from_plain(DataSettings, plain["data"], "data")
     return list_pictures(replace(data, download=False))
 
@@ -339,10 +323,10 @@ def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] |
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
         return shown(row) if content_hash(row) == expected else None
-    path = Path(source.file(place))
     try:
         page = source.page(place)
-        same = content_hash(path.read_bytes(), page) == expected
-        return thumbnail(path, page=page) if same else None
+        with source.open(place) as stream:
+            data = stream.read()
+        return thumbnail(data, page=page) if content_hash(data, page) == expected else None
     except (OSError, PictureError):
         return None

@@ -1,0 +1,105 @@
+"""How runs are found by the names that people read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import SelectSettings
+from src.runs.folder import RunFolder, sweep_file
+from src.selection.choose import choose
+from src.selection.comparison.find_runs import find_runs
+from src.storage.digests import checked_json
+from src.storage.files import write_atomically
+from tests.selection.comparison.runs import compare_settings
+
+
+def study(
+    output_dir: Path, name: str, family: str, seeds: tuple[int, ...]
+) -> dict[int | None, RunFolder]:
+    """A study whose trial 12 is of this family, with its runs by seed; None is the trial's own.
+
+    The training with the highest seed failed, where there are several.
+    """
+    made: dict[int | None, RunFolder] = {
+        seed: RunFolder.create(output_dir, family, "digits") for seed in (None, *seeds)
+    }
+    finalists: list[dict[str, Any]] = []
+    if seeds:
+        values = {
+            str(seed): 0.5 if seed < max(seeds) or len(seeds) == 1 else None for seed in seeds
+        }
+        places = {str(seed): str(made[seed].path) for seed in reversed(seeds)}
+        finalists = [{"trial": 12, "runs": values, "run_dirs": places}]
+    trials = [
+        {"number": 1, "family": family, "run_dir": None},
+        {"number": 12, "family": family, "run_dir": str(made[None].path)},
+    ]
+    plain = {"study": name, "trials": trials, "finalists": finalists}
+    write_atomically(sweep_file(output_dir, name), checked_json(plain))
+    return made
+
+
+def test_a_candidate_is_its_training_with_the_lowest_seed_that_did_not_choose_it(
+    tmp_path: Path,
+) -> None:
+    made = study(tmp_path, "s", "cnn", (2, 10, 11))
+    assert RunFolder.find("cnn-12", tmp_path) == made[2]
+    assert RunFolder.find_all("cnn-12", tmp_path) == [made[2], made[10]]
+    assert RunFolder.find("cnn-12-seed10", tmp_path) == made[10]
+    assert RunFolder.find("cnn-12:s", tmp_path) == made[2]
+    for name in ("cnn-12-seed11", "cnn-12:t", "cnn-1", "cnn-13", "cnn-120", "nn-12"):
+        with pytest.raises(ValueError, match="there is no run"):
+            RunFolder.find(name, tmp_path)
+    screened = study(tmp_path, "s", "mlp", ())
+    assert RunFolder.find("mlp-12", tmp_path) == screened[None]
+
+
+def test_the_names_of_several_studies_name_theirs(tmp_path: Path) -> None:
+    first, second = (study(tmp_path, name, "cnn", (1,)) for name in ("first", "second"))
+    with pytest.raises(ValueError, match="say one of cnn-12:first, cnn-12:second"):
+        RunFolder.find("cnn-12", tmp_path)
+    assert RunFolder.find("cnn-12:first", tmp_path) == first[1]
+    assert RunFolder.find("cnn-12-seed1:second", tmp_path) == second[1]
+
+
+def test_candidates_are_found_after_a_move_and_missed_after_a_deletion(tmp_path: Path) -> None:
+    made = study(tmp_path / "old", "s", "cnn", (1,))
+    (tmp_path / "old").rename(tmp_path / "new")
+    found = RunFolder.find("cnn-12", tmp_path / "new")
+    assert found.run_id == made[1].run_id and found.output_dir == tmp_path / "new"
+    shutil.rmtree(found.path)
+    with pytest.raises(ValueError, match="the runs of cnn-12 are gone"):
+        RunFolder.find("cnn-12", tmp_path / "new")
+
+
+def test_a_damaged_record_is_not_taken_for_a_study_without_such_a_candidate(
+    tmp_path: Path,
+) -> None:
+    study(tmp_path, "s", "cnn", (1,))
+    record = sweep_file(tmp_path, "s")
+    record.write_text(record.read_text().replace('"number": 12', '"number": 13'))
+    with pytest.raises(ValueError, match="is damaged"):
+        RunFolder.find("cnn-12", tmp_path)
+
+
+def test_commands_take_candidates(tmp_path: Path) -> None:
+    first, second = (study(tmp_path, name, "cnn", (1, 2, 3)) for name in ("first", "second"))
+    settings = compare_settings(tmp_path, runs=["cnn-12:first", first[None].name])
+    assert find_runs(settings, tmp_path).folders == (first[1], first[2], first[None])
+
+    def select_settings(*words: str) -> SelectSettings:
+        place = f"output_dir={tmp_path}"
+        return compose_settings(SelectSettings, [place, *words], config_name="select")
+
+    with pytest.raises(ConfigError, match=str(second[1].path)):  # it has no record of how it ended
+        choose(select_settings("run=cnn-12", "sweep=second"))
+    with pytest.raises(ConfigError, match="there is no run 'cnn-13:second'"):
+        choose(select_settings("run=cnn-13", "sweep=second"))
+    with pytest.raises(ConfigError, match="run names one run and sweep several"):
+        select_settings("run=champion", "sweep=second")
