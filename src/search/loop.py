@@ -165,7 +165,7 @@ class Pool:
         if place.job is not None:
             state: State = "gone" if death.outside else "lost"
             yield self._event(slot, Ending(state, reason=f"its worker {death.how}"))
-        elif not death.outside:
+        else:
             place.deaths += 1
             if place.deaths >= _MOST_DEATHS:
                 raise WorkersFail(f"the worker of slot {slot} {death.how} before it was ready")

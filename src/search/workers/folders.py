@@ -21,9 +21,11 @@ from typing import IO, Self
 
 from ...storage.digests import file_state
 
-__all__ = ["CHUNK_BYTES", "DamagedParcel", "Incoming", "Outgoing", "States", "states"]
+__all__ = ["ASIDE", "CHUNK_BYTES", "DamagedParcel", "Incoming", "Outgoing", "States", "states"]
 
 CHUNK_BYTES = 2 << 20
+# How the names of folders begin in which parcels are unpacked; a killed process leaves its own.
+ASIDE = "arriving-"
 _MANIFEST = "folders.json"
 
 # What `file_state` returns, by the path of a file below its folder.
@@ -134,7 +136,7 @@ class Incoming:
         self._file.seek(0)
         with (
             tarfile.open(fileobj=self._file) as archive,
-            tempfile.TemporaryDirectory(dir=self._scratch) as aside,
+            tempfile.TemporaryDirectory(prefix=ASIDE, dir=self._scratch) as aside,
         ):
             archive.extractall(aside, filter="data")
             manifest = json.loads((Path(aside) / _MANIFEST).read_bytes())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -24,7 +25,7 @@ from typing import Any
 from ...config.sweep import WorkersSettings
 from ...machine.subprocesses import import_environment
 from ..jobs import Death, Job, Message, WorkersFail, decode, encode
-from .folders import DamagedParcel, Incoming, Outgoing
+from .folders import ASIDE, DamagedParcel, Incoming, Outgoing
 from .ray_slot import Delivery, RaySlot
 from .slots import GPU_SHARE, THREAD_VARIABLES, share
 
@@ -84,6 +85,8 @@ class RayEngine:
         self._sign = folder / f"driver-{secrets.token_hex(8)}"
         for earlier in folder.glob("driver-*"):
             earlier.unlink()
+        for earlier in folder.glob(f"{ASIDE}*"):
+            shutil.rmtree(earlier)
         self._sign.touch()
         self._make = self._ray.remote(
             num_cpus=self.share.cpus,

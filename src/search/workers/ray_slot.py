@@ -102,6 +102,7 @@ class RaySlot:
                 try:
                     return self._delivery(worker.connection.recv_bytes())
                 except (EOFError, OSError):
+                    self._ending.set()
                     return self._delivery(f"{worker.end()} {where}")
         return f"{worker.end()} {where}"
 
