@@ -25,7 +25,10 @@ from tests.search.workers.hosts import ENVIRONMENT, TwoHosts
 from tests.search.workers.pools import wait_until
 from tests.warm_python import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+# What takes seconds on an idle machine.
+PATIENCE = 900.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5000)]
 
 
 @pytest.fixture(scope="module")
@@ -119,29 +122,29 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
         ) as driver:
             # A worker dies: its trial goes on in another one, on whichever host that is.
-            wait_until(reported(2), 400, "no trials on both hosts")
+            wait_until(reported(2), PATIENCE, "no trials on both hosts")
             for worker in on_second():
                 os.kill(worker, signal.SIGKILL)
-            wait_until(noted("lost", 1), 60, "the death of a worker was not noticed")
+            wait_until(noted("lost", 1), PATIENCE, "the death of a worker was not noticed")
             # The cable is out for a while: both go on where they were.
-            wait_until(lambda: bool(on_second()) and reported(4)(), 400, "no second attempt")
+            wait_until(lambda: bool(on_second()) and reported(4)(), PATIENCE, "no second attempt")
             hosts.cable(connected=False)
             time.sleep(20)
             hosts.cable(connected=True)
             # The second host goes with its trial, which begins anew, and comes back.
-            wait_until(lambda: any(one.state.is_finished() for one in trials()), 400, "no end")
-            wait_until(reported(2), 400, "the trials did not go on")
+            wait_until(lambda: any(one.state.is_finished() for one in trials()), PATIENCE, "no end")
+            wait_until(reported(2), PATIENCE, "the trials did not go on")
             assert driver.poll() is None, driver.communicate()
             hosts.end_second()
-            wait_until(noted("gone", 1), 200, "the end of a host was not noticed")
+            wait_until(noted("gone", 1), PATIENCE, "the end of a host was not noticed")
             hosts.start_second()
             hosts.start_node()
-            wait_until(lambda: bool(on_second()), 200, "no worker on the host that came back")
+            wait_until(lambda: bool(on_second()), PATIENCE, "no worker on the host that came back")
             # The head goes, and with it the driver's way to its workers.
-            wait_until(reported(2), 400, "the trials did not go on")
+            wait_until(reported(2), PATIENCE, "the trials did not go on")
             ended = {one.number: one for one in trials() if one.state.is_finished()}
             hosts.end_head()
-            error = driver.communicate(timeout=200)[1]
+            error = driver.communicate(timeout=PATIENCE)[1]
         assert driver.returncode == 1, error
         assert "does not answer any more" in error and "the same command goes on" in error
         hosts.end_second()
