@@ -229,6 +229,11 @@ class FolderSettings(DataSettings):
         None,
         literal=True,
     )
+    frames: int | None = positive_int(
+        "of videos in class folders or a table (extra video), every so manyth frame is a picture, "
+        "all of a video in one part; null leaves videos in folders out",
+        None,
+    )
     class_names: list[str] | None = setting(
         "for target=dense, the names of the classes 0, 1, 2, ... of masks; null for the lines of "
         "a file classes.txt beside the pictures, else background and foreground of two classes, "

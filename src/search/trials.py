@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 
@@ -94,7 +95,9 @@ def _shares(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> dict[st
             create_trial(params=params, distributions=distributions, values=trial.values)
         )
     first = (lambda trial: trial.values[0]) if len(directions) > 1 else None
-    with suppress(ValueError, RuntimeError):
+    with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+        # Of each key that few trials had: most have some such keys.
+        warnings.simplefilter("ignore", UserWarning)
         return optuna.importance.get_param_importances(alone, target=first)
     return {}
 

@@ -100,6 +100,7 @@ class Predictor:
         formats: of the decoded pictures.
         kind: of the targets that it predicts.
         all_pages: whether it was trained on every picture of files that have several.
+        frames: it was trained on every so manyth frame of videos; None for none.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
     """
@@ -122,6 +123,7 @@ class Predictor:
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
         data = metadata.get("settings", {}).get("data", {})
         self.all_pages: bool = data.get("pages") == "all"
+        self.frames: int | None = data.get("frames")
         self._deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)

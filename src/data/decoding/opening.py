@@ -34,7 +34,7 @@ from ..sources.source import Masks, Problem, Source
 from ..sources.table import named_paths
 from .decode import decode_picture
 from .format_choice import chosen_format
-from .picture_files import PictureError, count_pages
+from .picture_files import PictureError, pages_of
 from .picture_format import PictureFormat
 from .picture_store import PictureStore, content, mask_of, store_of
 
@@ -101,20 +101,21 @@ def _listed(data: DataSettings, root: Path | None) -> Source:
     if data.target == "ordinal":
         source = ordered(source, data.order)
     source = _present(source, data)
-    return _with_pages(source, data) if data.pages == "all" else source
+    frames = data.frames if isinstance(data, FolderSettings) else None
+    return _with_pages(source, data, frames) if data.pages == "all" or frames else source
 
 
-def _with_pages(source: Source, data: DataSettings) -> Source:
-    """Return the source with all pages of its files; what is no picture is left to the audit."""
+def _with_pages(source: Source, data: DataSettings, frames: int | None) -> Source:
+    """Return the source with the pages of its files; what is no picture is left to the audit."""
     if source.sample_paths is None:
         return source
 
-    def pages(index: int) -> int:
+    def pages(index: int) -> range:
         try:
             with source.open(index) as stream:
-                return count_pages(stream)
+                return pages_of(stream, all_pages=data.pages == "all", frames=frames)
         except (PictureError, OSError):
-            return 1
+            return range(1)
 
     workers = data.num_workers or available_cores()
     return source.with_pages(list(in_order(pages, range(len(source)), workers)))

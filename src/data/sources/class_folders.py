@@ -41,9 +41,13 @@ _NAMED = 5
 
 @dataclass
 class FolderTree:
-    """Lists folders below `root` by paths relative to it, and remembers what was left out."""
+    """Lists folders below `root` by paths relative to it, and remembers what was left out.
+
+    Pictures are files with an ending of `PICTURE_ENDINGS` or `further`.
+    """
 
     root: str
+    further: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
     _others: Counter[str] = field(default_factory=Counter)
     _first_other: str = ""
@@ -127,7 +131,7 @@ class FolderTree:
                 folders.append(path)
         elif hidden:
             return
-        elif os.path.splitext(name)[1].lower() not in PICTURE_ENDINGS:
+        elif os.path.splitext(name)[1].lower() not in PICTURE_ENDINGS | self.further:
             self._first_other = self._first_other or path
             ending = os.path.splitext(name)[1].lower()
             self._others[ending or "without ending"] += 1

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -218,7 +218,7 @@ class Source:
             path = path[: path.index(_TAR) + len(_TAR) - 1]
         return os.path.join(self.root, path)
 
-    def open(self, index: int) -> BinaryIO:
+    def open(self, index: int) -> io.BufferedReader | io.BytesIO:
         """Return the content of sample `index`, of a source that has files, open for reading.
 
         Raises:
@@ -236,16 +236,17 @@ class Source:
         """Return which page of its file sample `index` is, from 0."""
         return 0 if self.pages is None else max(0, int(self.pages[index]))
 
-    def with_pages(self, counts: Sequence[int]) -> Source:
+    def with_pages(self, pages: Sequence[range]) -> Source:
         """Return the source with a sample for every page of files that have several of them.
 
-        `counts` are the pages of each file. The pages of a file are of one group.
+        `pages` are those of each file, from 0. The pages of a file are of one group.
         """
+        counts = list(map(len, pages))
         if self.sample_paths is None or max(counts) < 2:
             return self
         rows = np.repeat(np.arange(len(self)), counts)
         several = np.array(counts)[rows] > 1
-        number = np.concatenate([np.arange(count) for count in counts])
+        number = np.concatenate([np.array(some) for some in pages])
         names = self.groups or self.sample_paths
         return replace(
             self,
