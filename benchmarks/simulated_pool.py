@@ -118,28 +118,31 @@ class SimulatedPool(Pool):
     def events(self, seconds: float) -> Iterator[Event]:
         self._clock = self._now()
         self._left_at = self._timer()
-        if self._moves and (not self._due or self._moves[0] < self._due[0]):
+        coming = min((*self._moves[:1], *self._due[:1]), default=None)
+        if coming is None or (not seconds and coming[0] > self._clock):
+            return
+        if self._moves[:1] == [coming]:
             yield from self._move()
-            return
-        if not self._due:
-            return
-        when, slot = heapq.heappop(self._due)
-        self._clock = max(self._clock, when)
+        else:
+            self._clock = max(self._clock, coming[0])
+            while self._due and self._due[0][0] <= self._now():  # what came meanwhile as well
+                yield self._event(heapq.heappop(self._due)[1])
+
+    def _event(self, slot: int) -> Event:
         job, stop = self._jobs[slot], self._stops[slot]
         curve = job.task["curve"]
         if slot in self._interrupted:
             del self._jobs[slot]
-            yield Event(slot, job, Ending("interrupted"), 0.0)
-        elif stop is not None or self._epochs[slot] == len(curve):
+            return Event(slot, job, Ending("interrupted"), 0.0)
+        if stop is not None or self._epochs[slot] == len(curve):
             del self._jobs[slot]
             metrics = {"val/accuracy": curve[-1]}
             ending = Ending("complete", metrics) if stop is None else Ending("pruned", reason=stop)
-            yield Event(slot, job, ending, float(job.task["seconds"]))
-        else:
-            self._epochs[slot] += 1
-            epoch = self._epochs[slot]
-            seconds = float(job.task["seconds"]) * epoch / len(curve)
-            yield Event(slot, job, Report(epoch, {"val/accuracy": curve[epoch - 1]}), seconds)
+            return Event(slot, job, ending, float(job.task["seconds"]))
+        self._epochs[slot] += 1
+        epoch = self._epochs[slot]
+        seconds = float(job.task["seconds"]) * epoch / len(curve)
+        return Event(slot, job, Report(epoch, {"val/accuracy": curve[epoch - 1]}), seconds)
 
     def _train(self, slot: int) -> None:
         job = self._jobs[slot]

@@ -32,6 +32,9 @@ _MOST_ATTEMPTS = 2
 # Of a job whose machines go: more than bad luck, it may be what brings them down.
 _MOST_MACHINES = 10
 _POLL_SECONDS = 0.25
+# Jobs that are given before reports are answered again: a proposal takes some 50 ms, and those that
+# wait for an answer train nothing.
+_MOST_AT_ONCE = 4
 # After the end of the time: until what reports nothing is interrupted, and until its worker ends.
 _LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
 
@@ -281,9 +284,10 @@ class JobLoop(ABC, Generic[K]):
                 self.pool.interrupt(self.pool.busy)
             if not self._stopping:
                 more = self._fill(more)
+            waits = not self._stopping and (more or self._retries) and self.pool.free()
             if not self._running and (self._stopping or not (more or self._retries)):
                 break
-            for event in self.pool.events(_POLL_SECONDS):
+            for event in self.pool.events(0.0 if waits else _POLL_SECONDS):
                 self._take(event)
             if not self._stopping:
                 self._end_what_is_late()
@@ -293,8 +297,8 @@ class JobLoop(ABC, Generic[K]):
         return not self._stopping
 
     def _fill(self, more: bool) -> bool:
-        """Give jobs to free slots; return whether there may be further ones."""
-        for slot in self.pool.free():
+        """Give jobs to some free slots; return whether there may be further ones."""
+        for slot in self.pool.free()[:_MOST_AT_ONCE]:
             key = self._retries.popleft() if self._retries else self.next() if more else None
             if key is None:
                 return False
