@@ -88,7 +88,7 @@ class Predictor:
 
     Args:
         classify: decoded pictures (N, C, H, W), N at least 1, an array a format ->
-            probabilities (N, K) float32.
+            probabilities (N, K) float32, or of pixels (N, K, H, W).
         metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
             `formats` the pictures are decoded to each of them, and `classify` takes as many
             arrays.
@@ -129,7 +129,7 @@ class Predictor:
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
-        """Return the probabilities (N, K) float32 of decoded pictures.
+        """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
 
         Raises:
             DamagedModel: not all of them are finite.

@@ -68,7 +68,7 @@ def list_pictures(data: DataSettings) -> Source:
     root = fetched(
         data.root,
         cache_folder(data.cache_dir).absolute(),
-        named=partial(named_paths, columns=columns, several=data.target == "multi"),
+        named=partial(named_paths, columns=columns, target=data.target),
         look_again=data.check_content,
     )
     try:

@@ -74,8 +74,12 @@ def load(
             "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
             "file with the arrays images and labels."
         )
-    several = target == "multi"
-    if shards := find_shards(root):
+    name, several = root.name.lower(), target == "multi"
+    if target != "dense" and (shards := find_shards(root)):
+        if columns is not None:
+            raise ConfigError(
+                f"data.columns is about a CSV file, and {root} has shards: leave it out."
+            )
         return list_shards(
             root if root.is_dir() else root.parent,
             shards,
@@ -85,7 +89,6 @@ def load(
             separator=separator,
         )
     existing_root(root)
-    name = root.name.lower()
     if target == "dense":
         meaning = MaskClasses(class_names, ignore, mask_threshold, mask_class)
         return _with_masks(root, cache_dir, columns, meaning)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +26,7 @@ from ...storage.digests import checked_line, line_content
 from ...storage.files import write_atomically
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import ARCHIVE_ENDINGS
+from .shards import SHARD_ENDING, expanded
 from .source import is_left_behind
 from .table import TABLE_ENDINGS
 
@@ -69,9 +70,9 @@ def fetched(
 ) -> Path:
     """Return the file or folder of this machine with what lies at an address.
 
-    A table, an archive and an .npz file are known by their endings; anything else is a folder, of
-    which the picture files are fetched. With a table come the files that it names by relative
-    paths.
+    A table, an archive and an .npz file are known by their endings, and braces stand for shards;
+    anything else is a folder, of which the picture files are fetched, or its shards. With a table
+    come the files that it names by relative paths.
 
     Args:
         address: as fsspec has it.
@@ -87,17 +88,17 @@ def fetched(
     if scheme.lower() in _WEB:
         path = unquote(urlsplit(address).path)
     name = PurePosixPath(path).name
-    is_file = name.lower().endswith(_FILE_ENDINGS)
+    names = expanded(name) if name.lower().endswith(_FILE_ENDINGS) else []
     place = cache_dir / "remote" / key_of(address)
     files = None if look_again else _known(place)
     if files is None or _missing(place, files):
         what = f"the files of {address}"
         with cache_errors(what, place.parent), locked(place, what):
             place.mkdir(exist_ok=True)
-            remote = _Remote(address, name if is_file else None)
+            remote = _Remote(address, names)
             before = _known(place)
             if before is None or look_again:
-                files = remote.itself() if is_file else remote.pictures()
+                files = remote.themselves() if names else remote.below()
                 _remove_outdated(place, before or {}, files)
             else:
                 files = before
@@ -109,35 +110,39 @@ def fetched(
             shutil.rmtree(place / _PARTIAL, ignore_errors=True)
     else:
         _log.info("%s was fetched earlier; data.check_content=true looks for changes", address)
-    return place / _CONTENT / name if is_file else place / _CONTENT
+    return place / _CONTENT / name if names else place / _CONTENT
 
 
 class _Remote:
-    """The files at an address: of a folder those below it, else the file `own` and those beside."""
+    """The files at an address: those that it names, `own`, and those beside, or those below it."""
 
-    def __init__(self, address: str, own: str | None) -> None:
+    def __init__(self, address: str, own: Sequence[str]) -> None:
         self._address = address
         self._own = own
         self._web = address.partition("://")[0].lower() in _WEB
         with self._errors():
             self._system, root = _opened(address, web=self._web)
         self._root = root.rstrip("/")
-        self._folder = self._root if own is None else self._root.partition("?")[0]
-        if own is not None:
-            self._folder = self._folder.rpartition("/")[0]
+        self._folder = self._root
+        if own:
+            self._folder = self._root.partition("?")[0].rpartition("/")[0]
 
-    def itself(self) -> _Files:
-        """Return the file at the address."""
+    def themselves(self) -> _Files:
+        """Return the files that the address names."""
         with self._errors():
-            return {str(self._own): _size_and_version(self._system.info(self._root))}
+            return {name: self._state(self._path(name)) for name in self._own}
 
-    def pictures(self) -> _Files:
-        """Return the picture files below the address.
+    def _state(self, path: str) -> tuple[int | None, str]:
+        return _size_and_version(self._system.info(path))
+
+    def below(self) -> _Files:
+        """Return the picture files below the address; where there are none, the shards.
 
         Raises:
-            ConfigError: a folder cannot be listed, or there is no picture.
+            ConfigError: a folder cannot be listed, or there are neither.
         """
         files: _Files = {}
+        shards: _Files = {}
         others = 0
         waiting = [""]
         while waiting:
@@ -149,8 +154,13 @@ class _Remote:
                         waiting.append(name)
                 elif os.path.splitext(inside)[1].lower() in PICTURE_ENDINGS:
                     files[name] = _size_and_version(info)
+                elif inside.endswith(SHARD_ENDING):
+                    shards[name] = _size_and_version(info)
                 else:
                     others += 1
+        if not files and shards:
+            return shards
+        others += len(shards)
         if not files:
             raise ConfigError(
                 f"data.root is {self._address!r}: there is no picture below it"
@@ -175,8 +185,8 @@ class _Remote:
                 yield name, info
 
     def _path(self, name: str) -> str:
-        if name == self._own:
-            return self._root
+        if len(self._own) == 1 and name == self._own[0]:
+            return self._root  # with its parameters
         return f"{self._folder}/{quote(name) if self._web else name}"
 
     def fetch(self, files: _Files, place: Path) -> None:
@@ -221,7 +231,7 @@ class _Remote:
                 else:
                     self._system.get_file(path, str(partial))
             except FileNotFoundError:
-                if name != self._own and self._own is not None:
+                if self._own and name not in self._own:
                     return False
                 raise
         if size is not None and partial.stat().st_size != size:

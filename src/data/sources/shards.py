@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
+from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
 from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
@@ -57,40 +59,57 @@ def expanded(name: str) -> list[str]:
 
 
 def find_shards(root: Path) -> list[str]:
-    """Return the shards that a root stands for, by their names in `shards_folder`; [] for none.
+    """Return the shards that a root stands for, by their paths relative to its folder; [] for none.
 
     They are named by braces; or lie in the folder, or in folders of it that are called as parts
-    are, where no pictures lie directly; or are a single .tar with labels as its files, or with no
-    folders in it.
+    are, without other folders or pictures beside them; or are a single .tar with labels as its
+    files, or with pictures and no folders in it.
 
     Raises:
-        ConfigError: one of the names is no file, or a .tar is damaged.
+        ConfigError: one of the names is no file.
     """
-    if root.name.endswith(SHARD_ENDING) and not root.exists():
+    with suppress(OSError):  # which whatever reads the root says better
+        if root.is_dir():
+            return _shards_of_folder(root)
+        if not root.name.endswith(SHARD_ENDING):
+            return []
+        if root.exists():
+            return [root.name] if _is_shard(root) else []
         names = expanded(root.name)
         lacking = [name for name in names if not (root.parent / name).is_file()]
-        if lacking and len(names) > 1:
+        if lacking and names != [root.name]:
             raise ConfigError(
                 f"data.root is {str(root)!r}: {len(lacking)} of {len(names)} shards are not there, "
                 f"the first {lacking[0]}."
             )
         return [] if lacking else names
-    if root.is_dir():
-        parts = [one for one in root.iterdir() if one.is_dir() and part_named(one.name)]
-        inside = [path for folder in (root, *parts) for path in folder.iterdir()]
-        if any(path.suffix.lower() in PICTURE_ENDINGS for path in inside):
-            return []
-        return sorted(
-            path.relative_to(root).as_posix()
-            for path in inside
-            if path.name.endswith(SHARD_ENDING) and not is_left_behind(path.name) and path.is_file()
-        )
-    if not root.name.endswith(SHARD_ENDING):
+    return []
+
+
+def _shards_of_folder(root: Path) -> list[str]:
+    parts = [one for one in root.iterdir() if part_named(one.name) and one.is_dir()]
+    inside = [
+        path
+        for folder in (root, *parts)
+        for path in folder.iterdir()
+        if path not in parts and not is_left_behind(path.name)
+    ]
+    found = [path for path in inside if path.name.endswith(SHARD_ENDING)]
+    if not found or any(path.suffix.lower() in PICTURE_ENDINGS for path in inside):
         return []
-    first = [name for name, *_ in tar_index(root, most=_LOOKED_AT)]
+    if any(path.is_dir() for path in inside):
+        return []
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _is_shard(file: Path) -> bool:
+    try:
+        first = [name for name, *_ in tar_index(file, most=_LOOKED_AT)]
+    except ConfigError:  # compressed, or not to be read at all
+        return False
     endings = {_key_and_ending(name)[1] for name in first}
     flat = all(len(PurePosixPath(name).parts) == 1 for name in first)
-    return [root.name] if ".cls" in endings or (flat and endings & PICTURE_ENDINGS) else []
+    return ".cls" in endings or (flat and bool(endings & PICTURE_ENDINGS))
 
 
 class _Index(NamedTuple):
@@ -220,10 +239,8 @@ def _indexed(shard: Path, cache_dir: Path) -> _Index:
 
     key = key_of([_VERSION, str(shard), *state])
     entry = cached(cache_dir / key, build, what=f"the index of {shard}")
-    with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
-        spans = stored["spans"]
-        names, labels = (_texts(stored[name]) for name in ("names", "labels"))
-    return _Index(names, spans, labels)
+    stored = load_arrays(entry.folder / _FILE)
+    return _Index(_texts(stored["names"]), stored["spans"], _texts(stored["labels"]))
 
 
 def _read_index(shard: Path) -> _Index:

@@ -80,9 +80,12 @@ def list_table(
         raise ConfigError(
             f"{file}: a classifier needs at least 2 labels, and there is {len(class_names)}."
         )
-    targets: npt.NDArray[Any] = indicators(chosen, class_names)
-    if not several:
-        targets = targets.argmax(axis=1).astype(np.int64)
+    targets: npt.NDArray[Any]
+    if several:
+        targets = indicators(chosen, class_names)
+    else:
+        place = {name: number for number, name in enumerate(class_names)}
+        targets = np.array([place[label] for (label,) in chosen], np.int64)
     remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
     return Source(
         "folder",
@@ -147,10 +150,21 @@ def listed_rows(file: Path, table: Table, labels: Sequence[Any]) -> Rows:
 
 
 def named_paths(
-    file: Path, columns: Sequence[str | None] | None = None, *, several: bool = False
+    file: Path, columns: Sequence[str | None] | None = None, *, target: str = "single"
 ) -> list[str]:
-    """Return the paths in a table as they are written; arguments and errors as of `list_table`."""
-    return _read(file, columns, several).values["path"]
+    """Return the paths of pictures and masks in a table, as they are written.
+
+    Args:
+        file, columns: as of `list_table`.
+        target: what a picture is labelled with; "dense" for a mask.
+
+    Raises:
+        ConfigError: as of `list_table`.
+    """
+    if target != "dense":
+        return _read(file, columns, target == "multi").values["path"]
+    values = read_csv_lines(file, columns, several=False, masks=True).values
+    return [*values["path"], *values["label"]]
 
 
 def _read(file: Path, columns: Sequence[str | None] | None, several: bool) -> Table:

@@ -50,8 +50,13 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
 
     Raises:
         ConfigError: nothing can be read or explained, a place to write to is taken or cannot be
-            written, the model is damaged, or cannot keep the promise that is asked for.
+            written, the model is damaged, or cannot do what is asked for.
     """
+    if settings.windows:
+        raise ConfigError(
+            f"windows is about a class for every pixel, and {settings.run} labels whole pictures: "
+            "leave windows=true out."
+        )
     trust = trust_in(model, settings)
     tally = Tally(trust)
     _keep_pictures(settings.out, found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +22,7 @@ from src.config.data import FolderSettings
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.sources import remote
 from src.data.sources.source import Source
-from tests.data.pictures import png, tree, write
+from tests.data.pictures import age, png, tree, write
 from tests.data.sources.test_archive import pack
 
 
@@ -81,6 +83,18 @@ def settings(address: str, tmp_path: Path, **options: Any) -> FolderSettings:
     return FolderSettings(**(given | options))
 
 
+def shard(file: Path, members: list[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT) -> Path:
+    """Write a .tar of these files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w", format=format) as opened:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            opened.addfile(info, io.BytesIO(content))
+    age(file)
+    return file
+
+
 def assert_same(source: Source, other: Source) -> None:
     """Check that two sources have the same pictures, labels and parts."""
     assert source.sample_paths == other.sample_paths
@@ -128,6 +142,21 @@ def test_a_served_table_brings_the_files_that_it_names(server: Server, tmp_path:
     there = listed(address, tmp_path, on_bad_image="skip")
     assert there.sample_paths == ("a/000.png", "a/001.png", "b/002.png")
     assert not any("unnamed" in path or "secret" in path for path in server.read)
+
+
+@pytest.mark.parametrize("root", ["shards", "shards/train-{000..001}.tar", "shards/train-000.tar"])
+def test_served_shards(server: Server, tmp_path: Path, root: str) -> None:
+    for number in range(2):
+        members = [(f"{n}.{end}", data) for n in range(2) for end, data in sample(2 * number + n)]
+        shard(tmp_path / f"served/shards/train-{number:03}.tar", members)
+    there = listed(f"{server.address}/{root}", tmp_path)
+    assert there.spans is not None and there.class_names == ("cat", "dog")
+    assert there.sample_paths == listed(f"{tmp_path}/served/{root}", tmp_path).sample_paths
+    assert there.open(1).read() == png(1)
+
+
+def sample(number: int) -> list[tuple[str, bytes]]:
+    return [("png", png(number)), ("cls", b"cat" if number % 2 else b"dog")]
 
 
 def test_a_fetch_goes_on_where_it_ended(server: Server, tmp_path: Path) -> None:

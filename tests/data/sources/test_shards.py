@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -14,24 +13,14 @@ import pytest
 from src.config.checks import ConfigError
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.loading.datamodule import PictureData
+from src.data.loading.loaders import StreamLoader
 from src.data.sources import shards as module
 from src.data.sources.source import Source
-from tests.data.pictures import age, png, tree
+from tests.data.pictures import decoded, png, tree
 from tests.data.sources.test_archive import pack
-from tests.data.sources.test_remote import settings
+from tests.data.sources.test_remote import settings, shard
 
 Members = list[tuple[str, bytes]]
-
-
-def shard(file: Path, members: Members, format: int = tarfile.PAX_FORMAT) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w", format=format) as opened:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            opened.addfile(info, io.BytesIO(content))
-    age(file)
-    return file
 
 
 def labelled(label: str, *numbers: int, ending: str = ".cls") -> Members:
@@ -130,6 +119,15 @@ def test_one_shard_and_one_archive_are_told_apart(tmp_path: Path) -> None:
     assert listed(archive, tmp_path).spans is None
 
 
+def test_a_stray_archive_beside_class_folders_is_no_shard(tmp_path: Path) -> None:
+    root = tree(tmp_path / "set", {"train/cat": 2, "train/dog": 2, "val/cat": 1, "val/dog": 1})
+    for place in (root, root / "train"):
+        shard(place / "backup.tar", labelled("cat", 1) + labelled("dog", 2))
+        assert listed(root, tmp_path).spans is None
+    compressed = pack(tree(tmp_path / "folder", {"cat": 2, "dog": 2}), tmp_path / "folder.tar.gz")
+    assert listed(compressed.rename(tmp_path / "named.tar"), tmp_path).class_names == ("cat", "dog")
+
+
 def test_an_index_is_made_once_and_anew_for_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,3 +172,33 @@ def test_some_shards_are_of_parts_and_others_of_none(tmp_path: Path) -> None:
         shard(tmp_path / f"set/{name}.tar", labelled("cat", 1) + labelled("dog", 2))
     with pytest.raises(ConfigError, match=r"more-0\.tar is not clearly one"):
         listed(tmp_path / "set", tmp_path)
+
+
+def test_what_is_too_large_to_be_kept_is_streamed_and_goes_on_within_an_epoch(
+    tmp_path: Path,
+) -> None:
+    members = labelled("cat", *range(12)) + labelled("dog", *range(12, 24))
+    shard(tmp_path / "set/train-0.tar", members)
+    shard(tmp_path / "set/val-0.tar", labelled("cat", 30) + labelled("dog", 31))
+    own = settings(str(tmp_path / "set"), tmp_path, cache_limit_gb=0, num_workers=1)
+    data = PictureData.open(list_pictures(own), own, native_side=None, batch_size=4, seed=3)
+    assert data.pictures.images is None and not list((tmp_path / "cache").rglob("*.png"))
+    loaders = [data.batches("train", training=True) for _ in range(2)]
+    assert all(isinstance(loader, StreamLoader) for loader in loaders)
+    first, second = (loader for loader in loaders if isinstance(loader, StreamLoader))
+    first.set_epoch(1)
+    whole = []
+    for step, batch in enumerate(first):
+        whole.append(batch)
+        if step == 2:
+            kept = first.state_dict()
+    second.load_state_dict(kept)
+    rest = list(second)
+    assert len(rest) == len(whole) - 3 > 0
+    for one, other in zip(whole[3:], rest, strict=True):
+        assert one.sample_ids.tolist() == other.sample_ids.tolist()
+        np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
+    for index, image in zip(whole[0].sample_ids.tolist(), whole[0].images.numpy(), strict=True):
+        np.testing.assert_array_equal(image, decoded(png(index), data.pictures.image_size))
+    for loader in (first, second):
+        loader.close()
