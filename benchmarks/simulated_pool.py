@@ -126,9 +126,9 @@ class SimulatedPool(Pool):
         else:
             self._clock = max(self._clock, coming[0])
             while self._due and self._due[0][0] <= self._now():  # what came meanwhile as well
-                yield self._event(heapq.heappop(self._due)[1])
+                yield self._step(heapq.heappop(self._due)[1])
 
-    def _event(self, slot: int) -> Event:
+    def _step(self, slot: int) -> Event:
         job, stop = self._jobs[slot], self._stops[slot]
         curve = job.task["curve"]
         if slot in self._interrupted:
