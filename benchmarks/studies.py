@@ -7,13 +7,18 @@ from pathlib import Path
 
 from optuna.pruners import NopPruner
 
+from src.config.sweep import PrunerSettings
 from src.records.trials import TrialRecord
 from src.search.loop import Observer
+from src.search.pruning import make_pruner
 from src.search.space import Family, StudySpec, parse_space
 from src.search.study import SweepStudy
 
 __all__ = ["Ends", "open_study"]
 
+_PRUNER = PrunerSettings(
+    name="asha", min_epochs=1, reduction_factor=3, p_threshold=0.1, across_families=False
+)
 _SPACE = {
     "optimizer": {"choices": ["muon", "adamw", "sgd"]},
     "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -24,8 +29,8 @@ _SPACE = {
 }
 
 
-def open_study(folder: Path, sampler: str = "random") -> SweepStudy:
-    """A study of two families with six keys each."""
+def open_study(folder: Path, sampler: str = "random", *, prunes: bool = False) -> SweepStudy:
+    """A study of two families with six keys each; with the usual pruner if it `prunes`."""
     space = tuple(parse_space(_SPACE))
     families = [Family(name, (f"model={name}",), space, {}) for name in ("cnn", "mlp")]
     spec = StudySpec(
@@ -36,7 +41,7 @@ def open_study(folder: Path, sampler: str = "random") -> SweepStudy:
         sampler=sampler,
         startup_trials=10,
         seed=0,
-        pruner=NopPruner(),
+        pruner=make_pruner(_PRUNER, 10) if prunes else NopPruner(),
     )
     return SweepStudy(folder, spec)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 __all__ = [
     "Answer",
     "Channel",
+    "Death",
     "Ending",
     "Engine",
     "Interrupt",
@@ -24,12 +25,13 @@ __all__ = [
     "Ready",
     "Report",
     "Runner",
+    "State",
     "WorkersFail",
     "decode",
     "encode",
 ]
 
-State = Literal["complete", "pruned", "failed", "interrupted", "lost", "starved"]
+State = Literal["complete", "pruned", "failed", "interrupted", "lost", "gone", "starved"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Job:
         epochs: of the whole job, or of each of its folds.
         folds: number of folds after each of which the job reports; None where it reports epochs.
         overrides: command-line overrides that make the configuration, kept with the trial.
+        folders: that the job goes on with or reads, for a worker that does not see them.
     """
 
     task: Mapping[str, Any]
     epochs: int = 1
     folds: int | None = None
     overrides: Sequence[str] = ()
+    folders: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ class Ending:
 
     Attributes:
         state: "complete", "pruned", "failed", "interrupted" (it can go on later), "lost" (its
-            worker died; it can go on in another one) or "starved" (it can go on once there is what
-            every job needs, such as room on a disk).
+            worker died; it can go on in another one), "gone" (the same, with the worker's machine)
+            or "starved" (it can go on once there is what every job needs, such as room on a disk).
         metrics, result: of a complete job: by key, and further plain values.
         reason: why it is not complete.
         again: facts to keep with the job, with which another attempt may succeed; None if none.
@@ -99,6 +103,19 @@ class Ending:
     result: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     again: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Death:
+    """The end of a worker, which comes in place of a message.
+
+    Attributes:
+        how: to be read after "its worker".
+        outside: its machine went, or the connection to it, for which no job is to blame.
+    """
+
+    how: str
+    outside: bool = False
 
 
 Message = Job | Answer | Interrupt | Ready | Note | Report | Ending
@@ -148,14 +165,13 @@ class Engine(Protocol):
     def send(self, slot: int, message: Message) -> None:
         """Send a message to the worker of a slot; it is lost where the worker has died."""
 
-    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
         """Yield slots with what their workers sent, waiting at most this long for the first.
 
-        In place of a message comes how a worker ended; its slot then has none. WorkersFail if none
-        can be started any more.
+        After a `Death` a slot has no worker. WorkersFail if none can be started any more.
         """
 
-    def stop(self, slot: int) -> str:
+    def stop(self, slot: int) -> Death:
         """End the worker of a slot, whatever it does, and return how it ended."""
 
     def close(self) -> None:

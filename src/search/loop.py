@@ -10,14 +10,31 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..records.trials import TrialRecord
-from .jobs import Answer, Ending, Engine, Interrupt, Job, Note, Ready, Report, WorkersFail
+from .jobs import (
+    Answer,
+    Death,
+    Ending,
+    Engine,
+    Interrupt,
+    Job,
+    Note,
+    Ready,
+    Report,
+    State,
+    WorkersFail,
+)
 
 __all__ = ["Event", "JobLoop", "Observer", "Pool", "TooManyFailures", "run_single"]
 
 # Workers that die this often in a row before they are ready will not do better the next time.
 _MOST_DEATHS = 3
 _MOST_ATTEMPTS = 2
+# Of a job whose machines go: more than bad luck, it may be what brings them down.
+_MOST_MACHINES = 10
 _POLL_SECONDS = 0.25
+# Jobs that are given before reports are answered again: a proposal takes some 50 ms, and those that
+# wait for an answer train nothing.
+_MOST_AT_ONCE = 4
 # After the end of the time: until what reports nothing is interrupted, and until its worker ends.
 _LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
 
@@ -126,7 +143,7 @@ class Pool:
         """
         for slot, message in self._engine.messages(seconds):
             match message:
-                case str():
+                case Death():
                     yield from self._died(slot, message)
                 case Ready():
                     self._places[slot].ready, self._places[slot].deaths = True, 0
@@ -145,15 +162,16 @@ class Pool:
             place.job = None
         return Event(slot, job, message, time.monotonic() - place.since)
 
-    def _died(self, slot: int, how: str) -> Iterator[Event]:
+    def _died(self, slot: int, death: Death) -> Iterator[Event]:
         place = self._places[slot]
         place.ready = False
         if place.job is not None:
-            yield self._event(slot, Ending("lost", reason=f"its worker {how}"))
+            state: State = "gone" if death.outside else "lost"
+            yield self._event(slot, Ending(state, reason=f"its worker {death.how}"))
         else:
             place.deaths += 1
             if place.deaths >= _MOST_DEATHS:
-                raise WorkersFail(f"the worker of slot {slot} {how} before it was ready")
+                raise WorkersFail(f"the worker of slot {slot} {death.how} before it was ready")
         self._engine.start(slot)
 
 
@@ -184,7 +202,8 @@ class JobLoop(ABC, Generic[K]):
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
     with its worker, ends as interrupted by itself, or names what to do differently, is tried once
-    more. Everything happens on the thread that calls `run_jobs`.
+    more, and one whose machine went, some times. Everything happens on the thread that calls
+    `run_jobs`.
 
     Args:
         pool: started; without other jobs.
@@ -265,9 +284,10 @@ class JobLoop(ABC, Generic[K]):
                 self.pool.interrupt(self.pool.busy)
             if not self._stopping:
                 more = self._fill(more)
+            waits = not self._stopping and (more or self._retries) and self.pool.free()
             if not self._running and (self._stopping or not (more or self._retries)):
                 break
-            for event in self.pool.events(_POLL_SECONDS):
+            for event in self.pool.events(0.0 if waits else _POLL_SECONDS):
                 self._take(event)
             if not self._stopping:
                 self._end_what_is_late()
@@ -277,8 +297,8 @@ class JobLoop(ABC, Generic[K]):
         return not self._stopping
 
     def _fill(self, more: bool) -> bool:
-        """Give jobs to free slots; return whether there may be further ones."""
-        for slot in self.pool.free():
+        """Give jobs to some free slots; return whether there may be further ones."""
+        for slot in self.pool.free()[:_MOST_AT_ONCE]:
             key = self._retries.popleft() if self._retries else self.next() if more else None
             if key is None:
                 return False
@@ -315,16 +335,19 @@ class JobLoop(ABC, Generic[K]):
         if ending.state == "starved":  # so does this one: no other would fare better now
             self._fault = self._fault or ending.reason or "a job lacks what all need"
             return
-        lost = ending.state in ("interrupted", "lost")
+        lost = ending.state in ("interrupted", "lost", "gone")
         if lost and event.slot in self._late:
             ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
-            count = int(self.facts(key).get("lost", 0)) + 1
-            if count < _MOST_ATTEMPTS:
+            counted, most = ("lost", _MOST_ATTEMPTS)
+            if ending.state == "gone":
+                counted, most = ("gone", _MOST_MACHINES)
+            count = int(self.facts(key).get(counted, 0)) + 1
+            if count < most:
                 # What is to be done otherwise is done in a run of its own.
                 anew = {"run_id": None, "run_dir": None, **ending.again} if ending.again else {}
-                self.keep(key, {**anew, "lost": count})
+                self.keep(key, {**anew, counted: count})
                 self._retries.appendleft(key)
                 return
         fault = self.ended(key, event.slot, ending, self._seconds.pop(key))

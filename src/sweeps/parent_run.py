@@ -166,7 +166,9 @@ def _finite(plain: Any) -> Any:
 
 
 def _close_lost(run_dir: Path, reason: str | None) -> None:
-    """End the record of a run whose worker died, unless it has an end."""
+    """End the record of a run whose worker died, unless it has an end or went with its machine."""
+    if not run_dir.is_dir():
+        return
     try:
         spool = Spool(run_dir, wait_seconds=5.0)
     except (ValueError, OSError):  # gone, or its worker takes its time to die

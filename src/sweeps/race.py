@@ -327,7 +327,14 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
             from ..search.workers.ray import RayEngine
 
             count = devices if isinstance(devices, int) else 1
-            ray = RayEngine(workers, _RUNNER, folder, devices=count, use_gpus=use_gpus)
+            ray = RayEngine(
+                workers,
+                _RUNNER,
+                folder,
+                devices=count,
+                use_gpus=use_gpus,
+                written=("run_dir", "fold_dir"),
+            )
             return ray, ray.share.threads
         if os.name == "nt":
             raise ValueError(

@@ -6,6 +6,7 @@ The overrides of the run that a task is about are those of its job.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,8 @@ from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..machine.package import command
 from ..records.trials import Finalist, TrialRecord
+from ..runs.folder import RunFolder
+from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
@@ -193,7 +196,7 @@ class SweepJobs:
         kept = ("output_dir=", "tracking.uri=")
         task = MeasureTest([p for p in self._places(final=True) if p.startswith(kept)], run_dir)
         if not self.settings.cv.is_whole:
-            return Job(plain_task(task))
+            return Job(plain_task(task), folders=_folders_of(run_dir))
         train = self._train(trial, None, seed)
         task = replace(task, train=replace(train, name=f"{train.name}-test"))
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
@@ -212,6 +215,7 @@ class SweepJobs:
             folds=self.settings.cv.count if self.settings.cv.is_whole else None,
             # What earlier attempts have shown to be needed comes before what this one is for.
             overrides=changed(overrides, [*facts.get("changes", ()), *changes]),
+            folders=_folders_of(task.resume) if isinstance(task, Train) else (),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -281,6 +285,16 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
     """Return overrides with these in place of those on the same keys; of two changes the later."""
     newer = {word.partition("=")[0]: word for word in changes}
     return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
+
+
+def _folders_of(run_dir: str | None) -> list[str]:
+    """Return the folder of a run, and those of its folds; none where it is gone."""
+    if run_dir is None or not Path(run_dir).is_dir():
+        return []
+    folders = [run_dir]
+    with suppress(ValueError):  # damaged, which whoever reads it says
+        folders += [str(fold.path) for fold in fold_runs(RunFolder.open(Path(run_dir)))]
+    return folders
 
 
 def command_of(overrides: Sequence[str]) -> str:

@@ -228,11 +228,21 @@ class _Inbox:
         return []
 
 
+def _allow_many_files() -> None:
+    """Have as many files open as the system allows: each run that is followed is locked by one."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
     """Serve until standard input ends and the rest is sent, or cannot be sent for a while."""
     parent = os.getppid()
     if hasattr(os, "nice"):  # not on Windows
         os.nice(_NICENESS)
+    _allow_many_files()
     # Output of libraries goes to standard error; standard output is for reports alone.
     output = os.dup(1)
     os.dup2(2, 1)

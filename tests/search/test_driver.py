@@ -13,7 +13,7 @@ import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.driver import Driver, TooManyFailures
-from src.search.jobs import Job
+from src.search.jobs import Death, Ending, Job, Message, Ready
 from src.search.loop import Observer, Pool
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
@@ -164,6 +164,45 @@ def test_a_killed_trial_goes_on_once_from_where_it_was(
     # The first attempt begins anew, the second behind the epoch it died in.
     assert watch.jobs.count(2) == 2
     assert [e for n, e in watch.epochs if n == 2] == [1]
+
+
+class Leaving:
+    """An engine of one slot, whose machine goes under so many of the first jobs."""
+
+    size = 1
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.due: list[Message | Death] = []
+
+    def start(self, slot: int) -> None:
+        self.due.append(Ready())
+
+    def send(self, slot: int, message: Message) -> None:
+        self.times -= 1
+        goes = self.times >= 0
+        self.due.append(Death("went", outside=True) if goes else Ending("complete", {"m": 1.0}))
+
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
+        due, self.due = self.due, []
+        yield from ((0, one) for one in due)
+
+    def stop(self, slot: int) -> Death:
+        return Death("ended")
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("times", "state"), [(9, COMPLETE), (10, FAILED)])
+def test_a_machine_that_goes_is_no_fault_of_its_trial(
+    tmp_path: Path, times: int, state: str
+) -> None:
+    """Unlike a worker that dies; until it looks as if the trial brings them down."""
+    leaving = Pool(Leaving(times))
+    leaving.start()
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        Driver(study, leaving, trials=2, metrics=("m",), job_of=lambda trial: Job({})).race()
+        assert [trial.state for trial in study.trials()] == [state, COMPLETE]
 
 
 def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_path: Path) -> None:

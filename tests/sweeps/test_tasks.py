@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,8 @@ from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.config.sweep import read_sweep_settings
 from src.records.trials import TrialRecord
+from src.runs.folder import RunFolder
+from src.runs.folds import FoldBook
 from src.sweeps.families import load_families
 from src.sweeps.tasks import Prepared, SweepJobs
 
@@ -66,3 +71,23 @@ def test_a_trial_keeps_the_preparation_that_it_began_with() -> None:
     after = jobs.trial(second)
     assert after.epochs == 12 and "data.image_size=128" in after.overrides
     assert not any(word.startswith("trainer.max_epochs=") for word in after.overrides)
+
+
+def test_a_job_brings_the_folder_of_the_run_that_it_goes_on_with_and_those_of_its_folds(
+    tmp_path: Path,
+) -> None:
+    settings = read_sweep_settings(["study=s", f"output_dir={tmp_path}"], "default")
+    families = {one.name: one for one in load_families(["mlp"], [], ["optimizer.lr"])}
+    study: Any = Facts()
+    jobs = SweepJobs(settings, study, families, [], {"mlp": Prepared([], 3, 1.0)}, "0" * 32)
+    whole, fold = (RunFolder.create(tmp_path, "mlp", "digits") for _ in range(2))
+    trial = TrialRecord(number=0, family="mlp", state="running", values={"optimizer.lr": 0.1})
+    assert jobs.trial(trial).folders == []
+    trial = replace(trial, run_dir=str(whole.path))
+    assert jobs.trial(trial).folders == [str(whole.path)]
+    FoldBook.open(whole, ["python"]).add(1, fold)
+    both = [str(whole.path), str(fold.path)]
+    assert jobs.trial(trial).folders == jobs.finalist(trial, 1, (), str(whole.path)).folders == both
+    assert jobs.test(trial, 1, str(fold.path)).folders == [str(fold.path)]
+    shutil.rmtree(whole.path)  # it went with its machine
+    assert jobs.trial(trial).folders == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import pytest
 
 import src.tracking.mirror as mirror_module
 from src.tracking.addresses import default_uri
-from src.tracking.follower import is_complete
+from src.tracking.follower import MirrorState, is_complete
 from src.tracking.mirror import Mirror
+from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mlflow_store import ServerAway, Store
-from tests.tracking.diary import Diary, client, history, run_of
+from tests.tracking.diary import PATIENCE_SECONDS, Diary, client, history, run_of
 
 
 class Scene:
@@ -192,3 +195,32 @@ def test_at_the_end_runs_without_a_last_word_are_killed(
     scene.work()
     assert scene.mirror.idle
     assert run_of(store, living.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_more_runs_than_a_process_may_have_files_are_followed_at_the_same_time(
+    output_dir: Path, store: Store
+) -> None:
+    resource = pytest.importorskip("resource", reason="this system does not limit open files")
+    few = 64
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    process = MirrorProcess(output_dir / "mirror.log")
+    runs = [Diary(output_dir / "runs" / str(number)) for number in range(few)]
+    with ExitStack() as spools:
+        opened = [spools.enter_context(run.open()) for run in runs]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))  # the process inherits it
+        try:
+            process.follow(runs[0].run_dir, default_uri(output_dir), None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
+        for run in runs[1:]:
+            process.follow(run.run_dir, default_uri(output_dir), None)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not all(MirrorState.read(run.run_dir, None).mlflow_run_id for run in runs):
+            assert time.monotonic() < deadline, "not all of the runs are in MLflow"
+            assert not any(process.warnings(run.run_dir) for run in runs)
+            time.sleep(0.1)
+        for spool in opened:
+            spool.end("FINISHED")
+    assert all(process.wait(run.run_dir, PATIENCE_SECONDS).done for run in runs)
+    process.close()

@@ -28,6 +28,7 @@ from ...machine.subprocesses import import_environment
 from ..jobs import (
     Answer,
     Channel,
+    Death,
     Ending,
     Job,
     Message,
@@ -78,7 +79,7 @@ class LocalEngine:
     def send(self, slot: int, message: Message) -> None:
         self._workers[slot].send(encode(message))
 
-    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
         slots = {worker.connection: slot for slot, worker in self._workers.items()}
         for connection in wait(list(slots), seconds):
             assert isinstance(connection, Connection)
@@ -90,8 +91,8 @@ class LocalEngine:
             else:
                 yield slot, decode(content)
 
-    def stop(self, slot: int) -> str:
-        return self._workers.pop(slot).end()
+    def stop(self, slot: int) -> Death:
+        return Death(self._workers.pop(slot).end())
 
     def close(self) -> None:
         workers = list(self._workers.values())

@@ -1,9 +1,10 @@
 """Workers on the machines of a Ray cluster.
 
 Every slot is an actor, which Ray places and gives its CPUs and its share of a GPU, and which runs
-the same worker process as on one machine. Every node needs, at the same path: this checkout, the
-driver's current folder, and `output_dir`, in a folder that all nodes share (and the packages, as
-Ray itself needs them). The driver runs on a node of the cluster.
+the same worker process as on one machine. Every node needs this code and its packages at the same
+path. Folders that jobs write stay where they are on a disk that the node shares with the driver;
+from any other node they come back through Ray's object store. The driver runs on a node of the
+cluster.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...config.sweep import WorkersSettings
 from ...machine.subprocesses import import_environment
-from ..jobs import Message, WorkersFail, decode, encode
-from .local import WorkerProcess
+from ..jobs import Death, Job, Message, WorkersFail, decode, encode
+from .folders import ASIDE, DamagedParcel, Incoming, Outgoing
+from .ray_slot import Delivery, RaySlot
 from .slots import GPU_SHARE, THREAD_VARIABLES, share
 
 __all__ = ["RayEngine"]
@@ -35,9 +38,6 @@ _CONNECT_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
 # Longer than a worker process that does not end by itself is waited for.
 _STOP_SECONDS = 8.0
-_POLL_SECONDS = 0.25
-# A file that proves to a node that it shares the folder with the driver.
-_SIGN = "driver"
 
 
 class RayEngine:
@@ -47,8 +47,9 @@ class RayEngine:
         workers: without an `address`, HOST:PORT, the cluster is the one that RAY_ADDRESS names or
             that runs on this machine, else one of this machine alone is started.
         runner_path: see `LocalEngine`.
-        folder: on a disk that all nodes share; each worker's output goes there.
+        folder: each worker's output goes there.
         devices, use_gpus: see `share`.
+        written: names of the facts, noted by jobs, that are folders which they write.
 
     Raises:
         ValueError: Ray is not installed, the cluster does not answer, or nothing fits on it.
@@ -62,6 +63,7 @@ class RayEngine:
         *,
         devices: int,
         use_gpus: bool,
+        written: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._ray = _connect(workers.address)
@@ -78,8 +80,14 @@ class RayEngine:
         self._is_lost = False
         self._runner = runner_path
         self._folder = folder
-        self._mark = secrets.token_hex()
-        (folder / _SIGN).write_text(self._mark)
+        self._written = tuple(written)
+        # Its name is new, so that no network file system remembers that it was not there.
+        self._sign = folder / f"driver-{secrets.token_hex(8)}"
+        for earlier in folder.glob("driver-*"):
+            earlier.unlink()
+        for earlier in folder.glob(f"{ASIDE}*"):
+            shutil.rmtree(earlier)
+        self._sign.touch()
         self._make = self._ray.remote(
             num_cpus=self.share.cpus,
             num_gpus=self.share.gpus,
@@ -87,39 +95,59 @@ class RayEngine:
             concurrency_groups={"receive": 1},  # `send` goes on while `receive` waits
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": self._environment()},
-        )(_Slot)
+        )(RaySlot)
         self._actors: dict[int, Any] = {}
-        self._next: dict[int, Any] = {}  # references to what `receive` returns
+        self._next: dict[int, Any] = {}  # references to what `receive` or `part` returns
+        self._apart: set[int] = set()  # slots whose workers share no disk with this process
+        self._arriving: dict[int, tuple[Delivery, Incoming]] = {}
+        self._leaving: dict[int, _Departure] = {}
 
     def start(self, slot: int) -> None:
-        log = str(self._folder / f"worker-{slot}.log")
-        self._actors[slot] = self._make.remote(self._runner, log, self._mark, str(Path.cwd()))
+        self._actors[slot] = self._make.remote(
+            runner_path=self._runner,
+            log=str(self._log(slot)),
+            sign=str(self._sign),
+            current=str(Path.cwd()),
+            variables=_own_variables(),
+            written=self._written,
+        )
         self._next[slot] = self._receive(slot)
 
     def send(self, slot: int, message: Message) -> None:
-        self._actors[slot].send.remote(encode(message))
+        folders = message.folders if isinstance(message, Job) and slot in self._apart else ()
+        if not folders:
+            self._actors[slot].send.remote(encode(message))
+            return
+        parcel = Outgoing.pack({Path(folder): None for folder in folders}, self._folder)
+        self._leaving[slot] = _Departure(parcel, encode(message))
+        self._send_part(slot)
 
-    def messages(self, seconds: float) -> Iterator[tuple[int, Message | str]]:
+    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
         if time.monotonic() - self._checked >= _CHECK_SECONDS:
             self._check()
         slots = {reference: slot for slot, reference in self._next.items()}
-        ready, waiting = self._ray.wait(list(slots), timeout=seconds)
+        sent = {one.reference: slot for slot, one in self._leaving.items()}
+        ready, waiting = self._ray.wait([*slots, *sent], timeout=seconds)
         if waiting:
             ready += self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
         for reference in ready:
-            slot, received = slots[reference], self._received(reference)
+            if reference in sent:
+                self._send_part(sent[reference])
+                continue
+            slot = slots[reference]
+            received = self._arrived(slot, self._received(reference))
             if isinstance(received, bytes):
                 self._next[slot] = self._receive(slot)
                 yield slot, decode(received)
-            else:
+            elif received is not None:
                 self._check()
                 self._remove(slot)
                 yield slot, received
 
-    def stop(self, slot: int) -> str:
+    def stop(self, slot: int) -> Death:
         how = self._received(self._end(slot), _STOP_SECONDS)
         self._remove(slot)
-        return str(how)
+        return how if isinstance(how, Death) else Death(str(how))
 
     def close(self) -> None:
         """End all workers and leave the cluster; end it, if it was started here."""
@@ -128,9 +156,58 @@ class RayEngine:
                 ends = [self._end(slot) for slot in self._actors]
                 self._ray.wait(ends, num_returns=len(ends), timeout=_STOP_SECONDS)
         finally:
+            for slot in list(self._actors):
+                self._forget(slot)
             self._actors.clear()
-            (self._folder / _SIGN).unlink(missing_ok=True)
+            self._sign.unlink(missing_ok=True)
             self._ray.shutdown()
+
+    def _log(self, slot: int) -> Path:
+        return self._folder / f"worker-{slot}.log"
+
+    def _send_part(self, slot: int) -> None:
+        """Send a slot the next part of what its job needs, and after the last one the job."""
+        leaving, actor = self._leaving[slot], self._actors[slot]
+        parcel, offset = leaving.parcel, leaving.offset
+        if offset >= parcel.size:
+            del self._leaving[slot]
+            parcel.close()
+            actor.send.remote(leaving.job)
+            return
+        chunk = parcel.chunk(offset)
+        leaving.offset += len(chunk)
+        leaving.reference = actor.take.remote(chunk, parcel.size, parcel.digest)
+
+    def _arrived(self, slot: int, received: bytes | str | Delivery | Death) -> bytes | Death | None:
+        """Return a message, or how a worker ended, once all that belongs to it is here."""
+        actor = self._actors[slot]
+        if isinstance(received, Delivery):
+            self._apart.add(slot)
+            if received.output:
+                with self._log(slot).open("ab") as log:
+                    log.write(received.output)
+            if received.size:
+                incoming = Incoming(received.size, received.digest, self._folder)
+                self._arriving[slot] = received, incoming
+                self._next[slot] = actor.part.remote(0)
+                return None
+            received = received.content
+        elif isinstance(received, bytes) and slot in self._arriving:
+            delivery, incoming = self._arriving[slot]
+            if not incoming.add(received):
+                self._next[slot] = actor.part.remote(incoming.offset)
+                return None
+            try:
+                unpacked = incoming.unpack(replace=False)  # what is here is on a shared disk
+            except DamagedParcel as error:
+                return Death(f"ended: {error}", outside=True)
+            incoming.close()
+            del self._arriving[slot]
+            deleted = actor.delete.remote([str(folder) for folder in unpacked])
+            received = delivery.content
+            if isinstance(received, str):  # else the actor is killed before that
+                self._ray.wait([deleted], timeout=_STOP_SECONDS)
+        return Death(received) if isinstance(received, str) else received
 
     def _receive(self, slot: int) -> Any:
         return self._actors[slot].receive.options(concurrency_group="receive").remote()
@@ -140,22 +217,34 @@ class RayEngine:
         self._actors[slot].end.remote()
         return self._receive(slot)
 
-    def _received(self, reference: Any, seconds: float | None = None) -> bytes | str:
-        """Return a message of a worker, or how it ended."""
+    def _received(
+        self, reference: Any, seconds: float | None = None
+    ) -> bytes | str | Delivery | Death:
+        """Return what a worker sent, or how it ended."""
         errors = self._ray.exceptions
         try:
-            received: bytes | str = self._ray.get(reference, timeout=seconds)
+            received: bytes | str | Delivery = self._ray.get(reference, timeout=seconds)
         except errors.GetTimeoutError:
-            return "could not be reached any more"
+            return Death("could not be reached any more", outside=True)
         except errors.OutOfMemoryError:
-            return "was ended by Ray, because its node ran out of memory"
+            return Death("was ended by Ray, because its node ran out of memory")
         except errors.RayError as error:
-            return f"ended: {_first_line(getattr(error, 'cause', None) or error)}"
+            reason = _first_line(getattr(error, "cause", None) or error)
+            return Death(f"ended: {reason}", outside=True)
         return received
 
     def _remove(self, slot: int) -> None:
+        self._forget(slot)
         del self._next[slot]
         self._ray.kill(self._actors.pop(slot))
+
+    def _forget(self, slot: int) -> None:
+        """Forget what was on its way to or from a slot."""
+        self._apart.discard(slot)
+        if (leaving := self._leaving.pop(slot, None)) is not None:
+            leaving.parcel.close()
+        if (arriving := self._arriving.pop(slot, None)) is not None:
+            arriving[1].close()
 
     def _check(self) -> None:
         """Raise WorkersFail without the cluster's head, when Ray ends this process in a minute."""
@@ -171,8 +260,7 @@ class RayEngine:
 
     def _environment(self) -> dict[str, str]:
         """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
-        own = {name: text for name, text in os.environ.items() if name.startswith("BAKEOFF_")}
-        own |= dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
+        own = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
         if self.share.gpus:
             own[GPU_SHARE] = str(min(1.0, self.share.gpus))
         else:
@@ -180,54 +268,19 @@ class RayEngine:
         return own | import_environment()
 
 
-class _Slot:
-    """The actor of a slot: a worker process on its node, begun by the first `receive`.
+@dataclass
+class _Departure:
+    """A job whose folders are sent before it, and how far they are."""
 
-    The worker runs in the driver's current folder, so that relative paths mean the same, and its
-    output goes to `log`, beside the driver's sign, whose content is `mark`.
-    """
+    parcel: Outgoing
+    job: bytes
+    offset: int = 0
+    reference: Any = None
 
-    def __init__(self, runner_path: str, log: str, mark: str, current: str) -> None:
-        self._runner = runner_path
-        self._log = Path(log)
-        self._mark = mark
-        self._current = current
-        self._worker: WorkerProcess | None = None
-        self._ending = threading.Event()
 
-    def send(self, content: bytes) -> None:
-        """Send a message to the worker."""
-        if self._worker is not None:
-            self._worker.send(content)
-
-    def receive(self) -> bytes | str:
-        """Wait for the worker's next message and return it; at its end return how it ended."""
-        where = f"on {socket.gethostname()}"
-        try:
-            worker = self._worker = self._worker or self._begin()
-        except OSError as error:
-            return f"ended {where}: {error}"
-        while not self._ending.is_set():
-            if worker.connection.poll(_POLL_SECONDS):
-                try:
-                    return worker.connection.recv_bytes()
-                except (EOFError, OSError):
-                    break
-        self._ending.set()
-        return f"{worker.end()} {where}"
-
-    def end(self) -> None:
-        """Let `receive` end the worker."""
-        self._ending.set()
-
-    def _begin(self) -> WorkerProcess:
-        sign = self._log.with_name(_SIGN)
-        if not sign.is_file() or sign.read_text() != self._mark:
-            raise FileNotFoundError(
-                f"it does not see {sign.parent}: output_dir must be in a folder that all nodes "
-                "share, at the same path"
-            )
-        return WorkerProcess(self._runner, self._log, {}, self._current)
+def _own_variables() -> dict[str, str]:
+    """Return this project's variables of this process's environment."""
+    return {name: text for name, text in os.environ.items() if name.startswith("BAKEOFF_")}
 
 
 def _connect(address: str | None) -> Any:

@@ -1,0 +1,184 @@
+"""Sweeps over two hosts that share no disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from src.runs.seal import changed_since, read_seal
+from tests.entries.commands import free_port, mlflow_runs, mlflow_server, rows
+from tests.search.test_postgres import PASSWORD, Postgres
+from tests.search.workers.hosts import ENVIRONMENT, TwoHosts
+from tests.search.workers.pools import wait_until
+from tests.warm_python import ROOT
+
+# What takes seconds on an idle machine.
+PATIENCE = 900.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5000)]
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[TwoHosts]:
+    both = TwoHosts()
+    try:
+        both.start_second()
+        both.start_head()
+        both.start_node()
+        yield both
+    finally:
+        both.close()
+
+
+def _sweep(hosts: TwoHosts, study: str, *words: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "src.sweep", f"study={study}", "workers=ray"),
+        *(f"workers.address={hosts.address}", f"output_dir={hosts.folder / 'outputs'}"),
+        *("families=[mlp]", "budget.minutes=null", "pruner=none", "runtime=float32"),
+        *("search=[optimizer.lr]", *words),
+    ]
+
+
+def _record(hosts: TwoHosts, study: str) -> dict[str, Any]:
+    content = (hosts.folder / "outputs" / "sweeps" / study / "sweep.json").read_text()
+    record: dict[str, Any] = json.loads(content)
+    return record
+
+
+def test_runs_of_the_second_host_come_home_whole(hosts: TwoHosts) -> None:
+    words = ("budget.trials=4", "finalists=1", "finalist_seeds=1", "trainer.max_epochs=3")
+    subprocess.run(
+        _sweep(hosts, "home", *words, "tracking=none"), cwd=ROOT, env=ENVIRONMENT, check=True
+    )
+    record = _record(hosts, "home")
+    assert [trial["state"] for trial in record["trials"]] == ["complete"] * 4
+    assert record["test"]["test/accuracy"] > 0.5
+    folders = [Path(trial["run_dir"]) for trial in record["trials"]]
+    folders += [Path(one) for found in record["finalists"] for one in found["run_dirs"].values()]
+    runs = hosts.folder / "outputs" / "runs"
+    assert sorted(folders) == sorted(runs.iterdir())
+    for folder in folders:
+        assert read_seal(folder) is not None and changed_since(folder) is None
+        assert not hosts.second_has(folder)
+    logs = hosts.folder / "outputs" / "sweeps" / "home" / "workers"
+    assert "epoch 3/3" in (logs / "worker-0.log").read_text()
+    assert "epoch 3/3" in (logs / "worker-1.log").read_text()
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a PostgreSQL server, whose password is in the environment."""
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    server = Postgres()
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    yield server.url.replace(f":{PASSWORD}@", "@")
+    server.close()
+
+
+def test_nothing_that_has_ended_is_lost_whatever_fails(
+    hosts: TwoHosts, database: str, tmp_path: Path
+) -> None:
+    port, epochs, count = free_port(), 10, 6
+    command = _sweep(
+        *(hosts, "faults", f"storage={database}", f"tracking.uri=http://127.0.0.1:{port}"),
+        *(f"budget.trials={count}", "finalists=0", "evaluate_test=false"),
+        *(f"trainer.max_epochs={epochs}", "data.batch_size=16"),
+    )
+    environment = ENVIRONMENT | {"PGPASSWORD": PASSWORD}
+
+    def trials() -> list[FrozenTrial]:
+        with suppress(KeyError):  # the study is not there yet
+            return optuna.load_study(study_name="faults", storage=database).trials
+        return []
+
+    def on_second() -> list[int]:
+        return hosts.second_processes(f"{sys.executable} -m src.search.workers.local")
+
+    def reported(epoch: int) -> Callable[[], bool]:
+        """Whether all trials that run, one on each host, have come so far."""
+        return lambda: (
+            len(found := [one for one in trials() if one.state is TrialState.RUNNING]) == 2
+            and all(len(one.intermediate_values) >= epoch for one in found)
+        )
+
+    def noted(fact: str, number: int) -> Callable[[], bool]:
+        return lambda: sum(one.user_attrs.get(fact, 0) for one in trials()) >= number
+
+    with mlflow_server(tmp_path / "server", port):
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        ) as driver:
+            # A worker dies: its trial goes on in another one, on whichever host that is.
+            wait_until(reported(2), PATIENCE, "no trials on both hosts")
+            for worker in on_second():
+                os.kill(worker, signal.SIGKILL)
+            wait_until(noted("lost", 1), PATIENCE, "the death of a worker was not noticed")
+            # The cable is out for a while: both go on where they were.
+            wait_until(lambda: bool(on_second()) and reported(4)(), PATIENCE, "no second attempt")
+            hosts.cable(connected=False)
+            time.sleep(20)
+            hosts.cable(connected=True)
+            # The second host goes with its trial, which begins anew, and comes back.
+            wait_until(lambda: any(one.state.is_finished() for one in trials()), PATIENCE, "no end")
+            wait_until(reported(2), PATIENCE, "the trials did not go on")
+            assert driver.poll() is None, driver.communicate()
+            hosts.end_second()
+            wait_until(noted("gone", 1), PATIENCE, "the end of a host was not noticed")
+            hosts.start_second()
+            hosts.start_node()
+            wait_until(lambda: bool(on_second()), PATIENCE, "no worker on the host that came back")
+            # The head goes, and with it the driver's way to its workers.
+            wait_until(reported(2), PATIENCE, "the trials did not go on")
+            ended = {one.number: one for one in trials() if one.state.is_finished()}
+            hosts.end_head()
+            error = driver.communicate(timeout=PATIENCE)[1]
+        assert driver.returncode == 1, error
+        assert "does not answer any more" in error and "the same command goes on" in error
+        hosts.end_second()
+        hosts.start_second()
+        hosts.start_head()
+        hosts.start_node()
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    found = trials()
+    assert [one.state for one in found] == [TrialState.COMPLETE] * count
+    assert [sorted(one.intermediate_values) for one in found] == [[*range(1, epochs + 1)]] * count
+    for number, before in ended.items():
+        assert found[number] == before, "a trial that had ended was changed"
+    # One run a trial, here as in MLflow, with each figure of each epoch once.
+    runs = hosts.folder / "outputs" / "runs"
+    folders = {one.user_attrs["run_dir"] for one in found}
+    for folder in map(Path, folders):
+        assert read_seal(folder) is not None and changed_since(folder) is None
+    assert folders == {str(path) for path in runs.iterdir() if read_seal(path)} - _earlier(hosts)
+    server = tmp_path / "server"
+    tracked = [run for run in mlflow_runs(server).values() if "bakeoff.trial" in run]
+    assert Counter(run["bakeoff.trial"] for run in tracked) == {str(n): 1 for n in range(count)}
+    assert {run["status"] for run in tracked} == {"FINISHED"}
+    points = rows(server, "select run_uuid, key, step from metrics where key = 'val/accuracy'")
+    assert max(Counter(points).values()) == 1
+
+
+def _earlier(hosts: TwoHosts) -> set[str]:
+    """Return the run folders of the other sweep over the same hosts."""
+    with suppress(FileNotFoundError):
+        record = _record(hosts, "home")
+        finals = [d for one in record["finalists"] for d in one["run_dirs"].values()]
+        return {trial["run_dir"] for trial in record["trials"]} | set(finals)
+    return set()
