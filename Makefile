@@ -22,7 +22,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .NOTPARALLEL:
 .SUFFIXES:
 .PHONY: compare select export push verify weights help install train sweep test test-all test-docs check ui \
-        dashboard lock bench
+        dashboard lock bench gpu
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,9 @@ dashboard: install .venv/.extra-dashboard  ## show a sweep's study in Optuna's p
 
 bench: install  ## repeat the measurements (BENCH="start epoch" repeats some)
 	@$(PY) -m benchmarks $(BENCH) $(ARGS)
+
+gpu: install  ## check what needs a GPU (BAKEOFF_GPU_CHECKS=epoch,plans checks some)
+	@$(PY) -m benchmarks gpu $(ARGS)
 
 lock: .venv/.made  ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
 	@$(COMPILE) pyproject.toml --extra dev --output-file requirements.lock $(ARGS)

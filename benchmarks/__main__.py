@@ -41,9 +41,10 @@ def main(wanted: Iterable[str]) -> int:
         for row in found:
             print(f"  {row.what}: {row.measured}, bar {row.bar}", flush=True)
         rows += found
-    print()
-    print_table(rows)
-    return 0 if all(row.met for row in rows) else 1
+    if rows:
+        print()
+        print_table(rows)
+    return 1 if any(row.met is False for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ from src.runs.build.task import _make_schedule
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
 from src.tracking.tracker import Tracker
+from src.training.cost import wait_for
 from src.training.inference import autocast
 
-__all__ = ["measure"]
+__all__ = ["bare_epochs", "measure"]
 
 _ROUNDS = 5
 _EPOCHS = 4
@@ -57,7 +58,8 @@ def measure() -> list[Row]:
             torch.set_num_threads(settings.runtime.threads)
         for turn in range(_ROUNDS):
             stack, share = _stack(settings)
-            bare = _bare(settings, data)
+            epochs = bare_epochs(settings, data, torch.device("cpu"))
+            bare = statistics.median(whole for _, whole in epochs[1:])
             print(f"round {turn + 1}: {stack:.2f} s against {bare:.2f} s an epoch", flush=True)
             ratios.append(stack / bare)
             shares.append(100 * share)
@@ -86,17 +88,22 @@ def _stack(settings: RunSettings) -> tuple[float, float]:
     return statistics.median(epochs), statistics.median(spent) / statistics.median(epochs)
 
 
-def _bare(settings: RunSettings, data: PictureData) -> float:
-    """Median seconds of an epoch of the shortest loop that does the same arithmetic."""
-    task = build.build_task(settings, data)
+def bare_epochs(
+    settings: RunSettings, data: PictureData, device: torch.device, epochs: int = _EPOCHS
+) -> list[tuple[float, float]]:
+    """Seconds of the training steps of each epoch, and of all of it, of the shortest loop that does
+    the same arithmetic.
+    """
+    task = build.build_task(settings, data).to(device)
+    data.live_on(device)
     network, loss_of, augment = task.network, task.loss, task.augmented
     optimizer = task.make_optimizer(network)
-    device, precision = torch.device("cpu"), settings.runtime.precision
+    precision = settings.runtime.precision
     train: Any = data.batches("train", training=True)
-    factor = _make_schedule(settings.scheduler, _EPOCHS * len(train))
+    factor = _make_schedule(settings.scheduler, epochs * len(train))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     seconds = []
-    for epoch in range(_EPOCHS):
+    for epoch in range(epochs):
         began = time.perf_counter()
         train.set_epoch(epoch)
         network.train()
@@ -112,12 +119,15 @@ def _bare(settings: RunSettings, data: PictureData) -> float:
             schedule.step()
             if task.average is not None:
                 task.average.update(network)
+        wait_for(device)
+        trained = time.perf_counter() - began
         evaluated = task.evaluated.eval()
         with torch.no_grad(), autocast(device, precision):
             for batch in data.batches("val"):
                 nn.functional.cross_entropy(evaluated(task.normalized(batch.images)), batch.targets)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
+        wait_for(device)
+        seconds.append((trained, time.perf_counter() - began))
+    return seconds
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["PHOTO_SETS", "photo_set"]
+__all__ = ["PHOTO_SETS", "given", "photo_set"]
 
 _VARIABLE = "BAKEOFF_PHOTOS"
 _PER_CLASS = 100
@@ -40,11 +40,16 @@ def photo_set(name: str, folder: Path) -> Path:
     return target
 
 
+def given(name: str) -> Path | None:
+    """Return the file of this name in the folder that BAKEOFF_PHOTOS names; None where none is."""
+    path = Path(os.environ.get(_VARIABLE, os.devnull)) / name
+    return path if path.exists() else None
+
+
 def _given(name: str) -> Path:
-    folder = os.environ.get(_VARIABLE)
-    path = Path(folder or ".") / name
-    if folder is None or not path.exists():
-        sys.exit(f"{path} is not there: {_VARIABLE} must name the folder that has {name}")
+    path = given(name)
+    if path is None:
+        sys.exit(f"{name} is not there: {_VARIABLE} must name the folder that has it")
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Row", "print_table", "spread"]
+__all__ = ["Row", "print_table", "spread", "table_text"]
 
 
 @dataclass(frozen=True)
@@ -14,15 +14,19 @@ class Row:
 
     Attributes:
         what: was measured.
-        measured: with its unit, and how far the rounds lay apart.
+        measured: with its unit, and how far the rounds lay apart; or why nothing was measured.
         bar: what it should be.
-        met: whether it is.
+        met: whether it is; None where nothing was measured.
     """
 
     what: str
     measured: str
     bar: str
-    met: bool
+    met: bool | None
+
+    @property
+    def result(self) -> str:
+        return {True: "met", False: "MISSED", None: "skipped"}[self.met]
 
 
 def spread(values: Iterable[float], unit: str = "x", digits: int = 2) -> str:
@@ -33,8 +37,13 @@ def spread(values: Iterable[float], unit: str = "x", digits: int = 2) -> str:
     return f"{middle:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def print_table(rows: Iterable[Row]) -> None:
+def table_text(rows: Iterable[Row]) -> str:
     """As Markdown, so that it can be pasted into the README."""
-    print("| what | measured | bar | |\n| --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.what} | {row.measured} | {row.bar} | {'met' if row.met else 'MISSED'} |")
+    lines = ["| what | measured | bar | |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row.what} | {row.measured} | {row.bar} | {row.result} |" for row in rows]
+    return "\n".join(lines)
+
+
+def print_table(rows: Iterable[Row]) -> None:
+    """Print `table_text`."""
+    print(table_text(rows))

@@ -77,6 +77,16 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="module")
+def brief_costs() -> Iterator[None]:
+    """Runs in this process that time their networks for hundredths of a second, not for one."""
+    from src.training import cost
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "_BUDGET_SECONDS", 0.02)
+        yield
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
     """An interpreter that has imported what commands do; it starts with the first command."""

@@ -15,6 +15,7 @@ from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
 
+pytestmark = pytest.mark.usefixtures("brief_costs")
 QUICK = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false"]
 QUICK += ["tracking=none", "tracking.figures=false"]
 

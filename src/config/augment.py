@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from .checks import Settings, fraction, group_of, positive, positive_int, setting
+from .added_groups import group_of
+from .checks import Settings, fraction, positive, positive_int, setting
 
 __all__ = ["OPERATIONS", "AugmentSettings", "augmentation"]
 
@@ -27,6 +28,10 @@ class AugmentSettings(Settings):
 
     flip: bool | None = setting(
         "mirror every other picture left and right; null: as the data set says is harmless", None
+    )
+    alternate_flip: bool = setting(
+        "mirror a picture in every other epoch, where pictures are mirrored, and not at random",
+        False,
     )
     translate: float = setting(
         "largest shift as a fraction of the side, rounded down to whole pixels",

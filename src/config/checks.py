@@ -23,15 +23,17 @@ from ..machine.imports import is_foreign
 from .credentials import credentials_problem, texts_of
 
 __all__ = [
+    "ADDED",
     "ConfigError",
     "ForeignCode",
     "NotGiven",
     "Settings",
     "completed",
+    "default_of",
     "distinct",
+    "extended",
     "fraction",
     "from_plain",
-    "group_of",
     "input_of",
     "is_literal",
     "nearest",
@@ -44,7 +46,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-V = TypeVar("V")
 
 
 class ConfigError(ValueError):
@@ -180,8 +181,8 @@ class Settings:
 
 # Settings classes with a common base, told apart by `_target_`: base -> target -> class.
 _VARIANTS: dict[type, dict[str, type]] = {}
-# Groups of settings that were added to a class: class -> name -> (class of the group, meaning).
-_ADDED: dict[type, dict[str, tuple[type, str]]] = {}
+# Groups of settings that `added_groups` gave a class: class -> name -> (group's class, meaning).
+ADDED: dict[type, dict[str, tuple[type, str]]] = {}
 
 
 def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
@@ -197,39 +198,10 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def group_of(
-    base: type, name: str, targets: dict[str, V], target: V
-) -> Callable[[type[T]], type[T]]:
-    """Register a settings class as the group `name` of `base`, and of what is derived from that.
-
-    `from_plain` then makes objects of a subclass that has the group as a further field. `targets`
-    gets `target`, the import path of what the group's settings make, by the name.
-
-    Raises:
-        ConfigError: the base has such a field, or one of the group's has no default.
-    """
-
-    def register(cls: type[T]) -> type[T]:
-        if name in {field.name for field in dataclasses.fields(base)}:
-            raise ConfigError(f"{cls.__name__}: {base.__name__} has a field {name} of its own.")
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-            if _default(field) is dataclasses.MISSING:
-                raise ConfigError(
-                    f"{cls.__name__}.{field.name}: give it a default, setting(default=...)."
-                )
-        meaning = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-        _ADDED.setdefault(base, {})[name] = (cls, meaning)
-        _extended.cache_clear()
-        targets[name] = target
-        return cls
-
-    return register
-
-
 @cache
-def _extended(cls: type) -> type:
+def extended(cls: type) -> type:
     """The subclass with what was added to `cls` and its bases; `cls` itself where nothing was."""
-    added = {name: one for base in cls.__mro__ for name, one in _ADDED.get(base, {}).items()}
+    added = {name: one for base in cls.__mro__ for name, one in ADDED.get(base, {}).items()}
     if not added:
         return cls
     fields = [
@@ -242,7 +214,7 @@ def _extended(cls: type) -> type:
     )
 
 
-def _default(field: dataclasses.Field[Any], hint: Any = None) -> Any:
+def default_of(field: dataclasses.Field[Any], hint: Any = None) -> Any:
     """A field's default; {} for a group of settings, which bring theirs; or MISSING."""
     if isinstance(hint, type) and issubclass(hint, Settings) and hint not in _VARIANTS:
         return {}
@@ -260,12 +232,12 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
     target = plain.get("_target_")
     if target not in options:
         return dict(plain)
-    cls = _extended(options[target])
+    cls = extended(options[target])
     hints = _hints(cls)
     found = dict(plain)
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        given = found.get(field.name, _default(field, hint))
+        given = found.get(field.name, default_of(field, hint))
         if given is dataclasses.MISSING:
             continue
         inner = isinstance(given, Mapping) and isinstance(hint, type)
@@ -295,7 +267,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     Raises:
         ConfigError: unknown or missing key, wrong type, value out of range, `_target_` not allowed.
     """
-    made: Any = _extended(_chosen_variant(cls, plain, where))
+    made: Any = extended(_chosen_variant(cls, plain, where))
     hints = _hints(made)
     names = [field.name for field in dataclasses.fields(made)]
     for key in plain:
@@ -307,7 +279,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(made):
         path = _join(where, field.name)
-        given = plain.get(field.name, _default(field, hints[field.name]))
+        given = plain.get(field.name, default_of(field, hints[field.name]))
         if given is dataclasses.MISSING or given == "???":
             raise NotGiven(path)
         values[field.name] = _typed(hints[field.name], given, path)

@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, typed
+from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, to_plain
 from .compose import expand
 from .console import on_plain_output
@@ -158,7 +157,7 @@ def run_entry(
             for job in jobs:
                 (settings, _), not_given = _with_placeholders(settings_of, job)
                 plain = _marked(to_plain(settings), not_given)
-                print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), end="")
+                print(yaml_text(plain), end="")
         else:
             todo.extend([settings_of(job) for job in jobs])
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+from .added_groups import group_of
 from .checks import (
     ConfigError,
     Settings,
     distinct,
     fraction,
-    group_of,
     nearest,
     positive,
     positive_int,

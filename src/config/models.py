@@ -144,6 +144,14 @@ class CNNSettings(OwnNetworkSettings):
     dropout: float = _dropout("before the classifier")
 
 
+@variant(ModelSettings, "src.models.whitened.WhitenedCNN")
+@dataclass(frozen=True)
+class WhitenedSettings(OwnNetworkSettings):
+    """A network for trainings of seconds, whose first layer whitens the pictures."""
+
+    widths: list[int] = positive_int("channels of each block", check=_some)
+
+
 @variant(ModelSettings, "src.models.fcn.FCN")
 @dataclass(frozen=True)
 class FCNSettings(OwnNetworkSettings):

@@ -241,6 +241,11 @@ class TrainerSettings(Settings):
         "views that a prediction is the mean of: auto mirrors what training mirrored", "auto"
     )
     validate_every: int = positive_int("epochs between validations", 1)
+    checkpoint_every: int = positive_int(
+        "epochs from one last.ckpt to the next, which a killed training goes on from; the last "
+        "epoch has one in any case",
+        1,
+    )
     deterministic: bool = setting("use deterministic kernels where there are some", True)
     progress: bool = setting("show the progress of an epoch on a terminal", True)
 

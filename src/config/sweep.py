@@ -18,8 +18,9 @@ from .checks import (
     positive_int,
     setting,
 )
-from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves, override_of
+from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
 from .metrics import METRICS, PRIMARY
+from .overrides import override_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 

@@ -81,8 +81,9 @@ def _fold(*numbers: int) -> int:
 @lru_cache(maxsize=16)
 def _stream_keys(seed: int, epoch: int, streams: int, device: torch.device) -> Tensor:
     """Return (streams, 1) int64: `_fold(seed, epoch, stream)` of each stream."""
-    keys = [_signed(_fold(seed, epoch, stream)) for stream in range(streams)]
-    return torch.tensor(keys, device=device)[:, None]
+    # Computed there: a copy would wait for the device.
+    numbers = torch.arange(streams, device=device)[:, None]
+    return _mix((numbers ^ _signed(_fold(seed, epoch))) + _signed(_STEP))
 
 
 def _mix(state: Tensor) -> Tensor:

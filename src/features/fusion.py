@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class Extractor(Protocol):
     @property
     def in_processes(self) -> bool: ...  # it keeps one core busy, and can be sent to processes
 
+    @property
+    def on_gpu(self) -> bool: ...  # it computes on a GPU, which two threads keep busy
+
     def __call__(self, images: Pixels) -> Floats:
         """Return (N, D) float32 of pictures (N, C, H, W), a row a picture."""
 
@@ -43,6 +46,7 @@ class Described:
     settings: dict[str, Any]  # its arguments, as plain values
     descriptor: Callable[[Floats], Floats]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
     in_processes: bool = True
+    on_gpu: ClassVar[bool] = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -66,6 +70,10 @@ class Mirrored:
     @property
     def in_processes(self) -> bool:
         return self.extractor.in_processes
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.extractor.on_gpu
 
     def __call__(self, images: Pixels) -> Floats:
         return self.extractor(np.ascontiguousarray(images[..., ::-1]))

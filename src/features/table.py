@@ -177,10 +177,12 @@ def described(
     started = time.perf_counter()
     yield describe(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
-    alone = workers == 1 or not extractor.in_processes
     blocks: Iterator[Floats]
+    alone = workers == 1 or not extractor.in_processes
     # A process that another program started as its helper may not start any.
-    if alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
+    if extractor.on_gpu:  # which has work while the next pictures go there and rows come back
+        blocks = in_order(describe, pictures, 2)
+    elif alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
         blocks = map(describe, pictures)
     else:
         # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
@@ -203,10 +205,12 @@ def described(
 def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:
     """Return an extractor that computes with the threads that have a core beside other programs.
 
+    One that computes in processes, with a thread each, or on a GPU is returned as it is.
+
     A network on two threads, of which one waits for a core, describes a quarter of the pictures
     that one thread does (two cores at a load of ten).
     """
-    if extractor.in_processes:  # with one thread each
+    if extractor.in_processes or extractor.on_gpu:
         return extractor
     import torch
 

@@ -5,6 +5,7 @@ torch is imported by the functions that need a device, so that naming the proces
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ def device_of(accelerator: str) -> torch.device:
     "auto" and "gpu" are the CPU where torch sees no GPU of CUDA. It begins no use of a GPU.
     """
     import torch
+
+    # cuBLAS promises equal sums with this alone, and torch reads it once, at the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     if accelerator == "mps":
         return torch.device("mps")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..storage.arrays import load_arrays
 from ..storage.files import replacing
 
 __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
@@ -143,8 +143,7 @@ class Certainty:
             ValueError: the file is damaged, or of a later version.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = load_arrays(path)
             facts = json.loads(arrays["facts"].tobytes())
             if facts["format"] != _FORMAT:
                 raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
@@ -162,7 +161,7 @@ class Certainty:
             )
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no calibration that can be read: {error}") from error
 
 

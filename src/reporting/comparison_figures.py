@@ -10,7 +10,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from ..records.comparison import Comparison, Leader, ReportData
+from ..records.comparison import Comparison
+from ..records.report_data import Leader, ReportData
 from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from .class_figures import confusion_figure
 from .comparison_report import pictures_compared

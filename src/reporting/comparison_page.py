@@ -15,7 +15,8 @@ from PIL import Image
 from ..machine.text import percent
 from ..metrics.classification import class_scores
 from ..metrics.pareto import pareto_front
-from ..records.comparison import Comparison, Entrant, Leader, ReportData, Verdict
+from ..records.comparison import Comparison, Entrant, Verdict
+from ..records.report_data import Leader, ReportData
 from .comparison_report import closing_remarks, comparison_table, pictures_compared
 from .comparison_verdict import (
     MEASURE_NAMES,

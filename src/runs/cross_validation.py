@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import leaves, override_of
+from ..config.compose import leaves
+from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
@@ -18,7 +17,9 @@ from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
 from ..data.loading.datamodule import PictureData
 from ..machine.disk import refusal_of_folder
+from ..machine.failures import explained
 from ..machine.interruption import Interruption
+from ..machine.yaml_text import read_yaml
 from ..metrics.summary import metric_key
 from ..records.run import Predictions, RunSummary
 from ..statistics.label_errors import doubtful_labels
@@ -28,10 +29,10 @@ from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
 from .build import build_data, check_devices
 from .candidates.candidate import (
-    Candidate,
     FitContext,
     Fitted,
     OnEpoch,
+    Trainable,
     measure_part,
     send_final,
     settle_thresholds,
@@ -115,7 +116,10 @@ def _run_single(
     finished = finished_before(settings, data)
     if finished is not None:
         return show_finished(finished, settings, parent)
-    candidate = candidate_of(settings, data)
+    # On a GPU plans are timed on whole batches, which may be too large for it.
+    size = settings.data.batch_size
+    with explained(Path(settings.output_dir), size if isinstance(size, int) else None):
+        candidate = candidate_of(settings, data)
     if settings.resume is not None and isinstance(candidate, NetworkCandidate):
         resumed = RunFolder.open(Path(settings.resume))
         complete, finished = candidate.check_resumed(resumed), finished_summary(resumed)
@@ -134,7 +138,7 @@ def _run_single(
 def _join_first_device() -> None:
     """Train on a further device in the run of the first one, with the settings chosen there."""
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
-    settings = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    settings = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
     candidate = NetworkCandidate(Resolved(settings), build_data(settings))
     with Interruption() as interruption:
         candidate.fit(FitContext(folder, None, interruption))
@@ -142,7 +146,7 @@ def _join_first_device() -> None:
 
 @dataclass(eq=False)
 class _SingleRun(Run):
-    _candidate: Candidate
+    _candidate: Trainable
     _on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError, to_plain
@@ -29,6 +28,7 @@ from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
 from ..machine.status import doing
+from ..machine.yaml_text import yaml_text
 from ..records.pictures import ClassMaps, Suspect, write_suspects
 from ..records.run import Predictions, RunSummary
 from ..reporting.run_note import run_note
@@ -226,7 +226,7 @@ class Run(ABC):
         folder.path.mkdir(parents=True, exist_ok=True)
         reopen_record(folder)
         plain = to_plain(settings)
-        write_atomically(folder.config, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        write_atomically(folder.config, yaml_text(plain))
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)

@@ -236,17 +236,20 @@ def _compared(
     threads = settings.runtime.threads
     count = threads if isinstance(threads, int) else torch.get_num_threads()
     network = build.build_task(_concrete(settings, count), data).network
-    stated = _stated(settings).items()
+    stated = _stated(settings)
+    # Plans are compared without it: compiling each would take longer than they can differ by.
+    compiled = stated.pop("compile", None) is True
 
     deep = data.pictures.format.dtype == "float32"
 
     def allowed(plan: TrainingPlan) -> bool:
         # Half precision would round away what pixels of more than 8 bits have.
         half = deep and plan.precision != "float32" and settings.runtime.precision == _AUTO
-        return not half and all(getattr(plan, key) == value for key, value in stated)
+        wanted = settings.runtime.compile == _AUTO or not plan.compile
+        return not half and wanted and all(getattr(plan, k) == v for k, v in stated.items())
 
     plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
-    return time_plans(
+    choice = time_plans(
         plans or [TrainingPlan(**to_plain(_concrete(settings, count).runtime))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
@@ -255,6 +258,7 @@ def _compared(
         gradient_clip=settings.trainer.gradient_clip,
         total_steps=total_steps,
     )
+    return replace(choice, plan=replace(choice.plan, compile=choice.plan.compile or compiled))
 
 
 def _plan_note(

@@ -14,9 +14,11 @@ import numpy as np
 import yaml
 
 from ..config.checks import ConfigError
-from ..config.compose import refuse_idle, value_of
+from ..config.compose import refuse_idle
+from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
+from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
 from .folder import RunFolder
@@ -54,7 +56,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
             )
     try:
         folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
-        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        plain = read_yaml(folder.config.read_text(encoding="utf-8"))
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise ConfigError(f"resume: {error}.") from error
     plain |= {"resume": str(folder.path), "output_dir": str(folder.output_dir)}
@@ -101,7 +103,7 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
     finished = finished_summary(folder)
     if finished is None:
         return None
-    kept = stored_settings(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    kept = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
     place, tracking = settings.output_dir, settings.tracking
     same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
     return finished if same else None

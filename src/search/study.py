@@ -148,16 +148,25 @@ class SweepStudy:
 
     # Trials that begin, run and end.
 
-    def enqueue(self, family: str, values: Mapping[str, Value]) -> None:
+    def enqueue(self, family: str, values: Mapping[str, Value], **facts: Any) -> None:
         """Try this configuration before anything that the sampler proposes; once, if asked again.
+
+        Once for the same facts, plain values that are kept with the trial: with others than those
+        of the family's earlier trials it is another candidate.
 
         ValueError if a value is none that its parameter may have.
         """
         stored = self._families[family].stored_values(values)
         chosen = {FAMILY: family} if len(self._families) > 1 else {}
+        own = [t.user_attrs for t in self._all() if self._family_of(t) == family]
+        alike = [kept for kept in own if all(kept.get(k, v) == v for k, v in facts.items())]
+        if len(alike) < len(own) and any(kept.get("default") for kept in alike):
+            return
         with translated_errors():
             self._study.enqueue_trial(
-                chosen | stored, user_attrs={"default": True}, skip_if_exists=True
+                chosen | stored,
+                user_attrs={"default": True, FAMILY: family, **facts},
+                skip_if_exists=len(alike) == len(own),
             )
 
     def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
@@ -257,6 +266,12 @@ class SweepStudy:
     def importances(self) -> dict[str, dict[str, float]]:
         """Return the share of each family's keys; see `src.search.trials.importances`."""
         return importances(self._all(), self._families, self.spec.directions)
+
+    def _family_of(self, trial: FrozenTrial) -> str | None:
+        """Return the family of a trial; None for one that waits since an earlier version."""
+        only = next(iter(self._families)) if len(self._families) == 1 else None
+        found: str | None = trial.user_attrs.get(FAMILY, trial.params.get(FAMILY, only))
+        return found
 
     def _all(self) -> list[FrozenTrial]:
         with translated_errors():

@@ -13,6 +13,7 @@ import yaml
 from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
 from ..config.schema import RunSettings, stored_settings
+from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..runs.folder import RunFolder
@@ -102,7 +103,7 @@ def read_chosen(
     """
     try:
         summary = RunSummary.read(folder.summary)
-        plain = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        plain = read_yaml(folder.config.read_text(encoding="utf-8"))
         settings = stored_settings(plain)
         if not settings.cv.is_whole:
             folder.chosen_checkpoint()

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from ..config.checks import ConfigError
-from ..config.compose import compose_plain, override_of
+from ..config.compose import compose_plain
 from ..config.finished import CompareSettings
 from ..config.models import ModelSettings, NetworkSettings
+from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..machine.package import command
+from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from ..runs.experiment import run_experiment
@@ -133,7 +133,5 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
 
 
 def _plain(folder: RunFolder) -> dict[str, Any]:
-    # The C reader takes a tenth of the time, which many runs show.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: dict[str, Any] = yaml.load(folder.config.read_text(encoding="utf-8"), loader)
+    found: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
     return found

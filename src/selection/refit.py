@@ -12,18 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
 
-import yaml
-
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
-from ..config.compose import compose_settings, leaves, override_of
+from ..config.compose import compose_settings, leaves
 from ..config.features import ClassicalSettings
 from ..config.models import NetworkSettings
+from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import CrossValidationSettings, RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command, module_command, overrides_of
 from ..machine.subprocesses import run_bound
+from ..machine.yaml_text import yaml_text
 from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
@@ -155,7 +155,7 @@ def _is_finished(folder: RunFolder) -> bool:
 
 def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
     """Train in a child: Lightning repeats the command line, a training's, for further devices."""
-    plain = yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True)
+    plain = yaml_text(to_plain(settings))
     write_atomically(folder.config, plain)
     if code := run_bound(module_command("train", f"resume={folder.path}")):
         raise ChildEnded(code)

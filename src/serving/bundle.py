@@ -22,7 +22,7 @@ from .bundle_files import (
     read_metadata,
 )
 from .exported import classifier_of, open_logits
-from .predictor import Predictor, ensemble_predictor
+from .predictor import Predictor
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
@@ -108,6 +108,8 @@ def open_network(folder: Path) -> nn.Module:
 
 
 def _open_ensemble(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
+    from .ensemble_predictor import ensemble_predictor
+
     try:
         metadata = read_metadata(folder)
         method = metadata["ensemble"]["way"]

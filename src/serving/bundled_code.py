@@ -55,12 +55,13 @@ FOR_CLASSIFIERS = (
 FOR_NETWORKS_OF_CLASSIFIERS = ("models/*",)
 FOR_ENSEMBLES = (
     *("metrics/__init__", "metrics/validation", "metrics/probabilistic"),
-    *("ensembles/__init__", "ensembles/mixing"),
+    *("ensembles/__init__", "ensembles/mixing", "serving/ensemble_predictor"),
 )
 # What a plugin's file may import of the settings, beside the code of its own.
 _FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
-    *("config/data", "config/features", "config/metrics", "config/models"),
+    *("config/data", "config/features", "config/added_groups", "config/metrics"),
+    "config/models",
 )
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,6 @@ from ..targets import TargetKind, kind_of
 from .inputs import as_picture, check_request, pixels_in_memory
 from .trust import Trust, Verdict
 
-if TYPE_CHECKING:
-    from ..ensembles.mixing import Way
-
 __all__ = [
     "Classify",
     "DamagedModel",
@@ -35,7 +32,7 @@ __all__ = [
     "Labelled",
     "Page",
     "Predictor",
-    "ensemble_predictor",
+    "kind_in",
 ]
 
 T = TypeVar("T")
@@ -281,61 +278,6 @@ def kind_in(metadata: Mapping[str, Any]) -> TargetKind:
     """Return the kind of targets in the metadata of a model; of older ones one class a picture."""
     settings = metadata.get("settings", {})
     return kind_of(settings.get("data", {}).get("target", "single"))
-
-
-def ensemble_predictor(
-    members: Sequence[Predictor],
-    method: Way,
-    weights: Sequence[float],
-    metadata: Mapping[str, Any],
-    *,
-    batch_size: int,
-) -> Predictor:
-    """Return a predictor with the combined probabilities of several models.
-
-    Each member gets the pictures in its own format; formats that members share are decoded once.
-
-    Args:
-        members: M of them, for the same classes, of one format each.
-        method, weights: see `src.ensembles.mixing`.
-        metadata: of the ensemble.
-        batch_size: pictures at once.
-    """
-    from ..ensembles.mixing import combined_probabilities  # in bundles of ensembles alone
-
-    formats = list(dict.fromkeys(member.formats[0] for member in members))
-    sets = kind_in(metadata).sets
-
-    def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        return combined_probabilities(method, probs, np.array(weights), sets=sets)
-
-    def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
-        return [(member, images[formats.index(member.formats[0])]) for member in members]
-
-    def classify(*images: Pixels) -> NDArray[np.float32]:
-        probs = [member.probabilities(own) for member, own in taken(images)]
-        return mixed(np.stack(probs))
-
-    def describe(
-        *images: Pixels,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = [member.described(own) for member, own in taken(images)]
-        probs = np.stack([probs for probs, _ in found])
-        features = [_equally_long(features) for _, features in found if features is not None]
-        return mixed(probs), np.concatenate(features, axis=1)
-
-    combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
-    described = any(member.gives_features for member in members)
-    return Predictor(
-        classify, combined, describe=describe if described else None, batch_size=batch_size
-    )
-
-
-def _equally_long(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return features of unit length, so that no member of an ensemble outweighs another."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
-    return scaled
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,12 +21,13 @@ from ..config.compose import (
     effective_overrides,
     groups,
     leaves,
-    override_of,
     read_run_settings,
 )
 from ..config.other_names import library_networks, library_of
+from ..config.overrides import override_of
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
+from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Parameter, Value, parse_space
 
 __all__ = ["default_values", "load_families", "overrides_of"]
@@ -199,7 +200,7 @@ def _with_conditions(family: Family, parameter: Parameter) -> dict[str, Value]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"use names {path.stem}, but there is no {path.name} in shared/") from None
     except yaml.YAMLError as error:

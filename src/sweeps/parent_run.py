@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config.checks import to_plain
 from ..config.sweep import SweepSettings
 from ..machine.package import command
+from ..machine.yaml_text import yaml_text
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 from ..reporting.run_note import note
 from ..reporting.sweep_report import COMMAND, headline, verdict
@@ -82,7 +81,7 @@ class ParentRun(Observer):
             warn=warn,
         )
         config = self.folder / "config.yaml"
-        written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        written = yaml_text(plain)
         write_atomically(config, without_password(written))  # such as that of `storage`
         self._tracker.artifact(config)
         if self._mirror is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from ..reporting.formatting import duration
 from ..search.loop import Pool, run_single
 from ..search.space import Family
 from ..search.study import SweepStudy
-from .tasks import Prepared, SweepJobs
+from .tasks import PREPARED, Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation", "ranked_networks"]
 
@@ -31,7 +32,12 @@ _GATHER_SECONDS = 20.0
 # Of the time that trials have: what the first trial of a family may take at most, and what
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
-_ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.6
+_ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
+# What was cut down to fit is prepared anew where there is so many times as much.
+_CLEARLY_MORE = 1.25
+# Pictures are described once more where at least so many seconds are left beside those of a trial,
+# of which other work may take a part.
+_LEAST_DESCRIBING, _SURE = 15.0, 0.85
 # Fewer epochs than these are no measure of a network from scratch; a pretrained one is good before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
@@ -120,46 +126,85 @@ class Preparation:
     def run(self) -> Iterator[str]:
         """Find out what the families take, one after another on an otherwise idle machine.
 
-        Yield a family of which the first trial is to run before the others are measured, since it
+        Yield a family of which the next trial is to run before the others are measured, since it
         takes next to nothing, as with features of a frozen network that are known by then.
         """
         kept, found = self.jobs.study.recall(_PREPARED) or {}, self.jobs.prepared
         known = {name: _prepared(plain) for name, plain in kept.items()}
-        if not self.jobs.families.keys() <= known.keys():
+        if any(n not in known or self._has_more(known[n]) for n in self.jobs.families):
             self.pool.gather(_GATHER_SECONDS, self.check)
         for name, family in self.jobs.families.items():
             ready = any(one.affordable for one in found.values())
-            if name not in known and self.clock.trials_wait and (ready or not self.clock.race_left):
+            new = name not in known
+            if new and self.clock.trials_wait and (ready or not self.clock.race_left):
                 reason = "so that the others have time for trials" if ready else "for time is up"
                 self.show(f"{name}: left out, {reason}")
                 continue
-            if name not in known:
+            renewed = not new and self._has_more(known[name]) and not self.clock.trials_wait
+            if new or renewed:
                 self.show(f"{name}: finding out how to train it on this machine")
-                known[name] = self.measure(family)
-                for note in known[name].notes:
-                    self.show(f"{name}: {note}")
-                # What was left out may have its turn when the study gets more time.
-                fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
-                self.jobs.study.remember(_PREPARED, fitting)
+                self._keep(known, name, self.measure(family))
             found[name] = one = known[name]
             if one.affordable and not ready:
                 for line in one.data:
                     self.show(f"data: {line}")
             immediate = one.affordable and one.published and one.seconds == 0
-            if immediate and not self.jobs.study.trials():
+            if immediate and (renewed or not self.jobs.study.trials()):
                 yield name
+                while self._improved(known, family):
+                    found[name] = known[name]
+                    yield name
         missing = {n for n in self.jobs.families if n not in found or not found[n].affordable}
         if missing:
             self.jobs.study.remember(_LEFT_OUT, sorted(self._left_out() | missing))
 
+    def _has_more(self, known: Prepared) -> bool:
+        """Return whether there is clearly more time than what was prepared was cut down to."""
+        left = self.clock.race_left
+        return known.limit is not None and (left is None or left > _CLEARLY_MORE * known.limit)
+
+    def _keep(self, known: dict[str, Prepared], name: str, new: Prepared) -> bool:
+        """Keep what was found of a family, unless what is known is as good; return whether so."""
+        for note in new.notes:
+            self.show(f"{name}: {note}")
+        old = known.get(name)
+        if old is not None and (not new.affordable or new.is_cut_as(old)):
+            # The next start does not try the same again.
+            left = self.clock.race_left
+            limit = new.limit if new.affordable else max(left or 0.0, old.limit or 0.0)
+            known[name] = replace(old, limit=limit)
+        else:
+            known[name] = new
+        # What was left out may have its turn when the study gets more time.
+        fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
+        self.jobs.study.remember(_PREPARED, fitting)
+        return known[name] is new
+
+    def _improved(self, known: dict[str, Prepared], family: Family) -> bool:
+        """Describe the pictures better where the time that is left buys that; return whether so."""
+        left, trials = self.clock.race_left, self.jobs.study.trials()
+        most = self.jobs.settings.budget.trials
+        if known[family.name].limit is None or left is None or len(trials) >= (most or math.inf):
+            return False
+        # The last trial shows what one takes once the pictures are described.
+        took = [trial.seconds or left for trial in trials if trial.family == family.name]
+        seconds = _SURE * left - took[-1]
+        if seconds < _LEAST_DESCRIBING:
+            return False
+        self.show(f"{family.name}: finding out what the time that is left buys")
+        return self._keep(known, family.name, self._measured(family, (), seconds))
+
     def late(self) -> set[str]:
-        """Return the families that can be afforded by now, but not by an earlier start.
+        """Return the families that can be afforded by now, but not so by an earlier start.
 
         The budget's trials may be spent without any of theirs.
         """
-        begun = {trial.family for trial in self.jobs.study.trials()}
-        fitting = {name for name, one in self.jobs.prepared.items() if one.affordable}
-        return (self._left_out() & fitting) - begun
+        prepared, study = self.jobs.prepared, self.jobs.study
+        fitting = {name: list(one.overrides) for name, one in prepared.items() if one.affordable}
+        kept = [(trial.family, study.facts(trial.number)) for trial in study.trials()]
+        begun = {name for name, _ in kept}
+        tried = {name for name, facts in kept if facts.get(PREPARED) in (None, fitting.get(name))}
+        return ((self._left_out() | begun) & fitting.keys()) - tried
 
     def _left_out(self) -> set[str]:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
@@ -181,13 +226,15 @@ class Preparation:
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
+        found = replace(found, limit=left)
         if frozen:
             took = duration(found.seconds)
             return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
             found = self._measured(family, (smaller,), measuring)
-            found = replace(found, notes=[*found.notes, f"{smaller}, for lack of time"])
+            note = f"{smaller}, for lack of time"
+            found = replace(found, limit=left, notes=[*found.notes, note])
             if found.seconds <= allowance:
                 return found
         times = f"{found.trainings} times " if found.trainings > 1 else ""
@@ -204,13 +251,15 @@ class Preparation:
         )
 
     def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:
-        job = self.jobs.prepare(family, changes, seconds)
+        job, left = self.jobs.prepare(family, changes, seconds), self.clock.race_left
         ending = run_single(self.pool, job, self.check)
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
         found = _prepared(ending.result)
+        if found.limit is not None:  # those of describing, which are a part of those of the race
+            found = replace(found, limit=left)
         return replace(found, overrides=[*changes, *found.overrides])
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:

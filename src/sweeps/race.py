@@ -38,7 +38,7 @@ from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
 from .prepare import Clock, Preparation, ranked_networks
-from .tasks import Prepared, SweepJobs, commands
+from .tasks import PREPARED, Prepared, SweepJobs, commands
 
 __all__ = ["run_sweep"]
 
@@ -139,8 +139,10 @@ class _Sweep:
         preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
         for name in preparation.run():
             self._enqueue([name])
+            begun = len(self._study.trials())
             # With all of the budget: an answer that is late for the race is better than none.
-            self._race(pool, jobs, self._clock.left, 1)
+            left = self._clock.race_left if begun else self._clock.left
+            self._race(pool, jobs, left, begun + 1)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             raise RunFailed(
@@ -185,9 +187,11 @@ class _Sweep:
         self._clock.settle()
 
     def _enqueue(self, names: Sequence[str]) -> None:
-        """Let the families' own configurations come before all others, each once."""
+        """Let the families' own configurations, as prepared, come before all others, each once."""
         for name in names:
-            self._study.enqueue(name, default_values(self._families[name], self._base))
+            values = default_values(self._families[name], self._base)
+            facts = {PREPARED: list(self._prepared[name].overrides)}
+            self._study.enqueue(name, values, **facts)
 
     def _affordable(self, seconds: float | None) -> frozenset[str]:
         """Return the families of which a whole trial ends in so many seconds; None for no limit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,15 +16,10 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import (
-    compose_settings,
-    effective_overrides,
-    leaves,
-    override_of,
-    read_run_settings,
-)
+from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
 from ..config.features import ClassicalSettings
 from ..config.finished import EvaluateSettings
+from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.folds import training_seed
@@ -40,6 +36,7 @@ from ..runs.lifecycle import ParentLink
 from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
+from ..search.workers.slots import GPU_SHARE
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -69,6 +66,7 @@ class TrialRunner:
     def __init__(self, spawns: bool = True) -> None:
         self._spawns = spawns
         self._warm = False
+        _keep_to_share()
         self._open: dict[str, PictureData] = {}
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -126,6 +124,7 @@ class TrialRunner:
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
             data=list(found.data.summary),
             networks=[asdict(one) for one in found.networks],
+            limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
         return Ending("complete", result=asdict(result))
@@ -221,6 +220,18 @@ class TrialRunner:
 
 # The runner of a process that trains on several devices.
 device_runner = partial(TrialRunner, spawns=False)
+
+
+def _keep_to_share() -> None:
+    """Have torch take no more of each GPU's memory than the share of this process's slot.
+
+    What one trial asks for beyond it is that trial's own failure, which is retried with smaller
+    batches, and takes nothing from those that share its GPU.
+    """
+    share = float(os.environ.get(GPU_SHARE, "1"))
+    if share < 1 and torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.set_per_process_memory_fraction(share, device)
 
 
 @contextmanager

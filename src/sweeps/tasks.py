@@ -20,6 +20,7 @@ from ..search.study import SweepStudy
 from .families import overrides_of
 
 __all__ = [
+    "PREPARED",
     "MeasureTest",
     "Prepare",
     "Prepared",
@@ -34,6 +35,10 @@ __all__ = [
 
 # Overrides that turn a cross-validated configuration into one training on the usual parts.
 _NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
+# What is chosen by the time that there is.
+_CUT = ("model.networks=", "model.input_size=", "data.image_size=", "trainer.max_epochs=")
+# What a trial keeps of the preparation of its family, which a later one may replace.
+PREPARED = "prepared"
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Prepared:
         seconds_per_epoch: about what one of them takes in a slot.
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
+        limit: seconds of the race that it was cut down to fit into; None where more would not have
+            changed it.
         trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
         networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
@@ -109,6 +116,7 @@ class Prepared:
     seconds_per_epoch: float
     published: bool = False
     affordable: bool = True
+    limit: float | None = None
     notes: Sequence[str] = ()
     trainings: int = 1
     data: Sequence[str] = ()
@@ -119,6 +127,13 @@ class Prepared:
     def seconds(self) -> float:
         """About what a whole trial takes."""
         return self.epochs * self.seconds_per_epoch * self.trainings
+
+    def is_cut_as(self, other: Prepared) -> bool:
+        """Return whether networks, sizes of pictures and epochs are those of another."""
+        mine, others = (
+            {word for word in one.overrides if word.startswith(_CUT)} for one in (self, other)
+        )
+        return mine == others and self.epochs == other.epochs
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -160,6 +175,8 @@ class SweepJobs:
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
+        if PREPARED not in self.study.facts(trial.number):
+            self.study.note(trial.number, **{PREPARED: list(self.prepared[trial.family].overrides)})
         return self._job(trial, self._train(trial, trial.run_dir))
 
     def finalist(
@@ -182,19 +199,19 @@ class SweepJobs:
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
-        prepared = self.prepared[trial.family].overrides
+        facts = self.study.facts(trial.number)
+        found = self.prepared[trial.family]
+        prepared = facts.get(PREPARED, found.overrides)
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
         base = (*self.base, *prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         return Job(
             plain_task(task),
-            epochs=trial.values.get("trainer.max_epochs", self.prepared[trial.family].epochs),
+            epochs=trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs)),
             folds=self.settings.cv.count if self.settings.cv.is_whole else None,
             # What earlier attempts have shown to be needed comes before what this one is for.
-            overrides=changed(
-                overrides, [*self.study.facts(trial.number).get("changes", ()), *changes]
-            ),
+            overrides=changed(overrides, [*facts.get("changes", ()), *changes]),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -252,6 +269,12 @@ def commands(
         alone = _NO_FOLDS if cross_validated else ()
         found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
     return found
+
+
+def _epochs(overrides: Sequence[str], usual: int) -> int:
+    """Return the epochs that the overrides of a preparation state."""
+    stated = dict(word.split("=", 1) for word in overrides)
+    return int(stated.get("trainer.max_epochs", usual))
 
 
 def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def read_git(root: Path) -> Git | None:
     return Git(commit.decode().strip(), text)
 
 
+@cache
 def read_packages() -> dict[str, str]:
     """Return versions of Python and of the installed main dependencies, without importing them."""
     versions = {"python": platform.python_version()}

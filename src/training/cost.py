@@ -34,6 +34,7 @@ __all__ = [
     "throughput",
     "timed",
     "timing_figures",
+    "wait_for",
 ]
 
 _BUDGET_SECONDS = 0.5
@@ -186,14 +187,14 @@ def _time(
     evaluated = _copy(network)
 
     def once() -> float:
-        _wait_for(device)
+        wait_for(device)
         start = time.perf_counter()
         evaluated(images)
-        _wait_for(device)
+        wait_for(device)
         return time.perf_counter() - start
 
     with _random_state_kept(device), torch.inference_mode():
-        return timed(once, _BUDGET_SECONDS if budget is None else budget, attempts)
+        return timed(once, budget, attempts)
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ class Timing:
 
 
 def timed(
-    once: Callable[[], float], budget: float = _BUDGET_SECONDS, attempts: int = _ATTEMPTS
+    once: Callable[[], float], budget: float | None = None, attempts: int = _ATTEMPTS
 ) -> Timing:
     """Measure the seconds that repeated calls of `once` return.
 
@@ -221,9 +222,10 @@ def timed(
     Args:
         once: returns the seconds that it took.
         budget: seconds of one measurement, which ends after 200 calls at the latest and has at
-            least one.
+            least one; half a second unless given.
         attempts: measurements at most.
     """
+    budget = _BUDGET_SECONDS if budget is None else budget
     _repeat(once, budget / 2, _WARM_UPS)
     medians: list[float] = []
     others = 0.0
@@ -236,7 +238,7 @@ def timed(
     return Timing(min(medians), others)
 
 
-def median_seconds(once: Callable[[], float], budget: float = _BUDGET_SECONDS) -> float:
+def median_seconds(once: Callable[[], float], budget: float | None = None) -> float:
     """Return the seconds of `timed`, measured once."""
     return timed(once, budget, attempts=1).seconds
 
@@ -309,6 +311,7 @@ def _dtype(network: nn.Module) -> torch.dtype:
     return next(floating, torch.float32)
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU of CUDA has done all that it was given; other devices are not waited for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

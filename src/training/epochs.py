@@ -15,6 +15,7 @@ from ..config.checks import ConfigError
 from ..config.metrics import METRICS
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
+from .cost import wait_for
 from .progress import Progress
 from .task import ClassificationTask
 
@@ -72,6 +73,7 @@ class EpochKeeper(pl.Callback):
         patience: validations without improvement before stopping; None for never.
         stop_after: epochs after which training ends, of more that are planned; None for all.
         max_seconds: of training, all starts of the run together; None for no limit.
+        checkpoint_every: epochs from one `last.ckpt` to the next; the last epoch has one.
         log: records the metrics of an epoch; None for no record.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
     """
@@ -85,6 +87,7 @@ class EpochKeeper(pl.Callback):
         patience: int | None,
         stop_after: int | None,
         max_seconds: float | None,
+        checkpoint_every: int = 1,
         log: LogMetrics | None,
         on_epoch: Callable[[int, dict[str, float]], None] | None,
         progress: Progress | None,
@@ -100,6 +103,7 @@ class EpochKeeper(pl.Callback):
         self._patience = patience
         self._stop_after = stop_after
         self._max_seconds = max_seconds
+        self._checkpoint_every = checkpoint_every
         self._log_metrics = log
         self._on_epoch = on_epoch
         self._progress = progress
@@ -208,7 +212,7 @@ class EpochKeeper(pl.Callback):
             self._progress.step(trainer.current_epoch, batch_idx + 1, pl_module.totals["train"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_seconds = time.perf_counter() - self._clock
+        self._epoch_seconds = self._since_its_begin(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationTask)
@@ -221,11 +225,14 @@ class EpochKeeper(pl.Callback):
         self._count_time()
         if improved:
             trainer.save_checkpoint(self.best)
-        trainer.save_checkpoint(self.last)
+        over = self._is_over(epoch + 1) or epoch + 1 == trainer.max_epochs
+        due = (epoch + 1) % self._checkpoint_every == 0
+        if over or due or self._interruption.pending:
+            trainer.save_checkpoint(self.last)
         self._count_time()
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
-        if self._is_over(epoch + 1):
+        if over or (due and self._is_over(epoch + 1)):  # writing may have taken the time left
             trainer.should_stop = True
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
@@ -256,13 +263,18 @@ class EpochKeeper(pl.Callback):
         seconds = self.seconds + time.perf_counter() - self._clock
         return self._max_seconds is not None and seconds > self._max_seconds
 
+    def _since_its_begin(self, module: pl.LightningModule) -> float:
+        """Return the seconds of the epoch so far, to the end of its steps on the device."""
+        wait_for(module.device)
+        return time.perf_counter() - self._clock
+
     def _log(self, trainer: pl.Trainer, metrics: dict[str, float], epoch: int) -> None:
         if self._log_metrics is not None and trainer.is_global_zero:
             self._log_metrics(metrics, epoch)
 
     def _epoch_metrics(self, trainer: pl.Trainer, task: ClassificationTask) -> dict[str, float]:
         train, val = task.totals["train"], task.totals["val"]
-        seconds = self._epoch_seconds or time.perf_counter() - self._clock
+        seconds = self._epoch_seconds or self._since_its_begin(task)
         # Validation first: MLflow's plots begin with the first metric.
         metrics = {f"val/{k}": v for k, v in val.read(everywhere=True).items()}
         metrics |= {f"train/{k}": v for k, v in train.read(everywhere=True).items()}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -44,7 +45,7 @@ _FEWER_THREADS = 1.05
 # Directions this close to single precision's are far closer than those of two batches are.
 _LEAST_COSINE = 0.95
 _MOST_LOSS_CHANGE = 0.05
-# About what compiling takes on a GPU.
+# About what compiling takes on a GPU; a training in which it is a small share has it tried.
 _COMPILE_SECONDS = 60.0
 
 MakeTask = Callable[["TrainingPlan"], ClassificationTask]
@@ -125,10 +126,12 @@ def time_plans(
 ) -> Choice:
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
-    A first step of few pictures estimates the duration of the training. The comparison may cost a
-    twentieth of that, within one second and twenty, and uses as many pictures of the batch as fit;
-    where it would cost more, the usual plan is taken. The number of threads is chosen for the
-    fastest plan alone, and compiling is tried for it on a GPU where the allowance pays for it.
+    A first step of few pictures (on a GPU, which few do not keep busy, of the whole batch)
+    estimates the duration of the training. The comparison may cost a twentieth of that, within one
+    second and twenty, and uses as many pictures of the batch as fit; where it would cost more, the
+    usual plan is taken. The number of threads is chosen for the fastest plan alone. On a GPU
+    compiling is tried for it where that takes a twentieth of the training at most, and taken where
+    the training gains more than compiling took.
 
     Args:
         plans: the first is the reference of the others.
@@ -138,15 +141,18 @@ def time_plans(
         total_steps: steps that the training would take.
         announce: called with a line about what is measured and for how long, before it begins.
     """
-    threads = plans[0].threads if device.type == "cpu" else 1
+    on_cpu = device.type == "cpu"
+    threads = plans[0].threads if on_cpu else 1
     halves = [threads >> shift for shift in range(1, threads.bit_length())]
     further = [n for n in halves if allowed(replace(plans[0], threads=n))]
     if len(plans) == 1 and not further:
         return Choice(plans[0])
     began = time.perf_counter()
-    few = _part(batch, _LEAST_PICTURES)
+    few = _part(batch, _LEAST_PICTURES) if on_cpu else batch
     comparison = _Comparison(make_task, few, device, gradient_clip)
     first = comparison.first_step(plans[0])
+    if not on_cpu:  # the training would have loaded libraries and kernels as well
+        began = time.perf_counter()
     whole = first * len(batch.images) / len(few.images)
     allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole))
     least = _LEAST_PASSES * (len(plans) + len(further)) * first
@@ -164,10 +170,13 @@ def time_plans(
     if timings is None:
         return comparison.usual(plans)
     best = _fastest(timings)
-    others = [replace(best.plan, threads=n) for n in further]
-    if device.type == "cuda" and allowance >= _COMPILE_SECONDS:
-        others = [replace(best.plan, compile=True)]
-    again = comparison.race([best.plan, *filter(allowed, others)], deadline) if others else None
+    again = None
+    compiled = replace(best.plan, compile=True)
+    if further:
+        fewer = (replace(best.plan, threads=n) for n in further)
+        again = comparison.race([best.plan, *filter(allowed, fewer)], deadline)
+    elif not on_cpu and allowed(compiled) and _SHARE * total_steps * whole >= _COMPILE_SECONDS:
+        again = comparison.race_compiled(best.plan, compiled, total_steps)
     if again is not None:
         timings = [timing for timing in timings if timing.plan != best.plan] + again
         best = _fewest_threads(again) if further else _fastest(again)
@@ -208,7 +217,9 @@ class _Comparison:
         """Return the seconds of a step of the simplest plan, the reference of the others."""
         stepper = self._started(plan)
         seconds = stepper.timed(self.batch)
-        return seconds if seconds > _LONG_STEP else min(seconds, stepper.timed(self.batch))
+        if seconds > _LONG_STEP and self._device.type == "cpu":
+            return seconds
+        return min(seconds, stepper.timed(self.batch))
 
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
@@ -248,6 +259,23 @@ class _Comparison:
                 seconds[plan] = min(so_far, self._steppers[plan].timed(self.batch))
         count = len(self.batch.images)
         return [Timing(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
+
+    def race_compiled(
+        self, plain: TrainingPlan, compiled: TrainingPlan, total_steps: int
+    ) -> list[Timing] | None:
+        """Return timings of a plan and of the same compiled, excluded where that does not pay."""
+        began = time.perf_counter()
+        with suppress(_Unsound):  # the race meets it again, and keeps the reason
+            self._started(compiled)
+        took = time.perf_counter() - began
+        found = self.race([plain, compiled], time.perf_counter() + _MOST_ALLOWANCE)
+        if found is None or found[1].reason is not None:
+            return found
+        gained = total_steps * (found[0].seconds - found[1].seconds)
+        if gained <= took:
+            reason = f"does not pay: compiling takes {took:.0f} s and gains {max(gained, 0):.0f} s"
+            found[1] = replace(found[1], seconds=math.inf, reason=reason)
+        return found
 
     def _started(self, plan: TrainingPlan) -> Stepper:
         """Return a stepper whose gradient approximates that of single precision."""

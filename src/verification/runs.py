@@ -11,6 +11,7 @@ import yaml
 
 from ..config.schema import stored_settings
 from ..data.splitting.splits import Split
+from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..runs.folder import RunFolder
 from ..runs.seal import read_seal
@@ -144,7 +145,7 @@ def _unreadable(folder: RunFolder) -> Iterator[Fault]:
 
 
 def _read_config(path: Path) -> None:
-    stored_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
+    stored_settings(read_yaml(path.read_text(encoding="utf-8")))
 
 
 def _read_checkpoint(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -109,11 +110,32 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(found, lbp(IMAGES[indices]))
 
 
+def test_a_gpu_has_the_next_pictures_while_rows_come_back() -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    class OnGpu(Described):
+        in_processes, on_gpu = False, True
+
+        def __init__(self) -> None:
+            self.blocks = 0
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            self.blocks += 1
+            if 1 < self.blocks <= 3:  # the second and the third are there together
+                both.wait()
+            return images.reshape(len(images), -1).astype(np.float32)
+
+    indices = np.random.default_rng(0).integers(0, COUNT, 3 * 128)
+    rows = np.concatenate(list(described(OnGpu(), read, indices, workers=2)))
+    np.testing.assert_array_equal(rows, IMAGES[indices].reshape(len(indices), -1))
+
+
 class Mortal:
     """Ends every process but the first."""
 
     identity: ClassVar[dict[str, str]] = {}
     in_processes = True
+    on_gpu = False
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         if multiprocessing.parent_process() is not None:

@@ -6,15 +6,8 @@ import numpy as np
 
 from src.metrics.classification import confusion_matrix, per_class_recall
 from src.metrics.probabilistic import reliability_bins
-from src.records.comparison import (
-    Agreement,
-    Answer,
-    Comparison,
-    Disagreement,
-    Entrant,
-    Leader,
-    ReportData,
-)
+from src.records.comparison import Comparison, Entrant
+from src.records.report_data import Agreement, Answer, Disagreement, Leader, ReportData
 from src.statistics.candidates import Candidate
 from src.statistics.verdict import judge
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from src.records.comparison import ReportData
+from src.records.report_data import ReportData
 from src.reporting.comparison_page import comparison_page
 from src.reporting.comparison_report import closing_remarks
 from src.reporting.comparison_verdict import verdict_sentences

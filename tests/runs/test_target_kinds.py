@@ -47,6 +47,11 @@ NETWORKS = (
     *("mlp", "cnn"),
     *(pytest.param(name, marks=slow) for name in ("fcn", "rnn", "gru", "lstm", "renet", "vit")),
 )
+# Hundreds of trees for each of several labels take longer than all other classifiers together.
+FEWER = {
+    "random_forest": ["model.random_forest.trees=20"],
+    "gradient_boosting": ["model.gradient_boosting.rounds=20"],
+}
 QUICK_CLASSIFIERS, QUICK_LOSSES = ("logistic", "random_forest"), ("asymmetric", "corn")
 LOSSES = {
     "single": ("cross_entropy", "focal"),
@@ -155,7 +160,8 @@ def test_every_classifier_learns_binary_problems_and_is_read_as_it_was_saved(
     kind: str, classifier: str, tmp_path: Path
 ) -> None:
     data = open_data(kind)
-    model: Any = read_run_settings(["model=handcrafted", f"model.classifier={classifier}"]).model
+    words = [f"model.classifier={classifier}", *FEWER.get(classifier, [])]
+    model: Any = read_run_settings(["model=handcrafted", *words]).model
     images = np.stack([data.pictures.read(int(i)) for i in data.split.train])
     extractors = extractors_of(["raw"], {"raw": {"side": 8}})
     features = np.concatenate([one(images) for one in extractors], axis=1)

@@ -178,6 +178,20 @@ def test_the_same_default_is_tried_once_however_often_it_is_asked_for(tmp_path: 
         assert [t.is_default for t in run(study, 3)] == [True, False, False]
 
 
+def test_the_same_default_with_other_facts_is_another_candidate(tmp_path: Path) -> None:
+    values = {"a": 0.5, "b": 7}
+    for size in (64, 96, 96, 64):
+        with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+            study.enqueue("mlp", values, size=size)
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        found = run(study, 3)
+        assert [trial.is_default for trial in found] == [True, True, False]
+        assert [study.facts(number)["size"] for number in (0, 1)] == [64, 96]
+        assert found[1].values == values
+        study.enqueue("mlp", values, size=96)
+        assert not run(study, 1)[-1].is_default
+
+
 @pytest.mark.parametrize(
     ("kind", "changed", "message"),
     [

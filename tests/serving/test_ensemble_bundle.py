@@ -11,7 +11,8 @@ import pytest
 
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle, write_ensemble_bundle
-from src.serving.predictor import Predictor, ensemble_predictor
+from src.serving.ensemble_predictor import ensemble_predictor
+from src.serving.predictor import Predictor
 from tests.serving.bundles import network_and_metadata
 from tests.serving.stranger import a_stranger_asks
 

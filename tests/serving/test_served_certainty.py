@@ -17,7 +17,7 @@ from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import add_certainty
 from src.serving.trust import Promise, Trust
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
-from src.tracking.mlflow_store import pack
+from src.tracking.packing import pack
 from tests.serving.bundles import CLASSES, bundle
 
 pytestmark = pytest.mark.slow  # MLflow is imported, and a model is loaded twice

@@ -28,7 +28,7 @@ class StandIn:
     """Notes in `log` of the current folder which tasks came, in their order.
 
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
-    file `slow` the mlp takes a minute an epoch.
+    file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -40,7 +40,9 @@ class StandIn:
         match task:
             case Prepare():
                 frozen = family == "embedding"
-                each = 60.0 if (output_dir / "slow").exists() else 0.01
+                small = any(word.startswith("data.image_size=") for word in job.overrides)
+                large = (output_dir / "large").exists() and not small
+                each = 60.0 if large or (output_dir / "slow").exists() else 0.01
                 found = Prepared([], 1 if frozen else _EPOCHS, 0.0 if frozen else each, frozen)
                 if frozen:
                     found = replace(found, networks=[{"name": "n", "taken": True, "side": 96}])

@@ -119,7 +119,7 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
     pool = Answers(lambda _: {"epochs": 1, "seconds_per_epoch": 90.0, "published": True})
     found = preparation(pool, 100).measure(family("embedding"))
-    assert pool.jobs[0].task["seconds"] == pytest.approx(60)
+    assert pool.jobs[0].task["seconds"] == pytest.approx(65)
     assert len(pool.jobs) == 1 and not found.affordable and "left out" in found.notes[-1]
 
 
@@ -199,3 +199,78 @@ def test_measuring_ends_while_trials_have_time() -> None:
     time.now += 2
     assert clock.trials_wait
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
+
+
+class Described(Answers):
+    """A worker that describes pictures at the size that its time buys, and takes half of it."""
+
+    def __init__(self, time: ByHand) -> None:
+        super().__init__(self.describe)
+        self.time = time
+        self.size = 0
+
+    def gather(self, *_: object) -> None: ...
+
+    def describe(self, words: list[str]) -> dict[str, Any]:
+        seconds = self.jobs[-1].task["seconds"]
+        self.size = size = max(self.size, min(224, int(2 * seconds) // 32 * 32))
+        self.time.now += seconds / 2
+        return {
+            "overrides": [f"model.input_size={size}", f"model.auto.seconds={seconds}"],
+            "epochs": 1,
+            "seconds_per_epoch": 0.0,
+            "published": True,
+            "limit": seconds if size < 224 else None,
+        }
+
+
+class Study:
+    """What a study keeps, and trials of ten seconds each."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+        self.count = 0
+        self.recall, self.remember = self.kept.get, self.kept.__setitem__
+
+    def trials(self) -> list[Any]:
+        return [SimpleNamespace(family="embedding", seconds=10.0)] * self.count
+
+    def facts(self, number: int) -> dict[str, Any]:
+        return {}
+
+
+def sizes(time: ByHand, study: Study, budget: float, earlier: float = 0.0) -> list[str]:
+    """Return the size of the pictures of each trial that is begun early."""
+    clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
+    made = preparation(Described(time), None, study=study, embedding=family("embedding"))
+    found = []
+    for name in replace(made, clock=clock).run():
+        found.append(made.jobs.prepared[name].overrides[0])
+        study.count += 1
+        time.now += 10
+    return found
+
+
+def test_what_time_is_left_describes_the_pictures_better() -> None:
+    time, study = ByHand(), Study()
+    # 65 of 100 s buy 128 pixels; of the 57 s that are left after 33 and a trial, 38 buy no more.
+    assert sizes(time, study, 100) == ["model.input_size=128"]
+    time, study = ByHand(), Study()
+    # 104 s of 160 buy 192 pixels, and those that are left not more.
+    assert sizes(time, study, 160) == ["model.input_size=192"]
+    study = Study()
+    study.kept["prepared"] = {
+        "embedding": {
+            "overrides": ["model.input_size=96"],
+            "epochs": 1,
+            "seconds_per_epoch": 0.0,
+            "published": True,
+            "limit": 80.0,
+        }
+    }
+    study.count = 1
+    # With more minutes a study has pictures described anew, and once more in what is left then.
+    assert sizes(ByHand(), study, 260, earlier=100) == ["model.input_size=192"]
+    assert sizes(ByHand(), study, 260, earlier=240) == [], "no second time"
+    assert sizes(ByHand(), study, 900, earlier=240) == ["model.input_size=224"]
+    assert sizes(ByHand(), study, 9000, earlier=900) == [], "there is nothing better"

@@ -112,6 +112,20 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
 
 
+def test_what_was_cut_down_is_a_further_candidate_with_more_minutes(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    words = ["families=[mlp]", "budget.trials=2", "evaluate_test=false"]
+    first = sweep(tmp_path, "budget.minutes=1", *words)
+    assert all("data.image_size=64" in trial.overrides for trial in first.trials)
+    assert sweep(tmp_path, "budget.minutes=1.1", *words).trials == first.trials
+    more = sweep(tmp_path, "budget.minutes=60", *words)
+    assert more.trials[:2] == first.trials
+    (added,) = more.trials[2:]
+    assert added.is_default and added.state == COMPLETE
+    assert not any(word.startswith("data.image_size=") for word in added.overrides)
+    assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 3
+
+
 def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     sweep(tmp_path, "budget.trials=1", "finalists=0")

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+import torch
 
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
@@ -102,6 +103,23 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert ending.metrics["val/accuracy"] == metrics["val/accuracy"]
     run_dir = heard.note.call_args.kwargs["run_dir"]
     assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
+
+
+@pytest.mark.parametrize(("share", "kept"), [("0.25", [(0.25, 0), (0.25, 1)]), ("1.0", [])])
+def test_a_worker_keeps_to_its_share_of_each_gpu(
+    monkeypatch: pytest.MonkeyPatch, share: str, kept: list[tuple[float, int]]
+) -> None:
+    monkeypatch.setenv("BAKEOFF_GPU_SHARE", share)
+    found: list[tuple[float, int]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda share, device: found.append((share, device)),
+    )
+    TrialRunner()
+    assert found == kept
 
 
 @pytest.fixture

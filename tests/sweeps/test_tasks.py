@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,19 @@ from src.config.sweep import read_sweep_settings
 from src.records.trials import TrialRecord
 from src.sweeps.families import load_families
 from src.sweeps.tasks import Prepared, SweepJobs
+
+
+class Facts:
+    """The facts of trials, as a study keeps them."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, dict[str, Any]] = {}
+
+    def facts(self, number: int) -> dict[str, Any]:
+        return dict(self.kept.get(number, {}))
+
+    def note(self, number: int, **facts: Any) -> None:
+        self.kept.setdefault(number, {}).update(facts)
 
 
 @pytest.mark.parametrize(
@@ -29,9 +41,28 @@ def test_the_limit_of_a_search_for_a_classifier_goes_to_trials_that_search(
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
     families = {one.name: one for one in load_families(["embedding"], [], None)}
     prepared = {"embedding": Prepared(["model.auto.seconds=20.0"], 1, 0.0)}
-    study: Any = SimpleNamespace(facts=lambda number: {})
+    study: Any = Facts()
     jobs = SweepJobs(settings, study, families, [], prepared, "0" * 32)
     trial = TrialRecord(number=0, family="embedding", state="running", values=values)
     found = compose_settings(RunSettings, jobs.trial(trial).overrides)
     assert ("model.auto.seconds=20.0" in jobs.trial(trial).overrides) is limited
     assert found.model.auto.seconds == (20.0 if limited else 60.0)
+
+
+def test_a_trial_keeps_the_preparation_that_it_began_with() -> None:
+    settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
+    families = {one.name: one for one in load_families(["cnn"], [], ["model.dropout"])}
+    prepared = {"cnn": Prepared(["data.image_size=64", "trainer.max_epochs=5"], 5, 1.0)}
+    study: Any = Facts()
+    jobs = SweepJobs(settings, study, families, [], prepared, "0" * 32)
+    first, second = (
+        TrialRecord(number=number, family="cnn", state="running", values={"model.dropout": 0.1})
+        for number in range(2)
+    )
+    before = jobs.trial(first)
+    prepared["cnn"] = Prepared(["data.image_size=128"], 12, 4.0)
+    assert jobs.trial(first) == before and before.epochs == 5
+    assert "data.image_size=64" in jobs.finalist(first, 1, (), None).overrides
+    after = jobs.trial(second)
+    assert after.epochs == 12 and "data.image_size=128" in after.overrides
+    assert not any(word.startswith("trainer.max_epochs=") for word in after.overrides)

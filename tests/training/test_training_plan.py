@@ -115,7 +115,7 @@ def compared(
     **words: Any,
 ) -> Choice:
     given = {"allowed": lambda plan: True, "total_steps": 100_000, "announce": lambda text: None}
-    return time_plans(plans, make, batch, device=CPU, **(given | words))
+    return time_plans(plans, make, batch, **({"device": CPU} | given | words))
 
 
 def test_a_plan_whose_gradient_is_another_one_is_not_taken(batch: Batch) -> None:
@@ -279,6 +279,42 @@ def test_the_number_of_threads_is_measured_where_that_is_allowed(
     four = replace(SIMPLE, threads=4)
     choice = compared([four], time.make, batch, allowed=lambda plan: plan.threads <= most)
     assert choice.plan.threads == expected
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "faster", "taken", "reason"),
+    [
+        (100_000, 2.0, True, None),  # 4,000 s of training, 2,000 of them saved
+        (1_000, 2.0, False, "untried"),  # 40 s
+        (100_000, 1.02, False, None),  # saves 78 s, for 30 s of compiling: too little to tell
+        (100_000, 0.5, False, "does not pay: compiling takes 30 s and gains 0 s"),
+    ],
+)
+def test_compiling_is_tried_on_a_gpu_where_the_training_pays_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Callable[..., Clock],
+    batch: Batch,
+    total_steps: int,
+    faster: float,
+    taken: bool,
+    reason: str | None,
+) -> None:
+    time = clock(lambda plan, pictures: 0.04 / (faster if plan.compile else 1))
+
+    def compiled(module: nn.Module) -> None:
+        time.now += 30 - 0.04 / faster  # the rest is its first step
+
+    def on_cpu(made: ClassificationTask, **options: Any) -> Stepper:
+        return Stepper(made, **(options | {"device": CPU}))
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    monkeypatch.setattr(training_plan, "Stepper", on_cpu)
+    choice = compared(
+        [SIMPLE, OTHER], time.make, batch, device=torch.device("cuda"), total_steps=total_steps
+    )
+    assert choice.plan == replace(SIMPLE, compile=taken)
+    tried = [timing for timing in choice.timings if timing.plan.compile]
+    assert [timing.reason for timing in tried] == ([] if reason == "untried" else [reason])
 
 
 def test_a_later_plan_must_be_clearly_faster() -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config.augment import AugmentSettings
-from ..randomness import derive_seed, uniforms
+from ..randomness import derive_seed, uniform, uniforms
 from . import affine, transforms
 from .policies import Policy, Step
 
@@ -133,6 +133,9 @@ class Augment:
         own = _STREAMS + policy_streams
         count = own + sum(operation.streams for operation in self.further)
         draws = uniforms(seed, epoch, sample_ids, count)
+        if self.settings.alternate_flip:  # below one half in either the even or the odd epochs
+            first = uniform(seed, 0, sample_ids, _FLIP)
+            draws[_FLIP] = (first + 0.5 * (epoch % 2)) % 1
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
         if self.settings.crop_probability or steps:
             images = self._placed(images, draws, steps)

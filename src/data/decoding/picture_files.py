@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from ...machine.disk import OF_THE_PROCESS
 from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
 from .rasters import RASTER_ENDINGS, MissingPackage, Raster, open_raster
+from .videos import container_of, count_frames, read_frame
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -50,6 +51,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "AVIF", "JPEG2000", "TIF
 # The brands in the first box of HEIF files, whose patents keep them out of Pillow: the package
 # pillow-heif reads them, where it is installed.
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Bytes by which videos and HEIC are known.
+_START = 12
 _MAX_PIXELS = 100_000_000
 # Decoders of these take 16 and 25 bytes a pixel, and those of others 4 to 8: a gigabyte each.
 _FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
@@ -106,6 +109,8 @@ def read_header(stream: BinaryIO, page: int = 0) -> Header:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with decoder_errors():
+        if container_of(stream.read(_START)):
+            page = 0  # all frames of a video are of one size
         image = open_picture(stream, page)
         if isinstance(image, Raster):
             return Header(
@@ -120,12 +125,14 @@ def read_header(stream: BinaryIO, page: int = 0) -> Header:
 
 
 def count_pages(stream: BinaryIO) -> int:
-    """Return how many pictures an open file has, each of which `page` may name.
+    """Return how many pictures or frames an open file has, each of which `page` may name.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with decoder_errors():
+        if container := container_of(stream.read(_START)):
+            return count_frames(stream, container)
         image = open_picture(stream)
         stream.seek(0)
         if stream.read(2) in (b"II", b"MM"):
@@ -184,7 +191,7 @@ def file_errors() -> Iterator[None]:
 def open_picture(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
     """Return a picture in an open file, its header read and its size within bounds.
 
-    `page` is which picture of a file of several, from 0.
+    `page` is which picture of a file of several, or frame of a video, from 0.
 
     Raises:
         PictureError: the file is empty, or the picture too large; and what Pillow, `open_raster`
@@ -198,6 +205,10 @@ def open_picture(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
         raise PictureError(
             f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
         )
+    start = stream.read(_START)
+    stream.seek(0)
+    if container := container_of(start):
+        return read_frame(stream, container, page, max_pixels=_MAX_PIXELS)
     try:
         if (raster := open_raster(stream, page)) is not None:
             _check_pixels(raster.width * raster.height)
@@ -210,8 +221,6 @@ def open_picture(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
         _check_pixels(_webp_pixels(stream), "WEBP")  # of which opening takes memory for all pixels
         image: Image.Image = Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
-        stream.seek(0)
-        start = stream.read(12)
         if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
             raise
         image = _opened_heic(stream)

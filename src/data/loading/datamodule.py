@@ -246,7 +246,9 @@ class PictureData(pl.LightningDataModule):
         """
         images = self.pictures.images
         if device.type == "cuda" and images is not None:
-            free, _ = torch.cuda.mem_get_info(device)
+            free, total = torch.cuda.mem_get_info(device)
+            # Beside other trials on the GPU this process may take a share of it alone.
+            free = min(free, int(torch.cuda.get_per_process_memory_fraction(device) * total))
             if device not in self._on_device and images.nbytes <= _SHARE_FOR_PICTURES * free:
                 self._on_device[device] = torch.tensor(images, device=device)
             self._resident = self._on_device.get(device)

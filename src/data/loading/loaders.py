@@ -89,11 +89,19 @@ class BatchOrder:
         """Batches an epoch."""
         return self._steps
 
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """Yield (step, (B,) int64 indices) from `first_step` to the end of the epoch."""
+    def batches(
+        self, epoch: int, first_step: int = 0, device: torch.device | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (step, (B,) int64 indices) from `first_step` to the end of the epoch.
+
+        The indices of the whole epoch go to `device` (None for the CPU) at once: a copy a step
+        would wait for the device in every step.
+        """
         order = self._indices
         if self._training:
             order = order[permutation(len(order), self._seed, epoch)]
+        if device is not None:
+            order = order.to(device, non_blocking=True)
         for step in range(first_step, self._steps):
             start, end = (self._used * s // self._steps for s in (step, step + 1))
             mine, others = (
@@ -177,8 +185,7 @@ class BatchLoader(_Loader):
         self._targets = torch.from_numpy(np.array(targets, np.int64)).to(self._device)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
-        for step, ids in self.order.batches(self.epoch, first_step):
-            ids = ids.to(self._device)
+        for step, ids in self.order.batches(self.epoch, first_step, self._device):
             if isinstance(self._images, Tensor):
                 images = self._images.index_select(0, ids)
             else:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy.typing as npt
 
 from ...machine.disk import OF_THE_PROCESS
 from ...machine.parallel import in_order
+from ...storage.arrays import load_arrays
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...storage.files import replacing
@@ -37,11 +36,6 @@ from ..sources.source import Problem, Source
 __all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
 
 _HASH_DTYPE = np.dtype("S32")
-# What numpy and zipfile raise for an archive of arrays that is missing or damaged anywhere.
-_NOT_WHOLE = (
-    *(OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, struct.error),
-)
 _ROW = np.dtype(
     [
         *((name, "i8") for name in FILE_STATE),
@@ -207,13 +201,15 @@ class Findings:
     def load(cls, file: Path) -> Findings | None:
         """Return the findings in a file; None where it is missing or damaged."""
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                rows = stored["rows"]
-                paths = _texts(stored["paths"])
-                reasons = _texts(stored["reasons"])
+            stored = load_arrays(file)
+            rows, paths, reasons = (
+                stored["rows"],
+                _texts(stored["paths"]),
+                _texts(stored["reasons"]),
+            )
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
-        except _NOT_WHOLE:
+        except (OSError, ValueError, KeyError, MemoryError, struct.error):
             return None
         return cls(paths, rows, list(reasons))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
+from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
@@ -232,5 +233,4 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
         if pictures.source is None or pictures.source.arrays is None:
             raise
         return find(folder)
-    with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    return load_arrays(entry.folder / _FILE)

@@ -11,6 +11,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...storage.arrays import open_arrays
 from .source import PARTS, Source, clean_label, natural_order
 
 __all__ = ["list_arrays"]
@@ -41,13 +42,13 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
                 f"{file} unpacks to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "
                 "free: save its pictures as .npy files in one folder a class."
             )
-        with np.load(file, allow_pickle=False) as stored:
+        with open_arrays(file) as stored:
             prefixes = _prefixes(file, stored.files)
             images = [_images(file, prefix + _IMAGES, stored) for prefix in prefixes]
             labels = [_labels(file, prefix + _LABELS, stored, several) for prefix in prefixes]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file} cannot be read as arrays: {error}.") from None
     for prefix, some, names in zip(prefixes, images, labels, strict=True):
         if len(some) != len(names):

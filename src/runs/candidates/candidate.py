@@ -28,11 +28,11 @@ from ..resolve import Resolved
 
 __all__ = [
     "Answers",
-    "Candidate",
     "FitContext",
     "Fitted",
     "Measured",
     "OnEpoch",
+    "Trainable",
     "Trained",
     "cross_fitted",
     "described_features",
@@ -129,7 +129,7 @@ class FitContext:
         self.interruption.check()
 
 
-class Candidate(Protocol):
+class Trainable(Protocol):
     """Settings and pictures, ready to be fitted."""
 
     @property

@@ -17,21 +17,21 @@ from ...data.loading.datamodule import PictureData
 from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
-from .candidate import Candidate, Trained, read_thresholds
+from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
 # Of the time for choosing and describing, what the search for a classifier may take after it.
-_HEADS_SHARE = 0.5
+_HEADS_SHARE = 0.25
 # Choices of networks, where the first turns out too slow once other work has begun.
 _TRIES = 2
 # Pixels of a side that pictures are compared at (src/data/quality/suspects.py).
 _COMPARED_SIDE = 32
 
 
-def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
+def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
     """Return the candidate that the settings describe, ready to be fitted.
 
     What they leave open is measured and chosen here.
@@ -50,7 +50,7 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Candidate:
     return NetworkCandidate(resolve(settings, data), data)
 
 
-def _combination_of(settings: RunSettings, model: EnsembleSettings, data: PictureData) -> Candidate:
+def _combination_of(settings: RunSettings, model: EnsembleSettings, data: PictureData) -> Trainable:
     """Choose among finished runs, and load the models of those that are used."""
     started = time.perf_counter()
     library = read_members(model.runs, Path(settings.output_dir), data)
@@ -96,7 +96,7 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
-        from .classical import load_classifier
+        from .trained_classifier import load_classifier
 
         return load_classifier(checkpoint)
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
@@ -123,6 +123,7 @@ class Preparation:
         epochs: of a whole fit; 1 for candidates without epochs.
         notes: sentences on how the settings were chosen.
         networks: those that frozen networks were chosen among.
+        cut: whether more time could have led to another choice of them.
     """
 
     settings: RunSettings
@@ -131,6 +132,7 @@ class Preparation:
     seconds_per_epoch: float
     notes: tuple[str, ...] = ()
     networks: tuple[NetworkRecord, ...] = ()
+    cut: bool = False
 
 
 def prepared(
@@ -193,7 +195,7 @@ def _with_networks(
     """
     from ...features.table import TooSlow
     from .classical import ClassicalCandidate
-    from .ranking import choose_networks
+    from .ranking import choose_networks, keep_described
 
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
@@ -204,18 +206,19 @@ def _with_networks(
         choice = choose_networks(settings, data, left, attempt > 0)
         notes += choice.notes
         if choice.seconds:  # nothing is described that cannot end
-            return Preparation(settings, data, 1, choice.seconds, notes)
+            return Preparation(settings, data, 1, choice.seconds, notes, cut=True)
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
         opened = open_pictures(found)
         try:
             ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
-            return Preparation(found, opened, 1, 0.0, notes, choice.considered)
+            keep_described(settings, data, choice)
+            return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
         except TooSlow as late:
             late_by = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
-    return Preparation(settings, data, 1, late_by, notes)
+    return Preparation(settings, data, 1, late_by, notes, cut=True)
 
 
 @dataclass(frozen=True)

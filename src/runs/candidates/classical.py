@@ -6,14 +6,12 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
-import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -24,13 +22,12 @@ from ...config.features import (
     EmbeddingSettings,
     HandcraftedSettings,
 )
-from ...config.schema import RunSettings, stored_settings
-from ...data.decoding.picture_format import PictureFormat
+from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
-from ...features.classifier import FeatureClassifier, numbers_in
+from ...features.classifier import FeatureClassifier
 from ...features.descriptors.picture import Floats
 from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
@@ -39,111 +36,19 @@ from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
-from ...records.pictures import Pixels
-from ...serving.bundle_writing import write_classifier_bundle
-from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
 from ...targets import kind_of
-from ...training import cost
 from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
 from ..resolve import Resolved
-from .candidate import Answers, FitContext, Fitted
+from .candidate import FitContext, Fitted
+from .trained_classifier import TrainedClassifier, threads_of
 
-__all__ = ["ClassicalCandidate", "TrainedClassifier", "kept_choice", "load_classifier"]
+__all__ = ["ClassicalCandidate", "kept_choice"]
 
 _MODEL = "model.skops"
-_AT_ONCE = 128
-_BYTES_PER_MB = 1e6
-_BATCH_SECONDS = 0.5
 _TIMED_PICTURES = 32
 # Nearest means, logistic and ridge regressions of one normalisation, where there are many problems.
 _GROUPS_OF_SEVERAL = 3
-
-
-@dataclass
-class TrainedClassifier:
-    """A fitted classifier with the extractors of its features, and the file it was saved to."""
-
-    classifier: FeatureClassifier
-    file: Path
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.classifier.metadata
-
-    @property
-    def num_parameters(self) -> int:
-        return numbers_in(self.file)
-
-    def predict(self, data: PictureData, part: str) -> Answers:
-        settings = stored_settings(self.metadata["settings"])
-        data = data.formatted(PictureFormat.of(self.metadata))
-        table = feature_table(settings, data, self.classifier.extractors)
-        ids = getattr(data.split, part)
-        with threadpool_limits(_threads(settings)):
-            probs = self.classifier.model.probabilities(table.part(part))
-        return probs, data.pictures.targets[ids], ids
-
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        settings = stored_settings(self.metadata["settings"])
-        data = data.formatted(PictureFormat.of(self.metadata))
-        table = feature_table(settings, data, self.classifier.extractors)
-        found: NDArray[np.float32] = table.part(part)[rows]
-        return found
-
-    def predictor(self, batch_size: int) -> Predictor:
-        return Predictor(
-            self.classifier,
-            self.metadata,
-            describe=self.classifier.describe,
-            batch_size=batch_size,
-        )
-
-    def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        data = data.formatted(PictureFormat.of(self.metadata))
-        ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
-        pictures = np.stack([data.pictures.read(int(i)) for i in ids])
-        # Before the measurements, whose own batches are no part of what the fit needed.
-        peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
-        settings = stored_settings(self.metadata["settings"])
-
-        def seconds(images: Pixels) -> float:
-            started = time.perf_counter()
-            self.classifier(images)
-            return time.perf_counter() - started
-
-        with threadpool_limits(_threads(settings)):
-            alone = cost.timed(partial(seconds, pictures[:1]))
-            # A batch that takes seconds would measure no better, and take longer.
-            count = max(1, min(len(pictures), int(_BATCH_SECONDS / alone.seconds)))
-            together = cost.median_seconds(partial(seconds, pictures[:count]))
-        return {
-            "parameters": self.num_parameters,
-            **cost.timing_figures(alone),
-            "throughput": count / together,
-            "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
-            "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
-        }
-
-    def write_bundle(self, folder: Path, example: Pixels) -> str:
-        return write_classifier_bundle(folder, self.file, self.metadata, example)
-
-    def class_maps(self) -> None:
-        return None
-
-
-def load_classifier(file: Path) -> TrainedClassifier:
-    """Load the classifier of a run's file.
-
-    Raises:
-        ConfigError: the file is damaged, or holds anything but a model of a run.
-    """
-    try:
-        return TrainedClassifier(FeatureClassifier.load(file), file)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
 
 class ClassicalCandidate:
@@ -183,7 +88,7 @@ class ClassicalCandidate:
         return f"{classifier} on the features of an earlier run"
 
     def fit(self, context: FitContext) -> Fitted:
-        data, threads = self._data, _threads(self._settings)
+        data, threads = self._data, threads_of(self._settings)
         seed = training_seed(self._settings.seed, self._settings.cv.fold)
         table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
@@ -351,12 +256,6 @@ def _pinned(settings: RunSettings) -> RunSettings:
     if champion is None:
         return settings
     return replace(settings, model=replace(model, run=champion.run_id))
-
-
-def _threads(settings: RunSettings) -> int:
-    """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
-    threads = settings.runtime.threads
-    return threads if isinstance(threads, int) else torch.get_num_threads()
 
 
 def kept_choice(

@@ -20,7 +20,8 @@ from ...data.loading.datamodule import PictureData
 from ...ensembles.mixing import Way, combined_probabilities
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_ensemble_bundle
-from ...serving.predictor import Predictor, ensemble_predictor
+from ...serving.ensemble_predictor import ensemble_predictor
+from ...serving.predictor import Predictor
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ..build import model_metadata

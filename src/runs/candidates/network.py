@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -149,6 +149,13 @@ class TrainedNetwork:
         return self.task.normalized(torch.from_numpy(images).to(self.device))
 
 
+@runtime_checkable
+class _StartsFromPictures(Protocol):
+    """A network some of whose weights are set by training pictures, once before its training."""
+
+    def start_from(self, images: Tensor) -> None: ...
+
+
 class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
@@ -213,6 +220,7 @@ class NetworkCandidate:
             context.folder.checkpoints,
             interruption=context.interruption,
             monitor=settings.monitor,
+            checkpoint_every=settings.checkpoint_every,
             log=None if tracker is None else tracker.metrics,
             on_epoch=context.on_epoch,
             progress=None if tracker is None else progress,
@@ -229,6 +237,9 @@ class NetworkCandidate:
         # On several devices Lightning starts the others later, and sends them these weights.
         if resumed is None and tracker is not None and fits_head:
             start_head(task, self._settings, self._data, device)
+        if resumed is None and isinstance(task.network, _StartsFromPictures):
+            batch = next(iter(self._data.batches("train", training=True)))
+            task.network.start_from(task.normalized(batch.images.to(task.device)))
         self._store_front(device)
         keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:

@@ -8,11 +8,11 @@ from array import array
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from ...config.checks import ConfigError
 from ...config.finished import PredictSettings
 from ...machine.text import csv_cell
+from ...machine.yaml_text import read_yaml
 from ...records.certainty import Certainty
 from ...reporting.certainty_report import Judgement, judgement_lines
 from ...serving.bundle_files import CERTAINTY
@@ -36,7 +36,7 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
     asked = "coverage" if settings.max_error is None else "max_error"
     config = model.parent.parent / "config.yaml"
     if promise != Promise() and config.is_file():
-        plain = yaml.safe_load(config.read_text(encoding="utf-8"))
+        plain = read_yaml(config.read_text(encoding="utf-8"))
         if plain.get("data", {}).get("target") == "multi":
             raise ConfigError(
                 f"{asked}: sets of labels and promised errors are for pictures with one label, and "

@@ -39,7 +39,7 @@ from ..jobs import (
     decode,
     encode,
 )
-from .slots import THREAD_VARIABLES, Slot
+from .slots import GPU_SHARE, THREAD_VARIABLES, Slot
 
 __all__ = ["LocalEngine", "WorkerProcess", "main", "run_in_process"]
 
@@ -68,7 +68,10 @@ class LocalEngine:
         devices = self.slots[slot].devices
         variables = dict.fromkeys(THREAD_VARIABLES, str(self.slots[slot].threads))
         if devices is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = devices
+            variables |= {
+                "CUDA_VISIBLE_DEVICES": devices,
+                GPU_SHARE: str(self.slots[slot].gpu_share),
+            }
         log = self._log_dir / f"worker-{slot}.log"
         self._workers[slot] = WorkerProcess(self._runner, log, variables | import_environment())
 

@@ -24,7 +24,7 @@ from ...config.sweep import WorkersSettings
 from ...machine.subprocesses import import_environment
 from ..jobs import Message, WorkersFail, decode, encode
 from .local import WorkerProcess
-from .slots import THREAD_VARIABLES, share
+from .slots import GPU_SHARE, THREAD_VARIABLES, share
 
 __all__ = ["RayEngine"]
 
@@ -173,9 +173,11 @@ class RayEngine:
         """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
         own = {name: text for name, text in os.environ.items() if name.startswith("BAKEOFF_")}
         own |= dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
-        return (
-            own | ({} if self.share.gpus else {"CUDA_VISIBLE_DEVICES": ""}) | import_environment()
-        )
+        if self.share.gpus:
+            own[GPU_SHARE] = str(min(1.0, self.share.gpus))
+        else:
+            own["CUDA_VISIBLE_DEVICES"] = ""
+        return own | import_environment()
 
 
 class _Slot:

@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ...config.sweep import WorkersSettings
 
-__all__ = ["THREAD_VARIABLES", "Share", "Slot", "share", "slots", "visible_gpus"]
+__all__ = ["GPU_SHARE", "THREAD_VARIABLES", "Share", "Slot", "share", "slots", "visible_gpus"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# The share of a GPU's memory that a worker may take, for the runner to keep to.
+GPU_SHARE = "BAKEOFF_GPU_SHARE"
 # A worker has some 0.7 GB of its own: many cores are no reason for as many workers.
 _CORES_A_WORKER = 4
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker's GPUs, as CUDA_VISIBLE_DEVICES lists them (None for what there is), and threads."""
+    """A worker's GPUs, as CUDA_VISIBLE_DEVICES lists them (None for what there is), and threads.
+
+    Attributes:
+        gpu_share: of the memory of each of its GPUs, in (0, 1].
+    """
 
     devices: str | None
     threads: int
+    gpu_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def slots(workers: WorkersSettings, devices: int, *, gpus: Sequence[str], cores:
     if workers.count is not None:
         places = [places[i % len(places)] for i in range(workers.count)]
     threads = workers.threads or max(1, cores // (len(places) * devices))
-    return [Slot(place, threads) for place in places]
+    return [Slot(place, threads, 1 / places.count(place) if gpus else 1.0) for place in places]
 
 
 def visible_gpus() -> list[str]:

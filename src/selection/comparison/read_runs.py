@@ -19,6 +19,7 @@ from ...config.checks import ConfigError, from_plain
 from ...config.compose import leaves
 from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
+from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
 from ...runs.seal import Seal, read_checked, read_seal
@@ -29,8 +30,6 @@ from .costs import CostTable
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
 
-# The C reader takes a tenth of the time, which a thousand runs show.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
 # More than there are: repeats of a cross-validation are told apart by what lies above.
 _SEEDS = 2**31
@@ -146,7 +145,7 @@ def _groups(text: str) -> list[_Group]:
 
 @lru_cache(maxsize=1 << 14)
 def _group(text: str) -> _Group:
-    plain = yaml.load(text, _LOADER)
+    plain = read_yaml(text)
     if not isinstance(plain, dict):
         raise ValueError(_NO_SETTINGS)
     known = {k: v for k, v in leaves(plain).items() if not k.startswith(_NOT_THE_CANDIDATE)}

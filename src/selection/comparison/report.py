@@ -20,21 +20,13 @@ from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
+from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
-from ...records.comparison import (
-    Agreement,
-    Answer,
-    Comparison,
-    Disagreement,
-    Entrant,
-    GroupScore,
-    Interval,
-    Leader,
-    ReportData,
-)
+from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown
+from ...records.report_data import Agreement, Answer, Disagreement, GroupScore, Leader, ReportData
 from ...records.run import Predictions
 from ...runs.folder import RunFolder, sweep_file
 from ...statistics.intervals import share_interval
@@ -318,7 +310,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 
 
 def _source(folder: RunFolder) -> Source:
-    plain: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
     data = from_plain(DataSettings, plain["data"], "data")
     return list_pictures(replace(data, download=False))
 

@@ -154,6 +154,18 @@ def test_who_decides_about_flips(flip: bool | None, flip_ok: bool, flips: bool) 
         assert untouched.all()
 
 
+def test_alternate_flips_mirror_every_picture_in_one_of_two_epochs() -> None:
+    batch = batch_of(2000, 1, 4)
+    augment = doing(flip=True, alternate_flip=True)
+    epochs = [augmented(augment, batch, epoch=epoch) for epoch in range(4)]
+    mirrored = [(out == batch[0].flip(3)).flatten(1).all(1) for out in epochs]
+    assert stats.binomtest(int(mirrored[0].sum()), 2000).pvalue > 1e-4
+    assert torch.equal(mirrored[1], ~mirrored[0])
+    assert torch.equal(mirrored[2], mirrored[0]) and torch.equal(mirrored[3], mirrored[1])
+    # A picture that is mirrored at random is mirrored in the same epoch 0.
+    assert torch.equal(epochs[0], augmented(doing(flip=True), batch, epoch=0))
+
+
 @pytest.mark.parametrize(
     ("side", "fraction", "largest"), [(12, 0.084, 1), (28, 0.084, 2), (20, 0.19, 3)]
 )

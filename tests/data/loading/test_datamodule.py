@@ -29,13 +29,16 @@ def first_images(data: PictureData) -> torch.Tensor:
     return next(iter(data.batches("train", training=True))).images
 
 
-@pytest.mark.parametrize(("room", "there"), [(5.0, True), (3.0, False)])
+@pytest.mark.parametrize(
+    ("room", "share", "there"), [(5.0, 1.0, True), (3.0, 1.0, False), (5.0, 0.3, False)]
+)
 def test_a_gpu_keeps_the_pictures_where_they_fit_into_a_quarter_of_its_memory(
-    data: PictureData, monkeypatch: pytest.MonkeyPatch, room: float, there: bool
+    data: PictureData, monkeypatch: pytest.MonkeyPatch, room: float, share: float, there: bool
 ) -> None:
     assert data.pictures.images is not None
     free = int(room * data.pictures.images.nbytes)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10 * free))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, int(1.1 * free)))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: share)
     # No GPU is needed to see where the pictures go: the meta device stands in for one.
     real = torch.tensor
     monkeypatch.setattr(

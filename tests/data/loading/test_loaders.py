@@ -252,3 +252,14 @@ def test_epochs_and_seeds_differ_and_an_epoch_can_be_taken_up_anywhere() -> None
 def test_bad_arguments_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BatchOrder(np.arange(8), training=True, **{"batch_size": 2, **options})  # type: ignore[arg-type]
+
+
+def test_an_epoch_goes_to_the_device_in_one_copy() -> None:
+    # The meta device stands in for a GPU: indices that are there need no copy a step.
+    meta = torch.device("meta")
+    there = list(order().batches(1, device=meta))
+    assert [(step, part.shape) for step, part in there] == [
+        (step, part.shape) for step, part in order().batches(1)
+    ]
+    assert all(part.device == meta for _, part in there)
+    assert len({part.untyped_storage()._cdata for _, part in there}) == 1

@@ -17,10 +17,12 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.features.table import TooSlow
 from src.runs.build import build_data
-from src.runs.candidates import ranking
+from src.runs.candidates import ranking, sample
+from src.runs.candidates.affordable import Option
 from src.runs.candidates.choose import prepared
 from src.runs.candidates.classical import ClassicalCandidate
-from src.runs.candidates.ranking import NetworkChoice, RankedNetwork, choose_networks
+from src.runs.candidates.ranking import NetworkChoice, choose_networks, keep_described
+from src.runs.candidates.sample import RankedNetwork
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
 B = RankedNetwork("b", 0.78, 0.02, 0.2, 100.0, 224)
@@ -65,6 +67,8 @@ def test_as_many_as_help_and_can_be_afforded(
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
     monkeypatch.setattr(ranking, "_ranking", lambda *_: ranking._Ranking((A, B, C), together))
+    monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
+    monkeypatch.setattr(ranking, "Sample", _Clocked(digits, {"a": 0.02, "b": 0.01, "c": 0.01}))
     choice = choose_networks(settings, digits, seconds)
     assert choice.networks == names
     if share != 0.1:
@@ -80,12 +84,14 @@ class _Clocked:
         self.contents = pictures.pictures.content_hashes[:1]
         self.ranked: list[str] = []
         self.measured: list[str] = []
+        self.options: list[Option] = []
 
     def __call__(self, *_: object) -> _Clocked:
         return self
 
     def speed(self, name: str, size: int | None = None) -> float:
         self.measured.append(name)
+        self.options.append(Option(name, size))
         return 1 / (self._seconds[name] * ((size or 224) / 224) ** 2)
 
     def rank(self, name: str) -> RankedNetwork:
@@ -108,12 +114,13 @@ def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.Monke
     def of(
         budget: float | None, seconds: dict[str, float], costs: dict[str, float] | None = None
     ) -> tuple[NetworkChoice, _Clocked]:
-        sample = _Clocked(digits, seconds)
-        monkeypatch.setattr(ranking, "_Sample", sample)
-        monkeypatch.setattr(ranking, "_known", lambda *_: costs or seconds)
+        clocked = _Clocked(digits, seconds)
+        known = {name: ranking._Network(cost) for name, cost in (costs or seconds).items()}
+        monkeypatch.setattr(ranking, "Sample", clocked)
+        monkeypatch.setattr(ranking, "_known", lambda *_: known)
         monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
         limit = None if budget is None else budget * pictures
-        return choose_networks(settings, digits, limit), sample
+        return choose_networks(settings, digits, limit), clocked
 
     return of
 
@@ -125,7 +132,7 @@ def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.Monke
         (6.0, ["a", "b"], ("b",), None),  # both, one after another, would take too long
         (2.0, [], ("b",), None),  # the better one cannot be afforded: there is nothing to rank
         (0.8, [], ("b",), 160),  # 0.75 of it: 224 * sqrt(0.6) = 173 pixels of a side
-        (0.01, [], ("b",), 96),  # nothing fits, and that is told
+        (0.01, [], ("b",), 64),  # nothing fits, and that is told
     ],
 )
 def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pictures(
@@ -135,10 +142,11 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     taken: tuple[str, ...],
     size: int | None,
 ) -> None:
-    choice, sample = choose(budget, {"a": 4.0, "b": 1.0})
-    assert sample.ranked == ranked
+    choice, clocked = choose(budget, {"a": 4.0, "b": 1.0})
+    assert clocked.ranked == ranked
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
+    assert choice.cut is (budget is not None)
 
 
 def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
@@ -159,25 +167,40 @@ def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
 
 def test_a_ranking_that_time_cut_short_is_made_once_for_as_much_time(choose: Choose) -> None:
     seconds = {"a": 4.0, "b": 1.0, "c": 1.0}
-    first, sample = choose(2.0, seconds)
-    assert sample.ranked == ["b", "c"] and "a" in first.notes[1]
-    again, sample = choose(2.2, seconds)
-    assert not sample.ranked and not sample.measured
+    first, clocked = choose(2.0, seconds)
+    assert clocked.ranked == ["b", "c"] and "a" in first.notes[1]
+    again, clocked = choose(2.2, seconds)
+    assert not clocked.ranked and not clocked.measured
     assert (again.networks, again.considered) == (first.networks, first.considered)
-    _, sample = choose(100.0, seconds)
-    assert sample.ranked == ["a", "b", "c"], "with more time there is more to rank"
+    _, clocked = choose(100.0, seconds)
+    assert clocked.ranked == ["a", "b", "c"], "with more time there is more to rank"
+
+
+def test_what_the_pictures_are_described_by_takes_no_time(
+    choose: Choose, settings: RunSettings, digits: PictureData
+) -> None:
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    seconds = {"a": 4.0, "b": 1.0}
+    first, _ = choose(0.8, seconds)
+    assert (first.networks, first.input_size) == (("b",), 160)
+    keep_described(settings, digits, first)
+    again, clocked = choose(0.5, seconds)
+    assert (again.networks, again.input_size) == (("b",), 160), "128 pixels fit, at some expense"
+    assert Option("b", 160) not in clocked.options
+    more, _ = choose(1.2, seconds)
+    assert (more.networks, more.input_size) == (("b",), None)
 
 
 def test_networks_that_must_be_too_slow_are_not_even_measured(choose: Choose) -> None:
-    choice, sample = choose(4.5, {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0})
-    assert sample.measured == ["d", "b", "c"]
-    assert sample.ranked == ["c", "d"]
+    choice, clocked = choose(4.5, {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0})
+    assert clocked.measured == ["d", "b", "c"]
+    assert clocked.ranked == ["c", "d"]
     assert all(name in choice.notes[1] for name in ("a", "b"))
 
 
 def test_a_network_that_is_faster_than_its_size_tells_is_ranked(choose: Choose) -> None:
-    _, sample = choose(4.0, {"a": 2.0, "b": 1.0}, costs={"a": 5.0, "b": 1.0})
-    assert sample.ranked == ["a", "b"]
+    _, clocked = choose(4.0, {"a": 2.0, "b": 1.0}, costs={"a": 5.0, "b": 1.0})
+    assert clocked.ranked == ["a", "b"]
 
 
 def test_nothing_is_described_that_cannot_end(
@@ -205,6 +228,7 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
 
     choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
     found = prepared(settings, open_pictures, networks=True, seconds=20.0)
     assert found.data is digits and [size for _, size in opened] == [32, 128]
@@ -233,11 +257,12 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
         return 0.0
 
     monkeypatch.setattr(ranking, "choose_networks", choose)
+    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
     found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
     assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
-    assert found.settings.model.auto.seconds == 10.0  # the rest of the time has to do for a trial
+    assert found.settings.model.auto.seconds == 5.0  # the rest of the time has to do for a trial
     tried.clear()
     late[1] = True
     found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
@@ -273,5 +298,5 @@ def test_networks_are_ranked_once_and_the_ranking_is_kept(
     def refuse(*_: object) -> None:
         raise AssertionError("a network was asked again")
 
-    monkeypatch.setattr(ranking, "frozen_network", refuse)
+    monkeypatch.setattr(sample, "frozen_network", refuse)
     assert choose_networks(settings, opened, None).networks == first.networks

@@ -45,6 +45,11 @@ def test_a_machine_is_shared_fairly(
     assert all(len((slot.devices or "").split(",")) == devices for slot in shared)
     used = [number for number in users.values() if number]
     assert max(used) - min(used) <= 1, "one GPU works for two"
+    assert all(
+        sum(s.gpu_share for s in shared if gpu in (s.devices or "").split(",")) == pytest.approx(1)
+        for gpu, number in users.items()
+        if number
+    ), "the memory of a GPU is divided between its slots"
     if count is None:
         assert used == [per_gpu] * (len(gpus) // devices * devices)
 

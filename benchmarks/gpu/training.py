@@ -1,0 +1,270 @@
+"""A training on the device: does it wait, is the device busy, which plan, and a bare loop."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytorch_lightning as pl
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.gpu.pictures import write_drawn
+from benchmarks.overhead import bare_epochs
+from benchmarks.table import Row, spread
+from src.config.compose import read_run_settings
+from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
+from src.runs import build
+from src.runs.experiment import run_experiment
+from src.runs.resolve import resolve
+from src.training.cost import wait_for
+
+__all__ = ["Watch", "busy_share", "images_per_second", "plans", "steady_epoch", "steps"]
+
+_LARGE = ("model=resnet18", "data.batch_size=1024")
+_COUNTS = {"train": 50_000, "val": 2_000}
+_BUSY, _STEPS_BAR = 0.95, 1.05
+# Of a Chrome trace, what a GPU does.
+_ON_GPU = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
+
+
+def steady_epoch(
+    device: torch.device,
+    folder: Path,
+    *,
+    words: Sequence[str] = _LARGE,
+    counts: Mapping[str, int] = _COUNTS,
+    kinds: frozenset[str] = _ON_GPU,
+) -> Iterator[Row]:
+    """Waits within one epoch of a run, and the share of another in which the device computes.
+
+    Args:
+        device: of the training.
+        folder: for the pictures and the run.
+        words: further overrides of the run.
+        counts: pictures of each part.
+        kinds: of the events of a trace that count as the device's work.
+    """
+    settings, data = _opened(device, folder, counts, words)
+    watch = Watch(folder / "trace.json", waits_in=2, traces_in=4)
+    with _watched(watch):
+        run_experiment(_with_epochs(settings, 5), data=data)
+    what = f"{settings.model.name}, batches of {data.batch_size}, pictures on the device"
+    places = sorted(set(watch.waits))
+    yield Row(
+        f"waits for the device within an epoch ({what})",
+        f"{len(watch.waits)}" + "".join(f"; {place}" for place in places[:3]),
+        "none",
+        not watch.waits if device.type == "cuda" else None,
+    )
+    share = busy_share(json.loads((folder / "trace.json").read_text()), kinds)
+    bar = f"at least {100 * _BUSY:.0f} %"
+    yield Row(
+        f"device busy, of a steady epoch ({what})", f"{100 * share:.1f} %", bar, share >= _BUSY
+    )
+
+
+class Watch(pl.Callback):
+    """Records what waits for the device in one epoch, and what the device does in another.
+
+    Both from the second step to the last. Of torch's warnings about waiting, which exist for CUDA
+    alone, the places in the code are kept.
+
+    Args:
+        trace: file of the trace, in Chrome's format.
+        waits_in, traces_in: the epochs, from 0.
+    """
+
+    def __init__(self, trace: Path, *, waits_in: int, traces_in: int) -> None:
+        self.waits: list[str] = []
+        self._trace = trace
+        self._waits_in, self._traces_in = waits_in, traces_in
+        self._open = ExitStack()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx != 1:
+            return
+        if trainer.current_epoch == self._waits_in:
+            self._open.enter_context(_waits_noted(pl_module.device, self.waits))
+        elif trainer.current_epoch == self._traces_in:
+            wait_for(pl_module.device)
+            self._open.enter_context(_traced(pl_module.device, self._trace))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if batch_idx == trainer.num_training_batches - 1:
+            self._open.close()
+
+
+@contextmanager
+def _waits_noted(device: torch.device, places: list[str]) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waiting = [one for one in caught if "synchroniz" in str(one.message)]
+    places += [f"{Path(one.filename).name}:{one.lineno}" for one in waiting]
+
+
+@contextmanager
+def _traced(device: torch.device, file: Path) -> Iterator[None]:
+    on_cuda = device.type == "cuda"
+    activity = ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU
+    with profile(activities=[activity]) as profiler:
+        yield
+        wait_for(device)
+    profiler.export_chrome_trace(str(file))
+
+
+def busy_share(trace: Mapping[str, Any], kinds: frozenset[str]) -> float:
+    """Return the share of a trace's time in which something of these kinds goes on.
+
+    From the first such event's begin to the last one's end; what overlaps counts once.
+
+    Raises:
+        ValueError: the trace has no such event.
+    """
+    events = [e for e in trace["traceEvents"] if e.get("ph") == "X" and e.get("cat") in kinds]
+    spans = sorted((float(e["ts"]), float(e["ts"]) + float(e["dur"])) for e in events)
+    if not spans:
+        raise ValueError(f"the trace has no event of {', '.join(sorted(kinds))}")
+    busy, reached = 0.0, spans[0][0]
+    for begin, end in spans:
+        busy += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return busy / (reached - spans[0][0])
+
+
+def plans(
+    device: torch.device,
+    folder: Path,
+    *,
+    words: Sequence[str] = _LARGE,
+    counts: Mapping[str, int] = _COUNTS,
+    epochs: int = 2000,
+) -> Iterator[Row]:
+    """The plan that a long training gets, against the simplest, and whether compiling pays."""
+    settings, data = _opened(device, folder, counts, words)
+    found = resolve(_with_epochs(settings, epochs), data)
+    print(*found.notes, sep="\n")
+    finite = [timing for timing in found.timings if timing.reason is None]
+    runtime = found.settings.runtime
+    chosen = f"{runtime.precision}, {runtime.memory_format}" + ", compiled" * bool(runtime.compile)
+    simplest = next((t for t in finite if str(t.plan) == "float32, contiguous"), None)
+    fastest = max(finite, key=lambda timing: timing.images_per_second, default=None)
+    if simplest is None or fastest is None:
+        yield Row("the plan that is chosen", f"{chosen}, not measured", "a measured one", False)
+        return
+    gain = fastest.images_per_second / simplest.images_per_second
+    yield Row(
+        f"the plan that is chosen ({settings.model.name}, batches of {data.batch_size})",
+        f"{chosen}: {fastest.images_per_second:,.0f} images/s, {gain:.2f}x of float32, contiguous",
+        "at least 2x",
+        gain >= 2,
+    )
+    compiled = [timing for timing in found.timings if timing.plan.compile]
+    if not compiled:
+        yield Row("compiling, its cost counted", "skipped: not tried", "", None)
+    for timing in compiled:
+        verdict = timing.reason or f"taken: {timing.images_per_second:,.0f} images/s"
+        yield Row("compiling, its cost counted", verdict, "decided by measurement", True)
+
+
+def steps(
+    device: torch.device,
+    folder: Path,
+    *,
+    words: Sequence[str] = _LARGE,
+    counts: Mapping[str, int] = _COUNTS,
+    rounds: int = 3,
+    epochs: int = 4,
+) -> Iterator[Row]:
+    """Training steps of the whole stack against a bare loop over the same network and batches."""
+    settings, data = _opened(device, folder, counts, words)
+    settings = resolve(_with_epochs(settings, epochs), data).settings
+    steps_an_epoch = len(data.batches("train", training=True))  # type: ignore[arg-type]
+    pictures = steps_an_epoch * data.batch_size
+    ratios = []
+    for _ in range(rounds):
+        rates = images_per_second(settings, data)
+        bare = bare_epochs(settings, data, device, epochs)
+        seconds = statistics.median(trained for trained, _ in bare[1:])
+        ratios.append(pictures / statistics.median(rates[1:]) / seconds)
+        print(f"bare {pictures / seconds:,.0f} images/s, {ratios[-1]:.3f}x as long", flush=True)
+    yield Row(
+        f"a training step of the whole stack against a bare loop ({settings.model.name}, batches "
+        f"of {data.batch_size})",
+        spread(ratios, digits=3),
+        f"at most {_STEPS_BAR}x",
+        statistics.median(ratios) <= _STEPS_BAR,
+    )
+
+
+def images_per_second(settings: RunSettings, data: PictureData) -> list[float]:
+    """Return the pictures a second of each epoch's training steps."""
+    rates: list[float] = []
+
+    def note(epoch: int, metrics: dict[str, float]) -> None:
+        rates.append(metrics["train/images_per_second"])
+
+    run_experiment(settings, note, data=data)
+    return rates
+
+
+def _opened(
+    device: torch.device, folder: Path, counts: Mapping[str, int], words: Sequence[str]
+) -> tuple[RunSettings, PictureData]:
+    """Settings of a run without figures and pages on drawn pictures of 32 pixels, and these."""
+    file = write_drawn(folder / "drawn.npz", {**counts}, side=32)
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    given = [
+        f"data.root={file}",
+        f"output_dir={folder / 'outputs'}",
+        f"trainer.accelerator={accelerator}",
+    ]
+    given += ["data=folder", "data.mirror_ok=true", "evaluate_test=false", "tracking=none"]
+    given += ["tracking.figures=false", "tracking.log_model=false", *words]
+    settings = read_run_settings(given)
+    data = build.build_data(settings)
+    data.live_on(device)
+    return settings, data
+
+
+def _with_epochs(settings: RunSettings, epochs: int) -> RunSettings:
+    return replace(settings, trainer=replace(settings.trainer, max_epochs=epochs))
+
+
+@contextmanager
+def _watched(watch: pl.Callback) -> Iterator[None]:
+    """Give every trainer that is built meanwhile one more callback."""
+    original = build.build_trainer
+
+    def watched(*arguments: Any) -> pl.Trainer:
+        trainer = original(*arguments)
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+        return trainer
+
+    with mock.patch.object(build, "build_trainer", watched):
+        yield

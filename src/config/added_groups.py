@@ -1,0 +1,44 @@
+"""Groups of settings that a class gets from other files: those of descriptors, classifiers and
+operations, of the project and of plugins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+from .checks import ADDED, ConfigError, default_of, extended
+
+__all__ = ["group_of"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def group_of(
+    base: type, name: str, targets: dict[str, V], target: V
+) -> Callable[[type[T]], type[T]]:
+    """Register a settings class as the group `name` of `base`, and of what is derived from that.
+
+    `from_plain` then makes objects of a subclass that has the group as a further field. `targets`
+    gets `target`, the import path of what the group's settings make, by the name.
+
+    Raises:
+        ConfigError: the base has such a field, or one of the group's has no default.
+    """
+
+    def register(cls: type[T]) -> type[T]:
+        if name in {field.name for field in dataclasses.fields(base)}:
+            raise ConfigError(f"{cls.__name__}: {base.__name__} has a field {name} of its own.")
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if default_of(field) is dataclasses.MISSING:
+                raise ConfigError(
+                    f"{cls.__name__}.{field.name}: give it a default, setting(default=...)."
+                )
+        meaning = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        ADDED.setdefault(base, {})[name] = (cls, meaning)
+        extended.cache_clear()
+        targets[name] = target
+        return cls
+
+    return register

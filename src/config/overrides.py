@@ -1,0 +1,92 @@
+"""Single overrides, `key=value`: read as Hydra reads them, and written so that it does."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from .checks import ConfigError, is_literal
+from .other_names import hint_for_hydra
+
+__all__ = ["WORDS", "override_of", "parse", "value_of"]
+
+# Values of fields that are declared `literal` are taken as they stand, because Hydra's grammar
+# would read spaces, brackets, `=`, commas, `~` or `${` in a path as something else.
+WORDS = {"null": None, "true": True, "false": False}
+# hydra.run.dir, hydra/launcher, +hydra@x, hydra={...}: of its groups and keys none has an effect.
+_HYDRAS_OWN = re.compile(
+    r"[+~]*(override +)?/*(hydra($|[./@:])|[^=]*@/*(_global_\.)?hydra($|[.:]))"
+)
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
+
+
+@lru_cache(maxsize=1 << 12)  # some milliseconds each, and a sweep's trials share most of them
+def parse(word: str) -> Override:
+    """Return one override as Hydra reads it.
+
+    Raises:
+        ConfigError: a word that is no override, or one of Hydra's own settings.
+    """
+    key, equals, _ = word.partition("=")
+    if _HYDRAS_OWN.match(key):
+        raise ConfigError(
+            f"{word!r}: Hydra's own settings play no part here; {hint_for_hydra(word)}."
+        )
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        if not equals:
+            raise ConfigError(
+                f"{word!r} is not understood: settings are given as KEY=VALUE."
+            ) from None
+        raise ConfigError(
+            f"{word!r} cannot be read: put a value with special characters into quotes, "
+            f"""{key}='"VALUE"'."""
+        ) from None
+
+
+def override_of(key: str, value: Any) -> str:
+    """The word that gives `key` this value (plain, as deep as you like): `value_of` undone."""
+    if isinstance(value, str) and is_literal(key) and value not in WORDS:
+        return f"{key}={value}"
+    return f"{key}={_written(value)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_written(item) for item in value)}]"
+    if not isinstance(value, str):
+        return next((word for word, known in WORDS.items() if value is known), repr(value))
+    if _PLAIN_TEXT.fullmatch(value) and parse(f"x={value}").value() == value:
+        return value
+    escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value)
+    return f'"{escaped}"'
+
+
+def value_of(word: str) -> Any:
+    """The value of one `key=value`: literally for paths, else as Hydra reads it.
+
+    Raises:
+        ConfigError: a word that is no override.
+    """
+    key, _, value = word.partition("=")
+    return WORDS.get(value, _as_typed(value)) if is_literal(key) else parse(word).value()
+
+
+def _as_typed(path: str) -> str:
+    """Return a path without quotes around it and with the folder that `~` stands for.
+
+    A shell removes both, but not behind a `=`, within quotes, or from a word that was pasted. What
+    exists as it stands stays as it is.
+    """
+    if os.path.lexists(path):
+        return path
+    if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
+        path = path[1:-1]
+    return os.path.expanduser(path) if path.startswith("~") else path

@@ -1,0 +1,132 @@
+"""What a report of a comparison shows beside its verdict; `src.selection.comparison.report` fills
+it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comparison import Comparison, Interval
+
+__all__ = ["Agreement", "Answer", "Disagreement", "GroupScore", "Leader", "ReportData"]
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """How much of a group of pictures a candidate has right.
+
+    Attributes:
+        shown: path of its first picture, or that picture's number in the data set.
+        pictures: in the group.
+        accuracy: share of right answers, mean over the repeats.
+        interval: 95 %, as if other pictures of the same group were drawn.
+    """
+
+    shown: str
+    pictures: int
+    accuracy: float
+    interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Leader:
+    """One of the candidates that a report shows in detail.
+
+    Attributes:
+        rank, name, family: of the candidate.
+        matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
+        recall: (K,) in [0, 1], NaN for a class without pictures.
+        recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
+            for a class of one picture or one group.
+        groups: the groups that it has least right, () where pictures stand for themselves.
+        trainings: number of its repeats, each of which answers every picture once.
+        calibration_error: over all its repeats, in [0, 1].
+        pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
+        confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
+            share that is right, and share of all pictures; groups without pictures are left out.
+    """
+
+    rank: int
+    name: str
+    family: str
+    matrix: NDArray[np.int64]
+    recall: NDArray[np.float64]
+    calibration_error: float
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    recall_intervals: tuple[Interval | None, ...] = ()
+    groups: tuple[GroupScore, ...] = ()
+    trainings: int = 1
+    pictures: tuple[int, ...] = ()
+
+    @property
+    def weakest_first(self) -> NDArray[np.int64]:
+        """Indices of the classes that have pictures, by ascending recall."""
+        present = np.flatnonzero(~np.isnan(self.recall))
+        return present[np.argsort(self.recall[present], kind="stable")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The prediction of one leader for a picture."""
+
+    label: str
+    probability: float
+    right: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Disagreement:
+    """A picture for which leaders predict different classes.
+
+    Attributes:
+        shown: its path, or its number in the data set.
+        target: the name of its class.
+        answers: of the leaders, in their order.
+        picture: (C, H, W) uint8, or None where it is not available.
+    """
+
+    shown: str
+    target: str
+    answers: tuple[Answer, ...]
+    picture: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares of the pictures, in [0, 1]: all leaders predict the same, at least one is right."""
+
+    agree: float
+    any_right: float
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """All that a report of a comparison shows.
+
+    Attributes:
+        comparison: what it is about.
+        class_names: K names.
+        leaders: the best candidate of each of the best families, or of one family the best ones.
+        agreement: of the leaders' first trainings; None for a single leader.
+        disagreements: the most confident first.
+        no_pictures: why the pictures cannot be shown, or None.
+        curves: by rank of the candidate, the accuracy on the validation part after each epoch.
+        importances: by family, the share of the variance of the study's first metric that each
+            searched key explains.
+        importance_of: that metric.
+    """
+
+    comparison: Comparison
+    class_names: tuple[str, ...]
+    leaders: tuple[Leader, ...]
+    agreement: Agreement | None
+    disagreements: tuple[Disagreement, ...]
+    no_pictures: str | None
+    curves: Mapping[int, tuple[tuple[int, float], ...]]
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    importance_of: str = ""

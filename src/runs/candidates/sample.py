@@ -1,0 +1,141 @@
+"""A sample of the training pictures, on which frozen networks are timed and ranked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config.features import EmbeddingSettings
+from ...config.schema import RunSettings
+from ...data.decoding.format_choice import chosen_size
+from ...data.decoding.picture_format import PictureFormat
+from ...data.decoding.picture_store import picture
+from ...data.loading.datamodule import PictureData
+from ...features.descriptors.picture import Floats
+from ...features.table import beside_others
+from ...features.transfer import cross_validated_accuracy, logme
+from ...machine.parallel import available_cores, in_order
+from ...records.pictures import Pixels
+from ..build import frozen_network, native_side
+
+__all__ = ["RankedNetwork", "Sample"]
+
+# Pictures that a speed is measured on, and the seconds that it takes at least: a moment's load on
+# the machine must not decide.
+_PROBE, _PROBE_SECONDS = 16, 1.5
+
+Describe = Callable[[Pixels], Floats]
+
+
+@dataclass(frozen=True)
+class RankedNetwork:
+    """A frozen network of timm, ranked by a quick head on its features of a sample.
+
+    Attributes:
+        accuracy, error: cross-validated accuracy and its standard error, in [0, 1].
+        logme: see `src.features.transfer.logme`.
+        side: pixels of the longer side of the pictures that it took.
+    """
+
+    name: str
+    accuracy: float
+    error: float
+    logme: float
+    images_per_second: float
+    side: int
+
+    def seconds(self, count: int) -> float:
+        """Return about how long describing so many pictures takes."""
+        return count / self.images_per_second
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {100 * self.accuracy:.1f} % +- {100 * self.error:.1f} "
+            f"(LogME {self.logme:.3f}, {self.images_per_second:.0f} pictures/s)"
+        )
+
+
+class Sample:
+    """A sample of the training pictures, with their features of one network after another."""
+
+    def __init__(
+        self, settings: RunSettings, data: PictureData, indices: NDArray[np.int64]
+    ) -> None:
+        assert isinstance(settings.model, EmbeddingSettings)
+        self._settings = settings
+        self._model = settings.model
+        self._data = data
+        self._indices = indices
+        self.targets = data.pictures.targets[indices]
+        self.contents = data.pictures.content_hashes[indices]
+        self._features: dict[str, Floats] = {}
+
+    def speed(self, name: str, size: int | None = None) -> float:
+        """Return about how many pictures a second are decoded and described by the network.
+
+        At `size` pixels a side, or for None at those that the settings or the network ask for.
+        """
+        wanted = self._format(name, size)
+        extractor = self._extractor(name, size, wanted)
+        extractor(self._pictures(wanted, self._indices[:1]))  # what is done once
+        done, started = 0, time.perf_counter()
+        while done < len(self._indices) and time.perf_counter() < started + _PROBE_SECONDS:
+            extractor(self._pictures(wanted, self._indices[done : done + _PROBE]))
+            done += _PROBE
+        return min(done, len(self._indices)) / (time.perf_counter() - started)
+
+    def rank(self, name: str) -> RankedNetwork:
+        """Return a network's place by a quick head on its features, which are kept."""
+        wanted = self._format(name)
+        extractor = self._extractor(name, None, wanted)
+        extractor(self._pictures(wanted, self._indices[:1]))
+        started = time.perf_counter()
+        found = extractor(self._pictures(wanted, self._indices))
+        speed = len(self._indices) / (time.perf_counter() - started)
+        self._features[name] = found
+        accuracy, error = self._judged(found)
+        classes = len(self._data.pictures.class_names)
+        evidence = logme(found, self.targets, classes)
+        return RankedNetwork(name, accuracy, error, evidence, speed, max(wanted.image_size))
+
+    def accuracy(self, names: Sequence[str]) -> float:
+        """Return the accuracy by the joined features of networks that were ranked before."""
+        return self._judged(np.concatenate([_scaled(self._features[n]) for n in names], axis=1))[0]
+
+    def _judged(self, features: Floats) -> tuple[float, float]:
+        seed = self._settings.seed
+        return cross_validated_accuracy(features, self.targets, self.contents, seed)
+
+    def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Describe:
+        settings = self._settings
+        if size is not None:
+            settings = replace(settings, model=replace(self._model, input_size=size))
+        return beside_others(frozen_network(settings, name, self._data, wanted))
+
+    def _format(self, name: str, size: int | None = None) -> PictureFormat:
+        pictures = self._data.pictures
+        side = size or native_side(replace(self._model, networks=[name]))
+        shape = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
+        return replace(pictures.format, image_size=shape)
+
+    def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> Pixels:
+        source = self._data.pictures.source
+        if source is None or wanted == self._data.pictures.format:
+            return np.stack([self._data.pictures.read(int(i)) for i in indices])
+
+        def read(index: int) -> Pixels:
+            assert source is not None
+            return picture(source, index, wanted)
+
+        return np.stack(list(in_order(read, indices.tolist(), available_cores())))
+
+
+def _scaled(features: Floats) -> Floats:
+    """Centre features and scale them to a total variance of 1, as joined networks are scaled."""
+    centred = features - features.mean(axis=0, keepdims=True)
+    scaled: Floats = centred / max(float(np.sqrt(centred.var(axis=0).sum())), 1e-12)
+    return scaled

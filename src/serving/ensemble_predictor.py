@@ -1,0 +1,68 @@
+"""The combined answers of several models as one predictor; bundles of ensembles alone have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ensembles.mixing import Way, combined_probabilities
+from ..records.pictures import Pixels
+from .predictor import Predictor, kind_in
+
+__all__ = ["ensemble_predictor"]
+
+
+def ensemble_predictor(
+    members: Sequence[Predictor],
+    method: Way,
+    weights: Sequence[float],
+    metadata: Mapping[str, Any],
+    *,
+    batch_size: int,
+) -> Predictor:
+    """Return a predictor with the combined probabilities of several models.
+
+    Each member gets the pictures in its own format; formats that members share are decoded once.
+
+    Args:
+        members: M of them, for the same classes, of one format each.
+        method, weights: see `src.ensembles.mixing`.
+        metadata: of the ensemble.
+        batch_size: pictures at once.
+    """
+    formats = list(dict.fromkeys(member.formats[0] for member in members))
+    sets = kind_in(metadata).sets
+
+    def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return combined_probabilities(method, probs, np.array(weights), sets=sets)
+
+    def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
+        return [(member, images[formats.index(member.formats[0])]) for member in members]
+
+    def classify(*images: Pixels) -> NDArray[np.float32]:
+        probs = [member.probabilities(own) for member, own in taken(images)]
+        return mixed(np.stack(probs))
+
+    def describe(
+        *images: Pixels,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        found = [member.described(own) for member, own in taken(images)]
+        probs = np.stack([probs for probs, _ in found])
+        features = [_equally_long(features) for _, features in found if features is not None]
+        return mixed(probs), np.concatenate(features, axis=1)
+
+    combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
+    described = any(member.gives_features for member in members)
+    return Predictor(
+        classify, combined, describe=describe if described else None, batch_size=batch_size
+    )
+
+
+def _equally_long(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return features of unit length, so that no member of an ensemble outweighs another."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return scaled

@@ -1,0 +1,54 @@
+"""Archives of arrays (.npz), whoever wrote them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+__all__ = ["load_arrays", "open_arrays"]
+
+# What numpy and zipfile raise for an archive that is damaged anywhere: in a member, in a header
+# (which numpy reads as Python), or in the directory of members.
+_DAMAGED = (
+    *(KeyError, EOFError, RuntimeError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, TokenError),
+)
+
+
+@contextmanager
+def open_arrays(file: Path) -> Iterator[NpzFile]:
+    """Yield the arrays of an .npz file, each read when it is asked for by its name.
+
+    Raises:
+        ValueError: the file is damaged, or an array asked for is missing or holds Python objects,
+            which are not read.
+        OSError: it cannot be opened or read.
+        MemoryError: there is too little memory for it.
+    """
+    try:
+        stored = np.load(file, allow_pickle=False)
+        if not isinstance(stored, NpzFile):
+            raise ValueError("it is a single array and no archive of arrays")
+        with stored:
+            yield stored
+    except _DAMAGED as error:
+        raise ValueError(str(error)) from error
+
+
+def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an .npz file by name.
+
+    Raises:
+        ValueError, OSError, MemoryError: as `open_arrays`.
+    """
+    with open_arrays(file) as stored:
+        return {name: stored[name] for name in stored.files}

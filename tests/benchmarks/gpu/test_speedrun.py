@@ -1,0 +1,75 @@
+"""The published recipe and the project's own, on a few pictures on a CPU."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.gpu import speedrun
+from benchmarks.gpu.pictures import cifar10_batches
+from src.data.sources import cifar10
+
+CPU = torch.device("cpu")
+WORDS = ("model.widths=[8]", "data.batch_size=64", "runtime=float32", "data.num_workers=1")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an archive laid out as CIFAR-10's: 200 and 40 pictures of two shades."""
+    folder, generator = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    with tarfile.open(folder / "cifar10-jpeg.tar.xz", "w:xz") as tar:
+        for part, count in (("train", 200), ("test", 40)):
+            for number in range(count):
+                shade = (60, 190)[number % 2]
+                pixels = generator.integers(shade - 50, shade + 50, (32, 32, 3)).astype(np.uint8)
+                content = io.BytesIO()
+                Image.fromarray(pixels).save(content, "JPEG", quality=95)
+                name = f"{part}/{('dark', 'light')[number % 2]}/{number:04}.jpg"
+                entry = tarfile.TarInfo(name)
+                entry.size = content.tell()
+                content.seek(0)
+                tar.addfile(entry, content)
+    monkeypatch.setenv("BAKEOFF_PHOTOS", str(folder))
+    return folder
+
+
+def test_the_jpeg_files_become_the_published_batches(photos: Path, tmp_path: Path) -> None:
+    root = cifar10_batches(tmp_path / "root")
+    assert root is not None
+    source = cifar10.load(root, tmp_path / "cache", False)
+    assert source.arrays is not None and source.arrays.shape == (240, 3, 32, 32)
+    assert source.class_names == ("dark", "light")
+    brightness = source.arrays.mean((1, 2, 3))
+    assert np.array_equal(source.targets, (brightness > 125).astype(int))
+    assert source.given_parts is not None and (source.given_parts == "train").sum() == 200
+
+
+def test_without_the_pictures_it_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BAKEOFF_PHOTOS", raising=False)
+    (row,) = speedrun.speedrun(CPU, tmp_path)
+    assert row.met is None and "BAKEOFF_PHOTOS" in row.measured
+
+
+def test_the_triangle_rises_and_falls() -> None:
+    assert speedrun._triangle(0.0) == pytest.approx(0.2)
+    assert speedrun._triangle(0.23) == pytest.approx(1.0)
+    assert speedrun._triangle(1.0) == pytest.approx(0.07)
+
+
+@pytest.mark.slow
+def test_both_learn(photos: Path, tmp_path: Path) -> None:
+    accuracy, ratio, _command = speedrun.speedrun(
+        CPU, tmp_path, words=WORDS, rounds=1, widths=[8], epochs=9.9
+    )
+    ours, theirs = accuracy.measured.split(" %, the published recipe ")
+    assert float(ours) > 90 and float(theirs.removesuffix(" %")) > 90
+    assert float(ratio.measured.partition("x")[0]) > 0

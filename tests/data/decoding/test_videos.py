@@ -1,0 +1,96 @@
+"""Frames of videos are the pictures that were written, in their order and upright."""
+
+from __future__ import annotations
+
+import io
+import struct
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.data.decoding.decode import decode_picture
+from src.data.decoding.picture_files import PictureError, count_pages, read_header
+from src.data.decoding.picture_format import PictureFormat
+from src.data.decoding.videos import container_of
+
+av: Any = pytest.importorskip("av", reason="the extra video is not installed")
+
+_HEIGHT, _WIDTH = 48, 64
+# Counter-clockwise turns as MP4 files state them, in numbers of 16.16 and 2.30 bits.
+_ONE = 0x10000
+_MATRICES = {
+    0: (_ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30),
+    1: (0, -_ONE, 0, _ONE, 0, 0, 0, _WIDTH * _ONE, 1 << 30),
+    3: (0, _ONE, 0, -_ONE, 0, 0, _HEIGHT * _ONE, 0, 1 << 30),
+}
+
+
+def shade(number: int) -> np.ndarray:
+    """Return a frame whose lower half is the brighter, the later it comes."""
+    pixels = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)
+    pixels[_HEIGHT // 2 :] = 6 * number
+    pixels[: _HEIGHT // 2] = 255 - 6 * number
+    return pixels
+
+
+def video(kind: str = "mp4", codec: str = "libx264", frames: int = 40, **options: str) -> bytes:
+    """Return a video of `shade` frames."""
+    written = io.BytesIO()
+    with av.open(written, "w", format=kind) as container:
+        track = container.add_stream(codec, rate=10, options=options)
+        track.width, track.height, track.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
+        track.time_base = Fraction(1, 10)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(shade(number), format="rgb24")
+            frame.pts = number
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return written.getvalue()
+
+
+def decoded(data: bytes, number: int, size: tuple[int, int] = (_HEIGHT, _WIDTH)) -> np.ndarray:
+    return decode_picture(data, PictureFormat(size, 3), page=number).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("mp4", "libx264"), ("mov", "mpeg4"), ("avi", "mpeg4"), ("matroska", "ffv1")],
+)
+def test_each_frame_is_what_was_written(kind: str, codec: str) -> None:
+    data = video(kind, codec)
+    assert count_pages(io.BytesIO(data)) == 40
+    header = read_header(io.BytesIO(data), 7)
+    assert (header.height, header.width, header.bands) == (_HEIGHT, _WIDTH, 3)
+    for number in (39, 0, 13, 14, 38):
+        expected = shade(number).transpose(2, 0, 1)[:, [4, -4]]
+        assert np.abs(decoded(data, number)[:, [4, -4]] - expected).max() <= 8
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_a_video_that_was_taken_sideways_stands_upright(turns: int) -> None:
+    data = video("mp4", frames=3)
+    plain, turned = (struct.pack(">9i", *_MATRICES[one]) for one in (0, turns))
+    place = data.index(plain, data.index(b"tkhd"))
+    sideways = data[:place] + turned + data[place + len(turned) :]
+    assert read_header(io.BytesIO(sideways)).height == _WIDTH
+    expected = np.rot90(decoded(data, 1), turns, axes=(1, 2))
+    np.testing.assert_array_equal(decoded(sideways, 1, (_WIDTH, _HEIGHT)), expected)
+
+
+def test_what_is_no_frame_is_a_fault_of_the_picture() -> None:
+    data = video(frames=5)
+    with pytest.raises(PictureError, match="has 5 frames, and no frame 6"):
+        decoded(data, 5)
+    for damaged in (data[:200], data[:60] + bytes(len(data) - 60)):
+        with pytest.raises(PictureError):
+            decoded(damaged, 0)
+
+
+def test_pictures_are_no_videos() -> None:
+    box = b"\0\0\0\x20ftyp"
+    assert container_of(box + b"isom") == "mov"
+    for start in (b"\x89PNG\r\n\x1a\n\0\0\0\r", b"RIFF\0\0\0\0WEBP", b"II*\0" + bytes(8), b""):
+        assert container_of(start) is None
+    assert not any(container_of(box + brand) for brand in (b"heic", b"avif", b"mif1"))

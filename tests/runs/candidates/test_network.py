@@ -1,0 +1,52 @@
+"""Networks trained as a run, as far as it is more than the training itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from src.config.compose import read_run_settings
+from src.data.loading.datamodule import PictureData
+from src.models.whitened import WhitenedCNN
+from src.runs import build
+from src.runs.experiment import run_experiment
+from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+
+
+def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[int, str]] = []
+    save = AtomicCheckpointIO.save_checkpoint
+
+    def noted(self: Any, checkpoint: dict[str, Any], path: Any, **options: Any) -> None:
+        written.append((checkpoint["global_step"], Path(path).name))
+        save(self, checkpoint, path, **options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
+    words = ["recipe=speedrun", "model.widths=[8,16]", "data.batch_size=128", "optimizer.lr=0.02"]
+    words += ["runtime=float32", "runtime.threads=1", "trainer.accelerator=cpu", "tracking=none"]
+    words += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
+    words += ["trainer.tta=none"]  # a digit of 8 pixels is another one when it is moved
+    settings = read_run_settings([*words, f"output_dir={tmp_path}"])
+    data = build.build_data(settings)
+    summary = run_experiment(settings, data=data)
+    assert summary is not None and summary.metrics["val/accuracy"] > 0.8
+    # The first one makes the run resumable; nothing is validated or written before the end.
+    steps = 10 * (len(data.split.train) // 128)
+    assert written == [(0, "last.ckpt"), (steps, "best.ckpt"), (steps, "last.ckpt")]
+    trained = read_checkpoint(Path(summary.run_dir) / "checkpoints" / "last.ckpt")
+    kernels = trained["state_dict"]["network.whiten.kernels"]
+    torch.testing.assert_close(kernels, _kernels(data), rtol=1e-4, atol=1e-4)
+
+
+def _kernels(data: PictureData) -> torch.Tensor:
+    """The first layer that the first batch sets."""
+    batch = next(iter(data.batches("train", training=True)))
+    mean, std = (torch.tensor(values)[:, None, None] for values in data.channel_statistics)
+    network = WhitenedCNN(1, 10, (8, 8), widths=[8])
+    network.start_from((batch.images / 255 - mean) / std)
+    return network.whiten.kernels
