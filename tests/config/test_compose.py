@@ -137,7 +137,7 @@ def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list
 def test_paths_are_taken_literally(path: str) -> None:
     if path in ("null", "true", "false", "???") or not path.strip():
         return
-    if path[0] in "~'\"":  # of which home and quotes are taken away
+    if path[0] in "~'\"" or path != path.strip():  # of which home, quotes and blanks are taken away
         return
     words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
     settings = compose_settings(RunSettings, words)
