@@ -43,6 +43,7 @@ __all__ = [
     "setting",
     "to_plain",
     "variant",
+    "variants_of",
 ]
 
 T = TypeVar("T")
@@ -196,6 +197,11 @@ def variant(base: type, target: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return register
+
+
+def variants_of(base: type[T]) -> dict[str, type[T]]:
+    """Return the registered settings classes of a base by their `_target_`."""
+    return dict(_VARIANTS.get(base, {}))
 
 
 @cache

@@ -69,9 +69,9 @@ class DataSettings(Settings):
         None,
         literal=True,
     )
-    target: Literal["single", "multi", "ordinal"] = setting(
-        "what a picture is labelled with: one class, a set of labels (also none), or one of "
-        "ordered classes",
+    target: Literal["single", "multi", "ordinal", "dense"] = setting(
+        "what a picture is labelled with: one class, a set of labels (also none), one of ordered "
+        "classes, or a mask with a class for every pixel",
         "single",
     )
     order: list[str] | None = setting(
@@ -231,11 +231,47 @@ class FolderSettings(DataSettings):
         None,
         literal=True,
     )
+    class_names: list[str] | None = setting(
+        "for target=dense, the names of the classes 0, 1, 2, ... of masks; null for the lines of "
+        "a file classes.txt beside the pictures, else background and foreground of two classes, "
+        "and of more the numbers that occur",
+        None,
+        check=distinct,
+    )
+    ignore: int | None = setting(
+        "for target=dense, the value in masks of pixels that no loss and no metric counts",
+        None,
+        at_least=0,
+        at_most=255,
+    )
+    mask_threshold: int | None = setting(
+        "for target=dense, of masks in shades of grey, the least value of foreground; null where "
+        "values are classes",
+        None,
+        at_least=1,
+        at_most=255,
+    )
+    mask_class: Literal["value", "folder"] = setting(
+        "for target=dense, what says the class of a mask's pixels: their value, or for the "
+        "foreground the name of the folder that the picture lies in",
+        "value",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.separator is not None and self.target != "multi":
             raise ConfigError(f"separator is given, but target is {self.target}: say target=multi.")
+        for key in ("class_names", "ignore", "mask_threshold"):
+            if getattr(self, key) is not None and self.target != "dense":
+                raise ConfigError(f"{key} is given, but target is {self.target}: say target=dense.")
+        if self.mask_class == "folder" and self.target != "dense":
+            raise ConfigError(f"mask_class is folder, but target is {self.target}.")
+        if self.mask_class == "folder" and self.class_names is not None:
+            raise ConfigError(
+                "class_names is given, and mask_class=folder names classes after folders: say one."
+            )
+        if self.target == "dense" and self.pages == "all":
+            raise ConfigError("pages is all, and a mask belongs to one picture: say pages=first.")
 
 
 for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100"):

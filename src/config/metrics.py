@@ -17,6 +17,9 @@ METRICS = {
     "val/accuracy": "maximize",
     "val/map": "maximize",
     "val/kappa": "maximize",
+    "val/miou": "maximize",
+    "val/dice": "maximize",
+    "val/pixel_accuracy": "maximize",
     "val/macro_f1": "maximize",
     "val/micro_f1": "maximize",
     "val/mae": "minimize",
@@ -29,7 +32,12 @@ METRICS = {
     "cost/training_seconds": "minimize",
 }
 # What runs are judged by unless another metric is asked for, by `data.target`.
-PRIMARY = {"single": "val/accuracy", "multi": "val/map", "ordinal": "val/kappa"}
+PRIMARY = {
+    "single": "val/accuracy",
+    "multi": "val/map",
+    "ordinal": "val/kappa",
+    "dense": "val/miou",
+}
 _FURTHER: dict[str, Callable[..., float]] = {}
 
 

@@ -9,15 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
-from .checks import ConfigError, Settings, positive, positive_int, setting, variant
+from .checks import (
+    ConfigError,
+    Settings,
+    positive,
+    positive_int,
+    setting,
+    variant,
+    variants_of,
+)
 
 __all__ = [
+    "EncoderSettings",
     "EnsembleSettings",
     "ModelSettings",
     "NetworkSettings",
     "OwnNetworkSettings",
     "WeightsSettings",
     "ZooSettings",
+    "models_for",
 ]
 
 _Cell = Literal["rnn", "lstm", "gru"]
@@ -35,9 +45,11 @@ class ModelSettings(Settings):
 
     Attributes:
         uses: groups and keys within `TRAINING` that change something with this kind of model.
+        targets: the kinds of targets that it can learn, see `src.targets`.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()
+    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal")
 
     _target_: str = setting("import path of the model's class")
     name: str = setting("the model's name in run names, tables and plots")
@@ -112,6 +124,10 @@ class NetworkSettings(ModelSettings):
         """Return settings of the same network that load no weights, which may be gone."""
         return replace(self, pretrained=None)
 
+    def network_class(self, target: str) -> str:
+        """Return the import path of the network for targets of a kind, one of `targets`."""
+        return self._target_
+
 
 def _dropout(where: str) -> Any:
     return setting(f"dropout {where}", 0.0, at_least=0, below=1)
@@ -157,12 +173,17 @@ class WhitenedSettings(OwnNetworkSettings):
 class FCNSettings(OwnNetworkSettings):
     """A fully convolutional network."""
 
+    targets = (*OwnNetworkSettings.targets, "dense")
+
     channels: list[int] = positive_int(
         "channels of each convolution + pooling block; the last ones go where pictures are too "
         "small for all",
         check=_some,
     )
     dropout: float = _dropout("before the classifier")
+
+    def network_class(self, target: str) -> str:
+        return "src.models.fcn.DenseFCN" if target == "dense" else self._target_
 
 
 @variant(ModelSettings, "src.models.mlp.MLP")
@@ -257,6 +278,49 @@ class ZooSettings(NetworkSettings):
         return replace(self, pretrained=None, stem="keep" if kept else self.stem)
 
 
+@dataclass(frozen=True)
+class EncoderSettings(NetworkSettings):
+    """A network for pixels over an encoder of timm, whose published weights `pretrained` means."""
+
+    targets = ("dense",)
+
+    encoder: str = setting(
+        "timm's name of the network that gives the maps", "tf_efficientnet_lite0"
+    )
+
+
+def _steps(channels: list[int]) -> str | None:
+    return None if 3 <= len(channels) <= 5 else "it must have 3, 4 or 5 entries"
+
+
+@variant(ModelSettings, "src.models.unet.UNet")
+@dataclass(frozen=True)
+class UNetSettings(EncoderSettings):
+    """A U-Net."""
+
+    decoder_channels: list[int] = positive_int(
+        "channels of each step of the decoder, coarse to fine; as many steps as halvings of the "
+        "encoder are used",
+        check=_steps,
+    )
+
+
+@variant(ModelSettings, "src.models.deeplab.DeepLab")
+@dataclass(frozen=True)
+class DeepLabSettings(EncoderSettings):
+    """DeepLabV3+."""
+
+    output_stride: Literal[8, 16] = setting(
+        "pixels between two places of the encoder's last map; 8 sees finer and costs more", 16
+    )
+    rates: list[int] = positive_int(
+        "the three dilations of the decoder; twice the usual ones with an output_stride of 8",
+        check=lambda rates: None if len(rates) == 3 else "it must have 3 entries",
+    )
+    decoder_channels: int = positive_int("channels of the decoder's convolutions")
+    dropout: float = _dropout("after the dilated convolutions")
+
+
 @variant(ModelSettings, "src.ensembles.combine.combine")
 @dataclass(frozen=True)
 class EnsembleSettings(ModelSettings):
@@ -282,3 +346,10 @@ class WeightsSettings(Settings):
         None,
         literal=True,
     )
+
+
+def models_for(target: str) -> list[str]:
+    """Return the names of the modules of the models for targets of a kind, such as "fcn"."""
+    known = variants_of(ModelSettings).items()
+    able = [path for path, settings in known if target in settings.targets]
+    return sorted({path.split(".")[-2] for path in able})

@@ -22,7 +22,7 @@ from .checks import (
 )
 from .data import DataSettings
 from .metrics import PRIMARY
-from .models import ModelSettings
+from .models import ModelSettings, NetworkSettings, models_for
 from .tracking import TrackingSettings
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "stored_settings",
 ]
 
+_Monitored = Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/miou", "val/loss"]
 _CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -122,7 +123,7 @@ class LossSettings(Settings):
     `targets` are the kinds of targets that the loss is for.
     """
 
-    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal")
+    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal", "dense")
 
     _target_: str = setting("import path of the loss's class")
     name: str = setting("the loss's name in tables and plots")
@@ -145,6 +146,20 @@ class _FocalSettings(_CrossEntropySettings):
     gamma: float = setting(
         "how fast the weight falls; 0 is cross-entropy", 2.0, at_least=0, at_most=10
     )
+
+
+@variant(LossSettings, "src.training.losses.Dice")
+@dataclass(frozen=True)
+class _DiceSettings(LossSettings):
+    targets = ("dense",)
+
+
+@variant(LossSettings, "src.training.losses.CrossEntropyDice")
+@dataclass(frozen=True)
+class _CrossEntropyDiceSettings(_CrossEntropySettings):
+    targets = ("dense",)
+
+    dice_weight: float = positive("of the Dice loss, beside the cross-entropy's 1", 1.0)
 
 
 @variant(LossSettings, "src.training.losses.Asymmetric")
@@ -228,9 +243,9 @@ class TrainerSettings(Settings):
     early_stopping: int | None = positive_int(
         "stop after this many validations without improvement; null for never", None
     )
-    monitor: Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/loss"] = setting(
+    monitor: _Monitored = setting(
         "what best.ckpt and early stopping look at; auto for accuracy, for map of several labels, "
-        "for kappa of ordered classes",
+        "for kappa of ordered classes, for mean IoU of pixels",
         "auto",
     )
     final_weights: Literal["last", "best"] = setting(
@@ -350,12 +365,20 @@ class RunSettings(Settings):
     def _check_target(self) -> None:
         """Check that loss, monitor and devices go with what pictures are labelled with."""
         target, loss = self.data.target, self.loss
+        if target not in self.model.targets:
+            able = ", ".join(models_for(target))
+            raise ConfigError(
+                f"model is {self.model.name}, which is for target="
+                f"{' or '.join(self.model.targets)}, and data.target is {target}: say one of "
+                f"model={able}."
+            )
         if target not in loss.targets and not self.is_idle("loss"):
             raise ConfigError(
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
                 f"data.target is {target}: say loss=cross_entropy."
             )
-        known = ("auto", "val/accuracy", "val/loss", PRIMARY[target])
+        accuracy = () if target == "dense" else ("val/accuracy",)
+        known = ("auto", *accuracy, "val/loss", PRIMARY[target])
         if self.trainer.monitor not in known:
             raise ConfigError(
                 f"trainer.monitor is {self.trainer.monitor}, which is not measured with "
@@ -366,8 +389,32 @@ class RunSettings(Settings):
                 f"trainer.devices is {self.trainer.devices}, but with data.target={target} one "
                 "device trains: say trainer.devices=1."
             )
+        if target == "dense":
+            self._check_pixels()
         if target == "multi" and "soup" in to_plain(self.model).values():
             raise ConfigError("a soup is of pictures with one label: say ensemble=true instead.")
+
+    def _check_pixels(self) -> None:
+        """Check that nothing is asked for that a class for every pixel does not allow."""
+        augment, views = self.augment, self.trainer.tta
+        if self.is_idle("augment"):
+            return
+        if augment.mix_probability and (augment.mixup_alpha or augment.cutmix_alpha):
+            raise ConfigError(
+                f"augment.mix_probability is {augment.mix_probability:g}, and pictures with a "
+                "class for every pixel are not mixed: say augment.mix_probability=0."
+            )
+        if views not in ("auto", "none", "flip"):
+            raise ConfigError(
+                f"trainer.tta is {views}, and the classes of pixels are averaged over mirrored "
+                "views alone: say trainer.tta=flip or none."
+            )
+        model = self.model
+        if isinstance(model, NetworkSettings) and model.frozen_stages and model.stored_views:
+            raise ConfigError(
+                f"model.stored_views is {model.stored_views}, and masks are not stored with views: "
+                "say model.stored_views=0."
+            )
 
     def is_idle(self, key: str) -> bool:
         """Return whether a key, or a whole group, changes nothing with this model."""

@@ -23,10 +23,13 @@ from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel, Calibration
 from .fusion import Extractor, extractors_of
+from .pixels import PixelFeatures
 
 __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
 _FORMAT = 2
+# Each costs a classifier up to a kilobyte meanwhile.
+_PIXELS_AT_ONCE = 100_000
 _STEPS = {
     *("BlockScaler", "KeepBest", "PCA", "PartWhitening", "Normalizer"),
     *("LinearSVC", "RbfMachine", "LogisticRegression", "NearestMean", "RidgeClassifier"),
@@ -56,7 +59,8 @@ class FeatureClassifier:
 
     Attributes:
         extractors, model: the features that the fitted model takes, one after another.
-        metadata: plain containers: settings of the run, `class_names`, `image_size`, `channels`.
+        metadata: plain containers: settings of the run, `class_names`, `image_size`, `channels`,
+            and `pixels`, the arguments of `PixelFeatures`, of a model of single pixels.
     """
 
     extractors: tuple[Extractor, ...]
@@ -64,8 +68,18 @@ class FeatureClassifier:
     metadata: dict[str, Any]
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
-        """Return (N, K) float32 of pictures (N, C, H, W), N at least 1."""
+        """Return (N, K) float32 of pictures (N, C, H, W), N at least 1; of pixels (N, K, H, W)."""
+        if "pixels" in self.metadata:
+            return np.stack([self._of_pixels(picture) for picture in images])
         return self.describe(images)[0]
+
+    def _of_pixels(self, picture: Pixels) -> NDArray[np.float32]:
+        """Return (K, H, W) of a picture (C, H, W), whose features alone are in memory."""
+        (features,) = self.extractors[0](picture[None])
+        rows = features.reshape(-1, features.shape[-1])
+        parts = range(0, len(rows), _PIXELS_AT_ONCE)
+        probs = [self.model.probabilities(rows[i : i + _PIXELS_AT_ONCE]) for i in parts]
+        return np.concatenate(probs).T.reshape(-1, *features.shape[:2])
 
     def describe(self, images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
@@ -195,6 +209,8 @@ def _pipelines(content: dict[str, Any]) -> list[Any]:
 
 
 def _extractors(metadata: dict[str, Any], content: dict[str, Any]) -> Sequence[Extractor]:
+    if "pixels" in metadata:
+        return [PixelFeatures(**metadata["pixels"])]
     networks = json.loads(content["networks"])
     if not networks:
         settings = metadata["settings"]["model"]

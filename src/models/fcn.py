@@ -1,4 +1,4 @@
-"""A fully convolutional network, whose classes can be seen where they are in the picture."""
+"""Fully convolutional networks: a class for a picture, or one for each of its pixels."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["FCN"]
+__all__ = ["FCN", "DenseFCN"]
 
 
 class FCN(nn.Module):
@@ -27,7 +28,7 @@ class FCN(nn.Module):
         stride: pixels between two places of the score maps.
     """
 
-    head_prefixes = ("head.",)
+    head_prefixes: tuple[str, ...] = ("head.",)
 
     def __init__(
         self,
@@ -56,6 +57,48 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K)."""
         return self.score_maps(images).mean((2, 3))
+
+
+class DenseFCN(FCN):
+    """`FCN` with a class for every pixel: score maps of all depths, added up on the way back.
+
+    The skip architecture of Long et al. (2015, section 4.2) over every block: the scores of the
+    last map are enlarged to the size of the map before it, whose own scores are added, down to a
+    stride of 2, and then to the picture's pixels. Enlarging is bilinear, and the scores of the
+    finer maps start at zero, as there. Arguments and attributes as of `FCN`.
+    """
+
+    head_prefixes = ("head.", "skips.")
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: tuple[int, int],
+        *,
+        channels: Sequence[int],
+        dropout: float,
+    ) -> None:
+        super().__init__(in_channels, num_classes, image_size, channels=channels, dropout=dropout)
+        finer = channels[: len(self.blocks) - 1]
+        self.skips = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in finer)
+        for skip in self.skips.parameters():
+            nn.init.zeros_(skip)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised pictures (B, C, H, W) of any size to logits (B, K, H, W)."""
+        maps = [images]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        scores = self.head(self.dropout(maps.pop()))
+        for skip in (*reversed(self.skips), None):
+            finer = maps.pop()
+            doubled = F.interpolate(scores, scale_factor=2, mode="bilinear")
+            # Sides are halved upwards: what was added to the last rows and columns goes again.
+            scores = doubled[..., : finer.shape[2], : finer.shape[3]]
+            if skip is not None:
+                scores = scores + skip(finer)
+        return scores
 
 
 def _block(channels_in: int, channels: int) -> nn.Sequential:

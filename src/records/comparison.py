@@ -36,6 +36,9 @@ MEASURES = {
     "kappa": True,
     "hamming_loss": False,
     "mae": False,
+    "miou": True,
+    "dice": True,
+    "pixel_accuracy": True,
 }
 
 

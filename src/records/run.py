@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..storage.files import replacing, write_atomically
+from .pixels import pixel_columns, read_pixel_columns
 from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
@@ -31,6 +32,7 @@ _CLASS_NAMES_KEY = b"class_names"
 _KIND_KEY, _THRESHOLDS_KEY = b"kind", b"thresholds"
 _COLUMNS = ("index", "path", "target", "probabilities")
 _PREDICTION = "prediction"
+_PIXEL_COLUMNS = ("index", "path", "target", "matrix", "log_loss", "map")
 _GROUP = "group"  # which runs without groups, and those of older versions, do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
 
@@ -42,8 +44,8 @@ class Predictions:
     Attributes:
         sample_ids: (N,) int64, each picture's index in its data set.
         paths: N paths, or None where the pictures are no files.
-        targets: (N,) int64 in [0, K), or of kind "multi" (N, K) uint8, 0 and 1.
-        probs: (N, K) float32.
+        targets: (N,) int64 in [0, K), or of kinds "multi" and "dense" (N, K) uint8, 0 and 1.
+        probs: (N, K) float32; of kind "dense" (N,) answers about pixels, see `pixel_answers`.
         class_names: K names.
         groups: (N,) int64, equal for pictures that go together (copies, shots of one subject, a
             named group); None where every picture stands for itself.
@@ -61,7 +63,7 @@ class Predictions:
     sample_ids: NDArray[np.int64]
     paths: tuple[str, ...] | None
     targets: NDArray[Any]
-    probs: NDArray[np.float32]
+    probs: NDArray[Any]
     class_names: tuple[str, ...]
     groups: NDArray[np.int64] | None = None
     kind: str = "single"
@@ -70,12 +72,19 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
-        if np.shape(self.probs) != (count, num_classes):
+        dense = self.kind == "dense"
+        if dense and np.shape(self.probs["matrix"]) != (count, num_classes, num_classes):
+            raise ValueError(
+                f"The confusion matrices have shape {np.shape(self.probs['matrix'])}: it must be "
+                f"{(count, num_classes, num_classes)}, samples times classes times classes."
+            )
+        if not dense and np.shape(self.probs) != (count, num_classes):
             raise ValueError(
                 f"probs has shape {np.shape(self.probs)}: it must be {(count, num_classes)}, "
                 "samples times classes."
             )
-        wanted = (count, num_classes) if self.kind == "multi" else (count,)
+        sets = dense or self.kind == "multi"
+        wanted = (count, num_classes) if sets else (count,)
         if np.shape(self.targets) != wanted:
             raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be {wanted}.")
         if self.thresholds is not None and np.shape(self.thresholds) != (num_classes,):
@@ -88,13 +97,19 @@ class Predictions:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
         if self.groups is not None and np.shape(self.groups) != (count,):
             raise ValueError(f"groups has shape {np.shape(self.groups)}: it must be ({count},).")
-        most = 1 if self.kind == "multi" else num_classes - 1
+        most = 1 if sets else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
 
     @property
     def decided(self) -> NDArray[Any]:
-        """(N,) int64, the most probable classes; of kind "multi" (N, K) uint8, the labels."""
+        """(N,) int64, the most probable classes; of kind "multi" (N, K) uint8, the labels.
+
+        Of kind "dense" (N, K, K) int64, the pixels of each class by the class that they were given.
+        """
+        if self.kind == "dense":
+            matrices: NDArray[np.int64] = self.probs["matrix"]
+            return matrices
         if self.kind != "multi":
             return self.probs.argmax(axis=1)
         if self.preds is not None:
@@ -109,7 +124,8 @@ class Predictions:
         prediction_name, probabilities (list of K float32), and group where pictures go together. A
         byte of a path that is no UTF-8, which parquet cannot hold, is written as an escape
         (`\udcff`). Of label sets, target and prediction are lists of K numbers 0 and 1, and their
-        names lists of text.
+        names lists of text. So they are of kind "dense", where they say which classes a picture
+        has pixels of, and the columns of `pixel_columns` stand in the place of probabilities.
 
         Raises:
             OSError: the file cannot be written; one that was there before stays.
@@ -118,8 +134,10 @@ class Predictions:
         import pyarrow.parquet as pq
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
-        if self.kind == "multi":
-            sets = [np.asarray(self.targets, np.uint8), self.decided]
+        if self.kind in ("multi", "dense"):
+            found = self.decided
+            found = found.sum(axis=1) > 0 if self.kind == "dense" else found
+            sets = [np.asarray(self.targets, np.uint8), found.astype(np.uint8)]
             targets, predictions = (
                 pa.FixedSizeListArray.from_arrays(pa.array(one.reshape(-1)), len(names))
                 for one in sets
@@ -135,7 +153,11 @@ class Predictions:
             targets = pa.array(self.targets, pa.int64())
             predictions = pa.array(self.decided, pa.int64())
             target_names, prediction_names = names.take(targets), names.take(predictions)
-        flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
+        if self.kind == "dense":
+            answers = pixel_columns(self.probs)
+        else:
+            flat = pa.array(np.ascontiguousarray(self.probs, np.float32).reshape(-1))
+            answers = {"probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names))}
         paths = [None] * len(targets) if self.paths is None else map(_printable, self.paths)
         columns = {
             "index": pa.array(self.sample_ids, pa.int64()),
@@ -144,7 +166,7 @@ class Predictions:
             "target_name": target_names,
             "prediction": predictions,
             "prediction_name": prediction_names,
-            "probabilities": pa.FixedSizeListArray.from_arrays(flat, len(names)),
+            **answers,
         }
         if self.groups is not None:
             columns["group"] = pa.array(self.groups, pa.int64())
@@ -160,7 +182,7 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path | str, *, with_paths: bool = True) -> Predictions:
-        """Read what `write` wrote; the paths, unless wanted, are left out: they take longest.
+        """Read what `write` wrote; paths and class maps may be left out: they take longest.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -178,30 +200,36 @@ class Predictions:
         try:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
-            columns = [name for name in _COLUMNS if with_paths or name != "path"]
             file = pq.ParquetFile(content)
+            stored = file.schema_arrow.metadata
+            kind = stored.get(_KIND_KEY, b"single").decode()
+            columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]
+            columns = [name for name in columns if with_paths or name not in ("path", "map")]
             grouped = _GROUP in file.schema_arrow.names
             columns += [_GROUP] if grouped else []
-            kind = file.schema_arrow.metadata.get(_KIND_KEY, b"single").decode()
             columns += [_PREDICTION] if kind == "multi" else []
             table = file.read(columns=columns, use_threads=False)
-            stored = table.schema.metadata
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
             thresholds = stored.get(_THRESHOLDS_KEY)
             targets, preds = table["target"].combine_chunks(), None
-            if kind == "multi":
+            if kind in ("multi", "dense"):
                 shape = len(table), len(class_names)
                 sets = _numbers(targets.flatten()).reshape(shape)
-                preds = _numbers(table[_PREDICTION].combine_chunks().flatten()).reshape(shape)
+                if kind == "multi":
+                    preds = _numbers(table[_PREDICTION].combine_chunks().flatten()).reshape(shape)
             else:
                 sets = _numbers(targets)
-            probs = _numbers(table["probabilities"].combine_chunks().flatten())
+            if kind == "dense":
+                probs = read_pixel_columns(table, len(class_names), maps=with_paths)
+            else:
+                flat = _numbers(table["probabilities"].combine_chunks().flatten())
+                probs = flat.astype(np.float32, copy=False).reshape(len(table), len(class_names))
             paths = table["path"].to_pylist() if with_paths else []
             return cls(
                 sample_ids=_numbers(table["index"].combine_chunks()),
                 paths=None if None in paths or not paths else tuple(paths),
                 targets=sets,
-                probs=probs.astype(np.float32, copy=False).reshape(len(table), len(class_names)),
+                probs=probs,
                 class_names=tuple(class_names),
                 groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
                 kind=kind,

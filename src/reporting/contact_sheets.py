@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
+from ..records.pixels import colours
 from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
 __all__ = [
+    "MapRow",
     "batch_sheet",
+    "class_map_sheet",
     "confident_mistakes",
     "label_sheet",
     "likeliest",
@@ -40,6 +43,8 @@ _UNSURE = 0.5  # a label less probable than this is more likely wrong than right
 _RIVALS_INCHES = 1.6  # width of a picture of unknown class, which needs a closer look
 _MAP_COLUMNS = 6  # a right picture takes two cells, a mistake three: rows of six hold either
 _SUSPECTS = 36
+# Of the first colours of `colours`.
+_COLOUR_NAMES = ("as it is", "red", "green", "olive", "blue", "purple", "teal", "grey")
 
 # Lines of a caption: (text, colour).
 Caption = Sequence[tuple[str, str]]
@@ -91,15 +96,71 @@ def mistakes_sheet(
 def batch_sheet(images: Pixels, targets: NDArray[np.generic], class_names: Sequence[str]) -> Figure:
     """Draw the first 64 pictures of a batch (B, C, H, W), eight to a row, with labels.
 
-    `targets` are classes (B,), or of label sets (B, K), of which those from one half on are shown.
+    `targets` are classes (B,), or of label sets (B, K), of which those from one half on are shown,
+    or of pixels (B, H, W), which are laid over the pictures.
     """
+    title = "Training pictures as the network sees them"
+    if targets.ndim == 3:
+        pairs = zip(images[:64], targets)
+        cells = [_Cell(_painted(image, one)) for image, one in pairs]
+        return _sheet(cells, title, columns=8, legend=_colour_legend(class_names))
     labels = plain_labels(class_names, longest=13)
     sets = [np.flatnonzero(one >= 0.5) for one in targets] if targets.ndim == 2 else targets
     cells = [
         _Cell(image, [(labels[int(t)], INK) for t in np.atleast_1d(one)])
         for image, one in zip(images[:64], sets)
     ]
-    return _sheet(cells, "Training pictures as the network sees them", columns=8)
+    return _sheet(cells, title, columns=8)
+
+
+@dataclass(frozen=True, eq=False)
+class MapRow:
+    """A picture (C, H, W) with the classes (H, W) of its mask and of the answer.
+
+    `wrong` is the share of wrong pixels, `file` the path of the picture.
+    """
+
+    image: Pixels
+    target: NDArray[np.integer[Any]]
+    answer: NDArray[np.integer[Any]]
+    wrong: float
+    file: str
+
+
+def class_map_sheet(rows: Sequence[MapRow], class_names: Sequence[str]) -> Figure:
+    """Draw pictures beside their masks, the predicted classes, and the pixels that are wrong."""
+    cells: list[_Cell | None] = []
+    for row, file in zip(rows, _files([row.file for row in rows]), strict=True):
+        counted = (row.target >= 0) & (row.target < len(class_names))
+        mistakes = (counted & (row.target != row.answer)).astype(np.float32)
+        cells += [
+            _Cell(row.image, ((file, MUTED),)),
+            _Cell(_painted(row.image, row.target), (("mask", INK),)),
+            _Cell(_painted(row.image, row.answer), (("answer", INK),)),
+            _Cell(row.image, ((f"{percent(row.wrong)} wrong", WARNING),), mistakes),
+        ]
+    title = "Pictures with the most wrong pixels"
+    return _sheet(cells, title, columns=8, legend=_colour_legend(class_names))
+
+
+def _painted(image: Pixels, classes: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the picture in grey with the colours of classes; white for what is left out."""
+    palette = np.concatenate([colours(255), np.full((1, 3), 255, np.uint8)])
+    grey = shown(image).mean(axis=0)
+    known = np.where((classes >= 0) & (classes < 255), classes, 255).astype(np.int64)
+    mixed = 0.5 * grey[:, :, None] + 0.5 * palette[known]
+    painted: NDArray[np.uint8] = np.where((known == 0)[:, :, None], grey[:, :, None], mixed).astype(
+        np.uint8
+    )
+    return np.ascontiguousarray(painted.transpose(2, 0, 1))
+
+
+def _colour_legend(class_names: Sequence[str]) -> str:
+    """Name the colours of the first classes."""
+    names = plain_labels(class_names[: len(_COLOUR_NAMES)], longest=17)
+    named = ", ".join(f"{name} {colour}" for name, colour in zip(names, _COLOUR_NAMES))
+    more = ", ..." if len(class_names) > len(_COLOUR_NAMES) else ""
+    return f"Classes: {named}{more}. White: left out."
 
 
 def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:

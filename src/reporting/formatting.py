@@ -36,9 +36,10 @@ __all__ = [
 # By the last part of their key: metrics in [0, 1] that read best as a percentage.
 _SHARES = (
     *("accuracy", "balanced_accuracy", "calibration_error", "macro_f1", "top5_accuracy"),
-    *("map", "micro_f1", "hamming_loss"),
+    *("map", "micro_f1", "hamming_loss", "miou", "dice", "pixel_accuracy"),
 )
 
+_OF_PIXELS = ("miou", "dice", "pixel_accuracy")
 _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
@@ -87,7 +88,7 @@ def accuracy_text(metrics: Mapping[str, float], part: str) -> str | None:
 
 
 def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
-    """Return what a part is judged by beside its accuracy: mean average precision, or kappa.
+    """Return what a part is judged by beside its accuracy: mean average precision, kappa or IoU.
 
     None for one class a picture, which is judged by its accuracy.
     """
@@ -98,6 +99,11 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
     if found["kappa"] is not None:
         error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
         return f"quadratic kappa {found['kappa']:.3f}{error}"
+    miou, dice, right = (metrics.get(f"{part}/{name}") for name in _OF_PIXELS)
+    if miou is not None and dice is not None and right is not None:
+        low, high = (metrics.get(f"{part}/miou_{end}") for end in ("low", "high"))
+        mean = share_with_interval(miou, low, high)
+        return f"mean IoU {mean}, Dice {percent(dice)}, pixel accuracy {percent(right)}"
     return None
 
 

@@ -44,6 +44,7 @@ __all__ = ["draw_run_figures", "learning_curves", "range_figure", "reliability_d
 
 # (epoch, value) pairs in order, by metric key.
 History = Mapping[str, Sequence[Sequence[float]]]
+_CURVES = {"loss": "Loss", "accuracy": "Accuracy", "miou": "Mean IoU"}
 
 
 def draw_run_figures(
@@ -53,6 +54,7 @@ def draw_run_figures(
     read: Callable[[int], Pixels],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
+    read_mask: Callable[[int], NDArray[np.uint8]] | None = None,
 ) -> Iterator[Path]:
     """Draw learning curves, an augmented batch, and the predictions of each part.
 
@@ -64,8 +66,10 @@ def draw_run_figures(
         predictions: by part.
         read: sample id -> picture (C, H, W), for the most confident mistakes.
         batch: pictures (B, C, H, W) in [0, 255] as training saw them, and their targets: classes
-            (B,) or, of mixed pictures or label sets, (B, K); None where it saw them as they are.
+            (B,) or, of mixed pictures or label sets, (B, K), or of pixels (B, H, W); None where it
+            saw them as they are.
         class_maps: of a model that has them: drawn of the first part alone.
+        read_mask: sample id -> classes (H, W) of the pixels, where these have some.
 
     Yields:
         The path of each file once it is written.
@@ -88,7 +92,12 @@ def draw_run_figures(
         from .label_set_figures import draw_label_sets
 
         yield from draw_label_sets(folder, part, predicted)
-    if sets:  # nothing that follows is about several labels
+    if read_mask is not None:
+        from .pixel_figures import draw_pixels
+
+        for part, predicted in predictions.items():
+            yield from draw_pixels(folder, part, predicted, read, read_mask)
+    if sets or read_mask is not None:  # nothing that follows is about several labels or pixels
         return
     for part, predicted in predictions.items():
         probs, targets = predicted.probs, predicted.targets
@@ -126,16 +135,16 @@ def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:
 
 
 def learning_curves(history: History) -> Figure:
-    """Draw loss and accuracy per epoch, training against validation, with the best epoch named.
+    """Draw loss and accuracy (or mean IoU) per epoch, training against validation.
 
-    Other keys are not drawn; NaN and infinite values leave gaps.
+    The best epoch is named. Other keys are not drawn; NaN and infinite values leave gaps.
 
     Raises:
         ValueError: there is neither a loss nor an accuracy.
     """
     panels = [
         name
-        for name in ("loss", "accuracy")
+        for name in _CURVES
         if any(history.get(metric_key(split, name)) for split in ("train", "val"))
     ]
     if not panels:
@@ -147,7 +156,7 @@ def learning_curves(history: History) -> Figure:
 
 
 def _draw_curves(axes: Axes, history: History, name: str) -> None:
-    title = name.capitalize()
+    title, is_share = _CURVES[name], name != "loss"
     for split, label, color in (("train", "training", MUTED), ("val", "validation", ACCENT)):
         points = history.get(metric_key(split, name), ())
         if not points:
@@ -157,9 +166,9 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, marker=marker, markersize=3, lw=1.8)
         if split == "val" and not np.isnan(values).all():
-            best = int(np.nanargmax(values) if name == "accuracy" else np.nanargmin(values))
+            best = int(np.nanargmax(values) if is_share else np.nanargmin(values))
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
-            shown = percent(values[best]) if name == "accuracy" else f"{values[best]:.3g}"
+            shown = percent(values[best]) if is_share else f"{values[best]:.3g}"
             title += f": best {shown} in epoch {epochs[best]:.0f}"
     tidy(axes, title=title, x="epoch")
     axes.grid(color=GRID, lw=0.8)
@@ -167,7 +176,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     left, right = axes.get_xlim()
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
         axes.set_xlim(left - 0.5, right + 0.5)
-    if name == "accuracy":
+    if is_share:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 

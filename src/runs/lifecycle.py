@@ -205,9 +205,11 @@ class Run(ABC):
         from ..reporting.run_figures import draw_run_figures
         from ..reporting.style import save
 
-        folder, read = self.folder, self.data.pictures.read
+        folder, pictures = self.folder, self.data.pictures
+        read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
         for figure in draw_run_figures(
-            folder.figures, dict(history or {}), dict(parts), read, training_batch, maps
+            *(folder.figures, dict(history or {}), dict(parts), read),
+            *(training_batch, maps, read_mask),
         ):
             tracker.artifact(figure, "figures")
         suspects = [*self.data.suspects, *doubtful]

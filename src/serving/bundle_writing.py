@@ -63,7 +63,13 @@ _EXPORTED_PACKAGES = {
     ONNX_FILE: ("onnxruntime", "numpy", "pillow"),
     PT2_FILE: ("torch", "numpy", "pillow"),
 }
-_FURTHER = {"TimmNet": "timm", "TorchvisionNet": "torchvision"}
+_DECODERS = ("timm", "segmentation-models-pytorch")
+_FURTHER = {
+    "TimmNet": ("timm",),
+    "TorchvisionNet": ("torchvision",),
+    "UNet": _DECODERS,
+    "DeepLab": _DECODERS,
+}
 
 
 def write_bundle(
@@ -168,7 +174,7 @@ def _empty(folder: Path) -> None:
 def _libraries(targets: Iterable[str]) -> list[str]:
     """Return the packages, beside torch, of networks with these import paths."""
     names = (target.rpartition(".")[2] for target in targets)
-    return [_FURTHER[name] for name in names if name in _FURTHER]
+    return [library for name in names for library in _FURTHER.get(name, ())]
 
 
 def _complete(

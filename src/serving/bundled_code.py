@@ -49,7 +49,7 @@ FOR_NETWORKS = (
 FOR_CLASSIFIERS = (
     *("features/__init__", "features/binary", "features/calibration", "features/classifier"),
     "features/embedding",
-    *("features/fusion", "features/means", "features/rbf", "features/scaling"),
+    *("features/fusion", "features/means", "features/pixels", "features/rbf", "features/scaling"),
     *("features/selection", "features/descriptors/*"),
 )
 FOR_NETWORKS_OF_CLASSIFIERS = ("models/*",)

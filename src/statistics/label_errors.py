@@ -23,12 +23,12 @@ def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
     """Return the pictures whose labels the network confidently contradicts, by score.
 
     Args:
-        predictions: by part, of pictures that the network was not trained on; of label sets none
-            is returned.
+        predictions: by part, of pictures that the network was not trained on; of label sets
+            and pixels none is returned.
     """
     suspects = []
     for part, said in predictions.items():
-        if said.kind == "multi":  # each of its labels would be a question of its own
+        if said.kind in ("multi", "dense"):  # each label or pixel would be a question of its own
             continue
         names, found = said.class_names, label_suspects(said.probs, said.targets)
         for row, score, suggested in zip(found.indices, found.scores, found.suggested, strict=True):

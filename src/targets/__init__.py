@@ -1,4 +1,4 @@
-"""Kinds of targets: one class a picture, a set of labels, or one of ordered classes.
+"""Kinds of targets: one class a picture, a set of labels, ordered classes, or a class a pixel.
 
 In: probabilities, targets and thresholds as arrays. Out: decisions, metrics, a score a picture, and
 the binary problems that classifiers on features are fitted to. NumPy only; calls metrics alone.
@@ -6,6 +6,7 @@ the binary problems that classifiers on features are fitted to. NumPy only; call
 
 from __future__ import annotations
 
+from .dense import Dense
 from .kind import TargetKind
 from .multi import MultiLabel
 from .ordinal import Ordinal
@@ -13,7 +14,9 @@ from .single import SingleLabel
 
 __all__ = ["KINDS", "TargetKind", "kind_of"]
 
-KINDS: dict[str, TargetKind] = {one.name: one for one in (SingleLabel(), MultiLabel(), Ordinal())}
+KINDS: dict[str, TargetKind] = {
+    one.name: one for one in (SingleLabel(), MultiLabel(), Ordinal(), Dense())
+}
 
 
 def kind_of(name: str) -> TargetKind:

@@ -20,7 +20,7 @@ class TargetKind(ABC):
 
     `probs` are (N, K) in [0, 1] throughout, `targets` (N,) classes or (N, K) 0 and 1, `preds` like
     the targets, and `thresholds` (K,) those of the labels, (N, K) where each picture has its own,
-    or None for one half.
+    or None for one half. A kind with `pixels` has answers of its own in the place of probabilities.
 
     Attributes:
         name: as in `data.target`.
@@ -28,6 +28,7 @@ class TargetKind(ABC):
         primary: plain name of the metric that runs are judged by unless another is asked for.
         measures: the metrics that candidates can be ranked by.
         sets: whether a picture has a set of labels, and targets are (N, K).
+        pixels: whether each pixel has a class, and there are no probabilities (N, K).
     """
 
     name: ClassVar[str]
@@ -35,6 +36,7 @@ class TargetKind(ABC):
     primary: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]
     sets: ClassVar[bool] = False
+    pixels: ClassVar[bool] = False
 
     @abstractmethod
     def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "IGNORED",
     "SEPARATOR",
     "has_class",
     "label_codes",
@@ -21,6 +22,8 @@ Integers = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 # Between the names of a picture's labels, in texts and tables.
 SEPARATOR = ";"
+# The class number of pixels that no loss and no metric counts; torch's own choice.
+IGNORED = -100
 
 
 def label_counts(targets: Labels, num_classes: int) -> Integers:

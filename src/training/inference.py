@@ -135,16 +135,22 @@ def averaged_logits(
     """Compute logits (B, K) float whose probabilities are the mean of those of the views.
 
     With kind "none" they are the network's own. One view runs at a time, so memory does not grow.
+    Logits of pixels (B, K, H, W) are mirrored back.
 
     Args:
-        network: pictures (B, C, H, W) -> logits (B, K), in evaluation mode.
+        network: pictures (B, C, H, W) -> logits (B, K) or (B, K, H, W), in evaluation mode.
         images: (B, C, H, W) float, normalised for the network.
-        kind: see `views`, whose errors it raises.
+        kind: see `views`, whose errors it raises; of pixels "none" or "flip".
         link: see `src.training.links`.
     """
     if kind == "none":
         return network(images)
-    return mean_logits(torch.stack([network(view) for view in views(images, kind)]), link)
+    logits = [network(view) for view in views(images, kind)]
+    if logits[0].ndim == 4:
+        if kind != "flip":
+            raise ValueError(f"views are {kind!r}: the logits of pixels are averaged over flips.")
+        logits[1] = logits[1].flip(-1)
+    return mean_logits(torch.stack(logits), link)
 
 
 def _shifted(images: Tensor) -> Iterator[Tensor]:

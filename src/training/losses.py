@@ -1,6 +1,8 @@
 """Training losses on logits; targets are class numbers or, after mixing, probabilities.
 
-Each loss names the `link` by which logits become probabilities: see `src.training.links`.
+Each loss names the `link` by which logits become probabilities: see `src.training.links`. Those of
+one class a picture take logits (B, K, H, W) and class numbers (B, H, W) as well, a class for every
+pixel; pixels with the number `IGNORED` are left out.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.checks import ConfigError
+from ..targets.labels import IGNORED
 
 __all__ = [
     "OF_SETS",
@@ -20,6 +23,8 @@ __all__ = [
     "BinaryFocal",
     "Corn",
     "CrossEntropy",
+    "CrossEntropyDice",
+    "Dice",
     "Focal",
     "balanced_weights",
 ]
@@ -66,13 +71,18 @@ class CrossEntropy(nn.Module):
         """Compute the scalar loss.
 
         Args:
-            logits: (B, K) float; half precision is computed in float32.
-            targets: (B,) int64 in [0, K), or (B, K) float rows that sum to 1.
+            logits: (B, K) or (B, K, H, W) float; half precision is computed in float32.
+            targets: (B,) int64 in [0, K), or (B, K) float rows that sum to 1; of pixels (B, H, W)
+                int64, in [0, K) or `IGNORED`.
         """
         logits, targets = _comparable(logits, targets)
         entropy = partial(
             F.cross_entropy, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
+        if logits.ndim == 4:
+            counted = _weights_of(targets, self.class_weights, logits).sum()
+            total = entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+            return total / counted.clamp_min(_tiny(logits))  # 0 where no pixel counts
         if self.class_weights is None or not targets.is_floating_point():
             return entropy(logits, targets)
         return entropy(logits, targets, reduction="sum") / (targets @ self.class_weights).sum()
@@ -99,6 +109,11 @@ class Focal(CrossEntropy):
         """Compute the scalar loss; arguments as in `CrossEntropy.forward`."""
         logits, targets = _comparable(logits, targets)
         num_classes = logits.shape[1]
+        if logits.ndim == 4:
+            counts = targets != IGNORED
+            if not counts.any():
+                return logits.sum() * 0.0
+            logits, targets = logits.movedim(1, -1)[counts], targets[counts]
         if not targets.is_floating_point():
             targets = F.one_hot(targets, num_classes).to(logits.dtype)
         weights = logits.new_ones(num_classes) if self.class_weights is None else self.class_weights
@@ -106,9 +121,71 @@ class Focal(CrossEntropy):
         log_probs = logits.log_softmax(dim=1)
         # 1 - p without cancellation near p = 1; the floor keeps the slope of a fractional power
         # finite where p rounds to 1.
-        missing = (-torch.expm1(log_probs)).clamp_min(torch.finfo(logits.dtype).tiny)
+        missing = (-torch.expm1(log_probs)).clamp_min(_tiny(logits))
         losses = smooth * weights * missing**self.gamma * -log_probs
         return losses.sum() / (targets @ weights).sum()
+
+
+class Dice(nn.Module):
+    """Soft Dice loss of pixels: 1 - 2 |P and T| / (|P| + |T|), the mean over the classes.
+
+    Milletari et al., "V-Net", 3DV 2016, without the squares: P sums the probabilities of a class
+    over all pixels of the batch that count, T its pixels. Classes without a pixel in the batch are
+    left out, as their Dice is 0 whatever is predicted.
+
+    Args:
+        class_weights: (K,) positive floats, which make the mean a weighted one; None for equal
+            weights.
+    """
+
+    link = "softmax"
+    class_weights: Tensor | None
+
+    def __init__(self, *, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scalar loss, in [0, 1]; 0 where no pixel counts.
+
+        Args:
+            logits: (B, K, H, W) float; half precision is computed in float32.
+            targets: (B, H, W) int64 in [0, K), or `IGNORED`.
+        """
+        logits, targets = _comparable(logits, targets)
+        counts = (targets != IGNORED)[:, None]
+        probs = logits.softmax(dim=1) * counts
+        of_class = targets.clamp_min(0)[:, None]
+        places = torch.zeros_like(probs).scatter_(1, of_class, counts.to(probs.dtype))
+        shared, given, present = (
+            each.sum(dim=(0, 2, 3)) for each in (probs * places, probs, places)
+        )
+        known = (present > 0).to(probs.dtype)
+        weights = known if self.class_weights is None else known * self.class_weights
+        losses = 1 - 2 * shared / (given + present).clamp_min(_tiny(probs))
+        return (weights * losses).sum() / weights.sum().clamp_min(_tiny(probs))
+
+
+class CrossEntropyDice(CrossEntropy):
+    """`CrossEntropy` plus a multiple of `Dice`, both with the same class weights.
+
+    Isensee et al., "nnU-Net", Nature Methods 2021, train with the sum of both (`dice_weight` 1).
+
+    Args:
+        dice_weight: of `Dice`, above 0.
+        label_smoothing, class_weights: as in `CrossEntropy`.
+    """
+
+    def __init__(
+        self, *, dice_weight: float, label_smoothing: float, class_weights: Tensor | None = None
+    ) -> None:
+        super().__init__(label_smoothing=label_smoothing, class_weights=class_weights)
+        self.dice_weight = dice_weight
+        self.dice = Dice(class_weights=class_weights)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the scalar loss; arguments as in `Dice.forward`."""
+        return super().forward(logits, targets) + self.dice_weight * self.dice(logits, targets)
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -166,7 +243,7 @@ class BinaryFocal(BinaryCrossEntropy):
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return (B, K) losses of smoothed targets."""
         there, absent = logits.sigmoid(), (-logits).sigmoid()
-        tiny = torch.finfo(logits.dtype).tiny  # keeps the slope of a fractional power finite
+        tiny = _tiny(logits)  # keeps the slope of a fractional power finite
         return -(
             targets * absent.clamp_min(tiny) ** self.gamma * F.logsigmoid(logits)
             + (1 - targets) * there.clamp_min(tiny) ** self.gamma * F.logsigmoid(-logits)
@@ -206,7 +283,7 @@ class Asymmetric(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss; arguments as in `BinaryCrossEntropy.forward`."""
         logits, targets = _comparable_sets(logits, targets)
-        tiny = torch.finfo(logits.dtype).tiny
+        tiny = _tiny(logits)
         missing = (-logits).sigmoid()
         positive = missing.clamp_min(tiny) ** self.gamma_positive * -F.logsigmoid(logits)
         if self.margin:
@@ -273,3 +350,15 @@ def _comparable(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return logits, targets.to(logits.dtype) if targets.is_floating_point() else targets
+
+
+def _weights_of(targets: Tensor, class_weights: Tensor | None, like: Tensor) -> Tensor:
+    """Return the weight of each target, 0 of those that are ignored."""
+    counts = targets != IGNORED
+    if class_weights is None:
+        return counts.to(like.dtype)
+    return class_weights[targets.clamp_min(0)] * counts
+
+
+def _tiny(values: Tensor) -> float:
+    return torch.finfo(values.dtype).tiny

@@ -15,12 +15,12 @@ from rich.progress import Progress as Bar
 
 from ..config.console import direct
 from ..machine.text import percent
-from .task import RunningTotals
+from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
 # Beside the loss, in the line of an epoch.
-_SHOWN = ("accuracy", "map", "kappa")
+_SHOWN = ("accuracy", "map", "kappa", "miou")
 _REFRESH_SECONDS = 0.25
 _BAR_WIDTH = 20
 # Lightning's advice about things that are done on purpose: own loaders, records and checkpoints.

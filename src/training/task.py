@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..data.augmentation.transforms import normalize
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
-from ..targets import TargetKind, kind_of
+from ..targets import kind_of
 from .freezing import Freezing
-from .links import link_of, probabilities
+from .links import link_of
+from .pixels import CollectedPixels
+from .totals import CollectedAnswers, LossTotal, RunningTotals
 from .weight_averages import WeightAverage
 
 if TYPE_CHECKING:
     from .frozen_front import StoredFront
 
-__all__ = ["ClassificationTask", "CollectedAnswers", "LossTotal", "RunningTotals", "head_prefixes"]
+__all__ = ["ClassificationTask", "head_prefixes"]
 
 _DROPOUT_STREAM = 7  # separates the seeds of dropout from those of other random numbers
 
@@ -32,109 +32,13 @@ def head_prefixes(network: nn.Module) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", getattr(network, "head_prefixes", ())))
 
 
-class RunningTotals:
-    """Mean loss and accuracy over the batches added since the last `reset`.
-
-    The sums are kept on the device: adding costs no synchronisation, `read` does.
-    """
-
-    def __init__(self) -> None:
-        self._sums: Tensor | None = None
-        self.samples = 0
-
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
-        with torch.no_grad():
-            size = len(logits)
-            correct = self.correct(logits, targets)
-            # float64 (float32 where a device has none): a million samples still count exactly.
-            wide = torch.float32 if loss.device.type == "mps" else torch.float64
-            batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
-            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
-            self.samples += size
-
-    def read(self, *, everywhere: bool = False) -> dict[str, float]:
-        """Return `loss` (mean per sample) and `accuracy` in [0, 1]; empty when nothing was added.
-
-        With `everywhere` the sums of all processes are added; every process must then call it.
-        """
-        if self._sums is None:
-            return {}
-        sums = torch.cat([self._sums, self._sums.new_tensor([float(self.samples)])])
-        if everywhere and dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
-        loss, correct, samples = sums.tolist()
-        return {"loss": loss / samples, "accuracy": correct / samples}
-
-    @staticmethod
-    def correct(logits: Tensor, targets: Tensor) -> Tensor:
-        """Return how many pictures of a batch are right."""
-        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        return (logits.argmax(dim=1) == labels).sum()
-
-    def reset(self) -> None:
-        self._sums, self.samples = None, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "samples": self.samples}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums, self.samples = state["sums"], state["samples"]
-
-
-class LossTotal(RunningTotals):
-    """Mean loss alone, of targets for which no batch says how good it is."""
-
-    @staticmethod
-    def correct(logits: Tensor, targets: Tensor) -> Tensor:
-        return logits.new_zeros(())
-
-    def read(self, *, everywhere: bool = False) -> dict[str, float]:
-        """Return `loss`, mean per sample."""
-        return {k: v for k, v in super().read(everywhere=everywhere).items() if k == "loss"}
-
-
-class CollectedAnswers(LossTotal):
-    """Mean loss and the metrics of a kind of targets over the batches added since `reset`.
-
-    All answers are kept until then, on the device that they come from.
-
-    Args:
-        kind: of the targets.
-        link: from logits to probabilities.
-    """
-
-    def __init__(self, kind: TargetKind, link: str) -> None:
-        super().__init__()
-        self._kind, self._link = kind, link
-        self._answers: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        super().add(loss, logits, targets)
-        self._answers.append((logits.detach(), targets))
-
-    def read(self, *, everywhere: bool = False) -> dict[str, float]:
-        """Return `loss` and what the kind measures after each epoch."""
-        if not self._answers:
-            return {}
-        logits = torch.cat([logits for logits, _ in self._answers]).double()
-        targets = torch.cat([targets for _, targets in self._answers]).cpu().numpy()
-        probs = probabilities(logits, self._link).cpu().numpy()
-        if not np.isfinite(probs).all():
-            return super().read()
-        return super().read() | self._kind.epoch_metrics(probs, targets)
-
-    def reset(self) -> None:
-        super().reset()
-        self._answers = []
-
-
 class ClassificationTask(pl.LightningModule):
-    """Trains a network: pictures (B, C, H, W) uint8 to logits (B, K) float.
+    """Trains a network: pictures (B, C, H, W) uint8 to logits (B, K) float, or (B, K, H, W).
 
     Args:
         network: plain module, normalised float pictures -> logits.
-        loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar.
+        loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar; of
+            pixels (logits (B, K, H, W), targets (B, H, W) int64).
         target: the kind of targets, see `src.targets`.
         validation_loss: as `loss`, of the validation part; None for cross-entropy.
         mean, std: of the normalisation, per channel, in units of [0, 1].
@@ -184,8 +88,11 @@ class ClassificationTask(pl.LightningModule):
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.metadata = metadata or {}
         self.totals: dict[str, RunningTotals] = {"train": RunningTotals(), "val": RunningTotals()}
-        if target != "single":
-            answers = CollectedAnswers(kind_of(target), link_of(self.metadata))
+        kind = kind_of(target)
+        if kind.pixels:
+            self.totals = {"train": LossTotal(), "val": CollectedPixels(kind)}
+        elif target != "single":
+            answers = CollectedAnswers(kind, link_of(self.metadata))
             self.totals = {"train": LossTotal(), "val": answers}
         self._validation_loss = validation_loss or nn.CrossEntropyLoss()
         self._augment = augment
@@ -213,7 +120,7 @@ class ClassificationTask(pl.LightningModule):
         return pictures.contiguous(memory_format=self._memory_format)
 
     def augmented(self, batch: Batch, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the batch augmented for `epoch`: pictures in [0, 255], targets (B,) or (B, K)."""
+        """Return the batch augmented for `epoch`: pictures in [0, 255], and targets."""
         if self._augment is None:
             return batch.images, batch.targets
         images, targets, ids, step = batch

@@ -15,7 +15,8 @@ from src.config.schema import RunSettings
 
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
 PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-OTHERS = ("timm", "torchvision", *PRETRAINED, *NO_NETWORKS)
+OF_PIXELS = ("unet", "deeplab")  # tests/models/test_pixel_conformance.py
+OTHERS = ("timm", "torchvision", *PRETRAINED, *OF_PIXELS, *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ALL = [*OWN, "timm", "torchvision"]
 SHAPES = [((1, 8, 8), 10), ((3, 33, 47), 2), ((4, 8, 12), 3), ((3, 32, 32), 100)]

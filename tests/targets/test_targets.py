@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from src.records.comparison import MEASURES
+from src.records.pixels import pixel_answers
 from src.targets import KINDS, kind_of
 from src.targets.labels import label_codes, label_counts, label_text, memberships
 
@@ -17,12 +18,17 @@ CLASSES = 4
 NAMES = ("a", "b", "c", "d")
 
 
-def samples(name: str, count: int = 120) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def samples(name: str, count: int = 120) -> tuple[NDArray[Any], NDArray[Any]]:
     """Predictions that are better than chance."""
     rng = np.random.default_rng(0)
     if name == "multi":
         sets = (rng.random((count, CLASSES)) < 0.4).astype(np.uint8)
         return (0.7 * rng.random(sets.shape) + 0.3 * sets).astype(np.float32), sets
+    if name == "dense":
+        matrices = rng.integers(0, 20, (count, CLASSES, CLASSES)) + 40 * np.eye(CLASSES, dtype=int)
+        matrices *= rng.random((count, CLASSES, 1)) < 0.6  # a picture lacks some of the classes
+        answers = pixel_answers(matrices, rng.random(count), [None] * count)
+        return answers, (matrices.sum(axis=2) > 0).astype(np.uint8)
     targets = rng.integers(0, CLASSES, count)
     logits = rng.normal(size=(count, CLASSES)) + 1.5 * np.eye(CLASSES)[targets]
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -45,7 +51,11 @@ def test_scores_of_pictures_have_each_figure_as_their_mean(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "measure"), [("multi", "macro_f1"), ("multi", "micro_f1"), ("multi", "map")]
+    ("name", "measure"),
+    [
+        *(("multi", "macro_f1"), ("multi", "micro_f1"), ("multi", "map")),
+        *(("dense", "miou"), ("dense", "dice"), ("dense", "pixel_accuracy")),
+    ],
 )
 def test_scores_vary_as_resampled_figures_do(name: str, measure: str) -> None:
     kind, rng = kind_of(name), np.random.default_rng(1)

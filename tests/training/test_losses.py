@@ -167,5 +167,7 @@ def test_every_option_of_conf_makes_a_loss(option: Path, logits: Tensor, targets
     assert chosen.name == option.stem
     given = {"asymmetric": (logits, F.one_hot(targets, len(WEIGHTS)))}
     given["corn"] = logits[:, :-1], targets  # a question fewer than classes
+    for of_pixels in ("dice", "cross_entropy_dice"):
+        given[of_pixels] = logits[:, :, None, None], targets[:, None, None]
     assert loss(*given.get(chosen.name, (logits, targets))) > 0
     assert {key: getattr(loss, key) for key in own} == own

@@ -11,7 +11,7 @@ import torch
 
 from src.training import progress as module
 from src.training.progress import Progress
-from src.training.task import RunningTotals
+from src.training.totals import RunningTotals
 
 METRICS = {
     "train/loss": 0.5,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config.augment import AugmentSettings
+from ...targets.labels import IGNORED
 from ..randomness import derive_seed, uniform, uniforms
 from . import affine, transforms
 from .policies import Policy, Step
@@ -120,14 +121,19 @@ class Augment:
 
         Args:
             images: (B, C, H, W), uint8 or float32, 0 to 255.
-            targets: (B,) int64, or of label sets (B, K) int64, 0 and 1.
+            targets: (B,) int64, of label sets (B, K) int64, 0 and 1, or of pixels (B, H, W) int64
+                from 0 to 254, or `IGNORED`.
             sample_ids: (B,) int64, the same for a picture in every epoch.
             seed, epoch, step: of the run, and the batch's place in it, both from 0.
 
         Returns:
             images (B, C, H, W), 0 to 255: float32 where they were so, coloured or blended, or
             turned without a crop or a policy, else uint8; and targets, (B,) int64 or, with
-            `soft_targets`, (B, K) float32.
+            `soft_targets`, (B, K) float32. Those of pixels move as the picture does, each new place
+            taking the class of the nearest pixel, or `IGNORED` from outside with zero padding.
+
+        Raises:
+            ValueError: pictures with classes of pixels are to be mixed.
         """
         policy_streams = self.policy.streams if self.policy else 0
         own = _STREAMS + policy_streams
@@ -137,13 +143,14 @@ class Augment:
             first = uniform(seed, 0, sample_ids, _FLIP)
             draws[_FLIP] = (first + 0.5 * (epoch % 2)) % 1
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
-        if self.settings.crop_probability or steps:
-            images = self._placed(images, draws, steps)
-        else:
-            images = self._moved(images, draws, draws[_FLIP] < 0.5 if self.flip else None)
-            if self.warp_probability:
-                to_source = affine.turn(*self._turns(draws), *images.shape[2:])
-                images = transforms.resample(images, to_source, padding=self.settings.padding)
+        images = self._transformed(images, draws, steps)
+        if targets.ndim == 3:
+            if self.soft_targets:
+                raise ValueError("pictures with a class for every pixel are not mixed")
+            # One more, so that what comes in from outside, 0, is a class of its own.
+            numbers = (targets + 1).clamp_(min=0).to(torch.uint8)[:, None]
+            moved = self._transformed(numbers, draws, steps, "nearest")[:, 0].long()
+            targets = torch.where(moved > 0, moved - 1, IGNORED)
         if self.policy:
             self.policy.recolor_(images, steps)
         if self.color_probability:
@@ -156,6 +163,19 @@ class Augment:
         if self.soft_targets:
             return self._mixed(images, targets, derive_seed(seed, epoch, step, _MIX_KEY))
         return images, targets
+
+    def _transformed(
+        self, images: Tensor, draws: Tensor, steps: Sequence[Step], method: str = "bilinear"
+    ) -> Tensor:
+        """Return the pictures after all that moves pixels."""
+        if self.settings.crop_probability or steps:
+            return self._placed(images, draws, steps, method)
+        images = self._moved(images, draws, draws[_FLIP] < 0.5 if self.flip else None)
+        if not self.warp_probability:
+            return images
+        to_source = affine.turn(*self._turns(draws), *images.shape[2:])
+        padding = self.settings.padding
+        return transforms.resample(images, to_source, padding=padding, method=method)
 
     def _moved(self, images: Tensor, draws: Tensor, flips: Tensor | None) -> Tensor:
         # The small number takes back what 0.29 * 100 loses as a binary fraction.
@@ -183,13 +203,13 @@ class Augment:
             torch.where(chosen, zoom, torch.ones_like(zoom)),
         )
 
-    def _placed(self, images: Tensor, draws: Tensor, steps: Sequence[Step]) -> Tensor:
+    def _placed(self, images: Tensor, draws: Tensor, steps: Sequence[Step], method: str) -> Tensor:
         """Move pixels, each picture in one interpolation; a new tensor of the same dtype."""
         images = self._moved(images, draws, None)
         flips = draws[_FLIP] < (0.5 if self.flip else 0.0)
         boxes = self._boxes(draws, *images.shape[2:])
         if not self.warp_probability and not steps:
-            return transforms.crop(images, boxes, flips=flips)
+            return transforms.crop(images, boxes, flips=flips, method=method)
         # Maps to the source, (B, 2, 3), and whether each is more than a crop.
         sides = images.shape[2:]
         maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
@@ -203,11 +223,11 @@ class Augment:
         to_source = reduce(affine.compose, maps)
 
         def cropped(rows: Tensor | slice) -> Tensor:
-            return transforms.crop(images[rows], boxes[:, rows], flips=flips[rows])
+            return transforms.crop(images[rows], boxes[:, rows], flips=flips[rows], method=method)
 
         def sampled(rows: Tensor | slice) -> Tensor:
             floats = transforms.resample(
-                images[rows], to_source[rows], padding=self.settings.padding
+                images[rows], to_source[rows], padding=self.settings.padding, method=method
             )
             return floats if images.is_floating_point() else floats.round_().to(images.dtype)
 

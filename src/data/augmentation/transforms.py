@@ -86,31 +86,34 @@ def translate(
     return moved.view(batch, channels, height, -1).gather(3, columns)
 
 
-def resample(images: Tensor, to_source: Tensor, *, padding: str) -> Tensor:
-    """Return each picture through an affine map, interpolated bilinearly, (B, C, H, W) float32.
+def resample(
+    images: Tensor, to_source: Tensor, *, padding: str, method: str = "bilinear"
+) -> Tensor:
+    """Return each picture through an affine map, interpolated, (B, C, H, W) float32.
 
     Args:
         images: (B, C, H, W).
         to_source: (B, 2, 3) float32, from output to source as in `src.data.augmentation.affine`.
         padding: what comes in at the edge, "zero" or "reflect" (the edge row repeated).
+        method: "bilinear", or "nearest", by which values stay what they are.
     """
     mode = "zeros" if padding == "zero" else "reflection"
     if not _host_knows(images):
-        return _sampled(images, to_source, mode)
+        return _sampled(images, to_source, mode, method)
     # Some pictures at a time, whose float32 copies stay in the cache: more than twice as fast for
     # batches of 64 photos.
     some = max(_CACHED_NUMBERS // images.shape[1:].numel(), torch.get_num_threads())
     if len(images) <= some:
-        return _sampled(images, to_source, mode)
+        return _sampled(images, to_source, mode, method)
     sampled = torch.empty(images.shape, dtype=torch.float32)
     for begin in range(0, len(images), some):
         part = slice(begin, begin + some)
-        sampled[part] = _sampled(images[part], to_source[part], mode)
+        sampled[part] = _sampled(images[part], to_source[part], mode, method)
     return sampled
 
 
-def crop(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
-    """Magnify a box of each picture to the picture's size, bilinearly, then mirror.
+def crop(images: Tensor, boxes: Tensor, *, flips: Tensor, method: str = "bilinear") -> Tensor:
+    """Magnify a box of each picture to the picture's size, then mirror.
 
     On the CPU torch's own kernel for uint8 resizes picture by picture, which is faster than any
     computation on the whole batch; other devices interpolate the batch in one go, which needs no
@@ -120,13 +123,16 @@ def crop(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
         images: (B, C, H, W), uint8, which is rounded, or float32.
         boxes: (4, B) int64, top, left, height and width of each box in pixels; within the picture.
         flips: (B,) bool: mirrored left and right.
+        method: "bilinear", or "nearest", by which values stay what they are.
     """
     if _host_knows(images):
-        return _resized(images, boxes.T.tolist(), flips.tolist())
-    return crop_by_sampling(images, boxes, flips=flips)
+        return _resized(images, boxes.T.tolist(), flips.tolist(), method)
+    return crop_by_sampling(images, boxes, flips=flips, method=method)
 
 
-def crop_by_sampling(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
+def crop_by_sampling(
+    images: Tensor, boxes: Tensor, *, flips: Tensor, method: str = "bilinear"
+) -> Tensor:
     """Compute `crop` on the whole batch, on any device."""
     sides = images.shape[2:]
     to_source = affine.compose(affine.crop(boxes, *sides), affine.mirror(flips))
@@ -138,7 +144,7 @@ def crop_by_sampling(images: Tensor, boxes: Tensor, *, flips: Tensor) -> Tensor:
     right, bottom = 2 * (left + width) - 1, 2 * (top + height) - 1
     last = torch.stack([right / sides[1], bottom / sides[0]], dim=1) - 1
     grid = torch.minimum(torch.maximum(grid, first[:, None, None]), last[:, None, None])
-    sampled = F.grid_sample(images.to(torch.float32), grid, align_corners=False)
+    sampled = F.grid_sample(images.to(torch.float32), grid, mode=method, align_corners=False)
     return sampled if images.is_floating_point() else sampled.round_().to(images.dtype)
 
 
@@ -251,13 +257,17 @@ def _host_knows(images: Tensor) -> bool:
     return images.device.type == "cpu"
 
 
-def _sampled(images: Tensor, to_source: Tensor, mode: str) -> Tensor:
+def _sampled(images: Tensor, to_source: Tensor, padding: str, method: str) -> Tensor:
     grid = F.affine_grid(to_source, list(images.shape), align_corners=False)
     floats = images.to(torch.float32)
-    return F.grid_sample(floats, grid, mode="bilinear", padding_mode=mode, align_corners=False)
+    return F.grid_sample(floats, grid, mode=method, padding_mode=padding, align_corners=False)
 
 
-def _resized(images: Tensor, boxes: Sequence[Sequence[int]], flips: Sequence[bool]) -> Tensor:
+def _resized(
+    images: Tensor, boxes: Sequence[Sequence[int]], flips: Sequence[bool], method: str
+) -> Tensor:
+    smooth = method == "bilinear"
+    mode = method if smooth else "nearest-exact"  # which takes the middle of a pixel, as bilinear
     sides = images.shape[2:]
     resized = torch.empty_like(images)
     for index, ((top, left, height, width), flip) in enumerate(zip(boxes, flips)):
@@ -265,6 +275,6 @@ def _resized(images: Tensor, boxes: Sequence[Sequence[int]], flips: Sequence[boo
         if (height, width) != sides:
             # Colours beside each other: torch's kernel for that order is twice as fast.
             box = picture[None].contiguous(memory_format=torch.channels_last)
-            (picture,) = F.interpolate(box, sides, mode="bilinear", antialias=True)
+            (picture,) = F.interpolate(box, sides, mode=mode, antialias=smooth)
         resized[index] = picture.flip(2) if flip else picture
     return resized

@@ -31,7 +31,7 @@ from .picture_files import (
 from .picture_format import PictureFormat
 from .rasters import Raster, bands_of_array, turned
 
-__all__ = ["decode_picture", "thumbnail"]
+__all__ = ["decode_picture", "resized", "thumbnail"]
 
 # Of larger pictures no more than one is decoded at a time: each takes up to a gigabyte meanwhile,
 # and there may be as many threads as cores.
@@ -134,7 +134,7 @@ def _converted(
     height, width = form.image_size
     size = (height, width) if turn_by in ON_THEIR_SIDE else (width, height)
     if image.size != size:
-        image = _resized(image, size, form.fit, box or (0, 0, *image.size))
+        image = resized(image, size, form.fit, box or (0, 0, *image.size))
     if turn_by is not None:
         image = image.transpose(turn_by)
     pixels = np.array(image, np.uint8)
@@ -176,7 +176,7 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
             plane = 255 - plane
         image = Image.fromarray(plane)
         if image.size != size:
-            image = _resized(image, size, form.fit, (0, 0, *image.size))
+            image = resized(image, size, form.fit, (0, 0, *image.size))
         planes.append(np.asarray(image))
     pixels = np.stack([planes[list(dict.fromkeys(wanted)).index(band)] for band in wanted])
     if form.bands is None and form.channels == 1 and len(pixels) == 3:
@@ -217,8 +217,25 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
     return whole
 
 
-def _resized(image: Image.Image, size: tuple[int, int], fit: str, box: _Box) -> Image.Image:
-    """Return the part inside `box` resized to `size` (W, H)."""
+def resized(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: str,
+    box: _Box,
+    *,
+    method: Image.Resampling = Image.Resampling.BICUBIC,
+    fill: int = _PADDING_GREY,
+) -> Image.Image:
+    """Return the part of a picture inside `box` resized to `size` (W, H).
+
+    Args:
+        image: the picture.
+        size: of the result.
+        fit: what becomes of other proportions, as of `PictureFormat`.
+        box: left, upper, right and lower.
+        method: of interpolation.
+        fill: the value of what `pad` adds, in all channels.
+    """
     left, upper, right, lower = box
     across, down = size[0] / (right - left), size[1] / (lower - upper)
     if fit == "crop":
@@ -231,9 +248,8 @@ def _resized(image: Image.Image, size: tuple[int, int], fit: str, box: _Box) -> 
             max(1, min(size[0], round((right - left) * scale))),
             max(1, min(size[1], round((lower - upper) * scale))),
         )
-        grey = (_PADDING_GREY,) * 3 if image.mode == "RGB" else _PADDING_GREY
-        padded = Image.new(image.mode, size, grey)
+        padded = Image.new(image.mode, size, (fill,) * 3 if image.mode == "RGB" else fill)
         corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-        padded.paste(image.resize(inner, Image.Resampling.BICUBIC, box), corner)
+        padded.paste(image.resize(inner, method, box), corner)
         return padded
-    return image.resize(size, Image.Resampling.BICUBIC, box)
+    return image.resize(size, method, box)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
@@ -24,15 +25,16 @@ from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ...targets import kind_of
 from ..quality.audit import Survey, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root, without
-from ..sources.source import Problem, Source
+from ..sources.source import Masks, Problem, Source
 from .decode import decode_picture
 from .format_choice import chosen_format
 from .picture_files import PictureError, count_pages
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, content, store_of
+from .picture_store import PictureStore, content, mask_of, store_of
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
 
@@ -66,16 +68,16 @@ def list_pictures(data: DataSettings) -> Source:
         forget_archive(root, cache / "archives")
     own = own_fields(data, DataSettings)
     if isinstance(data, FolderSettings):
-        own["several"] = data.target == "multi"
+        own["target"] = data.target
     source: Source = load(root, cache, data.download, **own)
     if not hasattr(source, "class_names"):
         raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
-    if (source.kind == "multi") != (data.target == "multi"):
-        has = "several labels" if source.kind == "multi" else "one label"
+    wanted = "single" if data.target == "ordinal" else data.target
+    if source.kind != wanted:
         raise ConfigError(
-            f"data.target is {data.target}, but a picture of {source.name} has {has}: say "
-            f"data.target={'multi' if source.kind == 'multi' else 'single'}, or name a table of "
-            "your own, data=folder data.root=FILE.csv."
+            f"data.target is {data.target}, but the pictures of {source.name} have "
+            f"{kind_of(source.kind).described}: say data.target={source.kind}, or name pictures of "
+            "your own, data=folder data.root=PATH."
         )
     if data.target == "ordinal":
         source = ordered(source, data.order)
@@ -189,6 +191,8 @@ def _opened(
         check_again()
     if len(found.reasons) == len(source):
         raise _bad_pictures(source, found.reasons)
+    if source.masks is not None:
+        _check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
     ready = source.arrays is not None and source.arrays.dtype == form.dtype == "uint8"
     whole = form.bands in (None, tuple(range(1, form.channels + 1)))
@@ -210,7 +214,50 @@ def _opened(
     if stored:
         shape = tuple(entry.values["shape"])
         mapped = np.memmap(entry.folder / _FILE, form.dtype, mode="r", shape=shape)
-    return store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
+    store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
+    if stored and store.source is not None and store.source.masks is not None:
+        masks = _decoded_masks(store.source, store.source.masks, form, cache_dir, workers)
+        return replace(store, masks=masks)
+    return store
+
+
+def _check_sizes(source: Source, masks: Masks, found: Survey) -> None:
+    """Refuse masks of another size than their picture's."""
+    known = [row for row in range(len(source)) if row not in found.reasons]
+    wrong = [row for row in known if (masks.sizes[row] != found.sizes[row]).any()]
+    if wrong:
+        named = "; ".join(
+            f"{masks.files[row]} is {_size(masks.sizes[row])} and {source.sample_name(row)} "
+            f"{_size(found.sizes[row])}"
+            for row in wrong[:_NAMED_ALIKE]
+        )
+        raise ConfigError(
+            f"{len(wrong)} masks have another size (height x width in pixels) than their picture: "
+            f"{named}. Save them again in its size."
+        )
+
+
+def _size(size: NDArray[np.int64]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _decoded_masks(
+    source: Source, masks: Masks, form: PictureFormat, cache_dir: Path, workers: int
+) -> NDArray[np.uint8]:
+    """Return the classes (N, H, W) of all masks, decoded once; several processes share them."""
+    tables = masks.tables[masks.table_of].tobytes()
+    key = key_of([_VERSION, *form.image_size, form.fit], masks.hashes.tobytes(), tables)
+
+    def decode_all(folder: Path) -> dict[str, Any]:
+        decoded = partial(mask_of, source, masks, form)
+        with (folder / _FILE).open("wb") as stream:
+            for one in in_order(decoded, range(len(masks)), workers):
+                stream.write(one.data)
+        return {}
+
+    entry = cached(cache_dir / "masks" / f"classes-{key}", decode_all, what="the decoded masks")
+    shape = (len(masks), *form.image_size)
+    return np.memmap(entry.folder / _FILE, np.uint8, mode="r", shape=shape)
 
 
 def _row_bytes(form: PictureFormat) -> int:

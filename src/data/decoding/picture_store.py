@@ -17,12 +17,13 @@ from ...records.pictures import Pixels
 from ...targets.labels import label_codes
 from ..quality.audit import Survey, content_hash, copies
 from ..sources.listing import without
-from ..sources.source import Problem, Source
+from ..sources.source import Masks, Problem, Source
 from .decode import decode_picture
+from .masks import decode_mask, mask_values
 from .picture_files import PictureError, file_errors
 from .picture_format import PictureFormat
 
-__all__ = ["PictureStore", "content", "picture", "store_of"]
+__all__ = ["PictureStore", "content", "mask_of", "picture", "store_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ class PictureStore:
             order, names and place.
         from_cache: whether the array was found decoded.
         source: where the pictures come from, reduced to these; not pickled with an array.
+        masks: (N, H, W) uint8 classes of pixels, 255 for those that are left out, read-only; None
+            where pictures have no masks, or are too large as `images`.
         pixel_bounds: (N, 2) smallest and largest pixel where those have more than 8 bits, NaN
             elsewhere; None where all have 8 bits.
     """
@@ -64,6 +67,7 @@ class PictureStore:
     source: Source | None = None
     pixel_bounds: NDArray[np.float64] | None = None
     kind: str = "single"
+    masks: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -94,18 +98,33 @@ class PictureStore:
         except PictureError as error:
             raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 
+    def read_mask(self, index: int) -> NDArray[np.uint8]:
+        """Classes (H, W) uint8 of the pixels of picture `index`, 255 for those that are left out.
+
+        Raises:
+            PictureError: the mask has been changed or removed since it was checked.
+        """
+        if self.masks is not None:
+            mask: NDArray[np.uint8] = self.masks[index]
+            return mask
+        if self.source is None or self.source.masks is None:
+            raise ValueError(f"{self.name} has no masks")
+        return mask_of(self.source, self.source.masks, self.format, index)
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         if self.images is not None:
             state["source"] = None  # what is read from is sent, and nothing else
-        if isinstance(self.images, np.memmap):
-            state["images"] = str(self.images.filename), self.images.dtype, self.images.shape
+        for name in ("images", "masks"):
+            if isinstance(array := state[name], np.memmap):
+                state[name] = str(array.filename), array.dtype, array.shape
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["images"], tuple):
-            file, dtype, shape = state["images"]
-            state["images"] = np.memmap(file, dtype, mode="r", shape=shape)
+        for name in ("images", "masks"):
+            if isinstance(state[name], tuple):
+                file, dtype, shape = state[name]
+                state[name] = np.memmap(file, dtype, mode="r", shape=shape)
         self.__dict__.update(state)
 
 
@@ -150,6 +169,8 @@ def store_of(
     fingerprint = hashlib.blake2b(json.dumps(usable.class_names).encode(), digest_size=16)
     fingerprint.update(hashes[order].tobytes())
     fingerprint.update(usable.targets[order].astype("<i8").tobytes())
+    if usable.masks is not None:
+        fingerprint.update(usable.masks.hashes[order].tobytes())
     return PictureStore(
         name=source.name,
         images=images,
@@ -183,6 +204,20 @@ def picture(
 ) -> Pixels:
     """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
     return decode_picture(content(source, index, expected), form, page=source.page(index))
+
+
+def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> NDArray[np.uint8]:
+    """Return the classes (H, W) of the pixels of picture `index`, as `decode_mask` does.
+
+    Raises:
+        PictureError: the mask has been changed or removed since it was checked.
+    """
+    file = Path(str(source.root), masks.files[index])
+    with file_errors():
+        data = file.read_bytes()
+    if content_hash(data) != masks.hashes[index]:
+        raise PictureError(f"{masks.files[index]} has been changed since it was looked at")
+    return decode_mask(mask_values(data), masks.tables[masks.table_of[index]], form)
 
 
 def content(

@@ -256,9 +256,15 @@ class PictureData(pl.LightningDataModule):
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """(K,) pictures of each class in the training part."""
+        """(K,) pictures of each class in the training part, or pixels where these have classes."""
+        classes = len(self.pictures.class_names)
+        if self.pictures.kind == "dense":
+            counts = np.zeros(256, np.int64)
+            for index in self.split.train.tolist():
+                counts += np.bincount(self.pictures.read_mask(index).ravel(), minlength=256)
+            return counts[:classes]
         targets = self.pictures.targets[self.split.train]
-        return label_counts(targets, len(self.pictures.class_names))
+        return label_counts(targets, classes)
 
     def train_dataloader(self) -> Iterable[Batch]:
         return self._kept(self.batches("train", training=True, sharded=True))
@@ -286,16 +292,20 @@ class PictureData(pl.LightningDataModule):
         rank, world_size = 0, 1
         if sharded and dist.is_available() and dist.is_initialized():
             rank, world_size = dist.get_rank(), dist.get_world_size()
+        pictures, dense = self.pictures, self.pictures.kind == "dense"
+        # Answers about pixels take as much memory as those of a training batch.
+        at_once = self.batch_size if dense else max(self.batch_size, _EVALUATED_AT_ONCE)
         order = BatchOrder(
             getattr(self.split, part),
-            batch_size=self.batch_size if training else max(self.batch_size, _EVALUATED_AT_ONCE),
+            batch_size=self.batch_size if training else at_once,
             training=training,
             seed=self.seed,
             rank=rank,
             world_size=world_size,
         )
-        pictures = self.pictures
         if pictures.images is not None:
             images = pictures.images if self._resident is None else self._resident
-            return BatchLoader(images, pictures.targets, order)
-        return StreamLoader(pictures.read, pictures.targets, order, workers=self.workers)
+            targets = pictures.targets if pictures.masks is None else pictures.masks
+            return BatchLoader(images, targets, order)
+        read_targets = pictures.read_mask if dense else pictures.targets
+        return StreamLoader(pictures.read, read_targets, order, workers=self.workers)

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...records.pictures import Pixels
+from ...targets.labels import IGNORED
+from ..decoding.masks import LEFT_OUT
 from ..randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
@@ -25,13 +27,16 @@ __all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
 _PREFETCH = 2
 # Picture number i as (C, H, W).
 Reader = Callable[[int], Pixels]
+# The mask of picture number i, (H, W).
+MaskReader = Callable[[int], NDArray[np.uint8]]
 
 
 class Batch(NamedTuple):
     """One batch; Lightning moves its tensors to the device."""
 
     images: Tensor  # (B, C, H, W), uint8 or float32, from 0 to 255, contiguous
-    targets: Tensor  # (B,) int64, or of label sets (B, K), 0 and 1
+    # (B,) int64, or of label sets (B, K), 0 and 1, or of pixels (B, H, W), `IGNORED` where left out
+    targets: Tensor
     sample_ids: Tensor  # (B,) int64, each picture's place in the array it comes from
     step: int  # its place in its epoch, from 0
 
@@ -172,17 +177,22 @@ class BatchLoader(_Loader):
     Args:
         images: (N, C, H, W), in memory or memory-mapped; nothing else is copied. A tensor on
             a GPU is gathered there, and batches come out there.
-        targets: (N,) int64.
+        targets: (N,) int64, (N, K), or masks (N, H, W) uint8, which are gathered as the pictures.
         order: which pictures, and when.
     """
 
     def __init__(
-        self, images: Pixels | Tensor, targets: NDArray[np.int64], order: BatchOrder
+        self, images: Pixels | Tensor, targets: NDArray[np.integer], order: BatchOrder
     ) -> None:
         super().__init__(order)
         self._images = images
         self._device = images.device if isinstance(images, Tensor) else torch.device("cpu")
-        self._targets = torch.from_numpy(np.array(targets, np.int64)).to(self._device)
+        self._of_pixels = targets.ndim == 3
+        # Masks stay bytes until they are a batch, and on the CPU in the file that they are in.
+        self._masks = targets if self._of_pixels and self._device.type == "cpu" else None
+        labels = targets if self._masks is None else targets[:0]
+        dtype = np.uint8 if self._of_pixels else np.int64
+        self._labels = torch.from_numpy(np.array(labels, dtype)).to(self._device)
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
         for step, ids in self.order.batches(self.epoch, first_step, self._device):
@@ -191,7 +201,12 @@ class BatchLoader(_Loader):
             else:
                 # NumPy copies in this thread alone: as fast, and it waits for no other.
                 images = torch.from_numpy(self._images.take(ids.numpy(), axis=0))
-            yield Batch(images, self._targets[ids], ids, step)
+            if self._masks is None:
+                targets = self._labels[ids]
+            else:
+                targets = torch.from_numpy(self._masks.take(ids.numpy(), axis=0))
+            targets = _pixel_targets(targets) if self._of_pixels else targets
+            yield Batch(images, targets, ids, step)
 
 
 class StreamLoader(_Loader):
@@ -202,13 +217,18 @@ class StreamLoader(_Loader):
     Args:
         read: picture number i as (C, H, W); it goes to the workers, so it must be picklable
             where processes are not forked.
-        targets: (N,) int64.
+        targets: (N,) int64 or (N, K); or reads the mask of picture number i, (H, W) uint8.
         order: which pictures, and when.
         workers: processes that read; 0 reads in this one.
     """
 
     def __init__(
-        self, read: Reader, targets: NDArray[np.int64], order: BatchOrder, *, workers: int
+        self,
+        read: Reader,
+        targets: NDArray[np.integer] | MaskReader,
+        order: BatchOrder,
+        *,
+        workers: int,
     ) -> None:
         super().__init__(order)
         self._pass = _Pass(order)
@@ -249,11 +269,24 @@ class _Pass:
 class _ReadBatches(Dataset[Batch]):
     """A data set whose items are whole batches, so that a worker sends one tensor of each."""
 
-    def __init__(self, read: Reader, targets: NDArray[np.int64]) -> None:
+    def __init__(self, read: Reader, targets: NDArray[np.integer] | MaskReader) -> None:
         self._read = read
-        self._targets = torch.from_numpy(np.array(targets, np.int64))
+        self._read_mask = targets if callable(targets) else None
+        labels = np.zeros(0, np.int64) if callable(targets) else np.array(targets, np.int64)
+        self._labels = torch.from_numpy(labels)
 
     def __getitem__(self, item: tuple[int, NDArray[np.int64]]) -> Batch:
         step, ids = item[0], torch.from_numpy(item[1])
         images = np.stack([self._read(index) for index in ids.tolist()])
-        return Batch(torch.from_numpy(images), self._targets[ids], ids, step)
+        if self._read_mask is None:
+            targets = self._labels[ids]
+        else:
+            masks = np.stack([self._read_mask(i) for i in ids.tolist()])
+            targets = _pixel_targets(torch.from_numpy(masks))
+        return Batch(torch.from_numpy(images), targets, ids, step)
+
+
+def _pixel_targets(masks: Tensor) -> Tensor:
+    """Return the classes (B, H, W) of masks as int64, with `IGNORED` for what is left out."""
+    targets = masks.long()
+    return targets.masked_fill_(targets == LEFT_OUT, IGNORED)

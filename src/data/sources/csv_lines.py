@@ -22,13 +22,16 @@ _MAX_BYTES = 500_000_000
 _HEADER_LETTERS = 1_000_000
 
 
-def read_csv_lines(file: Path, columns: Sequence[str | None] | None, several: bool) -> Table:
+def read_csv_lines(
+    file: Path, columns: Sequence[str | None] | None, several: bool, *, masks: bool = False
+) -> Table:
     """Return the lines of a CSV file; path, label, split and group are there and not empty.
 
     Args:
         file: in UTF-8.
         columns: as of `list_table`.
         several: whether a picture has a set of labels, which may be empty or be in further columns.
+        masks: whether the label is the path of a mask, and its column called so.
 
     Raises:
         ConfigError: the file is empty, too large or malformed, or columns are not there or not
@@ -50,7 +53,7 @@ def read_csv_lines(file: Path, columns: Sequence[str | None] | None, several: bo
                 skipped, first = 1, stream.readline(_HEADER_LETTERS)
             separators = (announced[1],) if announced else _SEPARATORS
             table, separator, headed = _opened(
-                file, first, separators, columns, 1 + skipped, several
+                file, first, separators, columns, 1 + skipped, several, masks
             )
             stream.seek(0)
             lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
@@ -92,6 +95,7 @@ def _opened(
     columns: Sequence[str | None] | None,
     at: int,
     several: bool,
+    masks: bool,
 ) -> tuple[Table, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
     where = f"{file}, line {at}"
@@ -106,7 +110,7 @@ def _opened(
     separator = max(headers, key=lambda one: len(headers[one]))
     needed = {"path"} if several else {"path", "label"}
     for one, header in headers.items():
-        known = recognised_columns(header, where, columns, strict=False)
+        known = recognised_columns(header, where, columns, strict=False, masks=masks)
         if len(header) > 1 and needed <= set(known):
             separator = one
             break
@@ -118,13 +122,14 @@ def _opened(
                 table.remarks.append("has no header: its columns were taken for path and label")
                 return table, one, False
     header = headers[separator]
-    places = recognised_columns(header, where, columns, strict=True, several=several)
+    places = recognised_columns(header, where, columns, strict=True, several=several, masks=masks)
     table = Table(header, places, several=several)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)
     table.used -= {places.get(IS_VALID)} - {None}
-    usual = {"path": ("path",), "label": ("label", "labels") if several else ("label",)}
+    label = ("mask",) if masks else ("label", "labels") if several else ("label",)
+    usual = {"path": ("path",), "label": label}
     others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]
     if others and columns is None:
         taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)

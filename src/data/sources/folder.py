@@ -16,6 +16,7 @@ from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .listing import existing_root
+from .masks import MaskClasses, list_masks
 from .source import (
     PARTS,
     Problem,
@@ -29,6 +30,7 @@ from .table import TABLE_ENDINGS, list_table
 
 __all__ = ["load"]
 
+_CSV_ENDINGS = (".csv", ".tsv")
 # (part, label) -> paths of pictures; the part is "" where none are given.
 _Paths = dict[tuple[str, str], list[str]]
 
@@ -39,8 +41,12 @@ def load(
     download: bool,
     columns: Sequence[str | None] | None = None,
     separator: str | None = None,
+    class_names: Sequence[str] | None = None,
+    ignore: int | None = None,
+    mask_threshold: int | None = None,
+    mask_class: str = "value",
     *,
-    several: bool = False,
+    target: str = "single",
 ) -> Source:
     """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).
 
@@ -51,7 +57,9 @@ def load(
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
         columns, separator: of a CSV file, as of `list_table`; None for what is none.
-        several: whether a picture has a set of labels, and not one.
+        class_names, ignore, mask_threshold, mask_class: what masks mean, as of `MaskClasses`.
+        target: what a picture is labelled with; with "dense" the root is as of `list_masks`, or
+            an archive of such a folder.
 
     Raises:
         ConfigError: there is nothing at root, or not what it should be.
@@ -63,7 +71,10 @@ def load(
             "file with the arrays images and labels."
         )
     existing_root(root)
-    name = root.name.lower()
+    name, several = root.name.lower(), target == "multi"
+    if target == "dense":
+        meaning = MaskClasses(class_names, ignore, mask_threshold, mask_class)
+        return _with_masks(root, cache_dir, columns, meaning)
     if root.is_file() and name.endswith(TABLE_ENDINGS):
         return list_table(root, columns, several=several, separator=separator)
     for key, value in (("columns", columns), ("separator", separator)):
@@ -82,6 +93,24 @@ def load(
         f"data.root is {str(root)!r}, which is neither a folder, nor a CSV or .npz file, nor an "
         f"archive ({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
     )
+
+
+def _with_masks(
+    root: Path, cache_dir: Path, columns: Sequence[str | None] | None, meaning: MaskClasses
+) -> Source:
+    name, shown = root.name.lower(), str(root)
+    if root.is_file() and name.endswith(ARCHIVE_ENDINGS):
+        root = extract_archive(root, cache_dir / "archives")
+    elif root.is_file() and not name.endswith(_CSV_ENDINGS):
+        raise ConfigError(
+            f"data.root is {shown!r}: with data.target=dense it must be a folder of pictures and "
+            "masks, an archive of one, or a CSV file with the columns path and mask."
+        )
+    if columns is not None and root.is_dir():
+        raise ConfigError(
+            f"data.columns is about a CSV file, and data.root is {shown!r}: leave it out."
+        )
+    return list_masks(root, cache_dir, meaning, columns, shown=shown)
 
 
 def list_tree(root: Path, *, shown: str, several: bool = False) -> Source:

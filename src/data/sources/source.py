@@ -18,6 +18,7 @@ from ...targets.labels import label_counts
 
 __all__ = [
     "PARTS",
+    "Masks",
     "Problem",
     "Source",
     "case_remarks",
@@ -53,13 +54,46 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
+class Masks:
+    """The mask files of N pictures, and the classes that the values of their pixels stand for.
+
+    Attributes:
+        files: N paths, relative to the source's root or absolute.
+        hashes: (N,) hash of each file's content, 32 hexadecimal digits as bytes.
+        sizes: (N, 2) int64 height and width.
+        tables: (T, 256) uint8 class of each value, 255 for one that is left out.
+        table_of: (N,) int64 in [0, T), the table of each mask.
+    """
+
+    files: tuple[str, ...]
+    hashes: npt.NDArray[np.bytes_]
+    sizes: npt.NDArray[np.int64]
+    tables: npt.NDArray[np.uint8]
+    table_of: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def only(self, kept: npt.NDArray[np.int64]) -> Masks:
+        """Return those of some pictures."""
+        return replace(
+            self,
+            files=tuple(self.files[i] for i in kept.tolist()),
+            hashes=self.hashes[kept],
+            sizes=self.sizes[kept],
+            table_of=self.table_of[kept],
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """A list of labelled pictures, either as arrays or as files; nothing is decoded yet.
 
     Attributes:
         name: the data set's name.
         class_names: K names in natural order.
-        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1.
+        targets: (N,) int64 in [0, K), or of label sets (N, K) uint8, 0 and 1; with masks these are
+            the classes that a picture has pixels of.
         arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute, with `#` and the page after those of pages; else None.
@@ -69,7 +103,9 @@ class Source:
         groups: N names; samples of one group never stand in different parts.
         problems: faults that were found while listing.
         missing: index -> where it is listed, of samples whose files are not there.
-        kind: of the targets: "single", "multi" for label sets, or "ordinal" for classes in order.
+        kind: of the targets: "single", "multi" for label sets, "ordinal" for classes in order, or
+            "dense" for a class a pixel.
+        masks: of the pictures, of kind "dense"; else None.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -87,6 +123,7 @@ class Source:
     missing: Mapping[int, str] = field(default_factory=dict)
     pages: npt.NDArray[np.int64] | None = None
     kind: str = "single"
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -97,7 +134,7 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        for name in ("arrays", "sample_paths", "given_parts", "groups", "pages"):
+        for name in ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
@@ -106,8 +143,11 @@ class Source:
             return f"arrays are {images.dtype} {images.shape}, not numbers (N, C, H, W)"
         if len(self.targets) == 0:
             return "there are no pictures"
-        if self.kind == "multi" or self.targets.ndim != 1:
-            if self.kind != "multi" or self.targets.shape[1:] != (len(self.class_names),):
+        if (self.masks is None) == (self.kind == "dense"):
+            return "pictures of kind dense have masks, and no others"
+        sets = self.kind in ("multi", "dense")
+        if sets or self.targets.ndim != 1:
+            if not sets or self.targets.shape[1:] != (len(self.class_names),):
                 return f"targets of kind {self.kind} have the shape {self.targets.shape}"
             return None if self.targets.max() <= 1 else "label sets have other values than 0 and 1"
         low, high = self.targets.min(), self.targets.max()
@@ -123,12 +163,17 @@ class Source:
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
 
     def only(self, kept: npt.NDArray[np.int64]) -> Source:
-        """Return the source reduced to some of its pictures, and to the classes that these have."""
+        """Return the source reduced to some of its pictures, and to the classes that these have.
+
+        Of masks all classes stay, as their numbers stand in the files.
+        """
         if len(kept) == len(self):
             return self
         targets = self.targets[kept]
         # The order of ordered classes is that of all of them.
         present = np.flatnonzero(label_counts(targets, len(self.class_names)))
+        if self.masks is not None:
+            present = np.arange(len(self.class_names))
         if targets.ndim == 2:
             targets = targets[:, present]
         else:
@@ -146,6 +191,7 @@ class Source:
             given_parts=None if self.given_parts is None else self.given_parts[kept],
             groups=reduced(self.groups),
             pages=None if self.pages is None else self.pages[kept],
+            masks=None if self.masks is None else self.masks.only(kept),
             missing={
                 place: self.missing[index]
                 for place, index in enumerate(kept.tolist())

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from .source import PARTS, Problem, Source, case_remarks, clean_label, merged_re
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
 
-__all__ = ["TABLE_ENDINGS", "list_table"]
+__all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows"]
 
 _JSON_LINES = ".jsonl"
 TABLE_ENDINGS = (".csv", ".tsv", _JSON_LINES)
@@ -80,10 +80,8 @@ def list_table(
     labels = [*(_label_sets(file, table, separator) if several else _labels(table))]
     for written in () if several else table.values["label"]:
         spellings.setdefault(clean_label(written), set()).add(written)
-    paths, missing, found = found_files(file, table)
-    table.remarks += found
-    kept = _without_repetitions(file, table, paths, labels)
-    chosen: list[Any] = [labels[row] if several else (labels[row],) for row in kept]
+    rows = listed_rows(file, table, labels)
+    chosen: list[Any] = [labels[row] if several else (labels[row],) for row in rows.kept]
     class_names = named_classes(chosen)
     if len(class_names) < 2:
         raise ConfigError(
@@ -92,26 +90,66 @@ def list_table(
     targets: npt.NDArray[Any] = indicators(chosen, class_names)
     if not several:
         targets = targets.argmax(axis=1).astype(np.int64)
-    parts, groups = _parts(file, table), table.values.get("group")
-    if unused := [name for place, name in enumerate(table.header) if place not in table.used]:
-        names = ", ".join(name or "one without a name" for name in unused)
-        table.remarks.insert(0, f"has columns that mean nothing here: {names}")
     remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
     return Source(
         "folder",
         class_names,
         targets,
         root=file.parent,
-        sample_paths=tuple(paths[row].replace(os.sep, "/") for row in kept),
-        given_parts=None if parts is None else parts[kept],
-        groups=None if groups is None else tuple(groups[row] for row in kept),
+        sample_paths=rows.paths,
+        given_parts=rows.parts,
+        groups=rows.groups,
         problems=tuple(Problem(file.name, remark) for remark in remarks),
-        missing={
+        missing=rows.missing,
+        kind="multi" if several else "single",
+    )
+
+
+class Rows(NamedTuple):
+    """The rows of a table without repetitions.
+
+    Attributes:
+        kept: their places in the table.
+        paths: of their pictures.
+        parts, groups: as of `Source`.
+        missing: place among these -> line and path, of pictures that are no files.
+    """
+
+    kept: list[int]
+    paths: tuple[str, ...]
+    parts: npt.NDArray[np.str_] | None
+    groups: tuple[str, ...] | None
+    missing: dict[int, str]
+
+
+def listed_rows(file: Path, table: Table, labels: Sequence[Any]) -> Rows:
+    """Return the rows of a table, each picture once; what was understood is added to its remarks.
+
+    Args:
+        file: of the table.
+        table: with path and, perhaps, split and group.
+        labels: of each row, equal where repeated rows agree.
+
+    Raises:
+        ConfigError: as of `list_table`.
+    """
+    paths, missing, found = found_files(file, table)
+    table.remarks += found
+    kept = _without_repetitions(file, table, paths, labels)
+    parts, groups = _parts(file, table), table.values.get("group")
+    if unused := [name for place, name in enumerate(table.header) if place not in table.used]:
+        names = ", ".join(name or "one without a name" for name in unused)
+        table.remarks.insert(0, f"has columns that mean nothing here: {names}")
+    return Rows(
+        kept,
+        tuple(paths[row].replace(os.sep, "/") for row in kept),
+        None if parts is None else parts[kept],
+        None if groups is None else tuple(groups[row] for row in kept),
+        {
             place: f"line {table.lines[row]}: {paths[row]}"
             for place, row in enumerate(kept)
             if row in missing
         },
-        kind="multi" if several else "single",
     )
 
 

@@ -28,6 +28,8 @@ _OTHER_NAMES = {
     "split": ("set", "subset", "partition", "dataset", "phase", "usage"),
     IS_VALID: ("isvalid", "isval", "isvalidation"),
 }
+# Likewise of the column of masks, which then stand in the place of labels.
+_MASK_NAMES = ("mask", "maskpath", "maskfile", "maskname", "maskfilename", "segmentation")
 
 
 @dataclass
@@ -64,6 +66,7 @@ def recognised_columns(
     *,
     strict: bool,
     several: bool = False,
+    masks: bool = False,
 ) -> dict[str, int]:
     """Return the position of each known column, by what it means.
 
@@ -73,6 +76,7 @@ def recognised_columns(
         columns: as of `list_table`.
         strict: refuse what is missing or not clear.
         several: whether a picture has a set of labels, so that there may be no column of them.
+        masks: whether the label is the path of a mask.
 
     Raises:
         ConfigError: a column is missing, there twice, or could be one of several.
@@ -83,8 +87,10 @@ def recognised_columns(
     if columns is None:
         plain = [re.sub(r"[\W_]+", "", name) for name in names]
         for column in (*_COLUMNS, IS_VALID):
-            here = [column] if column in names else []
-            others = [one for one in _OTHER_NAMES.get(column, ()) if one in plain]
+            mask = masks and column == "label"
+            here = [column] if column in names and not mask else []
+            known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
+            others = [one for one in known if one in plain]
             wanted[column] = here or [names[plain.index(one)] for one in others]
     else:
         given = zip(_COLUMNS, columns, strict=False)
@@ -98,7 +104,8 @@ def recognised_columns(
             )
         required = ("path",) if several else ("path", "label")
         if strict and not there and (columns is not None or column in required):
-            raise ConfigError(_no_column(where, header, column, columns is None, candidates))
+            named = "mask" if masks and column == "label" else column
+            raise ConfigError(_no_column(where, header, named, columns is None, candidates))
         if strict and there and names.count(there[0]) > 1:
             raise ConfigError(f"{where}: there are two columns {there[0]}.")
         if there:
@@ -110,6 +117,7 @@ def _no_column(
     where: str, header: list[str], column: str, recognising: bool, candidates: Sequence[str]
 ) -> str:
     have = ", ".join(name or "one without a name" for name in header[:20]) or "none"
+    label = "mask" if column == "mask" else "label"
     if not recognising:
         hint = nearest(candidates[0], [name.lower() for name in header])
         return (
@@ -118,8 +126,8 @@ def _no_column(
         )
     return (
         f"{where}: there is no column {column}; the columns are {have}. The first line names the "
-        "columns: path,label or path,label,split or path,label,split,group. Of other names, "
-        "data.columns=[NAME,NAME] says which are path and label."
+        f"columns: path,{label} or path,{label},split or path,{label},split,group. Of other names, "
+        f"data.columns=[NAME,NAME] says which are path and {label}."
     )
 
 

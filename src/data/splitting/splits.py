@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ...machine.text import csv_cell, from_csv_cell
 from ...storage.files import replacing
+from ...targets.labels import label_codes
 from .groups import Groups, group_pictures
 from .stratify import deal_iteratively
 
@@ -101,7 +102,8 @@ class Split:
     def limited(self, most: int) -> Split:
         """Return the split with at most so many pictures in each part, the others dropped.
 
-        They are taken in turns from the classes, those with the smallest content hashes first.
+        They are taken in turns from the classes, or from the sets of labels, those with the
+        smallest content hashes first.
 
         Args:
             most: pictures of a part, at least 1.
@@ -109,8 +111,10 @@ class Split:
         parts = np.full_like(self.parts, _DROPPED)
         for code in (_TRAIN, _VAL, _TEST):
             own = np.flatnonzero(self.parts == code)
-            own = own[np.lexsort((self.content_hashes[own], self.targets[own]))]
-            _, first, sizes = np.unique(self.targets[own], return_index=True, return_counts=True)
+            labels = label_codes(self.targets[own])
+            order = np.lexsort((self.content_hashes[own], labels))
+            own = own[order]
+            _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
             rank = np.arange(len(own)) - np.repeat(first, sizes)  # within its class
             parts[own[np.argsort(rank, kind="stable")[:most]]] = code
         return replace(self, parts=parts)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...config.checks import ConfigError, input_of, own_fields
-from ...config.models import NetworkSettings, ZooSettings
+from ...config.models import EncoderSettings, NetworkSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
@@ -38,8 +38,10 @@ def network_of(settings: RunSettings) -> NetworkSettings:
 def network_arguments(model: NetworkSettings) -> dict[str, Any]:
     """What the network is made with, beside the pictures that it is for."""
     arguments = own_fields(model, NetworkSettings)
-    if isinstance(model, ZooSettings):  # these fetch published weights themselves
-        arguments |= {"name": model.name, "pretrained": model.pretrained}
+    if isinstance(model, ZooSettings):
+        arguments["name"] = model.name
+    if isinstance(model, ZooSettings | EncoderSettings):  # these fetch published weights themselves
+        arguments["pretrained"] = model.pretrained
     return arguments
 
 
@@ -56,16 +58,21 @@ def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, A
 
 
 def build_network(
-    model: NetworkSettings, *, channels: int, classes: int, image_size: tuple[int, int]
+    model: NetworkSettings,
+    *,
+    channels: int,
+    classes: int,
+    image_size: tuple[int, int],
+    target: str = "single",
 ) -> nn.Module:
-    """The network, with the weights that it starts from.
+    """The network for targets of a kind, with the weights that it starts from.
 
     Raises:
         ConfigError: it cannot be made for these pictures, or its weights not be found.
     """
     if is_foreign(model._target_):
-        _check(model, channels, classes, image_size)
-    make, arguments = import_object(model._target_), network_arguments(model)
+        _check(model, channels, classes, image_size, target)
+    make, arguments = import_object(model.network_class(target)), network_arguments(model)
     with input_of("model"):
         network: nn.Module = make(channels, classes, image_size, **arguments)
         loaded = load_weights(network, model.pretrained)
@@ -88,23 +95,31 @@ def check_network(settings: RunSettings) -> None:
         return
     side = data.image_size or _SIDE
     size = (side, side) if isinstance(side, int) else (side[0], side[1])
-    _check(model, data.channels or 3, _CLASSES, size)
+    _check(model, data.channels or 3, _CLASSES, size, data.target)
 
 
-def _check(model: NetworkSettings, channels: int, classes: int, size: tuple[int, int]) -> None:
+def _check(
+    model: NetworkSettings, channels: int, classes: int, size: tuple[int, int], target: str
+) -> None:
     with input_of("model"):
-        make = import_object(model._target_)
+        make = import_object(model.network_class(target))
+    wanted = (2, classes, *size) if target == "dense" else (2, classes)
     with torch.random.fork_rng(devices=[]):
-        problems = list(_problems(make, model, channels, classes, size))
+        problems = list(_problems(make, model, channels, size, wanted))
     if problems:
         file = inspect.getsourcefile(make) or model._target_
         raise ConfigError(f"model: {file}, {make.__name__}: {'; '.join(problems)}.")
 
 
 def _problems(
-    make: type, model: NetworkSettings, channels: int, classes: int, size: tuple[int, int]
+    make: type,
+    model: NetworkSettings,
+    channels: int,
+    size: tuple[int, int],
+    wanted: tuple[int, ...],
 ) -> Iterator[str]:
-    """Yield what the class lacks, each with what to add."""
+    """Yield what the class lacks to give logits of the wanted shape, each with what to add."""
+    classes = wanted[1]
     if not (isinstance(make, type) and issubclass(make, nn.Module)):
         yield f"it is no class derived from torch.nn.Module: write it as {_SHAPE}"
         return
@@ -121,9 +136,10 @@ def _problems(
         shape = f"(2, {channels}, {size[0]}, {size[1]})"
         yield f"it fails on a batch {shape}: {type(error).__name__}: {error}"
         return
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        yield f"forward returns {given}: it must return logits (B, num_classes), (2, {classes})"
+        shape = "(B, num_classes)" if len(wanted) == 2 else "(B, num_classes, H, W)"
+        yield f"forward returns {given}: it must return logits {shape}, {wanted}"
     names = [name for name, _ in network.named_parameters()]
     if not names:
         yield "it has no parameters to train"

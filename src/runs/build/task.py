@@ -31,7 +31,13 @@ from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
 from ...training.inference import MEMORY_FORMATS, require_finite
 from ...training.links import link_of, outputs_of
-from ...training.losses import OF_SETS, BinaryCrossEntropy, Corn, balanced_weights
+from ...training.losses import (
+    OF_SETS,
+    BinaryCrossEntropy,
+    Corn,
+    CrossEntropy,
+    balanced_weights,
+)
 from ...training.optimizers import parameter_groups
 from ...training.task import ClassificationTask, head_prefixes
 from .data import model_metadata
@@ -41,7 +47,7 @@ __all__ = ["build_task", "build_trainer", "load_task"]
 
 # Losses of the validation part, by link.
 _PLAIN: dict[str, Callable[[], nn.Module]] = {
-    "softmax": nn.CrossEntropyLoss,
+    "softmax": partial(CrossEntropy, label_smoothing=0.0),
     "sigmoid": partial(BinaryCrossEntropy, label_smoothing=0.0),
     "corn": Corn,
 }
@@ -65,11 +71,15 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         channels=pictures.channels,
         classes=outputs_of(loss.link, len(pictures.class_names)),
         image_size=pictures.image_size,
+        target=settings.data.target,
     )
     mean, std = data.normalization(network)
     metadata = {
         **model_metadata(settings, data),
-        "network": {"target": model._target_, "arguments": rebuild_arguments(model, network)},
+        "network": {
+            "target": model.network_class(settings.data.target),
+            "arguments": rebuild_arguments(model, network),
+        },
         "mean": list(mean),
         "std": list(std),
     }
@@ -114,7 +124,8 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         arguments = network_arguments(model) | metadata["network"]["arguments"]
         outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
         shape = (metadata["channels"], outputs, tuple(metadata["image_size"]))
-        network = import_object(model._target_)(*shape, **arguments)
+        make = import_object(model.network_class(settings.data.target))
+        network = make(*shape, **arguments)
         metadata["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
 from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
+from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
@@ -45,8 +47,9 @@ __all__ = [
 _DESCRIBED_AT_ONCE = 128
 _THRESHOLDS = "thresholds.json"
 OnEpoch = Callable[[int, dict[str, float]], None]
-# Probabilities (N, K) float32, targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
-Answers = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]
+# Probabilities (N, K) float32 (or of pixels their answers, (N,), as of `src.records.pixels`),
+# targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
+Answers = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
 
 
 class Trained(Protocol):
@@ -216,7 +219,11 @@ def measure_part(
     if part == "val" and thresholds is not None:
         predictions, judged_by = cross_fitted(predictions, best_for)
     scores = kind.evaluate(probs, targets, pictures.class_names, judged_by)
-    scores |= further_metrics(probs, targets)
+    if kind.pixels:
+        low, high = mean_interval(iou_sums(probs["matrix"]), predictions.groups)
+        scores |= {"miou_low": low, "miou_high": high} if math.isfinite(low) else {}
+    else:  # metrics of plugins take probabilities
+        scores |= further_metrics(probs, targets)
     if predictions.groups is not None and "accuracy_low" in scores:
         right = kind.right(predictions.decided, targets)
         scores |= _interval_of_groups(right, predictions.groups)

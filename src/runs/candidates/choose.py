@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
-from ...config.models import EnsembleSettings, NetworkSettings, ZooSettings
+from ...config.models import EncoderSettings, EnsembleSettings, NetworkSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...records.trials import NetworkRecord
@@ -245,6 +245,8 @@ def origin_of(settings: RunSettings) -> Origin:
         if model.run is not None:
             return Origin("frozen", f"those of {model.run}")
         return Origin("frozen", _weights("timm", model.networks, model.pretrained))
+    if isinstance(model, EncoderSettings) and model.pretrained:
+        return Origin("fine-tuned", _weights("timm", [model.encoder], model.pretrained))
     if isinstance(model, NetworkSettings) and model.pretrained:
         library = "timm" if model._target_.endswith("TimmNet") else "torchvision"
         names = [model.name] if isinstance(model, ZooSettings) else []

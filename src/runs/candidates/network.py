@@ -37,6 +37,7 @@ from ...training.inference import autocast, predict
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from ...training.links import link_of, outputs_of, probabilities
 from ...training.losses import balanced_weights
+from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
@@ -82,13 +83,12 @@ class TrainedNetwork:
         return PictureFormat.of(self.metadata)
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        return predict(
-            self.task,
-            data.formatted(self.format).batches(part),
-            device=self.device,
-            precision=self.precision,
-            tta=self.tta,
-        )
+        batches = data.formatted(self.format).batches(part)
+        options: dict[str, Any] = {"device": self.device, "precision": self.precision}
+        if data.pictures.kind == "dense":
+            answers, ids = predict_pixels(self.task, batches, tta=self.tta, **options)
+            return answers, data.pictures.targets[ids], ids
+        return predict(self.task, batches, tta=self.tta, **options)
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
@@ -119,8 +119,9 @@ class TrainedNetwork:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
-        if link_of(self.metadata) == "corn":  # its outputs are no classes
-            return None
+        target = self.metadata["settings"]["data"]["target"]
+        if link_of(self.metadata) == "corn" or target == "dense":
+            return None  # its outputs are no classes of pictures
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
             return self._class_maps(

@@ -121,4 +121,4 @@ def load_classifier(file: Path) -> TrainedClassifier:
 def threads_of(settings: RunSettings) -> int:
     """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
     threads = settings.runtime.threads
-    return threads if isinstance(threads, int) else torch.get_numthreads_of()
+    return threads if isinstance(threads, int) else torch.get_num_threads()

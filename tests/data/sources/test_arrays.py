@@ -97,9 +97,9 @@ def test_pictures_without_numbers_are_named(tmp_path: Path) -> None:
 def test_label_sets_are_columns_of_0_and_1(tmp_path: Path) -> None:
     sets = np.random.default_rng(0).integers(0, 2, (30, 4))
     file = saved(tmp_path / "a.npz", images=noise(30, 9, 9), labels=sets)
-    source = load(file, tmp_path, False, several=True)
+    source = load(file, tmp_path, False, target="multi")
     assert source.kind == "multi" and source.class_names == ("0", "1", "2", "3")
     np.testing.assert_array_equal(source.targets, sets)
     saved(file, images=noise(30, 9, 9), labels=sets + 1)
     with pytest.raises(ConfigError, match="of 0 and 1 are needed"):
-        load(file, tmp_path, False, several=True)
+        load(file, tmp_path, False, target="multi")

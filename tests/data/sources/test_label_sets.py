@@ -31,7 +31,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def listed(root: Path, separator: str | None = None) -> Source:
-    return load(root, root.parent / "cache", False, separator=separator, several=True)
+    return load(root, root.parent / "cache", False, separator=separator, target="multi")
 
 
 def table(folder: Path, *lines: str, name: str = "labels.csv") -> Path:

@@ -1,0 +1,92 @@
+"""Masks: files whose pixels are classes, read exactly, and resized without mixing classes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...records.pixels import colours
+from .decode import resized
+from .picture_files import PictureError, decoder_errors, file_errors, turn_of
+from .picture_format import PictureFormat
+
+__all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "from_png", "mask_png", "mask_values"]
+
+# The class of pixels that no loss and no metric counts, in arrays of classes; others are below.
+LEFT_OUT = 255
+MOST_CLASSES = LEFT_OUT
+
+
+def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
+    """Return the values of a mask's pixels, (H, W) as they are shown, that of EXIF included.
+
+    Those of a palette are its numbers. Grey that is stored as colour is read as grey.
+
+    Args:
+        data: the bytes of a file, or its path.
+
+    Raises:
+        PictureError: it is no picture, is a JPEG (whose values are not those that were saved), has
+            colours without a palette, or values above 255.
+    """
+    with file_errors():
+        stream = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
+    with stream, decoder_errors(), Image.open(stream) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise PictureError("is a JPEG, which changes values: save masks as PNG")
+        turn = turn_of(image)
+        values = np.asarray(image if turn is None else image.transpose(turn))
+    if values.ndim == 3:
+        bands = values[:, :, : 3 if values.shape[2] > 2 else 1]
+        if (bands != bands[:, :, :1]).any():
+            raise PictureError(
+                "has colours and no palette: save masks with class numbers as pixels, or with a "
+                "palette"
+            )
+        values = bands[:, :, 0]
+    if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
+        raise PictureError("has values that are no whole numbers from 0 to 255")
+    return np.ascontiguousarray(values, np.uint8)
+
+
+def decode_mask(
+    values: NDArray[np.uint8], table: NDArray[np.uint8], form: PictureFormat
+) -> NDArray[np.uint8]:
+    """Return the classes (H, W) of a mask in the place and size that a picture gets.
+
+    Args:
+        values: as of `mask_values`.
+        table: (256,) the class of each value, or `LEFT_OUT`.
+        form: of the picture. The nearest pixel counts; what `pad` adds is left out.
+    """
+    height, width = form.image_size
+    image = Image.fromarray(table[values])
+    if image.size != (width, height):
+        image = resized(
+            image,
+            (width, height),
+            form.fit,
+            (0, 0, *image.size),
+            method=Image.Resampling.NEAREST,
+            fill=LEFT_OUT,
+        )
+    return np.array(image, np.uint8)
+
+
+def mask_png(classes: NDArray[np.uint8]) -> bytes:
+    """Return classes (H, W) as a PNG with a palette: a pixel's value is its class."""
+    image = Image.fromarray(classes)
+    image.putpalette(colours(256).tobytes())
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def from_png(data: bytes) -> NDArray[np.uint8]:
+    """Return the classes (H, W) of `mask_png`."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image, np.uint8)

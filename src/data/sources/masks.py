@@ -1,0 +1,381 @@
+"""Pictures with a mask each: pairs of files in folders or in a table, and the classes of masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...config.checks import ConfigError
+from ...machine.parallel import available_cores, in_order
+from ...storage.cache import cached, key_of
+from ..decoding.masks import LEFT_OUT, mask_values
+from ..decoding.picture_files import PictureError
+from ..quality.audit import survey
+from .class_folders import FolderTree, part_named
+from .csv_lines import read_csv_lines
+from .source import PARTS, Masks, Problem, Source, natural_order
+from .table import listed_rows
+
+__all__ = ["MaskClasses", "list_masks"]
+
+_OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
+_OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
+    *("segmentationclass", "ground_truth", "groundtruth"),
+}
+_SUFFIX = "_mask"
+_CLASSES = "classes.txt"
+_NAMED = 5
+# Part of a key: to be raised when the same file would be read otherwise.
+_VERSION = 1
+_FILE = "values.npz"
+_TWO = ("background", "foreground")
+
+
+@dataclass(frozen=True)
+class MaskClasses:
+    """What the values in masks mean; fields as of `FolderSettings`."""
+
+    class_names: Sequence[str] | None = None
+    ignore: int | None = None
+    mask_threshold: int | None = None
+    mask_class: str = "value"
+
+
+@dataclass
+class _Pairs:
+    """Paths of pictures and of their masks relative to `root`, with what is said beside them."""
+
+    root: Path
+    pictures: list[str]
+    masks: list[str]
+    folders: list[str]  # that name the class of each picture
+    parts: npt.NDArray[np.str_] | None = None
+    groups: tuple[str, ...] | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def list_masks(
+    root: Path,
+    cache_dir: Path,
+    meaning: MaskClasses,
+    columns: Sequence[str | None] | None = None,
+    *,
+    shown: str,
+) -> Source:
+    """Return pictures with a class for every pixel.
+
+    In a folder, a picture's mask has its name, but for the ending, in a folder `masks` beside the
+    folder `images` (or another usual name of one), each perhaps with folders of parts in it or
+    around both; or it is the PNG file beside the picture, or ends with `_mask`. In a CSV file there
+    are the columns path and mask, perhaps split and group.
+
+    Args:
+        root: a folder or a CSV file.
+        cache_dir: the project's cache folder, which keeps what masks hold.
+        meaning: of the values in masks.
+        columns: of a CSV file, as of `list_table`, with the mask in the place of the label.
+        shown: the root in messages.
+
+    Raises:
+        ConfigError: a picture has no mask, a mask cannot be read, its values stand for no class, or
+            there are no two classes.
+    """
+    if root.is_dir():
+        pairs, beside = _in_folders(root, shown), root
+    else:
+        pairs, beside = _in_table(root, columns), root.parent
+    masks = _Values.of(pairs, cache_dir)
+    names = meaning.class_names or _read_names(beside / _CLASSES)
+    if meaning.mask_class == "folder":
+        return _by_folder(pairs, masks, meaning)
+    class_names, table = _classes(masks, names, meaning)
+    return _source(pairs, masks, class_names, table[None], np.zeros(len(pairs.masks), np.int64))
+
+
+def _source(
+    pairs: _Pairs,
+    masks: _Values,
+    class_names: tuple[str, ...],
+    tables: npt.NDArray[np.uint8],
+    table_of: npt.NDArray[np.int64],
+) -> Source:
+    """Return the source, after checking that masks hold what the tables know."""
+    held = np.zeros((len(pairs.masks), len(class_names)), np.uint8)
+    for row in range(len(held)):
+        classes = tables[table_of[row], np.flatnonzero(masks.present[row])]
+        held[row, classes[classes != LEFT_OUT]] = 1
+    if len(seen := np.flatnonzero(held.any(axis=0))) < 2:
+        named = class_names[seen[0]] if len(seen) else "none"
+        raise ConfigError(
+            f"the masks of {pairs.root} hold only one class ({named}), and at least two are needed."
+        )
+    return Source(
+        "folder",
+        class_names,
+        held,
+        root=pairs.root,
+        sample_paths=tuple(pairs.pictures),
+        given_parts=pairs.parts,
+        groups=pairs.groups,
+        problems=pairs.problems,
+        kind="dense",
+        masks=Masks(tuple(pairs.masks), masks.hashes, masks.sizes, tables, table_of),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """What is in N masks: file hashes (N,), sizes (N, 2), and whether a value occurs (N, 256)."""
+
+    files: Sequence[str]
+    hashes: npt.NDArray[np.bytes_]
+    sizes: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, pairs: _Pairs, cache_dir: Path) -> _Values:
+        """Read the masks, or what is kept of files of their content."""
+        files = tuple(pairs.masks)
+        listed = Source(
+            "masks", ("mask",), np.zeros(len(files), np.int64), root=pairs.root, sample_paths=files
+        )
+        workers = available_cores()
+        found = survey(listed, findings_dir=cache_dir / "findings", workers=workers)
+        if found.reasons:
+            raise _refused([f"{files[i]} {found.reasons[i]}" for i in sorted(found.reasons)])
+
+        def read(index: int) -> npt.NDArray[np.bool_] | str:
+            try:
+                values = mask_values(Path(listed.file(index)))
+            except PictureError as error:
+                return f"{files[index]} {error}"
+            return np.bincount(values.ravel(), minlength=256) > 0
+
+        def read_all(folder: Path) -> dict[str, object]:
+            rows = list(in_order(read, range(len(files)), workers))
+            if wrong := [row for row in rows if isinstance(row, str)]:
+                raise _refused(wrong)
+            np.savez(folder / _FILE, allow_pickle=False, present=np.stack(rows))
+            return {}
+
+        key = key_of([_VERSION, len(files)], found.hashes.tobytes())
+        entry = cached(cache_dir / "masks" / f"values-{key}", read_all, what="the values in masks")
+        with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
+            return cls(files, found.hashes, found.sizes, stored["present"])
+
+    def first_with(self, value: int) -> str:
+        """Return the path of the first mask that holds a value."""
+        return self.files[int(np.argmax(self.present[:, value]))]
+
+
+def _refused(faults: Sequence[str]) -> ConfigError:
+    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+    return ConfigError(f"{len(faults)} masks cannot be used: {'; '.join(faults[:_NAMED])}{more}.")
+
+
+def _classes(
+    masks: _Values, names: Sequence[str] | None, meaning: MaskClasses
+) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+    """Return class names and the class (256,) of each value, where values say the class.
+
+    Raises:
+        ConfigError: a value stands for no class; the first mask that holds it is named.
+    """
+    found = np.flatnonzero(masks.present.any(axis=0)).tolist()
+    values = [value for value in found if value != meaning.ignore]
+    table = np.full(256, LEFT_OUT, np.uint8)
+    if meaning.mask_threshold is not None or {255} <= set(values) <= {0, 255}:
+        least = meaning.mask_threshold or 1
+        table[:least], table[least:] = 0, 1
+        if names is not None and len(names) != 2:
+            raise ConfigError(
+                f"there are {len(names)} names of classes, and masks that tell 2 apart: background "
+                "and foreground."
+            )
+        chosen = tuple(names or _TWO)
+    elif names is not None:
+        if (strange := next((v for v in values if v >= len(names)), None)) is not None:
+            raise ConfigError(
+                f"{masks.first_with(strange)} has pixels of the value {strange}, and there are "
+                f"names of {len(names)} classes (0 to {len(names) - 1}): {_advice(values)}."
+            )
+        chosen = tuple(names)
+        table[: len(chosen)] = np.arange(len(chosen))
+    else:
+        if 255 in values:
+            raise ConfigError(
+                f"{masks.first_with(255)} has pixels of the value 255, and masks hold "
+                f"{len(values)} values in all: {_advice(values)}."
+            )
+        chosen = _TWO if values == [0, 1] else tuple(map(str, values))
+        table[values] = np.arange(len(values))
+    if meaning.ignore is not None:
+        table[meaning.ignore] = LEFT_OUT
+    return chosen, table
+
+
+def _advice(values: Sequence[int]) -> str:
+    if len(values) > 64:  # nobody has so many classes by accident
+        return (
+            "of masks in shades of grey, say from which value on a pixel is foreground, "
+            "data.mask_threshold=128"
+        )
+    return "say data.ignore=VALUE to leave out such pixels, or name all classes, data.class_names"
+
+
+def _by_folder(pairs: _Pairs, masks: _Values, meaning: MaskClasses) -> Source:
+    """Return the source whose foreground has the class that a picture's folder names."""
+    least = meaning.mask_threshold or 1
+    shades = masks.present.copy()
+    if meaning.ignore is not None:
+        shades[:, meaning.ignore] = False
+    other = np.flatnonzero(shades[:, 1:255].any(axis=0)) + 1
+    if meaning.mask_threshold is None and len(other):
+        value = int(other[0])
+        raise ConfigError(
+            f"{masks.first_with(value)} has pixels of the value {value}, and with "
+            "data.mask_class=folder masks tell foreground from background: say from which value "
+            "on a pixel is foreground, data.mask_threshold=128."
+        )
+    white: list[int] = np.flatnonzero(shades[:, least:].any(axis=1)).tolist()
+    named = {pairs.folders[row] for row in white}
+    class_names = (_TWO[0], *sorted(named, key=natural_order))
+    tables = np.full((len(class_names), 256), LEFT_OUT, np.uint8)
+    tables[:, :least] = 0
+    tables[:, least:] = np.arange(len(class_names), dtype=np.uint8)[:, None]
+    if meaning.ignore is not None:
+        tables[:, meaning.ignore] = LEFT_OUT
+    place = {name: number for number, name in enumerate(class_names)}
+    table_of = np.array([place.get(folder, 0) for folder in pairs.folders], np.int64)
+    return _source(pairs, masks, class_names, tables, table_of)
+
+
+def _read_names(file: Path) -> list[str] | None:
+    """Return the lines of a file of class names; None where there is none."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if len(set(names)) < len(names) or not names:
+        raise ConfigError(f"{file} must name each class once, a line each.")
+    return names
+
+
+def _in_folders(root: Path, shown: str) -> _Pairs:
+    tree = FolderTree(str(root))
+    files = tree.pictures_below("")
+    apart = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
+    if apart:
+        masks = {_key(path): path for path in apart}
+        pictures = sorted(set(files) - set(apart))
+    else:
+        pictures, masks = _side_by_side(files)
+    if not pictures:
+        raise ConfigError(
+            f"{shown} holds no pictures with masks: put pictures into {shown}/images and masks of "
+            f"the same names into {shown}/masks, or each NAME.png beside its NAME.jpg."
+        )
+    alone = [path for path in pictures if _key(path) not in masks]
+    if alone:
+        more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+        raise ConfigError(
+            f"{len(alone)} of {len(pictures)} pictures have no mask: "
+            f"{', '.join(alone[:_NAMED])}{more}. A mask has the name of its picture, in a folder "
+            "masks beside the folder images, or as a PNG file beside the picture."
+        )
+    taken = {_key(path) for path in pictures}
+    problems = [
+        Problem(path, "is a mask without a picture; left out", "masks have no picture")
+        for key, path in masks.items()
+        if key not in taken
+    ]
+    parts = [next(filter(None, map(part_named, path.split("/")[:-1])), None) for path in pictures]
+    given = None
+    if all(parts) and len(set(parts)) > 1 and PARTS[0] in parts:
+        given = np.array(parts, np.str_)
+    return _Pairs(
+        root,
+        pictures,
+        [masks[_key(path)] for path in pictures],
+        [_class_folder(path) for path in pictures],
+        given,
+        problems=(*problems, *tree.problems),
+    )
+
+
+def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return pictures, and masks by key, of files that lie in one folder under one name.
+
+    Raises:
+        ConfigError: which of the files of a name is the mask cannot be told.
+    """
+    together: dict[str, list[str]] = {}
+    for path in files:
+        together.setdefault(_key(path), []).append(path)
+    pictures: list[str] = []
+    masks: dict[str, str] = {}
+    for key, group in together.items():
+        marked = [path for path in group if _stem(path).endswith(_SUFFIX)]
+        marked = marked or [path for path in group if path.lower().endswith(".png")]
+        if len(group) == 1:
+            pictures += group
+            continue
+        if len(group) != 2 or len(marked) != 1:
+            raise ConfigError(
+                f"{' and '.join(group[:3])}: which of them is the mask cannot be told. Put "
+                "pictures into a folder images, and masks into a folder masks beside it."
+            )
+        masks[key] = marked[0]
+        pictures += [path for path in group if path != marked[0]]
+    return pictures, masks
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
+
+
+def _key(path: str) -> str:
+    """Return what a picture and its mask have in common."""
+    *folders, name = _stem(path).removesuffix(_SUFFIX).split("/")
+    named = _OF_PICTURES | _OF_MASKS
+    return "/".join([*(one for one in folders if one.lower() not in named), name])
+
+
+def _class_folder(path: str) -> str:
+    """Return the folder that names a class: the first that is none of a part, pictures or masks."""
+    for folder in path.split("/")[:-1]:
+        if folder.lower() not in _OF_PICTURES | _OF_MASKS and part_named(folder) is None:
+            return folder
+    return ""
+
+
+def _in_table(file: Path, columns: Sequence[str | None] | None) -> _Pairs:
+    table = read_csv_lines(file, columns, several=False, masks=True)
+    rows = listed_rows(file, table, table.values["label"])
+    masks = [table.values["label"][row].replace(os.sep, "/") for row in rows.kept]
+    gone = [
+        (row, mask) for row, mask in zip(rows.kept, masks) if not (file.parent / mask).is_file()
+    ]
+    if gone:
+        named = "; ".join(f"line {table.lines[row]}: {mask}" for row, mask in gone[:_NAMED])
+        raise ConfigError(f"{file} names {len(gone)} masks that are no files: {named}.")
+    if rows.missing:
+        named = "; ".join(list(rows.missing.values())[:_NAMED])
+        raise ConfigError(f"{file} names {len(rows.missing)} pictures that are no files: {named}.")
+    return _Pairs(
+        file.parent,
+        list(rows.paths),
+        masks,
+        [_class_folder(path) for path in rows.paths],
+        rows.parts,
+        rows.groups,
+        tuple(Problem(file.name, remark) for remark in table.remarks),
+    )

@@ -1,0 +1,223 @@
+"""Metrics of class maps: IoU, Dice and pixel accuracy, from one confusion matrix a picture.
+
+A matrix (K, K) counts the pixels of a picture, rows for targets and columns for predictions, those
+left out not among them. Each figure is a ratio of sums over all pictures, or a mean of such ratios
+over the classes that occur, so large and small pictures count by their pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "PixelScores",
+    "Sums",
+    "class_pixel_scores",
+    "dice_sums",
+    "influence_scores",
+    "iou_sums",
+    "mean_interval",
+    "mean_ratio",
+    "pixel_sums",
+    "ratios",
+]
+
+# The quantile of a 95 % interval.
+_NORMAL = NormalDist().inv_cdf(0.975)
+Floats = NDArray[np.float64]
+Matrices = NDArray[np.integer[Any]]
+
+
+class Sums(NamedTuple):
+    """Numerators and denominators (N, M) of M ratios, of which each picture has its summands."""
+
+    above: Floats
+    below: Floats
+
+
+def iou_sums(matrices: Matrices) -> Sums:
+    """Return intersections and unions (N, K) of matrices (N, K, K): their ratio is the IoU."""
+    hits, targets, preds = _counts(matrices)
+    return Sums(hits, targets + preds - hits)
+
+
+def dice_sums(matrices: Matrices) -> Sums:
+    """Return the two sides (N, K) of Dice's coefficient, which is the F1 of a class's pixels."""
+    hits, targets, preds = _counts(matrices)
+    return Sums(2 * hits, targets + preds)
+
+
+def pixel_sums(matrices: Matrices) -> Sums:
+    """Return right and all pixels (N, 1): their ratio is the pixel accuracy."""
+    hits, targets, _ = _counts(matrices)
+    return Sums(hits.sum(axis=1, keepdims=True), targets.sum(axis=1, keepdims=True))
+
+
+def _counts(matrices: Matrices) -> tuple[Floats, Floats, Floats]:
+    """Return (N, K) right, true and predicted pixels of each class."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    found = hits, matrices.sum(axis=2), matrices.sum(axis=1)
+    return found[0].astype(np.float64), found[1].astype(np.float64), found[2].astype(np.float64)
+
+
+def ratios(sums: Sums) -> Floats:
+    """Return (M,) ratios in [0, 1]; NaN where there is nothing below, as of a class that is absent
+    from targets and predictions.
+    """
+    above, below = sums.above.sum(axis=0), sums.below.sum(axis=0)
+    found: Floats = np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
+    return found
+
+
+def mean_ratio(sums: Sums) -> float:
+    """Compute the mean of the ratios that there are, in [0, 1]; 1 where no pixel counts."""
+    found = ratios(sums)
+    return 1.0 if np.isnan(found).all() else float(np.nanmean(found))
+
+
+def influence_scores(sums: Sums) -> Floats:
+    """Return (N,) the mean ratio plus each picture's influence on it.
+
+    The delta method for ratios of sums (Cochran, "Sampling Techniques", 1977, section 6.3): a
+    picture moves a ratio r by (a - r b) over the mean of b.
+    """
+    count = len(sums.above)
+    found = ratios(sums)
+    known = ~np.isnan(found)
+    if not known.any():
+        return np.ones(count)
+    moves: Floats = _influence(sums, found)[:, known].mean(axis=1)
+    return found[known].mean() + moves
+
+
+def _influence(sums: Sums, found: Floats) -> Floats:
+    """Return (N, M) each picture's influence on each ratio, 0 on those that are not known."""
+    per_picture = sums.below.mean(axis=0)
+    residuals = sums.above - np.nan_to_num(found) * sums.below
+    moves: Floats = np.divide(
+        residuals, per_picture, out=np.zeros_like(residuals), where=per_picture > 0
+    )
+    return moves
+
+
+@dataclass(frozen=True)
+class PixelScores:
+    """The figures of one class; shares are NaN where they have nothing to go by.
+
+    Attributes:
+        name: of the class.
+        pictures: that hold the class.
+        share: of the counted pixels that are of the class.
+        iou, dice, precision, recall: of the class's pixels.
+        low, high: the 95 % interval of the IoU; NaN with fewer than two groups.
+    """
+
+    name: str
+    pictures: int
+    share: float
+    iou: float
+    low: float
+    high: float
+    dice: float
+    precision: float
+    recall: float
+
+
+def class_pixel_scores(
+    matrices: Matrices, class_names: Sequence[str], groups: NDArray[np.integer[Any]] | None = None
+) -> list[PixelScores]:
+    """Return the figures of each class.
+
+    Args:
+        matrices: (N, K, K).
+        class_names: K names.
+        groups: (N,) equal for pictures that go together; None where each stands for itself.
+    """
+    hits, targets, preds = (one.sum(axis=0) for one in _counts(matrices))
+    union = iou_sums(matrices)
+    ious = ratios(union)
+    errors = _standard_errors(_influence(union, ious), groups)
+    freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
+    dices = ratios(dice_sums(matrices))
+    holding = (matrices.sum(axis=2) > 0).sum(axis=0)
+    found = []
+    for k, name in enumerate(class_names):
+        low, high = _interval(float(ious[k]), float(errors[k]), freedom)
+        found.append(
+            PixelScores(
+                name=name,
+                pictures=int(holding[k]),
+                share=float(targets[k] / max(1.0, targets.sum())),
+                iou=float(ious[k]),
+                low=low,
+                high=high,
+                dice=float(dices[k]),
+                precision=float(hits[k] / preds[k]) if preds[k] else math.nan,
+                recall=float(hits[k] / targets[k]) if targets[k] else math.nan,
+            )
+        )
+    return found
+
+
+def mean_interval(
+    sums: Sums, groups: NDArray[np.integer[Any]] | None = None
+) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean ratio over pictures like these, drawn by groups.
+
+    Args:
+        sums: of N pictures.
+        groups: as of `class_pixel_scores`.
+    """
+    moves = influence_scores(sums) - mean_ratio(sums)
+    error = _standard_errors(moves[:, None], groups)
+    freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
+    return _interval(mean_ratio(sums), float(error[0]), freedom)
+
+
+def _standard_errors(moves: Floats, groups: NDArray[np.integer[Any]] | None) -> Floats:
+    """Return (M,) standard errors of figures that each picture moves by (N, M) / N.
+
+    NaN of a single group.
+    """
+    pictures, moves = len(moves), moves / len(moves)
+    if groups is not None:
+        codes = np.unique(groups, return_inverse=True)[1]
+        totals = np.zeros((int(codes.max()) + 1, moves.shape[1]))
+        np.add.at(totals, codes, moves)
+        moves = totals
+    count = len(moves)
+    if count < 2:
+        return np.full(moves.shape[1], np.nan)
+    # Unbiased as for groups drawn at random, with N in the place of N - 1 as Wilson has it.
+    scale = count / (count - 1) * (pictures - 1) / pictures
+    found: Floats = np.sqrt(scale * np.square(moves).sum(axis=0))
+    return found
+
+
+def _interval(share: float, error: float, freedom: float) -> tuple[float, float]:
+    """Return Wilson's interval with the trials that would have this standard error.
+
+    Korn and Graubard, Survey Methodology 1998, with Student's quantile where groups are few.
+    """
+    if math.isnan(share) or math.isnan(error):
+        return math.nan, math.nan
+    if error == 0.0:
+        return share, share
+    reach = _NORMAL
+    if math.isfinite(freedom):
+        from scipy.special import stdtrit  # takes a moment to import
+
+        reach = float(stdtrit(freedom, 0.975))
+    trials = max(share * (1 - share) / error**2, 1e-6)
+    shrink = 1 + reach**2 / trials
+    centre = (share + reach**2 / (2 * trials)) / shrink
+    spread = share * (1 - share) / trials + reach**2 / (4 * trials**2)
+    half = reach / shrink * math.sqrt(spread)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))

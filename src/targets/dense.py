@@ -1,0 +1,122 @@
+"""A class for every pixel of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..metrics.segmentation import (
+    dice_sums,
+    influence_scores,
+    iou_sums,
+    mean_ratio,
+    pixel_sums,
+    ratios,
+)
+from ..metrics.summary import safe_class_names
+from .kind import Labels, Probs, TargetKind
+
+__all__ = ["Dense"]
+
+# More charts would hide the others on MLflow's page; the table of classes has them all.
+_MOST_CLASSES_LISTED = 20
+_SUMS = {"miou": iou_sums, "dice": dice_sums, "pixel_accuracy": pixel_sums}
+
+
+class Dense(TargetKind):
+    """One of K classes a pixel.
+
+    In the place of probabilities stand the answers of `src.records.pixels`, (N,) with a confusion
+    matrix and a log-loss of each picture, in the place of predictions their matrices (N, K, K), and
+    targets are (N, K) 0 and 1, the classes that a picture holds. A picture is right when all of its
+    pixels that count are.
+    """
+
+    name = "dense"
+    described = "a class for every pixel"
+    primary = "miou"
+    measures = ("miou", "dice", "pixel_accuracy", "log_loss")
+    pixels = True
+
+    def checked(self, probs: ArrayLike, targets: ArrayLike) -> tuple[Probs, Labels]:
+        answers: Any = np.asarray(probs)
+        held = np.asarray(targets)
+        if answers.dtype.names is None or "matrix" not in answers.dtype.names:
+            raise ValueError("the answers about pixels have no confusion matrices")
+        if not len(answers):
+            raise ValueError("There are no samples: a metric needs at least one.")
+        if held.shape != answers["matrix"].shape[:2]:
+            raise ValueError(
+                f"targets has shape {held.shape}: it must be {answers['matrix'].shape[:2]}, "
+                "pictures times classes."
+            )
+        if not np.isfinite(answers["log_loss"]).all():
+            raise ValueError("a log-loss is no number: the network's outputs are not finite.")
+        return answers, held
+
+    def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
+        """Return the confusion matrices (N, K, K)."""
+        found: Labels = probs["matrix"]  # type: ignore[call-overload]
+        return found
+
+    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+        """Return (N,) whether all pixels that count are right."""
+        sums = pixel_sums(preds)
+        same: NDArray[np.bool_] = (sums.above == sums.below)[:, 0]
+        return same
+
+    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+        """Return (N,) the mean log-loss of each picture's pixels."""
+        found: NDArray[np.float32] = probs["log_loss"]  # type: ignore[call-overload]
+        return found
+
+    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+        """Return NaN: the probabilities of pixels are not kept."""
+        return float("nan")
+
+    def constant(self, targets: Labels) -> float:
+        """Return 0: which constant map is the best depends on the pixels, not on these."""
+        return 0.0
+
+    def scores(
+        self, measure: str, probs: Probs, preds: Labels, targets: Labels
+    ) -> NDArray[np.float32]:
+        if measure == "log_loss":
+            return -self.losses(probs, targets)
+        if measure in _SUMS:
+            return influence_scores(_SUMS[measure](preds)).astype(np.float32)
+        raise ValueError(
+            f"the measure is {measure}: with {self.described} it must be of "
+            f"{', '.join(self.measures)}"
+        )
+
+    def evaluate(
+        self,
+        probs: ArrayLike,
+        targets: ArrayLike,
+        class_names: Sequence[str],
+        thresholds: Probs | None = None,
+    ) -> dict[str, float]:
+        """Compute all metrics, with "iou/<class>" of up to 20 classes."""
+        answers, held = self.checked(probs, targets)
+        matrices = self.decide(answers)
+        if len(class_names) != held.shape[1]:
+            raise ValueError(
+                f"There are {len(class_names)} class names for {held.shape[1]} classes."
+            )
+        metrics = {name: mean_ratio(sums(matrices)) for name, sums in _SUMS.items()}
+        metrics["log_loss"] = float(self.losses(answers, held).mean(dtype=np.float64))
+        if len(class_names) <= _MOST_CLASSES_LISTED:
+            found = ratios(iou_sums(matrices)).tolist()
+            for name, iou in zip(safe_class_names(class_names), found, strict=True):
+                if not np.isnan(iou):
+                    metrics[f"iou/{name}"] = iou
+        return metrics
+
+    def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
+        """Compute mean IoU and pixel accuracy."""
+        preds = self.decide(probs)
+        return {name: mean_ratio(_SUMS[name](preds)) for name in ("miou", "pixel_accuracy")}

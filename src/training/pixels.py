@@ -1,0 +1,110 @@
+"""Predictions of networks with a class for every pixel, and their running totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data.decoding.masks import mask_png
+from ..records.pixels import pixel_answers
+from ..targets import TargetKind
+from ..targets.labels import IGNORED
+from .inference import autocast, averaged_logits
+from .totals import LossTotal
+
+if TYPE_CHECKING:
+    from ..data.loading.loaders import Batch
+    from .task import ClassificationTask
+
+__all__ = ["CollectedPixels", "confusion_matrices", "predict_pixels"]
+
+
+def confusion_matrices(preds: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Return (B, K, K) int64 pixels of each picture by target (rows) and prediction (columns).
+
+    Args:
+        preds: (B, H, W) int64 in [0, K).
+        targets: (B, H, W) int64 in [0, K), or `IGNORED` for pixels that do not count.
+        classes: K.
+    """
+    picture = torch.arange(len(preds), device=preds.device)[:, None, None]
+    places = (picture * classes + targets) * classes + preds
+    counts = torch.bincount(places[targets != IGNORED], minlength=len(preds) * classes**2)
+    return counts.view(len(preds), classes, classes)
+
+
+class CollectedPixels(LossTotal):
+    """Mean loss and the metrics of pixels over the batches added since `reset`.
+
+    Args:
+        kind: of the targets.
+    """
+
+    def __init__(self, kind: TargetKind) -> None:
+        super().__init__()
+        self._kind = kind
+        self._matrix: Tensor | None = None
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: its mean loss (scalar), logits (B, K, H, W), targets (B, H, W)."""
+        super().add(loss, logits, targets)
+        preds = logits.detach().argmax(dim=1)
+        found = confusion_matrices(preds, targets, logits.shape[1]).sum(dim=0)
+        self._matrix = found if self._matrix is None else self._matrix + found
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` and what the kind measures after each epoch."""
+        if self._matrix is None:
+            return {}
+        matrix = self._matrix.cpu().numpy()
+        held = (matrix.sum(axis=1) > 0)[None].astype(np.uint8)
+        answers = pixel_answers(matrix[None], np.zeros(1), [None])
+        return super().read() | self._kind.epoch_metrics(answers, held)
+
+    def reset(self) -> None:
+        super().reset()
+        self._matrix = None
+
+
+def predict_pixels(
+    task: ClassificationTask,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: str = "float32",
+    tta: str = "none",
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Compute the answers (N,) about the pixels of all batches, and sample ids (N,) int64.
+
+    Args:
+        task: on `device`; its training mode is kept.
+        batches, precision, tta: as of `predict`.
+    """
+    found, ids = [], []
+    was_training = task.training
+    task.eval()
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            for batch in batches:
+                images = task.normalized(batch.images.to(device, non_blocking=True))
+                logits = averaged_logits(task.evaluated, images, tta).float()
+                found.append(_answers(logits, batch.targets.to(device)))
+                ids.append(batch.sample_ids.cpu())
+    finally:
+        task.train(was_training)
+    return np.concatenate(found), torch.cat(ids).numpy()
+
+
+def _answers(logits: Tensor, targets: Tensor) -> NDArray[Any]:
+    preds = logits.argmax(dim=1)
+    matrices = confusion_matrices(preds, targets, logits.shape[1])
+    losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
+    means = losses.sum(dim=(1, 2), dtype=torch.float64) / matrices.sum(dim=(1, 2)).clamp_min(1)
+    maps = [mask_png(one) for one in preds.to(torch.uint8).cpu().numpy()]
+    return pixel_answers(matrices.cpu().numpy(), means.cpu().numpy(), maps)

@@ -1,0 +1,81 @@
+"""Logits of pixels in large pictures, from overlapping windows of the size of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+__all__ = ["sliding_windows"]
+
+
+@torch.no_grad()
+def sliding_windows(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    window: tuple[int, int],
+    overlap: float = 0.5,
+    batch_size: int = 4,
+) -> Tensor:
+    """Compute what a network says of every pixel, window by window.
+
+    Windows stand evenly, and the outermost end with the picture. Where several cover a pixel the
+    result is their mean, weighted by the distance to the window's border, where a network sees the
+    least around a pixel; so there are no seams. It is a running mean: windows that agree give their
+    own value exactly. Memory beside the result is that of one batch of windows.
+
+    Args:
+        network: (N, C, h, w) to values of pixels (N, K, h, w), logits or probabilities; it may
+            move windows to a device of its own, and answers on that of `images`.
+        images: (N, C, H, W).
+        window: height and width in pixels; a side larger than the pictures' is theirs.
+        overlap: least share of a window's side that it has in common with the next, in [0, 1).
+        batch_size: windows that the network takes at once, at least 1.
+
+    Returns:
+        (N, K, H, W) float32.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is {overlap}: it must be at least 0 and below 1")
+    if min(window) < 1 or batch_size < 1:
+        raise ValueError(f"window is {window} and batch_size {batch_size}: both must be positive")
+    count, _, *size = images.shape
+    height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
+    weights = _ramp(height, images)[:, None] * _ramp(width, images)
+    given = torch.zeros(size, device=images.device)
+    result: Tensor | None = None
+    starts = (_starts(*sides, overlap) for sides in zip(size, (height, width), strict=True))
+    corners, at_once = list(product(*starts)), max(1, batch_size // count)
+    for first in range(0, len(corners), at_once):
+        places = corners[first : first + at_once]
+        windows = [images[..., y : y + height, x : x + width] for y, x in places]
+        answers = network(torch.cat(windows)).float().chunk(len(places))
+        for (y, x), answer in zip(places, answers, strict=True):
+            if result is None:
+                result = answer.new_zeros(count, answer.shape[1], *size)
+            within = slice(y, y + height), slice(x, x + width)
+            given[within] += weights
+            mean = result[..., within[0], within[1]]
+            mean += (answer - mean) * (weights / given[within])
+    assert result is not None
+    return result
+
+
+def _starts(side: int, window: int, overlap: float) -> list[int]:
+    """Return where windows begin along a side, so that the first and the last reach its ends."""
+    rest, step = side - window, max(1, int(window * (1 - overlap)))
+    gaps = -(-rest // step)
+    return [rest * i // max(1, gaps) for i in range(gaps + 1)]
+
+
+def _ramp(side: int, like: Tensor) -> Tensor:
+    """Return (side,) weights that rise evenly from both borders to the middle, in (0, 1]."""
+    places = torch.arange(side, device=like.device)
+    distances = torch.minimum(places + 1, side - places)
+    return distances / distances.max()

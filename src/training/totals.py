@@ -1,0 +1,112 @@
+"""Running totals of an epoch: mean loss, accuracy, and the metrics of kinds of targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..targets import TargetKind
+from .links import probabilities
+
+__all__ = ["CollectedAnswers", "LossTotal", "RunningTotals"]
+
+
+class RunningTotals:
+    """Mean loss and accuracy over the batches added since the last `reset`.
+
+    The sums are kept on the device: adding costs no synchronisation, `read` does.
+    """
+
+    def __init__(self) -> None:
+        self._sums: Tensor | None = None
+        self.samples = 0
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
+        with torch.no_grad():
+            size = len(logits)
+            correct = self.correct(logits, targets)
+            # float64 (float32 where a device has none): a million samples still count exactly.
+            wide = torch.float32 if loss.device.type == "mps" else torch.float64
+            batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
+            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
+            self.samples += size
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` (mean per sample) and `accuracy` in [0, 1]; empty when nothing was added.
+
+        With `everywhere` the sums of all processes are added; every process must then call it.
+        """
+        if self._sums is None:
+            return {}
+        sums = torch.cat([self._sums, self._sums.new_tensor([float(self.samples)])])
+        if everywhere and dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        loss, correct, samples = sums.tolist()
+        return {"loss": loss / samples, "accuracy": correct / samples}
+
+    @staticmethod
+    def correct(logits: Tensor, targets: Tensor) -> Tensor:
+        """Return how many pictures of a batch are right."""
+        labels = targets if targets.ndim == 1 else targets.argmax(dim=1)
+        return (logits.argmax(dim=1) == labels).sum()
+
+    def reset(self) -> None:
+        self._sums, self.samples = None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums, "samples": self.samples}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sums, self.samples = state["sums"], state["samples"]
+
+
+class LossTotal(RunningTotals):
+    """Mean loss alone, of targets for which no batch says how good it is."""
+
+    @staticmethod
+    def correct(logits: Tensor, targets: Tensor) -> Tensor:
+        return logits.new_zeros(())
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss`, mean per sample."""
+        return {k: v for k, v in super().read(everywhere=everywhere).items() if k == "loss"}
+
+
+class CollectedAnswers(LossTotal):
+    """Mean loss and the metrics of a kind of targets over the batches added since `reset`.
+
+    All answers are kept until then, on the device that they come from.
+
+    Args:
+        kind: of the targets.
+        link: from logits to probabilities.
+    """
+
+    def __init__(self, kind: TargetKind, link: str) -> None:
+        super().__init__()
+        self._kind, self._link = kind, link
+        self._answers: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
+        super().add(loss, logits, targets)
+        self._answers.append((logits.detach(), targets))
+
+    def read(self, *, everywhere: bool = False) -> dict[str, float]:
+        """Return `loss` and what the kind measures after each epoch."""
+        if not self._answers:
+            return {}
+        logits = torch.cat([logits for logits, _ in self._answers]).double()
+        targets = torch.cat([targets for _, targets in self._answers]).cpu().numpy()
+        probs = probabilities(logits, self._link).cpu().numpy()
+        if not np.isfinite(probs).all():
+            return super().read()
+        return super().read() | self._kind.epoch_metrics(probs, targets)
+
+    def reset(self) -> None:
+        super().reset()
+        self._answers = []

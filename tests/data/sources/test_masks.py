@@ -1,0 +1,218 @@
+"""Pairs of pictures and masks in folders and tables, and the classes that values stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.config.checks import ConfigError, from_plain
+from src.config.compose import compose_plain
+from src.config.data import DataSettings
+from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.picture_store import PictureStore
+from src.data.sources.source import Source
+
+SIZE = (10, 12)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def save(file: Path, pixels: NDArray[Any], mode: str | None = None, **options: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(file, **options)
+
+
+def picture(file: Path) -> None:
+    save(file, np.random.default_rng(len(str(file))).integers(0, 255, (*SIZE, 3), np.uint8))
+
+
+def mask(file: Path, *values: int) -> None:
+    """A mask whose columns have these values in turn."""
+    columns = np.array(values, np.uint8)[np.arange(SIZE[1]) % len(values)]
+    save(file, np.tile(columns, (SIZE[0], 1)))
+
+
+def settings(root: Path, **values: Any) -> DataSettings:
+    plain = compose_plain(["data=folder", "data.target=dense"], "config")["data"]
+    own = {"root": str(root), "cache_dir": str(root.parent / "cache")}
+    return from_plain(DataSettings, plain | own | values)
+
+
+def listed(root: Path, **values: Any) -> Source:
+    return list_pictures(settings(root, **values))
+
+
+def paired(source: Source) -> dict[str, str]:
+    assert source.masks is not None and source.sample_paths is not None
+    return dict(zip(source.sample_paths, source.masks.files, strict=True))
+
+
+def masks_of(root: Path, **values: Any) -> PictureStore:
+    data = settings(root, image_size=list(SIZE), **values)
+    return open_pictures(list_pictures(data), data)
+
+
+LAYOUTS = {
+    "images and masks": ("images/{}.jpg", "masks/{}.png"),
+    "parts inside": ("images/{part}/{}.png", "masks/{part}/{}.png"),
+    "parts around": ("{part}/images/{}.png", "{part}/masks/{}.png"),
+    "other names": ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    "side by side": ("any/{}.jpg", "any/{}.png"),
+    "with a suffix": ("{}.png", "{}_mask.png"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mask_has_the_name_of_its_picture(root: Path, layout: str) -> None:
+    expected = {}
+    for number, part in enumerate(("train", "train", "train", "val", "test")):
+        names = [one.format(number, part=part) for one in LAYOUTS[layout]]
+        picture(root / names[0])
+        mask(root / names[1], 0, number % 2)
+        expected[names[0]] = names[1]
+    source = listed(root)
+    assert paired(source) == expected
+    given = source.given_parts
+    if "parts" in layout:
+        assert given is not None and sorted(given) == ["test", "train", "train", "train", "val"]
+    else:
+        assert given is None
+
+
+def test_a_table_names_pictures_and_masks_with_parts_and_groups(root: Path) -> None:
+    lines = ["path,mask,split,group"]
+    for number, part in enumerate(("train", "val", "test")):
+        picture(root / f"a{number}.png")
+        mask(root / "seg" / f"m{number}.png", 0, 1)
+        lines.append(f"a{number}.png,seg/m{number}.png,{part},g{number}")
+    (root / "set.csv").write_text("\n".join(lines))
+    source = listed(root / "set.csv")
+    assert paired(source) == {f"a{n}.png": f"seg/m{n}.png" for n in range(3)}
+    assert source.given_parts is not None and source.given_parts.tolist() == [
+        "train",
+        "val",
+        "test",
+    ]
+    assert source.groups == ("g0", "g1", "g2")
+    (root / "set.csv").write_text("path,mask\na0.png,seg/m9.png\na1.png,seg/m1.png")
+    with pytest.raises(ConfigError, match=r"line 2: seg/m9\.png"):
+        listed(root / "set.csv")
+
+
+def two(root: Path, *values: int) -> Path:
+    """Pictures 0 and 1, with masks of these values and of class 0 alone."""
+    for number, own in enumerate((values, (0,))):
+        picture(root / "images" / f"{number}.png")
+        mask(root / "masks" / f"{number}.png", *own)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "names", "classes"),
+    [
+        ((0, 255), {}, ("background", "foreground"), (0, 1)),
+        ((0, 1), {}, ("background", "foreground"), (0, 1)),
+        ((0, 3, 7), {}, ("0", "3", "7"), (0, 1, 2)),
+        ((0, 2, 255), {"ignore": 255}, ("0", "2"), (0, 1, 255)),
+        ((0, 2), {"class_names": ["a", "b", "c"]}, ("a", "b", "c"), (0, 2)),
+        ((0, 255), {"class_names": ["good", "bad"]}, ("good", "bad"), (0, 1)),
+        ((0, 100, 128, 255), {"mask_threshold": 128}, ("background", "foreground"), (0, 0, 1, 1)),
+    ],
+)
+def test_values_stand_for_classes(
+    root: Path,
+    values: tuple[int, ...],
+    options: dict[str, Any],
+    names: tuple[str, ...],
+    classes: tuple[int, ...],
+) -> None:
+    store = masks_of(two(root, *values), **options)
+    assert store.class_names == names
+    columns = np.array(classes)[np.arange(SIZE[1]) % len(classes)]
+    np.testing.assert_array_equal(store.read_mask(0), np.tile(columns, (SIZE[0], 1)))
+    held = np.zeros(len(names))
+    held[sorted({one for one in classes if one != 255})] = 1
+    np.testing.assert_array_equal(store.targets[0], held)
+
+
+def test_names_come_from_a_file_beside_the_pictures(root: Path) -> None:
+    two(root, 0, 1)
+    (root / "classes.txt").write_text("road\ncar\nsky\n")
+    assert listed(root).class_names == ("road", "car", "sky")
+
+
+def test_a_palette_and_grey_saved_as_colour_are_read_by_their_numbers(root: Path) -> None:
+    two(root, 0, 1)
+    pixels = np.tile(np.array([0, 2, 1] * 4, np.uint8), (SIZE[0], 1))
+    image = Image.fromarray(pixels)
+    image.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    image.save(root / "masks" / "0.png")
+    assert listed(root).class_names == ("0", "1", "2")
+    save(root / "masks" / "0.png", pixels, "RGB")
+    np.testing.assert_array_equal(masks_of(root).read_mask(0), pixels)
+
+
+def test_a_folder_may_name_the_class_of_the_foreground(root: Path) -> None:
+    for kind, white in (("MT_Crack", 255), ("MT_Break", 255), ("MT_Free", 0)):
+        picture(root / kind / "Imgs" / "1.jpg")
+        mask(root / kind / "Imgs" / "1.png", 0, white)
+    store = masks_of(root, mask_class="folder")
+    assert store.class_names == ("background", "MT_Break", "MT_Crack")
+    assert store.sample_paths is not None
+    found = {
+        path.partition("/")[0]: sorted(set(store.read_mask(row).ravel().tolist()))
+        for row, path in enumerate(store.sample_paths)
+    }
+    assert found == {"MT_Crack": [0, 2], "MT_Break": [0, 1], "MT_Free": [0]}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ((0, 4), {"class_names": ["a", "b", "c"]}, r"masks/0\.png has pixels of the value 4"),
+        ((0, 1, 255), {}, r"masks/0\.png has pixels of the value 255"),
+        ((0,), {}, "only one class"),
+        (tuple(range(0, 250, 1))[:12], {"mask_class": "folder"}, "mask_threshold"),
+        ((0, 255), {"class_names": ["a", "b", "c"]}, "3 names"),
+    ],
+)
+def test_values_without_a_class_are_refused(
+    root: Path, values: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        listed(two(root, *values), **options)
+
+
+def test_what_does_not_fit_together_is_named(root: Path) -> None:
+    two(root, 0, 1)
+    save(root / "masks" / "0.png", np.eye(9, 11, dtype=np.uint8))
+    with pytest.raises(ConfigError, match=r"masks/0\.png is 9x11 and images/0\.png 10x12"):
+        masks_of(root)
+    (root / "masks" / "0.png").unlink()
+    with pytest.raises(ConfigError, match=r"1 of 2 pictures have no mask: images/0\.png"):
+        listed(root)
+    save(root / "masks" / "0.jpg", np.zeros(SIZE, np.uint8))
+    with pytest.raises(ConfigError, match=r"masks/0\.jpg is a JPEG"):
+        listed(root)
+    (root / "masks" / "0.jpg").unlink()
+    save(root / "masks" / "0.png", np.full((*SIZE, 3), (1, 2, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"masks/0\.png has colours and no palette"):
+        listed(root)
+
+
+def test_a_mask_that_is_changed_is_read_anew(root: Path) -> None:
+    two(root, 0, 1)
+    before = masks_of(root)
+    mask(root / "masks" / "1.png", 1)
+    after = masks_of(root)
+    assert before.read_mask(1).max() == 0 and after.read_mask(1).min() == 1
+    assert before.fingerprint != after.fingerprint
