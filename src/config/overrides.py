@@ -39,6 +39,8 @@ def parse(word: str) -> Override:
         raise ConfigError(
             f"{word!r}: Hydra's own settings play no part here; {hint_for_hydra(word)}."
         )
+    if equals and not key.strip("+~ "):
+        raise ConfigError(f"{word!r} names no setting: settings are given as KEY=VALUE.")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

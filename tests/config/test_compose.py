@@ -107,6 +107,9 @@ def test_overrides_reach_their_keys() -> None:
     ("words", "parts"),
     [
         (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
+        (["model=3"], ["model is 3", "vit"]),
+        (["data=true"], ["data is True", "folder"]),
+        (["=3"], ["'=3'", "KEY=VALUE"]),
         (["modle=cnn"], ["modle", "did you mean model?"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
         (["lr=3"], ["lr is optimizer.lr here"]),

@@ -216,7 +216,9 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         ConfigError: the order lacks a class, or names one that no picture has.
     """
     known = source.class_names
-    if order is None:
+    if order is not None:
+        order = [clean_label(name) for name in order]
+    else:
         try:
             order = sorted(known, key=float)
         except ValueError:

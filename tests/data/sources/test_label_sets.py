@@ -155,6 +155,15 @@ def test_numbers_have_an_order_of_their_own(pictures: Path) -> None:
     assert source.class_names == ("-1", "2", "10") and source.targets.tolist() == [2, 1, 0, 1]
 
 
+def test_an_order_may_be_written_in_another_unicode_form(pictures: Path) -> None:
+    rows = [f"{name},{grade}" for name, grade in zip(NAMES, ["caf\u00e9", "b"] * 2, strict=True)]
+    order = [" cafe\u0301", "b"]
+    source = list_pictures(
+        settings(table(pictures, "path,label", *rows), target="ordinal", order=order)
+    )
+    assert source.class_names == ("caf\u00e9", "b") and source.targets.tolist() == [0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("named", "sign"), [("space", " "), ("tab", "\t"), ("\\t", "\t"), (".", ".")]
 )
