@@ -285,7 +285,9 @@ class Model:
     def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
         """Return a row for each picture: `picture`, `label`, `probability`.
 
-        A model that names several labels gives `labels`, a list, and a column for each label.
+        A model that names several labels gives `labels`, a list, and a column for each label; one
+        with a class for every pixel `mask`, an array (H, W) uint8 of the picture's size with its
+        classes, 255 where it saw nothing, and the share of each class.
 
         Args:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
@@ -298,6 +300,14 @@ class Model:
         import pandas as pd
 
         listed = list(_listed(pictures))
+        if self._predictor.kind.pixels:
+            from .serving.masks import class_shares, masks_of
+
+            masks = masks_of(self._predictor, [_content(one) for one in listed])
+            named = [str(one) if isinstance(one, str | Path) else None for one in listed]
+            shares = [class_shares(mask, len(self.class_names)) for mask in masks]
+            of_classes = dict(zip(self.class_names, np.array(shares).T, strict=True))
+            return pd.DataFrame({"picture": named, "mask": masks, **of_classes})
         probs = self.probabilities(listed)
         pictures_named = [str(one) if isinstance(one, str | Path) else None for one in listed]
         if self._predictor.kind.sets:
@@ -321,8 +331,11 @@ class Model:
             pictures: as in `predict`.
 
         Raises:
-            ValueError: names the first that is no picture.
+            ValueError: names the first that is no picture; or the model has a class for every
+                pixel.
         """
+        if self._predictor.kind.pixels:
+            raise ValueError("the model has a class for every pixel: take the masks of predict")
         rows = [_content(one) for one in _listed(pictures)]
         if not rows:
             return np.empty((0, len(self.class_names)), np.float32)
@@ -333,7 +346,9 @@ def _data(data: str | Path) -> list[str]:
     """Return the overrides for a data set by name or a place with pictures."""
     if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
         return [f"data={data}"]
-    return ["data=folder", f"data.root={Path(data).expanduser().absolute()}"]
+    address = isinstance(data, str) and "://" in data
+    root = data if address else Path(data).expanduser().absolute()
+    return ["data=folder", f"data.root={root}"]
 
 
 def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:

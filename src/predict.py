@@ -3,6 +3,7 @@
 python -m src.predict run=ID images=FOLDER out=labels.csv
 python -m src.predict run=ID "images=/pictures/**/*.jpg"
 python -m src.predict run=champion images=FOLDER out=labels.csv coverage=0.9 max_error=0.02
+python -m src.predict run=ID images=FOLDER out=MASKS      # of a run with data.target=dense
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
 
     from .data.sources.files import find_pictures
     from .runs.finished.predict import label_pictures
+    from .runs.finished.predict_masks import predicts_pixels, write_masks
 
     try:
         found = find_pictures(settings.images)
     except ValueError as error:
         raise ConfigError(f"images: {error}.") from error
-    print(label_pictures(model, found, settings), file=sys.stderr)
+    answer = write_masks if predicts_pixels(folder) else label_pictures
+    print(answer(model, found, settings), file=sys.stderr)
 
 
 def main() -> int:

@@ -57,11 +57,11 @@ CHECKS: dict[str, Check] = {
     "features": Check("benchmarks.gpu.photos:features", 120),
     "finetune": Check("benchmarks.gpu.photos:finetune", 120),
     "memory": Check("benchmarks.gpu.trials:memory", 100),
-    "slots": Check("benchmarks.gpu.trials:slots", 60),
+    "slots": Check("benchmarks.gpu.trials:slots", 100),
     "determinism": Check("benchmarks.gpu.runs:determinism", 60),
     "resume": Check("benchmarks.gpu.runs:resume", 90),
-    "exports": Check("benchmarks.gpu.runs:exports", 120),
     "metrics": Check("benchmarks.gpu.runs:system_metrics", 60),
+    "exports": Check("benchmarks.gpu.runs:exports", 180),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -27,7 +28,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SMALL = ("data=digits", "model=cnn", "runtime=bfloat16", "evaluate_test=false")
 _QUIET = ("tracking=none", "tracking.figures=false", "tracking.log_model=false")
 _LEAST_EQUAL = 0.99
-_VARIANTS = ("onnx", "pt2")
+# ONNX needs the extra `export`.
+_VARIANTS = (*(("onnx",) if importlib.util.find_spec("onnxruntime") else ()), "pt2")
 
 
 def determinism(
@@ -148,6 +150,7 @@ def system_metrics(
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     given = [*words, "tracking=mlflow", f"tracking.uri={uri}", f"trainer.max_epochs={epochs}"]
     run = _trained(folder / "tracked", [*given, _accelerator(device)])
+    python("-m", "src.tracking.replay", f"output_dir={folder / 'tracked'}", f"tracking.uri={uri}")
     client = MlflowClient(tracking_uri=uri)
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     (tracked,) = client.search_runs(ids, "tags.`bakeoff.run_id` = '" + run.run_id + "'")
@@ -177,10 +180,15 @@ def _different(one: RunFolder, other: RunFolder) -> list[str]:
         read_checkpoint(run.checkpoints / "last.ckpt")["state_dict"] for run in (one, other)
     ]
     names = sorted(states[0].keys() | states[1].keys())
-    found = [n for n in names if n not in states[0] or n not in states[1]]
-    found += [n for n in names if n not in found and not torch.equal(states[0][n], states[1][n])]
+    found = [n for n in names if not _equal(states[0].get(n), states[1].get(n))]
     probs = [Predictions.read(run.predictions / "val.parquet").probs for run in (one, other)]
     return found + ([] if np.array_equal(probs[0], probs[1]) else ["probabilities"])
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return torch.equal(one, other)
+    return type(one) is type(other) and one == other  # a count of steps
 
 
 def _pictures(run: RunFolder, ids: Any) -> Any:

@@ -21,32 +21,38 @@ from src.sweeps.tasks import Train, changed, plain_task
 __all__ = ["Taker", "memory", "slots", "sweep_rate"]
 
 _AN_HOUR = 1000.0
-_PATIENCE_SECONDS = 45.0
+_PATIENCE_SECONDS = 150.0
 # Batches that need more memory than the share that `memory` leaves.
 _LARGE = ("model=resnet18", "data.batch_size=8192", "runtime=bfloat16")
 
 
 def sweep_rate(
-    device: torch.device, folder: Path, *, trials: int = 100, per_gpu: int = 8
+    device: torch.device,
+    folder: Path,
+    *,
+    trials: int = 100,
+    per_gpu: int = 8,
+    words: Sequence[str] = ("families=[cnn]",),
 ) -> Iterator[Row]:
     """Trials an hour of a sweep of small trials, its start and end counted.
 
     Args:
         device: of the trials, which share it.
         folder: for the study.
-        trials: of the default cnn on the digits, 12 epochs each.
+        trials: on the digits, 12 epochs each.
         per_gpu: at the same time.
+        words: further overrides of the sweep.
     """
     accelerator = "gpu" if device.type == "cuda" else "cpu"
-    words = ["study=gpu", "data=digits", "families=[cnn]", "pruner=none", "finalists=0"]
-    words += [f"budget.trials={trials}", "budget.minutes=null", f"workers.per_gpu={per_gpu}"]
-    words += ["workers.count=1"] if device.type == "cpu" else []
+    given = ["study=gpu", "data=digits", "pruner=none", "finalists=0", *words]
+    given += [f"budget.trials={trials}", "budget.minutes=null", f"workers.per_gpu={per_gpu}"]
+    given += ["workers.count=1"] if device.type == "cpu" else []
     began = time.perf_counter()
-    python("-m", "src.sweep", *words, f"trainer.accelerator={accelerator}", f"output_dir={folder}")
+    python("-m", "src.sweep", *given, f"trainer.accelerator={accelerator}", f"output_dir={folder}")
     seconds = time.perf_counter() - began
     rate = 3600 * trials / seconds
     yield Row(
-        f"a sweep of {trials} trials of the default cnn on the digits, {per_gpu} at a time",
+        f"a sweep of {trials} trials on the digits ({' '.join(words)}), {per_gpu} at a time",
         f"{rate:,.0f} trials an hour",
         f"at least {_AN_HOUR:,.0f}",
         rate >= _AN_HOUR if device.type == "cuda" else None,

@@ -140,4 +140,9 @@ def _remedy(scheme: str, key: str) -> str:
         return f"set {mlflow}, in the environment"
     if key == "storage":
         return "set PGPASSWORD (or what else the database's driver reads) in the environment"
+    if key.endswith("root"):
+        return (
+            "set what the storage's own tools read in the environment, such as AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY for s3, or download what it names"
+        )
     return "download what it names, then name the file or folder"

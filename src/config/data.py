@@ -43,7 +43,7 @@ def _named_after(root: str | None) -> str:
     """
     if root is None:
         return "folder"
-    path = Path(os.path.abspath(root))
+    path = Path(os.path.abspath(root.partition("?")[0] if "://" in root else root))
     name = _plain(_ENDINGS.sub("", path.name))
     before = _plain(path.parent.name)
     return f"{before}_{name}" if name.lower() in _COMMON and before else name or "folder"
@@ -64,8 +64,8 @@ class DataSettings(Settings):
     )
     root: str | None = setting(
         "where the pictures are: a folder, an archive, a table (CSV, JSON lines) or an .npz file, "
-        "taken literally; "
-        "null for the data set's own places",
+        "taken literally, on this machine or at an address (s3://, https://); null for the data "
+        "set's own places",
         None,
         literal=True,
     )
@@ -230,6 +230,11 @@ class FolderSettings(DataSettings):
         "one of ; | and , that does; also space and tab",
         None,
         literal=True,
+    )
+    frames: int | None = positive_int(
+        "of videos in class folders or a table (extra video), every so manyth frame is a picture, "
+        "all of a video in one part; null leaves videos in folders out",
+        None,
     )
     class_names: list[str] | None = setting(
         "for target=dense, the names of the classes 0, 1, 2, ... of masks; null for the lines of "

@@ -29,6 +29,7 @@ __all__ = [
     "ClassicalSettings",
     "EmbeddingSettings",
     "HandcraftedSettings",
+    "PixelsSettings",
     "classifier",
     "descriptor",
 ]
@@ -352,3 +353,44 @@ class KnnSettings(Settings):
     """Nearest neighbours, weighted by distance."""
 
     neighbours: int = positive_int("pictures that vote", 5)
+
+
+@variant(ModelSettings, "src.features.pixels.PixelFeatures")
+@dataclass(frozen=True)
+class PixelsSettings(ModelSettings):
+    """A classifier of single pixels, by features of what is around each."""
+
+    uses = ("runtime.threads",)
+    targets = ("dense",)
+
+    intensity: bool = setting("the blurred values of each channel are features", True)
+    edges: bool = setting("the length of their gradients are features", True)
+    texture: bool = setting("the eigenvalues of their Hessians are features", True)
+    sigma_min: float = positive("deviation of the narrowest Gaussian that blurs, in pixels", 0.5)
+    sigma_max: float = positive(
+        "deviation of the widest Gaussian, in pixels; each is about twice the one before",
+        16.0,
+        at_most=256,
+    )
+    pixels: int = positive_int(
+        "training pixels that are drawn, of each class alike many as far as there are as many",
+        100_000,
+    )
+    classifier: Literal["random_forest", "gradient_boosting"] = setting(
+        "the classifier", "random_forest"
+    )
+    random_forest: ForestSettings = setting("a random forest")
+    gradient_boosting: GradientBoostingSettings = setting("gradient boosting over binned features")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sigma_min > self.sigma_max:
+            raise ConfigError(
+                f"sigma_min is {self.sigma_min:g}: it must be at most sigma_max "
+                f"({self.sigma_max:g})."
+            )
+        if not (self.intensity or self.edges or self.texture):
+            raise ConfigError("intensity, edges and texture are all false: one must be true.")
+
+    def chosen_groups(self) -> tuple[str, ...]:
+        return (self.classifier,)

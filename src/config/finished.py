@@ -64,7 +64,8 @@ class PredictSettings(_OneRunSettings):
         "a picture, a folder (with all below it), or a pattern like /a/**/*.jpg", literal=True
     )
     out: str | None = setting(
-        "CSV file to write, with a contact sheet as PNG beside it; null for standard output",
+        "CSV file to write, with a contact sheet as PNG beside it; with a class for every pixel a "
+        "new folder for masks, overlays and a CSV file of shares; null for standard output",
         None,
         check=_out_problem,
         literal=True,
@@ -76,6 +77,12 @@ class PredictSettings(_OneRunSettings):
     )
     explain: bool = setting(
         "also show what the network looked at in some of the pictures, in a PNG beside out", False
+    )
+    windows: bool = setting(
+        "of models with a class for every pixel: take each picture at its own size, through "
+        "overlapping windows of the size of the training, where it would else be resized to that "
+        "size; for pictures of the same scale as those of the training, cut out of larger ones",
+        False,
     )
     top_k: int = positive_int("classes named for each picture, most probable first", 5)
     coverage: float | None = setting(
@@ -166,10 +173,11 @@ class ComparisonSettings(Settings):
     metric: (
         Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "cost"]
         | Literal["map", "micro_f1", "hamming_loss", "kappa", "mae"]
+        | Literal["miou", "dice", "pixel_accuracy"]
         | None
     ) = setting(
         "what candidates are ranked by; null for that of the study that is compared, else "
-        "accuracy, of several labels a picture map, of ordered classes kappa",
+        "accuracy, of several labels a picture map, of ordered classes kappa, of pixels mean IoU",
         None,
     )
     costs: str | None = setting(

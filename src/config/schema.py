@@ -20,13 +20,13 @@ from .checks import (
     to_plain,
     variant,
 )
+from .cross_validation import CrossValidationSettings
 from .data import DataSettings
 from .metrics import PRIMARY
 from .models import ModelSettings, NetworkSettings, models_for
 from .tracking import TrackingSettings
 
 __all__ = [
-    "CrossValidationSettings",
     "LossSettings",
     "OptimizerSettings",
     "RunSettings",
@@ -37,6 +37,12 @@ __all__ = [
 
 _Monitored = Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/miou", "val/loss"]
 _CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
+# Of what is fitted in one go: it has no use for them, and its stored settings leave them out.
+_UNUSED = {
+    "optimizer": {"_target_": "src.training.optimizers.sgd", "name": "sgd", "lr": 0.1},
+    "scheduler": {"_target_": "src.training.schedules.constant", "name": "constant"},
+    "loss": {"_target_": "src.training.losses.CrossEntropy", "name": "cross_entropy"},
+}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -285,43 +291,6 @@ class RuntimeSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CrossValidationSettings(Settings):
-    """Cross-validation over the training and validation pictures."""
-
-    folds: int | None = setting(
-        "parts that are held out in turn, of the training and validation pictures together; null "
-        "for a single run on the parts as they are",
-        None,
-        at_least=2,
-    )
-    repeats: int = positive_int("cross-validations, each with folds of its own", 1)
-    fold: int | None = positive_int(
-        "train this one alone, counted from 1 on over all repeats; null for all of them", None
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.folds is None and (self.repeats > 1 or self.fold is not None):
-            key = "fold" if self.fold is not None else "repeats"
-            raise ConfigError(
-                f"{key} is {getattr(self, key)}, which means nothing while folds is null: say "
-                "cv.folds=5."
-            )
-        if self.fold is not None and self.fold > self.count:
-            raise ConfigError(f"fold is {self.fold}, but there are {self.count}.")
-
-    @property
-    def count(self) -> int:
-        """Folds of all repeats together; 0 without cross-validation."""
-        return 0 if self.folds is None else self.folds * self.repeats
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all folds are trained, and not one alone or none."""
-        return self.folds is not None and self.fold is None
-
-
-@dataclass(frozen=True)
 class RunSettings(Settings):
     """All settings of one run."""
 
@@ -365,13 +334,7 @@ class RunSettings(Settings):
     def _check_target(self) -> None:
         """Check that loss, monitor and devices go with what pictures are labelled with."""
         target, loss = self.data.target, self.loss
-        if target not in self.model.targets:
-            able = ", ".join(models_for(target))
-            raise ConfigError(
-                f"model is {self.model.name}, which is for target="
-                f"{' or '.join(self.model.targets)}, and data.target is {target}: say one of "
-                f"model={able}."
-            )
+        self._check_model()
         if target not in loss.targets and not self.is_idle("loss"):
             raise ConfigError(
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
@@ -393,6 +356,15 @@ class RunSettings(Settings):
             self._check_pixels()
         if target == "multi" and "soup" in to_plain(self.model).values():
             raise ConfigError("a soup is of pictures with one label: say ensemble=true instead.")
+
+    def _check_model(self) -> None:
+        """Check that the model can learn what pictures are labelled with."""
+        target, model = self.data.target, self.model
+        if target not in model.targets:
+            raise ConfigError(
+                f"model is {model.name}, which is for target={' or '.join(model.targets)}, and "
+                f"data.target is {target}: say one of model={', '.join(models_for(target))}."
+            )
 
     def _check_pixels(self) -> None:
         """Check that nothing is asked for that a class for every pixel does not allow."""
@@ -421,7 +393,10 @@ class RunSettings(Settings):
         return self.model.is_idle(key)
 
     def effective(self) -> dict[str, Any]:
-        """Return all settings but the idle ones, as nested plain containers."""
+        """Return all settings but the idle ones, as nested plain containers.
+
+        `stored_settings` gives the others their defaults.
+        """
 
         def kept(plain: Any, where: str) -> Any:
             if not isinstance(plain, dict):
@@ -441,7 +416,7 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
             that is not allowed here.
     """
     try:
-        return from_plain(RunSettings, plain)
+        return from_plain(RunSettings, {**_UNUSED, **plain})
     except ForeignCode:
         raise
     except ConfigError as error:

@@ -35,6 +35,10 @@ __all__ = [
 
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
+# Of what whole pictures are labelled with, and not of their pixels.
+_OF_PICTURES = frozenset(
+    ("val/accuracy", "val/map", "val/kappa", "val/macro_f1", "val/micro_f1", "val/mae")
+) | {"val/calibration_error"}
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
@@ -143,7 +147,7 @@ class SweepSettings(RunSettings):
     )
     metric: str | list[str] = setting(
         "what to go by; several for a Pareto front, without pruning; auto for accuracy, map of "
-        "several labels, kappa of ordered classes",
+        "several labels, kappa of ordered classes, mean IoU of pixels",
         check=_metric_problem,
     )
     search: list[str] | None = setting(
@@ -181,6 +185,15 @@ class SweepSettings(RunSettings):
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
                 f"pruner=none, or go by one of {', '.join(_REPORTED)}."
             )
+
+    def _check_model(self) -> None:
+        """Check that the metric is measured; the models are those of the families."""
+        for name in self.metrics if self.data.target == "dense" else ():
+            if name in _OF_PICTURES:
+                raise ConfigError(
+                    f"metric is {name}, which is not measured with data.target=dense: say "
+                    f"metric={PRIMARY['dense']}."
+                )
 
     def _check_folds(self) -> None:
         """Check that folds are judged by the one pruner that pairs them, and that they suffice."""

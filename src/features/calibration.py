@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from .descriptors.picture import Floats
 
@@ -55,19 +55,24 @@ class Calibration:
         scores = np.asarray(scores, np.float64)
         count, classes = scores.shape
         unit = max(float(scores.std()), 1e-12)
-        hits = np.zeros_like(scores)
-        hits[np.arange(count), targets] = 1.0
+        rows = np.arange(count)
 
         def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             slope, shift = np.exp(values[0]) / unit, values[1:]
-            logits = slope * scores + shift
-            logs = log_softmax(logits, axis=1)
-            errors = np.exp(logs) - hits
+            errors = slope * scores + shift
+            errors -= errors.max(axis=1, keepdims=True)
+            right = errors[rows, targets]
+            np.exp(errors, out=errors)
+            total = errors.sum(axis=1)
+            logs = right - np.log(total)
+            errors /= total[:, None]
+            errors[rows, targets] -= 1.0
             # A standard normal prior, which a hundred pictures outweigh, keeps what separates
             # perfectly, or was never seen, finite.
-            gradient = np.concatenate([[(errors * scores).sum() * slope], errors.sum(axis=0)])
+            by_slope = np.einsum("ik,ik->", errors, scores) * slope
+            gradient = np.concatenate([[by_slope], errors.sum(axis=0)])
             return (
-                float(0.5 * values @ values - (logs * hits).sum()) / count,
+                float(0.5 * values @ values - logs.sum()) / count,
                 (gradient + values) / count,
             )
 

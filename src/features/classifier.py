@@ -67,9 +67,14 @@ class FeatureClassifier:
     model: CalibratedModel | BinaryModels
     metadata: dict[str, Any]
 
+    @property
+    def of_pixels(self) -> bool:
+        """Whether each pixel has features and probabilities of its own."""
+        return "pixels" in self.metadata
+
     def __call__(self, images: Pixels) -> NDArray[np.float32]:
         """Return (N, K) float32 of pictures (N, C, H, W), N at least 1; of pixels (N, K, H, W)."""
-        if "pixels" in self.metadata:
+        if self.of_pixels:
             return np.stack([self._of_pixels(picture) for picture in images])
         return self.describe(images)[0]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,7 @@ class NetworkFeatures:
         self._device = device
         self.on_gpu = device.type != "cpu"
         self._compute: nn.Module | None = None
+        self._streams: dict[int, torch.cuda.Stream] = {}  # by thread
         self._mean = torch.tensor(metadata["mean"], device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(metadata["std"], device=device).view(1, -1, 1, 1)
 
@@ -108,9 +111,19 @@ class NetworkFeatures:
         network = self._ready()  # before the arithmetic becomes less exact
         some = self._AT_ONCE_ON_GPU if self.on_gpu else self._AT_ONCE
         starts = range(0, len(images), some)
-        rows = torch.cat([self._described(network, images[at : at + some]) for at in starts])
-        found: Floats = rows.cpu().numpy()  # a GPU is waited for once
+        with self._own_stream():
+            rows = torch.cat([self._described(network, images[at : at + some]) for at in starts])
+            found: Floats = rows.cpu().numpy()  # a GPU is waited for once
         return found
+
+    def _own_stream(self) -> AbstractContextManager[object]:
+        """Return a CUDA stream of the thread's own, whose copies pass beside others' kernels."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        thread = threading.get_ident()
+        if thread not in self._streams:
+            self._streams[thread] = torch.cuda.Stream(self._device)
+        return torch.cuda.stream(self._streams[thread])
 
     def _ready(self) -> nn.Module:
         """Return the network as it computes fastest."""
@@ -120,6 +133,8 @@ class NetworkFeatures:
             example = (noise - self._mean.cpu()) / self._std.cpu()
             folded = fold_batch_norms(self._network, example)
             self._compute = folded.to(self._device).to(memory_format=self._layout)
+            if self._device.type == "cuda":  # before a stream of its own reads the weights
+                torch.cuda.synchronize(self._device)
         return self._compute
 
     def _described(self, network: nn.Module, images: Pixels) -> Tensor:

@@ -46,10 +46,10 @@ _PROGRESS_SECONDS = 10.0
 
 
 class TooSlow(Exception):
-    """Describing the pictures will not end in time; it would take `seconds` more."""
+    """Describing the pictures will not end in time; it would take `seconds` in all."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"describing the pictures would take another {seconds:.0f} s")
+        super().__init__(f"describing the pictures would take {seconds:.0f} s")
         self.seconds = seconds
 
 
@@ -195,7 +195,7 @@ def described(
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)
         if deadline is not None and time.perf_counter() + left > deadline:
-            raise TooSlow(left)
+            raise TooSlow(left + time.perf_counter() - started)
         if time.monotonic() - logged > _PROGRESS_SECONDS:
             logged = time.monotonic()
             _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)

@@ -68,7 +68,7 @@ class DenseFCN(FCN):
     finer maps start at zero, as there. Arguments and attributes as of `FCN`.
     """
 
-    head_prefixes = ("head.", "skips.")
+    head_prefixes: tuple[str, ...] = ("head.", "skips.")
 
     def __init__(
         self,
@@ -84,6 +84,8 @@ class DenseFCN(FCN):
         self.skips = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in finer)
         for skip in self.skips.parameters():
             nn.init.zeros_(skip)
+        if not finer:
+            self.head_prefixes = ("head.",)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K, H, W)."""

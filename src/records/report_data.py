@@ -38,15 +38,17 @@ class Leader:
     Attributes:
         rank, name, family: of the candidate.
         matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
-        recall: (K,) in [0, 1], NaN for a class without pictures.
+        recall: (K,) in [0, 1], NaN for a class without pictures; of pixels the IoU of each class.
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
         trainings: number of its repeats, each of which answers every picture once.
         calibration_error: over all its repeats, in [0, 1].
-        pictures: K numbers of those that have each label, of label sets; () where `matrix` says it.
+        pictures: K numbers of those that have each label, of label sets and pixels; () where
+            `matrix` says it.
         confidence, accuracy, shares: (M,) of its pictures grouped by confidence: mean confidence,
             share that is right, and share of all pictures; groups without pictures are left out.
+            M is 0 of pixels, whose probabilities are not kept.
     """
 
     rank: int
@@ -115,10 +117,12 @@ class ReportData:
         agreement: of the leaders' first trainings; None for a single leader.
         disagreements: the most confident first.
         no_pictures: why the pictures cannot be shown, or None.
-        curves: by rank of the candidate, the accuracy on the validation part after each epoch.
+        curves: by rank of the candidate, `curve` on the validation part after each epoch.
         importances: by family, the share of the variance of the study's first metric that each
             searched key explains.
         importance_of: that metric.
+        curve: plain name of what the curves show.
+        of_classes: plain name of the figure of each class.
     """
 
     comparison: Comparison
@@ -130,3 +134,5 @@ class ReportData:
     curves: Mapping[int, tuple[tuple[int, float], ...]]
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     importance_of: str = ""
+    curve: str = "accuracy"
+    of_classes: str = "recall"

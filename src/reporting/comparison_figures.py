@@ -31,6 +31,7 @@ from .style import (
 )
 
 __all__ = [
+    "CLASS_TITLES",
     "curves_of",
     "draw_comparison_figures",
     "ranking_figure",
@@ -39,6 +40,8 @@ __all__ = [
     "trade_offs_of",
 ]
 
+# By the plain name of the figure of each class.
+CLASS_TITLES = {"recall": "Share of each class that is found", "iou": "IoU of each class"}
 _MOST_RANKED = 30
 _MOST_CLASSES = 40
 _LONGEST = 52
@@ -59,7 +62,7 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    saved, metric = partial(save_as, folder), f"{data.comparison.part}/accuracy"
+    saved, metric = partial(save_as, folder), f"{data.comparison.part}/{data.curve}"
     colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
     yield saved(ranking_figure(data.comparison), "leaderboard")
     if trade_offs := trade_offs_of(data.comparison):
@@ -67,14 +70,16 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
         yield saved(pareto_figure(trade_offs, key, colors), "trade_offs")
     if curves := curves_of(data):
         yield saved(curves_figure(curves, metric, colors), "learning_curves")
-    yield saved(reliability_figure(data.leaders), "reliability")
+    if len(data.leaders[0].confidence):
+        yield saved(reliability_figure(data.leaders), "reliability")
     for place, leader in enumerate(data.leaders, 1):
         if not len(leader.matrix):  # several labels are not taken for each other
             continue
         title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
         figure = confusion_figure(leader.matrix, data.class_names, title)
         yield saved(figure, f"confusion_{place}")
-    yield saved(recall_figure(data.leaders, data.class_names), "classes")
+    title = CLASS_TITLES[data.of_classes]
+    yield saved(recall_figure(data.leaders, data.class_names, title), "classes")
 
 
 def trade_offs_of(comparison: Comparison) -> list[TradeOff]:
@@ -178,12 +183,17 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
     return figure
 
 
-def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figure:
-    """Draw the recall of each class by each leader, the winner's weakest class first.
+def recall_figure(
+    leaders: Sequence[Leader],
+    class_names: Sequence[str],
+    title: str = "Share of each class that is found",
+) -> Figure:
+    """Draw the recall (or IoU) of each class by each leader, the winner's weakest class first.
 
     Args:
         leaders: at least one.
         class_names: K names; the forty weakest are drawn.
+        title: what is drawn.
     """
     order = leaders[0].weakest_first[:_MOST_CLASSES]
     every = plain_labels(class_names)
@@ -199,7 +209,6 @@ def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str]) -> Figu
             leader.recall[order], range(len(order)), "o", color=colors[place],
             ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST)[0],
         )  # fmt: skip
-    title = "Share of each class that is found"
     tidy(axes, title=title + ("" if len(order) == len(class_names) else ", the weakest"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: tick_text("accuracy", share)))
     axes.set_yticks(range(len(order)), [every[index] for index in order])

@@ -40,6 +40,9 @@ from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
 
+# By the plain names of a report's figures.
+_CURVES = {"accuracy": "accuracy", "miou": "mean IoU"}
+_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
 _MOST_RANKED = 25
 _MARGIN = 8.0  # percent of a board's width, at either end, for half of a tick's text
 _MOST_CLASSES_DRAWN = 40
@@ -76,6 +79,8 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "colors": [colors[one.family] for one in entrants],
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
+        "has_reliability": len(report.leaders[0].confidence) > 0,
+        "curve": _CURVES[report.curve],
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
         "no_pictures": report.no_pictures,
@@ -227,10 +232,11 @@ def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
     """Return what the cells of its row of the leaderboard sort by."""
     standing = one.standing
     worst = standing.interval.low if is_share else standing.interval.high
+    error = standing.calibration_error
     return (
         *(standing.rank, standing.name, standing.figure, worst, int(not standing.tied)),
         *(standing.best, len(standing.run_ids), standing.cost, one.training_seconds),
-        *(standing.log_loss, standing.calibration_error),
+        *(standing.log_loss, None if math.isnan(error) else error),
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
         *(one.parameters, one.settings),
     )
@@ -250,12 +256,12 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
 
 
 def _classes_table(report: ReportData) -> Table:
-    """Return the recall of each class by each leader, the winner's weakest class first."""
+    """Return the recall (or IoU) of each class by each leader, the winner's weakest class first."""
     leaders, names = report.leaders, report.class_names
     counts, others = leaders[0].pictures, [""] * len(names)
     if len(leaders[0].matrix):
         scores = class_scores(leaders[0].matrix)
-        counts = tuple(one.pictures // leaders[0].trainings for one in scores)
+        counts = counts or tuple(one.pictures // leaders[0].trainings for one in scores)
         others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
     rows = []
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
@@ -263,7 +269,8 @@ def _classes_table(report: ReportData) -> Table:
         rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
     places = [one.name for one in leaders]
     return Table(
-        "Recall of each class with its own 95 % interval, the winner's weakest first",
+        f"{_OF_CLASSES[report.of_classes]} of each class with its own 95 % interval, the winner's "
+        "weakest first",
         ("class", "pictures", *places, "the winner confuses it with"),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
@@ -360,7 +367,7 @@ def _leader(one: Leader) -> dict[str, Any]:
     return {
         "name": one.name,
         "family": one.family,
-        "error": metric_text("calibration_error", one.calibration_error),
+        "error": percent(one.calibration_error),
         "confidence": one.confidence.tolist(),
         "right": one.accuracy.tolist(),
         "shares": one.shares.tolist(),

@@ -13,12 +13,13 @@ _DATASETS = {
     "cifar10": "uoft-cs/cifar10",
     "cifar100": "uoft-cs/cifar100",
 }
-_TASK = "image-classification"
+_TASK, _TASK_OF_PIXELS = "image-classification", "image-segmentation"
 # The hub's names of metrics, and how they are called here.
 _METRICS = {
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
     "macro_f1": ("f1", "macro F1"),
+    "miou": ("mean_iou", "mean IoU"),
 }
 _PARTS = {"test": "test", "val": "validation"}
 
@@ -37,10 +38,11 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     known = _DATASETS.get(summary.data)
-    part = next((one for one in _PARTS if f"{one}/accuracy" in summary.metrics), "test")
+    part = next((one for one in _PARTS if f"{one}/log_loss" in summary.metrics), "test")
+    task = _TASK_OF_PIXELS if f"{part}/miou" in summary.metrics else _TASK
     results = [
         EvalResult(
-            task_type=_TASK,
+            task_type=task,
             dataset_type=known or summary.data,
             dataset_name=summary.data,
             dataset_split=_PARTS[part],
@@ -54,8 +56,8 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
     data = ModelCardData(
         license=license,
         library_name=library,
-        pipeline_tag=_TASK,
-        tags=[_TASK, "bakeoff"],
+        pipeline_tag=task,
+        tags=[task, "bakeoff"],
         datasets=None if known is None else [known],
         metrics=[result.metric_type for result in results] or None,
         model_name=summary.name,

@@ -6,6 +6,7 @@ their order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from ..machine.text import percent
 from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.multilabel import label_scores
 from ..metrics.probabilistic import binned, reliability_bins
+from ..metrics.segmentation import class_pixel_scores
 from ..records.run import Predictions, RunSummary
 from .certainty_report import CardCertainty, card_lines
 from .formatting import (
@@ -25,6 +27,7 @@ from .formatting import (
     escaped,
     measured,
     one_line,
+    share_with_interval,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -38,6 +41,8 @@ _SCORES = {
     "kappa": "quadratic kappa",
     "mae": "mean absolute error (classes)",
     "balanced_accuracy": "balanced accuracy",
+    "dice": "Dice, mean over classes",
+    "pixel_accuracy": "pixel accuracy",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
     "hamming_loss": "Hamming loss",
@@ -137,7 +142,17 @@ def _of_sets(facts: CardFacts) -> bool:
     return any(one.kind == "multi" for one in facts.predictions.values())
 
 
+def _of_pixels(facts: CardFacts) -> bool:
+    return any(one.kind == "dense" for one in facts.predictions.values())
+
+
 def _described_accuracy(facts: CardFacts) -> str:
+    if _of_pixels(facts):
+        return (
+            "The IoU of a class is the number of pixels that are both of it and predicted as it, "
+            "divided by the number that are either, over all pictures together, in the size that "
+            "the model takes; the mean is over the classes that occur."
+        )
     if _of_sets(facts):
         return (
             "Mean average precision is over the labels: for each, the mean precision at the places "
@@ -184,6 +199,12 @@ def _use(facts: CardFacts) -> list[str]:
     names = [escaped(name) for name in facts.class_names]
     more = len(names) - _NAMED_CLASSES
     listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    if _of_pixels(facts):
+        return [
+            f"It gives every pixel of a picture a class, one of {len(names)}: {listed}. It is "
+            "meant for pictures that come about as those did that it learnt from; for pictures of "
+            "another origin no figure below holds."
+        ]
     if _of_sets(facts):
         return [
             f"It names the labels of a picture, any or none of {len(names)}: {listed}. It is meant "
@@ -226,7 +247,9 @@ def _training_data(facts: CardFacts) -> list[str]:
 def _analyses(facts: CardFacts) -> list[str]:
     tables = [_scores(facts)]
     for part, predictions in facts.predictions.items():
-        tables += [_classes(part, predictions), _calibration(part, predictions)]
+        tables.append(_classes(part, predictions))
+        if predictions.kind != "dense":  # the probabilities of pixels are not kept
+            tables.append(_calibration(part, predictions))
     lines = ["\n\n".join(table.markdown() for table in tables)]
     if facts.certainty is not None:
         lines += ["", "### Certainty of single answers", "", *card_lines(facts.certainty)]
@@ -236,9 +259,11 @@ def _analyses(facts: CardFacts) -> list[str]:
 def _scores(facts: CardFacts) -> Table:
     tested = {k: v for k, v in facts.summary.metrics.items() if k.startswith("test/")}
     columns = {"val": facts.validation, "test": tested}
-    shown = {part: found for part, found in columns.items() if f"{part}/accuracy" in found}
+    shown = {part: found for part, found in columns.items() if f"{part}/log_loss" in found}
     accuracy = "exact match" if _of_sets(facts) else "accuracy"
     rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
+    if _of_pixels(facts):
+        rows = [("mean IoU", *(_mean_iou(found, part) for part, found in shown.items()))]
     for key, name in _SCORES.items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
         if any(cell is not None for cell in cells):
@@ -249,6 +274,31 @@ def _scores(facts: CardFacts) -> Table:
     ]
     numbers = frozenset(range(1, len(heads) + 1))
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
+
+
+def _mean_iou(found: Mapping[str, float], part: str) -> str:
+    low, high = (found.get(f"{part}/miou_{end}") for end in ("low", "high"))
+    return share_with_interval(found[f"{part}/miou"], low, high)
+
+
+def _pixels(part: str, predictions: Predictions) -> Table:
+    scores = class_pixel_scores(
+        predictions.probs["matrix"], predictions.class_names, predictions.groups
+    )
+    rows = sorted((r for r in scores if not math.isnan(r.iou)), key=lambda row: row.iou)
+    title = f"Classes, {_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} with the least IoU"
+    cells = tuple(
+        (
+            *(row.name, f"{row.pictures:,}", percent(row.share)),
+            f"{percent(row.iou)} ({percent(row.low)} to {percent(row.high)})",
+            *map(percent, (row.dice, row.recall, row.precision)),
+        )
+        for row in rows[:_MOST_CLASSES]
+    )
+    heads = ("class", "pictures", "share of pixels", "IoU (95 % interval)", "Dice", "found")
+    return Table(title, (*heads, "right when said"), cells, frozenset(range(1, 7)))
 
 
 def _labels(part: str, predictions: Predictions) -> Table:
@@ -273,6 +323,8 @@ def _labels(part: str, predictions: Predictions) -> Table:
 def _classes(part: str, predictions: Predictions) -> Table:
     if predictions.kind == "multi":
         return _labels(part, predictions)
+    if predictions.kind == "dense":
+        return _pixels(part, predictions)
     rows = [
         r
         for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))

@@ -67,8 +67,9 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
 
 def _over_folds(summary: RunSummary) -> str | None:
     """Return, as in "5 folds, 97.1 to 98.9 %, standard deviation 0.8 points", where there are."""
-    values = (summary.folds or {}).get(metric_key("val", "accuracy"))
-    deviation = summary.metrics.get(metric_key("val", "accuracy_sd"))
+    folds = summary.folds or {}
+    key = metric_key("val", "miou" if metric_key("val", "miou") in folds else "accuracy")
+    values, deviation = folds.get(key), summary.metrics.get(f"{key}_sd")
     if not values or deviation is None:
         return None
     return (

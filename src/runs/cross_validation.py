@@ -179,9 +179,10 @@ class _CrossValidation(Run):
                 parent=self._link(number),
             )
         self._ended[number] = summary
-        right, count = 100 * summary.metrics["val/accuracy"], self.settings.cv.count
-        primary = primary_text(summary.metrics, "val") or f"{right:.1f} % right"
-        print(f"fold {number} of {count}: {primary}", flush=True)
+        primary = primary_text(summary.metrics, "val")
+        if primary is None:
+            primary = f"{100 * summary.metrics['val/accuracy']:.1f} % right"
+        print(f"fold {number} of {self.settings.cv.count}: {primary}", flush=True)
         measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
         tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
 

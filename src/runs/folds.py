@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from ..metrics.summary import metric_key
+from ..records.pixels import pixel_answers
 from ..records.run import Predictions
 from ..statistics.paired_tests import corrected_resampled_t
 from ..storage.files import write_atomically
@@ -114,6 +115,8 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
 def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     """Average the probabilities over repeats that hold out the same pictures.
 
+    Of pixels, their confusion matrices are added up, and the class maps are those of the first.
+
     Labels are those that reach one half.
 
     Raises:
@@ -122,6 +125,10 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
     first = repeats[0]
     if any(not np.array_equal(one.sample_ids, first.sample_ids) for one in repeats):
         raise ValueError("the repeats hold out different pictures")
+    if first.kind == "dense":
+        matrices = np.sum([one.probs["matrix"] for one in repeats], axis=0)
+        losses = np.stack([one.probs["log_loss"] for one in repeats]).mean(axis=0)
+        return replace(first, probs=pixel_answers(matrices, losses, first.probs["map"].tolist()))
     probs = np.stack([one.probs for one in repeats]).mean(axis=0, dtype=np.float64)
     return replace(first, probs=probs.astype(np.float32), preds=None)
 
@@ -129,9 +136,10 @@ def mean_of(repeats: Sequence[Predictions]) -> Predictions:
 def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, float]:
     """Compute the mean of each metric over the folds, and the uncertainty of the accuracy.
 
-    `val/accuracy_low` and `val/accuracy_high` are the ends of the 95 % interval by the corrected
-    resampled t (see `src.statistics.paired_tests`); `val/{metric}_sd` is the sample standard
-    deviation over folds. `values` has one of each fold of all repeats, `folds` those of one repeat.
+    `val/accuracy_low` and `val/accuracy_high`, of pixels `val/miou_low` and `val/miou_high`, are
+    the ends of the 95 % interval by the corrected resampled t (see
+    `src.statistics.paired_tests`); `val/{metric}_sd` is the sample standard deviation over folds.
+    `values` has one of each fold of all repeats, `folds` those of one repeat.
     """
     found: dict[str, float] = {}
     for key, those in values.items():
@@ -140,8 +148,9 @@ def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, f
         found[key] = fmean(those)
         if key.startswith("val/") and key.count("/") == 1:
             found[f"{key}_sd"] = stdev(those)
-    accuracy = metric_key("val", "accuracy")
-    interval = corrected_resampled_t(values[accuracy], 1 / folds).interval
-    found[f"{accuracy}_low"] = max(0.0, interval.low)
-    found[f"{accuracy}_high"] = min(1.0, interval.high)
+    accuracy, miou = (metric_key("val", name) for name in ("accuracy", "miou"))
+    judged = accuracy if accuracy in values else miou
+    interval = corrected_resampled_t(values[judged], 1 / folds).interval
+    found[f"{judged}_low"] = max(0.0, interval.low)
+    found[f"{judged}_high"] = min(1.0, interval.high)
     return found

@@ -58,9 +58,9 @@ def write_label_review(
 
 
 def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
-    """Return a row for each picture that is in a part; none where the pictures are no files."""
+    """Return a row for each picture that is in a part; none where these are no files."""
     pictures, source = data.pictures, data.pictures.source
-    if source is None or pictures.sample_paths is None:
+    if source is None or pictures.sample_paths is None or source.spans is not None:
         return []
     found = {suspect.index: suspect for suspect in doubtful}
     rows = []

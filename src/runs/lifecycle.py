@@ -227,8 +227,7 @@ class Run(ABC):
         settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
         folder.path.mkdir(parents=True, exist_ok=True)
         reopen_record(folder)
-        plain = to_plain(settings)
-        write_atomically(folder.config, yaml_text(plain))
+        write_atomically(folder.config, yaml_text(settings.effective()))
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)

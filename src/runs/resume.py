@@ -63,7 +63,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
     for key, value in given.items():
         group, _, name = key.partition(".")
         if name:
-            plain[group][name] = value
+            plain.setdefault(group, {})[name] = value
     settings = stored_settings(plain)
     refuse_idle(given, settings)
     lengths = [key for key in given if key.startswith("trainer.")]

@@ -95,9 +95,9 @@ class _WithinFamily(BasePruner):
         self._inner = inner
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        family = trial.params.get(FAMILY)
-        seen = StudySubset(study, lambda other: other.params.get(FAMILY) == family)
-        return self._inner.prune(seen, trial)
+        family, known = trial.params.get(FAMILY), study.get_trials(deepcopy=False)
+        own = [other for other in known if other.params.get(FAMILY) == family]
+        return self._inner.prune(StudySubset(study, own), trial)
 
 
 class _Hyperband(BasePruner):
@@ -125,8 +125,9 @@ class _Hyperband(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         bracket = self.bracket(trial.number)
-        seen = StudySubset(study, lambda other: self.bracket(other.number) == bracket)
-        return self._halving[bracket].prune(seen, trial)
+        known = study.get_trials(deepcopy=False)
+        own = [other for other in known if self.bracket(other.number) == bracket]
+        return self._halving[bracket].prune(StudySubset(study, own), trial)
 
     def bracket(self, number: int) -> int:
         """Return the bracket of the trial with this number; 0 prunes first."""

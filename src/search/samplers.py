@@ -5,16 +5,18 @@ They draw the same after an interruption as without one.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from optuna import samplers
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, StudySpec
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Proposer", "check_sampler"]
 
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
+# Samplers that learn from trials alone, not from what they have written to the study.
+_LEARN = ("tpe", "gp")
 # A sampler's time grows with the trials that it reads, and its proposals hardly change after so
 # many.
 _MOST_READ, _BEST_READ = 400, 100
@@ -62,6 +66,11 @@ class Proposer:
 
     study: Study
     spec: StudySpec
+    _ranks: _Ranks = field(init=False)
+
+    def __post_init__(self) -> None:
+        maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
+        object.__setattr__(self, "_ranks", _Ranks(-1.0 if maximized else 1.0))
 
     def prepare(self, families: frozenset[str] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
@@ -87,31 +96,33 @@ class Proposer:
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number)
+            if self.spec.sampler in _LEARN and trial.number > _MOST_READ:
+                known = self.study.get_trials(deepcopy=False)
+                subset = self._subset(known, None, trial.number, self.study.sampler)
+                trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
             return
         self.study.sampler = self._family_sampler(trial.number)
         by_name = {family.name: family for family in self.spec.families}
-        name = trial.suggest_categorical(FAMILY, tuple(by_name))
-        # Without this trial itself, which would be judged by its own half if it is half drawn.
-        read = self._worth_reading(name) - {trial.number}
-        subset = StudySubset(
-            self.study, lambda other: other.number in read, self._sampler(trial.number)
-        )
-        by_name[name].draw(Trial(subset, trial_id))
+        known = [] if self.spec.sampler == "random" else self.study.get_trials(deepcopy=False)
+        every = self._subset(known, None, trial.number, self.study.sampler)
+        name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
+        own = self._subset(known, name, trial.number, self._sampler(trial.number))
+        by_name[name].draw(Trial(own, trial_id))
 
-    def _worth_reading(self, family: str) -> set[int]:
-        """Return numbers of the family's trials; of very many, of the best and the latest."""
-        if self.spec.sampler == "random":
-            return set()
-        known = self.study.get_trials(deepcopy=False)
-        trials = [trial for trial in known if trial.params.get(FAMILY) == family]
-        if len(trials) <= _MOST_READ:
-            return {trial.number for trial in trials}
-        complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-        sign = -1.0 if self.study.directions[0].name == "MAXIMIZE" else 1.0
-        complete.sort(key=lambda trial: sign * trial.values[0])
-        best = {trial.number for trial in complete[:_BEST_READ]}
-        return best | {trial.number for trial in trials[_BEST_READ - _MOST_READ :]}
+    def _subset(
+        self, known: Sequence[FrozenTrial], family: str | None, number: int, sampler: BaseSampler
+    ) -> StudySubset:
+        """Return the trials of a family, or all, for a sampler; of very many the best and latest.
+
+        Without trial `number` itself, which would be judged by its own half if it is half drawn.
+        """
+        read = _latest(known, family, number, _MOST_READ + 1)
+        if len(read) > _MOST_READ:
+            best = [known[n] for n in self._ranks.best(known, family) if n != number]
+            by_number = {one.number: one for one in (*best, *read[_BEST_READ - _MOST_READ :])}
+            read = [by_number[n] for n in sorted(by_number)]
+        return StudySubset(self.study, read, sampler)
 
     def _enqueue_untried(self) -> bool:
         """Enqueue a point of the grid that was not tried; return False if all of it was.
@@ -166,6 +177,47 @@ class Proposer:
         if self.spec.sampler == "random":
             return samplers.RandomSampler(seed=draw)
         return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
+
+
+class _Ranks:
+    """Numbers of complete trials by their first metric, of all and of each family.
+
+    Each is looked at once after its end, so that a proposal costs no more in a long study. `sign`
+    is -1 where the metric is maximized.
+    """
+
+    def __init__(self, sign: float) -> None:
+        self._sign = sign
+        self._seen = 0
+        self._running: list[int] = []
+        self._ranked: dict[str | None, list[tuple[float, int]]] = {}
+
+    def best(self, known: Sequence[FrozenTrial], family: str | None) -> list[int]:
+        """Return the best of a family, or of all, the first of equal ones first."""
+        running = []
+        for number in (*self._running, *range(self._seen, len(known))):
+            trial = known[number]
+            if trial.state is TrialState.COMPLETE:
+                entry = self._sign * trial.values[0], number
+                for group in {None, trial.params.get(FAMILY)}:
+                    bisect.insort(self._ranked.setdefault(group, []), entry)
+            elif not trial.state.is_finished():
+                running.append(number)
+        self._running, self._seen = running, len(known)
+        return [number for _, number in self._ranked.get(family, ())[:_BEST_READ]]
+
+
+def _latest(
+    known: Sequence[FrozenTrial], family: str | None, without: int, count: int
+) -> list[FrozenTrial]:
+    """Return the latest trials of a family, or of all, but one, by number; `count` at most."""
+    found: list[FrozenTrial] = []
+    for number in range(len(known) - 1, -1, -1):
+        if number != without and family in (None, known[number].params.get(FAMILY)):
+            found.append(known[number])
+            if len(found) == count:
+                break
+    return found[::-1]
 
 
 def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:

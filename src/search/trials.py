@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import copy
+import warnings
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 
 import optuna
@@ -94,7 +96,9 @@ def _shares(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> dict[st
             create_trial(params=params, distributions=distributions, values=trial.values)
         )
     first = (lambda trial: trial.values[0]) if len(directions) > 1 else None
-    with suppress(ValueError, RuntimeError):
+    with suppress(ValueError, RuntimeError), warnings.catch_warnings():
+        # Of each key that few trials had: most have some such keys.
+        warnings.simplefilter("ignore", UserWarning)
         return optuna.importance.get_param_importances(alone, target=first)
     return {}
 
@@ -109,19 +113,15 @@ class StudySubset(Study):
 
     Args:
         study: the whole.
-        includes: whether a trial belongs to the subset.
+        trials: of it, as they are now, by number.
         sampler: of the subset; None for the study's own.
     """
 
     def __init__(
-        self,
-        study: Study,
-        includes: Callable[[FrozenTrial], bool],
-        sampler: BaseSampler | None = None,
+        self, study: Study, trials: Sequence[FrozenTrial], sampler: BaseSampler | None = None
     ) -> None:
         self.__dict__.update(study.__dict__)
-        self._whole = study
-        self._includes = includes
+        self._own = tuple(trials)
         if sampler is not None:
             self.sampler = sampler
 
@@ -135,7 +135,8 @@ class StudySubset(Study):
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        return list(filter(self._includes, self._whole.get_trials(deepcopy, states)))
+        found = [trial for trial in self._own if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
     def _get_trials(
         self,
@@ -143,4 +144,4 @@ class StudySubset(Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        return list(filter(self._includes, self._whole._get_trials(deepcopy, states, use_cache)))
+        return self.get_trials(deepcopy, states)

@@ -58,7 +58,7 @@ def calibration_basis(
 ) -> Basis | None:
     """Return the answers that calibrate a champion; None where no picture was held out.
 
-    None as well for label sets: what is promised is about single labels.
+    None as well for label sets and pixels: what is promised is about single labels.
 
     Args:
         model: what becomes the champion.
@@ -66,7 +66,7 @@ def calibration_basis(
         tested: its predictions of the test part, if there is one.
         looks: measurements of that test part, this one included.
     """
-    if chosen.settings.data.target == "multi":
+    if chosen.settings.data.target in ("multi", "dense"):
         print(
             "certainty: sets of labels and promised errors are for pictures with one label, so "
             "this model is not calibrated for them"

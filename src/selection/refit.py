@@ -15,11 +15,11 @@ from statistics import median_high
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
-from ..config.features import ClassicalSettings
-from ..config.models import NetworkSettings
+from ..config.cross_validation import CrossValidationSettings
+from ..config.models import EnsembleSettings
 from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
-from ..config.schema import CrossValidationSettings, RunSettings
+from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command, module_command, overrides_of
 from ..machine.subprocesses import run_bound
@@ -67,7 +67,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if earlier is not None and _is_finished(earlier):
         print(f"refit: {earlier.name} is there already")
         return earlier
-    if not isinstance(settings.model, NetworkSettings | ClassicalSettings):
+    if isinstance(settings.model, EnsembleSettings):
         raise ConfigError(
             f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
             "to train once more: say refit=false."

@@ -154,8 +154,9 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
     file = folder.predictions / "test.parquet"
     if file.is_file():
         predictions = Predictions.read(file)
-        if metric_key("test", "accuracy") not in summary.metrics:  # killed before it was noted
-            found = kind_of(predictions.kind).evaluate(
+        kind = kind_of(predictions.kind)
+        if metric_key("test", kind.primary) not in summary.metrics:  # killed before it was noted
+            found = kind.evaluate(
                 predictions.probs,
                 predictions.targets,
                 predictions.class_names,
@@ -179,10 +180,11 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
 def _draw(again: Revisited, predictions: Predictions) -> None:
     from ..reporting.run_figures import draw_run_figures
 
-    read, maps = again.data.pictures.read, again.trained.class_maps()
-    folder = again.folder
+    pictures, maps, folder = again.data.pictures, again.trained.class_maps(), again.folder
+    read_mask = pictures.read_mask if pictures.kind == "dense" else None
+    parts = {"test": predictions}
     with amending(folder.path, "figures/test_*"):
-        for _ in draw_run_figures(folder.figures, {}, {"test": predictions}, read, None, maps):
+        for _ in draw_run_figures(folder.figures, {}, parts, pictures.read, None, maps, read_mask):
             continue
 
 
@@ -264,12 +266,14 @@ def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
 
 
 def _accuracy(summary: RunSummary) -> str:
+    primary = primary_text(summary.metrics, "test")
+    if metric_key("test", "accuracy") not in summary.metrics:  # as of pixels
+        return primary or "not measured"
     value, low, high = (
         summary.metrics[metric_key("test", name)]
         for name in ("accuracy", "accuracy_low", "accuracy_high")
     )
     text = share_with_interval(value, low, high)
-    primary = primary_text(summary.metrics, "test")
     if primary is None:
         return text
     return f"{primary}; {'exact match' if 'test/map' in summary.metrics else 'accuracy'} {text}"

@@ -22,7 +22,7 @@ from .bundle_files import (
     read_metadata,
 )
 from .exported import classifier_of, open_logits
-from .predictor import Predictor
+from .predictor import Predictor, kind_in
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
     import torch
@@ -63,7 +63,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         return Predictor(
             classifier,
             classifier.metadata,
-            describe=classifier.describe,
+            describe=None if classifier.of_pixels else classifier.describe,
             batch_size=batch_size,
         )
 
@@ -84,7 +84,8 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     network, metadata = open_network(folder), read_metadata(folder)
     classify = network_classifier(network, metadata, device)
     outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
-    describe = network_describer(network, classify, outputs)
+    pixels = kind_in(metadata).pixels  # which have features of their own
+    describe = None if pixels else network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 

@@ -7,6 +7,7 @@ run's model.
 
 from __future__ import annotations
 
+import base64
 import logging
 import sys
 from collections.abc import Container, Iterator, Mapping
@@ -35,13 +36,16 @@ class PictureClassifier(PythonModel):
         """Open the bundle among the model's artifacts."""
         bundle = Path(context.artifacts["bundle"])
         with _package_of(bundle / "code"):
+            from src.data.decoding.masks import mask_png
             from src.serving.bundle import open_predictor
+            from src.serving.masks import class_shares, masks_of
             from src.serving.predictor import DamagedModel
             from src.serving.trust import Promise, Trust
 
             self._predictor = open_predictor(bundle)
             self._damaged = DamagedModel
             self._promise, self._trust = Promise, Trust
+            self._masks_of, self._shares, self._png = masks_of, class_shares, mask_png
 
     def predict(
         self,
@@ -69,8 +73,18 @@ class PictureClassifier(PythonModel):
             MlflowException: names the row that is no picture, the parameter that cannot be met, or
                 the fault of the model.
         """
+        names = self._predictor.class_names
         try:
             trust = self._asked(dict(params or {}))
+            if self._predictor.kind.pixels:
+                masks = self._masks_of(self._predictor, list(model_input["image"]))
+                shares = [self._shares(mask, len(names)).tolist() for mask in masks]
+                return pd.DataFrame(
+                    {
+                        "mask": [base64.b64encode(self._png(mask)).decode() for mask in masks],
+                        "shares": [dict(zip(names, one, strict=True)) for one in shares],
+                    }
+                )
             probs, verdicts = self._predictor.judge(list(model_input["image"]), trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
@@ -82,7 +96,6 @@ class PictureClassifier(PythonModel):
             # MLflow would send the traceback, with paths of this machine, to the client.
             _logger.exception("these pictures cannot be answered")
             raise MlflowException("these pictures cannot be answered: see the log") from error
-        names = self._predictor.class_names
         columns: dict[str, list[Any]] = {
             "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
         }

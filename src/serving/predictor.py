@@ -88,7 +88,7 @@ class Predictor:
 
     Args:
         classify: decoded pictures (N, C, H, W), N at least 1, an array a format ->
-            probabilities (N, K) float32.
+            probabilities (N, K) float32, or of pixels (N, K, H, W).
         metadata: `class_names`, and the format that `PictureFormat.of` reads; with several
             `formats` the pictures are decoded to each of them, and `classify` takes as many
             arrays.
@@ -100,6 +100,7 @@ class Predictor:
         formats: of the decoded pictures.
         kind: of the targets that it predicts.
         all_pages: whether it was trained on every picture of files that have several.
+        frames: it was trained on every so manyth frame of videos; None for none.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
     """
@@ -122,12 +123,13 @@ class Predictor:
         self.formats = tuple(map(PictureFormat.of, metadata.get("formats", [metadata])))
         data = metadata.get("settings", {}).get("data", {})
         self.all_pages: bool = data.get("pages") == "all"
+        self.frames: int | None = data.get("frames")
         self._deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
-        """Return the probabilities (N, K) float32 of decoded pictures.
+        """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
 
         Raises:
             DamagedModel: not all of them are finite.

@@ -52,7 +52,7 @@ class WholeNetwork(nn.Module):
 def network_classifier(
     network: nn.Module, metadata: Mapping[str, Any], device: torch.device
 ) -> Classify:
-    """Return a function from pictures (N, C, H, W) to probabilities (N, K) float32.
+    """Return a function from pictures (N, C, H, W) to probabilities (N, K) or (N, K, H, W) float32.
 
     It computes in the number format of the run, on `device`; other arguments as of `WholeNetwork`.
     """
@@ -61,8 +61,9 @@ def network_classifier(
 
     def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
-            logits = whole(torch.from_numpy(images).to(device))
-            found = probabilities(logits.cpu().double(), link).float()
+            logits = whole(torch.from_numpy(images).to(device)).cpu()
+            # In double precision rows sum to 1 as closely as float32 allows; pixels are too many.
+            found = probabilities(logits.double() if logits.ndim == 2 else logits, link).float()
             probs: NDArray[np.float32] = found.numpy()
         return probs
 

@@ -36,6 +36,7 @@ _MOST_PICTURES = 20_000
 _LEAST_VALIDATION = 200
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
+_OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     usable = sizes[sizes.min(axis=1) > 0]
     side = int(np.median(usable.min(axis=1))) if len(usable) else 0
     count = len(source)
-    names, why = _suited(side, count)
+    dense = settings.data.target == "dense"
+    of_pixels = _OF_PIXELS, "what gives every pixel a class"
+    names, why = of_pixels if dense else _suited(side, count)
     minutes = settings.budget.minutes
     limit = "no limit of time" if minutes is None else f"{minutes:g} minutes"
     cores = available_cores()

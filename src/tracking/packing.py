@@ -33,9 +33,13 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
         "label": DataType.string,
         "probability": DataType.double,
     }
-    if metadata.get("settings", {}).get("data", {}).get("target") == "multi":
+    labelled_with = metadata.get("settings", {}).get("data", {}).get("target")
+    if labelled_with == "multi":
         answers = {"labels": Array(DataType.string)}
-    answers["probabilities"] = Map(DataType.double)
+    if labelled_with == "dense":
+        answers = {"mask": DataType.string, "shares": Map(DataType.double)}
+    else:
+        answers["probabilities"] = Map(DataType.double)
     promises = (
         ("coverage", DataType.double, None),
         ("classwise", DataType.boolean, False),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..data.loading.loaders import Batch
     from .task import ClassificationTask
 
-__all__ = ["CollectedPixels", "confusion_matrices", "predict_pixels"]
+__all__ = ["CollectedPixels", "answers_of", "confusion_matrices", "predict_pixels"]
 
 
 def confusion_matrices(preds: Tensor, targets: Tensor, classes: int) -> Tensor:
@@ -94,14 +94,20 @@ def predict_pixels(
             for batch in batches:
                 images = task.normalized(batch.images.to(device, non_blocking=True))
                 logits = averaged_logits(task.evaluated, images, tta).float()
-                found.append(_answers(logits, batch.targets.to(device)))
+                found.append(answers_of(logits, batch.targets.to(device)))
                 ids.append(batch.sample_ids.cpu())
     finally:
         task.train(was_training)
     return np.concatenate(found), torch.cat(ids).numpy()
 
 
-def _answers(logits: Tensor, targets: Tensor) -> NDArray[Any]:
+def answers_of(logits: Tensor, targets: Tensor) -> NDArray[Any]:
+    """Return answers (B,), as of `src.records.pixels`, of logits or log-probabilities.
+
+    Args:
+        logits: (B, K, H, W) float32.
+        targets: (B, H, W) int64 in [0, K), or `IGNORED`.
+    """
     preds = logits.argmax(dim=1)
     matrices = confusion_matrices(preds, targets, logits.shape[1])
     losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)

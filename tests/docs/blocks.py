@@ -95,7 +95,10 @@ def shortened(text: str) -> str:
         if "--help" in line or "--cfg" in line:
             pass
         elif " src.sweep" in line:
-            words = " ".join(_FEW if "families=" not in line else _FEW[1:])
+            own = "families=" in line
+            words = " ".join(_FEW[1:] if own else _FEW)
+            if "--config-name dense" in line:  # of pixels
+                words = words.replace("families=[cnn]", "families=[fcn]")
             line = line.replace(" src.sweep", f" src.sweep {words}")
         elif " src.train" in line and not _IDLE.search(line):
             line = re.sub(r" trainer\.max_epochs=\S+", "", line)

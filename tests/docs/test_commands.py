@@ -68,6 +68,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, file in enumerate(sorted((place / "clothing").rglob("*.jpg")))
     ]
     (scenes / "labels.csv").write_text("\n".join(["path,labels", *rows]) + "\n")
+    for file in sorted((place / "clothing").rglob("*.jpg")):
+        picture = Image.open(file)
+        for folder in ("images", "masks"):
+            (place / "tiles" / folder).mkdir(parents=True, exist_ok=True)
+        picture.save(place / "tiles" / "images" / file.name)
+        bright = np.asarray(picture.convert("L")) > 128
+        mask = Image.fromarray(bright.astype(np.uint8) * 255)
+        mask.save(place / "tiles" / "masks" / f"{file.stem}.png")
     return place
 
 
@@ -98,6 +106,7 @@ class Workshop:
             "/path/to/pictures": str(photos / "clothing"),
             "/path/to/new": str(photos / "new"),
             "/path/to/scenes": str(photos / "scenes"),
+            "/path/to/tiles": str(photos / "tiles"),
         }
         self.environment = os.environ | {
             "BAKEOFF_CACHE": str(cache),

@@ -23,6 +23,7 @@ from tests.entries.conftest import Run
         ("train data=folder data.root='\"HERE/one\"'", ["has only one (cat)"]),
         ("train data=folder data.columns=[a]", ["it must be [PATH,LABEL]"]),
         ("sweep data=folder data.root=HERE/one", ["has only one (cat)"]),
+        ("train data=folder data.root=abfs://box/pets", ["abfs://box/pets", "pip install adlfs"]),
         ("train model=timm model.name=resnet19", ["resnet19", "resnet18"]),
         ("train resume=nothing", ["nothing"]),
         ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),

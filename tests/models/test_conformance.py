@@ -13,7 +13,7 @@ from src.config.compose import compose_settings, groups
 from src.config.models import NetworkSettings, ZooSettings
 from src.config.schema import RunSettings
 
-NO_NETWORKS = ("handcrafted", "embedding", "ensemble")
+NO_NETWORKS = ("handcrafted", "embedding", "ensemble", "pixels")
 PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 OF_PIXELS = ("unet", "deeplab")  # tests/models/test_pixel_conformance.py
 OTHERS = ("timm", "torchvision", *PRETRAINED, *OF_PIXELS, *NO_NETWORKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
@@ -12,13 +13,27 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from src.config.checks import ConfigError
-from src.config.compose import read_run_settings
+from src.config.compose import compose_settings, read_run_settings
+from src.config.finished import CompareSettings, PredictSettings, SelectSettings
 from src.config.schema import RunSettings
+from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
+from src.data.sources.files import find_pictures
 from src.records.run import Predictions, RunSummary
+from src.reporting.comparison_figures import draw_comparison_figures
+from src.reporting.comparison_page import comparison_page
 from src.runs.build import build_data, build_task, load_task
 from src.runs.experiment import run_experiment
+from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
+from src.selection.choose import choose
+from src.selection.comparison import compared
+from src.selection.comparison.report import gather
+from src.selection.select import select
+from src.serving.bundle import open_predictor
+from src.serving.masks import masks_of
+from src.sweeps.families import default_values, load_families, overrides_of
+from src.sweeps.pictures import choose_families
 from src.targets import kind_of
 from src.training.pixels import confusion_matrices, predict_pixels
 
@@ -178,3 +193,79 @@ def test_a_checkpoint_predicts_as_its_run_did(trained: RunSummary, opened: Pictu
     stored = Predictions.read(folder.predictions / "test.parquet")
     np.testing.assert_array_equal(stored.sample_ids, ids)
     np.testing.assert_array_equal(stored.probs["matrix"], answers["matrix"])
+
+
+@slow
+def test_from_two_runs_to_a_champion_that_writes_masks(
+    pictures: Path, trained: RunSummary, tmp_path: Path
+) -> None:
+    output = f"output_dir={pictures.parent / 'out'}"
+    assert run_experiment(settings_of(pictures, "model.channels=[4]")) is not None
+    settings = compose_settings(CompareSettings, [output], config_name="compare")
+    comparison = compared(settings)
+    assert comparison.verdict.measure == "miou" and len(comparison.entrants) == 2
+    assert comparison.verdict.winner.figure == pytest.approx(trained.metrics["val/miou"], abs=1e-5)
+    report = gather(comparison, settings)
+    page = comparison_page(report)
+    assert "mean IoU" in page and "NaN" not in page
+    names = {path.name for path in draw_comparison_figures(tmp_path, report)}
+    assert {"classes.png", "confusion_1.png"} <= names and "reliability.png" not in names
+
+    choice = compose_settings(SelectSettings, [output, "refit=true", "choose=winner"], "select")
+    champion = select(choose(choice), choice)
+    folder = RunFolder.find(champion.run, pictures.parent / "out")
+    card = (folder.path / "model_card.md").read_text()
+    assert "mean IoU" in card and "IoU (95 % interval)" in card
+
+    words = [f"run={champion.run}", output, f"images={pictures / 'images'}"]
+    written = compose_settings(PredictSettings, [*words, f"out={tmp_path / 'new'}"], "predict")
+    found = find_pictures(str(pictures / "images"))
+    write_masks(folder.chosen_checkpoint(), found, written)
+    with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 40
+    right = counted = 0
+    predictor = open_predictor(folder.path / "model", CPU)
+    for row in rows[:5]:
+        mask = np.array(Image.open(tmp_path / "new" / row["mask"]))
+        truth = np.array(Image.open(pictures / "masks" / Path(row["path"]).name))
+        right += int((mask == truth)[truth != 99].sum())
+        counted += int((truth != 99).sum())
+        assert sum(float(row[name]) for name in "012") == pytest.approx(1, abs=1e-5)
+        assert float(row["1"]) == pytest.approx((mask == 1).mean(), abs=1e-5)
+        served = masks_of(predictor, [Path(row["path"]).read_bytes()])[0]
+        np.testing.assert_array_equal(served, mask)
+    assert right / counted > 0.9
+    again = compose_settings(PredictSettings, [*words, "coverage=0.9"], "predict")
+    with pytest.raises(ConfigError, match="coverage"):
+        write_masks(folder.chosen_checkpoint(), found, again)
+
+
+@slow
+def test_folds_are_judged_by_their_mean_iou(pictures: Path, tmp_path: Path) -> None:
+    words = [f"output_dir={tmp_path}", "cv.folds=2", "cv.repeats=2", "loss=cross_entropy_dice"]
+    summary = run_experiment(settings_of(pictures, *words, "trainer.max_epochs=4"))
+    assert summary is not None and summary.folds is not None
+    metrics, folds = summary.metrics, summary.folds["val/miou"]
+    assert len(folds) == 4 and metrics["val/miou"] == pytest.approx(np.mean(folds))
+    assert metrics["val/miou_low"] <= metrics["val/miou"] <= metrics["val/miou_high"]
+    predictions = Predictions.read(Path(summary.run_dir) / "predictions" / "val.parquet")
+    assert len(predictions.sample_ids) == 32
+    once = Predictions.read(Path(summary.run_dir) / "predictions" / "val-repeat1.parquet")
+    totals = [one.probs["matrix"].sum(axis=2) for one in (predictions, once)]
+    np.testing.assert_array_equal(totals[0], 2 * totals[1])
+
+
+def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictures: Path) -> None:
+    words = [f"data.root={pictures}", "data.ignore=99", f"data.cache_dir={pictures.parent / 'c'}"]
+    settings = read_sweep_settings(words, "dense")
+    assert settings.metrics == ("val/miou",)
+    base = base_overrides(words, "dense")
+    for name in choose_families(settings).names:
+        (family,) = load_families([name], base)
+        own = read_run_settings(overrides_of(family, base, default_values(family, base)))
+        assert "dense" in own.model.targets and own.data.target == "dense"
+    with pytest.raises(ConfigError, match="model is cnn"):
+        load_families(["cnn"], base)
+    with pytest.raises(ConfigError, match="val/miou"):
+        read_sweep_settings([*words, "metric=val/accuracy"], "dense")

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from src.search import samplers
 from src.search.samplers import check_sampler
 from src.search.study import SweepStudy
+from src.search.trials import StudySubset
 from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, proposals, run
 
 # Each sampler with a space that it takes.
@@ -43,6 +45,36 @@ def test_families_race_with_their_own_keys(tmp_path: Path, sampler: str) -> None
     for values in tried:
         keys = values.keys() - {"family", "momentum"}
         assert keys == ({"optimizer", "rate"} if values["family"] == "cnn" else {"a", "b"})
+
+
+@pytest.mark.parametrize("names", [("cnn", "mlp"), ("mlp",)])
+def test_in_a_long_study_the_best_and_the_latest_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(samplers, "_MOST_READ", 12)
+    monkeypatch.setattr(samplers, "_BEST_READ", 4)
+    read: list[list[int]] = []
+
+    class Noted(StudySubset):
+        def __init__(self, study: Any, trials: Any, sampler: Any = None) -> None:
+            read.append([trial.number for trial in trials])
+            super().__init__(study, trials, sampler)
+
+    monkeypatch.setattr(samplers, "StudySubset", Noted)
+    one = plan(*(family(NUMBERS, name) for name in names), sampler="tpe")
+    whole = proposals(tmp_path / "whole", one, 40)
+    with SweepStudy(tmp_path / "whole", one) as study:
+        tried = study.trials()
+        read.clear()
+        last = study.ask()
+    assert last is not None
+    for found, group in zip(read, (None, last.family)):
+        own = [trial for trial in tried if group in (None, trial.family)]
+        by_value = sorted(own, key=lambda trial: (-(trial.objectives or (0.0,))[0], trial.number))
+        best, latest = ([one.number for one in some] for some in (by_value[:4], own[-8:]))
+        assert found == (sorted({*best, *latest}) if len(own) > 12 else [o.number for o in own])
+    assert len(read) == len(names)
+    assert proposals(tmp_path / "interrupted", one, 25, 15) == whole
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "grid", "qmc"])

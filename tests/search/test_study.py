@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -377,6 +378,19 @@ def test_importances_are_of_each_family_alone(tmp_path: Path) -> None:
         found = study.importances()
     assert found["mlp"]["a"] > 0.6 and found["cnn"]["rate"] > 0.6
     assert all(sum(shares.values()) == pytest.approx(1) for shares in found.values())
+
+
+def test_importances_warn_of_no_key_that_few_trials_had(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(CNN)) as study:
+        for number, optimizer in enumerate(("sgd", "adamw", "adamw", "adamw")):
+            momentum = {"momentum": 0.7} if optimizer == "sgd" else {}
+            study.enqueue("cnn", {"optimizer": optimizer, "rate": 0.1 / (1 + number), **momentum})
+            trial = study.ask()
+            assert trial is not None
+            study.complete(trial.number, [float(number)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            assert set(study.importances()["cnn"]) >= {"optimizer", "rate"}
 
 
 def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from src.config.checks import ConfigError, from_plain, to_plain
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, read_run_settings
-from src.config.schema import RunSettings
+from src.config.schema import RunSettings, stored_settings
 from src.data.splitting.splits import Split
 from src.machine.interruption import Stopped
 from src.records.run import RunSummary
@@ -48,7 +48,7 @@ def trained(output_dir: Path, *words: str) -> RunFolder:
 
 
 def settings_of(folder: RunFolder) -> RunSettings:
-    return from_plain(RunSettings, yaml.safe_load(folder.config.read_text()))
+    return stored_settings(yaml.safe_load(folder.config.read_text()))
 
 
 def refitted(chosen: RunFolder) -> RunFolder:

@@ -221,7 +221,7 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     ("words", "message"),
     [
         (["part=test"], "part is 'test'"),
-        (["run=x", "sweep=y"], "run names one run and sweep several"),
+        (["run=champion", "sweep=y"], "run names one run and sweep several"),
         (["choose=best"], "it must be one of one_se, cheapest, winner"),
     ],
 )

@@ -94,8 +94,8 @@ def decode_picture(
             return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
 
 
-def thumbnail(path: Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
-    """Return a picture file as (3, H, W) uint8, its longer side at most `longest` pixels.
+def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
+    """Return a picture file, or its bytes, as (3, H, W) uint8, its longer side at most `longest`.
 
     `page` is which picture of a file of several, from 0.
 
@@ -103,11 +103,12 @@ def thumbnail(path: Path | str, longest: int = 180, *, page: int = 0) -> NDArray
         PictureError: as `decode_picture`.
         OSError: the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    data = data if isinstance(data, bytes) else Path(data)
+    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
         header = read_header(file, page)
     scale = min(1.0, longest / max(header.height, header.width))
     size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-    return shown(decode_picture(Path(path), PictureFormat(size, 3), page=page, display=True))
+    return shown(decode_picture(data, PictureFormat(size, 3), page=page, display=True))
 
 
 def _opened(data: bytes | Path) -> BinaryIO:
@@ -130,7 +131,10 @@ def _converted(
     turn_by = turn_of(image)
     _check_bands(bands_of(image), form)
     mode = "L" if (form.channels if form.bands is None else form.band_count) == 1 else "RGB"
-    image = _on_white(image, mode) if image.has_transparency_data else image.convert(mode)
+    if image.has_transparency_data:
+        image = _on_white(image, mode)
+    elif image.mode != mode:  # or it would be copied
+        image = image.convert(mode)
     height, width = form.image_size
     size = (height, width) if turn_by in ON_THEIR_SIDE else (width, height)
     if image.size != size:

@@ -146,7 +146,7 @@ def _names_in_file(source: Source, found: Survey) -> Sequence[str]:
     if source.arrays is not None:
         return ()
     first = next(index for index in range(len(source)) if index not in found.reasons)
-    with open(source.file(first), "rb") as stream:
+    with source.open(first) as stream:
         return read_header(stream).names
 
 

@@ -29,10 +29,12 @@ from ...targets import kind_of
 from ..quality.audit import Survey, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root, without
+from ..sources.remote import fetched, is_address
 from ..sources.source import Masks, Problem, Source
+from ..sources.table import named_paths
 from .decode import decode_picture
 from .format_choice import chosen_format
-from .picture_files import PictureError, count_pages
+from .picture_files import PictureError, pages_of
 from .picture_format import PictureFormat
 from .picture_store import PictureStore, content, mask_of, store_of
 
@@ -59,8 +61,25 @@ def list_pictures(data: DataSettings) -> Source:
     Raises:
         ConfigError: they are not there, or not what they should be.
     """
+    if data.root is None or not is_address(data.root):
+        root = None if data.root is None else Path(data.root.removeprefix("file://")).absolute()
+        return _listed(data, root)
+    columns = data.columns if isinstance(data, FolderSettings) else None
+    root = fetched(
+        data.root,
+        cache_folder(data.cache_dir).absolute(),
+        named=partial(named_paths, columns=columns, target=data.target),
+        look_again=data.check_content,
+    )
+    try:
+        return _listed(data, root)
+    except ConfigError as error:
+        text = str(error).replace(str(root), data.root)
+        raise ConfigError(text.replace(str(root.parent), data.root.rpartition("/")[0])) from error
+
+
+def _listed(data: DataSettings, root: Path | None) -> Source:
     load = import_object(data._target_)
-    root = None if data.root is None else Path(data.root).absolute()
     cache = cache_folder(data.cache_dir).absolute()
     if data.check_content and root is not None and root.is_file():
         from ..sources.archive import forget_archive
@@ -82,20 +101,21 @@ def list_pictures(data: DataSettings) -> Source:
     if data.target == "ordinal":
         source = ordered(source, data.order)
     source = _present(source, data)
-    return _with_pages(source, data) if data.pages == "all" else source
+    frames = data.frames if isinstance(data, FolderSettings) else None
+    return _with_pages(source, data, frames) if data.pages == "all" or frames else source
 
 
-def _with_pages(source: Source, data: DataSettings) -> Source:
-    """Return the source with all pages of its files; what is no picture is left to the audit."""
+def _with_pages(source: Source, data: DataSettings, frames: int | None) -> Source:
+    """Return the source with the pages of its files; what is no picture is left to the audit."""
     if source.sample_paths is None:
         return source
 
-    def pages(index: int) -> int:
+    def pages(index: int) -> range:
         try:
-            with open(source.file(index), "rb") as stream:
-                return count_pages(stream)
+            with source.open(index) as stream:
+                return pages_of(stream, all_pages=data.pages == "all", frames=frames)
         except (PictureError, OSError):
-            return 1
+            return range(1)
 
     workers = data.num_workers or available_cores()
     return source.with_pages(list(in_order(pages, range(len(source)), workers)))

@@ -29,12 +29,12 @@ __all__ = [
     "NotReadHere",
     "PictureError",
     "bands_of",
-    "count_pages",
     "decoder_errors",
     "deep_values",
     "file_errors",
     "open_picture",
     "orientation_of",
+    "pages_of",
     "read_bounds",
     "read_header",
     "turn_of",
@@ -124,27 +124,37 @@ def read_header(stream: BinaryIO, page: int = 0) -> Header:
         return Header(height, width, bands_of(image), is_deep(image))
 
 
-def count_pages(stream: BinaryIO) -> int:
-    """Return how many pictures or frames an open file has, each of which `page` may name.
+def pages_of(stream: BinaryIO, *, all_pages: bool, frames: int | None) -> range:
+    """Return which pages of a file that is opened at its start are pictures of their own.
+
+    Args:
+        stream: of the file.
+        all_pages: whether they are all, of other files than videos; else the first.
+        frames: of a video, every so manyth frame is one; None for the first alone.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with decoder_errors():
         if container := container_of(stream.read(_START)):
-            return count_frames(stream, container)
-        image = open_picture(stream)
-        stream.seek(0)
-        if stream.read(2) in (b"II", b"MM"):
-            from tifffile import TiffFile
+            return range(0, count_frames(stream, container), frames) if frames else range(1)
+        return range(_count_pages(stream) if all_pages else 1)
 
-            stream.seek(0)
-            pages: Any = TiffFile(stream).pages
-            # Smaller versions and masks come after the pictures that they belong to.
-            others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
-            return max(1, next(others, len(pages)))
-        paged = not isinstance(image, Raster) and image.format in ("GIF", "WEBP", "PNG")
-        return int(getattr(image, "n_frames", 1)) if paged else 1
+
+def _count_pages(stream: BinaryIO) -> int:
+    """Return how many pictures a file has, each of which `page` may name."""
+    image = open_picture(stream)
+    stream.seek(0)
+    if stream.read(2) in (b"II", b"MM"):
+        from tifffile import TiffFile
+
+        stream.seek(0)
+        pages: Any = TiffFile(stream).pages
+        # Smaller versions and masks come after the pictures that they belong to.
+        others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
+        return max(1, next(others, len(pages)))
+    paged = not isinstance(image, Raster) and image.format in ("GIF", "WEBP", "PNG")
+    return int(getattr(image, "n_frames", 1)) if paged else 1
 
 
 def read_bounds(stream: BinaryIO, page: int = 0) -> ValueRange:

@@ -238,11 +238,12 @@ def content(
         if row.dtype != np.uint8 or len(row) not in (1, 3):
             return row.transpose(1, 2, 0)
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
-    path = Path(source.file(index))
+    if expected is None and source.spans is None:
+        return Path(source.file(index))
+    with file_errors(), source.open(index) as stream:
+        data = stream.read()
     if expected is None:
-        return path
-    with file_errors():
-        data = path.read_bytes()
+        return data
     if content_hash(data, source.page(index)) != expected:
         raise PictureError("has been changed since it was looked at")
     return data

@@ -9,6 +9,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,6 @@ def survey(
     if source.root is None or source.sample_paths is None:
         raise ValueError(f"{source.name} has neither arrays nor files")
     paths = source.sample_paths
-    files = [source.file(index) for index in range(len(source))]
-    pages = [source.page(index) for index in range(len(source))]
     root = os.fsencode(source.root.absolute())
     path = findings_dir / f"{content_hash(root).decode()}.npz"
     what = f"the findings about the pictures in {source.root}"
@@ -120,14 +119,14 @@ def survey(
     def known() -> tuple[Findings, Findings]:
         """Return what is stored, and the part of it that holds for these files."""
         stored = Findings.load(path) or Findings()
-        return stored, stored.of(paths, _states(files), forget=check_content)
+        return stored, stored.of(paths, _states(source), forget=check_content)
 
     _, findings = known()
     if not findings.rows["known"].all():
         with cache_errors(what, findings_dir), locked(path, what):
             # Another process may have read them while this one waited.
             stored, findings = known()
-            _look(findings, files, pages, workers)
+            _look(findings, source, workers)
             findings.joined(stored).save(path)
     rows = findings.rows
     return Survey(
@@ -286,18 +285,21 @@ def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
     )
 
 
-def _states(files: list[str]) -> npt.NDArray[np.int64]:
+def _states(source: Source) -> npt.NDArray[np.int64]:
     """Return (N, 4) the present state of each file, of one that is missing what no file has."""
-    states = []
-    for file in files:
-        try:
-            states.append(file_state(os.stat(file)))
-        except OSError:
-            states.append((NEVER, NEVER, NEVER, NEVER))
-    return np.array(states, np.int64)
+    states = np.full((len(source), len(FILE_STATE)), NEVER, np.int64)
+    before = ""
+    for row in range(len(source)):
+        if (file := source.file(row)) == before:  # pictures of one shard, or pages
+            states[row] = states[row - 1]
+            continue
+        before = file
+        with suppress(OSError):
+            states[row] = file_state(os.stat(file))
+    return states
 
 
-def _look(findings: Findings, files: list[str], pages: list[int], workers: int) -> None:
+def _look(findings: Findings, source: Source, workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
     rows = findings.rows
     unknown = np.flatnonzero(~rows["known"]).tolist()
@@ -307,8 +309,7 @@ def _look(findings: Findings, files: list[str], pages: list[int], workers: int) 
 
     def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
         return [
-            _look_at(files[i], pages[i], (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i])))
-            for i in batch
+            _look_at(source, i, (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
         ]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
@@ -316,7 +317,7 @@ def _look(findings: Findings, files: list[str], pages: list[int], workers: int) 
             findings.fill(index, *one)
 
 
-def _look_at(file: str, page: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
+def _look_at(source: Source, index: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
     """Return what is found in a file, by column, and why it cannot be used; "" where it can."""
     found: dict[str, Any] = {"low": np.nan, "high": np.nan}
     # What is found is true now, but a later change might not show: not known the next time.
@@ -324,9 +325,11 @@ def _look_at(file: str, page: int, times_ns: tuple[int, int]) -> tuple[dict[str,
     if not was_settled(*times_ns):
         found |= unsettled
     try:
-        with open(file, "rb") as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+        page = source.page(index)
+        with source.open(index) as stream:
+            if stream.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
                 read_header(stream)  # which says so
+            stream.seek(0)
             digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
             found["hash"] = _paged(digest.hexdigest().encode(), page)
             stream.seek(0)

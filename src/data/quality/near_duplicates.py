@@ -71,12 +71,20 @@ def near_pairs(images: Grey) -> NearPairs:
     Args:
         images: (N, H, W) uint8, grey, at least 8x8 pixels.
     """
-    low = np.concatenate([low_frequencies(chunk) for chunk in _chunks(images)])
-    pairs = _candidates(perceptual_hashes(low))
-    spread = np.concatenate([c.std(axis=(1, 2), dtype=np.float32) for c in _chunks(images)])
+    # Per picture 300 bytes are kept: sets of millions are compared in memory.
+    count = len(images)
+    low = np.empty((count, _BITS), np.float32)
+    hashes = np.empty(count, np.uint64)
+    spread = np.empty(count, np.float32)
+    for start in range(0, count, _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        found = low_frequencies(images[rows])
+        hashes[rows] = perceptual_hashes(found)
+        spread[rows] = images[rows].std(axis=(1, 2), dtype=np.float32)
+        low[rows] = found.reshape(len(found), _BITS)
+    pairs = _candidates(hashes)
     pairs = pairs[(spread[pairs] > _BLANK).all(axis=1)]
     # The transform keeps lengths, so the distance in its low part bounds that of the pictures.
-    low = low.reshape(len(low), _BITS)
     low[:, 0] = 0
     low /= np.maximum(spread * np.sqrt(images[0].size), 1e-6)[:, None]
     gaps = [((low[p[:, 0]] - low[p[:, 1]]) ** 2).sum(axis=1) / 2 for p in _chunks(pairs)]

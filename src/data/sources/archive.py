@@ -17,7 +17,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
@@ -27,7 +27,7 @@ from ...storage.cache import Entry, cached, key_of, shortage
 from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
 
-__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive"]
+__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive", "tar_index"]
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _CONTENT = "content"
@@ -229,6 +229,41 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             if stream is None:
                 raise _no_plain_file(archive, info.name)
             yield info.name, stream
+
+
+def tar_index(
+    archive: Path, most: int | None = None
+) -> Iterator[tuple[str, int, int, Callable[[], bytes]]]:
+    """Yield name, offset, bytes and a reader of the plain files in a .tar that is not compressed.
+
+    Headers alone are read. A reader is valid until the next file.
+
+    Args:
+        archive: where pictures are to be read in place.
+        most: how many members are looked at; None for all.
+
+    Raises:
+        ConfigError: the archive is damaged, or holds links or devices.
+    """
+    try:
+        with archive.open("rb") as stream:
+            opened = _CheckedTar.open(fileobj=stream, mode="r:", tarinfo=_CheckedInfo)
+            count = 0
+            while (info := opened.next()) is not None and count != most:
+                opened.members.clear()
+                count += 1
+                if info.isdir():
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise _no_plain_file(archive, info.name)
+
+                def read(start: int = info.offset_data, size: int = info.size) -> bytes:
+                    stream.seek(start)
+                    return stream.read(size)
+
+                yield str(_inside(archive, info.name)), info.offset_data, info.size, read
+    except _DAMAGE as error:
+        raise _damaged(archive, error) from error
 
 
 class _Headers:

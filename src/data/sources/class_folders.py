@@ -41,9 +41,13 @@ _NAMED = 5
 
 @dataclass
 class FolderTree:
-    """Lists folders below `root` by paths relative to it, and remembers what was left out."""
+    """Lists folders below `root` by paths relative to it, and remembers what was left out.
+
+    Pictures are files with an ending of `PICTURE_ENDINGS` or `further`.
+    """
 
     root: str
+    further: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
     _others: Counter[str] = field(default_factory=Counter)
     _first_other: str = ""
@@ -113,6 +117,11 @@ class FolderTree:
     ) -> None:
         name = entry.name
         hidden = is_left_behind(name)
+        ending = os.path.splitext(name)[1].lower()
+        known = ending in PICTURE_ENDINGS or ending in self.further
+        if known and name.isascii() and not hidden and entry.is_file():
+            pictures.append(path)  # first, for these are many
+            return
         # Bytes that are no UTF-8 come as lone surrogates.
         if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             self.note(
@@ -127,9 +136,8 @@ class FolderTree:
                 folders.append(path)
         elif hidden:
             return
-        elif os.path.splitext(name)[1].lower() not in PICTURE_ENDINGS:
+        elif not known:
             self._first_other = self._first_other or path
-            ending = os.path.splitext(name)[1].lower()
             self._others[ending or "without ending"] += 1
             if ending in _UNREAD_ENDINGS:
                 self._unread.append(path)

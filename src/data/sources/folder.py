@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ..decoding.picture_files import PICTURE_ENDINGS
+from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
 from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .listing import existing_root
 from .masks import MaskClasses, list_masks
+from .shards import find_shards, list_shards
 from .source import (
     PARTS,
     Problem,
@@ -45,6 +47,7 @@ def load(
     ignore: int | None = None,
     mask_threshold: int | None = None,
     mask_class: str = "value",
+    frames: int | None = None,
     *,
     target: str = "single",
 ) -> Source:
@@ -52,12 +55,13 @@ def load(
 
     Args:
         root: a folder as of `list_tree`, a .zip or .tar (.gz, .xz, .bz2) of one, which is extracted
-            once, a CSV file or one of JSON lines as of `list_table`, or an .npz file as of
-            `list_arrays`.
+            once, a CSV file or one of JSON lines as of `list_table`, an .npz file as of
+            `list_arrays`, or shards as of `find_shards`.
         cache_dir: the project's cache folder.
         download: not needed, as with every set that is no published one.
         columns, separator: of a CSV file, as of `list_table`; None for what is none.
         class_names, ignore, mask_threshold, mask_class: what masks mean, as of `MaskClasses`.
+        frames: not None where videos are among the pictures.
         target: what a picture is labelled with; with "dense" the root is as of `list_masks`, or
             an archive of such a folder.
 
@@ -70,8 +74,21 @@ def load(
             "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
             "file with the arrays images and labels."
         )
-    existing_root(root)
     name, several = root.name.lower(), target == "multi"
+    if target != "dense" and (shards := find_shards(root)):
+        if columns is not None:
+            raise ConfigError(
+                f"data.columns is about a CSV file, and {root} has shards: leave it out."
+            )
+        return list_shards(
+            root if root.is_dir() else root.parent,
+            shards,
+            cache_dir / "shards",
+            shown=str(root),
+            several=several,
+            separator=separator,
+        )
+    existing_root(root)
     if target == "dense":
         meaning = MaskClasses(class_names, ignore, mask_threshold, mask_class)
         return _with_masks(root, cache_dir, columns, meaning)
@@ -83,12 +100,12 @@ def load(
                 f"data.{key} is about a CSV file, and data.root is {str(root)!r}: leave it out."
             )
     if root.is_dir():
-        return list_tree(root, shown=str(root), several=several)
+        return list_tree(root, shown=str(root), several=several, videos=frames is not None)
     if name.endswith(".npz"):
         return list_arrays(root, several=several)
     if name.endswith(ARCHIVE_ENDINGS):
         tree = extract_archive(root, cache_dir / "archives")
-        return list_tree(tree, shown=str(root), several=several)
+        return list_tree(tree, shown=str(root), several=several, videos=frames is not None)
     raise ConfigError(
         f"data.root is {str(root)!r}, which is neither a folder, nor a CSV or .npz file, nor an "
         f"archive ({', '.join(ARCHIVE_ENDINGS)}). Save a table of another kind as CSV."
@@ -113,20 +130,21 @@ def _with_masks(
     return list_masks(root, cache_dir, meaning, columns, shown=shown)
 
 
-def list_tree(root: Path, *, shown: str, several: bool = False) -> Source:
+def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = False) -> Source:
     """Return the pictures of root/class/..., root/part/class/... or root/class/part/...
 
     Which folders are parts and which are classes is decided by `class_folders`. A single folder
     that wraps all the others is looked through. Pictures may lie deeper inside a class folder.
     Hidden files and folders are left out, and so is, with a problem, what is no picture by its
     name. With `several` labels a picture, one that lies in several class folders of a part has
-    the labels of all of them. Messages name the root as `shown`.
+    the labels of all of them. Files of `videos` count as pictures. Messages name the root as
+    `shown`.
 
     Raises:
         ConfigError: there are no two classes with pictures, a folder cannot be listed, or parts
             and classes cannot be told apart.
     """
-    tree, top = FolderTree(str(root)), ""
+    tree, top = FolderTree(str(root), VIDEO_ENDINGS if videos else frozenset()), ""
     while len(inside := tree.folders(top)) == 1 and not tree.pictures(top):
         if not tree.folders(inside[0]):
             break

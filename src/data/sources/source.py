@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import unicodedata
@@ -35,6 +36,8 @@ _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 _SPELLING = "\u200c\u200d"
 # Control characters and those of format, such as byte order marks and zero-width spaces.
 _UNSEEN = ("Cc", "Cf")
+# Between the path of a shard and the name of a picture in it.
+_TAR = ".tar/"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Source:
         arrays: (N, C, H, W) of uint8 or other numbers, for sets that come as arrays; else None.
         root, sample_paths: for sets that come as files, a folder, and N posix paths relative to it
             or absolute, with `#` and the page after those of pages; else None.
+        spans: (N, 2) int64, offset and bytes of each picture in its file, of sets whose pictures
+            lie in .tar files; their paths are FILE.tar/NAME. None where each file is one picture.
         pages: (N,) the page of each file that is read, from 0, and -1 for files of one picture;
             None where each file is one picture.
         given_parts: (N,) str of "train" | "val" | "test" where the set brings its own parts.
@@ -124,6 +129,7 @@ class Source:
     pages: npt.NDArray[np.int64] | None = None
     kind: str = "single"
     masks: Masks | None = None
+    spans: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
@@ -134,7 +140,8 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        for name in ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks"):
+        columns = ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks", "spans")
+        for name in columns:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
@@ -192,6 +199,7 @@ class Source:
             groups=reduced(self.groups),
             pages=None if self.pages is None else self.pages[kept],
             masks=None if self.masks is None else self.masks.only(kept),
+            spans=None if self.spans is None else self.spans[kept],
             missing={
                 place: self.missing[index]
                 for place, index in enumerate(kept.tolist())
@@ -206,22 +214,39 @@ class Source:
         path = self.sample_paths[index]
         if self.pages is not None and self.pages[index] >= 0:
             path = path.rpartition("#")[0]
+        if self.spans is not None:
+            path = path[: path.index(_TAR) + len(_TAR) - 1]
         return os.path.join(self.root, path)
+
+    def open(self, index: int) -> io.BufferedReader | io.BytesIO:
+        """Return the content of sample `index`, of a source that has files, open for reading.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        file = self.file(index)
+        if self.spans is None:
+            return open(file, "rb")
+        start, size = self.spans[index].tolist()
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            return io.BytesIO(stream.read(size))
 
     def page(self, index: int) -> int:
         """Return which page of its file sample `index` is, from 0."""
         return 0 if self.pages is None else max(0, int(self.pages[index]))
 
-    def with_pages(self, counts: Sequence[int]) -> Source:
+    def with_pages(self, pages: Sequence[range]) -> Source:
         """Return the source with a sample for every page of files that have several of them.
 
-        `counts` are the pages of each file. The pages of a file are of one group.
+        `pages` are those of each file, from 0. The pages of a file are of one group.
         """
+        counts = list(map(len, pages))
         if self.sample_paths is None or max(counts) < 2:
             return self
         rows = np.repeat(np.arange(len(self)), counts)
         several = np.array(counts)[rows] > 1
-        number = np.concatenate([np.arange(count) for count in counts])
+        number = np.concatenate([np.array(some) for some in pages])
         names = self.groups or self.sample_paths
         return replace(
             self,
@@ -233,6 +258,7 @@ class Source:
             given_parts=None if self.given_parts is None else self.given_parts[rows],
             groups=tuple(names[row] for row in rows),
             pages=np.where(several, number, -1),
+            spans=None if self.spans is None else self.spans[rows],
         )
 
 

@@ -20,7 +20,7 @@ from .source import PARTS, Problem, Source, case_remarks, clean_label, merged_re
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
 
-__all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows"]
+__all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows", "named_paths"]
 
 _JSON_LINES = ".jsonl"
 TABLE_ENDINGS = (".csv", ".tsv", _JSON_LINES)
@@ -67,14 +67,7 @@ def list_table(
             is named twice with different values, a value is missing or unknown; with the number
             of the line.
     """
-    if file.suffix.lower() == _JSON_LINES:
-        if columns is not None:
-            raise ConfigError(
-                f"data.columns names columns of a CSV file, and {file} has JSON lines."
-            )
-        table = read_json_lines(file, several)
-    else:
-        table = read_csv_lines(file, columns, several)
+    table = _read(file, columns, several)
     spellings: dict[str, set[str]] = {}
     labels: list[Any]
     labels = [*(_label_sets(file, table, separator) if several else _labels(table))]
@@ -87,9 +80,12 @@ def list_table(
         raise ConfigError(
             f"{file}: a classifier needs at least 2 labels, and there is {len(class_names)}."
         )
-    targets: npt.NDArray[Any] = indicators(chosen, class_names)
-    if not several:
-        targets = targets.argmax(axis=1).astype(np.int64)
+    targets: npt.NDArray[Any]
+    if several:
+        targets = indicators(chosen, class_names)
+    else:
+        place = {name: number for number, name in enumerate(class_names)}
+        targets = np.array([place[label] for (label,) in chosen], np.int64)
     remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
     return Source(
         "folder",
@@ -151,6 +147,32 @@ def listed_rows(file: Path, table: Table, labels: Sequence[Any]) -> Rows:
             if row in missing
         },
     )
+
+
+def named_paths(
+    file: Path, columns: Sequence[str | None] | None = None, *, target: str = "single"
+) -> list[str]:
+    """Return the paths of pictures and masks in a table, as they are written.
+
+    Args:
+        file, columns: as of `list_table`.
+        target: what a picture is labelled with; "dense" for a mask.
+
+    Raises:
+        ConfigError: as of `list_table`.
+    """
+    if target != "dense":
+        return _read(file, columns, target == "multi").values["path"]
+    values = read_csv_lines(file, columns, several=False, masks=True).values
+    return [*values["path"], *values["label"]]
+
+
+def _read(file: Path, columns: Sequence[str | None] | None, several: bool) -> Table:
+    if file.suffix.lower() != _JSON_LINES:
+        return read_csv_lines(file, columns, several)
+    if columns is not None:
+        raise ConfigError(f"data.columns names columns of a CSV file, and {file} has JSON lines.")
+    return read_json_lines(file, several)
 
 
 def _labels(table: Table) -> list[str]:

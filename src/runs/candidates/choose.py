@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...config.features import ClassicalSettings, EmbeddingSettings, HandcraftedSettings
+from ...config.features import (
+    ClassicalSettings,
+    EmbeddingSettings,
+    HandcraftedSettings,
+    PixelsSettings,
+)
 from ...config.models import EncoderSettings, EnsembleSettings, NetworkSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
@@ -45,6 +50,10 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
         from .classical import ClassicalCandidate
 
         return ClassicalCandidate(settings, settings.model, data)
+    if isinstance(settings.model, PixelsSettings):
+        from .pixels import PixelCandidate
+
+        return PixelCandidate(settings, settings.model, data)
     if isinstance(settings.model, EnsembleSettings):
         return _combination_of(settings, settings.model, data)
     return NetworkCandidate(resolve(settings, data), data)
@@ -96,9 +105,13 @@ def load_trained(checkpoint: Path) -> Trained:
 
 def _loaded(checkpoint: Path) -> Trained:
     if checkpoint.suffix == ".skops":
+        from .pixels import TrainedPixels
         from .trained_classifier import load_classifier
 
-        return load_classifier(checkpoint)
+        trained = load_classifier(checkpoint)
+        if trained.classifier.of_pixels:
+            return TrainedPixels(trained.classifier, trained.file)
+        return trained
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
         from .ensemble import TrainedEnsemble, member_files, read_metadata
 
@@ -162,6 +175,12 @@ def prepared(
         settings = resolve(settings, data).settings
         epochs = int(settings.trainer.max_epochs)
         return Preparation(settings, data, epochs, seconds_per_epoch(settings, data))
+    if isinstance(model, PixelsSettings):
+        from .pixels import PixelCandidate
+
+        data = open_pictures(settings)
+        each = PixelCandidate(settings, model, data).describe_seconds()
+        return Preparation(settings, data, 1, each)
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, open_pictures(settings), 1, 0.0)
     if seconds is not None and model.classifier == "auto":
@@ -200,25 +219,25 @@ def _with_networks(
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
-    late_by = 0.0
+    found, took = settings, 0.0
     for attempt in range(_TRIES):
         left = None if deadline is None else deadline - time.perf_counter()
         choice = choose_networks(settings, data, left, attempt > 0)
         notes += choice.notes
-        if choice.seconds:  # nothing is described that cannot end
-            return Preparation(settings, data, 1, choice.seconds, notes, cut=True)
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
+        if choice.seconds:  # nothing is described that cannot end
+            return Preparation(found, data, 1, choice.seconds, notes, cut=True)
         opened = open_pictures(found)
         try:
             ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
             keep_described(settings, data, choice)
             return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
         except TooSlow as late:
-            late_by = late.seconds
+            took = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
-    return Preparation(settings, data, 1, late_by, notes, cut=True)
+    return Preparation(found, data, 1, took, notes, cut=True)
 
 
 @dataclass(frozen=True)
@@ -237,7 +256,7 @@ class Origin:
 def origin_of(settings: RunSettings) -> Origin:
     """Return what the candidate of these settings starts from."""
     model = settings.model
-    if isinstance(model, HandcraftedSettings):
+    if isinstance(model, HandcraftedSettings | PixelsSettings):
         return Origin("hand-crafted")
     if isinstance(model, EnsembleSettings):
         return Origin("ensemble")

@@ -41,11 +41,10 @@ from ...targets import kind_of
 from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
 from ..resolve import Resolved
 from .candidate import FitContext, Fitted
-from .trained_classifier import TrainedClassifier, threads_of
+from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
 
 __all__ = ["ClassicalCandidate", "kept_choice"]
 
-_MODEL = "model.skops"
 _TIMED_PICTURES = 32
 # Nearest means, logistic and ridge regressions of one normalisation, where there are many problems.
 _GROUPS_OF_SEVERAL = 3
@@ -105,7 +104,7 @@ class ClassicalCandidate:
             print(f"classifier: {choices[0]}")
             metadata["classifier"] = choices[0].record()
         classifier = FeatureClassifier(self._extractors, model, metadata)
-        file = context.folder.checkpoints / _MODEL
+        file = context.folder.checkpoints / MODEL_FILE
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)
         metrics = {}

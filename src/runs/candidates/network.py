@@ -24,7 +24,7 @@ from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
-from ...serving.predictor import Predictor
+from ...serving.predictor import Predictor, kind_in
 from ...serving.whole_network import network_classifier, network_describer
 from ...storage.cache import cache_folder
 from ...targets import kind_of
@@ -107,7 +107,8 @@ class TrainedNetwork:
         network = self.task.evaluated
         classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
         classify = network_classifier(network, metadata, self.device)
-        describe = network_describer(network, classify, classes)
+        pixels = kind_in(metadata).pixels  # which have features of their own
+        describe = None if pixels else network_describer(network, classify, classes)
         return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
@@ -119,8 +120,7 @@ class TrainedNetwork:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
-        target = self.metadata["settings"]["data"]["target"]
-        if link_of(self.metadata) == "corn" or target == "dense":
+        if link_of(self.metadata) == "corn" or kind_in(self.metadata).pixels:
             return None  # its outputs are no classes of pictures
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
@@ -231,6 +231,8 @@ class NetworkCandidate:
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None
         device = trainer.strategy.root_device
+        if device.type == "cuda":  # a warm process may have trained larger networks before
+            torch.cuda.reset_peak_memory_stats(device)
         self._data.live_on(device)
         started = time.perf_counter()
         model = build.network_of(self._settings)

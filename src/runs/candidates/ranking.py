@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def choose_networks(
     train = data.split.train
     views = 2 if _mirrors(settings) else 1
     count = views * len(train) + len(data.split.val)
-    networks = _known(_model(settings).networks)
+    networks = _known(tuple(_model(settings).networks))
     known = _identity(settings, data, networks)
     sample = Sample(settings, data, _sampled(data))
     described = frozenset[Option]() if anew else _described(settings, known)
@@ -133,7 +134,7 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
 
     The arguments are those of `choose_networks`, and what it returned.
     """
-    known = _identity(settings, data, _known(_model(settings).networks))
+    known = _identity(settings, data, _known(tuple(_model(settings).networks)))
     new = {Option(name, choice.input_size) for name in choice.networks}
     options = sorted(new | _described(settings, known), key=str)
     found = {"options": [asdict(one) for one in options]}
@@ -341,7 +342,8 @@ def _joined(group: Sequence[RankedNetwork]) -> str:
     return " + ".join(one.name for one in group)
 
 
-def _known(configured: Sequence[str]) -> dict[str, _Network]:
+@cache  # what this machine can load takes a second to list
+def _known(configured: tuple[str, ...]) -> Mapping[str, _Network]:
     """Return networks that load without a connection, the highest published accuracy first."""
     loaded = [one for one in loadable() if one.library == "timm"]
     found = {

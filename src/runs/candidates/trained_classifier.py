@@ -25,8 +25,9 @@ from ...training import cost
 from ..build import feature_table
 from .candidate import Answers
 
-__all__ = ["TrainedClassifier", "load_classifier", "threads_of"]
+__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier", "threads_of"]
 
+MODEL_FILE = "model.skops"
 _AT_ONCE = 128
 _BYTES_PER_MB = 1e6
 _BATCH_SECONDS = 0.5
@@ -58,7 +59,7 @@ class TrainedClassifier:
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float32] | None:
         settings = stored_settings(self.metadata["settings"])
         data = data.formatted(PictureFormat.of(self.metadata))
         table = feature_table(settings, data, self.classifier.extractors)
@@ -69,7 +70,7 @@ class TrainedClassifier:
         return Predictor(
             self.classifier,
             self.metadata,
-            describe=self.classifier.describe,
+            describe=None if self.classifier.of_pixels else self.classifier.describe,
             batch_size=batch_size,
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import EvaluateSettings
@@ -22,7 +24,7 @@ from ..test_part import counted_measurement
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 
-_WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss")
+_WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss", "val/miou")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
             "train without cv.folds to measure it."
         )
     answers = again.trained.predict(data, part)
-    if not np.isfinite(answers[0]).all():
+    if not _finite(answers[0]):
         raise ConfigError(
             f"run: {folder.name} answers with what is no number (NaN or infinity): its weights are "
             "damaged, or it does not suit this machine's arithmetic."
@@ -111,6 +113,11 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
                 test_measurements=measurements or summary.test_measurements,
             ).write(folder.summary)
     return measured, measurements
+
+
+def _finite(probs: NDArray[Any]) -> bool:
+    numbers = probs if probs.dtype.names is None else probs["log_loss"]
+    return bool(np.isfinite(numbers).all())
 
 
 def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:

@@ -95,7 +95,7 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
-    if link_of(trained.metadata) != "softmax":
+    if link_of(trained.metadata) != "softmax" or data.pictures.kind == "dense":
         raise ConfigError(
             f"run: {folder.name} was trained on targets of kind {data.pictures.kind}, and networks "
             "of one label a picture alone are exported: label pictures with the run as it is, or "

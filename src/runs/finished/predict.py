@@ -19,7 +19,7 @@ from ...config.checks import ConfigError
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
-from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError, count_pages
+from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError, pages_of
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
 from ...machine.status import doing
@@ -50,8 +50,13 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
 
     Raises:
         ConfigError: nothing can be read or explained, a place to write to is taken or cannot be
-            written, the model is damaged, or cannot keep the promise that is asked for.
+            written, the model is damaged, or cannot do what is asked for.
     """
+    if settings.windows:
+        raise ConfigError(
+            f"windows is about a class for every pixel, and {settings.run} labels whole pictures: "
+            "leave windows=true out."
+        )
     trust = trust_in(model, settings)
     tally = Tally(trust)
     _keep_pictures(settings.out, found)
@@ -65,7 +70,9 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
         pages = (
-            [page for file in files for page in _pages_of(file)] if predictor.all_pages else files
+            [page for file in files for page in _pages_of(file, predictor)]
+            if predictor.all_pages or predictor.frames
+            else files
         )
         sample = _write_rows(predictor, pages, settings.top_k, stream, tally)
         if sample.count == 0:
@@ -202,14 +209,14 @@ def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMap
     return trained.predictor(settings.batch_size), maps
 
 
-def _pages_of(file: Path) -> list[Path | Page]:
-    """Return the pages of a file that has several, else the file itself."""
+def _pages_of(file: Path, predictor: Predictor) -> list[Path | Page]:
+    """Return the pages of a file that has several, as the model knows them, else the file."""
     try:
         with file.open("rb") as stream:
-            count = count_pages(stream)
+            pages = pages_of(stream, all_pages=predictor.all_pages, frames=predictor.frames)
     except (OSError, PictureError):  # said when it is read
-        count = 1
-    return [Page(file, number) for number in range(count)] if count > 1 else [file]
+        pages = range(1)
+    return [Page(file, number) for number in pages] if len(pages) > 1 else [file]
 
 
 def _page(path: str) -> Path | Page:

@@ -41,6 +41,9 @@ _OF_STUDY = {
     "val/map": "map",
     "val/kappa": "kappa",
     "val/mae": "mae",
+    "val/miou": "miou",
+    "val/dice": "dice",
+    "val/pixel_accuracy": "pixel_accuracy",
     "val/loss": "log_loss",
     "val/log_loss": "log_loss",
 }
@@ -345,6 +348,8 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
         ends = [f"seed {run.summary.seed}, {run.folder.run_id[:6]}" for run in runs]
         names = [f"{name} ({end})" for name, end in zip(names, ends)]
     ours, theirs = first.measured.right, second.measured.right
+    if not (ours | theirs).any():  # as of pixels, of which hardly ever all are right
+        return None
     return Pair(
         names[0],
         names[1],

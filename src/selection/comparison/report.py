@@ -24,6 +24,8 @@ from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
+from ...metrics.segmentation import class_pixel_scores
+from ...metrics.summary import metric_key
 from ...records.comparison import Comparison, Entrant, Interval
 from ...records.pictures import shown
 from ...records.report_data import Agreement, Answer, Disagreement, GroupScore, Leader, ReportData
@@ -43,7 +45,6 @@ _LEADERS = 3
 _DISAGREEMENTS = 12
 _WEAKEST_GROUPS = 20
 _CURVES_A_FAMILY = 10
-_CURVE = "val/accuracy"
 
 
 def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
@@ -57,20 +58,26 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
     first = [repeats[0] for repeats in said]
     disagreements: tuple[Disagreement, ...] = ()
     agreement, no_pictures = None, None
-    if len(leaders) > 1:
+    pixels = kind_of(first[0].kind).pixels
+    if len(leaders) > 1 and not pixels:  # no two class maps are the same
         agreement = _agreement(first)
         disagreements, no_pictures = _disagreements(first, Path(leaders[0].run_dirs[0]))
     importances, metric = _importances(settings)
     return ReportData(
         comparison=comparison,
         class_names=first[0].class_names,
-        leaders=tuple(_leader(one, repeats) for one, repeats in zip(leaders, said)),
+        leaders=tuple(
+            _leader_of_pixels(one, repeats) if pixels else _leader(one, repeats)
+            for one, repeats in zip(leaders, said)
+        ),
         agreement=agreement,
         disagreements=disagreements,
         no_pictures=no_pictures,
-        curves=_curves(comparison.entrants),
+        curves=_curves(comparison.entrants, "miou" if pixels else "accuracy"),
         importances=importances,
         importance_of=metric,
+        curve="miou" if pixels else "accuracy",
+        of_classes="iou" if pixels else "recall",
     )
 
 
@@ -136,6 +143,29 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         groups=_of_groups(right, repeats[0]),
         trainings=len(repeats),
         pictures=pictures,
+    )
+
+
+def _leader_of_pixels(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
+    """Return the figures of classes over the pixels of all repeats."""
+    matrices = np.sum([said.probs["matrix"] for said in repeats], axis=0)
+    scores = class_pixel_scores(matrices, repeats[0].class_names, repeats[0].groups)
+    none = np.zeros(0)
+    return Leader(
+        rank=one.standing.rank,
+        name=one.standing.name,
+        family=one.family,
+        matrix=matrices.sum(axis=0),
+        recall=np.array([score.iou for score in scores]),
+        calibration_error=float("nan"),
+        confidence=none,
+        accuracy=none,
+        shares=none,
+        recall_intervals=tuple(
+            None if np.isnan(score.low) else Interval(score.low, score.high) for score in scores
+        ),
+        trainings=len(repeats),
+        pictures=tuple(score.pictures for score in scores),
     )
 
 
@@ -248,7 +278,7 @@ def _answers(said: Predictions, places: Sequence[int]) -> list[Answer]:
     ]
 
 
-def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], ...]]:
+def _curves(entrants: Sequence[Entrant], metric: str) -> dict[int, tuple[tuple[int, float], ...]]:
     """Read curves of the best candidates of every family, by rank; all of them take long."""
     read: dict[str, int] = {}
     curves = {}
@@ -256,7 +286,8 @@ def _curves(entrants: Sequence[Entrant]) -> dict[int, tuple[tuple[int, float], .
         read[one.family] = read.get(one.family, 0) + 1
         if read[one.family] > _CURVES_A_FAMILY:
             continue
-        points = read_history(Path(one.run_dirs[0]), (_CURVE,))[_CURVE]
+        key = metric_key("val", metric)
+        points = read_history(Path(one.run_dirs[0]), (key,))[key]
         if len(points) > 1:  # models without epochs have one
             curves[one.standing.rank] = points
     return curves
@@ -323,10 +354,10 @@ def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] |
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
         return shown(row) if content_hash(row) == expected else None
-    path = Path(source.file(place))
     try:
         page = source.page(place)
-        same = content_hash(path.read_bytes(), page) == expected
-        return thumbnail(path, page=page) if same else None
+        with source.open(place) as stream:
+            data = stream.read()
+        return thumbnail(data, page=page) if content_hash(data, page) == expected else None
     except (OSError, PictureError):
         return None

@@ -5,15 +5,22 @@ from __future__ import annotations
 import io
 import struct
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from src.config.compose import compose_settings
+from src.config.schema import RunSettings
 from src.data.decoding.decode import decode_picture
-from src.data.decoding.picture_files import PictureError, count_pages, read_header
+from src.data.decoding.opening import list_pictures
+from src.data.decoding.picture_files import PictureError, pages_of, read_header
 from src.data.decoding.picture_format import PictureFormat
+from src.data.decoding.picture_store import picture
 from src.data.decoding.videos import container_of
+from src.data.sources.source import Source
+from tests.data.pictures import png, write
 
 av: Any = pytest.importorskip("av", reason="the extra video is not installed")
 
@@ -60,7 +67,7 @@ def decoded(data: bytes, number: int, size: tuple[int, int] = (_HEIGHT, _WIDTH))
 )
 def test_each_frame_is_what_was_written(kind: str, codec: str) -> None:
     data = video(kind, codec)
-    assert count_pages(io.BytesIO(data)) == 40
+    assert pages_of(io.BytesIO(data), all_pages=True, frames=3) == range(0, 40, 3)
     header = read_header(io.BytesIO(data), 7)
     assert (header.height, header.width, header.bands) == (_HEIGHT, _WIDTH, 3)
     for number in (39, 0, 13, 14, 38):
@@ -94,3 +101,25 @@ def test_pictures_are_no_videos() -> None:
     for start in (b"\x89PNG\r\n\x1a\n\0\0\0\r", b"RIFF\0\0\0\0WEBP", b"II*\0" + bytes(8), b""):
         assert container_of(start) is None
     assert not any(container_of(box + brand) for brand in (b"heic", b"avif", b"mif1"))
+
+
+def test_frames_become_pictures_of_one_group(tmp_path: Path) -> None:
+    for number, ending in enumerate(("mp4", "mov", "mp4", "mov")):
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.{ending}", video(frames=10))
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.png", png(number))
+
+    def listed(*words: str) -> Source:
+        words = ("data=folder", f"data.root={tmp_path / 'set'}", *words)
+        return list_pictures(compose_settings(RunSettings, words).data)
+
+    assert len(listed()) == 4, "videos are left out unless asked for"
+    source = listed("data.frames=4")
+    assert source.sample_paths is not None and source.groups is not None
+    frames = [name for name in source.sample_paths if "#" in name]
+    assert len(source) == 16 and frames[:3] == ["a/0.mp4#1", "a/0.mp4#5", "a/0.mp4#9"]
+    for index, name in enumerate(source.sample_paths):
+        path, _, number = name.partition("#")
+        assert source.groups[index] == path
+        if number:
+            low = picture(source, index, PictureFormat((_HEIGHT, _WIDTH), 3))[:, -4].mean()
+            assert abs(low - 6 * (int(number) - 1)) <= 8

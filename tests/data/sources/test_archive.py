@@ -228,9 +228,9 @@ def test_no_part_of_a_damaged_archive_is_taken_for_the_whole(
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(ConfigError, match="cannot be extracted, it is damaged"):
         extract_archive(archive, tmp_path / "cache")
-    assert not files_below(tmp_path / "cache") - {
-        name for name in files_below(tmp_path / "cache") if name.endswith(".lock")
-    }
+    # Beside locks there may be a note of the archive's hash, once it is older than a tick.
+    left = files_below(tmp_path / "cache")
+    assert not [name for name in left if not name.endswith((".lock", ".json"))]
 
 
 def long_header(kind: bytes, size: int) -> bytes:

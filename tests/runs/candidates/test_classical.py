@@ -11,7 +11,7 @@ import yaml
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.schema import RunSettings
+from src.config.schema import RunSettings, stored_settings
 from src.features.classifier import FeatureClassifier
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
@@ -46,6 +46,10 @@ def test_the_record_is_that_of_any_run(tmp_path: Path) -> None:
         right = (stored.probs.argmax(axis=1) == stored.targets).mean()
         assert right == pytest.approx(summary.metrics[f"{part}/accuracy"])
     assert (folder / "suspects.csv").is_file() and (folder / "split.csv").is_file()
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert kept["model"]["rbf_svm"] and "knn" not in kept["model"]
+    assert not {"optimizer", "loss", "trainer"} & kept.keys() and "batch_size" not in kept["data"]
+    assert stored_settings(kept).effective() == kept, "what is left out is of no account"
     spool = (folder / "tracking" / "spool.jsonl").read_text().splitlines()
     (params,) = (event["values"] for event in map(json.loads, spool) if event["event"] == "params")
     assert params["model.rbf_svm.strength"] and not any(

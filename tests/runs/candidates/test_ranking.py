@@ -212,8 +212,12 @@ def test_nothing_is_described_that_cannot_end(
     choice = NetworkChoice(("b",), ("too slow",), 96, seconds=77.0)
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
+    settings = replace(settings, data=replace(settings.data, image_size=None))
     found = prepared(settings, lambda _: digits, networks=True, seconds=10.0)
+    assert isinstance(found.settings.model, EmbeddingSettings)
     assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
+    # Where the sweep has so much time, it is what the trial does.
+    assert found.settings.model.networks == ["b"] and found.settings.model.input_size == 96
 
 
 def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known(

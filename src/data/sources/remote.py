@@ -1,0 +1,358 @@
+"""Pictures at an address (s3://, gs://, hf://, https://, ...), fetched once into the cache.
+
+Files are read by fsspec's file systems, which find credentials in the environment. What was fetched
+stays: a later start reads nothing from the address, unless files are missing here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from ...config.checks import ConfigError
+from ...config.credentials import without_password
+from ...machine.disk import NO_ROOM, OF_THE_PROCESS
+from ...machine.parallel import in_order
+from ...storage.cache import cache_errors, key_of, locked
+from ...storage.digests import checked_line, line_content
+from ...storage.files import write_atomically
+from ..decoding.picture_files import PICTURE_ENDINGS
+from .archive import ARCHIVE_ENDINGS
+from .shards import SHARD_ENDING, expanded
+from .source import is_left_behind
+from .table import TABLE_ENDINGS
+
+__all__ = ["fetched", "is_address"]
+
+_log = logging.getLogger(__name__)
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.IGNORECASE)
+_WEB = ("http", "https")
+_FILE_ENDINGS = (*ARCHIVE_ENDINGS, *TABLE_ENDINGS, ".npz")
+_CONTENT, _PARTIAL, _LISTING = "content", "partial", "listing.json"
+# Most of the time of a small file is spent waiting for its first byte.
+_CONNECTIONS = 16
+# A larger file is read by parts of this size, several at a time, and taken up again after a kill.
+_PART_BYTES = 16 << 20
+_MAX_DEPTH = 64
+_PROGRESS_SECONDS = 10.0
+_CONNECT_SECONDS, _SILENT_SECONDS = 30, 120
+# What file systems call a value that another content at the same place does not have.
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "content_md5", "blob_id", "generation"),
+    *("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
+)
+# The size of a file that a table names and that is not there.
+_ABSENT = -1
+# Name -> size in bytes, None where it is not known, and version, "" where that is not known.
+_Files = dict[str, tuple[int | None, str]]
+
+
+def is_address(root: str) -> bool:
+    """Return whether a root is an address elsewhere, and no path of this machine or file://."""
+    return _SCHEME.match(root) is not None and not root.startswith("file://")
+
+
+def fetched(
+    address: str,
+    cache_dir: Path,
+    *,
+    named: Callable[[Path], Iterable[str]],
+    look_again: bool = False,
+) -> Path:
+    """Return the file or folder of this machine with what lies at an address.
+
+    A table, an archive and an .npz file are known by their endings, and braces stand for shards;
+    anything else is a folder, of which the picture files are fetched, or its shards. With a table
+    come the files that it names by relative paths.
+
+    Args:
+        address: as fsspec has it.
+        cache_dir: the project's cache folder.
+        named: from a table's file to the paths in it.
+        look_again: list the address anew, and fetch what has changed.
+
+    Raises:
+        ConfigError: the address cannot be read, holds nothing, needs a package that is not
+            installed, or has more than the disk has room for.
+    """
+    scheme, _, path = address.partition("://")
+    if scheme.lower() in _WEB:
+        path = unquote(urlsplit(address).path)
+    name = PurePosixPath(path).name
+    names = expanded(name) if name.lower().endswith(_FILE_ENDINGS) else []
+    place = cache_dir / "remote" / key_of(address)
+    files = None if look_again else _known(place)
+    if files is None or _missing(place, files):
+        what = f"the files of {address}"
+        with cache_errors(what, place.parent), locked(place, what):
+            place.mkdir(exist_ok=True)
+            remote = _Remote(address, names)
+            before = _known(place)
+            if before is None or look_again:
+                files = remote.themselves() if names else remote.below()
+                _remove_outdated(place, before or {}, files)
+            else:
+                files = before
+            remote.fetch(files, place)
+            if name.lower().endswith(TABLE_ENDINGS):
+                paths = filter(None, map(_plain, named(place / _CONTENT / name)))
+                files = dict.fromkeys(paths, (None, "")) | files
+                remote.fetch(files, place)
+            shutil.rmtree(place / _PARTIAL, ignore_errors=True)
+    else:
+        _log.info("%s was fetched earlier; data.check_content=true looks for changes", address)
+    return place / _CONTENT / name if names else place / _CONTENT
+
+
+class _Remote:
+    """The files at an address: those that it names, `own`, and those beside, or those below it."""
+
+    def __init__(self, address: str, own: Sequence[str]) -> None:
+        self._address = address
+        self._own = own
+        self._web = address.partition("://")[0].lower() in _WEB
+        with self._errors():
+            self._system, root = _opened(address, web=self._web)
+        self._root = root.rstrip("/")
+        self._folder = self._root
+        if own:
+            self._folder = self._root.partition("?")[0].rpartition("/")[0]
+
+    def themselves(self) -> _Files:
+        """Return the files that the address names."""
+        with self._errors():
+            return {name: self._state(self._path(name)) for name in self._own}
+
+    def _state(self, path: str) -> tuple[int | None, str]:
+        return _size_and_version(self._system.info(path))
+
+    def below(self) -> _Files:
+        """Return the picture files below the address; where there are none, the shards.
+
+        Raises:
+            ConfigError: a folder cannot be listed, or there are neither.
+        """
+        files: _Files = {}
+        shards: _Files = {}
+        others = 0
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            for inside, info in self._inside(folder):
+                name = f"{folder}/{inside}" if folder else inside
+                if info["type"] == "directory":
+                    if name.count("/") < _MAX_DEPTH:
+                        waiting.append(name)
+                elif os.path.splitext(inside)[1].lower() in PICTURE_ENDINGS:
+                    files[name] = _size_and_version(info)
+                elif inside.endswith(SHARD_ENDING):
+                    shards[name] = _size_and_version(info)
+                else:
+                    others += 1
+        if not files and shards:
+            return shards
+        others += len(shards)
+        if not files:
+            raise ConfigError(
+                f"data.root is {self._address!r}: there is no picture below it"
+                f"{f', and {others} other files' if others else ''}. Name a folder of class "
+                f"folders, or a file that ends in {', '.join(_FILE_ENDINGS)}."
+            )
+        if others:
+            _log.info("%s: left %d files that are no pictures by name", self._address, others)
+        return files
+
+    def _inside(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name of each file and folder directly inside, and what is known of it."""
+        with self._errors():
+            listed = self._system.ls(self._path(folder) if folder else self._root, detail=True)
+        before = self._path(folder) if folder else self._root
+        for info in listed:
+            # The links of a page may lead anywhere, and folders may list themselves.
+            path = str(info["name"]).rstrip("/")
+            inside = path.removeprefix(f"{before}/")
+            name = _plain(unquote(inside) if self._web else inside)
+            if path != inside and name and "/" not in name and not is_left_behind(name):
+                yield name, info
+
+    def _path(self, name: str) -> str:
+        if len(self._own) == 1 and name == self._own[0]:
+            return self._root  # with its parameters
+        return f"{self._folder}/{quote(name) if self._web else name}"
+
+    def fetch(self, files: _Files, place: Path) -> None:
+        """Fetch the files that are not in the place; writes there which are wanted.
+
+        Raises:
+            ConfigError: one cannot be read, or the disk has no room for them.
+        """
+        names = _missing(place, files)
+        size = sum(files[name][0] or 0 for name in names)
+        room = shutil.disk_usage(place).free
+        if size > room:
+            raise ConfigError(
+                f"{self._address} holds {size / 1e9:.1f} GB more than is here, and {place} has "
+                f"{room / 1e9:.1f} GB free: make room, or name another folder with data.cache_dir."
+            )
+        _store(place, files)
+        if names:
+            _log.info("fetching %d files (%.1f MB) of %s", len(names), size / 1e6, self._address)
+        logged = time.monotonic()
+        there = in_order(lambda name: self._fetch(name, files[name], place), names, _CONNECTIONS)
+        for count, (name, found) in enumerate(zip(names, there, strict=True), start=1):
+            if not found:
+                files[name] = _ABSENT, ""
+            if time.monotonic() - logged > _PROGRESS_SECONDS:
+                logged = time.monotonic()
+                _log.info("%d of %d files", count, len(names))
+        _store(place, files)
+
+    def _fetch(self, name: str, expected: tuple[int | None, str], place: Path) -> bool:
+        """Fetch a file; False where it is not there, though a table says so."""
+        size, version = expected
+        path, target = self._path(name), place / _CONTENT / name
+        partial = place / _PARTIAL / key_of([name, size, version])
+        with cache_errors(name, place):
+            for folder in (target.parent, partial.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+        with self._errors():
+            try:
+                if size is not None and size > _PART_BYTES and self._has_parts(path):
+                    self._fetch_parts(path, partial, size)
+                else:
+                    self._system.get_file(path, str(partial))
+            except FileNotFoundError:
+                if self._own and name not in self._own:
+                    return False
+                raise
+        if size is not None and partial.stat().st_size != size:
+            raise ConfigError(
+                f"{self._address}: {name} came with {partial.stat().st_size} bytes instead of "
+                f"{size}: run the same command again, or say data.check_content=true if it has "
+                "been changed there."
+            )
+        os.replace(partial, target)
+        return True
+
+    def _has_parts(self, path: str) -> bool:
+        """Return whether parts of a file can be read; a web server may send whole files alone."""
+        return not self._web or bool(self._system.info(path).get("partial"))
+
+    def _fetch_parts(self, path: str, partial: Path, size: int) -> None:
+        def part(start: int) -> bytes:
+            end = min(start + _PART_BYTES, size)
+            content: bytes = self._system.cat_file(path, start=start, end=end)
+            if len(content) != end - start:
+                raise OSError(f"{len(content)} bytes came instead of {end - start}")
+            return content
+
+        with partial.open("ab") as stream:
+            starts = range(stream.tell(), size, _PART_BYTES)
+            for content in in_order(part, starts, min(_CONNECTIONS, 4)):
+                stream.write(content)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn the error of a file system, which may be of any kind, into a message."""
+        try:
+            yield
+        except (ConfigError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM | OF_THE_PROCESS:
+                raise
+            raise ConfigError(f"data.root is {self._address!r}: {_reason(error)}") from error
+
+
+def _opened(address: str, *, web: bool) -> tuple[Any, str]:
+    """Return the file system of an address, and its path there."""
+    from fsspec.core import url_to_fs
+
+    options: dict[str, Any] = {}
+    if web:
+        import aiohttp
+
+        # aiohttp's own limit is five minutes for a whole file; proxies are set in the environment.
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS
+        )
+        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
+    system, path = url_to_fs(address, **options)
+    return system, str(path)
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of a file system means, as the rest of a sentence."""
+    text = without_password(" ".join(str(error).split())) or type(error).__name__
+    if isinstance(error, ImportError):
+        package = re.match(r"Install ([\w-]+)", text)
+        advice = f": pip install {package[1]}" if package else ""
+        return f"a package that reads such addresses is missing ({text}){advice}."
+    if isinstance(error, ValueError) and text.startswith("Protocol not known"):
+        return "no kind of address begins so: say s3://, gs://, hf://, https:// or a path."
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder."
+    if isinstance(error, PermissionError):
+        return (
+            f"access is denied ({text}). Credentials are read from the environment and from the "
+            "files that the storage's own tools use."
+        )
+    return f"it cannot be read ({type(error).__name__}: {text}). What was fetched is kept."
+
+
+def _plain(name: str) -> str | None:
+    """Return a relative path in normal form; None of one that leads elsewhere."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name or is_address(name):
+        return None
+    if not path.parts or path.parts[0].endswith(":") or len(path.parts) > _MAX_DEPTH:
+        return None
+    return str(path)
+
+
+def _size_and_version(info: dict[str, Any]) -> tuple[int | None, str]:
+    size = info.get("size")
+    version = next((str(info[key]) for key in _VERSIONS if info.get(key) is not None), "")
+    return (None if size is None else int(size)), version
+
+
+def _known(place: Path) -> _Files | None:
+    """Return the files that were listed earlier; None where none were."""
+    try:
+        content = line_content((place / _LISTING).read_bytes(), strict=True)
+        return {name: (size, version) for name, (size, version) in content["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _store(place: Path, files: _Files) -> None:
+    write_atomically(place / _LISTING, checked_line({"files": files}))
+
+
+def _missing(place: Path, files: _Files) -> list[str]:
+    """Return the files that are not here, or not with their size."""
+    missing = []
+    for name, (size, _) in files.items():
+        try:
+            here: int | None = os.stat(place / _CONTENT / name).st_size
+        except OSError:
+            here = None
+        if size != _ABSENT and (here is None or size not in (None, here)):
+            missing.append(name)
+    return missing
+
+
+def _remove_outdated(place: Path, before: _Files, now: _Files) -> None:
+    """Remove the files that are not at the address any more, or might be others there."""
+    for name, known in before.items():
+        if known != now.get(name) or known == (None, ""):
+            (place / _CONTENT / name).unlink(missing_ok=True)

@@ -1,0 +1,213 @@
+"""Masks for picture files: a PNG and an overlay each, and a CSV table of the shares of classes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...config.checks import ConfigError
+from ...config.console import written_to
+from ...config.finished import PredictSettings
+from ...data.decoding.decode import decode_picture, thumbnail
+from ...data.decoding.masks import LEFT_OUT, mask_png
+from ...data.decoding.picture_files import PictureError, file_errors, read_header
+from ...data.sources.files import Listing
+from ...data.sources.source import Problem
+from ...machine.text import csv_cell
+from ...records.pixels import colours
+from ...storage.files import replacing
+from ..folder import RunFolder
+
+if TYPE_CHECKING:  # torch takes seconds
+    from ...serving.masks import PredictedMask
+    from ...serving.predictor import Predictor
+
+__all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
+
+_TABLE, _MASKS, _OVERLAYS = "shares.csv", "masks", "overlays"
+# Pixels of an overlay's longer side at most, and how much of it is the colour of the class.
+_LONGEST, _OPACITY = 1024, 0.5
+
+
+def predicts_pixels(folder: RunFolder) -> bool:
+    """Return whether a run has learnt a class for every pixel."""
+    try:
+        settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        return bool(settings["data"]["target"] == "dense")
+    except (OSError, KeyError, TypeError, yaml.YAMLError):  # said when its model is loaded
+        return False
+
+
+def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
+    """Write mask and overlay of every readable picture, and a row with the share of each class.
+
+    Masks have the sizes of their pictures and a palette; a pixel's value is its class, 255 where
+    the model saw nothing (`data.fit=crop`). Overlays have 1024 pixels of a side at most. Files
+    that cannot be read are named on standard error.
+
+    Args:
+        model: a run's checkpoint.
+        found: picture files and others; what an earlier call has written is left out.
+        settings: where to; without `out` the rows alone are written, to standard output.
+
+    Returns:
+        A sentence on what was done.
+
+    Raises:
+        ConfigError: nothing can be read, the place is taken or cannot be written, the model is
+            damaged, or something is asked for that classes of pixels do not have.
+    """
+    for key, given in (
+        ("explain", settings.explain),
+        ("coverage", settings.coverage is not None),
+        ("max_error", settings.max_error is not None),
+        ("variant", settings.variant is not None),
+    ):
+        if given:
+            raise ConfigError(
+                f"{key} is about one label a picture, and {settings.run} has a class for every "
+                f"pixel: leave {key} out."
+            )
+    place = None if settings.out is None else _place(settings.out)
+    inside = "" if place is None else f"{place}{os.sep}"
+    pictures = [
+        file
+        for file in found.pictures
+        if not inside or not os.path.abspath(file).startswith(inside)
+    ]
+    # torch: after all that may be refused at once
+    from ...serving.masks import class_shares, predicted_masks
+    from ...serving.predictor import DamagedModel
+    from ..candidates.choose import load_trained
+
+    predictor = load_trained(model).predictor(settings.batch_size)
+    names = predictor.class_names
+    for problem in found.left_out:
+        print(f"skipped {problem}", file=sys.stderr)
+    targets = _names(pictures)
+    count = 0
+    with written_to("out", place or Path("-")), _table(place) as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["path", "mask", *map(csv_cell, names)])
+        try:
+            masks = windowed_masks if settings.windows else predicted_masks
+            answers = masks(predictor, map(Path, pictures))
+            for file, target, found_mask in zip(pictures, targets, answers, strict=True):
+                if isinstance(found_mask, Problem):
+                    print(f"skipped {found_mask}", file=sys.stderr)
+                    continue
+                if place is not None:
+                    _write(place, target, file, found_mask.classes)
+                shares = class_shares(found_mask.classes, len(names))
+                mask = "" if place is None else f"{_MASKS}/{target}"
+                cells = (csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares))
+                rows.writerow(cells)
+                count += 1
+        except DamagedModel as error:
+            raise ConfigError(f"run: {error}.") from error
+        if not count:
+            raise ConfigError(f"images: of {settings.images} nothing can be read.")
+    skipped = len(pictures) - count + len(found.left_out)
+    where = "" if place is None else f", written to {place} ({_MASKS}, {_OVERLAYS}, {_TABLE})"
+    written = "1 mask" if count == 1 else f"{count:,} masks"
+    return f"{written}{where}, {skipped:,} skipped"
+
+
+def windowed_masks(
+    predictor: Predictor, files: Iterable[Path]
+) -> Iterator[PredictedMask | Problem]:
+    """Yield the mask of each file in order, or a `Problem` for one that cannot be read.
+
+    Every picture is taken at its own size, by overlapping windows of the size of the training.
+
+    Raises:
+        DamagedModel: as `Predictor.probabilities`.
+    """
+    import torch
+
+    from ...serving.masks import PredictedMask
+    from ...training.sliding_windows import sliding_windows
+
+    form = predictor.formats[0]
+
+    def classify(windows: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(predictor.probabilities(windows.numpy()))
+
+    for file in files:
+        try:
+            with file_errors(), file.open("rb") as stream:
+                header = read_header(stream)
+            own = replace(form, image_size=(header.height, header.width))
+            picture = torch.from_numpy(decode_picture(file, own)[None])
+        except PictureError as error:
+            yield Problem(str(file), str(error))
+            continue
+        probs = sliding_windows(classify, picture, window=form.image_size)
+        yield PredictedMask(str(file), probs[0].argmax(dim=0).to(torch.uint8).numpy())
+
+
+def _place(out: str) -> Path:
+    """Return the folder to write to: a new or empty one, or that of an earlier call."""
+    place = Path(out).absolute()
+    if place.suffix.lower() == ".csv" or place.is_file():
+        raise ConfigError(f"out is {out!r}: masks are written to a folder, so name a new one.")
+    if place.is_dir() and {file.name for file in place.iterdir()} - {_TABLE, _MASKS, _OVERLAYS}:
+        raise ConfigError(f"out: the folder {out} holds other files: name a new one.")
+    return place
+
+
+@contextmanager
+def _table(place: Path | None) -> Iterator[TextIO]:
+    """Yield the stream of the table, whose file is in its place when the block has ended."""
+    if place is None:
+        yield sys.stdout
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    with replacing(place / _TABLE) as new, new.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """Return a name for the mask of each file, distinct: its path below what all have in common."""
+    parents = [os.path.dirname(os.path.abspath(file)) for file in files]
+    common = os.path.commonpath(parents) if parents else ""
+    paths = [os.path.relpath(os.path.abspath(file), common) for file in files]
+    stems = [os.path.splitext(path)[0] for path in paths]
+    times = Counter(stems)
+    return [
+        PurePath(f"{path if times[stem] > 1 else stem}.png").as_posix()
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+def _write(place: Path, name: str, file: str, classes: NDArray[np.uint8]) -> None:
+    for folder in (_MASKS, _OVERLAYS):
+        (place / folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / _MASKS / name).write_bytes(mask_png(classes))
+    try:
+        picture = thumbnail(file, _LONGEST)
+    except (OSError, PictureError):  # gone meanwhile: the mask is there
+        return
+    _overlay(picture, classes).save(place / _OVERLAYS / name)
+
+
+def _overlay(picture: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Image.Image:
+    """Return the picture (3, H, W) with the colours of all classes but the first."""
+    size = picture.shape[2], picture.shape[1]
+    sized = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
+    pixels = picture.transpose(1, 2, 0).astype(np.float32)
+    mixed = (1 - _OPACITY) * pixels + _OPACITY * colours(256)[sized]
+    painted = np.where(((sized > 0) & (sized < LEFT_OUT))[:, :, None], mixed, pixels)
+    return Image.fromarray(painted.astype(np.uint8))

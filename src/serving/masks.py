@@ -1,0 +1,155 @@
+"""Masks that a predictor of pixels answers with, each in the size of its picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.decoding.masks import LEFT_OUT
+from ..data.decoding.picture_files import PictureError, file_errors, read_header, turn_of
+from ..data.decoding.picture_format import PictureFormat
+from ..data.sources.source import Problem
+from ..records.pictures import Pixels
+from .inputs import as_picture, check_request
+from .predictor import Page, Predictor
+
+__all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]
+
+# Pictures that are answered at once: each has as many probabilities as pixels and classes.
+_AT_ONCE = 8
+
+Mask = NDArray[np.uint8]
+
+
+class PredictedMask(NamedTuple):
+    """A picture file, and the classes (H, W) of its pixels, 255 where the model saw nothing."""
+
+    path: str
+    classes: Mask
+
+
+def predicted_masks(
+    predictor: Predictor, files: Iterable[Path | Page]
+) -> Iterator[PredictedMask | Problem]:
+    """Yield the mask of each file in order, or a `Problem` for one that cannot be read.
+
+    Raises:
+        DamagedModel: as `Predictor.probabilities`.
+    """
+
+    def read(file: Path | Page) -> tuple[Pixels, tuple[int, int]] | Problem:
+        path, page = file if isinstance(file, Page) else (file, 0)
+        try:
+            with file_errors(), path.open("rb") as stream:
+                header = read_header(stream, page)
+            return predictor.pixels(file), (header.height, header.width)
+        except PictureError as error:
+            return Problem(str(file), str(error))
+
+    waiting = iter(files)
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(waiting, _AT_ONCE)):
+            found = list(pool.map(read, some))
+            readable = [one for one in found if not isinstance(one, Problem)]
+            masks = iter(_masks(predictor, readable))
+            for file, one in zip(some, found, strict=True):
+                if isinstance(one, Problem):
+                    yield one
+                else:
+                    yield PredictedMask(str(file), next(masks))
+
+
+def masks_of(predictor: Predictor, rows: Sequence[object]) -> list[Mask]:
+    """Return the masks of pictures, each as `as_picture` takes it.
+
+    Raises:
+        ValueError: names the first row, counted from 0, that is no picture; or the request is too
+            large (`check_request`).
+        DamagedModel: as `Predictor.probabilities`.
+    """
+    check_request(rows)
+    masks: list[Mask] = []
+    for first in range(0, len(rows), _AT_ONCE):
+        decoded = []
+        for row, value in enumerate(rows[first : first + _AT_ONCE], first):
+            try:
+                picture = as_picture(value)
+                decoded.append((predictor.pixels(picture), _size_of(picture)))
+            except PictureError as error:
+                raise ValueError(f"the picture in row {row} {error}") from None
+        masks += _masks(predictor, decoded)
+    return masks
+
+
+def _size_of(picture: bytes | Image.Image | NDArray[Any]) -> tuple[int, int]:
+    """Return height and width of a picture as it is shown."""
+    if isinstance(picture, bytes):
+        header = read_header(io.BytesIO(picture))
+        return header.height, header.width
+    if isinstance(picture, np.ndarray):
+        return picture.shape[0], picture.shape[1]
+    turn = turn_of(picture)
+    shown = picture if turn is None else picture.transpose(turn)
+    return shown.height, shown.width
+
+
+def _masks(
+    predictor: Predictor, pictures: Sequence[tuple[Pixels, tuple[int, int]]]
+) -> Iterator[Mask]:
+    if not pictures:
+        return
+    probs = predictor.probabilities(np.stack([pixels for pixels, _ in pictures]))
+    for one, (_, size) in zip(probs, pictures, strict=True):
+        yield restored(one, size, predictor.formats[0])
+
+
+def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFormat) -> Mask:
+    """Return the most probable classes (H, W) of a picture's own pixels.
+
+    Probabilities are enlarged or reduced before the class is chosen, so that borders are smooth.
+
+    Args:
+        probs: (K, h, w) of the picture as the model takes it.
+        size: (H, W) of the picture.
+        form: that the model takes it in: what `pad` added is cut away, and what `crop` cut off has
+            the class 255.
+    """
+    height, width = size
+    across, down = form.image_size[1] / width, form.image_size[0] / height
+    inner_height, inner_width, top, left = height, width, 0, 0
+    if form.fit == "pad" and across != down:
+        scale = min(across, down)
+        rows = max(1, min(form.image_size[0], round(height * scale)))
+        columns = max(1, min(form.image_size[1], round(width * scale)))
+        above, before = (form.image_size[0] - rows) // 2, (form.image_size[1] - columns) // 2
+        probs = probs[:, above : above + rows, before : before + columns]
+    elif form.fit == "crop":
+        scale = max(across, down)
+        inner_height = min(height, max(1, round(form.image_size[0] / scale)))
+        inner_width = min(width, max(1, round(form.image_size[1] / scale)))
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    best = np.zeros((inner_height, inner_width), np.uint8)
+    highest = np.full(best.shape, -1.0, np.float32)
+    for k, plane in enumerate(probs):  # one at a time: a picture may be large
+        image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        sized = np.asarray(image.resize((inner_width, inner_height), Image.Resampling.BILINEAR))
+        higher = sized > highest
+        best[higher], highest[higher] = k, sized[higher]
+    mask = np.full(size, LEFT_OUT, np.uint8)
+    mask[top : top + inner_height, left : left + inner_width] = best
+    return mask
+
+
+def class_shares(mask: Mask, classes: int) -> NDArray[np.float64]:
+    """Return (K,) the share of each class among the pixels that have one."""
+    counts = np.bincount(mask.ravel(), minlength=256)[:classes]
+    shares: NDArray[np.float64] = counts / max(1, int(counts.sum()))
+    return shares

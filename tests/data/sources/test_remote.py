@@ -1,0 +1,354 @@
+"""What is fetched from addresses: of a web server, and of fsspec's own system in memory."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl, unquote
+
+import fsspec
+import numpy as np
+import pytest
+
+from src.config.checks import ConfigError
+from src.config.data import FolderSettings
+from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.sources import remote
+from src.data.sources.source import Source
+from tests.data.pictures import age, png, tree, write
+from tests.data.sources.test_archive import pack
+
+
+class Server:
+    """A web server on a folder, which keeps the paths that were read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.read: list[str] = []
+        self.refused: set[str] = set()
+        outer = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.read.append(self.path)
+                if self.path in outer.refused:
+                    self.send_error(503)
+                else:
+                    super().do_GET()
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(Handler, directory=str(folder))
+        )
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "served").mkdir()
+    started = Server(tmp_path / "served")
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """The file system of memory://, empty before and after."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+def listed(address: str, tmp_path: Path, **options: Any) -> Source:
+    """The pictures at an address as a run lists them."""
+    return list_pictures(settings(address, tmp_path, **options))
+
+
+def settings(address: str, tmp_path: Path, **options: Any) -> FolderSettings:
+    given: dict[str, Any] = {"_target_": "src.data.sources.folder.load", "name": "auto"}
+    given |= {"num_workers": 2, "root": address, "cache_dir": str(tmp_path / "cache")}
+    return FolderSettings(**(given | options))
+
+
+def shard(file: Path, members: list[tuple[str, bytes]], format: int = tarfile.PAX_FORMAT) -> Path:
+    """Write a .tar of these files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w", format=format) as opened:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            opened.addfile(info, io.BytesIO(content))
+    age(file)
+    return file
+
+
+def assert_same(source: Source, other: Source) -> None:
+    """Check that two sources have the same pictures, labels and parts."""
+    assert source.sample_paths == other.sample_paths
+    assert source.class_names == other.class_names
+    np.testing.assert_array_equal(source.targets, other.targets)
+    assert (source.given_parts is None) == (other.given_parts is None)
+    for index in range(len(source)):
+        assert Path(source.file(index)).read_bytes() == Path(other.file(index)).read_bytes()
+
+
+def test_a_served_folder_is_what_it_is_on_the_disk(server: Server, tmp_path: Path) -> None:
+    root = tree(tmp_path / "served/my pets", {"train/cat#1 & 50%": 3, "train/dog": 2, "val/dog": 1})
+    write(root / "notes.txt", b"no picture")
+    write(root / ".hidden/cat/1.png", png(9))
+    there = listed(f"{server.address}/my%20pets", tmp_path)
+    assert_same(there, listed(str(root), tmp_path))
+    assert there.given_parts is not None
+    store = open_pictures(there, settings(f"{server.address}/my%20pets", tmp_path))
+    assert len(store) == 6
+    read = len(server.read)
+    listed(f"{server.address}/my%20pets", tmp_path)
+    assert len(server.read) == read and not any("notes" in path for path in server.read)
+
+
+@pytest.mark.parametrize("name", ["pets.zip", "pets.tar"])
+def test_a_served_archive(server: Server, tmp_path: Path, name: str) -> None:
+    root = tree(tmp_path / "pets", {"cat": 2, "dog": 2})
+    pack(root, tmp_path / "served" / name)
+    assert_same(
+        listed(f"{server.address}/{name}?download=1", tmp_path), listed(str(root), tmp_path)
+    )
+
+
+def test_a_served_table_brings_the_files_that_it_names(server: Server, tmp_path: Path) -> None:
+    root = tree(tmp_path / "served/deep", {"a": 2, "b": 2})
+    write(root / "c/unnamed.png", png(7))
+    lines = ["path,label,split", "a/000.png,cat,train", "a/001.png,dog,train"]
+    lines += ["b/002.png,cat,val", "../../secret.png,dog,val", "gone.png,dog,train"]
+    write(root / "list.csv", "\n".join(lines).encode())
+    write(tmp_path / "secret.png", png(8))
+    address = f"{server.address}/deep/list.csv"
+    with pytest.raises(ConfigError, match=r"line 5: .*line 6: gone\.png") as caught:
+        listed(address, tmp_path)
+    assert str(tmp_path) not in str(caught.value) and f"{server.address}/deep" in str(caught.value)
+    there = listed(address, tmp_path, on_bad_image="skip")
+    assert there.sample_paths == ("a/000.png", "a/001.png", "b/002.png")
+    assert not any("unnamed" in path or "secret" in path for path in server.read)
+
+
+@pytest.mark.parametrize("root", ["shards", "shards/train-{000..001}.tar", "shards/train-000.tar"])
+def test_served_shards(server: Server, tmp_path: Path, root: str) -> None:
+    for number in range(2):
+        members = [(f"{n}.{end}", data) for n in range(2) for end, data in sample(2 * number + n)]
+        shard(tmp_path / f"served/shards/train-{number:03}.tar", members)
+    there = listed(f"{server.address}/{root}", tmp_path)
+    assert there.spans is not None and there.class_names == ("cat", "dog")
+    assert there.sample_paths == listed(f"{tmp_path}/served/{root}", tmp_path).sample_paths
+    assert there.open(1).read() == png(1)
+
+
+def sample(number: int) -> list[tuple[str, bytes]]:
+    return [("png", png(number)), ("cls", b"cat" if number % 2 else b"dog")]
+
+
+def test_a_fetch_goes_on_where_it_ended(server: Server, tmp_path: Path) -> None:
+    tree(tmp_path / "served/pets", {"cat": 3, "dog": 3})
+    server.refused.add("/pets/dog/005.png")
+    with pytest.raises(ConfigError, match=r"503"):
+        listed(f"{server.address}/pets", tmp_path)
+    server.refused.clear()
+    before = len(server.read)
+    assert len(listed(f"{server.address}/pets", tmp_path)) == 6
+    again = server.read[before:]
+    assert "/pets/dog/005.png" in again and "/pets/cat/000.png" not in again
+    # Systems clean up caches file by file.
+    (removed,) = (tmp_path / "cache/remote").glob("*/content/cat/000.png")
+    removed.unlink()
+    before = len(server.read)
+    assert len(listed(f"{server.address}/pets", tmp_path)) == 6
+    assert server.read[before:] == ["/pets/cat/000.png"]
+
+
+def test_what_changes_there_is_seen_when_content_is_checked(memory: Any, tmp_path: Path) -> None:
+    for number, label in enumerate(("cat", "cat", "dog", "dog")):
+        memory.pipe_file(f"/pets/{label}/{number}.png", png(number))
+    assert len(listed("memory://pets", tmp_path)) == 4
+    memory.pipe_file("/pets/dog/3.png", png(33))
+    memory.rm_file("/pets/cat/0.png")
+    memory.pipe_file("/pets/cat/5.png", png(5))
+    assert len(listed("memory://pets", tmp_path)) == 4
+    again = listed("memory://pets", tmp_path, check_content=True)
+    assert again.sample_paths == ("cat/1.png", "cat/5.png", "dog/2.png", "dog/3.png")
+    assert Path(again.file(3)).read_bytes() == png(33)
+
+
+def test_a_large_file_comes_in_parts_and_goes_on_where_it_ended(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_PART_BYTES", 1000)
+    root = tree(tmp_path / "pets", {"cat": 3, "dog": 3})
+    content = pack(root, tmp_path / "pets.zip").read_bytes()
+    memory.pipe_file("/pets.zip", content)
+    starts: list[int] = []
+    whole = type(memory).cat_file
+
+    def cut_short(self: Any, path: str, start: int, end: int) -> bytes:
+        starts.append(start)
+        if start == 3000 and len(starts) < 6:
+            raise OSError("the line went dead")
+        return bytes(whole(self, path, start=start, end=end))
+
+    monkeypatch.setattr(type(memory), "cat_file", cut_short)
+    with pytest.raises(ConfigError, match="the line went dead"):
+        listed("memory://pets.zip", tmp_path)
+    (partial_file,) = (tmp_path / "cache/remote").glob("*/partial/*")
+    assert partial_file.read_bytes() == content[:3000]
+    starts[:] = [0] * 6
+    assert_same(listed("memory://pets.zip", tmp_path), listed(str(root), tmp_path))
+    assert min(starts[6:]) == 3000
+
+
+def test_a_local_address_is_read_in_place(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", {"cat": 2, "dog": 2})
+    source = listed(f"file://{root}", tmp_path)
+    assert source.root == root and not (tmp_path / "cache/remote").exists()
+
+
+def test_more_than_the_disk_has_room_for(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe_file("/pets/cat/1.png", png(1))
+    full = replace_usage(10)
+    monkeypatch.setattr(remote.shutil, "disk_usage", full)
+    with pytest.raises(ConfigError, match=r"GB free: make room, or name another folder"):
+        listed("memory://pets", tmp_path)
+    assert not list((tmp_path / "cache").rglob("*.png"))
+
+
+def replace_usage(free: int) -> Any:
+    usage = remote.shutil.disk_usage(".")
+    return lambda _: usage._replace(free=free)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("memory://nothing", "no such file or folder"),
+        ("memory://nothing.zip", "no such file or folder"),
+        ("weird://bucket/pets", "s3://, gs://, hf://, https:// or a path"),
+        ("http://127.0.0.1:9/pets", "cannot be read"),
+        # fsspec names no package of its own accord that the project has.
+        ("abfs://box/pets", "pip install adlfs"),
+    ],
+)
+def test_addresses_that_are_refused(
+    address: str, message: str, memory: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        listed(address, tmp_path)
+    assert address in str(caught.value)
+
+
+def test_paths_that_lead_elsewhere_are_left(memory: Any, tmp_path: Path) -> None:
+    for number, label in enumerate(("cat", "dog")):
+        memory.pipe_file(f"/pets/{label}/{number}.png", png(number))
+    ls = type(memory).ls
+
+    def with_more(self: Any, path: str, detail: bool = True, **options: Any) -> Any:
+        found = ls(self, path, detail=detail, **options)
+        bad = (f"{path}/../../x.png", f"{path}/..\\x.png", "/elsewhere/x.png", path)
+        return [*found, *({"name": name, "type": "file", "size": 3} for name in bad)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(memory), "ls", with_more)
+        assert listed("memory://pets", tmp_path).sample_paths == ("cat/0.png", "dog/1.png")
+
+
+def test_the_name_of_an_address() -> None:
+    assert replace(settings("https://host/a/pets.zip?x=1", Path())).name == "pets"
+    assert replace(settings("s3://bucket/pets/", Path())).name == "pets"
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """What S3's protocol needs to list and read objects, for those that sign what they ask."""
+
+    objects: ClassVar[dict[str, bytes]] = {}
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        asked = dict(parse_qsl(query))
+        key = unquote(path).removeprefix("/bucket").lstrip("/")
+        if "Credential=some-key/" not in self.headers.get("Authorization", ""):
+            self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        elif "list-type" in asked:
+            self.answer(200, self.page(asked.get("prefix", "")))
+        elif key in self.objects:
+            first, _, last = (
+                self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            )
+            content = self.objects[key]
+            end = min(int(last) + 1, len(content)) if last else len(content)
+            self.answer(206 if "Range" in self.headers else 200, content[int(first) : end])
+        else:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def page(self, prefix: str) -> bytes:
+        below = [key for key in sorted(self.objects) if key.startswith(prefix)]
+        files = [key for key in below if "/" not in key[len(prefix) :]]
+        folders = {prefix + key[len(prefix) :].split("/")[0] for key in below if key not in files}
+        items = [
+            f"<Contents><Key>{key}</Key><Size>{len(self.objects[key])}</Size><ETag>e</ETag>"
+            "<LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+            for key in files
+        ]
+        items += [f"<CommonPrefixes><Prefix>{one}/</Prefix></CommonPrefixes>" for one in folders]
+        return f"<ListBucketResult>{''.join(items)}</ListBucketResult>".encode()
+
+    def answer(self, code: int, content: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_bucket_and_no_secret_in_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="the package s3fs is not installed")
+    root = tree(tmp_path / "pets", {"train/cat": 2, "train/dog": 2, "test/cat": 1, "test/dog": 1})
+    below = list(root.rglob("*.png"))
+    objects = {f"some pets/{path.relative_to(root)}": path.read_bytes() for path in below}
+    monkeypatch.setattr(Bucket, "objects", objects)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret-x7Qz")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(ConfigError, match=r"access is denied") as caught:
+            listed("s3://bucket/some pets", tmp_path)
+        assert "x7Qz" not in str(caught.value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some-key")
+        s3fs.S3FileSystem.clear_instance_cache()
+        assert_same(listed("s3://bucket/some pets", tmp_path), listed(str(root), tmp_path))
+    finally:
+        server.shutdown()
+        server.server_close()
+        s3fs.S3FileSystem.clear_instance_cache()
+    left = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert left and not any(b"x7Qz" in path.read_bytes() for path in left)

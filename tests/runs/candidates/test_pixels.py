@@ -1,0 +1,123 @@
+"""A classifier of single pixels as a run: fitted, stored, loaded and measured like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
+from src.config.schema import RunSettings
+from src.records.run import Predictions, RunSummary
+from src.runs.build import build_data
+from src.runs.candidates.choose import load_trained, origin_of, prepared
+from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
+from src.serving.bundle import open_predictor
+from src.serving.masks import PredictedMask, predicted_masks
+from src.targets import kind_of
+
+SIDE = 20
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey noise with a rough square, as bright as the rest; one column is left out."""
+    root, rng = tmp_path_factory.mktemp("pixels") / "squares", np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(20):
+        values, classes = rng.normal(120, 4, (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
+        top, left = rng.integers(0, SIDE - 10, 2)
+        values[top : top + 10, left : left + 10] = rng.normal(120, 60, (10, 10))
+        classes[top : top + 10, left : left + 10] = 1
+        classes[:, 3] = 99
+        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(root / f"images/{number}.png")
+        Image.fromarray(classes).save(root / f"masks/{number}.png")
+    return root
+
+
+def settings_of(pictures: Path, *words: str) -> RunSettings:
+    data = ["data=folder", f"data.root={pictures}", "data.target=dense", "data.ignore=99"]
+    places = [
+        f"data.cache_dir={pictures.parent / 'cache'}",
+        f"output_dir={pictures.parent / 'out'}",
+        "tracking=none",
+    ]
+    small = ["model=pixels", "model.random_forest.trees=8", "model.sigma_max=2"]
+    return read_run_settings([*data, *places, *small, "data.test_fraction=0.2", *words])
+
+
+@pytest.fixture(scope="module")
+def trained(pictures: Path) -> RunSummary:
+    summary = run_experiment(settings_of(pictures))
+    assert summary is not None
+    return summary
+
+
+def test_a_run_finds_textures_and_leaves_its_record(trained: RunSummary) -> None:
+    assert trained.metrics["test/miou"] > 0.7
+    assert trained.start == "hand-crafted" and trained.num_parameters
+    predictions = Predictions.read(Path(trained.run_dir) / "predictions" / "test.parquet")
+    kind = kind_of(predictions.kind)
+    again = kind.evaluate(predictions.probs, predictions.targets, predictions.class_names)
+    assert again == pytest.approx({key: trained.metrics[f"test/{key}"] for key in again})
+
+
+def test_a_loaded_model_predicts_as_its_run_did(trained: RunSummary, pictures: Path) -> None:
+    folder = RunFolder.open(Path(trained.run_dir))
+    model = load_trained(folder.chosen_checkpoint())
+    answers, targets, ids = model.predict(build_data(settings_of(pictures)), "test")
+    stored = Predictions.read(folder.predictions / "test.parquet")
+    np.testing.assert_array_equal(stored.sample_ids, ids)
+    np.testing.assert_array_equal(stored.targets, targets)
+    np.testing.assert_array_equal(stored.probs["matrix"], answers["matrix"])
+
+
+def test_the_same_seed_fits_the_same_forest(trained: RunSummary, pictures: Path) -> None:
+    again = run_experiment(settings_of(pictures))
+    assert again is not None
+    assert again.metrics["test/log_loss"] == trained.metrics["test/log_loss"]
+
+
+def test_a_sweep_learns_what_a_fit_will_take(pictures: Path) -> None:
+    settings = settings_of(pictures)
+    found = prepared(settings, build_data, networks=True, seconds=None)
+    assert found.settings == settings and found.epochs == 1 and found.seconds_per_epoch > 0
+    assert origin_of(settings).start == "hand-crafted"
+
+
+def test_masks_of_one_class_are_refused(pictures: Path, tmp_path: Path) -> None:
+    root = tmp_path / "plain"
+    (root / "masks").mkdir(parents=True)
+    (root / "images").symlink_to(pictures / "images")
+    for file in (pictures / "images").iterdir():
+        Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(root / "masks" / file.name)
+    words = [f"data.root={root}", "data.ignore=1", "data.class_names=[a,b]"]
+    with pytest.raises(ConfigError, match="one class"):
+        run_experiment(settings_of(pictures, *words))
+
+
+def test_its_bundle_gives_the_masks_of_its_run(
+    trained: RunSummary, pictures: Path, tmp_path: Path
+) -> None:
+    model = load_trained(RunFolder.open(Path(trained.run_dir)).chosen_checkpoint())
+    data = build_data(settings_of(pictures))
+    images = np.stack([data.pictures.read(int(one)) for one in data.split.test])
+    model.write_bundle(tmp_path / "model", images[0])
+    served = open_predictor(tmp_path / "model").probabilities(images)
+    expected = model.predictor(8).probabilities(images)
+    assert served.shape == (len(images), 2, SIDE, SIDE)
+    np.testing.assert_array_equal(served, expected)
+    files = [pictures / "images" / f"{number}.png" for number in range(3)]
+    masks = [
+        found.classes
+        for found in predicted_masks(open_predictor(tmp_path / "model"), files)
+        if isinstance(found, PredictedMask)
+    ]
+    truth = [np.array(Image.open(pictures / "masks" / file.name)) for file in files]
+    counted = np.stack(truth) != 99
+    assert (np.stack(masks) == np.stack(truth))[counted].mean() > 0.85

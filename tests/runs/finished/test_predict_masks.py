@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import PredictSettings
+from src.data.sources.files import Listing
+from src.data.sources.source import Problem
+from src.records.pictures import Pixels
+from src.runs.finished.predict import label_pictures
+from src.runs.finished.predict_masks import windowed_masks
+from src.serving.predictor import Predictor
+
+
+def bands(images: Pixels) -> NDArray[np.float32]:
+    """Three classes of brightness, each pixel by itself."""
+    near = -np.abs(images.astype(np.float32) - np.array([40, 120, 220]).reshape(1, 3, 1, 1))
+    found: NDArray[np.float32] = np.exp(near) / np.exp(near).sum(axis=1, keepdims=True)
+    return found
+
+
+def test_large_pictures_are_answered_at_their_own_size(tmp_path: Path) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def watched(images: Pixels) -> NDArray[np.float32]:
+        sizes.append(images.shape[2:])
+        return bands(images)
+
+    metadata = {
+        "class_names": ["dark", "grey", "light"],
+        "channels": 1,
+        "image_size": [16, 16],
+        "settings": {"data": {"target": "dense"}},
+    }
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 37)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    Image.fromarray(pixels[:9, :30]).save(tmp_path / "flat.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [tmp_path / name for name in ("large.png", "broken.png", "flat.png")]
+    large, broken, flat = windowed_masks(Predictor(watched, metadata), files)
+    assert not isinstance(large, Problem) and not isinstance(flat, Problem)
+    expected = bands(pixels[None, None]).argmax(axis=1)[0]
+    np.testing.assert_array_equal(large.classes, expected)
+    np.testing.assert_array_equal(flat.classes, expected[:9, :30])
+    assert isinstance(broken, Problem) and set(sizes) == {(16, 16), (9, 16)}
+
+
+def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
+    words = ["run=some", f"images={tmp_path}", "windows=true"]
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+    with pytest.raises(ConfigError, match="windows"):
+        label_pictures(tmp_path / "model", Listing([], []), settings)
