@@ -132,6 +132,10 @@ def compose_plain(
                 raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
             if parsed[word].is_sweep_override():
                 raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
+            if key in options and isinstance(parsed[word].value(), int | float):
+                raise ConfigError(
+                    f"{key} is {parsed[word].value()}: it must be one of {', '.join(options[key])}."
+                )
     chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:

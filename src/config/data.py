@@ -197,6 +197,8 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.name == "auto":
             object.__setattr__(self, "name", _named_after(self.root))
+        if self.threshold != "macro_f1" and self.target != "multi":
+            raise ConfigError(f"threshold is given, but target is {self.target}: say target=multi.")
         if self.order is not None and self.target != "ordinal":
             raise ConfigError(f"order is given, but target is {self.target}: say target=ordinal.")
         if self.val_fraction + self.test_fraction >= 1:
@@ -225,7 +227,7 @@ class FolderSettings(DataSettings):
     )
     separator: str | None = setting(
         "for target=multi, what stands between the labels in a cell of a CSV file; null for the "
-        "one of ; | and , that does",
+        "one of ; | and , that does; also space and tab",
         None,
         literal=True,
     )

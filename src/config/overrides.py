@@ -6,6 +6,7 @@ import os
 import re
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -38,6 +39,8 @@ def parse(word: str) -> Override:
         raise ConfigError(
             f"{word!r}: Hydra's own settings play no part here; {hint_for_hydra(word)}."
         )
+    if equals and not key.strip("+~ "):
+        raise ConfigError(f"{word!r} names no setting: settings are given as KEY=VALUE.")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
@@ -83,10 +86,14 @@ def _as_typed(path: str) -> str:
     """Return a path without quotes around it and with the folder that `~` stands for.
 
     A shell removes both, but not behind a `=`, within quotes, or from a word that was pasted. What
-    exists as it stands stays as it is.
+    exists as it stands stays as it is; blanks around what exists, and the `file://` that a file
+    manager puts before it, go as well.
     """
     if os.path.lexists(path):
         return path
-    if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
+    while len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
         path = path[1:-1]
+    for meant in (path.strip(), unquote(path.strip().removeprefix("file://"))):
+        if meant != path and os.path.lexists(meant):
+            return meant
     return os.path.expanduser(path) if path.startswith("~") else path

@@ -144,6 +144,8 @@ def _effective_pictures(evidence: Evidence, candidate: int) -> float:
     bernoulli = inside * (1 - inside)
     # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
     of_pictures = float(evidence.picture_variance[candidate]) * (count - 1) / count
-    if inside != share:
+    of_seeds = float(evidence.seed_variance[candidate])
+    # Nor do repeats that are right on as many pictures, and each picture right as often.
+    if inside != share or of_pictures + of_seeds <= 0:
         of_pictures = bernoulli / count * evidence.design_effect
-    return bernoulli / (of_pictures + float(evidence.seed_variance[candidate]))
+    return bernoulli / (of_pictures + of_seeds)

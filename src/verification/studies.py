@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
 
 
 def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of an output folder's count of test measurements and of its champions."""
+    """Yield the faults of an output folder's counts, champions and database of MLflow."""
     path = output_dir / "test_measurements.jsonl"
     damaged = find_damaged_lines(path, line_content)
     for number, reason in damaged.reasons.items() if damaged else ():
@@ -46,6 +49,23 @@ def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
         yield Fault(path, f"line {number} is damaged ({reason})", counted)
     for file in sorted((output_dir / "champions").glob("*.json")):
         yield from verify_json(file, "python -m src.select run=RUN writes it anew")
+    yield from _database(output_dir / "mlflow.db")
+
+
+def _database(path: Path) -> Iterator[Fault]:
+    """Yield what SQLite finds wrong with a database; it keeps no digest of the values in it."""
+    if not path.is_file():
+        return
+    try:
+        with closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)
+        ) as connection:
+            ((found,),) = connection.execute("PRAGMA integrity_check(1)")
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found not in ("ok", "database is locked"):
+        replay = f"python -m src.tracking.replay {shlex.quote(f'output_dir={path.parent}')}"
+        yield Fault(path, found.replace("\n", " "), f"move it away, and {replay} makes it anew")
 
 
 def verify_json(path: Path, remedy: str) -> Iterator[Fault]:

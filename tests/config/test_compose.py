@@ -107,6 +107,9 @@ def test_overrides_reach_their_keys() -> None:
     ("words", "parts"),
     [
         (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
+        (["model=3"], ["model is 3", "vit"]),
+        (["data=true"], ["data is True", "folder"]),
+        (["=3"], ["'=3'", "KEY=VALUE"]),
         (["modle=cnn"], ["modle", "did you mean model?"]),
         (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
         (["lr=3"], ["lr is optimizer.lr here"]),
@@ -139,7 +142,7 @@ def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list
 def test_paths_are_taken_literally(path: str) -> None:
     if path in ("null", "true", "false", "???") or not path.strip():
         return
-    if path[0] in "~'\"":  # of which home and quotes are taken away
+    if path[0] in "~'\"" or path != path.strip():  # of which home, quotes and blanks are taken away
         return
     words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
     settings = compose_settings(RunSettings, words)

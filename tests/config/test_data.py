@@ -79,6 +79,16 @@ def test_paths_may_be_pasted_with_their_quotes_and_begin_at_home(
     assert (settings.output_dir if key == "output_dir" else settings.data.root) == str(path)
 
 
+@pytest.mark.parametrize("around", ["{} ", "\n{}\n", "'\"{}\"'", '" {}"'])
+def test_what_exists_is_found_with_what_was_pasted_around_it(around: str, tmp_path: Path) -> None:
+    (place := tmp_path / "my pets, 1").mkdir()
+    pasted = around.format(place)
+    assert read_run_settings([f"data.root={pasted}"]).data.root == str(place)
+    assert read_run_settings([f"data.root={place.as_uri()}"]).data.root == str(place)
+    # What does not exist yet may have blanks in its name.
+    assert read_run_settings([f"output_dir={place}/new "]).output_dir == f"{place}/new "
+
+
 @pytest.mark.parametrize("blank", ["", "  ", '""'])
 @pytest.mark.parametrize("key", ["data.root", "data.cache_dir", "output_dir", "resume"])
 def test_an_empty_path_is_refused_and_is_not_the_present_folder(key: str, blank: str) -> None:

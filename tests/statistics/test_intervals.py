@@ -17,6 +17,7 @@ from src.statistics.intervals import (
     difference_interval,
     figure_interval,
     score,
+    share_interval,
     simultaneous_intervals,
     simultaneous_quantile,
 )
@@ -116,6 +117,12 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
 def test_the_score_interval_stays_within_shares(share: float, trials: float, z: float) -> None:
     found = score(share, trials, z)
     assert 0 <= found.low <= share <= found.high <= 1
+
+
+def test_repeats_that_are_right_in_turn_have_an_interval_as_one_answer_a_picture_has() -> None:
+    """Two pictures of a class, each right in one of two trainings: nothing seems to vary."""
+    found = share_interval(np.array([[True, False], [False, True]]))
+    assert (found.low, found.high) == pytest.approx(wilson_interval(1, 2), abs=1e-3)
 
 
 def test_an_interval_says_what_it_holds() -> None:

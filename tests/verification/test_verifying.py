@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,24 @@ def test_what_an_output_folder_has_of_its_own(tmp_path: Path) -> None:
     sweep.write_bytes(checked_json({"trials": [1, 2, 3]}).replace(b"3", b"4", 1))
     found = {fault.place for fault in faults_of(tmp_path)}
     assert found == {tmp_path / "test_measurements.jsonl", champion, sweep}
+
+
+def test_a_database_that_sqlite_finds_damaged_is_named(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(database)) as writer:
+        writer.execute("CREATE TABLE runs (name TEXT PRIMARY KEY)")
+        writer.executemany("INSERT INTO runs VALUES (?)", [(f"run {i}",) for i in range(99)])
+        writer.commit()
+        assert faults_of(tmp_path) == []
+        writer.execute("BEGIN EXCLUSIVE")  # a writer is not waited for
+        assert faults_of(tmp_path) == []
+    table = database.read_bytes().index(b"CREATE TABLE runs")
+    for place in (0, 100, table + 7):  # the mark of a database, a page's header, the schema
+        flip(database, place)
+        (fault,) = faults_of(tmp_path)
+        assert fault.place == database and "src.tracking.replay" in fault.remedy
+        flip(database, place)
+    assert faults_of(tmp_path) == []
 
 
 def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:

@@ -165,6 +165,10 @@ class PictureData(pl.LightningDataModule):
         )
         if settings.limit is not None:
             split = split.limited(settings.limit)
+        if len(split.train) == 1:  # of which batch normalization, for one, can make nothing
+            raise ConfigError(
+                "data: the training part has a single picture: add pictures, or raise data.limit."
+            )
         if settings.train_on_val:
             split = split.with_val_training()
         if settings.value_range is None and pictures.pixel_bounds is not None:

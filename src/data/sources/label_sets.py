@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections import Counter
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _SEPARATORS = (";", "|", ",")
+_NAMED = {"space": " ", "tab": "\t", "\\t": "\t"}  # what a command line can hardly say
 _YES_OR_NO = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
     **dict.fromkeys(("0", "0.0", "false", "no"), False),
@@ -37,16 +39,35 @@ def split_labels(
 ) -> list[tuple[str, ...]]:
     """Return the labels in each cell of a column: distinct, without invisible characters.
 
+    A cell in brackets is a list in the notation of JSON or Python, as pandas writes one.
+
     Args:
         cells: of a table's column.
-        separator: between the labels of a cell; None for the one of ; | and , that occurs.
+        separator: between the labels of a cell, also "space" and "tab"; None for the one of ; | and
+            , that occurs.
         places: of the cells, for messages.
 
     Raises:
-        ConfigError: several separators occur; the place of one is named.
+        ConfigError: several separators occur, the one that is given nowhere, or a list is damaged;
+            the place of one is named.
     """
-    if separator is None:
-        found = {one: n for one in _SEPARATORS for n, cell in enumerate(cells) if one in cell}
+    lists = [_listed(cell, place) for cell, place in zip(cells, places, strict=True)]
+    plain = [cell for cell, one in zip(cells, lists, strict=True) if one is None]
+    if separator is not None:
+        sign = _NAMED.get(separator, separator)
+        if plain and not any(sign in cell.strip() for cell in plain):
+            raise ConfigError(
+                f"data.separator is {separator!r}, and no cell has it; that of {places[0]} is "
+                f"{cells[0]!r}."
+            )
+        separator = sign
+    else:
+        found = {
+            one: n
+            for one in _SEPARATORS
+            for n, cell in enumerate(cells)
+            if one in cell and lists[n] is None
+        }
         if len(found) > 1:
             first, other = list(found)[:2]
             raise ConfigError(
@@ -54,12 +75,32 @@ def split_labels(
                 f"one it is, data.separator='{first}', or write the table anew."
             )
         separator = next(iter(found), ";")
-    return [
-        tuple(
-            dict.fromkeys(name for piece in cell.split(separator) if (name := clean_label(piece)))
-        )
-        for cell in cells
+    pieces = [
+        cell.split(separator) if one is None else one
+        for cell, one in zip(cells, lists, strict=True)
     ]
+    return [tuple(dict.fromkeys(filter(None, map(clean_label, those)))) for those in pieces]
+
+
+def _listed(cell: str, place: str) -> list[str] | None:
+    """Return the texts of a list such as ['beach', 'boat']; None for a cell without brackets.
+
+    Raises:
+        ConfigError: what stands in brackets is no list of texts.
+    """
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ConfigError(
+            f"{place}: the labels are {text[:80]!r}, which is no list of texts: write ['a', 'b'] "
+            "or a;b."
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,7 +141,7 @@ def labels_of_columns(
     columns = [
         place
         for place, name in enumerate(header)
-        if place not in taken and name and _yes_or_no(rows[0][place]) is not None
+        if place not in taken and name and _mostly_yes_or_no([cells[place] for cells in rows])
     ]
     if len(columns) < 2:
         raise ConfigError(
@@ -123,6 +164,10 @@ def labels_of_columns(
         found.append(tuple(name for name, one in zip(names, there, strict=True) if one))
     used = {name for labels in found for name in labels}
     return LabelColumns(tuple(columns), found, tuple(n for n in names if n not in used))
+
+
+def _mostly_yes_or_no(cells: Sequence[str]) -> bool:
+    return 2 * sum(_yes_or_no(cell) is not None for cell in cells) >= len(cells)
 
 
 def _yes_or_no(cell: str) -> bool | None:
@@ -171,7 +216,9 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         ConfigError: the order lacks a class, or names one that no picture has.
     """
     known = source.class_names
-    if order is None:
+    if order is not None:
+        order = [clean_label(name) for name in order]
+    else:
         try:
             order = sorted(known, key=float)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...data.sources.source import clean_label
 
 __all__ = ["CostTable"]
+
+_MARKS = (",", ";", "\t")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +36,35 @@ class CostTable:
     def read(cls, file: Path) -> CostTable:
         """Read a header of class names after an empty cell, and a row for each class.
 
+        Cells are divided by commas, semicolons or tabs; where not by commas, 2,5 is a number.
+
         Raises:
             ConfigError: the file cannot be read, or is no square table of numbers.
         """
         try:
-            with file.open(encoding="utf-8-sig", newline="") as stream:
-                rows = [row for row in csv.reader(stream) if row]
+            text = file.read_text(encoding="utf-8-sig")
+            first = text.partition("\n")[0]
+            mark = max(_MARKS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+            lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+            rows = [row for row in lines if any(cell.strip() for cell in row)]
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"costs: {file} is not written in UTF-8: save it as CSV UTF-8."
+            ) from error
         except (OSError, ValueError, csv.Error) as error:
             raise ConfigError(f"costs: {file} cannot be read: {error}.") from error
-        names = tuple(cell.strip() for cell in rows[0][1:]) if rows else ()
+        names = tuple(map(clean_label, rows[0][1:])) if rows else ()
         if len(names) < 2 or len(set(names)) < len(names):
             raise ConfigError(
                 f"costs: the first line of {file} must be an empty cell and the names of the "
                 "classes, each once."
             )
-        if tuple(row[0].strip() for row in rows[1:]) != names:
+        if tuple(clean_label(row[0]) for row in rows[1:]) != names:
             raise ConfigError(
                 f"costs: the lines of {file} must begin with the names of its header, in the same "
                 "order."
             )
-        matrix = [[_number(cell, file, row[0]) for cell in row[1:]] for row in rows[1:]]
+        matrix = [[_number(cell, mark, file, row[0]) for cell in row[1:]] for row in rows[1:]]
         if any(len(row) != len(names) for row in matrix):
             raise ConfigError(f"costs: each line of {file} must have {len(names)} costs.")
         return cls(file, names, np.array(matrix))
@@ -72,9 +85,9 @@ class CostTable:
         return self.matrix[np.ix_(order, order)]
 
 
-def _number(cell: str, file: Path, name: str) -> float:
+def _number(cell: str, mark: str, file: Path, name: str) -> float:
     try:
-        cost = float(cell)
+        cost = float(cell if mark == "," else cell.replace(",", "."))
     except ValueError:
         cost = float("nan")
     if not np.isfinite(cost):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.loading import datamodule
 from src.data.loading.datamodule import PictureData
@@ -115,3 +116,10 @@ def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path
         "path,label\n" + "".join(line.rpartition(",")[0] + "\n" for line in lines), "alone"
     )
     assert alone.groups is None
+
+
+def test_a_training_part_of_one_picture_is_refused(tmp_path: Path) -> None:
+    words = [f"data.cache_dir={tmp_path}", "data.limit=1"]
+    with pytest.raises(ConfigError, match="the training part has a single picture"):
+        build.build_data(read_run_settings(words))
+    assert len(build.build_data(read_run_settings([*words[:1], "data.limit=2"])).split.train) == 2

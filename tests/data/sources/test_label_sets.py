@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,49 @@ def test_numbers_have_an_order_of_their_own(pictures: Path) -> None:
     assert source.class_names == ("-1", "2", "10") and source.targets.tolist() == [2, 1, 0, 1]
 
 
+def test_an_order_may_be_written_in_another_unicode_form(pictures: Path) -> None:
+    rows = [f"{name},{grade}" for name, grade in zip(NAMES, ["caf\u00e9", "b"] * 2, strict=True)]
+    order = [" cafe\u0301", "b"]
+    source = list_pictures(
+        settings(table(pictures, "path,label", *rows), target="ordinal", order=order)
+    )
+    assert source.class_names == ("caf\u00e9", "b") and source.targets.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("named", "sign"), [("space", " "), ("tab", "\t"), ("\\t", "\t"), (".", ".")]
+)
+def test_separators_that_a_command_line_can_hardly_say_have_names(
+    pictures: Path, named: str, sign: str
+) -> None:
+    rows = [f'{name},"{sign.join(sorted(one))}"' for name, one in EXPECTED.items()]
+    assert sets_of(listed(table(pictures, "path,labels", *rows), separator=named)) == EXPECTED
+
+
+def test_a_separator_that_no_cell_has_is_refused(pictures: Path) -> None:
+    rows = [f"{name},{';'.join(sorted(one))}" for name, one in EXPECTED.items()]
+    with pytest.raises(ConfigError, match=r"data\.separator is '\+', and no cell has it"):
+        listed(table(pictures, "path,labels", *rows), separator="+")
+
+
+@pytest.mark.parametrize("write", [repr, json.dumps])
+def test_a_cell_may_hold_a_list(pictures: Path, write: Callable[[list[str]], str]) -> None:
+    cells = [write(sorted(one)).replace('"', '""') for one in EXPECTED.values()]
+    rows = [f'{name},"{cell}"' for name, cell in zip(EXPECTED, cells, strict=True)]
+    assert sets_of(listed(table(pictures, "path,labels", *rows))) == EXPECTED
+    for damaged in ("[cat]", "[1;2]", "['cat'; 'dog']"):
+        file = table(pictures, "path,labels", rows[0], f"{NAMES[1]},{damaged}")
+        with pytest.raises(ConfigError, match=r"line 3: the labels are .* no list of texts"):
+            listed(file)
+
+
+def test_a_column_of_labels_with_another_number_is_not_taken_for_none(pictures: Path) -> None:
+    """As where -1 says that nobody knows; an age beside them is no label."""
+    rows = [f"{name},{first},1,0,{30 + first}" for name, first in zip(NAMES, (-1, 0, 1, 0))]
+    with pytest.raises(ConfigError, match="line 2: cat is '-1'"):
+        listed(table(pictures, "path,cat,dog,bird,age", *rows))
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -163,6 +207,7 @@ def test_numbers_have_an_order_of_their_own(pictures: Path) -> None:
         ({"target": "ordinal", "order": ["none", "mild", "mild"]}, "each once"),
         ({"order": ["none", "mild", "severe"]}, "target=ordinal"),
         ({"separator": ";"}, "target=multi"),
+        ({"threshold": "half"}, "target=multi"),
     ],
 )
 def test_an_order_that_is_none_is_refused(grades: Path, values: dict, said: str) -> None:

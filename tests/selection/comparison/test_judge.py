@@ -16,6 +16,7 @@ from src.records.comparison import Verdict
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
+from src.selection.comparison.costs import CostTable
 from src.selection.comparison.judge import settings_apart
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
@@ -278,6 +279,18 @@ def test_a_table_of_costs_that_is_none_is_refused(tmp_path: Path, text: str, sai
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
         compared(compare_settings(tmp_path, metric="cost", costs=str(file)))
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_costs_may_be_written_in_other_dialects(tmp_path: Path, mark: str) -> None:
+    names = ("caf\u00e9", "b")
+    text = ",cafe\u0301 ,b\r\n\r\ncafe\u0301,0,2.5\r\nb,1,0\r\n,,\r\n".replace(",", mark)
+    file = tmp_path / "costs.csv"
+    file.write_bytes((text if mark == "," else text.replace("2.5", "2,5")).encode("utf-8-sig"))
+    np.testing.assert_array_equal(CostTable.read(file).of(names), [[0, 2.5], [1, 0]])
+    file.write_bytes(text.replace("e\u0301", "\u00e9").encode("cp1252"))
+    with pytest.raises(ConfigError, match="save it as CSV UTF-8"):
+        CostTable.read(file)
 
 
 def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> None:
