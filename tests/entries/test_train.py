@@ -71,18 +71,6 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
         assert (artifacts / name).is_file(), name
 
 
-def test_suspects_are_listed_and_shown(trained: Path) -> None:
-    with (trained / "suspects.csv").open(encoding="utf-8", newline="") as file:
-        suspects = list(csv.DictReader(file))
-    # A network that hardly knows the digits yet contradicts some of their labels.
-    assert suspects and {row["kind"] for row in suspects} == {"label"}
-    assert {row["part"] for row in suspects} <= {"val", "test"}
-    assert all(row["suggested_label"] != row["label"] for row in suspects)
-    assert (trained / "figures" / "suspects.png").is_file()
-    spool = (trained / "tracking" / "spool.jsonl").read_text()
-    assert '"suspects.csv"' in spool and '"figures/suspects.png"' in spool
-
-
 def test_what_knows_no_epochs_has_every_picture_but_that_of_its_curves(fitted: Path) -> None:
     drawn = {path.name for path in (fitted / "figures").iterdir()}
     assert {"val_confusion_matrix.png", "test_confusion_matrix.png", "suspects.png"} <= drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -246,3 +247,17 @@ def test_early_stopping_and_best_weights(tmp_path: Path) -> None:
 def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
     summary = train(tmp_path, "trainer.max_epochs=2", *words)
     assert summary.status == "FINISHED" and summary.metrics["val/accuracy"] > 0.15
+
+
+def test_suspects_are_listed_and_shown(tmp_path: Path) -> None:
+    summary = train(tmp_path, "trainer.max_epochs=3", "tracking.figures=true")
+    folder = Path(summary.run_dir)
+    with (folder / "suspects.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    # A network that hardly knows the digits yet contradicts some of their labels.
+    assert rows and {row["kind"] for row in rows} == {"label"}
+    assert {row["part"] for row in rows} <= {"val", "test"}
+    assert all(row["suggested_label"] != row["label"] for row in rows)
+    assert (folder / "figures" / "suspects.png").is_file()
+    spool = (folder / "tracking" / "spool.jsonl").read_text()
+    assert '"suspects.csv"' in spool and '"figures/suspects.png"' in spool
