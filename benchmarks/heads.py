@@ -19,10 +19,13 @@ from src.config.schema import RunSettings
 from src.features.descriptors.picture import Floats
 from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.transfer import cross_validated_accuracy, logme
+from src.machine.parallel import available_cores
 
 __all__ = ["measure"]
 
-_PICTURES, _FEATURES, _CLASSES, _THREADS = 3_068, 1_280, 10, 2
+_PICTURES, _FEATURES, _CLASSES = 3_068, 1_280, 10
+# More threads than cores wait for each other: ten times the time.
+_THREADS = min(2, available_cores())
 # Directions in which classes differ, by so many deviations of the pictures of a class: more of
 # either, and all heads are right in every case, so that none drops out.
 _INFORMATIVE, _DISTANCE = 100, 0.35
