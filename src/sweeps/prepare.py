@@ -33,6 +33,9 @@ _GATHER_SECONDS = 20.0
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
+# By so much more of it describing may be late, when other work has come, before all is given up:
+# the first trial may end in the time that is kept for finalists.
+_LATE = 0.2
 # What was cut down to fit is prepared anew where there is so many times as much.
 _CLEARLY_MORE = 1.25
 # Pictures are described once more where at least so many seconds are left beside those of a trial,
@@ -222,7 +225,7 @@ class Preparation:
         allowance = None if left is None else left * _ALLOWANCE
         frozen = "model=embedding" in family.overrides
         measuring = None if left is None else left * (_DESCRIBING if frozen else _MEASURING)
-        found = self._measured(family, (), measuring)
+        found = self._measured(family, (), measuring, late_by=_LATE * (left or 0.0))
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
@@ -250,8 +253,11 @@ class Preparation:
             notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
 
-    def _measured(self, family: Family, changes: Sequence[str], seconds: float | None) -> Prepared:
-        job, left = self.jobs.prepare(family, changes, seconds), self.clock.race_left
+    def _measured(
+        self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float = 0.0
+    ) -> Prepared:
+        job = self.jobs.prepare(family, changes, seconds, late_by)
+        left = self.clock.race_left
         ending = run_single(self.pool, job, self.check)
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")

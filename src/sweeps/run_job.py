@@ -107,7 +107,12 @@ class TrialRunner:
         # threads that its trials will have.
         classical = isinstance(settings.model, ClassicalSettings)
         with _threads(available_cores() if classical else torch.get_num_threads()):
-            found = prepared(settings, self._pictures, networks=networks, seconds=task.seconds)
+            found = prepared(
+                *(settings, self._pictures),
+                networks=networks,
+                seconds=task.seconds,
+                late_by=task.late_by,
+            )
         settings = found.settings
         chosen = {
             key: value

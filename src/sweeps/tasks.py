@@ -55,10 +55,11 @@ class _Task:
 class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
-    The result of the job is a `Prepared`.
+    Features of frozen networks may be `late_by` more. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
+    late_by: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,11 @@ class SweepJobs:
     prepared: dict[str, Prepared]
     parent_run_id: str
 
-    def prepare(self, family: Family, changes: Sequence[str], seconds: float | None) -> Job:
+    def prepare(
+        self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
+    ) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
-        task = Prepare(self._places(final=False), seconds)
+        task = Prepare(self._places(final=False), seconds, late_by)
         return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:

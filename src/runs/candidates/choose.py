@@ -154,6 +154,7 @@ def prepared(
     *,
     networks: bool,
     seconds: float | None,
+    late_by: float = 0.0,
 ) -> Preparation:
     """Measure and choose, once for many runs of its kind, what a candidate leaves open.
 
@@ -164,6 +165,8 @@ def prepared(
         open_pictures: returns the pictures of a run's settings, as `build_data` does.
         networks: whether frozen networks are to be chosen among those that can be loaded.
         seconds: limit for choosing and computing features; None for no limit.
+        late_by: seconds by which features of chosen networks may come later before they are given
+            up, and with them all that was computed.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
@@ -189,7 +192,7 @@ def prepared(
         settings = replace(settings, model=model)
     ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
     if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
-        return _with_networks(settings, model, open_pictures, deadline)
+        return _with_networks(settings, model, open_pictures, deadline, late_by)
     from ...features.table import TooSlow
     from .classical import ClassicalCandidate
 
@@ -206,6 +209,7 @@ def _with_networks(
     model: EmbeddingSettings,
     open_pictures: Callable[[RunSettings], PictureData],
     deadline: float | None,
+    late_by: float,
 ) -> Preparation:
     """Choose frozen networks, and describe the pictures by them until the deadline.
 
@@ -231,7 +235,8 @@ def _with_networks(
             return Preparation(found, data, 1, choice.seconds, notes, cut=True)
         opened = open_pictures(found)
         try:
-            ClassicalCandidate(found, chosen, opened).describe_seconds(deadline)
+            last = None if deadline is None else deadline + late_by
+            ClassicalCandidate(found, chosen, opened).describe_seconds(last)
             keep_described(settings, data, choice)
             return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
         except TooSlow as late:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -250,12 +251,14 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     settings = replace(settings, data=replace(settings.data, image_size=None))
     tried: list[int | None] = []
     late = [True, False]
+    deadlines: list[float] = []
 
     def choose(*_: object) -> NetworkChoice:
         tried.append(64 if tried else None)
         return NetworkChoice(("tf_efficientnet_lite0",), (f"takes {tried[-1]}",), tried[-1])
 
     def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+        deadlines.append(deadline or 0.0)
         if late[len(tried) - 1]:
             raise TooSlow(9.0)
         return 0.0
@@ -269,8 +272,10 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     assert found.settings.model.auto.seconds == 5.0  # the rest of the time has to do for a trial
     tried.clear()
     late[1] = True
-    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
+    began = time.perf_counter()
+    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
     assert found.seconds_per_epoch == 9.0 and len(tried) == 2
+    assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
 
 
 def photo_folder(root: Path) -> Path:
