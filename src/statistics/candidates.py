@@ -39,6 +39,8 @@ class MeasuredRun:
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
         cost: per use, such as the latency in milliseconds; None where not measured.
+        constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
+            everywhere; the latter None where it is not known.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class MeasuredRun:
     groups: NDArray[np.int64] | None = None
     scores: NDArray[np.float32] | None = None
     constant: float = 0.0
+    baseline: float | None = None
 
     @classmethod
     def of(
@@ -111,6 +114,7 @@ class MeasuredRun:
             groups=None if predictions.groups is None else predictions.groups[order],
             scores=scores,
             constant=kind.constant(targets),
+            baseline=kind.baseline("accuracy" if measure is None else measure.name, probs, targets),
         )
 
 

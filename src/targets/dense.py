@@ -81,6 +81,16 @@ class Dense(TargetKind):
         """Return 0: which constant map is the best depends on the pixels, not on these."""
         return 0.0
 
+    def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
+        """Return the figure of the most frequent class for every pixel."""
+        if measure not in _SUMS:
+            return None
+        matrices = self.decide(probs)
+        pixels = matrices.sum(axis=(0, 2))
+        constant = np.zeros((1, *matrices.shape[1:]), np.int64)
+        constant[0, :, pixels.argmax()] = pixels
+        return mean_ratio(_SUMS[measure](constant))
+
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels
     ) -> NDArray[np.float32]:

@@ -66,6 +66,10 @@ class TargetKind(ABC):
     def constant(self, targets: Labels) -> float:
         """Compute the share of pictures that the best constant answer is right about."""
 
+    def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
+        """Return the figure of the best answer that is the same everywhere; None if not known."""
+        return None
+
     @abstractmethod
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels

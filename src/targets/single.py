@@ -53,6 +53,14 @@ class SingleLabel(TargetKind):
     def constant(self, targets: Labels) -> float:
         return float(np.bincount(targets).max() / len(targets))
 
+    def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
+        if measure == "accuracy":
+            return self.constant(targets)
+        if measure not in ("balanced_accuracy", "macro_f1"):
+            return None
+        preds = np.full_like(targets, np.bincount(targets).argmax())
+        return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
+
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels
     ) -> NDArray[np.float32]:

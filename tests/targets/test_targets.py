@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as sk
+from sklearn.dummy import DummyClassifier
 
 from src.records.comparison import MEASURES
 from src.records.pixels import pixel_answers
@@ -33,6 +34,34 @@ def samples(name: str, count: int = 120) -> tuple[NDArray[Any], NDArray[Any]]:
     logits = rng.normal(size=(count, CLASSES)) + 1.5 * np.eye(CLASSES)[targets]
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return probs.astype(np.float32), targets
+
+
+def test_the_best_constant_answer_has_the_figures_of_scikit_learns_dummy() -> None:
+    kind = kind_of("single")
+    probs, targets = samples("single")
+    targets[:50] = 2
+    preds = DummyClassifier(strategy="most_frequent").fit(probs, targets).predict(probs)
+    expected = {
+        "accuracy": sk.accuracy_score(targets, preds),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, preds),
+        "macro_f1": sk.f1_score(targets, preds, average="macro"),
+    }
+    for measure, figure in expected.items():
+        assert kind.baseline(measure, probs, targets) == pytest.approx(figure, abs=1e-6)
+    assert kind.baseline("log_loss", probs, targets) is None
+
+
+def test_the_most_frequent_class_for_every_pixel_is_a_class_map_like_any_other() -> None:
+    kind = kind_of("dense")
+    answers, held = samples("dense")
+    matrices = answers["matrix"]
+    most = matrices.sum(axis=(0, 2)).argmax()
+    constant = np.zeros_like(matrices)
+    constant[:, :, most] = matrices.sum(axis=2)
+    same = pixel_answers(constant, np.ones(len(constant)), [None] * len(constant))
+    figures = kind.evaluate(same, held, NAMES)
+    for measure in ("miou", "dice", "pixel_accuracy"):
+        assert kind.baseline(measure, answers, held) == pytest.approx(figures[measure])
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -202,6 +202,20 @@ def test_runs_of_one_split_on_other_pictures_are_left_out(tmp_path: Path) -> Non
     assert found.runs == 2 and found.remarks == ("One run on other pictures left out.",)
 
 
+@pytest.mark.parametrize(("wrong", "said"), [(190, True), (150, False)])
+def test_a_choice_that_may_know_nothing_is_called_so(
+    wrong: int, said: bool, tmp_path: Path
+) -> None:
+    """Half of the pictures are of each class."""
+    finished_run(tmp_path, "cnn", wrong)
+    finished_run(tmp_path, "mlp", wrong + 5)
+    remarks = compared(compare_settings(tmp_path)).remarks
+    assert (
+        any("the most frequent class for every picture, which has 50.0 %" in one for one in remarks)
+        is said
+    )
+
+
 def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: Path) -> None:
     finished_run(tmp_path, "cnn", 10)
     damaged = finished_run(tmp_path, "mlp", 12)
