@@ -12,7 +12,8 @@ from src.storage.arrays import load_arrays, open_arrays
 
 def _arrays() -> dict[str, np.ndarray]:
     return {
-        "rows": np.zeros(3, np.dtype([("low", "f8"), ("name", "S4")])),
+        # So large that zipfile hands out the header before it has checked all of the member.
+        "rows": np.zeros(600, np.dtype([("low", "f8"), ("name", "S4")])),
         "paths": np.frombuffer(b"a.png\0b.png", np.uint8),
     }
 
@@ -27,7 +28,8 @@ def test_a_bit_that_is_flipped_anywhere_raises_a_value_error_or_none(
     for name, array in load_arrays(file).items():
         np.testing.assert_array_equal(array, _arrays()[name])
     seen = set()
-    for bit in range(0, 8 * len(whole), 3):
+    of_header, of_directory = range(8 * 300), range(8 * (len(whole) - 400), 8 * len(whole), 3)
+    for bit in (*of_header, *of_directory):
         content = bytearray(whole)
         content[bit // 8] ^= 1 << bit % 8
         file.write_bytes(content)
@@ -35,7 +37,7 @@ def test_a_bit_that_is_flipped_anywhere_raises_a_value_error_or_none(
             load_arrays(file)
         except (ValueError, OSError) as error:
             seen.add(type(error.__cause__ or error).__name__)
-    assert {"BadZipFile", "ValueError"} < seen
+    assert {"BadZipFile", "ValueError"} <= seen
 
 
 def test_what_is_no_archive_of_arrays_is_named(tmp_path: Path) -> None:
