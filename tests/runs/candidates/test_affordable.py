@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -59,3 +60,36 @@ def test_a_network_of_one_size_has_no_smaller_pictures() -> None:
     offers = {"fixed": Offer(75.0, None, 1.0)}
     assert not best_buy(offers, 100, 50.0, lambda _: 1.0).fits
     assert best_buy(offers, 100, 120.0, lambda _: 1.0).option == Option("fixed")
+
+
+def test_a_moment_in_which_other_programs_ran_does_not_decide() -> None:
+    """Each option is five times as slow when it is measured for the first time."""
+    seen: list[Option] = []
+
+    def disturbed(option: Option) -> float:
+        seen.append(option)
+        return true_speed(option) / (5 if seen.count(option) == 1 else 1)
+
+    offers = {name: Offer(ACCURACIES[name], 224, 1 / SECONDS[name]) for name in SECONDS}
+    for budget in (0.3, 0.8, 1.2, 3.5):
+        seen.clear()
+        found = best_buy(offers, PICTURES, PICTURES * budget, disturbed)
+        assert found.option == buy(budget).option
+        assert seen.count(found.option) == 2, "the same is not measured again and again"
+
+
+def test_without_time_for_measuring_the_pixels_tell_the_speed() -> None:
+    """Not the small size that happened to be measured, if a larger one should end as well."""
+    sizes: list[int | None] = []
+
+    def slow_measure(option: Option) -> float:
+        sizes.append(option.size)
+        time.sleep(0.3)
+        # Three times as fast as expected: the options measured are too small at first.
+        return 3 * true_speed(option)
+
+    offers = {"small": Offer(ACCURACIES["small"], 224, 1 / SECONDS["small"])}
+    found = best_buy(offers, PICTURES, 1.0, lambda one: 100 * slow_measure(one))
+    assert len(sizes) == 1
+    assert found.option.size not in sizes
+    assert found.option.size is None or found.option.size > (sizes[0] or 0)
