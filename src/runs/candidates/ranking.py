@@ -117,8 +117,8 @@ def choose_networks(
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
-        f"takes {_joined(best)} ({100 * accuracy:.1f} %): {count:,} pictures to describe, "
-        f"about {sum(map(cost, best)):.0f} s",
+        f"takes {_joined(best)} ({100 * accuracy:.1f} %): "
+        f"{_describing(count, sum(map(cost, best)))}",
     )
     short = len(affordable) < len(groups) or len(fitting) < len(networks)
     return NetworkChoice(
@@ -317,7 +317,7 @@ def _bought(
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
     notes = (
         *ranking.slow_note(count),
-        f"takes {name}{at}, for lack of time: {count:,} pictures to describe, about {took:.0f} s",
+        f"takes {name}{at}, for lack of time: {_describing(count, took)}",
     )
     considered = _measured_records(found, sides) + ranking.records(None)
     seconds = 0.0 if found.fits else took
@@ -336,6 +336,12 @@ def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[N
         )
         for one, speed in speeds.items()
     )
+
+
+def _describing(count: int, seconds: float) -> str:
+    if not seconds:
+        return f"its features of the {count:,} pictures are kept"
+    return f"{count:,} pictures to describe, about {seconds:.0f} s"
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:
