@@ -208,6 +208,8 @@ class Verdict:
             a single training each; they have no standing.
         look: how often candidates were judged, this time included, while some got further seeds;
             what is said with 95 % confidence holds for all looks after the first together.
+        baseline: figure of the best answer that is the same for everything, such as the most
+            frequent class; None where it is not known.
     """
 
     measure: str
@@ -229,6 +231,15 @@ class Verdict:
     collapses: Collapses | None = None
     screened: int = 0
     look: int = 1
+    baseline: float | None = None
+
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether the choice is shown to be better than `baseline`, or that is not known."""
+        if self.baseline is None:
+            return True
+        low, high = self.choice.interval.low, self.choice.interval.high
+        return low > self.baseline if self.is_share else high < self.baseline
 
     @property
     def is_share(self) -> bool:

@@ -169,6 +169,7 @@ class SweepRecord:
         winner: number of the winning trial, or None while there is none.
         test: figures of the winner on the test part, by metric key; empty where not measured.
         test_measurements: how often that part has been measured, this time included.
+        caution: that the winner may be no better than one answer for everything; "" where it is.
         seconds: of racing, over all starts.
         steps: what a curve counts, "epochs" or "folds".
         networks: frozen networks as they were ranked; empty where none was to be chosen.
@@ -191,6 +192,7 @@ class SweepRecord:
     winner: int | None = None
     test: Mapping[str, float] = field(default_factory=dict)
     test_measurements: int | None = None
+    caution: str = ""
     seconds: float = 0.0
     steps: str = "epochs"
     networks: tuple[NetworkRecord, ...] = ()

@@ -20,6 +20,7 @@ from ..records.report_data import Leader, ReportData
 from .comparison_report import closing_remarks, comparison_table, pictures_compared
 from .comparison_verdict import (
     MEASURE_NAMES,
+    baseline_sentence,
     difference_text,
     interval_text,
     is_percent,
@@ -113,6 +114,8 @@ def _headline(comparison: Comparison) -> str:
     verdict = comparison.verdict
     if len(verdict.standings) == 1:
         return f"{verdict.winner.name} is the only candidate"
+    if not verdict.beats_baseline and verdict.choice is verdict.winner:
+        return "No candidate is shown to beat one answer for everything"
     return f"Use {verdict.choice.name}"
 
 
@@ -132,7 +135,7 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
     choice = next(one for one in comparison.entrants if one.standing.name == verdict.choice.name)
-    rows = [("Why", _reason(verdict), "")]
+    rows = [("Caution", baseline_sentence(verdict), ""), ("Why", _reason(verdict), "")]
     if len(verdict.standings) > 1:
         rows.append(("How sure", _doubt(verdict), ""))
     rows.append(("What it costs", _price(choice), ""))

@@ -103,6 +103,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "test_measurements": comparison.test_measurements,
         "winner": verdict.winner.name,
         "corrected": verdict.corrected,
+        "baseline": verdict.baseline,
         "tied": [one.name for one in verdict.tied],
         "cheapest": None if verdict.cheapest is None else verdict.cheapest.name,
         "choice": verdict.choice.name,

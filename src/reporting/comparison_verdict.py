@@ -10,6 +10,7 @@ from .formatting import metric_text
 
 __all__ = [
     "MEASURE_NAMES",
+    "baseline_sentence",
     "difference_text",
     "interval_text",
     "is_percent",
@@ -46,7 +47,7 @@ _ONCE = ("Trained once", "Cross-validated once")
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
-    said = [_winner(verdict, folds), _corrected(verdict)]
+    said = [_winner(verdict, folds), _corrected(verdict), baseline_sentence(verdict)]
     if verdict.collapses is not None:
         said.append(_collapsed(verdict, verdict.collapses))
     if len(verdict.standings) > 1:
@@ -56,6 +57,17 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     if comparison.pair is not None:
         said.append(pair_sentence(comparison.pair))
     return tuple(filter(None, said))
+
+
+def baseline_sentence(verdict: Verdict) -> str:
+    """Return that the choice may be no better than one answer for all; "" where it is better."""
+    if verdict.baseline is None or verdict.beats_baseline:
+        return ""
+    figure = metric_text(verdict.measure, verdict.baseline)
+    return (
+        f"{verdict.choice.name} is not shown to be better than the same answer for everything, "
+        f"which has {MEASURE_NAMES[verdict.measure]} {figure}."
+    )
 
 
 def pair_sentence(pair: Pair) -> str:

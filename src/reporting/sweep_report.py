@@ -236,6 +236,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         return {}
     rows = {
         "winner": winner.name,
+        "caution": record.caution or None,
         "test accuracy": accuracy_text(record.test, "test"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
@@ -289,6 +290,8 @@ def sweep_page(record: SweepRecord) -> str:
 
 def _page_headline(record: SweepRecord) -> str:
     if (winner := _winner(record)) is not None:
+        if record.caution:
+            return f"{winner.name} comes first, and may know nothing of the pictures"
         return f"{winner.name} wins"
     return f"{record.ranked()[0].name} is the best so far" if record.ranked() else "No winner yet"
 
@@ -323,6 +326,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         found[key] for key in ("test accuracy", "test part measured") if key in found
     )
     rows = [
+        ("Caution", record.caution, ""),
         ("Why", reason, ""),
         ("Test accuracy", tested, ""),
         ("What it costs", ", ".join(price), ""),

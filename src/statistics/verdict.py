@@ -35,6 +35,7 @@ def judge(
     groups: NDArray[np.int64] | None = None,
     measure: str = "accuracy",
     constant: float = 0.0,
+    baseline: float | None = None,
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
     before: str | None = None,
@@ -56,6 +57,7 @@ def judge(
         groups: (N,) group of each picture, by ascending sample id; None where each is its own.
         measure: of `MEASURES`, that the scores are by.
         constant: accuracy of the best constant answer, by which collapsed trainings are found.
+        baseline: figure by the measure of the best constant answer; None where it is not known.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
@@ -128,6 +130,7 @@ def judge(
         collapses=_collapses(ranked, candidates, collapsed, evidence, drawn, confidence, measure),
         screened=len(screened),
         look=look,
+        baseline=baseline,
     )
 
 

@@ -7,13 +7,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
 from ..records.trials import Finalist, TrialRecord
+from ..reporting.comparison_verdict import baseline_sentence
 from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import JobLoop, Observer, Pool, run_single
 from ..search.study import SweepStudy
 from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
+from .judging import verdict_on
 from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
@@ -271,11 +274,20 @@ class Finals(JobLoop[tuple[int, int]]):
             known.get("metrics") or not self._settings.evaluate_test
         ):
             return
-        record: dict[str, Any] = {"winner": winner.trial}
+        record: dict[str, Any] = {"winner": winner.trial, "caution": self._caution(winner)}
         self._study.remember(TEST, record)
         if self._settings.evaluate_test:
             record |= self._tested(winner)
             self._study.remember(TEST, record)
+
+    def _caution(self, winner: Finalist) -> str:
+        """Return that the winner may know nothing of the pictures; "" where it does."""
+        try:
+            verdict, _ = verdict_on(self._settings, [winner])
+        except ConfigError as error:
+            self._show(f"the winner was not held against one answer for everything: {error}")
+            return ""
+        return baseline_sentence(verdict)
 
     def _tested(self, winner: Finalist) -> dict[str, Any]:
         seed, trial = winner.first_seed, self._study.trial(winner.trial)

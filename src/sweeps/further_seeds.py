@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from ..config.finished import ComparisonSettings
 from ..config.sweep import SweepSettings
-from ..config.tracking import TrackingSwitch
 from ..records.trials import Finalist
 from ..search.study import SweepStudy
+from .judging import verdict_on
 
 __all__ = [
     "Look",
@@ -109,23 +107,9 @@ def judged(
     Raises:
         ConfigError: their runs cannot be compared.
     """
-    # They take a moment to import, which a sweep without further seeds need not wait for.
-    from ..selection.comparison.find_runs import FoundRuns, folders_of
-    from ..selection.comparison.judge import compared_runs, measure_of
-
-    output_dir = Path(settings.output_dir).absolute()
-    folders = {one.trial: folders_of(one.run_dirs.values(), output_dir) for one in finalists}
-    trial_of = {run.run_id: trial for trial, runs in folders.items() for run in runs}
-    out = {one.trial for one in finalists if one.left_out}
-    found = FoundRuns(
-        tuple(run for runs in folders.values() for run in runs),
-        look=look,
-        left_out=tuple(run_id for run_id, trial in trial_of.items() if trial in out),
-    )
-    how = ComparisonSettings(output_dir=str(output_dir), tracking=TrackingSwitch(enabled=False))
-    verdict = compared_runs(found, how, measure_of(settings.metrics[0])).verdict
+    verdict, trial_of = verdict_on(settings, finalists, look)
     if not verdict.of_configurations:  # what seeds do is not known, so nobody is left out by it
-        return tuple(folders), None
+        return tuple(dict.fromkeys(trial_of.values())), None
     # Trainings by two versions of the program may count as two candidates of one trial.
     tied = dict.fromkeys(trial_of[one.run_ids[0]] for one in verdict.tied)
     return tuple(tied), verdict.decided_by_seeds

@@ -234,6 +234,7 @@ class _Sweep:
             winner=final.get("winner"),
             test=final.get("metrics", {}),
             test_measurements=final.get("measurements"),
+            caution=final.get("caution", ""),
             seconds=float(study.recall("seconds") or 0.0),
             steps=self._steps,
             networks=ranked_networks(study),

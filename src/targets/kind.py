@@ -67,7 +67,11 @@ class TargetKind(ABC):
         """Compute the share of pictures that the best constant answer is right about."""
 
     def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
-        """Return the figure of the best answer that is the same everywhere; None if not known."""
+        """Return the figure of the best answer that is the same everywhere; None if not known.
+
+        Of a loss it is the least one. An answer may be probabilities where the measure asks for
+        them.
+        """
         return None
 
     @abstractmethod

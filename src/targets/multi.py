@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 
 from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
@@ -66,6 +67,29 @@ class MultiLabel(TargetKind):
 
     def constant(self, targets: Labels) -> float:
         return float(np.bincount(label_codes(targets)).max() / len(targets))
+
+    def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
+        shares = targets.mean(axis=0, dtype=np.float64)
+        match measure:
+            case "accuracy":
+                return self.constant(targets)
+            case "hamming_loss":
+                return float(np.minimum(shares, 1 - shares).mean())
+            case "log_loss":
+                return float((entr(shares) + entr(1 - shares)).mean())
+            case "map":  # of equal scores for all pictures
+                return float(shares[shares > 0].mean()) if shares.any() else None
+            case "macro_f1":
+                chosen = shares > 0
+            case "micro_f1":  # the most frequent labels, as many as pay
+                order = np.argsort(-shares, kind="stable")
+                totals = shares[order].cumsum()
+                most = int(np.argmax(totals / (np.arange(1, len(shares) + 1) + shares.sum())))
+                chosen = np.isin(np.arange(len(shares)), order[: most + 1])
+            case _:
+                return None
+        preds = np.broadcast_to(chosen, targets.shape).astype(targets.dtype)
+        return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
 
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels

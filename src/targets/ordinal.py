@@ -26,6 +26,11 @@ class Ordinal(SingleLabel):
     primary = "kappa"
     measures = ("kappa", "mae", *SingleLabel.measures)
 
+    def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
+        if measure == "mae":
+            return float(np.abs(targets - np.quantile(targets, 0.5, method="nearest")).mean())
+        return 0.0 if measure == "kappa" else super().baseline(measure, probs, targets)
+
     def scores(
         self, measure: str, probs: Probs, preds: Labels, targets: Labels
     ) -> NDArray[np.float32]:

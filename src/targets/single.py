@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 
 from ..metrics import summary
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
@@ -56,6 +57,8 @@ class SingleLabel(TargetKind):
     def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
         if measure == "accuracy":
             return self.constant(targets)
+        if measure == "log_loss":  # of the frequencies themselves, Shannon's entropy
+            return float(entr(np.bincount(targets) / len(targets)).sum())
         if measure not in ("balanced_accuracy", "macro_f1"):
             return None
         preds = np.full_like(targets, np.bincount(targets).argmax())

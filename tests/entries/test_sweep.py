@@ -84,15 +84,20 @@ def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -
     runs = {run["bakeoff.run_id"]: run for run in mlflow_runs(output_dir).values()}
     measured = runs[json.loads(ledger[0])["run_id"]]
     assert measured["bakeoff.finalist_seed"] == "1"
-    assert "test part measured  once on this split" in printed
+    assert "test part measured  once on this split" in printed and "caution" not in printed
 
 
 def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:
-    words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none"]
+    """Nor does it praise a winner that has learnt nothing."""
+    words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none", "optimizer.lr=1e-9"]
     result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "test_measurements.jsonl").exists()
     assert "winner" in result.stdout and "test accuracy" not in result.stdout
+    caution = "mlp-0 is not shown to be better than the same answer for everything, which has"
+    assert f"{caution} accuracy 1" in result.stdout
+    page = (folder(tmp_path) / "sweep.html").read_text()
+    assert caution in page and "may know nothing of the pictures" in page
 
 
 def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,43 @@ def test_the_best_constant_answer_has_the_figures_of_scikit_learns_dummy() -> No
     }
     for measure, figure in expected.items():
         assert kind.baseline(measure, probs, targets) == pytest.approx(figure, abs=1e-6)
-    assert kind.baseline("log_loss", probs, targets) is None
+    shares = DummyClassifier(strategy="prior").fit(probs, targets).predict_proba(probs)
+    loss = sk.log_loss(targets, shares)
+    assert kind.baseline("log_loss", probs, targets) == pytest.approx(loss)
+    assert kind.baseline("cost", probs, targets) is None
+
+
+def test_no_set_of_labels_for_all_pictures_is_better_than_the_best_constant_one() -> None:
+    kind = kind_of("multi")
+    probs, targets = samples("multi")
+    targets[:, 0] = 0  # a label that no picture has, and one that most have
+    targets[:90, 1] = 1
+    for measure in set(kind.measures) - {"map", "log_loss"}:
+        sign = 1 if MEASURES[measure] else -1
+        figures = [
+            float(kind.scores(measure, probs, np.tile(one, (len(targets), 1)), targets).mean())
+            for one in np.array(list(product((0, 1), repeat=CLASSES)), np.uint8)
+        ]
+        found = kind.baseline(measure, probs, targets)
+        assert found == pytest.approx(sign * max(figures), abs=1e-6), measure
+    level = np.full(targets.shape, 0.5)
+    precision = sk.average_precision_score(targets[:, 1:], level[:, 1:])
+    assert kind.baseline("map", probs, targets) == pytest.approx(precision)
+    shares = np.broadcast_to(targets.mean(axis=0), targets.shape)
+    losses = [sk.log_loss(targets[:, k], shares[:, k], labels=[0, 1]) for k in range(CLASSES)]
+    assert kind.baseline("log_loss", probs, targets) == pytest.approx(np.mean(losses))
+
+
+def test_no_class_for_all_pictures_is_nearer_than_the_median() -> None:
+    kind = kind_of("ordinal")
+    probs, targets = samples("ordinal")
+    targets[:70] = 0
+    constants = [np.full_like(targets, c) for c in range(CLASSES)]
+    nearest = min(sk.mean_absolute_error(targets, one) for one in constants)
+    assert kind.baseline("mae", probs, targets) == pytest.approx(nearest)
+    kappas = [sk.cohen_kappa_score(targets, one, weights="quadratic") for one in constants]
+    assert kind.baseline("kappa", probs, targets) == pytest.approx(max(kappas), abs=1e-9)
+    assert kind.baseline("accuracy", probs, targets) == (targets == 0).mean()
 
 
 def test_the_most_frequent_class_for_every_pixel_is_a_class_map_like_any_other() -> None:

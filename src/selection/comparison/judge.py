@@ -18,14 +18,13 @@ from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
 from ...machine.package import command
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
-from ...reporting.formatting import metric_text, settings_text
+from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
 from ...statistics.candidates import Candidate, MeasuredRun, candidates_of
 from ...statistics.looks import WORTH_SEEDS
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
-from ...targets import kind_of
 from .costs import CostTable
 from .find_runs import FoundRuns, find_runs, study_metric
 from .read_runs import FinishedRun, read_runs
@@ -115,6 +114,7 @@ def compared_runs(
             groups=_groups(measured),
             measure=measure,
             constant=measured[0].constant,
+            baseline=measured[0].baseline,
             over_folds=None if tested is None else (measured[0].name, tested),
             screening=screening,
             before=next(iter(_of_runs(candidates, found.winner)), None),
@@ -144,7 +144,6 @@ def compared_runs(
             *_left_out(left_out, found),
             *_other_winner(verdict, found.winner, settings),
             *_further_seeds(verdict, found, settings),
-            *_as_good(verdict, measured[0].baseline),
             *_held_out(runs),
             *_changed(runs),
             *found.damaged,
@@ -273,18 +272,6 @@ def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
     return [
         f"The {model} predicts each picture with members that were chosen without it."
         for model in models
-    ]
-
-
-def _as_good(verdict: Verdict, baseline: float | None) -> list[str]:
-    """Return that the choice may be no better than one answer for everything, where that is so."""
-    choice = verdict.choice
-    if baseline is None or not verdict.is_share or choice.interval.low > baseline:
-        return []
-    of_what = "pixel" if verdict.measure in kind_of("dense").measures else "picture"
-    return [
-        f"{choice.name} is not shown to be better than the most frequent class for every "
-        f"{of_what}, which has {metric_text(verdict.measure, baseline)}."
     ]
 
 

@@ -1,0 +1,42 @@
+"""A verdict on the finalists of a sweep, by the predictions that their runs have kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config.finished import ComparisonSettings
+from ..config.sweep import SweepSettings
+from ..config.tracking import TrackingSwitch
+from ..records.comparison import Verdict
+from ..records.trials import Finalist
+
+__all__ = ["verdict_on"]
+
+
+def verdict_on(
+    settings: SweepSettings, finalists: Sequence[Finalist], look: int = 1
+) -> tuple[Verdict, dict[str, int]]:
+    """Judge finalists by the sweep's first metric, at the look of this number.
+
+    Returns:
+        the verdict; the trial of each run, by run id, in the order of the finalists.
+
+    Raises:
+        ConfigError: their runs cannot be compared.
+    """
+    # They take a moment to import, which a sweep without finalists need not wait for.
+    from ..selection.comparison.find_runs import FoundRuns, folders_of
+    from ..selection.comparison.judge import compared_runs, measure_of
+
+    output_dir = Path(settings.output_dir).absolute()
+    folders = {one.trial: folders_of(one.run_dirs.values(), output_dir) for one in finalists}
+    trial_of = {run.run_id: trial for trial, runs in folders.items() for run in runs}
+    out = {one.trial for one in finalists if one.left_out}
+    found = FoundRuns(
+        tuple(run for runs in folders.values() for run in runs),
+        look=look,
+        left_out=tuple(run_id for run_id, trial in trial_of.items() if trial in out),
+    )
+    how = ComparisonSettings(output_dir=str(output_dir), tracking=TrackingSwitch(enabled=False))
+    return compared_runs(found, how, measure_of(settings.metrics[0])).verdict, trial_of
