@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..machine.text import percent
 
@@ -317,3 +318,10 @@ class Comparison:
     runs: int
     test_measurements: int
     folds: int | None = None
+
+    @property
+    def chosen_folders(self) -> frozenset[str]:
+        """Names of the run folders of the choice."""
+        name = self.verdict.choice.name
+        chosen = next(one for one in self.entrants if one.standing.name == name)
+        return frozenset(Path(place).name for place in chosen.run_dirs)

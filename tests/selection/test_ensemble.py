@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,8 +180,21 @@ def test_it_lives_without_its_members_and_is_compared_like_any_run(
 
 
 def test_the_command_that_makes_it_judges_it_with_its_members(
-    runs: tuple[RunFolder, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: tuple[RunFolder, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def tracked(*arguments: Any) -> Any:
+        """Its summary has the id that MLflow gave it."""
+        return replace(ensemble_of(*arguments), run_id="of MLflow")
+
+    monkeypatch.setattr("src.selection.ensemble.ensemble_of", tracked)
+    # Its members are cheaper, and which of them is near enough is luck.
+    monkeypatch.setattr(
+        "src.statistics.verdict._choice",
+        lambda standings, _: next((s for s in standings if "ensemble" in s.name), standings[0]),
+    )
     shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
     chosen = f"runs=[{','.join(one.name for one in runs)}]"
     compare(asked(tmp_path, chosen, "ensemble=greedy", "tracking.enabled=false"), [])
@@ -193,7 +207,9 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     stored = val(RunFolder.open(Path(made["run_dirs"][0])))
     right = (stored.probs.argmax(axis=1) == stored.targets).mean()
     assert made["accuracy"] == pytest.approx(right) and plain["runs"] == 4
-    assert Path(made["run_dirs"][0]).name in page.read_text()
+    name = Path(made["run_dirs"][0]).name
+    assert name in page.read_text()
+    assert plain["choice"] == made["candidate"] and f"select run={name}" in said
 
 
 def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
