@@ -115,7 +115,7 @@ def compared_runs(
             measure=measure,
             constant=measured[0].constant,
             baseline=measured[0].baseline,
-            over_folds=None if tested is None else (measured[0].name, tested),
+            over_folds=None if tested is None else (candidates[0].name, tested),
             screening=screening,
             before=next(iter(_of_runs(candidates, found.winner)), None),
             look=found.look,

@@ -391,3 +391,19 @@ def test_settings_without_effect_neither_name_nor_separate_candidates(
     (auto,) = (one.settings for one in found.entrants if len(one.standing.run_ids) == 2)
     assert "classifier=auto" in auto
     assert not any(key in auto for key in ("keep", "whitening", "neighbours", "optimizer"))
+
+
+def test_the_interval_over_folds_has_its_sign_also_where_two_candidates_share_a_name(
+    tmp_path: Path,
+) -> None:
+    """As trial 0 of two studies does; the better one comes first."""
+    for wrong, lr in ((4, 0.1), (40, 0.2)):
+        folder = finished_run(tmp_path, "cnn", wrong, lr=lr, cv={"folds": 4, "fold": None})
+        right = 1 - wrong / len(TARGETS)
+        rows = "".join(f"{fold},{right + 0.001 * fold}\n" for fold in range(4))
+        (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
+    verdict = compared(compare_settings(tmp_path)).verdict
+    names = [one.name for one in verdict.standings]
+    assert all(name.startswith("cnn-0 (") for name in names)
+    assert verdict.difference is not None and verdict.difference.low > 0
+    assert [one.name for one in verdict.tied] == names[:1]
