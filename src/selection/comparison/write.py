@@ -69,8 +69,9 @@ def write_comparison(
 
 
 def comparison_folder(settings: ComparisonSettings) -> Path:
-    """Return the folder of a comparison: equal settings give the same, which is replaced."""
-    asked = [settings.sweep, settings.experiment, settings.data]
+    """Return the folder of a comparison: equal questions give the same, which is replaced."""
+    kinds = {"experiment": settings.experiment, "data": settings.data}
+    asked = [settings.sweep, *(f"{kind}-{name}" for kind, name in kinds.items() if name)]
     if settings.runs is not None or settings.filter is not None:
         chosen = "\n".join(settings.runs or [settings.filter or ""])
         asked.append(f"runs-{hashlib.sha256(chosen.encode()).hexdigest()[:6]}")
@@ -78,6 +79,10 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
         asked.append(settings.part)
     if settings.metric is not None:
         asked.append(settings.metric)
+    usual = ComparisonSettings(tracking=settings.tracking)
+    for key in ("costs", "gap", "band", "changed"):
+        if (value := getattr(settings, key)) != getattr(usual, key):
+            asked.append(f"{key}-{Path(value).stem if key == 'costs' else value}")
     name = "-".join(re.sub(r"[^\w.-]+", "_", one) for one in asked if one)
     return Path(settings.output_dir).absolute() / "compare" / (name or "all")
 

@@ -65,8 +65,10 @@ def test_figures_stay_until_others_are_drawn(
     [
         ({}, "all"),
         ({"sweep": "s"}, "s"),
-        ({"data": "digits", "part": "test"}, "digits-test"),
-        ({"experiment": "my runs/1"}, "my_runs_1"),
+        ({"data": "digits", "part": "test"}, "data-digits-test"),
+        ({"experiment": "my runs/1"}, "experiment-my_runs_1"),
+        ({"sweep": "s", "gap": 0.02, "band": 0.01}, "s-gap-0.02-band-0.01"),
+        ({"metric": "cost", "costs": "a b/prices.csv"}, "cost-costs-prices"),
     ],
 )
 def test_a_question_has_a_folder_of_its_own(
