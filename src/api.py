@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .config.checks import ConfigError
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
-from .config.schema import RunSettings
 from .config.sweep import SweepSettings, read_sweep_settings
+from .data.decoding.opening import check_root
 from .machine.package import command
 from .records.run import RunSummary
+from .runs.settings import read_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +61,17 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         RunFailed: the training ended before its end.
     """
     words = [*_data(data), *overrides, f"output_dir={output_dir}"]
-    settings = compose_settings(RunSettings, words)
+    settings = read_settings(words)
+    if settings.trainer.devices != 1:
+        raise ConfigError(
+            "trainer.devices: Lightning starts a process a device with the command line of the "
+            "first, and here there is none: train on several with the command `train`."
+        )
+    check_root(settings.data)
+    from .runs.build import check_network
     from .runs.experiment import run_experiment
 
+    check_network(settings)
     summary = run_experiment(settings, command=command("train", *words))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
@@ -243,7 +253,11 @@ class Verdict:
         return self.comparison.verdict.choice.name
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return the candidates, the best first, with accuracy, interval and cost."""
+        """Return the candidates, the best first, with figure, interval and cost.
+
+        `figure` is by the measure that ranks, whose name is in `measure`; `low` and `high` are the
+        ends of its 95 % interval, for all candidates at once.
+        """
         import pandas as pd
 
         rows = []
@@ -254,10 +268,12 @@ class Verdict:
                     "rank": one.rank,
                     "candidate": one.name,
                     "family": entrant.family,
-                    "accuracy": one.accuracy,
+                    "measure": self.comparison.verdict.measure,
+                    "figure": one.figure,
                     "low": one.interval.low,
                     "high": one.interval.high,
                     "tied": one.tied,
+                    "accuracy": one.accuracy,
                     "log_loss": one.log_loss,
                     "cost": one.cost,
                     "command": entrant.command,

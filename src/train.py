@@ -10,23 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from .config.command_line import ChildEnded, run_entry
-from .config.compose import groups, read_run_settings
+from .config.compose import groups
 from .config.plugins import plugin_overrides
 from .config.schema import RunSettings
 from .machine.ending import leave
 from .machine.package import command, module_command
 from .machine.status import doing
 from .machine.subprocesses import end_with_parent, run_bound
-
-
-def read_settings(overrides: Sequence[str]) -> RunSettings:
-    """Return the settings of a new run, or with `resume=RUN` those of RUN."""
-    given = dict(word.partition("=")[::2] for word in overrides)
-    if given.get("resume", "null") == "null":
-        return read_run_settings(overrides)
-    from .runs.resume import read_resumed_settings
-
-    return read_resumed_settings(overrides)
+from .runs.settings import read_settings
 
 
 def train(settings: RunSettings, overrides: Sequence[str]) -> None:

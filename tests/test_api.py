@@ -75,6 +75,10 @@ def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:
         api.fit("digits", "optimizer.lr=-1", output_dir=tmp_path)
     with pytest.raises(ConfigError, match="champion"):
         api.load(output_dir=tmp_path)
+    with pytest.raises(ConfigError, match="changes nothing"):
+        api.fit("digits", "model=handcrafted", "trainer.max_epochs=1", output_dir=tmp_path)
+    with pytest.raises(ConfigError, match="the command `train`"):
+        api.fit("digits", *QUICK, "trainer.devices=2", output_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -83,8 +87,11 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     verdict = api.compare(output_dir=outputs)
     board = verdict.leaderboard()
     assert isinstance(board, pd.DataFrame) and len(board) == 2
-    assert board["accuracy"].is_monotonic_decreasing
-    assert (board["low"] <= board["accuracy"]).all() and (board["accuracy"] <= board["high"]).all()
+    assert board["figure"].is_monotonic_decreasing and set(board["measure"]) == {"accuracy"}
+    assert (board["low"] <= board["figure"]).all() and (board["figure"] <= board["high"]).all()
+    by_loss = api.compare("metric=log_loss", output_dir=outputs).leaderboard()
+    assert (by_loss["low"] <= by_loss["figure"]).all() and set(by_loss["measure"]) == {"log_loss"}
+    np.testing.assert_allclose(by_loss["figure"], by_loss["log_loss"], rtol=1e-5)
     assert verdict.choice in set(board["candidate"])
     assert all(name in str(verdict) for name in board["candidate"])
 
