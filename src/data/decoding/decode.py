@@ -245,6 +245,9 @@ def resized(
     if fit == "crop":
         scale = max(across, down)
         cut = ((right - left) - size[0] / scale) / 2, ((lower - upper) - size[1] / scale) / 2
+        # Nothing is cut along one side, and rounding may make a little less than nothing of it,
+        # which Pillow takes for a place outside of the picture.
+        cut = max(0.0, cut[0]), max(0.0, cut[1])
         box = (left + cut[0], upper + cut[1], right - cut[0], lower - cut[1])
     elif fit == "pad" and across != down:
         scale = min(across, down)

@@ -254,3 +254,14 @@ def test_a_thumbnail_is_turned_and_of_a_picture(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(PictureError):
         thumbnail(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("side", [32, 128, 224, 288])
+def test_pictures_of_any_size_are_cropped(side: int, wide: bool) -> None:
+    """Of 428x640 at 128 pixels, rounding cuts a little less than nothing from the sides."""
+    for short in range(200, 700, 7):
+        for long in (short, short + 1, round(1.5 * short), 2 * short):
+            image = Image.new("L", (long, short) if wide else (short, long), 200)
+            found = decoded(image, (side, side), fit="crop")
+            assert found.shape[-2:] == (side, side) and (found == 200).all()
