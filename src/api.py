@@ -316,21 +316,19 @@ class Model:
         import pandas as pd
 
         listed = list(_listed(pictures))
+        pictures_named = [str(one) if isinstance(one, str | Path) else None for one in listed]
         if self._predictor.kind.pixels:
             from .serving.masks import class_shares, masks_of
 
-            masks = masks_of(self._predictor, [_content(one) for one in listed])
-            named = [str(one) if isinstance(one, str | Path) else None for one in listed]
+            masks = list(masks_of(self._predictor, map(_content, listed)))
             shares = [class_shares(mask, len(self.class_names)) for mask in masks]
-            of_classes = dict(zip(self.class_names, np.array(shares).T, strict=True))
-            return pd.DataFrame({"picture": named, "mask": masks, **of_classes})
+            columns = np.array(shares).reshape(-1, len(self.class_names)).T
+            return self._table({"picture": pictures_named, "mask": masks}, columns)
         probs = self.probabilities(listed)
-        pictures_named = [str(one) if isinstance(one, str | Path) else None for one in listed]
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
-            columns = dict(zip(self.class_names, probs.T, strict=True))
-            return pd.DataFrame({"picture": pictures_named, "labels": labels, **columns})
+            return self._table({"picture": pictures_named, "labels": labels}, probs.T)
         best = probs.argmax(axis=1) if len(probs) else np.empty(0, np.int64)
         return pd.DataFrame(
             {
@@ -339,6 +337,13 @@ class Model:
                 "probability": [float(row[index]) for row, index in zip(probs, best, strict=True)],
             }
         )
+
+    def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
+        """Return columns, and one (N,) for each class, called `class NAME` where NAME is taken."""
+        import pandas as pd
+
+        names = [f"class {name}" if name in first else name for name in self.class_names]
+        return pd.DataFrame(first | dict(zip(names, of_classes, strict=True)))
 
     def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
         """Return (N, K) float32, the probability of each class for each picture.
@@ -352,10 +357,7 @@ class Model:
         """
         if self._predictor.kind.pixels:
             raise ValueError("the model has a class for every pixel: take the masks of predict")
-        rows = [_content(one) for one in _listed(pictures)]
-        if not rows:
-            return np.empty((0, len(self.class_names)), np.float32)
-        return self._predictor.answer(rows)
+        return self._predictor.answer(map(_content, _listed(pictures)))
 
 
 def _data(data: str | Path) -> list[str]:
@@ -382,12 +384,17 @@ def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:
 def _content(picture: Any) -> Any:
     """Return what `Predictor.answer` takes of a picture."""
     if isinstance(picture, str | Path):
-        return Path(picture).read_bytes()
+        return Path(picture)
     if hasattr(picture, "convert"):  # of Pillow
         from .data.decoding.depth import is_deep
+        from .data.decoding.picture_files import turn_of
 
+        picture.load()
+        if (turn := turn_of(picture)) is not None:
+            picture = picture.transpose(turn)
         if is_deep(picture):
             return np.asarray(picture)
-        mode = picture.mode if picture.mode in ("L", "RGB", "RGBA") else "RGB"
-        return np.asarray(picture.convert(mode))
+        if picture.has_transparency_data:
+            return np.asarray(picture.convert("RGBA"))
+        return np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
     return picture

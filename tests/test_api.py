@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -65,9 +67,51 @@ def test_pictures_may_be_arrays_files_bytes_and_folders(
     np.testing.assert_allclose(table["probability"], expected.max(axis=1))
 
 
-def test_what_is_no_picture_is_named(run: api.Run) -> None:
+@pytest.mark.parametrize("kind", ["turned", "LA", "P"])
+def test_a_picture_of_pillow_is_what_its_file_is(run: api.Run, kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 8, 2), np.uint8)
+    file, more = tmp_path / "one.png", dict[str, Any]()
+    if kind == "turned":
+        image, more = Image.fromarray(pixels[:, :, 0]), {"exif": Image.Exif()}
+        more["exif"][0x0112] = 6  # as phones write it
+    elif kind == "LA":
+        image = Image.fromarray(pixels, "LA")
+    else:
+        image, more = Image.fromarray(pixels[:, :, 0]).convert("P"), {"transparency": 0}
+    image.save(file, **more)
+    model = run.model()
+    with Image.open(file) as opened:
+        found = model.probabilities(opened)
+    np.testing.assert_array_equal(found, model.probabilities(file))
+
+
+def test_own_pictures_are_not_limited_as_those_of_a_request(
+    run: api.Run, digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.serving.inputs._MOST_PICTURES", 2)
+    for number, pixels in enumerate(digits):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    model = run.model()
+    assert len(model.predict(tmp_path)) == 6
+    with pytest.raises(ValueError, match="a request of 6 pictures is too large"):
+        model._predictor.judge(list(digits), None)
+
+
+def test_columns_of_classes_take_no_others_place() -> None:
+    model = api.Model(Path("run"), cast("Any", SimpleNamespace(class_names=("mask", "cat"))))
+    masks = [np.zeros((2, 2), np.uint8)]
+    table = model._table({"picture": [None], "mask": masks}, np.array([[0.25], [0.75]]))
+    assert list(table) == ["picture", "mask", "class mask", "cat"]
+    assert table["mask"][0] is masks[0] and table["class mask"][0] == 0.25
+
+
+def test_what_is_no_picture_is_named(run: api.Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row 1"):
         run.model().predict([np.zeros((8, 8), np.uint8), b"text"])
+    (tmp_path / "broken.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"broken\.png is"):
+        run.model().predict(tmp_path / "broken.png")
 
 
 def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from ..data.decoding.picture_files import PictureError, read_header
 
-__all__ = ["as_picture", "check_request", "pixels_in_memory"]
+__all__ = ["as_picture", "check_request", "named_picture", "pixels_in_memory"]
 
 _CHANNELS = (1, 3, 4)
 # Limits of one request: far above ordinary use, and low enough not to block a server for long. One
@@ -29,14 +30,14 @@ _JPEG = b"\xff\xd8"
 _JPEG_SHARE = 4
 
 
-def as_picture(value: object, *, deep: bool = False) -> bytes | Image.Image | NDArray[Any]:
+def as_picture(value: object, *, deep: bool = False) -> bytes | Path | Image.Image | NDArray[Any]:
     """Return a picture as `decode_picture` takes it.
 
     Args:
         value: the bytes of a picture file; these in base64, as JSON has no bytes; or an array,
             also as nested lists: (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) with transparency, or
             (H, W, C) of the model's bands; whole numbers from 0 to 255, or (H, W) uint16, of which
-            65535 is white.
+            65535 is white. A path, which no request can hold, stays one.
         deep: the model has seen more than 8 bits: numbers of other kinds than uint8 are taken as
             those of the files that it was trained on.
 
@@ -46,6 +47,8 @@ def as_picture(value: object, *, deep: bool = False) -> bytes | Image.Image | ND
     match value:
         case bytes() | bytearray() | memoryview():
             return bytes(value)
+        case Path():
+            return value
         case str():
             try:
                 # MIME's kind of it, which MLflow writes, has line ends.
@@ -60,6 +63,16 @@ def as_picture(value: object, *, deep: bool = False) -> bytes | Image.Image | ND
             raise PictureError(
                 f"is of type {type(value).__name__}: bytes of a picture file or an array is needed"
             )
+
+
+@contextmanager
+def named_picture(row: int, value: object) -> Iterator[None]:
+    """Say of which picture of several a `PictureError` is, as a ValueError."""
+    try:
+        yield
+    except PictureError as error:
+        name = str(value) if isinstance(value, Path) else f"the picture in row {row}"
+        raise ValueError(f"{name} {error}") from None
 
 
 def check_request(rows: Sequence[object]) -> None:

@@ -18,7 +18,7 @@ from ..data.decoding.picture_files import PictureError, file_errors, read_header
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..records.pictures import Pixels
-from .inputs import as_picture, check_request
+from .inputs import as_picture, named_picture
 from .predictor import Page, Predictor
 
 __all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]
@@ -67,32 +67,29 @@ def predicted_masks(
                     yield PredictedMask(str(file), next(masks))
 
 
-def masks_of(predictor: Predictor, rows: Sequence[object]) -> list[Mask]:
-    """Return the masks of pictures, each as `as_picture` takes it.
+def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
+    """Yield the masks of pictures, each as `as_picture` takes it or the path of a file.
 
     Raises:
-        ValueError: names the first row, counted from 0, that is no picture; or the request is too
-            large (`check_request`).
+        ValueError: names the first row, counted from 0, or the file, that is no picture.
         DamagedModel: as `Predictor.probabilities`.
     """
-    check_request(rows)
-    masks: list[Mask] = []
-    for first in range(0, len(rows), _AT_ONCE):
+    waiting = enumerate(rows)
+    while some := list(islice(waiting, _AT_ONCE)):
         decoded = []
-        for row, value in enumerate(rows[first : first + _AT_ONCE], first):
-            try:
-                picture = as_picture(value)
+        for row, value in some:
+            with named_picture(row, value):
+                picture = as_picture(value, deep=predictor.deep)
                 decoded.append((predictor.pixels(picture), _size_of(picture)))
-            except PictureError as error:
-                raise ValueError(f"the picture in row {row} {error}") from None
-        masks += _masks(predictor, decoded)
-    return masks
+        yield from _masks(predictor, decoded)
 
 
-def _size_of(picture: bytes | Image.Image | NDArray[Any]) -> tuple[int, int]:
+def _size_of(picture: bytes | Path | Image.Image | NDArray[Any]) -> tuple[int, int]:
     """Return height and width of a picture as it is shown."""
-    if isinstance(picture, bytes):
-        header = read_header(io.BytesIO(picture))
+    if isinstance(picture, bytes | Path):
+        file = io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb")
+        with file_errors(), file as stream:
+            header = read_header(stream)
         return header.height, header.width
     if isinstance(picture, np.ndarray):
         return picture.shape[0], picture.shape[1]

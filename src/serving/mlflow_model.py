@@ -38,6 +38,7 @@ class PictureClassifier(PythonModel):
         with _package_of(bundle / "code"):
             from src.data.decoding.masks import mask_png
             from src.serving.bundle import open_predictor
+            from src.serving.inputs import check_request
             from src.serving.masks import class_shares, masks_of
             from src.serving.predictor import DamagedModel
             from src.serving.trust import Promise, Trust
@@ -45,6 +46,7 @@ class PictureClassifier(PythonModel):
             self._predictor = open_predictor(bundle)
             self._damaged = DamagedModel
             self._promise, self._trust = Promise, Trust
+            self._check_request = check_request
             self._masks_of, self._shares, self._png = masks_of, class_shares, mask_png
 
     def predict(
@@ -77,7 +79,9 @@ class PictureClassifier(PythonModel):
         try:
             trust = self._asked(dict(params or {}))
             if self._predictor.kind.pixels:
-                masks = self._masks_of(self._predictor, list(model_input["image"]))
+                rows = list(model_input["image"])
+                self._check_request(rows)
+                masks = list(self._masks_of(self._predictor, rows))
                 shares = [self._shares(mask, len(names)).tolist() for mask in masks]
                 return pd.DataFrame(
                     {

@@ -22,7 +22,7 @@ from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
-from .inputs import as_picture, check_request, pixels_in_memory
+from .inputs import as_picture, check_request, named_picture, pixels_in_memory
 from .trust import Trust, Verdict
 
 __all__ = [
@@ -100,6 +100,7 @@ class Predictor:
         formats: of the decoded pictures.
         kind: of the targets that it predicts.
         all_pages: whether it was trained on every picture of files that have several.
+        deep: whether it was trained on more than 8 bits.
         frames: it was trained on every so manyth frame of videos; None for none.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
@@ -124,7 +125,7 @@ class Predictor:
         data = metadata.get("settings", {}).get("data", {})
         self.all_pages: bool = data.get("pages") == "all"
         self.frames: int | None = data.get("frames")
-        self._deep = any(form.dtype == "float32" for form in self.formats)
+        self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
 
@@ -156,36 +157,51 @@ class Predictor:
         probs, features = self._describe(*images)
         return _finite(probs), _finite(features)
 
-    def answer(self, rows: Sequence[object]) -> NDArray[np.float32]:
-        """Return probabilities (N, K) of N pictures, as `judge` does."""
-        return self.judge(rows, None)[0]
-
-    def judge(
-        self, rows: Sequence[object], trust: Trust | None
-    ) -> tuple[NDArray[np.float32], list[Verdict]]:
-        """Return probabilities (N, K) of N pictures, each as `as_picture` takes it, and verdicts.
+    def answer(self, rows: Iterable[object]) -> NDArray[np.float32]:
+        """Return probabilities (N, K) of N pictures, without the limits of a request.
 
         Memory does not grow with the number of pictures.
 
         Args:
-            rows: the pictures.
+            rows: the pictures, as `as_picture` takes them, or paths of files.
+
+        Raises:
+            ValueError: names the first row, counted from 0, or the file, that is no picture.
+            DamagedModel: as `probabilities`.
+        """
+        return self._answered(rows, None)[0]
+
+    def judge(
+        self, rows: Sequence[object], trust: Trust | None
+    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+        """Return probabilities (N, K) of the N pictures of a request, and verdicts.
+
+        Args:
+            rows: the pictures, as `as_picture` takes them.
             trust: judges the answers; without it there are no verdicts.
 
         Raises:
-            ValueError: names the first row, counted from 0, that is no picture; or the request is
-                too large (`check_request`).
+            ValueError: as `answer`; or the request is too large (`check_request`).
             DamagedModel: as `probabilities`.
         """
         check_request(rows)
+        return self._answered(rows, trust)
+
+    def _answered(
+        self, rows: Iterable[object], trust: Trust | None
+    ) -> tuple[NDArray[np.float32], list[Verdict]]:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         verdicts: list[Verdict] = []
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                waiting = [
-                    (row, self._submitted(pool, _row(row, value, self._deep)))
-                    for row, value in batch
-                ]
-                decoded = [_of_row(row, pixels) for row, pixels in waiting]
+                waiting = []
+                for row, value in batch:
+                    with named_picture(row, value):
+                        waiting.append(self._submitted(pool, as_picture(value, deep=self.deep)))
+                decoded = []
+                for (row, value), pixels in zip(batch, waiting, strict=True):
+                    with named_picture(row, value):
+                        decoded.append(pixels.result())
                 found, judged = self._judged(decoded, trust)
                 probs.append(found)
                 verdicts += judged
@@ -315,20 +331,6 @@ class _PixelLimit:
             with self._changed:
                 self._free += pixels
                 self._changed.notify_all()
-
-
-def _row(row: int, value: object, deep: bool) -> Picture:
-    try:
-        return as_picture(value, deep=deep)
-    except PictureError as error:
-        raise ValueError(f"the picture in row {row} {error}") from None
-
-
-def _of_row(row: int, pixels: Future[list[Pixels]]) -> list[Pixels]:
-    try:
-        return pixels.result()
-    except PictureError as error:
-        raise ValueError(f"the picture in row {row} {error}") from None
 
 
 def _of_file(path: Path | Page, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:

@@ -233,7 +233,7 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
         counted += int((truth != 99).sum())
         assert sum(float(row[name]) for name in "012") == pytest.approx(1, abs=1e-5)
         assert float(row["1"]) == pytest.approx((mask == 1).mean(), abs=1e-5)
-        served = masks_of(predictor, [Path(row["path"]).read_bytes()])[0]
+        (served,) = masks_of(predictor, [Path(row["path"]).read_bytes()])
         np.testing.assert_array_equal(served, mask)
     assert right / counted > 0.9
     again = compose_settings(PredictSettings, [*words, "coverage=0.9"], "predict")

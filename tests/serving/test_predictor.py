@@ -82,13 +82,13 @@ def test_answers_that_are_no_numbers_are_refused(number: float, tmp_path: Path) 
 def test_a_request_may_not_ask_too_much(predictor: Predictor) -> None:
     small, large = png(8, 8), claiming(7000, 7000)
     with pytest.raises(ValueError, match=r"row 1 has 49 megapixels; the limit is 40"):
-        predictor.answer([small, large])
+        predictor.judge([small, large], None)
     with pytest.raises(ValueError, match="ask for at most 2,000 at once"):
-        predictor.answer([small] * 2001)
+        predictor.judge([small] * 2001, None)
     with pytest.raises(ValueError, match="megapixels; the limit for a request is 2,000"):
-        predictor.answer([claiming(6000, 6000)] * 60)
+        predictor.judge([claiming(6000, 6000)] * 60, None)
     with pytest.raises(ValueError, match="at most 256 MB at once"):
-        predictor.answer(["A" * 1_000_000] * 300)
+        predictor.judge(["A" * 1_000_000] * 300, None)
 
 
 def nested(depth: int) -> object:
@@ -142,11 +142,11 @@ predictor = Predictor(
     lambda images: np.full((len(images), 2), 0.5, np.float32),
     {"class_names": ["a", "b"], "image_size": [8, 8], "channels": 3},
 )
-assert predictor.answer([stream.getvalue()] * 8).shape == (8, 2)
+assert predictor.judge([stream.getvalue()] * 8, None)[0].shape == (8, 2)
 stream = io.BytesIO()
 Image.new("1", (9900, 9900)).save(stream, "PNG")  # 98 megapixels
 try:
-    predictor.answer([stream.getvalue()] * 8)
+    predictor.judge([stream.getvalue()] * 8, None)
 except ValueError as error:
     assert "98 megapixels; the limit is 40" in str(error)
 else:
