@@ -108,7 +108,7 @@ def _many_slots(folder: Path) -> float:
     def job_of(trial: TrialRecord) -> Job:
         seconds = _seconds(trial.number, _MANY_SECONDS)
         curve = [random.Random(trial.number).random()] * _EPOCHS
-        return Job({"seconds": seconds, "curve": curve}, _EPOCHS)
+        return Job({"trial": trial.number, "seconds": seconds, "curve": curve}, _EPOCHS)
 
     pool = SimulatedPool(_MANY_SLOTS)
     with open_study(folder, "tpe") as study:
@@ -147,7 +147,8 @@ def _cluster(folder: Path) -> _Cluster:
         draw = random.Random(trial.number)
         end = draw.random()
         curve = [end * (1 - 0.5 ** (epoch + 1)) for epoch in range(_MOST_EPOCHS)]
-        return Job({"seconds": draw.uniform(*_MOST_SECONDS), "curve": curve}, _MOST_EPOCHS)
+        seconds = draw.uniform(*_MOST_SECONDS)
+        return Job({"trial": trial.number, "seconds": seconds, "curve": curve}, _MOST_EPOCHS)
 
     # Other programs on this machine take none of the driver's time.
     pool = SimulatedPool(_MOST_SLOTS, _PREEMPTION, timer=time.process_time)
