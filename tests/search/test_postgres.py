@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from src.config.credentials import problem_of_overrides
-from src.search.storage import open_database
+from src.search.database import open_database
 from src.search.study import StudyBusy, SweepStudy
 from tests.search.studies import family, plan
 
