@@ -108,16 +108,14 @@ def drawn(count: int) -> Iterator[str]:
         yield draw.choice([" AND ", "  and\n", " And "]).join(clauses)
 
 
-@pytest.mark.parametrize("experiment", ["a", None])
-def test_the_runs_are_those_that_mlflow_finds(
-    known: tuple[Store, Path, str], experiment: str | None
-) -> None:
+def test_the_runs_are_those_that_mlflow_finds(known: tuple[Store, Path, str]) -> None:
     store, database, last = known
     own = [f"attributes.run_id = '{last}'", f"attributes.run_id != '{last}'"]
-    understood = [one for one in drawn(400) if as_sql(one) is not None]
-    assert len(understood) >= 50
-    for text in [*PLAIN, *own, *understood]:
+    understood = [one for one in drawn(200) if as_sql(one) is not None]
+    assert len(understood) >= 40
+    for number, text in enumerate([*PLAIN, *own, *understood]):
         assert as_sql(text) is not None, text
+        experiment = ("a", None)[number % 2]
         assert run_folders(database, experiment, text) == store.search(experiment, text)[::-1], text
 
 
