@@ -46,6 +46,7 @@ class SimulatedPool(Pool):
     Attributes:
         last_begin: when the last trial began: that others are tried again later, after their
             machines went, is no work for all slots.
+        timer_then: what the driver's timer said at that time.
         trained: how long the slots had trained until then, all together.
         absent: how long slots had no machine until then, all together.
         preempted: jobs whose machine went.
@@ -70,6 +71,7 @@ class SimulatedPool(Pool):
         self._training = 0.0
         self.trained = 0.0
         self.last_begin = 0.0
+        self.timer_then = self._left_at
         self._preemption = preemption
         self._random = random.Random(0)
         self._moves: list[tuple[float, int]] = []  # when a slot's machine goes, or another comes
@@ -101,6 +103,7 @@ class SimulatedPool(Pool):
         if job.task["trial"] not in self._begun:
             self._begun.add(job.task["trial"])
             self.last_begin = begun = self._now()
+            self.timer_then = self._timer()
             coming = sum(max(0.0, when - begun) for when, _ in self._due)
             self.trained = self._training - coming
             self.absent = self._absent + sum(begun - since for since in self._away.values())

@@ -128,7 +128,7 @@ class _Cluster:
 
     Attributes:
         busy: share of the time in which the slots that had a machine trained.
-        cores: share of one that the driver needed.
+        cores: share of one that the driver needed until the last trial began.
         trials, failed, preempted: how many there were, came to nothing, and lost a machine.
         seconds, kilobytes: that the driver and its journal took a trial.
     """
@@ -165,7 +165,7 @@ def _cluster(folder: Path) -> _Cluster:
         trials = study.trials()
     return _Cluster(
         busy=pool.trained / (_MOST_SLOTS * pool.last_begin - pool.absent),
-        cores=seconds / pool.clock,
+        cores=(pool.timer_then - began) / pool.last_begin,
         trials=len(trials),
         failed=sum(trial.state == FAILED for trial in trials),
         preempted=pool.preempted,
