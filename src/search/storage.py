@@ -59,16 +59,16 @@ class Journal(BaseJournalBackend):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._offsets = [0]
-        self._found: list[dict[str, Any]] = []  # at the start, until they are asked for
+        self._unread: list[dict[str, Any]] = []  # the last ones, until they are asked for
         self._size = self._recover()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the operations from this number on."""
         if log_number_from >= len(self._offsets) - 1:
             return
-        if log_number_from == 0 and len(self._found) == len(self._offsets) - 1:
-            found, self._found = self._found, []
-            yield from found
+        if log_number_from == len(self._offsets) - 1 - len(self._unread):
+            unread, self._unread = self._unread, []
+            yield from unread
             return
         with self._path.open("rb") as file:
             file.seek(self._offsets[log_number_from])
@@ -96,6 +96,7 @@ class Journal(BaseJournalBackend):
         for line in lines:
             self._size += len(line)
             self._offsets.append(self._size)
+            self._unread.append(line_content(line))  # as others will read it
 
     def close(self) -> None:
         """Close the file."""
@@ -109,7 +110,7 @@ class Journal(BaseJournalBackend):
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self._found.append(operation_of(line))
+                    self._unread.append(operation_of(line))
                 except DamagedLine as error:
                     if file.read(1):
                         raise self._damaged(number, error) from error
