@@ -36,8 +36,8 @@ def measure() -> list[Row]:
         within, pictures = _within_a_process(outputs)
         _mirror(outputs)
         cold = [_command(outputs, "experiment=bakeoff") for _ in range(_ROUNDS)]
-        # MLflow's own import and search.
-        filtered = [_command(outputs, "filter=metrics.`val/accuracy` > 0")]
+        condition = "filter=metrics.`val/accuracy` > 0"
+        filtered = [_command(outputs, condition) for _ in range(_ROUNDS)]
     what = f"{_RUNS:,} finished runs on {pictures:,} pictures"
     command = f"{what}, python -m src.compare"
     return [

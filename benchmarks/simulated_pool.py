@@ -34,8 +34,9 @@ class SimulatedPool(Pool):
     """Slots whose trials take no time but on a clock of their own.
 
     What the driver does between two events takes its real time, and moves that clock; meanwhile
-    slots that wait for an answer or for a trial are idle, as real ones would be. A job brings its
-    `curve`, a value for each epoch, and the `seconds` that it takes in all.
+    slots that wait for an answer or for a trial are idle, as real ones would be. A job brings the
+    number of its `trial`, its `curve`, a value for each epoch, and the `seconds` that it takes in
+    all.
 
     Args:
         slots: how many.
@@ -43,7 +44,9 @@ class SimulatedPool(Pool):
         timer: seconds that the driver takes: of a clock, or of its processor alone.
 
     Attributes:
-        last_begin: when the last trial began.
+        last_begin: when the last trial began: that others are tried again later, after their
+            machines went, is no work for all slots.
+        timer_then: what the driver's timer said at that time.
         trained: how long the slots had trained until then, all together.
         absent: how long slots had no machine until then, all together.
         preempted: jobs whose machine went.
@@ -57,6 +60,7 @@ class SimulatedPool(Pool):
     ) -> None:
         self._slots = slots
         self._jobs: dict[int, Job] = {}
+        self._begun: set[int] = set()  # trials
         self._epochs: dict[int, int] = {}
         self._stops: dict[int, str | None] = {}
         self._interrupted: set[int] = set()
@@ -67,6 +71,7 @@ class SimulatedPool(Pool):
         self._training = 0.0
         self.trained = 0.0
         self.last_begin = 0.0
+        self.timer_then = self._left_at
         self._preemption = preemption
         self._random = random.Random(0)
         self._moves: list[tuple[float, int]] = []  # when a slot's machine goes, or another comes
@@ -95,10 +100,13 @@ class SimulatedPool(Pool):
 
     def give(self, slot: int, job: Job) -> None:
         self._jobs[slot], self._epochs[slot], self._stops[slot] = job, 0, None
-        self.last_begin = begun = self._now()
-        coming = sum(max(0.0, when - begun) for when, _ in self._due)
-        self.trained = self._training - coming
-        self.absent = self._absent + sum(begun - since for since in self._away.values())
+        if job.task["trial"] not in self._begun:
+            self._begun.add(job.task["trial"])
+            self.last_begin = begun = self._now()
+            self.timer_then = self._timer()
+            coming = sum(max(0.0, when - begun) for when, _ in self._due)
+            self.trained = self._training - coming
+            self.absent = self._absent + sum(begun - since for since in self._away.values())
         self._train(slot)
 
     def answer(self, slot: int, stop: str | None) -> None:

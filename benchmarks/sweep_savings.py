@@ -125,7 +125,8 @@ class _Table:
     def job_of(self, trial: TrialRecord) -> Job:
         nearest = min(self._left, key=lambda one: self._distance(one["values"], trial.values))
         self._left.remove(nearest)
-        return Job({"seconds": float(EPOCHS), "curve": nearest["curve"]}, EPOCHS)
+        task = {"trial": trial.number, "seconds": float(EPOCHS), "curve": nearest["curve"]}
+        return Job(task, EPOCHS)
 
     def _distance(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
         """Gower's (1971): the mean over keys, each between 0 and 1."""

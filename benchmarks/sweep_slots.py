@@ -108,7 +108,7 @@ def _many_slots(folder: Path) -> float:
     def job_of(trial: TrialRecord) -> Job:
         seconds = _seconds(trial.number, _MANY_SECONDS)
         curve = [random.Random(trial.number).random()] * _EPOCHS
-        return Job({"seconds": seconds, "curve": curve}, _EPOCHS)
+        return Job({"trial": trial.number, "seconds": seconds, "curve": curve}, _EPOCHS)
 
     pool = SimulatedPool(_MANY_SLOTS)
     with open_study(folder, "tpe") as study:
@@ -128,7 +128,7 @@ class _Cluster:
 
     Attributes:
         busy: share of the time in which the slots that had a machine trained.
-        cores: share of one that the driver needed.
+        cores: share of one that the driver needed until the last trial began.
         trials, failed, preempted: how many there were, came to nothing, and lost a machine.
         seconds, kilobytes: that the driver and its journal took a trial.
     """
@@ -147,7 +147,8 @@ def _cluster(folder: Path) -> _Cluster:
         draw = random.Random(trial.number)
         end = draw.random()
         curve = [end * (1 - 0.5 ** (epoch + 1)) for epoch in range(_MOST_EPOCHS)]
-        return Job({"seconds": draw.uniform(*_MOST_SECONDS), "curve": curve}, _MOST_EPOCHS)
+        seconds = draw.uniform(*_MOST_SECONDS)
+        return Job({"trial": trial.number, "seconds": seconds, "curve": curve}, _MOST_EPOCHS)
 
     # Other programs on this machine take none of the driver's time.
     pool = SimulatedPool(_MOST_SLOTS, _PREEMPTION, timer=time.process_time)
@@ -164,7 +165,7 @@ def _cluster(folder: Path) -> _Cluster:
         trials = study.trials()
     return _Cluster(
         busy=pool.trained / (_MOST_SLOTS * pool.last_begin - pool.absent),
-        cores=seconds / pool.clock,
+        cores=(pool.timer_then - began) / pool.last_begin,
         trials=len(trials),
         failed=sum(trial.state == FAILED for trial in trials),
         preempted=pool.preempted,

@@ -200,7 +200,8 @@ class Predictions:
         try:
             # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
             # and outside of `try`, because a file that is not there is no rubbish.
-            file = pq.ParquetFile(content)
+            # What lies in memory needs no reading ahead by further threads.
+            file = pq.ParquetFile(content, pre_buffer=False)
             stored = file.schema_arrow.metadata
             kind = stored.get(_KIND_KEY, b"single").decode()
             columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]

@@ -13,7 +13,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from .storage import open_database, translated_errors
+from .database import open_database
+from .storage import translated_errors
 from .study import JOURNAL
 
 __all__ = ["study_pages"]

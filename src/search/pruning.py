@@ -95,8 +95,12 @@ class _WithinFamily(BasePruner):
         self._inner = inner
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        family, known = trial.params.get(FAMILY), study.get_trials(deepcopy=False)
-        own = [other for other in known if other.params.get(FAMILY) == family]
+        family = trial.params.get(FAMILY)
+
+        def own() -> list[FrozenTrial]:
+            known = study.get_trials(deepcopy=False)
+            return [other for other in known if other.params.get(FAMILY) == family]
+
         return self._inner.prune(StudySubset(study, own), trial)
 
 
@@ -125,8 +129,11 @@ class _Hyperband(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         bracket = self.bracket(trial.number)
-        known = study.get_trials(deepcopy=False)
-        own = [other for other in known if self.bracket(other.number) == bracket]
+
+        def own() -> list[FrozenTrial]:
+            known = study.get_trials(deepcopy=False)
+            return [other for other in known if self.bracket(other.number) == bracket]
+
         return self._halving[bracket].prune(StudySubset(study, own), trial)
 
     def bracket(self, number: int) -> int:

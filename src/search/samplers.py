@@ -35,6 +35,9 @@ _LEARN = ("tpe", "gp")
 # A sampler's time grows with the trials that it reads. Of 250 or more TPE takes the best 25 for its
 # good ones, so that more change hardly anything.
 _MOST_READ, _BEST_READ = 250, 75
+# Running ones that it reads, to propose something else. With a thousand slots all that is latest
+# runs, and what ended would not be seen.
+_RUNNING_READ = 75
 # Random trials of each family, at least, before its sampler learns from them.
 _LEAST_STARTUP = 3
 
@@ -66,11 +69,11 @@ class Proposer:
 
     study: Study
     spec: StudySpec
-    _ranks: _Ranks = field(init=False)
+    _known: _Known = field(init=False)
 
     def __post_init__(self) -> None:
         maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
-        object.__setattr__(self, "_ranks", _Ranks(-1.0 if maximized else 1.0))
+        object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
     def prepare(self, families: frozenset[str] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
@@ -97,32 +100,32 @@ class Proposer:
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number)
             if self.spec.sampler in _LEARN and trial.number > _MOST_READ:
-                known = self.study.get_trials(deepcopy=False)
-                subset = self._subset(known, None, trial.number, self.study.sampler)
+                subset = self._subset(self._all(), None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
             return
         self.study.sampler = self._family_sampler(trial.number)
         by_name = {family.name: family for family in self.spec.families}
-        known = [] if self.spec.sampler == "random" else self.study.get_trials(deepcopy=False)
-        every = self._subset(known, None, trial.number, self.study.sampler)
+        trials = [] if self.spec.sampler == "random" else self._all()
+        every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
-        own = self._subset(known, name, trial.number, self._sampler(trial.number))
+        own = self._subset(trials, name, trial.number, self._sampler(trial.number))
         by_name[name].draw(Trial(own, trial_id))
 
+    def _all(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False)
+        self._known.update(trials)
+        return trials
+
     def _subset(
-        self, known: Sequence[FrozenTrial], family: str | None, number: int, sampler: BaseSampler
+        self, trials: Sequence[FrozenTrial], family: str | None, number: int, sampler: BaseSampler
     ) -> StudySubset:
         """Return the trials of a family, or all, for a sampler; of very many the best and latest.
 
         Without trial `number` itself, which would be judged by its own half if it is half drawn.
         """
-        read = _latest(known, family, number, _MOST_READ + 1)
-        if len(read) > _MOST_READ:
-            best = [known[n] for n in self._ranks.best(known, family) if n != number]
-            by_number = {one.number: one for one in (*best, *read[_BEST_READ - _MOST_READ :])}
-            read = [by_number[n] for n in sorted(by_number)]
-        return StudySubset(self.study, read, sampler)
+        read = self._known.read(trials, family, number)
+        return StudySubset(self.study, lambda: read, sampler)
 
     def _enqueue_untried(self) -> bool:
         """Enqueue a point of the grid that was not tried; return False if all of it was.
@@ -179,45 +182,56 @@ class Proposer:
         return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
 
 
-class _Ranks:
-    """Numbers of complete trials by their first metric, of all and of each family.
+class _Known:
+    """Which trials of a study a sampler reads: of a family, or of all, and of very many some.
 
     Each is looked at once after its end, so that a proposal costs no more in a long study. `sign`
-    is -1 where the metric is maximized.
+    is -1 where the first metric is maximized.
     """
 
     def __init__(self, sign: float) -> None:
         self._sign = sign
         self._seen = 0
         self._running: list[int] = []
+        # By family, and under None of all: in the order of their numbers, and best ones first.
+        self._ended: dict[str | None, list[int]] = {}
         self._ranked: dict[str | None, list[tuple[float, int]]] = {}
 
-    def best(self, known: Sequence[FrozenTrial], family: str | None) -> list[int]:
-        """Return the best of a family, or of all, the first of equal ones first."""
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Look at all trials of the study, by number."""
         running = []
-        for number in (*self._running, *range(self._seen, len(known))):
-            trial = known[number]
+        for number in (*self._running, *range(self._seen, len(trials))):
+            trial = trials[number]
+            if not trial.state.is_finished():
+                running.append(number)
+                continue
+            groups = {None, trial.params.get(FAMILY)}
+            for group in groups:
+                bisect.insort(self._ended.setdefault(group, []), number)
             if trial.state is TrialState.COMPLETE:
                 entry = self._sign * trial.values[0], number
-                for group in {None, trial.params.get(FAMILY)}:
+                for group in groups:
                     bisect.insort(self._ranked.setdefault(group, []), entry)
-            elif not trial.state.is_finished():
-                running.append(number)
-        self._running, self._seen = running, len(known)
-        return [number for _, number in self._ranked.get(family, ())[:_BEST_READ]]
+        self._running, self._seen = running, len(trials)
 
+    def read(
+        self, trials: Sequence[FrozenTrial], family: str | None, without: int
+    ) -> list[FrozenTrial]:
+        """Return by number the trials of a family, or of all, without one; of many some.
 
-def _latest(
-    known: Sequence[FrozenTrial], family: str | None, without: int, count: int
-) -> list[FrozenTrial]:
-    """Return the latest trials of a family, or of all, but one, by number; `count` at most."""
-    found: list[FrozenTrial] = []
-    for number in range(len(known) - 1, -1, -1):
-        if number != without and family in (None, known[number].params.get(FAMILY)):
-            found.append(known[number])
-            if len(found) == count:
-                break
-    return found[::-1]
+        Of more than `_MOST_READ` they are the best, the first of equal ones first, and the latest.
+        """
+        running = (
+            number
+            for number in reversed(self._running)
+            if number != without and family in (None, trials[number].params.get(FAMILY))
+        )
+        numbers = [*itertools.islice(running, _RUNNING_READ), *self._ended.get(family, ())]
+        numbers.sort()
+        if len(numbers) > _MOST_READ:
+            best = [number for _, number in self._ranked.get(family, ())[:_BEST_READ]]
+            numbers = sorted({*best, *numbers[_BEST_READ - _MOST_READ :]})
+        return [trials[number] for number in numbers]
 
 
 def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:

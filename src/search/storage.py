@@ -1,4 +1,4 @@
-"""Where a study is kept, a journal file that stays whole or a database, and by which driver.
+"""The journal file of a study, which stays whole, and by which driver a study is kept.
 
 The journal is that of `optuna.storages.journal.JournalFileBackend`, which Optuna's own tools open;
 each line ends with its checksum, which they ignore. That class is poisoned for good by a torn last
@@ -18,21 +18,25 @@ from typing import Any
 
 import psutil
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from ..machine.disk import named_file
 from ..machine.package import command
 from ..storage.digests import DamagedLine, checked_line, line_content
 
-__all__ = ["Journal", "Lease", "StudyBusy", "open_database", "operation_of", "translated_errors"]
+__all__ = [
+    "Journal",
+    "Lease",
+    "StudyBusy",
+    "describe",
+    "operation_of",
+    "translated_errors",
+]
 
 _log = logging.getLogger(__name__)
 
 # Optuna's operation that ends a trial: from there on its loss would matter.
 _ENDS_TRIAL = 6
-# How long SQLite waits for another process that writes.
-_PATIENCE_SECONDS = 30
 _LEASE_KEY = "driver"
 _LASTS_SECONDS = 60.0
 _RENEW_SECONDS = 15.0
@@ -55,16 +59,16 @@ class Journal(BaseJournalBackend):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._offsets = [0]
-        self._found: list[dict[str, Any]] = []  # at the start, until they are asked for
+        self._unread: list[dict[str, Any]] = []  # the last ones, until they are asked for
         self._size = self._recover()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the operations from this number on."""
         if log_number_from >= len(self._offsets) - 1:
             return
-        if log_number_from == 0 and len(self._found) == len(self._offsets) - 1:
-            found, self._found = self._found, []
-            yield from found
+        if log_number_from == len(self._offsets) - 1 - len(self._unread):
+            unread, self._unread = self._unread, []
+            yield from unread
             return
         with self._path.open("rb") as file:
             file.seek(self._offsets[log_number_from])
@@ -92,6 +96,7 @@ class Journal(BaseJournalBackend):
         for line in lines:
             self._size += len(line)
             self._offsets.append(self._size)
+            self._unread.append(line_content(line))  # as others will read it
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +110,7 @@ class Journal(BaseJournalBackend):
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self._found.append(operation_of(line))
+                    self._unread.append(operation_of(line))
                 except DamagedLine as error:
                     if file.read(1):
                         raise self._damaged(number, error) from error
@@ -129,23 +134,6 @@ def operation_of(line: bytes) -> dict[str, Any]:
     if "op_code" not in operation:
         raise DamagedLine("it is no operation of a study")
     return operation
-
-
-def open_database(url: str) -> BaseStorage:
-    """Return the storage behind a URL, as SQLAlchemy takes it; ValueError if it does not open."""
-    if url.startswith("sqlite"):
-        options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
-    else:  # a connection that was cut meanwhile is replaced before it is used
-        options = {"pool_pre_ping": True}
-    try:
-        return RDBStorage(url, engine_kwargs=options)
-    except ImportError as error:
-        known = " (for PostgreSQL: make install EXTRAS=postgres)"
-        hint = known if url.startswith("postgres") else ""
-        cause = error.__cause__ or error
-        raise ValueError(f"storage: its driver is not installed: {cause}{hint}") from error
-    except Exception as error:
-        raise ValueError(f"storage: it cannot be opened ({_describe(error)})") from error
 
 
 class StudyBusy(ValueError):
@@ -229,13 +217,13 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        cause = _describe(error.__cause__ or error)
+        cause = describe(error.__cause__ or error)
         raise StudyBusy(
             f"the study's storage does not answer ({cause}); once it does, the same command goes on"
         ) from error
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return the message of the database, without the statement and the links around it."""
     # A connection that breaks within a transaction is reported by what the session refuses next.
     link: BaseException | None = error

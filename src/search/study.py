@@ -15,9 +15,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..records.trials import TrialRecord
+from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, StudySpec, Value
-from .storage import Journal, Lease, StudyBusy, open_database, translated_errors
+from .storage import Journal, Lease, StudyBusy, translated_errors
 from .trials import STATES, importances, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
@@ -71,7 +72,7 @@ class SweepStudy:
             self._storage: optuna.storages.BaseStorage
             self._storage = optuna.storages.JournalStorage(self._journal)
         else:
-            self._storage = open_database(url)
+            self._storage = OneWriter(open_database(url))
         spec = self.spec
         with translated_errors():
             self._study = self._load_or_create()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -113,15 +114,18 @@ class StudySubset(Study):
 
     Args:
         study: the whole.
-        trials: of it, as they are now, by number.
+        trials: returns those of it, as they are now, by number; called where they are read, once.
         sampler: of the subset; None for the study's own.
     """
 
     def __init__(
-        self, study: Study, trials: Sequence[FrozenTrial], sampler: BaseSampler | None = None
+        self,
+        study: Study,
+        trials: Callable[[], Sequence[FrozenTrial]],
+        sampler: BaseSampler | None = None,
     ) -> None:
         self.__dict__.update(study.__dict__)
-        self._own = tuple(trials)
+        self._own = cache(trials)
         if sampler is not None:
             self.sampler = sampler
 
@@ -135,7 +139,7 @@ class StudySubset(Study):
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        found = [trial for trial in self._own if states is None or trial.state in states]
+        found = [trial for trial in self._own() if states is None or trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def _get_trials(

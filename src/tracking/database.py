@@ -2,7 +2,8 @@
 
 Several processes that migrate a new SQLite file at once break it, and MLflow repeats a query that
 fails for minutes. Tables are read by SQL for the bar of `compare` on 1,000 runs
-(benchmarks/compare.py): MLflow's own search reads every parameter of every run.
+(benchmarks/compare.py): MLflow takes seconds to import, and its search reads every parameter of
+every run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from .addresses import sqlite_uri
+from .filters import as_sql
 
 __all__ = ["artifacts_of", "limit_retries", "make_database", "remove_decoy", "run_folders"]
 
@@ -23,9 +25,9 @@ _RUN_FOLDERS = """
 SELECT tags.value FROM runs
 JOIN experiments ON experiments.experiment_id = runs.experiment_id
 JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'bakeoff.run_dir'
-WHERE experiments.name = ?
-AND experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
-ORDER BY runs.start_time, tags.value
+WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+AND coalesce(experiments.name = ?, TRUE) AND ({condition})
+ORDER BY runs.start_time, runs.run_uuid DESC
 """
 
 
@@ -57,16 +59,22 @@ def make_database(database: Path) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def run_folders(database: Path, experiment: str) -> list[Path]:
-    """Return the folders of an experiment's runs, the oldest first.
+def run_folders(database: Path, experiment: str | None, condition: str = "") -> list[Path]:
+    """Return the folders of an experiment's runs, or of all, that satisfy a filter; oldest first.
 
-    For a thousand runs it takes some milliseconds, MLflow's import and search some seconds. Empty
-    where the tables are unknown, of another version: call `Store.search` then.
+    The condition is as of `Store.search`, which takes seconds. Empty as well for one that MLflow
+    alone can read, and where the tables are of another version: call `Store.search` then.
     """
+    wanted = as_sql(condition)
+    if wanted is None:
+        return []
     address = f"{database.absolute().as_uri()}?mode=ro"
+    statement = _RUN_FOLDERS.format(condition=wanted.sql)
     try:
         with closing(sqlite3.connect(address, uri=True)) as connection:
-            return [Path(noted) for (noted,) in connection.execute(_RUN_FOLDERS, (experiment,))]
+            connection.execute("PRAGMA case_sensitive_like = TRUE")
+            found = connection.execute(statement, (experiment, *wanted.values))
+            return [Path(noted) for (noted,) in found]
     except sqlite3.Error:  # another version's tables, or not a database
         return []
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from src.config.credentials import problem_of_overrides
-from src.search.storage import open_database
+from src.search.database import open_database
 from src.search.study import StudyBusy, SweepStudy
 from tests.search.studies import family, plan
 
@@ -177,13 +177,13 @@ def test_a_server_that_is_away_is_told_in_a_sentence_and_nothing_is_lost(
             lambda: study.report(0, 2, 0.6),
             lambda: study.complete(0, [0.6]),
             study.ask,
-            study.trials,
             lambda: study.recall("identity"),
         ):
             with pytest.raises(StudyBusy) as told:
                 action()
             assert "Connection refused" in str(told.value)
             _require_plain(str(told.value))
+        assert study.trial(0).curve == ((1, 0.5),), "what was not written is not known here"
         study.close()
         with pytest.raises(ValueError, match="storage: it cannot be opened") as refused:
             open_study()
@@ -234,14 +234,16 @@ def test_without_the_driver_the_extra_is_named(
 def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
     server: Postgres, tmp_path: Path
 ) -> None:
+    url = server.url.replace(f":{PASSWORD}", "")
+    secret = os.environ | {"PGPASSWORD": PASSWORD}
     command = [
-        *(sys.executable, "-m", "src.sweep", f"storage={server.url}", f"output_dir={tmp_path}"),
+        *(sys.executable, "-m", "src.sweep", f"storage={url}", f"output_dir={tmp_path}"),
         *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
         *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
         *("trainer.max_epochs=4", "data.batch_size=64", "runtime=float32"),
     ]
     with subprocess.Popen(
-        command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=_ROOT, env=secret, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as driver:
         assert driver.stdout is not None
         lines = iter(driver.stdout)
@@ -256,7 +258,9 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
     finally:
         server.start()
 
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=_ROOT, env=secret, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "sweeps" / "away" / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]

@@ -47,20 +47,46 @@ def test_families_race_with_their_own_keys(tmp_path: Path, sampler: str) -> None
         assert keys == ({"optimizer", "rate"} if values["family"] == "cnn" else {"a", "b"})
 
 
+def noted_reads(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """A list that grows by the numbers of the trials that a sampler may read, at each draw."""
+    read: list[list[int]] = []
+
+    class Noted(StudySubset):
+        def __init__(self, study: Any, trials: Any, sampler: Any = None) -> None:
+            read.append([trial.number for trial in trials()])
+            super().__init__(study, trials, sampler)
+
+    monkeypatch.setattr(samplers, "StudySubset", Noted)
+    return read
+
+
+def test_of_many_running_trials_the_latest_are_read_with_all_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samplers, "_RUNNING_READ", 3)
+    read = noted_reads(monkeypatch)
+    ended = [2, 7, 11]
+    families = family(NUMBERS, "cnn"), family(NUMBERS, "mlp")
+    with SweepStudy(tmp_path, plan(*families, sampler="tpe")) as study:
+        asked = [study.ask() for _ in range(15)]
+        for number in ended:
+            study.complete(number, [0.5])
+        read.clear()
+        last = study.ask()
+    assert last is not None
+    for found, group in zip(read, (None, last.family), strict=True):
+        own = [one.number for one in asked if one is not None and group in (None, one.family)]
+        running = [number for number in own if number not in ended]
+        assert found == sorted([*running[-3:], *(n for n in ended if n in own)])
+
+
 @pytest.mark.parametrize("names", [("cnn", "mlp"), ("mlp",)])
 def test_in_a_long_study_the_best_and_the_latest_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(samplers, "_MOST_READ", 12)
     monkeypatch.setattr(samplers, "_BEST_READ", 4)
-    read: list[list[int]] = []
-
-    class Noted(StudySubset):
-        def __init__(self, study: Any, trials: Any, sampler: Any = None) -> None:
-            read.append([trial.number for trial in trials])
-            super().__init__(study, trials, sampler)
-
-    monkeypatch.setattr(samplers, "StudySubset", Noted)
+    read = noted_reads(monkeypatch)
     one = plan(*(family(NUMBERS, name) for name in names), sampler="tpe")
     whole = proposals(tmp_path / "whole", one, 40)
     with SweepStudy(tmp_path / "whole", one) as study:

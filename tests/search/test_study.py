@@ -21,7 +21,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
-from src.search import storage as storages
+from src.search import database
 from src.search.storage import Lease
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
@@ -306,7 +306,7 @@ def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.Monkey
 def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storages, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(database, "_PATIENCE_SECONDS", 0.2)
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
         run(study, 3)
@@ -319,7 +319,6 @@ def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
             sentence = r"the study's storage does not answer \(.*database is locked\)"
             for attempt in (
                 study.ask,
-                study.trials,
                 lambda: study.recall("identity"),
                 lambda: study.remember("over", 1),
                 lambda: study.report(trial.number, 1, 0.5),

@@ -143,8 +143,8 @@ def _in_mlflow(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
             f"there is no tracking database {database}: name another output_dir or tracking.uri."
         )
     noted: list[Path] = []
-    if database is not None and settings.experiment is not None and settings.filter is None:
-        noted = run_folders(database, settings.experiment)
+    if database is not None:
+        noted = run_folders(database, settings.experiment, settings.filter or "")
     folders, elsewhere = [], 0
     for run_dir in noted or _searched(uri, settings):
         # Sweeps and comparisons are runs in MLflow too, with folders that are no run's.

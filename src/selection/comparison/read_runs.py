@@ -19,6 +19,7 @@ from ...config.checks import ConfigError, from_plain
 from ...config.compose import leaves
 from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
+from ...machine.parallel import available_cores, in_order
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
@@ -102,7 +103,10 @@ def read_runs(
     Raises:
         ConfigError: the costs are of other classes, or named runs have no such measure.
     """
-    found = [_read(folder, settings, measure, costs) for folder in folders]
+    # Decoding and checking leave other threads their turn.
+    found = list(
+        in_order(lambda folder: _read(folder, settings, measure, costs), folders, available_cores())
+    )
     runs = [run for run in found if isinstance(run, FinishedRun)]
     return runs, [problem for problem in found if isinstance(problem, str)]
 
