@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class NetworkFeatures:
             raise ValueError(f"the weights do not fit {metadata['target']}: {error}") from error
         return features
 
-    @property
+    @cached_property  # to hash the weights takes a moment; they stay as they are from then on
     def identity(self) -> dict[str, Any]:
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.weights().items()):
