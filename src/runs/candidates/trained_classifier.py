@@ -37,6 +37,8 @@ MODEL_FILE = "model.skops"
 _AT_ONCE = 128
 _BYTES_PER_MB = 1e6
 _BATCH_SECONDS = 0.5
+# For each of the two times of a classifier, which are short beside those of a network.
+_HEAD_SECONDS = 0.1
 # Of a network's metadata, what changes nothing about its speed.
 _NO_TIME = ("classes", "mean", "std")
 
@@ -85,8 +87,6 @@ class TrainedClassifier:
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """Measure what it costs; what frozen networks take is measured once on a machine."""
         data = data.formatted(PictureFormat.of(self.metadata))
-        ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
-        pictures = np.stack([data.pictures.read(int(i)) for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
         settings = stored_settings(self.metadata["settings"])
@@ -94,12 +94,13 @@ class TrainedClassifier:
         networks = [e for e in extractors if isinstance(e, NetworkFeatures)]
         with threadpool_limits(threads_of(settings)):
             if len(networks) == len(extractors):
-                speed = _speed_of(networks, pictures, settings)
+                speed = _speed_of(networks, data, settings)
                 rows = np.random.default_rng(0).standard_normal((_AT_ONCE, speed.features))
-                head = _measured(self.classifier.model.probabilities, rows.astype(np.float32))
+                rows = rows.astype(np.float32)
+                head = _measured(self.classifier.model.probabilities, rows, _HEAD_SECONDS)
                 speed = speed.followed_by(head)
             else:
-                speed = _measured(self.classifier, pictures)
+                speed = _measured(self.classifier, _some_pictures(data))
         return {
             "parameters": self.num_parameters,
             **cost.timing_figures(cost.Timing(speed.alone, speed.others)),
@@ -158,22 +159,32 @@ class _Speed:
         return _Speed(self.alone + head.alone, others, self.each + head.each, head.features)
 
 
-def _measured(compute: Callable[[NDArray[Any]], NDArray[Any]], inputs: NDArray[Any]) -> _Speed:
-    """Measure what the first of some inputs takes, and a batch of them."""
+def _measured(
+    compute: Callable[[NDArray[Any]], NDArray[Any]],
+    inputs: NDArray[Any],
+    budget: float | None = None,
+) -> _Speed:
+    """Measure what the first of some inputs takes, and a batch of them; `budget` as of `timed`."""
 
     def seconds(some: NDArray[Any]) -> float:
         started = time.perf_counter()
         compute(some)
         return time.perf_counter() - started
 
-    alone = cost.timed(partial(seconds, inputs[:1]))
+    alone = cost.timed(partial(seconds, inputs[:1]), budget)
     # A batch that takes seconds would measure no better, and take longer.
     count = max(1, min(len(inputs), int(_BATCH_SECONDS / alone.seconds)))
-    together = cost.median_seconds(partial(seconds, inputs[:count]))
+    together = cost.median_seconds(partial(seconds, inputs[:count]), budget)
     return _Speed(alone.seconds, alone.others, together / count, compute(inputs[:1]).shape[1])
 
 
-def _speed_of(networks: list[NetworkFeatures], pictures: Pixels, settings: RunSettings) -> _Speed:
+def _some_pictures(data: PictureData) -> Pixels:
+    ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
+    found: Pixels = np.stack([data.pictures.read(int(i)) for i in ids])
+    return found
+
+
+def _speed_of(networks: list[NetworkFeatures], data: PictureData, settings: RunSettings) -> _Speed:
     """Return how fast networks describe pictures, as measured now or by an earlier trial.
 
     What was measured beside other programs is measured again once the machine is idle.
@@ -183,7 +194,7 @@ def _speed_of(networks: list[NetworkFeatures], pictures: Pixels, settings: RunSe
         "networks": [{k: v for k, v in e.metadata.items() if k not in _NO_TIME} for e in networks],
         "machine": machine(networks[0].device),
         "threads": [threads_of(settings), available_cores()],
-        "pictures": len(pictures),
+        "pictures": min(_AT_ONCE, len(data.split.val) + len(data.split.train)),
     }
     kept = load_record("speed", known, settings.data.cache_dir)
     if kept is not None and not (kept.disturbed and is_idle()):
@@ -192,7 +203,7 @@ def _speed_of(networks: list[NetworkFeatures], pictures: Pixels, settings: RunSe
     def describe(some: Pixels) -> NDArray[np.float32]:
         return np.concatenate([network(some) for network in networks], axis=1)
 
-    found = _measured(describe, pictures)
+    found = _measured(describe, _some_pictures(data))
     record = Record(asdict(found), disturbed=found.others > 0)
     store_record("speed", known, record, settings.data.cache_dir)
     return found
