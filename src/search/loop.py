@@ -337,7 +337,8 @@ class JobLoop(ABC, Generic[K]):
             self._fault = self._fault or ending.reason or "a job lacks what all need"
             return
         lost = ending.state in ("interrupted", "lost", "gone")
-        if lost and event.slot in self._late:
+        # A library may take what interrupts it for a fault of its own.
+        if event.slot in self._late and (lost or ending.state == "failed"):
             ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
