@@ -118,7 +118,11 @@ class _ZooNet(nn.Module):
     def _fitting_size(self, image_size: tuple[int, int], wanted: _Wanted) -> tuple[int, int] | None:
         """Return what to resize pictures to, None for nothing; found by trying."""
         if wanted.input_size is not None:
-            sizes = [(wanted.input_size, wanted.input_size)]
+            own = (wanted.input_size, wanted.input_size)
+            sizes = [own]
+            trained_so = wanted.in_channels == 3 and wanted.pretrained in _PUBLISHED
+            if trained_so and wanted.input_size == native_size(self.library, wanted.name):
+                return None if own == image_size else own  # it is known to take these
         else:
             # The nearest from above, so that no detail is lost; else the largest.
             longer = max(image_size)
