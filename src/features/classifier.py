@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,9 +153,18 @@ def numbers_in(path: Path) -> int:
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as stream:
-                    array = np.load(io.BytesIO(stream.read()), allow_pickle=False)
-                count += array.size * max(1, len(array.dtype.names or ()))
+                    shape, dtype = _npy_header(stream)
+                count += math.prod(shape) * max(1, len(dtype.names or ()))
     return count
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the type of an array from the beginning of its file."""
+    read = np.lib.format.read_array_header_1_0
+    if np.lib.format.read_magic(stream) != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 def _renamed(content: bytes, old: str, new: str) -> bytes:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class NetworkFeatures:
             default, "bfloat16", "float16") and `memory_format` ("contiguous" by default,
             "channels_last") that it computes in.
         device: where to compute.
+
+    Attributes:
+        metadata, device: as given.
     """
 
     in_processes = False  # torch keeps all cores busy by itself
@@ -57,7 +61,7 @@ class NetworkFeatures:
         self._layout = MEMORY_FORMATS[metadata.get("memory_format", "contiguous")]
         self._dtype = PRECISIONS[metadata.get("precision", "float32")]
         self._network = network.requires_grad_(False).eval().cpu()
-        self._device = device
+        self.device = device
         self.on_gpu = device.type != "cpu"
         self._compute: nn.Module | None = None
         self._streams: dict[int, torch.cuda.Stream] = {}  # by thread
@@ -91,7 +95,7 @@ class NetworkFeatures:
             raise ValueError(f"the weights do not fit {metadata['target']}: {error}") from error
         return features
 
-    @property
+    @cached_property  # to hash the weights takes a moment; they stay as they are from then on
     def identity(self) -> dict[str, Any]:
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.weights().items()):
@@ -118,11 +122,11 @@ class NetworkFeatures:
 
     def _own_stream(self) -> AbstractContextManager[object]:
         """Return a CUDA stream of the thread's own, whose copies pass beside others' kernels."""
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             return nullcontext()
         thread = threading.get_ident()
         if thread not in self._streams:
-            self._streams[thread] = torch.cuda.Stream(self._device)
+            self._streams[thread] = torch.cuda.Stream(self.device)
         return torch.cuda.stream(self._streams[thread])
 
     def _ready(self) -> nn.Module:
@@ -132,21 +136,21 @@ class NetworkFeatures:
             noise = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
             example = (noise - self._mean.cpu()) / self._std.cpu()
             folded = fold_batch_norms(self._network, example)
-            self._compute = folded.to(self._device).to(memory_format=self._layout)
-            if self._device.type == "cuda":  # before a stream of its own reads the weights
-                torch.cuda.synchronize(self._device)
+            self._compute = folded.to(self.device).to(memory_format=self._layout)
+            if self.device.type == "cuda":  # before a stream of its own reads the weights
+                torch.cuda.synchronize(self.device)
         return self._compute
 
     def _described(self, network: nn.Module, images: Pixels) -> Tensor:
         enabled = self._dtype is not None
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=self._dtype, enabled=enabled),
+            torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled),
         ):
             pixels = torch.from_numpy(images)
-            if self._device.type == "cuda":  # the only memory that is copied while others compute
+            if self.device.type == "cuda":  # the only memory that is copied while others compute
                 pixels = pixels.pin_memory()
-            pixels = pixels.to(self._device, non_blocking=True)
+            pixels = pixels.to(self.device, non_blocking=True)
             pixels = pixels.to(torch.float32, memory_format=self._layout)
             pixels = pixels.div_(255).sub_(self._mean).div_(self._std)
             found: Tensor = network(pixels)

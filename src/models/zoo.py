@@ -118,7 +118,11 @@ class _ZooNet(nn.Module):
     def _fitting_size(self, image_size: tuple[int, int], wanted: _Wanted) -> tuple[int, int] | None:
         """Return what to resize pictures to, None for nothing; found by trying."""
         if wanted.input_size is not None:
-            sizes = [(wanted.input_size, wanted.input_size)]
+            own = (wanted.input_size, wanted.input_size)
+            sizes = [own]
+            trained_so = wanted.in_channels == 3 and wanted.pretrained in _PUBLISHED
+            if trained_so and wanted.input_size == native_size(self.library, wanted.name):
+                return None if own == image_size else own  # it is known to take these
         else:
             # The nearest from above, so that no detail is lost; else the largest.
             longer = max(image_size)
@@ -252,7 +256,7 @@ def _filled(make: Callable[[], nn.Module], name: str, found: WeightsFile) -> nn.
     """Make a network with weights that were found; a ValueError says what is wrong with them."""
     remedy = "install it again" if found.source == "package" else "delete it to fetch it again"
     try:
-        if not found.custom:
+        if not found.custom and found.source != "package":  # which is read with the same care
             check_weights(found.file)
         return make()
     except ValueError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -25,7 +26,7 @@ from ..data.loading.loaders import Batch
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
 from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
-from ..training.stepper import RangeTest, Stepper, range_test
+from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
 from . import build
 
@@ -38,7 +39,6 @@ _LEAST_BATCH, _MOST_BATCH = 16, 1024
 _LEAST_STEPS = 16
 # The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
 _FAST_ENOUGH = 0.9
-_TIMED_STEPS = 3
 # Pictures seen in a training, repeated ones included; bounds of the epochs that follow from it.
 _PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
 
@@ -59,13 +59,18 @@ class Resolved:
     rates: RangeTest | None = None
 
 
-def resolve(settings: RunSettings, data: PictureData) -> Resolved:
+def resolve(settings: RunSettings, data: PictureData, deadline: float | None = None) -> Resolved:
     """Measure and choose what `settings` leaves open; sets the batch size of `data`.
+
+    Args:
+        settings, data: of the run.
+        deadline: for comparing plans and sizes, on `time.perf_counter`; None for no limit. What it
+            cuts short is not kept for later starts.
 
     Raises:
         ConfigError: the network cannot be made for these pictures, or no rate can be told.
     """
-    choices = _Choices(settings, data)
+    choices = _Choices(settings, data, deadline)
     choices.without_timing()
     choices.threads()
     sized = settings.data.batch_size != _AUTO
@@ -84,23 +89,28 @@ def use_threads(settings: RunSettings) -> None:
         torch.set_num_threads(settings.runtime.threads)
 
 
-def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
+def seconds_per_epoch(
+    settings: RunSettings, data: PictureData, deadline: float | None = None
+) -> float:
     """Estimate the seconds of an epoch's training steps from a few of them.
 
-    The measurement is cached like those of plans. `settings` must be resolved.
+    The measurement is cached like those of plans. `settings` must be resolved. Where the steps
+    would not end before the `deadline`, as of `resolve`, one of a few pictures tells what they
+    would take.
     """
     device = _device(settings)
 
     def measure() -> dict[str, Any]:
         use_threads(settings)
-        return {"seconds": _step_seconds(settings, data, device)}
+        seconds, whole = _step_seconds(settings, data, device, deadline)
+        return {"seconds": seconds, "whole": whole}
 
     asked = {
         "runtime": to_plain(settings.runtime),
         "augment": to_plain(settings.augment),
         "batch": min(data.batch_size, len(data.split.train)),
     }
-    found, _ = _kept("step", asked, settings, data, device, measure)
+    found, _ = _kept("step", asked, settings, data, device, measure, needed="whole")
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     return steps * float(found["seconds"])
 
@@ -108,9 +118,10 @@ def seconds_per_epoch(settings: RunSettings, data: PictureData) -> float:
 class _Choices:
     """The settings of a run while one `auto` after another is replaced."""
 
-    def __init__(self, settings: RunSettings, data: PictureData) -> None:
+    def __init__(self, settings: RunSettings, data: PictureData, deadline: float | None) -> None:
         self.settings = settings
         self.data = data
+        self.deadline = deadline
         self.device = _device(settings)
         self.notes: list[str] = []
         self.timings: tuple[Timing, ...] = ()
@@ -156,7 +167,7 @@ class _Choices:
         total_steps = steps * int(settings.trainer.max_epochs)
 
         def measure() -> dict[str, Any]:
-            choice = _compared(settings, data, device, total_steps)
+            choice = _compared(settings, data, device, total_steps, self.deadline)
             timings = [timing.plain() for timing in choice.timings]
             return {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
 
@@ -184,11 +195,12 @@ class _Choices:
             print("batch size: measuring which is the fastest")
             use_threads(settings)
             speeds: dict[str, float] = {}
-            size = _LEAST_BATCH
-            while size <= most:
+            size, whole = _LEAST_BATCH, True
+            while whole and size <= most:
                 data.batch_size = size
                 try:
-                    speeds[str(size)] = size / _step_seconds(settings, data, device)
+                    seconds, whole = _step_seconds(settings, data, device, self.deadline)
+                    speeds[str(size)] = size / seconds
                 except (torch.OutOfMemoryError, MemoryError):
                     break
                 size *= 2
@@ -197,10 +209,10 @@ class _Choices:
                     f"data.batch_size is auto, but not even {_LEAST_BATCH} pictures fit in memory: "
                     "take a smaller network or data.image_size."
                 )
-            return {"images_per_second": speeds}
+            return {"images_per_second": speeds, "whole": whole}
 
         key = {"runtime": to_plain(settings.runtime), "most": most}
-        found, known = _kept("batch", key, settings, data, device, measure)
+        found, known = _kept("batch", key, settings, data, device, measure, needed="whole")
         speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
         best = max(speeds.values())
         size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
@@ -231,7 +243,11 @@ class _Choices:
 
 
 def _compared(
-    settings: RunSettings, data: PictureData, device: torch.device, total_steps: int
+    settings: RunSettings,
+    data: PictureData,
+    device: torch.device,
+    total_steps: int,
+    deadline: float | None,
 ) -> Choice:
     threads = settings.runtime.threads
     count = threads if isinstance(threads, int) else torch.get_num_threads()
@@ -257,6 +273,7 @@ def _compared(
         allowed=allowed,
         gradient_clip=settings.trainer.gradient_clip,
         total_steps=total_steps,
+        seconds=None if deadline is None else deadline - time.perf_counter(),
     )
     return replace(choice, plan=replace(choice.plan, compile=choice.plan.compile or compiled))
 
@@ -274,11 +291,11 @@ def _plan_note(
     return f"runtime: {plan}{threads} ({'; '.join(speeds)})"
 
 
-def _step_seconds(settings: RunSettings, data: PictureData, device: torch.device) -> float:
-    stepper = _stepper(settings, data, device)
+def _step_seconds(
+    settings: RunSettings, data: PictureData, device: torch.device, deadline: float | None
+) -> tuple[float, bool]:
     batch = next(iter(data.batches("train", training=True)))
-    stepper.step(batch)
-    return min(stepper.timed(batch) for _ in range(_TIMED_STEPS))
+    return step_seconds(_stepper(settings, data, device), batch, deadline)
 
 
 def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> Stepper:

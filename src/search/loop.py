@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -336,7 +337,8 @@ class JobLoop(ABC, Generic[K]):
             self._fault = self._fault or ending.reason or "a job lacks what all need"
             return
         lost = ending.state in ("interrupted", "lost", "gone")
-        if lost and event.slot in self._late:
+        # A library may take what interrupts it for a fault of its own.
+        if event.slot in self._late and (lost or ending.state == "failed"):
             ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
@@ -372,23 +374,30 @@ def run_single(
     check: Callable[[], None],
     trial: TrialRecord | None = None,
     observers: Sequence[Observer] = (),
+    seconds: float | None = None,
 ) -> Ending:
     """Run one job that no report stops, while no other runs, on the first worker to be ready.
 
     `check` is called all the time; what it and `JobLoop.run_jobs` raise ends the wait. Observers
-    are called with the trial that the job is about, if any.
+    are called with the trial that the job is about, if any. A job that takes longer than `seconds`
+    is stopped, and ends as pruned; None for no limit.
     """
     endings: list[Ending] = []
 
     class Single(JobLoop[int]):
         given = False
+        began = math.inf
 
         def next(self) -> int | None:
             given, self.given = self.given, True
             return None if given else 0
 
         def job(self, key: int) -> Job:
+            self.began = time.monotonic()
             return job
+
+        def seconds_left(self) -> float | None:
+            return None if seconds is None else self.began + seconds - time.monotonic()
 
         def trial(self, key: int) -> TrialRecord:
             assert trial is not None

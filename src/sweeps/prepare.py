@@ -36,6 +36,9 @@ _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
 # By so much more of it describing may be late, when other work has come, before all is given up:
 # the first trial may end in the time that is kept for finalists.
 _LATE = 0.2
+# What measures and describes watches its time; after so many times as long it is stopped all the
+# same, for a step of a large network on a busy machine, or decoding, may take longer than expected.
+_STOPPED = 1.1
 # What was cut down to fit is prepared anew where there is so many times as much.
 _CLEARLY_MORE = 1.25
 # Pictures are described once more where at least so many seconds are left beside those of a trial,
@@ -235,6 +238,7 @@ class Preparation:
             return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
+            measuring = _MEASURING * (self.clock.race_left or 0.0)
             found = self._measured(family, (smaller,), measuring)
             note = f"{smaller}, for lack of time"
             found = replace(found, limit=left, notes=[*found.notes, note])
@@ -258,7 +262,11 @@ class Preparation:
     ) -> Prepared:
         job = self.jobs.prepare(family, changes, seconds, late_by)
         left = self.clock.race_left
-        ending = run_single(self.pool, job, self.check)
+        most = None if seconds is None else _STOPPED * (seconds + late_by)
+        ending = run_single(self.pool, job, self.check, seconds=most)
+        if most is not None and ending.state == "pruned":
+            unknown = Prepared(list(changes), 1, 0.0, limit=left)
+            return _left_out(unknown, f"to measure it took more than {duration(most)}")
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state != "complete":

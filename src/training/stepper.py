@@ -14,8 +14,11 @@ from ..data.loading.loaders import Batch
 from .inference import autocast
 from .task import ClassificationTask
 
-__all__ = ["RangeTest", "Stepper", "range_test"]
+__all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]
 
+_TIMED_STEPS = 3
+# Pictures of a step that tells what larger ones take, where time is short.
+_FEW = 4
 _LOWEST, _HIGHEST = 1e-6, 10.0
 # Steps of the whole range: 12 for each factor of ten.
 _STEPS = 84
@@ -90,6 +93,37 @@ class Stepper:
             loss = self.task.training_step(batch, step)
         self._scaler.scale(loss).backward()
         return loss.detach()
+
+
+def first_pictures(batch: Batch, count: int) -> Batch:
+    """Return the first pictures of a batch."""
+    images, targets, ids, step = batch
+    return Batch(images[:count], targets[:count], ids[:count], step)
+
+
+def step_seconds(
+    stepper: Stepper, batch: Batch, deadline: float | None = None
+) -> tuple[float, bool]:
+    """Return the seconds of a training step, and whether steps of the whole batch were timed.
+
+    With a deadline a step of a few pictures comes first. Where it shows that those of the whole
+    batch would not end in time, what it says of them is returned.
+
+    Args:
+        stepper: of a fresh task, which is trained by the steps.
+        batch: a training batch.
+        deadline: on `time.perf_counter`; None for no limit.
+    """
+    if deadline is not None:
+        few = first_pictures(batch, _FEW)
+        ratio = len(batch.images) / len(few.images)
+        began = time.perf_counter()
+        seconds = ratio * stepper.timed(few)
+        now = time.perf_counter()  # other programs may have had most of this time
+        if now + (1 + _TIMED_STEPS) * ratio * (now - began) > deadline:
+            return seconds, False
+    stepper.step(batch)
+    return min(stepper.timed(batch) for _ in range(_TIMED_STEPS)), True
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ..data.loading.loaders import Batch
 from ..machine.hardware import precisions
 from .inference import memory_formats
 from .inference_plan import InferencePlan, fastest
-from .stepper import Stepper
+from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
 __all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "time_plans"]
@@ -122,6 +122,7 @@ def time_plans(
     allowed: Callable[[TrainingPlan], bool],
     gradient_clip: float | None = None,
     total_steps: int,
+    seconds: float | None = None,
     announce: Callable[[str], None] = print,
 ) -> Choice:
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
@@ -139,6 +140,8 @@ def time_plans(
         batch: a training batch on the CPU.
         allowed: which further plans may be tried.
         total_steps: steps that the training would take.
+        seconds: that the comparison may take at most; None for no further limit. Where the first
+            step alone takes half of it, the reference is taken.
         announce: called with a line about what is measured and for how long, before it begins.
     """
     on_cpu = device.type == "cpu"
@@ -148,23 +151,26 @@ def time_plans(
     if len(plans) == 1 and not further:
         return Choice(plans[0])
     began = time.perf_counter()
-    few = _part(batch, _LEAST_PICTURES) if on_cpu else batch
+    limit = math.inf if seconds is None else seconds
+    few = first_pictures(batch, _LEAST_PICTURES) if on_cpu else batch
     comparison = _Comparison(make_task, few, device, gradient_clip)
     first = comparison.first_step(plans[0])
+    if 2 * (time.perf_counter() - began) > limit:  # another plan is not even looked at
+        return Choice(plans[0])
     if not on_cpu:  # the training would have loaded libraries and kernels as well
         began = time.perf_counter()
     whole = first * len(batch.images) / len(few.images)
-    allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole))
+    allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole), limit)
     least = _LEAST_PASSES * (len(plans) + len(further)) * first
     if least > allowance:
         return comparison.usual(plans)
     size = len(batch.images)
     while size > len(few.images) and least * size / len(few.images) > allowance:
         size //= 2
-    comparison.batch = _part(batch, max(size, len(few.images)))
+    comparison.batch = first_pictures(batch, max(size, len(few.images)))
     most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
-    seconds = math.ceil(min(allowance, most))
-    announce(f"runtime: measuring the fastest settings, about {seconds} s")
+    about = math.ceil(min(allowance, most))
+    announce(f"runtime: measuring the fastest settings, about {about} s")
     deadline = began + allowance
     timings = comparison.race(plans, deadline)
     if timings is None:
@@ -318,9 +324,3 @@ def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tens
             f"is too inaccurate for this network: its loss is {loss:.4f}, in float32 it is "
             f"{right_loss:.4f}"
         )
-
-
-def _part(batch: Batch, count: int) -> Batch:
-    """Return the first pictures of a batch."""
-    images, targets, ids, step = batch
-    return Batch(images[:count], targets[:count], ids[:count], step)

@@ -96,6 +96,19 @@ def test_the_packages_know_what_is_in_a_photograph(
             assert int(network((photo - mean) / std).argmax()) in classes
 
 
+def test_a_size_that_weights_were_trained_for_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        "src.models.zoo.takes_pictures", lambda *given: tried.append(given[-1]) is None
+    )
+    assert pretrained(TimmNet, PACKAGED[0]).input_size == (224, 224) and not tried
+    pretrained(TimmNet, PACKAGED[0], input_size=96)
+    pretrained(TimmNet, PACKAGED[0], channels=1)
+    assert tried == [(96, 96), (224, 224)]
+
+
 def test_a_package_serves_other_classes_and_channels() -> None:
     whole = pretrained(TimmNet, PACKAGED[0], weights="package")
     network = pretrained(TimmNet, PACKAGED[0], classes=5, channels=1, weights="package")

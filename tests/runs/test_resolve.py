@@ -130,6 +130,20 @@ def test_a_plan_that_was_not_measured_is_not_kept(monkeypatch: pytest.MonkeyPatc
         assert "not measured" in resolved.notes[0] and "too inaccurate" in resolved.notes[0]
 
 
+def test_what_is_measured_without_time_is_an_estimate_that_is_not_kept(tmp_path: Path) -> None:
+    settings, data = opened("data.batch_size=auto", "runtime.threads=1")
+    hasty = resolve.resolve(settings, data, deadline=0.0).settings
+    assert hasty.data.batch_size == 16, "the first that was tried"
+    assert resolve.seconds_per_epoch(hasty, data, deadline=0.0) > 0
+    assert not [*(tmp_path / "cache" / "plans").glob("*.json")]
+    forced = [f"runtime.{key}={value}" for key, value in to_plain(hasty.runtime).items()]
+    settings, data = opened("data.batch_size=16", *forced)
+    resolve.seconds_per_epoch(settings, data)
+    (kept,) = (tmp_path / "cache" / "plans").glob("*.json")
+    assert kept.name.startswith("step-")
+    assert resolve.seconds_per_epoch(settings, data, deadline=0.0) > 0
+
+
 @pytest.mark.parametrize(
     ("words", "others", "expected"),
     [((), 0.1, 4), ((), 1.2, 3), ((), 4.0, 1), (("runtime.threads=3",), 4.0, 3)],

@@ -55,12 +55,14 @@ class Tiny:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _sleep(self, job: Job, channel: Channel) -> Ending:
-        """Report nothing; `deaf` to what it is asked meanwhile."""
+        """Report nothing; `deaf` to what it is asked meanwhile, or `frail`, if it is there."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN if job.task["deaf"] else _interrupt)
         try:
             time.sleep(job.task["seconds"])
             return Ending("complete", {"val/accuracy": 1.0})
         except Interrupted:
+            if "frail" in job.task:
+                raise RuntimeError("no such thing") from None
             return Ending("interrupted", reason="stopped")
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -142,6 +142,35 @@ def test_once_time_is_up_nothing_more_is_measured() -> None:
     assert len(pool.jobs) == 2  # cnn as it is, and smaller
     assert list(made.jobs.prepared) == ["cnn"] and not made.jobs.prepared["cnn"].affordable
     assert [line.partition(":")[0] for line in shown if "time is up" in line] == ["fcn", "gru"]
+
+
+def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    time = ByHand()
+    monkeypatch.setattr("src.search.loop.time.monotonic", time)
+
+    class Endless(Answers):
+        busy: ClassVar = [0]
+        stopped = None
+
+        def events(self, seconds: float) -> Iterator[Event]:
+            time.now += seconds
+            if self.stopped is not None:
+                yield Event(0, self.jobs[-1], Ending("interrupted", reason="stopped"), time.now)
+
+        def interrupt(self, slots: set[int]) -> None:
+            if slots:
+                self.stopped = time.now
+
+    began, pool = time.now, Endless(of_size(1, 1))
+    tuned = family("efficientnet_lite0", "model=efficientnet_lite0", "recipe=finetune")
+    found = preparation(pool, 100).measure(tuned)
+    # Its share, the time by which it may be late, and a little for what ends by itself.
+    assert pool.stopped == pytest.approx(began + 1.1 * (35 + 20) + 1, abs=0.5)
+    assert not found.affordable and found.limit == 100, "with more time it is tried again"
+    assert "left out: to measure it took more than 1 min" in found.notes[-1]
+    assert len(pool.jobs) == 1
 
 
 @pytest.mark.parametrize(

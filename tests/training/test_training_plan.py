@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from src.data.loading.loaders import Batch
 from src.training import training_plan
 from src.training.inference_plan import fastest
+from src.training.stepper import step_seconds
 from src.training.task import ClassificationTask
 from src.training.training_plan import (
     Choice,
@@ -230,6 +231,32 @@ def test_what_cannot_be_afforded_is_neither_begun_nor_announced(
     choice = compared(FOUR, time.make, batch, total_steps=1, announce=said.append)
     assert choice == Choice(HALF_LAST) and said == []
     assert {plan for plan, _ in time.steps} == {FOUR[0], HALF_LAST}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("picture", [1e-3, 1e-2, 1e-1])
+def test_the_time_that_somebody_gives_is_kept(
+    clock: Callable[..., Clock], batch: Batch, seconds: float, picture: float
+) -> None:
+    time = clock(lambda plan, pictures: pictures * picture)
+    choice = compared(FOUR, time.make, batch, total_steps=100_000, seconds=seconds)
+    # The steps that tell how long one takes: three of 16 pictures. One may run past the end.
+    assert time.now <= max(seconds + 32 * picture, 3 * 16 * picture)
+    if seconds == 0:
+        assert choice == Choice(FOUR[0]), "another plan is not even looked at"
+
+
+@pytest.mark.parametrize(
+    ("deadline", "whole"), [(None, True), (1e9, True), (4.2, True), (3, False)]
+)
+def test_a_step_of_few_pictures_tells_what_larger_ones_would_take_too_long_for(
+    clock: Callable[..., Clock], batch: Batch, deadline: float | None, whole: bool
+) -> None:
+    time = clock(lambda plan, pictures: pictures / 32)
+    stepper = Stepper(time.make(SIMPLE), precision="float32", device=CPU, gradient_clip=None)
+    assert step_seconds(stepper, batch, deadline) == (pytest.approx(1.0), whole)
+    if deadline is not None:
+        assert time.now <= max(deadline, 4 / 32) + 1e-6
 
 
 def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batch) -> None:

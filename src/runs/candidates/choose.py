@@ -164,7 +164,7 @@ def prepared(
         settings: of a run.
         open_pictures: returns the pictures of a run's settings, as `build_data` does.
         networks: whether frozen networks are to be chosen among those that can be loaded.
-        seconds: limit for choosing and computing features; None for no limit.
+        seconds: limit for measuring, choosing and computing features; None for no limit.
         late_by: seconds by which features of chosen networks may come later before they are given
             up, and with them all that was computed.
 
@@ -175,9 +175,9 @@ def prepared(
     model = settings.model
     if isinstance(model, NetworkSettings):
         data = open_pictures(settings)
-        settings = resolve(settings, data).settings
+        settings = resolve(settings, data, deadline).settings
         epochs = int(settings.trainer.max_epochs)
-        return Preparation(settings, data, epochs, seconds_per_epoch(settings, data))
+        return Preparation(settings, data, epochs, seconds_per_epoch(settings, data, deadline))
     if isinstance(model, PixelsSettings):
         from .pixels import PixelCandidate
 

@@ -127,6 +127,17 @@ def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path:
         run_single(pool, Job({"do": "see"}), check)
 
 
+@pytest.mark.parametrize("kind", [{}, {"frail": True}])
+def test_a_job_alone_is_stopped_once_its_time_is_over(pool: Pool, kind: dict[str, bool]) -> None:
+    began = time.monotonic()
+    job = Job({"do": "sleep", "seconds": 60.0, "deaf": False, **kind})
+    ending = run_single(pool, job, lambda: None, seconds=0.1)
+    assert (ending.state, ending.reason) == ("pruned", "the time was over")
+    assert time.monotonic() - began < 30
+    assert pool.free() == [0], "its worker lives"
+    assert run_single(pool, Job({"do": "see"}), lambda: None, seconds=60).state == "complete"
+
+
 @pytest.mark.parametrize("runner", ["tests.search.runners:Broken", "tests.search.nowhere:Tiny"])
 def test_workers_that_cannot_start_end_the_wait(
     make_pool: Callable[[str], Pool], tmp_path: Path, runner: str
