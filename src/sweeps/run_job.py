@@ -260,9 +260,12 @@ def _settings(
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:
-    """Return changes for the same step of the optimizer in two batches of half the size."""
-    size = settings.data.batch_size
-    if not isinstance(size, int) or size < 2:
+    """Return changes for the same step of the optimizer in two batches of half the size.
+
+    None where there is nothing to halve, as with a classifier on features, which takes no steps.
+    """
+    size = build.stated_batch_size(settings)
+    if size is None or size < 2:
         return None
     steps = 2 * settings.trainer.accumulate_batches
     return {"changes": [f"data.batch_size={size // 2}", f"trainer.accumulate_batches={steps}"]}

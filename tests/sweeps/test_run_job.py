@@ -16,6 +16,8 @@ from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
+from src.runs.candidates.classical import ClassicalCandidate
+from src.runs.candidates.network import NetworkCandidate
 from src.search.jobs import Ending, Job, NoReports, Note
 from src.search.loop import Pool
 from src.search.workers.local import LocalEngine
@@ -74,6 +76,39 @@ def test_too_little_memory_asks_for_the_same_step_in_smaller_batches(
     assert read_run_settings(smaller).optimizer == read_run_settings(words).optimizer
     single = run(job(tmp_path, changed(words, ["data.batch_size=1"])), NoReports())
     assert single.again is None, "there is nothing smaller than one picture"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice", "again"),
+    [
+        (
+            ["model=handcrafted"],
+            ": choose a smaller data.image_size or a smaller model",
+            None,  # there are no batches to halve, and their size may not be given
+        ),
+        (
+            ["model=mlp", "data.batch_size=64", "runtime=float32"],
+            " for batches of 64 pictures: try data.batch_size=32",
+            {"changes": ["data.batch_size=32", "trainer.accumulate_batches=2"]},
+        ),
+    ],
+)
+def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    advice: str,
+    again: dict[str, Any] | None,
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ClassicalCandidate, "fit", no_memory)
+    monkeypatch.setattr(NetworkCandidate, "fit", no_memory)
+    ending = TrialRunner()(job(tmp_path, words), NoReports())
+    assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
+    assert ending.again == again
+    read_run_settings(changed(words, (ending.again or {}).get("changes", ())))
 
 
 def test_of_two_changes_the_later_counts() -> None:
