@@ -136,6 +136,10 @@ class _CrossValidation(Run):
                 self._on_fold(number - 1, self._ended[number].metrics)
         self._join(tracker)
 
+    def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
+        self._book.write()  # with the first command, which nothing else keeps
+        return super()._begin_record(mirror)
+
     def completed(self, summary: RunSummary) -> RunSummary:
         ended = [self._ended[number] for number in sorted(self._ended)]
         if len(ended) == self.settings.cv.count:
