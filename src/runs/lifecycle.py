@@ -23,7 +23,7 @@ from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
-from ..machine.disk import refusal
+from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
@@ -78,6 +78,7 @@ def open_folder(settings: RunSettings) -> RunFolder:
     """Make the folder of a new run, or return that of the run to resume.
 
     Raises:
+        DiskRefuses: there is no room for it.
         ConfigError: it cannot be made.
     """
     if settings.resume is not None:
@@ -86,7 +87,8 @@ def open_folder(settings: RunSettings) -> RunFolder:
         return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
         reason = refusal(error, settings.output_dir) or error.strerror
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.") from error
+        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
+        raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def show_finished(

@@ -23,7 +23,7 @@ from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.folds import training_seed
-from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed
+from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import PACKAGE
 from ..machine.parallel import available_cores
@@ -71,7 +71,8 @@ class TrialRunner:
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
         try:
-            with Interruption():
+            # A run explains what goes wrong in it; here is what goes wrong before.
+            with Interruption(), explained(Path.cwd()):
                 match read_task(job.task):
                     case Prepare() as task:
                         return self._prepare(job, task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,24 @@ def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
     assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
     assert ending.again == again
     read_run_settings(changed(words, (ending.again or {}).get("changes", ())))
+
+
+@pytest.fixture
+def no_file_above(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[int], None]]:
+    """`no_file_above(100)` lets no file grow beyond 100 bytes; what is printed is in memory."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# The folder's first file, its settings, and the list of the folds.
+@pytest.mark.parametrize(("further", "size"), [([], 0), ([], 200), (["cv.folds=2"], 200)], ids=str)
+def test_a_disk_that_is_full_when_a_trial_begins_does_not_fail_the_trial(
+    tmp_path: Path, no_file_above: Callable[[int], None], further: list[str], size: int
+) -> None:
+    no_file_above(size)
+    ending = TrialRunner()(job(tmp_path, [*WORDS, "runtime.threads=1", *further]), NoReports())
+    assert ending.state == "starved" and "may not become that large" in str(ending.reason)
 
 
 def test_of_two_changes_the_later_counts() -> None:
