@@ -201,8 +201,8 @@ class JobLoop(ABC, Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
-    with its worker, ends as interrupted by itself, or names what to do differently, is tried once
-    more, and one whose machine went, some times. Everything happens on the thread that calls
+    with its worker, or ends as interrupted by itself, is tried once more, one that names what to do
+    differently is too, whatever came before, and one whose machine went, some times. Everything happens on the thread that calls
     `run_jobs`.
 
     Args:
@@ -340,7 +340,8 @@ class JobLoop(ABC, Generic[K]):
             ending, lost = Ending("pruned", reason="the time was over"), False
         self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
-            counted, most = ("lost", _MOST_ATTEMPTS)
+            # Each kind has its own attempts.
+            counted, most = ("lost" if lost else "eased", _MOST_ATTEMPTS)
             if ending.state == "gone":
                 counted, most = ("gone", _MOST_MACHINES)
             count = int(self.facts(key).get(counted, 0)) + 1

@@ -230,6 +230,19 @@ def test_too_little_memory_is_tried_once_with_half(
     assert trial.run_dir == "small" and len(watch.jobs) == 2
 
 
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_worker_that_died_and_too_little_memory_have_an_attempt_each(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path, dies: int
+) -> None:
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        # This attempt is noted already.
+        return {"die": 1} if len(watch.jobs) == 1 + dies else {"do": "smaller"}
+
+    race(job_of, trials=1)
+    (trial,) = records(tmp_path)
+    assert (trial.state, trial.overrides) == (COMPLETE, ("half",)) and len(watch.jobs) == 3
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_fails_the_trial_alone(
     race: Callable[..., bool], tmp_path: Path, value: float
