@@ -62,6 +62,8 @@ class Driver(JobLoop[int]):
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
         self._best: TrialRecord | None = None
+        # Of running attempts: the step, and the seconds at it, from which further steps are timed.
+        self._timed_from: dict[int, tuple[int, float]] = {}
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
@@ -113,6 +115,7 @@ class Driver(JobLoop[int]):
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
         self._study.note(key, overrides=list(job.overrides))
+        self._timed_from.pop(key, None)
         return job
 
     def facts(self, key: int) -> Mapping[str, Any]:
@@ -139,7 +142,9 @@ class Driver(JobLoop[int]):
             return None
         if left <= 0:
             return f"the time was over after {step} {name}"
-        needed = seconds / step * (whole - step)
+        # What goes on has done the steps before its first report in another attempt.
+        first, before = self._timed_from.setdefault(key, (step - 1, 0.0))
+        needed = (seconds - before) / (step - first) * (whole - step)
         if needed <= left:
             return None
         return (
@@ -147,8 +152,7 @@ class Driver(JobLoop[int]):
             f"{left:.0f} s are left"
         )
 
-    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> str | None:
-        self._study.note(key, seconds=seconds)
+    def ended(self, key: int, slot: int, ending: Ending) -> str | None:
         self._tell(key, ending)
         self._open -= 1
         trial = self._study.trial(key)

@@ -223,7 +223,6 @@ class JobLoop(ABC, Generic[K]):
         self._running: dict[int, K] = {}  # by slot
         self._retries: deque[K] = deque()
         self._facts: dict[K, dict[str, Any]] = {}
-        self._seconds: dict[K, float] = {}  # of earlier attempts
         self._late: set[int] = set()  # slots
         self._fault: str | None = None
         self._stopping = False
@@ -258,11 +257,11 @@ class JobLoop(ABC, Generic[K]):
         """Return the trial that the job is about, for observers."""
 
     def judge(self, key: K, job: Job, report: Report, seconds: float) -> str | None:
-        """Return why the job is to stop after a report, in its so many seconds, or None."""
+        """Return why the job is to stop after a report, so many seconds after it began, or None."""
         return None
 
-    def ended(self, key: K, slot: int, ending: Ending, seconds: float) -> str | None:
-        """The job is over; return why the loop is to end as failed, or None."""
+    def ended(self, key: K, slot: int, ending: Ending) -> str | None:
+        """The job is over, its `seconds` are kept with it; return why the loop is to end as failed, or None."""
         return None
 
     def tick(self, running: int) -> None:
@@ -330,6 +329,9 @@ class JobLoop(ABC, Generic[K]):
                 self._end(key, event, ending)
 
     def _end(self, key: K, event: Event, ending: Ending) -> None:
+        # With those of earlier attempts, also of earlier loops.
+        earlier = float(self.facts(key).get("seconds", 0.0))
+        self.keep(key, {"seconds": earlier + event.seconds})
         if ending.state == "interrupted" and self._stopping:
             return  # it goes on with the next start
         if ending.state == "starved":  # so does this one: no other would fare better now
@@ -338,7 +340,6 @@ class JobLoop(ABC, Generic[K]):
         lost = ending.state in ("interrupted", "lost", "gone")
         if lost and event.slot in self._late:
             ending, lost = Ending("pruned", reason="the time was over"), False
-        self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
             # Each kind has its own attempts.
             counted, most = ("lost" if lost else "eased", _MOST_ATTEMPTS)
@@ -351,7 +352,7 @@ class JobLoop(ABC, Generic[K]):
                 self.keep(key, {**anew, counted: count})
                 self._retries.appendleft(key)
                 return
-        fault = self.ended(key, event.slot, ending, self._seconds.pop(key))
+        fault = self.ended(key, event.slot, ending)
         self._fault = self._fault or fault
 
     def _end_what_is_late(self) -> None:
@@ -395,7 +396,7 @@ def run_single(
             assert trial is not None
             return trial
 
-        def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
+        def ended(self, key: int, slot: int, ending: Ending) -> None:
             endings.append(ending)
 
         def tick(self, running: int) -> None:

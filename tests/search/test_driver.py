@@ -13,7 +13,7 @@ import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.driver import Driver, TooManyFailures
-from src.search.jobs import Death, Ending, Job, Message, Ready
+from src.search.jobs import Death, Ending, Job, Message, Ready, Report
 from src.search.loop import Observer, Pool
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
@@ -219,6 +219,37 @@ def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_pa
     # It dies in both attempts that it has.
     assert trial.state == FAILED and watch.jobs == [0] * 5
     assert {epoch for _, epoch in watch.epochs} == {1, 2, 3, 4, 5}
+
+
+def test_the_seconds_of_a_trial_are_those_of_all_its_attempts(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    slow = {"seconds": 0.3, "epochs": 4}
+    assert not race(lambda trial: slow, trials=1, interrupted=lambda: (0, 2) in watch.epochs)
+    (stopped,) = records(tmp_path)
+    assert stopped.seconds is not None and stopped.seconds >= 0.6
+    assert race(lambda trial: slow, trials=1)
+    (trial,) = records(tmp_path)
+    assert trial.seconds is not None and trial.seconds >= 1.2
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [(20.0, True), (5.0, False)])
+def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
+    tmp_path: Path, seconds: float, stops: bool
+) -> None:
+    """It goes on behind epoch 20 of 30, and there are some 100 seconds for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=30)
+        driver = Driver(
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=100.0
+        )
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, whole, Report(21, {"m": 1.0}), seconds)
+        assert (stop or "").startswith("stopped after 21 epochs: the other 9 would take") is stops
+        again = driver.judge(trial.number, whole, Report(22, {"m": 1.0}), 2 * seconds)
+        assert (again or "").startswith("stopped after 22 epochs") is stops
 
 
 def test_too_little_memory_is_tried_once_with_half(
