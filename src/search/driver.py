@@ -130,10 +130,13 @@ class Driver(JobLoop[int]):
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step
         whole, name = (job.epochs, "epochs") if job.folds is None else (job.folds, "folds")
-        self._epochs += 1 if job.folds is None else job.epochs
         value = report.metrics.get(self._metrics[0])
+        new = value is None or self._study.report(key, step, value)
+        if new:
+            self._epochs += 1 if job.folds is None else job.epochs
+        elif job.folds is not None:  # it ended in an earlier attempt, and takes no time now
+            self._timed_from[key] = (step, seconds)
         if value is not None:
-            self._study.report(key, step, value)
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
@@ -144,6 +147,8 @@ class Driver(JobLoop[int]):
             return f"the time was over after {step} {name}"
         # What goes on has done the steps before its first report in another attempt.
         first, before = self._timed_from.setdefault(key, (step - 1, 0.0))
+        if step == first:
+            return None
         needed = (seconds - before) / (step - first) * (whole - step)
         if needed <= left:
             return None

@@ -201,9 +201,9 @@ class JobLoop(ABC, Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
-    with its worker, or ends as interrupted by itself, is tried once more, one that names what to do
-    differently is too, whatever came before, and one whose machine went, some times. Everything happens on the thread that calls
-    `run_jobs`.
+    with its worker, or ends as interrupted by itself, is tried once more; so is one that names what
+    to do differently, whatever came before; and one whose machine went, some times. Everything
+    happens on the thread that calls `run_jobs`.
 
     Args:
         pool: started; without other jobs.
@@ -261,7 +261,7 @@ class JobLoop(ABC, Generic[K]):
         return None
 
     def ended(self, key: K, slot: int, ending: Ending) -> str | None:
-        """The job is over, its `seconds` are kept with it; return why the loop is to end as failed, or None."""
+        """The job is over, and `facts` have its seconds; return why the loop fails, or None."""
         return None
 
     def tick(self, running: int) -> None:

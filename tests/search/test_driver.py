@@ -123,6 +123,41 @@ def test_folds_are_reported_like_epochs_and_count_with_theirs(
     assert 2 <= len(found) < 9
 
 
+def test_folds_that_are_reported_again_count_once(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    """A cross-validation that goes on begins with the folds that have ended."""
+
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        dies = {"die": EPOCHS} if len(watch.jobs) == 1 else {}
+        return {"folds": EPOCHS, "epochs": 10, "resume": 0, **dies}
+
+    race(job_of, trials=1)
+    assert [step for _, step in watch.epochs] == [1, 2, 3, 1, 2, 3, 4]
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        assert study.recall("epochs") == 10 * EPOCHS
+
+
+def test_folds_that_are_reported_again_take_no_time(tmp_path: Path) -> None:
+    """Three of six have ended, the fourth takes 20 seconds, and there are some 30 for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=10, folds=6)
+        for step in (1, 2, 3):
+            study.report(trial.number, step, 1.0)
+        driver = Driver(
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=30.0
+        )
+        driver.job(trial.number)
+        for step in (1, 2, 3):
+            assert driver.judge(trial.number, whole, Report(step, {"m": 1.0}), 1.0) is None
+        stop = driver.judge(trial.number, whole, Report(4, {"m": 1.0}), 21.0)
+        assert stop is not None and stop.startswith(
+            "stopped after 4 folds: the other 2 would take 40"
+        )
+
+
 @pytest.mark.parametrize("steps", ["epochs", "folds"])
 def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: str) -> None:
     race(lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS}, trials=8, pruner="asha")
