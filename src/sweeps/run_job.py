@@ -42,6 +42,7 @@ from .tasks import (
     Prepare,
     Prepared,
     Train,
+    changed,
     command_of,
     plain_task,
     read_task,
@@ -99,11 +100,35 @@ class TrialRunner:
                 torch.cuda.empty_cache()
 
     def _prepare(self, job: Job, task: Prepare) -> Ending:
-        settings = _settings(job.overrides, task.places)
+        """Measure a family, in batches of half the size as long as there is not enough memory."""
+        changes: list[str] = []
+        while True:
+            overrides = changed(job.overrides, changes)
+            settings = _settings(overrides, task.places)
+            try:
+                with explained(Path(settings.output_dir), build.stated_batch_size(settings)):
+                    found = self._measured(settings, overrides, task)
+            except OutOfMemory as error:
+                reason, smaller = str(error), _smaller(settings)
+            else:
+                break
+            gc.collect()  # what the exception's frames held
+            if smaller is None:
+                notes = [f"left out: {reason}"]
+                found = Prepared([], 1, 0.0, affordable=False, notes=notes)
+                return Ending("complete", result=asdict(found))
+            changes = smaller["changes"]
+        if changes:
+            note = f"{', '.join(changes)}, for lack of memory"
+            overrides, notes = [*changes, *found.overrides], [note, *found.notes]
+            found = replace(found, overrides=overrides, notes=notes)
+        return Ending("complete", result=asdict(found))
+
+    def _measured(self, settings: RunSettings, overrides: Sequence[str], task: Prepare) -> Prepared:
         if settings.data.train_on_val:
             raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
         before = leaves(to_plain(settings))
-        networks = not any(word.startswith("model.networks=") for word in job.overrides)
+        networks = not any(word.startswith("model.networks=") for word in overrides)
         # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
         # threads that its trials will have.
         classical = isinstance(settings.model, ClassicalSettings)
@@ -120,7 +145,7 @@ class TrialRunner:
             for key, value in leaves(to_plain(settings)).items()
             if key.startswith(_CHOSEN) and value != before[key]
         }
-        result = Prepared(
+        return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
             seconds_per_epoch=found.seconds_per_epoch,
@@ -133,7 +158,6 @@ class TrialRunner:
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
-        return Ending("complete", result=asdict(result))
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
         settings = _settings(job.overrides, task.places, task.resume)

@@ -15,6 +15,7 @@ import torch
 
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
+from src.data.loading.loaders import Batch
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
@@ -26,6 +27,7 @@ from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task
+from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
 RUNNER = "src.sweeps.run_job:TrialRunner"
@@ -110,6 +112,47 @@ def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
     assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
     assert ending.again == again
     read_run_settings(changed(words, (ending.again or {}).get("changes", ())))
+
+
+@pytest.mark.parametrize(
+    ("size", "fits", "overrides", "note"),
+    [
+        (
+            256,
+            64,
+            ["data.batch_size=64", "trainer.accumulate_batches=4"],
+            "data.batch_size=64, trainer.accumulate_batches=4, for lack of memory",
+        ),
+        (
+            1,
+            0,
+            [],
+            "left out: there is not enough memory for a single picture: choose a smaller "
+            "data.image_size or a smaller model",
+        ),
+    ],
+)
+def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or_left_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    fits: int,
+    overrides: list[str],
+    note: str,
+) -> None:
+    def step(self: ClassificationTask, batch: Batch, batch_index: int) -> torch.Tensor:
+        if len(batch.images) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, batch, batch_index)
+
+    original = ClassificationTask.training_step
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+    words = changed(WORDS, [f"data.batch_size={size}", "runtime.threads=1"])
+    ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=words), NoReports())
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    assert (known.overrides, known.notes[0]) == (overrides, note)
+    assert known.affordable is bool(fits)
 
 
 @pytest.fixture
