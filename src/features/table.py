@@ -103,7 +103,8 @@ class FeatureTable:
             mirrored: describe the pictures mirrored left to right.
 
         Raises:
-            ConfigError: the disk is full or cannot be written.
+            DiskRefuses: the disk is full.
+            ConfigError: the cache cannot be written.
             TooSlow: as soon as it is clear that the deadline cannot be met.
         """
         wanted = getattr(self._split, name)

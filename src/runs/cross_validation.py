@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import leaves
@@ -20,6 +21,7 @@ from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS
+from ..machine.failures import explained
 from ..machine.interruption import Interruption
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import primary_text
@@ -28,7 +30,7 @@ from ..storage.files import write_atomically
 from ..tracking.addresses import absolute_uri, public_uri
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.tracker import Tracker
-from .build import build_fold
+from .build import build_fold, stated_batch_size
 from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
 from .folder import RunFolder
@@ -69,7 +71,8 @@ def cross_validate(
         return show_finished(finished, settings, parent)
     whole = settings.cv
     settings = replace(settings, evaluate_test=False, cv=replace(whole, fold=1))
-    resolved = candidate_of(settings, build_fold(settings, data)).resolved
+    with explained(Path(settings.output_dir), stated_batch_size(settings)):
+        resolved = candidate_of(settings, build_fold(settings, data)).resolved
     for note in resolved.notes:
         print(note)
     early = settings.trainer.early_stopping is not None
@@ -135,6 +138,10 @@ class _CrossValidation(Run):
             if self._on_fold is not None:
                 self._on_fold(number - 1, self._ended[number].metrics)
         self._join(tracker)
+
+    def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
+        self._book.write()  # with the first command, which nothing else keeps
+        return super()._begin_record(mirror)
 
     def completed(self, summary: RunSummary) -> RunSummary:
         ended = [self._ended[number] for number in sorted(self._ended)]

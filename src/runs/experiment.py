@@ -27,7 +27,7 @@ from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
-from .build import build_data, check_devices
+from .build import build_data, check_devices, stated_batch_size
 from .candidates.candidate import (
     FitContext,
     Fitted,
@@ -117,8 +117,7 @@ def _run_single(
     if finished is not None:
         return show_finished(finished, settings, parent)
     # On a GPU plans are timed on whole batches, which may be too large for it.
-    size = settings.data.batch_size
-    with explained(Path(settings.output_dir), size if isinstance(size, int) else None):
+    with explained(Path(settings.output_dir), stated_batch_size(settings)):
         candidate = candidate_of(settings, data)
     if settings.resume is not None and isinstance(candidate, NetworkCandidate):
         resumed = RunFolder.open(Path(settings.resume))
@@ -128,9 +127,8 @@ def _run_single(
     for note in candidate.resolved.notes:
         print(note)
     folder, resolved = open_folder(settings), candidate.resolved
-    run = _SingleRun(
-        resolved, folder, data, command, parent, candidate, on_epoch, batch_size=data.batch_size
-    )
+    size = stated_batch_size(resolved.settings)
+    run = _SingleRun(resolved, folder, data, command, parent, candidate, on_epoch, batch_size=size)
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     return run.carry_out()
 

@@ -50,17 +50,13 @@ class FoldBook:
 
     @classmethod
     def open(cls, folder: RunFolder, command: Sequence[str]) -> FoldBook:
-        """Return the book of a run that is resumed, with its first command, or write a new one."""
-        book = cls.read(folder)
-        if book is None:
-            book = cls(folder.path / FOLDS, list(command))
-            book._write()
-        return book
+        """Return the book of a run that is resumed, with its first command, or a new one."""
+        return cls.read(folder) or cls(folder.path / FOLDS, list(command))
 
     def add(self, number: int, run: RunFolder) -> None:
         """Keep the run of a fold on disk, so that it is found whatever ends this process."""
         self.runs[number] = run.name
-        self._write()
+        self.write()
 
     def run(self, number: int) -> RunFolder | None:
         """Return the run of a fold; None where none has begun, or its folder is gone."""
@@ -73,7 +69,8 @@ class FoldBook:
         kept = [word for word in self.command if word.partition("=")[0] not in newer]
         return [*kept, *newer.values()]
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
         plain = {"command": self.command, "runs": self.runs}
         write_atomically(self.file, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 

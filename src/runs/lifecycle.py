@@ -11,7 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
-from ..machine.disk import refusal
+from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
@@ -78,6 +78,7 @@ def open_folder(settings: RunSettings) -> RunFolder:
     """Make the folder of a new run, or return that of the run to resume.
 
     Raises:
+        DiskRefuses: there is no room for it.
         ConfigError: it cannot be made.
     """
     if settings.resume is not None:
@@ -86,7 +87,8 @@ def open_folder(settings: RunSettings) -> RunFolder:
         return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
         reason = refusal(error, settings.output_dir) or error.strerror
-        raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.") from error
+        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
+        raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def show_finished(
@@ -128,6 +130,7 @@ class Run(ABC):
     batch_size: int | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
+    _tracker: Tracker | None = field(default=None, init=False)  # once it is started
     _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
@@ -159,16 +162,18 @@ class Run(ABC):
             OSError: the folder cannot be written.
             Exception: what `work` raised.
         """
-        with self.shared_mirror() as mirror, Interruption() as interruption:
-            tracker = self._begin_record(mirror)
-            print(self.headline())
+        with explained(self.folder.path):
+            reopen_record(self.folder)
+        with ExitStack() as stack, Interruption() as interruption:
             try:
                 with self._outcome() as outcome, explained(self.folder.path, self.batch_size):
+                    tracker = self._begin_record(stack.enter_context(self.shared_mirror()))
+                    print(self.headline())
                     self.work(tracker, interruption)
             finally:
                 interruption.defer(True)  # the records are written to the end
                 with explained(self.folder.path):
-                    summary = self._close(tracker, outcome)
+                    summary = self._close(self._tracker, outcome)
                 interruption.defer(False)
             interruption.check()
         if self.parent is None:  # else the larger run prints what came of all of its runs
@@ -225,14 +230,12 @@ class Run(ABC):
     def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
         """Write settings, parts and provenance into the folder, and start the tracker."""
         settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
-        folder.path.mkdir(parents=True, exist_ok=True)
-        reopen_record(folder)
         write_atomically(folder.config, yaml_text(settings.effective()))
         data.split.write(folder.split)
         write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)
         self._about = self.headline().partition("\n")[0]
-        tracker = Tracker.start(
+        tracker = self._tracker = Tracker.start(
             folder.path,
             output_dir=folder.output_dir,
             uri=settings.tracking.uri,
@@ -289,6 +292,8 @@ class Run(ABC):
                 self._print_how_to_resume()
             raise
         except BaseException as error:
+            if self._tracker is None and isinstance(error, ConfigError):
+                outcome.state = "refused"
             known = isinstance(error, RunFailed)
             outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
             if isinstance(error, DiskRefuses):
@@ -296,17 +301,18 @@ class Run(ABC):
             raise
 
     def _print_how_to_resume(self) -> None:
-        if self.parent is not None:  # the larger run says how all of it goes on
+        # The larger run says how all of it goes on; without settings nothing does.
+        if self.parent is not None or not self.folder.config.is_file():
             return
         overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
         line = command("train", *overrides)
         with suppress(OSError, ValueError):  # the terminal went away
             print(f"go on with: {line}", file=sys.stderr, flush=True)
 
-    def _close(self, tracker: Tracker, outcome: _Outcome) -> RunSummary:
+    def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
         folder = self.folder
-        if self.parent is not None:
+        if tracker is not None and self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
             tracker.tags({"bakeoff.state": outcome.state})
         settings = self.settings
@@ -330,13 +336,18 @@ class Run(ABC):
                 trial=None if self.parent is None else self.parent.trial,
             )
         )
+        if outcome.state == "refused":  # another process writes this run, and its summary
+            return summary
         try:
             summary.write(folder.summary)
         except OSError as error:
-            tracker.finish("FAILED", outcome.reason or f"{folder.summary}: {error.strerror}")
+            if tracker is not None:
+                tracker.finish("FAILED", outcome.reason or f"{folder.summary}: {error.strerror}")
             if outcome.status == "FINISHED":  # it is not, without its summary
                 raise
             return summary  # the exception that ended the run is on its way already
+        if tracker is None:  # so is the one that kept the record from being begun
+            return summary
         if outcome.status == "FINISHED":
             seal(folder.path, run_id=folder.run_id, name=folder.name)
         line = without_password(self.command)

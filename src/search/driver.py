@@ -62,6 +62,8 @@ class Driver(JobLoop[int]):
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
         self._best: TrialRecord | None = None
+        # Of running attempts: the step, and the seconds at it, from which further steps are timed.
+        self._timed_from: dict[int, tuple[int, float]] = {}
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
@@ -113,6 +115,7 @@ class Driver(JobLoop[int]):
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
         self._study.note(key, overrides=list(job.overrides))
+        self._timed_from.pop(key, None)
         return job
 
     def facts(self, key: int) -> Mapping[str, Any]:
@@ -127,10 +130,13 @@ class Driver(JobLoop[int]):
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step
         whole, name = (job.epochs, "epochs") if job.folds is None else (job.folds, "folds")
-        self._epochs += 1 if job.folds is None else job.epochs
         value = report.metrics.get(self._metrics[0])
+        new = value is None or self._study.report(key, step, value)
+        if new:
+            self._epochs += 1 if job.folds is None else job.epochs
+        elif job.folds is not None:  # it ended in an earlier attempt, and takes no time now
+            self._timed_from[key] = (step, seconds)
         if value is not None:
-            self._study.report(key, step, value)
             judged = len(self._metrics) == 1 and step < whole
             if judged and self._study.should_prune(key):
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
@@ -139,7 +145,11 @@ class Driver(JobLoop[int]):
             return None
         if left <= 0:
             return f"the time was over after {step} {name}"
-        needed = seconds / step * (whole - step)
+        # What goes on has done the steps before its first report in another attempt.
+        first, before = self._timed_from.setdefault(key, (step - 1, 0.0))
+        if step == first:
+            return None
+        needed = (seconds - before) / (step - first) * (whole - step)
         if needed <= left:
             return None
         return (
@@ -147,8 +157,7 @@ class Driver(JobLoop[int]):
             f"{left:.0f} s are left"
         )
 
-    def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> str | None:
-        self._study.note(key, seconds=seconds)
+    def ended(self, key: int, slot: int, ending: Ending) -> str | None:
         self._tell(key, ending)
         self._open -= 1
         trial = self._study.trial(key)

@@ -202,9 +202,9 @@ class JobLoop(ABC, Generic[K]):
     """Runs jobs in the free slots of a pool. Races, finals and single jobs are its subclasses.
 
     A subclass gives jobs, each known by a key, and keeps what comes of them. A job that is lost
-    with its worker, ends as interrupted by itself, or names what to do differently, is tried once
-    more, and one whose machine went, some times. Everything happens on the thread that calls
-    `run_jobs`.
+    with its worker, or ends as interrupted by itself, is tried once more; so is one that names what
+    to do differently, whatever came before; and one whose machine went, some times. Everything
+    happens on the thread that calls `run_jobs`.
 
     Args:
         pool: started; without other jobs.
@@ -224,7 +224,6 @@ class JobLoop(ABC, Generic[K]):
         self._running: dict[int, K] = {}  # by slot
         self._retries: deque[K] = deque()
         self._facts: dict[K, dict[str, Any]] = {}
-        self._seconds: dict[K, float] = {}  # of earlier attempts
         self._late: set[int] = set()  # slots
         self._fault: str | None = None
         self._stopping = False
@@ -259,11 +258,11 @@ class JobLoop(ABC, Generic[K]):
         """Return the trial that the job is about, for observers."""
 
     def judge(self, key: K, job: Job, report: Report, seconds: float) -> str | None:
-        """Return why the job is to stop after a report, in its so many seconds, or None."""
+        """Return why the job is to stop after a report, so many seconds after it began, or None."""
         return None
 
-    def ended(self, key: K, slot: int, ending: Ending, seconds: float) -> str | None:
-        """The job is over; return why the loop is to end as failed, or None."""
+    def ended(self, key: K, slot: int, ending: Ending) -> str | None:
+        """The job is over, and `facts` have its seconds; return why the loop fails, or None."""
         return None
 
     def tick(self, running: int) -> None:
@@ -331,6 +330,9 @@ class JobLoop(ABC, Generic[K]):
                 self._end(key, event, ending)
 
     def _end(self, key: K, event: Event, ending: Ending) -> None:
+        # With those of earlier attempts, also of earlier loops.
+        earlier = float(self.facts(key).get("seconds", 0.0))
+        self.keep(key, {"seconds": earlier + event.seconds})
         if ending.state == "interrupted" and self._stopping:
             return  # it goes on with the next start
         if ending.state == "starved":  # so does this one: no other would fare better now
@@ -340,9 +342,9 @@ class JobLoop(ABC, Generic[K]):
         # A library may take what interrupts it for a fault of its own.
         if event.slot in self._late and (lost or ending.state == "failed"):
             ending, lost = Ending("pruned", reason="the time was over"), False
-        self._seconds[key] = self._seconds.get(key, 0.0) + event.seconds
         if lost or ending.again is not None:
-            counted, most = ("lost", _MOST_ATTEMPTS)
+            # Each kind has its own attempts.
+            counted, most = ("lost" if lost else "eased", _MOST_ATTEMPTS)
             if ending.state == "gone":
                 counted, most = ("gone", _MOST_MACHINES)
             count = int(self.facts(key).get(counted, 0)) + 1
@@ -352,7 +354,7 @@ class JobLoop(ABC, Generic[K]):
                 self.keep(key, {**anew, counted: count})
                 self._retries.appendleft(key)
                 return
-        fault = self.ended(key, event.slot, ending, self._seconds.pop(key))
+        fault = self.ended(key, event.slot, ending)
         self._fault = self._fault or fault
 
     def _end_what_is_late(self) -> None:
@@ -403,7 +405,7 @@ def run_single(
             assert trial is not None
             return trial
 
-        def ended(self, key: int, slot: int, ending: Ending, seconds: float) -> None:
+        def ended(self, key: int, slot: int, ending: Ending) -> None:
             endings.append(ending)
 
         def tick(self, running: int) -> None:

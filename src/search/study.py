@@ -202,15 +202,17 @@ class SweepStudy:
             for key, value in facts.items():
                 self._storage.set_trial_user_attr(self._id(number), key, value)
 
-    def report(self, number: int, step: int, value: float) -> None:
-        """Keep the first metric after an epoch or a fold, counted from 1.
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Keep the first metric after an epoch or a fold, counted from 1; return whether it is new.
 
         A repeated step is ignored: what a trial repeats after a checkpoint is the same. Unlike
         `Trial.report` this takes the curves of studies with several objectives.
         """
         with translated_errors():
-            if step not in self._frozen(number).intermediate_values:
+            new = step not in self._frozen(number).intermediate_values
+            if new:
                 self._storage.set_trial_intermediate_value(self._id(number), step, value)
+        return new
 
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner stops a running trial."""

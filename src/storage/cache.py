@@ -27,7 +27,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..config.checks import ConfigError
-from ..machine.disk import OF_THE_PROCESS, refusal
+from ..machine.disk import NO_ROOM, OF_THE_PROCESS, refusal
+from ..machine.failures import DiskRefuses
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
 from .files import write_atomically
@@ -111,8 +112,9 @@ def cached(
         usable: whether a whole entry has what is needed.
 
     Raises:
-        ConfigError: the disk is full or cannot be written, memory or files run short, or another
-            program changes the folder meanwhile.
+        DiskRefuses: the disk is full.
+        ConfigError: the folder cannot be written, memory or files run short, or another program
+            changes it meanwhile.
     """
 
     if (entry := read_entry(folder)) is not None and usable(entry):
@@ -231,7 +233,8 @@ def shortage(error: BaseException, doing: str) -> ConfigError | None:
 def cache_errors(what: str, folder: Path) -> Iterator[None]:
     """Turn errors of a disk, of memory and of open files into a `ConfigError` with a remedy.
 
-    It says `what` is made, in the plural, and in which `folder` where the error names no file.
+    A full disk, which is no fault of the input, becomes `DiskRefuses`. The message says `what` is
+    made, in the plural, and in which `folder` where the error names no file.
     """
     try:
         yield
@@ -241,7 +244,8 @@ def cache_errors(what: str, folder: Path) -> Iterator[None]:
         if not isinstance(error, OSError):
             raise
         reason = refusal(error, folder) or f"{error.strerror or error} ({folder})"
-        raise ConfigError(
+        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
+        raise kind(
             f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: say "
             "data.cache_dir=FOLDER, or set BAKEOFF_CACHE."
         ) from error

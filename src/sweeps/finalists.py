@@ -247,7 +247,7 @@ class Finals(JobLoop[tuple[int, int]]):
     def trial(self, key: tuple[int, int]) -> TrialRecord:
         return self._trials[key[0]]
 
-    def ended(self, key: tuple[int, int], slot: int, ending: Ending, seconds: float) -> None:
+    def ended(self, key: tuple[int, int], slot: int, ending: Ending) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
         self.keep(key, {"value": value})
         outcome = (

@@ -145,6 +145,11 @@ class _Sweep:
             self._race(pool, jobs, left, begun + 1)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
+            if all(found.limit is None for found in self._prepared.values()):  # none for its time
+                raise RunFailed(
+                    f"there is not enough memory for any of {', '.join(self._families)}: choose a "
+                    "smaller data.image_size, or name smaller families"
+                )
             raise RunFailed(
                 f"budget.minutes={self._settings.budget.minutes} is too short for any of "
                 f"{', '.join(self._families)}: give it more, or name faster families"

@@ -23,7 +23,7 @@ from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.folds import training_seed
-from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed
+from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import PACKAGE
 from ..machine.parallel import available_cores
@@ -42,6 +42,7 @@ from .tasks import (
     Prepare,
     Prepared,
     Train,
+    changed,
     command_of,
     plain_task,
     read_task,
@@ -71,7 +72,8 @@ class TrialRunner:
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
         try:
-            with Interruption():
+            # A run explains what goes wrong in it; here is what goes wrong before.
+            with Interruption(), explained(Path.cwd()):
                 match read_task(job.task):
                     case Prepare() as task:
                         return self._prepare(job, task)
@@ -98,11 +100,35 @@ class TrialRunner:
                 torch.cuda.empty_cache()
 
     def _prepare(self, job: Job, task: Prepare) -> Ending:
-        settings = _settings(job.overrides, task.places)
+        """Measure a family, in batches of half the size as long as there is not enough memory."""
+        changes: list[str] = []
+        while True:
+            overrides = changed(job.overrides, changes)
+            settings = _settings(overrides, task.places)
+            try:
+                with explained(Path(settings.output_dir), build.stated_batch_size(settings)):
+                    found = self._measured(settings, overrides, task)
+            except OutOfMemory as error:
+                reason, smaller = str(error), _smaller(settings)
+            else:
+                break
+            gc.collect()  # what the exception's frames held
+            if smaller is None:
+                notes = [f"left out: {reason}"]
+                found = Prepared([], 1, 0.0, affordable=False, notes=notes)
+                return Ending("complete", result=asdict(found))
+            changes = smaller["changes"]
+        if changes:
+            note = f"{', '.join(changes)}, for lack of memory"
+            overrides, notes = [*changes, *found.overrides], [note, *found.notes]
+            found = replace(found, overrides=overrides, notes=notes)
+        return Ending("complete", result=asdict(found))
+
+    def _measured(self, settings: RunSettings, overrides: Sequence[str], task: Prepare) -> Prepared:
         if settings.data.train_on_val:
             raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
         before = leaves(to_plain(settings))
-        networks = not any(word.startswith("model.networks=") for word in job.overrides)
+        networks = not any(word.startswith("model.networks=") for word in overrides)
         # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
         # threads that its trials will have.
         classical = isinstance(settings.model, ClassicalSettings)
@@ -119,7 +145,7 @@ class TrialRunner:
             for key, value in leaves(to_plain(settings)).items()
             if key.startswith(_CHOSEN) and value != before[key]
         }
-        result = Prepared(
+        return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
             seconds_per_epoch=found.seconds_per_epoch,
@@ -132,7 +158,6 @@ class TrialRunner:
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
         )
-        return Ending("complete", result=asdict(result))
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
         settings = _settings(job.overrides, task.places, task.resume)
@@ -260,9 +285,12 @@ def _settings(
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:
-    """Return changes for the same step of the optimizer in two batches of half the size."""
-    size = settings.data.batch_size
-    if not isinstance(size, int) or size < 2:
+    """Return changes for the same step of the optimizer in two batches of half the size.
+
+    None where there is nothing to halve, as with a classifier on features, which takes no steps.
+    """
+    size = build.stated_batch_size(settings)
+    if size is None or size < 2:
         return None
     steps = 2 * settings.trainer.accumulate_batches
     return {"changes": [f"data.batch_size={size // 2}", f"trainer.accumulate_batches={steps}"]}

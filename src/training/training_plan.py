@@ -230,6 +230,7 @@ class _Comparison:
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
         plan = _usual_plan(plans)
+        self._keep(plan)
         try:
             self._started(plan)
         except _Unsound as unsound:
@@ -240,8 +241,18 @@ class _Comparison:
     def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
         """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
 
-        None where the deadline passed before each plan had taken enough steps.
+        None where the deadline passed before each plan had taken enough steps, and where there is
+        no memory for the networks of all of them at once. The fastest one's is kept.
         """
+        try:
+            timings = self._timed(plans, deadline)
+        except (torch.OutOfMemoryError, _NoMemory):
+            return None
+        if timings is not None:
+            self._keep(_fastest(timings).plan)
+        return timings
+
+    def _timed(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
         seconds: dict[TrainingPlan, float] = {}
         reasons: dict[TrainingPlan, str] = {}
         for plan in plans:
@@ -250,6 +261,8 @@ class _Comparison:
             try:
                 self._started(plan)
                 seconds[plan] = math.inf
+            except _NoMemory:
+                raise
             except _Unsound as unsound:
                 reasons[plan] = str(unsound)
         for turn in range(_MOST_ROUNDS):
@@ -283,6 +296,10 @@ class _Comparison:
             found[1] = replace(found[1], seconds=math.inf, reason=reason)
         return found
 
+    def _keep(self, plan: TrainingPlan) -> None:
+        """Let go of the networks, averages and moments of all other plans."""
+        self._steppers = {p: stepper for p, stepper in self._steppers.items() if p == plan}
+
     def _started(self, plan: TrainingPlan) -> Stepper:
         """Return a stepper whose gradient approximates that of single precision."""
         torch.set_num_threads(plan.threads)
@@ -299,7 +316,8 @@ class _Comparison:
         except RuntimeError as error:
             if self._reference is None:  # the simplest plan fails, so the training would too
                 raise
-            raise _Unsound(f"does not run here: {str(error).splitlines()[0]}") from error
+            kind = _NoMemory if isinstance(error, torch.OutOfMemoryError) else _Unsound
+            raise kind(f"does not run here: {str(error).splitlines()[0]}") from error
         if self._reference is None:
             self._reference = loss, gradient
         else:
@@ -310,6 +328,10 @@ class _Comparison:
 
 class _Unsound(Exception):
     """A plan does not compute what single precision computes; the message follows the plan."""
+
+
+class _NoMemory(_Unsound):
+    """There is no memory for a plan beside those that have started."""
 
 
 def _require_sound(loss: float, gradient: Tensor, right_loss: float, right: Tensor) -> None:

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import signal
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
 from src.machine.interruption import Interrupted
 from src.records.run import RunSummary
+from src.runs import experiment, lifecycle
+from src.runs.build import build_data
 from src.runs.experiment import run_experiment
+from src.runs.folder import RunFolder
 from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal
+from src.tracking.spool import Spool
 from src.training.task import ClassificationTask
 
 SMALL = [
@@ -210,6 +216,56 @@ def test_an_exploding_loss_fails_the_run_and_keeps_the_last_good_checkpoint(
     assert summary.status == "FAILED" and "learning rate" in str(summary.reason)
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(v.isfinite().all() for v in state.values() if torch.is_tensor(v))
+
+
+def begun(output_dir: Path) -> Path:
+    """The folder of a run that ended, by an exception of any kind, before it trained."""
+    settings = read_run_settings([*SMALL, f"output_dir={output_dir}"])
+    data = build_data(settings)
+    with pytest.raises((Interrupted, OSError)):
+        run_experiment(settings, data=data)
+    (folder,) = (output_dir / "runs").iterdir()
+    return folder
+
+
+def test_a_run_that_is_stopped_while_its_record_begins_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lifecycle, "yaml_text", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    summary = RunSummary.read(begun(tmp_path) / "summary.json")
+    assert (summary.status, summary.reason) == ("KILLED", "stopped by SIGINT")
+    assert "go on with" not in capsys.readouterr().err, "there are no settings to go on with"
+
+
+def test_a_run_whose_first_line_nobody_reads_has_its_whole_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stdout = os.fdopen(write, "w", buffering=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        folder = begun(tmp_path)
+    with suppress(BrokenPipeError):  # of what its buffer holds
+        stdout.close()
+    summary = RunSummary.read(folder / "summary.json")
+    assert summary.status == "FAILED" and "BrokenPipe" in str(summary.reason)
+    *_, end = map(json.loads, (folder / "tracking" / "spool.jsonl").read_text().splitlines())
+    assert (end["event"], end["status"]) == ("finish", "FAILED")
+
+
+def test_the_summary_of_a_run_that_another_process_writes_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may begin to write while the settings of this one are still measured."""
+    folder = RunFolder.create(tmp_path, "mlp", "digits")
+    settings = read_run_settings([*SMALL, f"output_dir={tmp_path}"])
+    monkeypatch.setattr(experiment, "open_folder", lambda _: folder)
+    other = Spool(folder.path)
+    with pytest.raises(ConfigError, match="is being written by another process"):
+        run_experiment(settings, data=build_data(settings))
+    other.close()
+    assert not folder.summary.exists()
 
 
 def test_the_test_part_is_left_alone_when_told_so(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
 ) -> None:
     _, folder = place
 
-    monkeypatch.setattr(Tracker, "start", vanish_after(Tracker.start))
+    monkeypatch.setattr(Tracker, "start", vanish_after(Tracker.start, monkeypatch))
     with pytest.raises(SystemExit):
         run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
     summary = RunSummary.read(folder / "summary.json")
@@ -151,12 +151,18 @@ def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(
     assert longer is not None and longer.status == "FINISHED"
 
 
-def vanish_after(original: Callable[..., Tracker]) -> Callable[..., None]:
+def vanish_after(
+    original: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
     """Begin the record, and end so that nothing more can be written."""
+
+    def write(*_: Any) -> None:
+        raise OSError
 
     def start(*arguments: Any, **further: Any) -> None:
         tracker = original(*arguments, **further)
         tracker.close()
+        monkeypatch.setattr(RunSummary, "write", write)
         raise SystemExit(9)
 
     return start

@@ -13,7 +13,7 @@ import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.driver import Driver, TooManyFailures
-from src.search.jobs import Death, Ending, Job, Message, Ready
+from src.search.jobs import Death, Ending, Job, Message, Ready, Report
 from src.search.loop import Observer, Pool
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
@@ -123,6 +123,41 @@ def test_folds_are_reported_like_epochs_and_count_with_theirs(
     assert 2 <= len(found) < 9
 
 
+def test_folds_that_are_reported_again_count_once(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    """A cross-validation that goes on begins with the folds that have ended."""
+
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        dies = {"die": EPOCHS} if len(watch.jobs) == 1 else {}
+        return {"folds": EPOCHS, "epochs": 10, "resume": 0, **dies}
+
+    race(job_of, trials=1)
+    assert [step for _, step in watch.epochs] == [1, 2, 3, 1, 2, 3, 4]
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        assert study.recall("epochs") == 10 * EPOCHS
+
+
+def test_folds_that_are_reported_again_take_no_time(tmp_path: Path) -> None:
+    """Three of six have ended, the fourth takes 20 seconds, and there are some 30 for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=10, folds=6)
+        for step in (1, 2, 3):
+            study.report(trial.number, step, 1.0)
+        driver = Driver(
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=30.0
+        )
+        driver.job(trial.number)
+        for step in (1, 2, 3):
+            assert driver.judge(trial.number, whole, Report(step, {"m": 1.0}), 1.0) is None
+        stop = driver.judge(trial.number, whole, Report(4, {"m": 1.0}), 21.0)
+        assert stop is not None and stop.startswith(
+            "stopped after 4 folds: the other 2 would take 40"
+        )
+
+
 @pytest.mark.parametrize("steps", ["epochs", "folds"])
 def test_losers_are_stopped(race: Callable[..., bool], tmp_path: Path, steps: str) -> None:
     race(lambda t: {"value": 1 / (1 + t.number), steps: EPOCHS}, trials=8, pruner="asha")
@@ -221,6 +256,37 @@ def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_pa
     assert {epoch for _, epoch in watch.epochs} == {1, 2, 3, 4, 5}
 
 
+def test_the_seconds_of_a_trial_are_those_of_all_its_attempts(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    slow = {"seconds": 0.3, "epochs": 4}
+    assert not race(lambda trial: slow, trials=1, interrupted=lambda: (0, 2) in watch.epochs)
+    (stopped,) = records(tmp_path)
+    assert stopped.seconds is not None and stopped.seconds >= 0.6
+    assert race(lambda trial: slow, trials=1)
+    (trial,) = records(tmp_path)
+    assert trial.seconds is not None and trial.seconds >= 1.2
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [(20.0, True), (5.0, False)])
+def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
+    tmp_path: Path, seconds: float, stops: bool
+) -> None:
+    """It goes on behind epoch 20 of 30, and there are some 100 seconds for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=30)
+        driver = Driver(
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=100.0
+        )
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, whole, Report(21, {"m": 1.0}), seconds)
+        assert (stop or "").startswith("stopped after 21 epochs: the other 9 would take") is stops
+        again = driver.judge(trial.number, whole, Report(22, {"m": 1.0}), 2 * seconds)
+        assert (again or "").startswith("stopped after 22 epochs") is stops
+
+
 def test_too_little_memory_is_tried_once_with_half(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
@@ -228,6 +294,19 @@ def test_too_little_memory_is_tried_once_with_half(
     (trial,) = records(tmp_path)
     assert (trial.state, trial.overrides) == (COMPLETE, ("whole", "half"))
     assert trial.run_dir == "small" and len(watch.jobs) == 2
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_worker_that_died_and_too_little_memory_have_an_attempt_each(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path, dies: int
+) -> None:
+    def job_of(trial: TrialRecord) -> dict[str, Any]:
+        # This attempt is noted already.
+        return {"die": 1} if len(watch.jobs) == 1 + dies else {"do": "smaller"}
+
+    race(job_of, trials=1)
+    (trial,) = records(tmp_path)
+    assert (trial.state, trial.overrides) == (COMPLETE, ("half",)) and len(watch.jobs) == 3
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from src.config.checks import ConfigError
+from src.machine.failures import DiskRefuses
 from src.storage.cache import (
     Record,
     cache_folder,
@@ -123,7 +124,7 @@ def test_a_touched_file_is_read_again_once(tmp_path: Path, monkeypatch: pytest.M
 BUILD = """
 import sys, time
 from pathlib import Path
-from src.config.checks import ConfigError
+from src.machine.failures import DiskRefuses
 from src.storage.cache import cached
 
 def build(folder):
@@ -140,7 +141,7 @@ sys.stdin.readline()
 try:
     entry = cached(Path(sys.argv[1]), build, what="the pictures")
     print((entry.folder / "content.bin").stat().st_size)
-except ConfigError as error:
+except DiskRefuses as error:
     print("refused:", error)
 """
 
@@ -221,7 +222,9 @@ def test_what_a_disk_or_machine_refuses_is_named_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(ConfigError, match=reason) as caught:
+        # Of a full disk alone nothing that a person wrote is at fault.
+        kind = DiskRefuses if number in (errno.ENOSPC, errno.EDQUOT) else ConfigError
+        with pytest.raises(kind, match=reason) as caught:
             cached(tmp_path / "key", build, what="the pictures")
     assert "while" in reason or (str(tmp_path) in str(caught.value))
     assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]

@@ -28,7 +28,8 @@ class StandIn:
     """Notes in `log` of the current folder which tasks came, in their order.
 
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
-    file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small.
+    file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small. With
+    a file `huge` no memory is large enough for it.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -46,6 +47,8 @@ class StandIn:
                 found = Prepared([], 1 if frozen else _EPOCHS, 0.0 if frozen else each, frozen)
                 if frozen:
                     found = replace(found, networks=[{"name": "n", "taken": True, "side": 96}])
+                elif (output_dir / "huge").exists():
+                    found = replace(found, affordable=False, seconds_per_epoch=0.0)
                 return Ending("complete", result=found.__dict__)
             case Train():
                 return self._train(task, job, channel, _LEVELS[family], output_dir)

@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
+from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
 from src.sweeps import race
 from src.sweeps.earlier_command import completed_command
@@ -110,6 +111,17 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
     assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
+
+
+def test_a_family_that_memory_is_too_small_for_leaves_the_race_to_the_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "huge").touch()
+    record = sweep(tmp_path, "finalists=0", "budget.trials=2", "evaluate_test=false")
+    assert [trial.family for trial in record.trials] == ["embedding"] * 2
+    for minutes in ("null", "60"):
+        with pytest.raises(RunFailed, match="there is not enough memory for any of mlp: choose"):
+            sweep(tmp_path, "families=[mlp]", "study=alone", f"budget.minutes={minutes}")
 
 
 def test_what_was_cut_down_is_a_further_candidate_with_more_minutes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import torch
 
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
+from src.data.loading.loaders import Batch
 from src.machine.failures import OutOfMemory
 from src.records.run import RunSummary
+from src.runs.candidates.classical import ClassicalCandidate
+from src.runs.candidates.network import NetworkCandidate
 from src.search.jobs import Ending, Job, NoReports, Note
 from src.search.loop import Pool
 from src.search.workers.local import LocalEngine
@@ -23,6 +27,7 @@ from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task
+from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
 RUNNER = "src.sweeps.run_job:TrialRunner"
@@ -74,6 +79,98 @@ def test_too_little_memory_asks_for_the_same_step_in_smaller_batches(
     assert read_run_settings(smaller).optimizer == read_run_settings(words).optimizer
     single = run(job(tmp_path, changed(words, ["data.batch_size=1"])), NoReports())
     assert single.again is None, "there is nothing smaller than one picture"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice", "again"),
+    [
+        (
+            ["model=handcrafted"],
+            ": choose a smaller data.image_size or a smaller model",
+            None,  # there are no batches to halve, and their size may not be given
+        ),
+        (
+            ["model=mlp", "data.batch_size=64", "runtime=float32"],
+            " for batches of 64 pictures: try data.batch_size=32",
+            {"changes": ["data.batch_size=32", "trainer.accumulate_batches=2"]},
+        ),
+    ],
+)
+def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    advice: str,
+    again: dict[str, Any] | None,
+) -> None:
+    def no_memory(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ClassicalCandidate, "fit", no_memory)
+    monkeypatch.setattr(NetworkCandidate, "fit", no_memory)
+    ending = TrialRunner()(job(tmp_path, words), NoReports())
+    assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
+    assert ending.again == again
+    read_run_settings(changed(words, (ending.again or {}).get("changes", ())))
+
+
+@pytest.mark.parametrize(
+    ("size", "fits", "overrides", "note"),
+    [
+        (
+            256,
+            64,
+            ["data.batch_size=64", "trainer.accumulate_batches=4"],
+            "data.batch_size=64, trainer.accumulate_batches=4, for lack of memory",
+        ),
+        (
+            1,
+            0,
+            [],
+            "left out: there is not enough memory for a single picture: choose a smaller "
+            "data.image_size or a smaller model",
+        ),
+    ],
+)
+def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or_left_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    fits: int,
+    overrides: list[str],
+    note: str,
+) -> None:
+    def step(self: ClassificationTask, batch: Batch, batch_index: int) -> torch.Tensor:
+        if len(batch.images) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, batch, batch_index)
+
+    original = ClassificationTask.training_step
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+    words = changed(WORDS, [f"data.batch_size={size}", "runtime.threads=1"])
+    ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=words), NoReports())
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    assert (known.overrides, known.notes[0]) == (overrides, note)
+    assert known.affordable is bool(fits)
+
+
+@pytest.fixture
+def no_file_above(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[int], None]]:
+    """`no_file_above(100)` lets no file grow beyond 100 bytes; what is printed is in memory."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# The folder's first file, its settings, and the list of the folds.
+@pytest.mark.parametrize(("further", "size"), [([], 0), ([], 200), (["cv.folds=2"], 200)], ids=str)
+def test_a_disk_that_is_full_when_a_trial_begins_does_not_fail_the_trial(
+    tmp_path: Path, no_file_above: Callable[[int], None], further: list[str], size: int
+) -> None:
+    no_file_above(size)
+    ending = TrialRunner()(job(tmp_path, [*WORDS, "runtime.threads=1", *further]), NoReports())
+    assert ending.state == "starved" and "may not become that large" in str(ending.reason)
 
 
 def test_of_two_changes_the_later_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -139,6 +140,44 @@ def test_a_plan_that_cannot_run_is_not_taken_unless_it_is_the_only_one(batch: Ba
     assert choice.plan == SIMPLE
     with pytest.raises(RuntimeError, match="no kernel"):
         compared([OTHER, SIMPLE], make, batch)
+
+
+def alive(tasks: list[weakref.ref[ClassificationTask]]) -> int:
+    return sum(one() is not None for one in tasks)
+
+
+def test_without_memory_for_all_plans_at_once_the_usual_one_is_taken(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[weakref.ref[ClassificationTask]] = []
+
+    def crowded(self: Net, images: Tensor) -> Tensor:
+        if alive(tasks) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.layer(images.flatten(1))
+
+    def make(plan: TrainingPlan) -> ClassificationTask:
+        made = task()
+        tasks.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(Net, "forward", crowded)
+    choice = compared(FOUR, make, batch)
+    assert choice == Choice(HALF_LAST), "it was to be the usual one, which fits alone"
+
+
+def test_while_threads_are_compared_the_slower_plans_take_no_memory(batch: Batch) -> None:
+    tasks: list[weakref.ref[ClassificationTask]] = []
+    beside: dict[int, int] = {}
+
+    def make(plan: TrainingPlan) -> ClassificationTask:
+        beside[plan.threads] = alive(tasks)
+        made = task()
+        tasks.append(weakref.ref(made))
+        return made
+
+    compared([replace(plan, threads=2) for plan in FOUR], make, batch)
+    assert len(tasks) == 5 and beside[1] == 1
 
 
 class Clock:

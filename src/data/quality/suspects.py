@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.failures import DiskRefuses
 from ...machine.parallel import in_order
 from ...records.pictures import Suspect
 from ...storage.arrays import load_arrays
@@ -228,7 +229,7 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
 
     try:
         entry = cached(folder, build, what=f"the comparisons of the pictures of {pictures.name}")
-    except ConfigError:
+    except (ConfigError, DiskRefuses):
         # Arrays are used without a cache otherwise, and so they are examined without one.
         if pictures.source is None or pictures.source.arrays is None:
             raise

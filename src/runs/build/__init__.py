@@ -6,6 +6,7 @@ from .data import (
     first_batch_size,
     model_metadata,
     native_side,
+    stated_batch_size,
 )
 from .extractors import (
     build_extractors,
@@ -32,4 +33,5 @@ __all__ = [
     "model_metadata",
     "native_side",
     "network_of",
+    "stated_batch_size",
 ]

@@ -13,7 +13,14 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...models.weights import native_size
 
-__all__ = ["build_data", "build_fold", "first_batch_size", "model_metadata", "native_side"]
+__all__ = [
+    "build_data",
+    "build_fold",
+    "first_batch_size",
+    "model_metadata",
+    "native_side",
+    "stated_batch_size",
+]
 
 # Until `data.batch_size=auto` has been measured (src/runs/resolve.py).
 _PROVISIONAL_BATCH = 128
@@ -84,3 +91,9 @@ def first_batch_size(settings: RunSettings) -> int:
     """Pictures a step; while `data.batch_size=auto` waits to be measured, a provisional number."""
     size = settings.data.batch_size
     return size if isinstance(size, int) else _PROVISIONAL_BATCH
+
+
+def stated_batch_size(settings: RunSettings) -> int | None:
+    """Pictures a step; None while it is not measured, and for models that take no steps."""
+    size = settings.data.batch_size
+    return size if isinstance(size, int) and not settings.is_idle("data.batch_size") else None
