@@ -286,11 +286,14 @@ class EpochKeeper(pl.Callback):
         return metrics
 
     def _note_best(self, metrics: dict[str, float], epoch: int) -> bool:
-        if self._monitor not in metrics:
+        if "val/loss" not in metrics:  # there was no validation
             return False
-        value = metrics[self._monitor]
+        # Answers that are not finite may have a loss alone. NaN is neither better nor worse than
+        # anything, so it would pass for an improvement, and so would whatever follows.
+        value = metrics.get(self._monitor, math.nan)
         sign = 1.0 if METRICS[self._monitor] == "maximize" else -1.0
-        if self.best_value is not None and sign * value <= sign * self.best_value:
+        better = self.best_value is None or sign * value > sign * self.best_value
+        if not (math.isfinite(value) and better):
             self._waited += 1
             return False
         self.best_value, self.best_epoch, self._waited = value, epoch, 0
