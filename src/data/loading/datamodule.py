@@ -258,7 +258,7 @@ class PictureData(pl.LightningDataModule):
             self._resident = self._on_device.get(device)
         return self._resident is not None
 
-    @property
+    @cached_property
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)

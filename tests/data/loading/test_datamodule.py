@@ -81,6 +81,13 @@ def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> N
     np.testing.assert_allclose(std, train.std(axis=(0, 2, 3)), rtol=1e-6)
 
 
+def test_the_classes_are_counted_once(data: PictureData, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = np.bincount(data.pictures.targets[data.split.train], minlength=10)
+    assert data.class_counts.tolist() == expected.tolist()
+    monkeypatch.setattr(datamodule, "label_counts", lambda *_: pytest.fail("counted again"))
+    assert data.class_counts.tolist() == expected.tolist()
+
+
 def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     lines = []
