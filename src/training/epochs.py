@@ -96,7 +96,6 @@ class EpochKeeper(pl.Callback):
         self.best = checkpoints / "best.ckpt"
         self.history: History = {}
         self.best_value: float | None = None
-        self.best_epoch = -1
         self.seconds = 0.0
         self._interruption = interruption
         self._monitor = monitor
@@ -118,7 +117,6 @@ class EpochKeeper(pl.Callback):
         return {
             "history": self.history,
             "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
             "waited": self._waited,
             "seconds": self.seconds,
             "within_epoch": time.perf_counter() - self._clock,
@@ -127,7 +125,6 @@ class EpochKeeper(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = state_dict["history"]
         self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
         self._waited = state_dict["waited"]
         self.seconds = state_dict["seconds"]
         self._within_epoch = state_dict["within_epoch"]
@@ -221,7 +218,7 @@ class EpochKeeper(pl.Callback):
         for key, value in metrics.items():
             self.history.setdefault(key, []).append([epoch + 1, value])
         self._log(trainer, metrics, epoch + 1)
-        improved = self._note_best(metrics, epoch)
+        improved = self._note_best(metrics)
         self._count_time()
         if improved:
             trainer.save_checkpoint(self.best)
@@ -297,7 +294,7 @@ class EpochKeeper(pl.Callback):
         val.reset()
         return metrics
 
-    def _note_best(self, metrics: dict[str, float], epoch: int) -> bool:
+    def _note_best(self, metrics: dict[str, float]) -> bool:
         if "val/loss" not in metrics:  # there was no validation
             return False
         # Answers that are not finite may have a loss alone. NaN is neither better nor worse than
@@ -308,7 +305,7 @@ class EpochKeeper(pl.Callback):
         if not (math.isfinite(value) and better):
             self._waited += 1
             return False
-        self.best_value, self.best_epoch, self._waited = value, epoch, 0
+        self.best_value, self._waited = value, 0
         return True
 
     @staticmethod
