@@ -25,7 +25,7 @@ from ..data.splitting.splits import Split
 from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import in_order
 from ..records.pictures import Pixels
-from ..storage.cache import cached, key_of, read_entry
+from ..storage.cache import cache_errors, cached, key_of, read_entry
 from .descriptors.picture import Floats
 from .fusion import Extractor, Mirrored
 
@@ -125,7 +125,8 @@ class FeatureTable:
             return np.empty((0, sum(self.sizes)), np.float32)
         plan = [_VERSION, extractor.identity, self._pictures.format.identity(), len(hashes)]
         folder = self._folder / key_of(plan, hashes.tobytes())
-        entry = read_entry(folder)
+        with cache_errors("the features", folder.parent):
+            entry = read_entry(folder)
         if entry is None:
             started = time.perf_counter()
             read, workers = self._pictures.read, self._workers

@@ -117,8 +117,9 @@ def cached(
             changes it meanwhile.
     """
 
-    if (entry := read_entry(folder)) is not None and usable(entry):
-        return entry
+    with cache_errors(what, folder.parent):
+        if (entry := read_entry(folder)) is not None and usable(entry):
+            return entry
     with cache_errors(what, folder.parent), locked(folder, what):
         if (entry := read_entry(folder)) is not None and usable(entry):
             return entry
@@ -135,7 +136,9 @@ def cached(
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    if (entry := read_entry(folder)) is None or not usable(entry):
+    with cache_errors(what, folder.parent):
+        entry = read_entry(folder)
+    if entry is None or not usable(entry):
         raise ConfigError(f"{folder} is being changed by another program: run again.")
     return replace(entry, built=True)
 
@@ -144,6 +147,9 @@ def read_entry(folder: Path) -> Entry | None:
     """Return the entry of a folder; None where it is missing or is not what was written.
 
     Files are read once by each process, until their inode, size or time of change differ.
+
+    Raises:
+        OSError: it cannot be read now, as where a disk fails or too many files are open.
     """
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)
@@ -154,7 +160,9 @@ def read_entry(folder: Path) -> Entry | None:
                 return None
             _checked.add(state)
         return Entry(folder, dict(content["values"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

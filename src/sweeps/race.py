@@ -123,7 +123,7 @@ class _Sweep:
                 with suppress(StudyBusy):  # its storage does not answer
                     record = self.record()
             self._parent.finish(status, reason, record)
-        return self.record()
+        return record or self.record()
 
     def _check(self) -> None:
         """Keep the study, and raise a signal that waits; called all the time."""

@@ -242,6 +242,9 @@ class TrialRunner:
             while len(self._open) >= _MOST_OPEN:  # the oldest go before a new one comes
                 self._open.pop(next(iter(self._open)))
             data = build.build_data(settings)
+        # How much memory a trial finds must not depend on those that were here before.
+        for other in self._open.values():
+            other.leave_devices()
         self._open[key] = data
         data.batch_size = build.first_batch_size(settings)
         data.seed = training_seed(settings.seed, settings.cv.fold)

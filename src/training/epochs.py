@@ -96,7 +96,6 @@ class EpochKeeper(pl.Callback):
         self.best = checkpoints / "best.ckpt"
         self.history: History = {}
         self.best_value: float | None = None
-        self.best_epoch = -1
         self.seconds = 0.0
         self._interruption = interruption
         self._monitor = monitor
@@ -118,7 +117,6 @@ class EpochKeeper(pl.Callback):
         return {
             "history": self.history,
             "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
             "waited": self._waited,
             "seconds": self.seconds,
             "within_epoch": time.perf_counter() - self._clock,
@@ -127,7 +125,6 @@ class EpochKeeper(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = state_dict["history"]
         self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
         self._waited = state_dict["waited"]
         self.seconds = state_dict["seconds"]
         self._within_epoch = state_dict["within_epoch"]
@@ -172,7 +169,7 @@ class EpochKeeper(pl.Callback):
         # position.
         loader: Any = trainer.train_dataloader
         loader.load_state_dict(self._position)
-        if self._is_over(trainer.current_epoch):  # it had stopped before it was killed
+        if self._is_over(trainer, trainer.current_epoch):  # it had stopped before it was killed
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -206,7 +203,7 @@ class EpochKeeper(pl.Callback):
             self._require_finite(trainer, float(outputs["loss"]))
         if self._interruption.pending:
             self._stop_within(trainer, pl_module, batch_idx + 1)
-        if self._out_of_time():
+        if self._out_of_time(trainer):
             trainer.should_stop = True
         if self._progress is not None:
             self._progress.step(trainer.current_epoch, batch_idx + 1, pl_module.totals["train"])
@@ -221,18 +218,19 @@ class EpochKeeper(pl.Callback):
         for key, value in metrics.items():
             self.history.setdefault(key, []).append([epoch + 1, value])
         self._log(trainer, metrics, epoch + 1)
-        improved = self._note_best(metrics, epoch)
+        improved = self._note_best(metrics)
         self._count_time()
         if improved:
             trainer.save_checkpoint(self.best)
-        over = self._is_over(epoch + 1) or epoch + 1 == trainer.max_epochs
+        over = self._is_over(trainer, epoch + 1) or epoch + 1 == trainer.max_epochs
         due = (epoch + 1) % self._checkpoint_every == 0
-        if over or due or self._interruption.pending:
+        if over or due or self._anywhere(trainer, self._interruption.pending):
             trainer.save_checkpoint(self.last)
         self._count_time()
         if self._progress is not None:
             self._progress.epoch(epoch, metrics)
-        if over or (due and self._is_over(epoch + 1)):  # writing may have taken the time left
+        # Writing may have taken the time that was left.
+        if over or (due and self._is_over(trainer, epoch + 1)):
             trainer.should_stop = True
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
@@ -253,15 +251,26 @@ class EpochKeeper(pl.Callback):
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
-    def _is_over(self, epochs: int) -> bool:
+    def _is_over(self, trainer: pl.Trainer, epochs: int) -> bool:
         """Return whether a training of so many whole epochs ends before the planned last one."""
         patient = self._patience is None or self._waited < self._patience
         wanted = self._stop_after is None or epochs < self._stop_after
-        return not (patient and wanted) or self._out_of_time()
+        return not (patient and wanted) or self._out_of_time(trainer)
 
-    def _out_of_time(self) -> bool:
+    def _out_of_time(self, trainer: pl.Trainer) -> bool:
+        if self._max_seconds is None:
+            return False
         seconds = self.seconds + time.perf_counter() - self._clock
-        return self._max_seconds is not None and seconds > self._max_seconds
+        return self._anywhere(trainer, seconds > self._max_seconds)
+
+    @staticmethod
+    def _anywhere(trainer: pl.Trainer, decision: bool) -> bool:
+        """Return whether any device decides so; all must call it.
+
+        Each has a clock and signals of its own. One that stopped or saved alone would wait for the
+        others for ever, and they for it. On several devices this waits for the step's end.
+        """
+        return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
     def _since_its_begin(self, module: pl.LightningModule) -> float:
         """Return the seconds of the epoch so far, to the end of its steps on the device."""
@@ -285,15 +294,18 @@ class EpochKeeper(pl.Callback):
         val.reset()
         return metrics
 
-    def _note_best(self, metrics: dict[str, float], epoch: int) -> bool:
-        if self._monitor not in metrics:
+    def _note_best(self, metrics: dict[str, float]) -> bool:
+        if "val/loss" not in metrics:  # there was no validation
             return False
-        value = metrics[self._monitor]
+        # Answers that are not finite may have a loss alone. NaN is neither better nor worse than
+        # anything, so it would pass for an improvement, and so would whatever follows.
+        value = metrics.get(self._monitor, math.nan)
         sign = 1.0 if METRICS[self._monitor] == "maximize" else -1.0
-        if self.best_value is not None and sign * value <= sign * self.best_value:
+        better = self.best_value is None or sign * value > sign * self.best_value
+        if not (math.isfinite(value) and better):
             self._waited += 1
             return False
-        self.best_value, self.best_epoch, self._waited = value, epoch, 0
+        self.best_value, self._waited = value, 0
         return True
 
     @staticmethod

@@ -24,7 +24,7 @@ _LOWEST, _HIGHEST = 1e-6, 10.0
 _STEPS = 84
 # Bias-corrected exponential average of the loss, as each batch's own is noisy.
 _SMOOTHING = 0.9
-# Above this multiple of the smallest loss, or of the first one, the rate is far too high.
+# Above this multiple of the smallest loss, and above the first one, the rate is far too high.
 _DIVERGED = 3.0
 # The loss turns upwards where the rate is already too high: stay well below that.
 _SAFETY = 10.0

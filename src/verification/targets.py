@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config.checks import ConfigError
 from ..config.finished import VerifySettings
 from ..data.quality.audit import Findings
+from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
 from ..storage.cache import UNFINISHED, cache_folder, check_again, read_entry
 from .runs import Fault, verify_run
@@ -99,7 +100,12 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
 
 def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool) -> Iterator[Fault]:
     for path, is_whole in entries:
-        if is_whole(path):
+        try:
+            if is_whole(path):
+                continue
+        except OSError as error:  # which says nothing about the content
+            reason = refusal(error, path) or "try again"
+            yield Fault(path, f"it cannot be read ({error.strerror or error})", reason)
             continue
         what = "its content is not what was written"
         if not repair:

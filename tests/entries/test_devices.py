@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from tests.entries.commands import is_a_speed, points, summary_of, wait_until
 from tests.entries.conftest import Begin, Run, Train
 
 pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[2]
 SAME = [
     *("runtime=float32", "runtime.threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=3"),
     *("tracking=none", "trainer.progress=false", "augment=strong", "augment.mix_probability=0"),
@@ -63,6 +68,41 @@ def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path
     assert sorted(s["seed"] for s in summaries) == [1, 2]
     assert all(s["status"] == "FINISHED" for s in summaries)
     assert result.stdout.count("summary: ") == 2
+
+
+# The first device's process has 50 minutes behind it when the training begins, the other has none.
+CLOCKS_APART = """
+import os, sys
+from src import train
+from src.training.epochs import EpochKeeper
+
+def begin(self, trainer, module, begun=EpochKeeper.on_train_start):
+    begun(self, trainer, module)
+    if trainer.global_rank == 0:
+        self.seconds += 3000
+
+EpochKeeper.on_train_start = begin
+sys.exit(train.main())
+"""
+
+
+def test_the_time_is_up_on_all_devices_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "apart.py"
+    script.write_text(CLOCKS_APART)
+    words = ["trainer.devices=2", "model=mlp", "trainer.max_time=40m", f"output_dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, str(script), *SAME[:-2], *words],
+        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    try:
+        assert process.wait(timeout=180) == 0
+    finally:  # both processes, where one waits for the other
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    (run_dir,) = tmp_path.glob("runs/*")
+    assert {epoch for _, epoch in history(run_dir)} == {1}
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])

@@ -290,6 +290,24 @@ def test_early_stopping_and_best_weights(tmp_path: Path) -> None:
     assert summary.metrics["val/accuracy"] == pytest.approx(max(curve.values()))
 
 
+def test_epochs_whose_validation_is_not_finite_are_no_improvement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: ClassificationTask, images: torch.Tensor) -> torch.Tensor:
+        logits = original(self, images)
+        spoilt = self.current_epoch and self.trainer.validating
+        return logits * float("nan") if spoilt else logits
+
+    original = ClassificationTask.forward
+    monkeypatch.setattr(ClassificationTask, "forward", forward)
+    words = ["trainer.max_epochs=9", "trainer.early_stopping=2", "trainer.monitor=val/loss"]
+    folder = Path(train(tmp_path, *words, "evaluate_test=false").run_dir)
+    losses = [value for key, _, value in history(folder) if key == "val/loss"]
+    assert len(losses) == 3 and losses[0] > 0
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["callbacks"]["EpochKeeper"]["best_value"] == losses[0]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -112,6 +112,32 @@ def test_a_damaged_entry_is_rebuilt_with_a_warning(
     assert not cached(folder, never, what="the pictures").built
 
 
+UNREADABLE = {
+    errno.EACCES: "you may not|permission",
+    errno.EIO: "the disk of .* fails",
+    errno.ESTALE: "the disk of .* fails",
+    errno.EMFILE: "too many files were open",
+}
+
+
+@pytest.mark.parametrize("number", UNREADABLE)
+def test_an_entry_that_cannot_be_read_now_is_neither_damaged_nor_made_anew(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: Path) -> None:
+        raise OSError(number, os.strerror(number), str(file))
+
+    folder = tmp_path / "key"
+    before = cached(folder, build, what="the pictures")
+    check_again()
+    with monkeypatch.context() as patch:
+        patch.setattr("src.storage.cache._checksums", refuse)
+        with pytest.raises(ConfigError, match=UNREADABLE[number]):
+            cached(folder, never, what="the pictures")
+    assert not caplog.records
+    assert cached(folder, never, what="the pictures").values == before.values
+
+
 def test_a_touched_file_is_read_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "key"
     cached(folder, build, what="the pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -222,6 +223,21 @@ def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
         assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
     again = opened(root, tmp_path / "cache", image_size=8)
     assert not again.from_cache and np.array_equal(again.images, before)
+
+
+def test_a_store_that_cannot_be_read_now_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+
+    opened(tree(tmp_path / "pets", {"a": 4, "b": 4}), tmp_path / "cache", image_size=8)
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("src.storage.cache._checksums", refuse)
+        (fault,) = faults_of(tmp_path / "out", "repair=true")
+        assert "cannot be read" in fault.what and not fault.repaired
+    assert faults_of(tmp_path / "out") == []
 
 
 def test_exit_codes_say_whether_all_is_well(

@@ -209,8 +209,7 @@ def _opened(
     )
     if check_content:
         check_again()
-    if len(found.reasons) == len(source):
-        raise _bad_pictures(source, found.reasons)
+    _refuse_bad(source, found, settings, " Decoding the others may show more.")
     if source.masks is not None:
         _check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
@@ -228,8 +227,7 @@ def _opened(
     stored = usable * row_bytes <= int(settings.cache_limit_gb * 1e9)
     entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
-    if found.reasons and (settings.on_bad_image == "error" or len(found.reasons) == len(source)):
-        raise _bad_pictures(source, found.reasons)
+    _refuse_bad(source, found, settings)
     mapped = None
     if stored:
         shape = tuple(entry.values["shape"])
@@ -369,7 +367,11 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
     return block._replace(images=images[:count])
 
 
-def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:
+def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:
+    """Refuse pictures that cannot be used, unless they are to be skipped and others are left."""
+    reasons = found.reasons
+    if not reasons or (settings.on_bad_image == "skip" and len(reasons) < len(source)):
+        return
     alike: dict[str, list[str]] = {}
     for index in sorted(reasons):
         alike.setdefault(reasons[index], []).append(source.sample_name(index))
@@ -380,14 +382,14 @@ def _bad_pictures(source: Source, reasons: dict[int, str]) -> ConfigError:
             named.append(f"{first} and {len(names) - _NAMED_ALIKE} more: each {reason}")
         else:
             named += [f"{name} {reason}" for name in names]
-    more = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    others = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     named = named[:_NAMED]
     advice = (
-        "Repair or remove them, or say data.on_bad_image=skip to leave them out."
+        f"Repair or remove them, or say data.on_bad_image=skip to leave them out.{more}"
         if len(reasons) < len(source)
         else "There is no picture left to work with."
     )
-    return ConfigError(
+    raise ConfigError(
         f"{len(reasons)} of {len(source)} pictures cannot be used: "
-        f"{'; '.join(named)}{more}. {advice}"
+        f"{'; '.join(named)}{others}. {advice}"
     )

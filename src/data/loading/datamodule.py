@@ -248,6 +248,7 @@ class PictureData(pl.LightningDataModule):
 
         Returns whether batches are gathered there; not on the CPU, nor where they are streamed.
         """
+        self._resident = None  # an earlier training may have been on another device
         images = self.pictures.images
         if device.type == "cuda" and images is not None:
             free, total = torch.cuda.mem_get_info(device)
@@ -258,7 +259,15 @@ class PictureData(pl.LightningDataModule):
             self._resident = self._on_device.get(device)
         return self._resident is not None
 
-    @property
+    def leave_devices(self) -> None:
+        """Give back the memory of GPUs that `live_on` took, of all formats of the pictures."""
+        for data in (self, *self._others.values()):
+            data._resident = None
+            if data._on_device:
+                data._on_device.clear()
+                torch.cuda.empty_cache()  # what torch keeps does not count as free
+
+    @cached_property
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)

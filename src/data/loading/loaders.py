@@ -118,8 +118,8 @@ class BatchOrder:
 class _Loader(ABC):
     """A pass over an order, which a checkpoint can keep and take up again.
 
-    Lightning calls `sampler.set_epoch` at the start of an epoch, and `state_dict` and
-    `load_state_dict` when it saves and resumes within one.
+    Lightning calls `sampler.set_epoch` at the start of an epoch. `EpochKeeper` calls `state_dict`
+    when it saves, and `load_state_dict` when it resumes.
     """
 
     def __init__(self, order: BatchOrder) -> None:

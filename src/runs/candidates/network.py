@@ -305,8 +305,12 @@ def start_head(
     are cached. The head of the untrained task's network, and that of its average, are changed.
 
     Returns:
-        The head; None where the network's own is not a single linear layer and is left unchanged.
+        The head; None where the network's own is left unchanged, as it is not a single linear
+        layer, or answers questions about ordered classes.
     """
+    if link_of(task.metadata) == "corn":
+        print("head: random, for its questions are about ordered classes")
+        return None
     # scikit-learn, which divides the folds, takes seconds to import.
     from ...features.calibration import folds_of
 
@@ -322,9 +326,6 @@ def start_head(
     indices = data.split.train
     targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
     seed = training_seed(settings.seed, settings.cv.fold)
-    if link_of(task.metadata) == "corn":
-        print("head: random, for its questions are about ordered classes")
-        return None
     folds: list[tuple[Tensor, Tensor]] = []
     for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ...config.checks import from_plain
+from ...config.checks import ConfigError, from_plain
 from ...config.data import DataSettings
 from ...config.finished import ComparisonSettings
 from ...data.decoding.decode import thumbnail
@@ -51,7 +51,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
     """Gather the report data; pictures and curves that no longer exist are left out.
 
     Raises:
-        ValueError: the predictions of a leader no longer exist.
+        ConfigError: the predictions of a leader no longer exist.
     """
     leaders = leaders_of(comparison.entrants)
     said = [_predictions(one, comparison.part) for one in leaders]
@@ -95,10 +95,13 @@ def leaders_of(entrants: Sequence[Entrant]) -> list[Entrant]:
 
 def _predictions(one: Entrant, part: str) -> list[Predictions]:
     """Read the predictions of all its repeats, by ascending sample id."""
-    return [
-        _in_order(Predictions.read(Path(place) / "predictions" / f"{part}.parquet"))
-        for place in one.run_dirs
-    ]
+    files = [Path(place) / "predictions" / f"{part}.parquet" for place in one.run_dirs]
+    try:
+        return [_in_order(Predictions.read(file)) for file in files]
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{error.filename} is gone since the comparison began: run it again."
+        ) from error
 
 
 def _in_order(said: Predictions) -> Predictions:

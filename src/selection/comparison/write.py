@@ -45,7 +45,7 @@ def write_comparison(
 
     Raises:
         OSError: it cannot be written.
-        ValueError: the predictions of a leader no longer exist.
+        ConfigError: the predictions of a leader no longer exist.
     """
     folder = comparison_folder(settings)
     data = gather(comparison, settings)

@@ -17,6 +17,7 @@ from src.data.loading.datamodule import PictureData
 from src.runs import build
 from src.runs.candidates.candidate import measure_part
 from src.statistics.intervals import share_interval
+from src.sweeps.run_job import TrialRunner
 
 GPU = torch.device("cuda")
 
@@ -49,6 +50,30 @@ def test_a_gpu_keeps_the_pictures_where_they_fit_into_a_quarter_of_its_memory(
     assert first_images(data).device.type == ("meta" if there else "cpu")
 
 
+def test_copies_on_a_gpu_go_with_the_training_that_they_were_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 34, 1 << 34))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+    real = torch.tensor
+    monkeypatch.setattr(
+        datamodule.torch, "tensor", lambda values, device: real(values, device="meta")
+    )
+    runner = TrialRunner()
+    small, large = (
+        read_run_settings([f"data.cache_dir={tmp_path}", f"data.image_size={side}"])
+        for side in (8, 10)
+    )
+    first = runner._pictures(small)
+    assert first.live_on(GPU)
+    assert runner._pictures(small) is first and first_images(first).device.type == "meta"
+    assert first.live_on(torch.device("cpu")) is False
+    assert first_images(first).device.type == "cpu"
+    assert first.live_on(GPU)
+    runner._pictures(large)
+    assert first_images(first).device.type == "cpu" and not first._on_device
+
+
 def test_the_cpu_and_streams_stay_as_they_are(data: PictureData, tmp_path: Path) -> None:
     before = first_images(data)
     assert data.live_on(torch.device("cpu")) is False
@@ -79,6 +104,13 @@ def test_statistics_are_those_of_the_training_part_alone(data: PictureData) -> N
     mean, std = data.channel_statistics
     np.testing.assert_allclose(mean, train.mean(axis=(0, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(std, train.std(axis=(0, 2, 3)), rtol=1e-6)
+
+
+def test_the_classes_are_counted_once(data: PictureData, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = np.bincount(data.pictures.targets[data.split.train], minlength=10)
+    assert data.class_counts.tolist() == expected.tolist()
+    monkeypatch.setattr(datamodule, "label_counts", lambda *_: pytest.fail("counted again"))
+    assert data.class_counts.tolist() == expected.tolist()
 
 
 def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path) -> None:

@@ -81,6 +81,18 @@ def test_the_network_answers_as_its_fitted_head_before_the_first_step(photos: Pa
     assert float((probs.argmax(1) == targets).mean()) > 0.7
 
 
+def test_pictures_are_not_described_for_a_head_that_stays_as_it_is(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = ",".join(name[:-4] for name in PHOTOS)
+    words = ["data.target=ordinal", f"data.order=[{order}]", "loss=corn"]
+    settings = settings_of(photos, *words)
+    data = build.build_data(settings)
+    monkeypatch.setattr(candidates, "_features", lambda *_: pytest.fail("described for nothing"))
+    assert start_head(build.build_task(settings, data), settings, data, torch.device("cpu")) is None
+    assert "head: random, for its questions" in capsys.readouterr().out
+
+
 def test_the_first_epoch_is_already_better_than_a_guess(photos: Path, tmp_path: Path) -> None:
     chance = math.log(len(PHOTOS))
     losses = {}

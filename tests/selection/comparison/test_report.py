@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from src.config.checks import to_plain
+from src.config.checks import ConfigError, to_plain
 from src.config.compose import read_run_settings
 from src.data.quality.audit import content_hash
 from src.data.sources import digits, folder
@@ -53,6 +53,14 @@ def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
     right = np.arange(len(TARGETS)) >= 10
     probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
     assert leader.calibration_error == pytest.approx(calibration_error(probs, TARGETS))
+
+
+def test_predictions_that_are_removed_meanwhile_are_named(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, "cnn", 10)
+    comparison = compared(compare_settings(tmp_path))
+    (folder.predictions / "val.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"val\.parquet is gone .*: run it again"):
+        gather(comparison, compare_settings(tmp_path))
 
 
 def test_they_disagree_where_their_answers_differ_and_the_surest_come_first(
