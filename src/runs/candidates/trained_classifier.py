@@ -77,7 +77,8 @@ class TrainedClassifier:
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         data = data.formatted(PictureFormat.of(self.metadata))
         ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
-        pictures = np.stack([data.pictures.read(int(i)) for i in ids])
+        height, width = data.pictures.image_size  # of pictures that are taken in windows, one
+        pictures = np.stack([data.pictures.read(int(i))[:, :height, :width] for i in ids])
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
         settings = stored_settings(self.metadata["settings"])
