@@ -19,13 +19,15 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
-from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel
+from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration
 from ...features.classifier import FeatureClassifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
 from ...machine.imports import import_object
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...metrics.summary import metric_key
+from ...records.pictures import Pixels
 from ...targets import kind_of
+from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..resolve import Resolved
@@ -35,10 +37,13 @@ from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
 
 _CALIBRATION_FOLDS = 5
-# What a fit takes is told from fits to so many pixels, of so many pictures.
-_TIMED_PICTURES, _TIMED_PIXELS = 32, (2_000, 8_000)
-# Deeper trees than those of the larger one are slower to answer by, for they outgrow the caches.
-_SLOWER = 1.5
+# What a fit takes is told from fits to so many pixels, out of pictures of so many pixels together,
+# and from answers about a corner of a few of them.
+_TIMED_PIXELS, _TIMED_AREA = (2_000, 8_000), 2**22
+_ANSWERED_PICTURES, _ANSWERED_SIDE = 4, 256
+# More pictures make larger trees: on 942 magnetic tiles fits and answers took 1.5 times what 256 of
+# them told.
+_LARGER = 1.5
 
 
 @dataclass
@@ -57,9 +62,8 @@ class TrainedPixels(TrainedClassifier):
         found, ids = [], []
         with threadpool_limits(threads_of(stored_settings(self.metadata["settings"]))):
             for batch in data.batches(part):
-                probs = torch.from_numpy(self.classifier(batch.images.cpu().numpy()))
-                logits = probs.clamp_min(SMALLEST_PROBABILITY).log()
-                found.append(answers_of(logits, batch.targets.cpu()))
+                images = batch.images.cpu().numpy()
+                found.append(_answered(self.classifier, images, batch.targets.cpu()))
                 ids.append(batch.sample_ids.cpu().numpy())
         rows = np.concatenate(ids)
         return np.concatenate(found), data.pictures.targets[rows], rows
@@ -147,41 +151,80 @@ class PixelCandidate:
         """Return about the seconds that a fit takes, answers about the validation part included.
 
         Features are timed on some pictures, the classifier on two samples of their pixels, which
-        tell how its time grows with them.
+        tell how the time of a fit and of an answer grows with them.
 
         Raises:
             ConfigError: the pictures have pixels of one class only.
         """
         split, pictures, threads = self._data.split, self._data.pictures, threads_of(self._settings)
-        # Those that hold the most classes, so that there is something to tell apart.
-        held = np.argsort(-pictures.targets[split.train].sum(axis=1), kind="stable")
-        ids = split.train[held[:_TIMED_PICTURES]].tolist()
+        area = pictures.array_sizes.prod(axis=1)
+        ids = self._timed_ids(area)
+        shown = ids[:: max(1, len(ids) // _ANSWERED_PICTURES)][:_ANSWERED_PICTURES]
+        fitting, answering, counts = [], [], []
         with threadpool_limits(threads):
             started = time.perf_counter()
             sample = self._drawn(ids, max(_TIMED_PIXELS))
-            area = pictures.array_sizes.prod(axis=1)
             describing = (time.perf_counter() - started) / area[ids].sum()
-            rng, counts, times = np.random.default_rng(self._seed), [], []
+            order = np.random.default_rng(self._seed).permutation(len(sample.targets))
             for most in _TIMED_PIXELS:
-                rows = rng.permutation(len(sample.targets))[:most]
+                rows = order[:most]
+                classes, labels = np.unique(sample.targets[rows], return_inverse=True)
                 started = time.perf_counter()
-                model = self._estimator(threads)(len(rows))
-                model.fit(sample.features[rows], sample.targets[rows])
-                times.append(time.perf_counter() - started)
+                fitted = self._estimator(threads)(len(rows)).fit(sample.features[rows], labels)
+                fitting.append(time.perf_counter() - started)
                 counts.append(len(rows))
-            started = time.perf_counter()
-            model.predict_proba(sample.features)
-            answering = _SLOWER * (time.perf_counter() - started) / len(sample.features)
+                plain = Calibration(1.0, np.zeros(len(classes)))
+                model = CalibratedModel(fitted, plain, classes, len(sample.counts))
+                answering.append(self._seconds_a_pixel(model, shown))
         # All drawn pixels, and without their folds until enough are held out for the calibration.
         held_out = self._model.pixels / _CALIBRATION_FOLDS
         fits = min(_CALIBRATION_FOLDS, math.ceil(ENOUGH_UNSEEN / held_out))
         whole = 1 + fits * (1 - 1 / _CALIBRATION_FOLDS)
-        fitting = whole * grown(counts, times, self._model.pixels)
-        described = area[split.train].sum() + area[split.val].sum()
-        return float(describing * described + fitting + answering * area[split.val].sum())
+        larger = _LARGER if len(ids) < len(split.train) else 1.0
+        fit = whole * grown(counts, fitting, self._model.pixels)
+        answers = area[split.val].sum() * grown(counts, answering, self._model.pixels)
+        return float(describing * area[split.train].sum() + larger * (fit + answers))
+
+    def _timed_ids(self, area: NDArray[np.int64]) -> list[int]:
+        """Return pictures to time a fit with: half have the most classes, half are any.
+
+        What is alike is told apart by smaller trees, so that some hundred pictures are needed.
+        """
+        train = self._data.split.train
+        held = np.argsort(-self._data.pictures.targets[train].sum(axis=1), kind="stable")
+        any_of = np.random.default_rng(self._seed).permutation(len(train))
+        both = np.stack([held, any_of], axis=1).ravel()
+        order = train[both[np.sort(np.unique(both, return_index=True)[1])]]
+        count = max(2, int((area[order].cumsum() <= _TIMED_AREA).sum()))
+        return [int(index) for index in order[:count]]
+
+    def _seconds_a_pixel(self, model: CalibratedModel, ids: Sequence[int]) -> float:
+        """Return how long it takes to describe and answer a pixel."""
+        names = self._data.pictures.class_names
+        metadata = {"class_names": names, "pixels": self._features.identity}
+        classifier = FeatureClassifier((self._features,), model, metadata)
+        seconds, pixels = 0.0, 0
+        for index in ids:
+            image, mask = (
+                read(index)[..., :_ANSWERED_SIDE, :_ANSWERED_SIDE]
+                for read in (self._data.pictures.read, self._data.pictures.read_mask)
+            )
+            targets = torch.from_numpy(mask.astype(np.int64))
+            targets[targets >= len(names)] = IGNORED
+            started = time.perf_counter()
+            _answered(classifier, image[None], targets[None])
+            seconds += time.perf_counter() - started
+            pixels += mask.size
+        return seconds / pixels
 
     def training_batch(self) -> None:
         return None
+
+
+def _answered(classifier: FeatureClassifier, images: Pixels, targets: torch.Tensor) -> NDArray[Any]:
+    """Return the answers about pictures (B, C, H, W) with targets (B, H, W)."""
+    probs = torch.from_numpy(classifier(images))
+    return answers_of(probs.clamp_min(SMALLEST_PROBABILITY).log(), targets)
 
 
 def grown(counts: Sequence[int], times: Sequence[float], count: int) -> float:
