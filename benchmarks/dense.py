@@ -231,4 +231,5 @@ def _defects(folder: Path) -> Path:
         for plain in list(unfinished.rglob("MT_Free")):
             shutil.rmtree(plain)
         unfinished.rename(target)
-    return target
+    # Classes are named after the first folder below the one that is given.
+    return next(target.rglob("MT_Crack")).parent
