@@ -199,7 +199,7 @@ def test_masks_of_files_and_of_a_bundle_are_those_of_the_run(
     assert predictions.paths is not None
     files = [pictures / path for path in predictions.paths]
     served = open_predictor(folder.path / "model")
-    whole = masks_of(served, [file.read_bytes() for file in files])
+    whole = list(masks_of(served, [file.read_bytes() for file in files]))
     for row, found in enumerate(predicted_masks(predictor, files)):
         assert isinstance(found, PredictedMask)
         answer = np.array(Image.open(io.BytesIO(predictions.probs["map"][row])))
