@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["lines_of", "python", "trained"]
+__all__ = ["digest_of", "lines_of", "python", "trained"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,3 +49,13 @@ def trained(*words: str) -> dict[str, Any]:
         path = said.splitlines()[-1].removeprefix("summary: ")
         summary: dict[str, Any] = json.loads(Path(path).read_text())
         return summary
+
+
+def digest_of(places: Sequence[Path]) -> str:
+    """Return 12 hex digits of files, and of the Python and YAML in folders."""
+    digest = hashlib.sha256()
+    for place in places:
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if not place.is_dir() or file.suffix in (".py", ".yaml"):
+                digest.update(file.relative_to(place).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]

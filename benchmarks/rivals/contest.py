@@ -8,7 +8,6 @@ on where it was; a digest in its name says which code and which CPU seconds it c
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.commands import digest_of
 from benchmarks.photo_sets import PHOTO_SETS, photo_set
 from benchmarks.rivals.contestants import ask_rival, race
 from benchmarks.rivals.differences import Difference, compare
@@ -91,7 +91,7 @@ def _answers(
 ) -> dict[str, Answer]:
     """Return every contestant's answer: the race's first, whose CPU seconds the others get."""
     scratch = kept.parent / "scratch"
-    file = kept / f"race-{_digest([*_RACE_CODE, *_SHARED_CODE])}.json"
+    file = kept / f"race-{digest_of([*_RACE_CODE, *_SHARED_CODE])}.json"
     answers = {RACE: kept_answer(file, partial(race, parts, minutes, seed, scratch))}
     given = answers[RACE].cpu_seconds
     request = Request(parts.known, parts.test, weights, given, seed, threads=1)
@@ -104,7 +104,7 @@ def _answers(
             code = [file, _HERE / f"{module}.py", *_SHARED_CODE]
             futures[name] = pool.submit(
                 kept_answer,
-                kept / f"{module}-{_digest(code)}.json",
+                kept / f"{module}-{digest_of(code)}.json",
                 partial(ask_rival, module, request, scratch, python),
             )
         return answers | {name: future.result() for name, future in futures.items()}
@@ -170,13 +170,3 @@ def _points(found: Difference) -> str:
 
 def _listed(variable: str, usual: str) -> list[str]:
     return os.environ.get(variable, usual).split(",")
-
-
-def _digest(places: Sequence[Path]) -> str:
-    """Return 12 hex digits of files, and of the Python and YAML in folders."""
-    digest = hashlib.sha256()
-    for place in places:
-        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if not place.is_dir() or file.suffix in (".py", ".yaml"):
-                digest.update(file.relative_to(place).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:12]

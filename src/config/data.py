@@ -120,10 +120,17 @@ class DataSettings(Settings):
         "which then stay in one part together",
         "first",
     )
-    fit: Literal["squeeze", "crop", "pad"] = setting(
+    fit: Literal["squeeze", "crop", "pad", "windows"] = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
-        "sticks out, pad adds grey bars; alike in training, prediction and the served model",
+        "sticks out, pad adds grey bars; alike in training, prediction and the served model. For "
+        "target=dense, windows keeps pictures large: training sees random pieces of image_size, "
+        "and all else goes over the whole picture in windows of that size",
         "squeeze",
+    )
+    scale: float = positive(
+        "for fit=windows, the size that pictures are taken in, as a multiple of their own",
+        1.0,
+        at_most=1,
     )
     mirror_ok: bool = setting(
         "whether a picture mirrored left to right still is what it was (not for text or digits)",
@@ -199,6 +206,10 @@ class DataSettings(Settings):
             object.__setattr__(self, "name", _named_after(self.root))
         if self.threshold != "macro_f1" and self.target != "multi":
             raise ConfigError(f"threshold is given, but target is {self.target}: say target=multi.")
+        if self.fit == "windows" and self.target != "dense":
+            raise ConfigError(f"fit is windows, but target is {self.target}: say target=dense.")
+        if self.scale != 1 and self.fit != "windows":
+            raise ConfigError(f"scale is given, but fit is {self.fit}: say fit=windows.")
         if self.order is not None and self.target != "ordinal":
             raise ConfigError(f"order is given, but target is {self.target}: say target=ordinal.")
         if self.val_fraction + self.test_fraction >= 1:

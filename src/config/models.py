@@ -25,6 +25,7 @@ __all__ = [
     "ModelSettings",
     "NetworkSettings",
     "OwnNetworkSettings",
+    "SegmentationSettings",
     "WeightsSettings",
     "ZooSettings",
     "models_for",
@@ -319,6 +320,14 @@ class DeepLabSettings(EncoderSettings):
     )
     decoder_channels: int = positive_int("channels of the decoder's convolutions")
     dropout: float = _dropout("after the dilated convolutions")
+
+
+@variant(ModelSettings, "src.models.segmentation.SegmentationNet")
+@dataclass(frozen=True)
+class SegmentationSettings(NetworkSettings):
+    """A network of torchvision for pixels; `name` is the library's name of it."""
+
+    targets = ("dense",)
 
 
 @variant(ModelSettings, "src.ensembles.combine.combine")

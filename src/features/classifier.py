@@ -24,7 +24,7 @@ from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel, Calibration
 from .fusion import Extractor, extractors_of
-from .pixels import PixelFeatures
+from .pixels import PixelFeatures, blocks_of
 
 __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
@@ -80,12 +80,18 @@ class FeatureClassifier:
         return self.describe(images)[0]
 
     def _of_pixels(self, picture: Pixels) -> NDArray[np.float32]:
-        """Return (K, H, W) of a picture (C, H, W), whose features alone are in memory."""
-        (features,) = self.extractors[0](picture[None])
-        rows = features.reshape(-1, features.shape[-1])
-        parts = range(0, len(rows), _PIXELS_AT_ONCE)
-        probs = [self.model.probabilities(rows[i : i + _PIXELS_AT_ONCE]) for i in parts]
-        return np.concatenate(probs).T.reshape(-1, *features.shape[:2])
+        """Return (K, H, W) of a picture (C, H, W), block by block."""
+        extractor = self.extractors[0]
+        assert isinstance(extractor, PixelFeatures)
+        classes = len(self.metadata["class_names"])
+        probs = np.empty((classes, *picture.shape[1:]), np.float32)
+        for rows, columns in blocks_of(*picture.shape[1:]):
+            features = extractor.of_block(picture, rows, columns)
+            flat = features.reshape(-1, features.shape[-1])
+            parts = range(0, len(flat), _PIXELS_AT_ONCE)
+            found = [self.model.probabilities(flat[i : i + _PIXELS_AT_ONCE]) for i in parts]
+            probs[:, rows, columns] = np.concatenate(found).T.reshape(-1, *features.shape[:2])
+        return probs
 
     def describe(self, images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""

@@ -6,7 +6,8 @@ What ilastik calls pixel classification (Berg et al., "ilastik: interactive mach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,10 +19,17 @@ from ..records.pictures import Pixels
 from .calibration import CalibratedModel
 from .descriptors.picture import Floats
 
-__all__ = ["PixelFeatures", "PixelSample", "draw_pixels", "fit_pixels"]
+__all__ = ["PixelFeatures", "PixelSample", "blocks_of", "draw_pixels", "fit_pixels"]
 
 Integers = NDArray[np.int64]
 Masks = NDArray[np.uint8]
+# The features of a block of a picture (C, H, W): rows and columns to (h, w, D).
+Describe = Callable[[Pixels, slice, slice], Floats]
+# Features of more pixels are not computed at once: each takes some 200 bytes meanwhile.
+_PIXELS_AT_ONCE = 2**20
+_BLOCK = 512
+# Deviations at which scikit-image cuts a Gaussian off, and further pixels that derivatives take.
+_TRUNCATED, _DERIVATIVES = 4.0, 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,15 @@ class PixelFeatures:
         ]
         return np.stack(found).astype(np.float32, copy=False)
 
+    def of_block(self, picture: Pixels, rows: slice, columns: slice) -> Floats:
+        """Return (h, w, D) float32 of a block of a picture (C, H, W), as within the whole."""
+        around = math.ceil(_TRUNCATED * self.sigma_max) + _DERIVATIVES + 1
+        top, left = max(0, rows.start - around), max(0, columns.start - around)
+        part = picture[:, top : rows.stop + around, left : columns.stop + around]
+        (found,) = self(part[None])
+        block: Floats = found[rows.start - top :, columns.start - left :]
+        return block[: rows.stop - rows.start, : columns.stop - columns.start]
+
 
 class PixelSample(NamedTuple):
     """Pixels drawn from pictures, and the classes that they are drawn from.
@@ -80,8 +97,19 @@ class PixelSample(NamedTuple):
     counts: Integers
 
 
+def blocks_of(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of the blocks that a picture is described in: one, unless it is large.
+
+    Together they have every pixel once.
+    """
+    side = max(height, width) if height * width <= _PIXELS_AT_ONCE else _BLOCK
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
+
+
 def draw_pixels(
-    features: Callable[[Pixels], Floats],
+    describe: Describe,
     read: Callable[[int], Pixels],
     read_mask: Callable[[int], Masks],
     ids: Sequence[int],
@@ -93,10 +121,10 @@ def draw_pixels(
     """Draw pixels of pictures, of each class alike many as far as there are as many.
 
     Every picture gives its share of each class: rare classes are seen in full, frequent ones in all
-    pictures. Memory is that of the sample and of one picture's features.
+    pictures. Memory is that of the sample and of the features of one block.
 
     Args:
-        features: of pictures (1, C, H, W), (1, H, W, D).
+        describe: returns the features of a block of a picture.
         read, read_mask: picture (C, H, W) and classes (H, W) of a number of `ids`; pixels with a
             class of `num_classes` or above are left out.
         num_classes: K.
@@ -118,13 +146,12 @@ def draw_pixels(
     for one, numbers in zip(ids, wanted, strict=True):
         if not numbers.any():
             continue
-        rng, mask = np.random.default_rng([seed, one]), read_mask(one).ravel()
+        rng, mask = np.random.default_rng([seed, one]), read_mask(one)
         places = [
             rng.choice(np.flatnonzero(mask == k), number, replace=False)
             for k, number in enumerate(numbers)
         ]
-        described = features(read(one)[None])[0]
-        rows.append(described.reshape(-1, described.shape[-1])[np.concatenate(places)])
+        rows.append(_features_at(describe, read(one), np.concatenate(places)))
         targets.append(np.repeat(np.arange(num_classes), numbers))
         pictures.append(np.full(numbers.sum(), one))
     return PixelSample(
@@ -162,6 +189,21 @@ def fit_pixels(
     calibration = model.calibration
     shift = calibration.shift + move - move.mean()
     return replace(model, calibration=replace(calibration, shift=shift))
+
+
+def _features_at(describe: Describe, picture: Pixels, places: Integers) -> Floats:
+    """Return (n, D) of pixels of a picture, by their numbers row by row."""
+    y, x = np.divmod(places, picture.shape[2])
+    found: Floats | None = None
+    for rows, columns in blocks_of(*picture.shape[1:]):
+        inside = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
+        if inside.any():
+            block = describe(picture, rows, columns)
+            if found is None:
+                found = np.empty((len(places), block.shape[-1]), np.float32)
+            found[inside] = block[y[inside] - rows.start, x[inside] - columns.start]
+    assert found is not None
+    return found
 
 
 def _class_counts(mask: Masks, classes: int) -> Integers:

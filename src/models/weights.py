@@ -26,6 +26,7 @@ __all__ = [
     "loadable",
     "native_size",
     "package_state",
+    "place_of_weights",
     "unknown_network",
 ]
 
@@ -218,14 +219,29 @@ def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tenso
     return dict(zip(wanted, stored))
 
 
+def place_of_weights(name: str) -> str:
+    """Return where the published weights of a network of torchvision would be in torch's cache."""
+    listing = _of_torchvision(name)
+    file = listing.url_file if listing is not None else ""
+    return str(_torch_cache() / file)
+
+
 def unknown_network(
-    library: str, name: str, known: list[str], pretrained: bool | str | None
+    library: str,
+    name: str,
+    known: list[str],
+    pretrained: bool | str | None,
+    *,
+    kind: str = "classifier",
 ) -> str:
-    """Return the message for a name that the library does not have, with those to take instead."""
+    """Return the message for a name that the library does not have, with those to take instead.
+
+    `kind` is what the name was looked for among.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"; near are {', '.join(near)}" if near else ""
     weights = f"; {_instead(name)}" if pretrained else ""
-    return f"{library} has no classifier {name!r}{hint}{weights}"
+    return f"{library} has no {kind} {name!r}{hint}{weights}"
 
 
 def _instead(name: str) -> str:

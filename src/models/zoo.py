@@ -20,7 +20,7 @@ from .weights import (
     unknown_network,
 )
 
-__all__ = ["TimmNet", "TorchvisionNet"]
+__all__ = ["Statistics", "TimmNet", "TorchvisionNet", "adapt_first_convolution", "for_channels"]
 
 # Pictures up to this side would be a single point after the first layers of an ImageNet network.
 _SMALL = 64
@@ -163,7 +163,7 @@ class TorchvisionNet(_ZooNet):
                 options |= {"aux_logits": False, "init_weights": True}
             network = _made(lambda: models.get_model(name, **options), name)
         if wanted.in_channels != 3:
-            _adapt_first_convolution(network, wanted.in_channels, keep_weights=published)
+            adapt_first_convolution(network, wanted.in_channels, keep_weights=published)
         for module in network.modules():
             if isinstance(module, nn.Dropout) and wanted.drop_rate > 0:
                 module.p = wanted.drop_rate
@@ -182,7 +182,7 @@ class TorchvisionNet(_ZooNet):
             # These would bring ImageNet's statistics to 0.5 themselves, for RGB alone.
             network.transform_input = False  # type: ignore[assignment]
             expected = [0.5] * 3, [0.5] * 3
-        self.input_statistics = _for_channels(expected, wanted.in_channels)
+        self.input_statistics = for_channels(expected, wanted.in_channels)
         # What is not ImageNet's number of classes cannot be asked for together with its weights.
         _replace_head(network, wanted.num_classes)
         for auxiliary in ("aux1", "aux2", "AuxLogits"):
@@ -233,7 +233,7 @@ class TimmNet(_ZooNet):
             network.load_state_dict(fitting, strict=False)
             expected: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
             statistics = expected["mean"], expected["std"]
-            self.input_statistics = _for_channels(statistics, wanted.in_channels)
+            self.input_statistics = for_channels(statistics, wanted.in_channels)
         return network
 
     def _heads(self) -> Sequence[str]:
@@ -289,7 +289,8 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
         network.set_submodule(name, nn.Conv2d(old.in_channels, num_classes, 1))
 
 
-def _adapt_first_convolution(network: nn.Module, channels: int, *, keep_weights: bool) -> None:
+def adapt_first_convolution(network: nn.Module, channels: int, *, keep_weights: bool) -> None:
+    """Change the first convolution of a network of torchvision to another number of channels."""
     layer = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     layer.in_channels = channels
     layer.weight = nn.Parameter(adapt_input(layer.weight.detach(), channels))
@@ -297,9 +298,10 @@ def _adapt_first_convolution(network: nn.Module, channels: int, *, keep_weights:
         layer.reset_parameters()
 
 
-def _for_channels(
+def for_channels(
     statistics: tuple[Sequence[float], Sequence[float]], channels: int
 ) -> Statistics | None:
+    """Return mean and deviation of colours for so many channels: their own, or the mean of all."""
     mean, std = (list(map(float, values)) for values in statistics)
     if channels == len(mean):
         return mean, std

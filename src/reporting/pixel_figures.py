@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,6 +28,8 @@ __all__ = ["draw_pixels", "pixel_figure", "pixel_table"]
 
 _SHOWN = 12
 _MOST_ROWS = 50
+# Pixels of a side from which on figures leave some out.
+_LONGEST = 512
 _ROW_INCHES = 0.3
 _COLUMNS = (
     *("class", "pictures", "share_of_pixels", "iou", "iou_low", "iou_high", "dice", "precision"),
@@ -62,7 +65,8 @@ def draw_pixels(
         index = int(predicted.sample_ids[row])
         file = f"picture {index}" if predicted.paths is None else predicted.paths[row]
         answer = np.array(Image.open(io.BytesIO(predicted.probs["map"][row])), np.uint8)
-        rows.append(MapRow(read(index), read_mask(index), answer, float(wrong[row]), file))
+        image, mask, found = (_thinned(one) for one in (read(index), read_mask(index), answer))
+        rows.append(MapRow(image, mask, found, float(wrong[row]), file))
     yield saved(class_map_sheet(rows, names), f"{part}_mistakes")
     scores = class_pixel_scores(matrices, names, predicted.groups)
     yield saved(pixel_figure(scores), f"{part}_classes")
@@ -70,6 +74,12 @@ def draw_pixels(
     table = folder / f"{part}_classes.csv"
     write_atomically(table, pixel_table(scores))
     yield table
+
+
+def _thinned(array: NDArray[Any]) -> NDArray[Any]:
+    """Return every so manyth row and column of (..., H, W), few enough for a figure."""
+    step = max(1, max(array.shape[-2:]) // _LONGEST)
+    return array[..., ::step, ::step]
 
 
 def pixel_table(scores: Sequence[PixelScores]) -> str:

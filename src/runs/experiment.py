@@ -153,10 +153,11 @@ class _SingleRun(Run):
     def headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures
         height, width = pictures.image_size
+        seen = "in windows of" if pictures.format.windowed else "of"
         return (
             f"{self.settings.model.name} on {self.settings.data.name}: "
             f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
-            f"pictures of {height}x{width}x{pictures.channels}, "
+            f"pictures {seen} {height}x{width}x{pictures.channels}, "
             f"{len(pictures.class_names)} classes, "
             f"{self._candidate.description()}\n"
             f"run: {self.folder.path}"

@@ -108,7 +108,7 @@ def seconds_per_epoch(
     asked = {
         "runtime": to_plain(settings.runtime),
         "augment": to_plain(settings.augment),
-        "batch": min(data.batch_size, len(data.split.train)),
+        "batch": min(data.batch_size, data.samples),
     }
     found, _ = _kept("step", asked, settings, data, device, measure, needed="whole")
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ class _Choices:
         if trainer.monitor == _AUTO:
             self._set("trainer", monitor=PRIMARY[self.settings.data.target])
         if trainer.max_epochs == _AUTO:
-            epochs = _PICTURES_SEEN // len(self.data.split.train)
+            epochs = _PICTURES_SEEN // self.data.samples
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
 
     def threads(self) -> None:
@@ -173,7 +173,7 @@ class _Choices:
 
         key = {
             "runtime": to_plain(settings.runtime),
-            "batch": min(data.batch_size, len(data.split.train)),
+            "batch": min(data.batch_size, data.samples),
             "dtype": data.pictures.format.dtype,
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
@@ -189,7 +189,7 @@ class _Choices:
     def batch_size(self) -> None:
         """Take the smallest batch that is nearly as fast as any."""
         settings, data, device = self.settings, self.data, self.device
-        most = max(_LEAST_BATCH, min(_MOST_BATCH, len(data.split.train) // _LEAST_STEPS))
+        most = max(_LEAST_BATCH, min(_MOST_BATCH, data.samples // _LEAST_STEPS))
 
         def measure() -> dict[str, Any]:
             print("batch size: measuring which is the fastest")

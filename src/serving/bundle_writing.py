@@ -67,6 +67,7 @@ _DECODERS = ("timm", "segmentation-models-pytorch")
 _FURTHER = {
     "TimmNet": ("timm",),
     "TorchvisionNet": ("torchvision",),
+    "SegmentationNet": ("torchvision",),
     "UNet": _DECODERS,
     "DeepLab": _DECODERS,
 }
@@ -206,7 +207,8 @@ def _for_bands() -> list[str]:
 
 def write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
     """Write a decoded picture as a file that the model takes: of 8 bits, whatever its depth."""
-    pixels = np.rint(example).astype(np.uint8).transpose(1, 2, 0)
+    height, width = form.image_size  # a window is enough of a large picture
+    pixels = np.rint(example[:, :height, :width]).astype(np.uint8).transpose(1, 2, 0)
     if form.bands is None:
         image = Image.fromarray(pixels[:, :, 0] if len(example) == 1 else pixels.copy())
         image.save(folder / "example.png")

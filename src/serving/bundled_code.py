@@ -50,7 +50,7 @@ _SHIPPED = (
 FOR_NETWORKS = (
     *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),
     *("data/augmentation/transforms", "models/*", "training/__init__", "training/inference"),
-    "training/links",
+    *("training/links", "training/sliding_windows"),
 )
 FOR_CLASSIFIERS = (
     *("features/__init__", "features/binary", "features/calibration", "features/classifier"),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.decoding.decode import shown_size
 from ..data.decoding.masks import LEFT_OUT
-from ..data.decoding.picture_files import PictureError, file_errors, read_header, turn_of
+from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..records.pictures import Pixels
@@ -48,15 +48,14 @@ def predicted_masks(
     def read(file: Path | Page) -> tuple[Pixels, tuple[int, int]] | Problem:
         path, page = file if isinstance(file, Page) else (file, 0)
         try:
-            with file_errors(), path.open("rb") as stream:
-                header = read_header(stream, page)
-            return predictor.pixels(file), (header.height, header.width)
+            return predictor.pixels(file), shown_size(path, page)
         except PictureError as error:
             return Problem(str(file), str(error))
 
     waiting = iter(files)
     with ThreadPoolExecutor() as pool:
-        while some := list(islice(waiting, _AT_ONCE)):
+        at_once = 1 if predictor.formats[0].windowed else _AT_ONCE
+        while some := list(islice(waiting, at_once)):
             found = list(pool.map(read, some))
             readable = [one for one in found if not isinstance(one, Problem)]
             masks = iter(_masks(predictor, readable))
@@ -75,27 +74,14 @@ def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
         DamagedModel: as `Predictor.probabilities`.
     """
     waiting = enumerate(rows)
-    while some := list(islice(waiting, _AT_ONCE)):
+    at_once = 1 if predictor.formats[0].windowed else _AT_ONCE
+    while some := list(islice(waiting, at_once)):
         decoded = []
         for row, value in some:
             with named_picture(row, value):
                 picture = as_picture(value, deep=predictor.deep)
-                decoded.append((predictor.pixels(picture), _size_of(picture)))
+                decoded.append((predictor.pixels(picture), shown_size(picture)))
         yield from _masks(predictor, decoded)
-
-
-def _size_of(picture: bytes | Path | Image.Image | NDArray[Any]) -> tuple[int, int]:
-    """Return height and width of a picture as it is shown."""
-    if isinstance(picture, bytes | Path):
-        file = io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb")
-        with file_errors(), file as stream:
-            header = read_header(stream)
-        return header.height, header.width
-    if isinstance(picture, np.ndarray):
-        return picture.shape[0], picture.shape[1]
-    turn = turn_of(picture)
-    shown = picture if turn is None else picture.transpose(turn)
-    return shown.height, shown.width
 
 
 def _masks(
@@ -116,8 +102,8 @@ def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFor
     Args:
         probs: (K, h, w) of the picture as the model takes it.
         size: (H, W) of the picture.
-        form: that the model takes it in: what `pad` added is cut away, and what `crop` cut off has
-            the class 255.
+        form: that the model takes it in: what `pad` and `windows` added is cut away, and what
+            `crop` cut off has the class 255.
     """
     height, width = size
     across, down = form.image_size[1] / width, form.image_size[0] / height
@@ -128,6 +114,9 @@ def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFor
         columns = max(1, min(form.image_size[1], round(width * scale)))
         above, before = (form.image_size[0] - rows) // 2, (form.image_size[1] - columns) // 2
         probs = probs[:, above : above + rows, before : before + columns]
+    elif form.windowed:
+        rows, columns = form.scaled_size(size)
+        probs = probs[:, :rows, :columns]
     elif form.fit == "crop":
         scale = max(across, down)
         inner_height = min(height, max(1, round(form.image_size[0] / scale)))

@@ -14,6 +14,7 @@ from ..data.augmentation.transforms import normalize
 from ..records.pictures import Pixels
 from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
 from ..training.links import link_of, probabilities
+from ..training.sliding_windows import over_windows
 from .predictor import Classify, Describe
 
 __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
@@ -39,6 +40,7 @@ class WholeNetwork(nn.Module):
         self._memory_format = MEMORY_FORMATS[memory_format or settings["runtime"]["memory_format"]]
         self._tta, self._link = settings["trainer"]["tta"], link_of(metadata)
         self.network = network.to(memory_format=self._memory_format)
+        self._metadata = metadata
         self.register_buffer("mean", torch.tensor(metadata["mean"]))
         self.register_buffer("std", torch.tensor(metadata["std"]))
         self.eval()
@@ -46,7 +48,8 @@ class WholeNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pictures = normalize(images, self.mean, self.std)
         pictures = pictures.contiguous(memory_format=self._memory_format)
-        return averaged_logits(self.network, pictures, self._tta, self._link).float()
+        network = over_windows(self.network, self._metadata)
+        return averaged_logits(network, pictures, self._tta, self._link).float()
 
 
 def network_classifier(

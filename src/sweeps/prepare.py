@@ -277,8 +277,10 @@ class Preparation:
         return replace(found, overrides=[*changes, *found.overrides])
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
-        """Return the override for smaller pictures; None where their size is given or unused."""
-        if any(word.startswith("data.image_size=") for word in self.jobs.base):
+        """Return the override for smaller pictures; None where it is given, or changes nothing."""
+        # Smaller windows would be as many more.
+        kept = ("data.image_size=", "data.fit=windows")
+        if any(word.startswith(kept) for word in self.jobs.base):
             return None
         if not _FROM_SCRATCH.isdisjoint(family.overrides):
             return _SMALLER

@@ -16,6 +16,7 @@ from ..records.pixels import pixel_answers
 from ..targets import TargetKind
 from ..targets.labels import IGNORED
 from .inference import autocast, averaged_logits
+from .sliding_windows import over_windows
 from .totals import LossTotal
 
 if TYPE_CHECKING:
@@ -87,13 +88,13 @@ def predict_pixels(
         batches, precision, tta: as of `predict`.
     """
     found, ids = [], []
-    was_training = task.training
+    was_training, network = task.training, over_windows(task.evaluated, task.metadata)
     task.eval()
     try:
         with torch.inference_mode(), autocast(device, precision):
             for batch in batches:
                 images = task.normalized(batch.images.to(device, non_blocking=True))
-                logits = averaged_logits(task.evaluated, images, tta).float()
+                logits = averaged_logits(network, images, tta).float()
                 found.append(answers_of(logits, batch.targets.to(device)))
                 ids.append(batch.sample_ids.cpu())
     finally:

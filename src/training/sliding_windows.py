@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["sliding_windows"]
+__all__ = ["over_windows", "sliding_windows"]
+
+Network = Callable[[Tensor], Tensor]
+
+
+def over_windows(network: Network, metadata: Mapping[str, Any]) -> Network:
+    """Return a network that answers pictures of any size as its run does.
+
+    Args:
+        network: normalised pictures (N, C, H, W) to logits (N, K, H, W).
+        metadata: of the run's checkpoints.
+
+    Returns:
+        The network itself, or for pictures that are taken window by window one whose outputs are
+        the logarithms of the windows' mean probabilities.
+    """
+    if metadata.get("fit") != "windows":
+        return network
+    height, width = metadata["image_size"]
+
+    def probabilities(windows: Tensor) -> Tensor:
+        return network(windows).float().softmax(dim=1)
+
+    def logits(images: Tensor) -> Tensor:
+        found = sliding_windows(probabilities, images, window=(height, width))
+        return found.clamp_(min=torch.finfo(found.dtype).tiny).log_()
+
+    return logits
 
 
 @torch.no_grad()
 def sliding_windows(
-    network: Callable[[Tensor], Tensor],
+    network: Network,
     images: Tensor,
     *,
     window: tuple[int, int],

@@ -16,6 +16,7 @@ from ..targets import kind_of
 from .freezing import Freezing
 from .links import link_of
 from .pixels import CollectedPixels
+from .sliding_windows import over_windows
 from .totals import CollectedAnswers, LossTotal, RunningTotals
 from .weight_averages import WeightAverage
 
@@ -112,7 +113,7 @@ class ClassificationTask(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, K) of pictures (B, C, H, W), uint8 or float in [0, 255]."""
-        return self.evaluated(self.normalized(images))
+        return over_windows(self.evaluated, self.metadata)(self.normalized(images))
 
     def normalized(self, images: Tensor) -> Tensor:
         """Return pictures (B, C, H, W), uint8 or float in [0, 255], normalised for the network."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from sklearn.linear_model import LogisticRegression
 
 from src.features.classifier import FeatureClassifier
 from src.features.estimators import gradient_boosting, random_forest
-from src.features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
+from src.features.pixels import (
+    PixelFeatures,
+    PixelSample,
+    blocks_of,
+    draw_pixels,
+    fit_pixels,
+)
 
 LEFT_OUT = 255
 
@@ -37,13 +44,49 @@ def test_features_are_those_around_each_pixel() -> None:
     np.testing.assert_array_equal(alone, found[..., [0, 4, 8, 12, 16, 20]])
 
 
-def place(images: NDArray[Any]) -> NDArray[np.float32]:
+def place(picture: NDArray[Any], rows: slice, columns: slice) -> NDArray[np.float32]:
     """A feature that says which pixel it is of, and one that says of which picture."""
-    count, _, height, width = images.shape
-    numbers = np.broadcast_to(
-        np.arange(height * width).reshape(height, width), (count, height, width)
-    )
-    return np.stack([numbers, images[:, 0]], -1).astype(np.float32)
+    numbers = np.arange(picture[0].size).reshape(picture[0].shape)
+    return np.stack([numbers, picture[0]], -1)[rows, columns].astype(np.float32)
+
+
+def test_a_block_is_described_as_within_the_whole() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (2, 60, 90)).astype(np.uint8)
+    features = PixelFeatures(0.5, 3.0)
+    (whole,) = features(picture[None])
+    for rows, columns in product(
+        (slice(0, 20), slice(23, 41), slice(40, 60)), (slice(0, 90), slice(30, 31), slice(55, 90))
+    ):
+        found = features.of_block(picture, rows, columns)
+        np.testing.assert_allclose(found, whole[rows, columns], atol=1e-6)
+
+
+def test_large_pictures_are_answered_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (1, 70, 50)).astype(np.uint8)
+    mask = rng.integers(0, 2, (70, 50)).astype(np.uint8)
+    features = PixelFeatures(1.0, 2.0)
+    found = []
+    for _ in range(2):
+        options: dict[str, Any] = {"num_classes": 2, "most": 300, "seed": 0}
+        sample = draw_pixels(
+            features.of_block, lambda one: picture, lambda one: mask, [0], **options
+        )
+        model = fit_pixels(
+            lambda count: random_forest(trees=4, min_leaf=2, threads=1, seed=0, pictures=count),
+            sample,
+            folds=2,
+            seed=0,
+        )
+        classifier = FeatureClassifier(
+            (features,), model, {"class_names": ["a", "b"], "pixels": {}}
+        )
+        found.append(classifier(picture[None]))
+        monkeypatch.setattr("src.features.pixels._PIXELS_AT_ONCE", 100)
+        monkeypatch.setattr("src.features.pixels._BLOCK", 32)
+    assert len(list(blocks_of(70, 50))) == 6
+    # Rounding may decide on which side of a threshold a value is.
+    assert (np.abs(found[0] - found[1]) > 1e-3).mean() < 0.01
 
 
 @settings(deadline=None, max_examples=50)
@@ -123,7 +166,7 @@ def test_a_saved_model_answers_as_before(make: Any, tmp_path: Path) -> None:
     images = (60 + 100 * masks[:, None] + rng.integers(0, 40, (4, 3, 24, 20))).astype(np.uint8)
     features = PixelFeatures(1.0, 2.0, texture=False)
     sample = draw_pixels(
-        features,
+        features.of_block,
         images.__getitem__,
         masks.__getitem__,
         range(4),

@@ -15,7 +15,7 @@ from src.config.schema import RunSettings
 
 NO_NETWORKS = ("handcrafted", "embedding", "ensemble", "pixels")
 PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-OF_PIXELS = ("unet", "deeplab")  # tests/models/test_pixel_conformance.py
+OF_PIXELS = ("unet", "deeplab", "segmentation")  # tests/models/test_pixel_conformance.py
 OTHERS = ("timm", "torchvision", *PRETRAINED, *OF_PIXELS, *NO_NETWORKS)
 OWN = [m for m in groups()["model"] if m not in OTHERS]
 ALL = [*OWN, "timm", "torchvision"]

@@ -10,12 +10,17 @@ import torch
 from torch import nn
 
 from src.config.compose import compose_settings
-from src.config.models import EncoderSettings, NetworkSettings
+from src.config.models import EncoderSettings, NetworkSettings, SegmentationSettings
 from src.config.schema import RunSettings
 
 # A network of a few layers, so that what is tested is the rest.
 SMALL = "model.encoder=test_efficientnet"
-MODELS = {"fcn": ["model.channels=[16,32,64]"], "unet": [SMALL], "deeplab": [SMALL]}
+MODELS = {
+    "fcn": ["model.channels=[16,32,64]"],
+    "unet": [SMALL],
+    "deeplab": [SMALL],
+    "segmentation": [],
+}
 
 
 def build(
@@ -28,6 +33,8 @@ def build(
     arguments = {k: v for k, v in vars(settings).items() if k not in base}
     if isinstance(settings, EncoderSettings):
         arguments["pretrained"] = None
+    if isinstance(settings, SegmentationSettings):
+        arguments |= {"name": settings.name, "pretrained": None}
     module, _, name = settings.network_class("dense").rpartition(".")
     network: nn.Module = getattr(importlib.import_module(module), name)(
         shape[0], classes, shape[1:], **arguments
@@ -102,4 +109,6 @@ def test_a_handful_of_pictures_is_learnt(model: str) -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(images), targets).backward()
         optimizer.step()
-    assert (network(images).argmax(1) == targets).float().mean() > 0.98
+    right = (network(images).argmax(1) == targets).float().mean()
+    # Of maps at a stride of 8 and 16 borders are known to some pixels; 0.90 is nothing learnt.
+    assert right > (0.95 if model == "segmentation" else 0.98)

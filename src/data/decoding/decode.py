@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +32,7 @@ from .picture_files import (
 from .picture_format import PictureFormat
 from .rasters import Raster, bands_of_array, turned
 
-__all__ = ["decode_picture", "resized", "thumbnail"]
+__all__ = ["decode_picture", "padded", "resized", "shown_size", "thumbnail"]
 
 # Of larger pictures no more than one is decoded at a time: each takes up to a gigabyte meanwhile,
 # and there may be as many threads as cores.
@@ -55,6 +56,8 @@ def decode_picture(
 ) -> Pixels:
     """Return a picture as an array (channels, *image_size) of the format's dtype, from 0 to 255.
 
+    With the fit "windows" its size is `PictureFormat.array_size`.
+
     Resizing is bicubic with antialiasing; a picture that already has the size keeps its pixels.
     Pictures are turned as EXIF says; what is transparent becomes white; pixels of more than 8 bits
     are scaled as the format says; colour profiles are ignored.
@@ -71,6 +74,11 @@ def decode_picture(
             format.
         MemoryError, OSError: memory or open files run short, which is no fault of the picture.
     """
+    if form.windowed:
+        size = shown_size(data, page)
+        own = replace(form, image_size=form.scaled_size(size), fit="squeeze")
+        picture = decode_picture(data, own, page=page, display=display)
+        return padded(picture, form.array_size(size), _PADDING_GREY)
     scale: ScaleBy = "own" if display else form.value_range
     with decoder_errors():
         if isinstance(data, Image.Image):
@@ -109,6 +117,31 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
     scale = min(1.0, longest / max(header.height, header.width))
     size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
     return shown(decode_picture(data, PictureFormat(size, 3), page=page, display=True))
+
+
+def shown_size(data: bytes | Path | Image.Image | NDArray[Any], page: int = 0) -> tuple[int, int]:
+    """Return height and width of a picture as it is shown; arguments as of `decode_picture`.
+
+    Raises:
+        PictureError: it is no picture, or too large.
+    """
+    if isinstance(data, np.ndarray):
+        return data.shape[0], data.shape[1]
+    if isinstance(data, Image.Image):
+        turn = turn_of(data)
+        return (data.width, data.height) if turn in ON_THEIR_SIDE else (data.height, data.width)
+    with _opened(data) as stream:
+        header = read_header(stream, page)
+    return header.height, header.width
+
+
+def padded(array: NDArray[Any], size: tuple[int, int], fill: int) -> NDArray[Any]:
+    """Return an array (..., H, W) with values added below and on the right, up to `size`."""
+    below, right = (wanted - own for wanted, own in zip(size, array.shape[-2:], strict=True))
+    if not (below or right):
+        return array
+    around = [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)]
+    return np.pad(array, around, constant_values=fill)
 
 
 def _opened(data: bytes | Path) -> BinaryIO:

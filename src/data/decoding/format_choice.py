@@ -65,6 +65,7 @@ def chosen_format(
         "uint8" if np.isnan(found.bounds).all() else "float32",
         bands,
         count,
+        settings.scale,
     )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...records.pixels import colours
-from .decode import resized
+from .decode import padded, resized
 from .picture_files import PictureError, decoder_errors, file_errors, turn_of
 from .picture_format import PictureFormat
 
@@ -61,20 +61,22 @@ def decode_mask(
     Args:
         values: as of `mask_values`.
         table: (256,) the class of each value, or `LEFT_OUT`.
-        form: of the picture. The nearest pixel counts; what `pad` adds is left out.
+        form: of the picture. The nearest pixel counts; what `pad` and `windows` add is left out.
     """
-    height, width = form.image_size
+    height, width = form.scaled_size((values.shape[0], values.shape[1]))
     image = Image.fromarray(table[values])
     if image.size != (width, height):
         image = resized(
             image,
             (width, height),
-            form.fit,
+            "squeeze" if form.windowed else form.fit,
             (0, 0, *image.size),
             method=Image.Resampling.NEAREST,
             fill=LEFT_OUT,
         )
-    return np.array(image, np.uint8)
+    classes = np.array(image, np.uint8)
+    whole = form.array_size((values.shape[0], values.shape[1]))
+    return padded(classes, whole, LEFT_OUT) if form.windowed else classes
 
 
 def mask_png(classes: NDArray[np.uint8]) -> bytes:

@@ -8,7 +8,6 @@ pictures lie.
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import time
 from dataclasses import replace
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
@@ -30,13 +28,15 @@ from ..quality.audit import Survey, survey
 from ..sources.label_sets import ordered
 from ..sources.listing import existing_root, without
 from ..sources.remote import fetched, is_address
-from ..sources.source import Masks, Problem, Source
+from ..sources.source import Problem, Source
 from ..sources.table import named_paths
 from .decode import decode_picture
 from .format_choice import chosen_format
+from .large_pictures import array_sizes
 from .picture_files import PictureError, pages_of
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, content, mask_of, store_of
+from .picture_store import PictureStore, content, store_of
+from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
 
@@ -44,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 # Part of every key: to be raised when the same file would decode to other pixels.
 _VERSION = 3
-_FILE = "images.bin"
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 _NAMED = 20
@@ -211,7 +210,7 @@ def _opened(
         check_again()
     _refuse_bad(source, found, settings, " Decoding the others may show more.")
     if source.masks is not None:
-        _check_sizes(source, source.masks, found)
+        check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
     ready = source.arrays is not None and source.arrays.dtype == form.dtype == "uint8"
     whole = form.bands in (None, tuple(range(1, form.channels + 1)))
@@ -222,64 +221,36 @@ def _opened(
         images = source.arrays.view()
         images.flags.writeable = False
         return store_of(source, found, images, form, flat.tolist(), from_cache=False)
-    usable = len(source) - len(found.reasons)
-    row_bytes = _row_bytes(form)
-    stored = usable * row_bytes <= int(settings.cache_limit_gb * 1e9)
+    stored = _all_bytes(found, form) <= int(settings.cache_limit_gb * 1e9)
     entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
     _refuse_bad(source, found, settings)
     mapped = None
-    if stored:
+    if stored and not form.windowed:
         shape = tuple(entry.values["shape"])
-        mapped = np.memmap(entry.folder / _FILE, form.dtype, mode="r", shape=shape)
+        mapped = np.memmap(entry.folder / FILE, form.dtype, mode="r", shape=shape)
     store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
-    if stored and store.source is not None and store.source.masks is not None:
-        masks = _decoded_masks(store.source, store.source.masks, form, cache_dir, workers)
-        return replace(store, masks=masks)
+    usable = store.source
+    if usable is None or usable.masks is None:
+        return store
+    if form.windowed:
+        file = entry.folder / FILE if stored else None
+        return replace(store, large=large_pictures(store, usable, file, cache_dir, workers))
+    if stored:
+        folder = decoded_masks(usable, usable.masks, form, cache_dir, workers).folder
+        shape = (len(store), *form.image_size)
+        return replace(store, masks=np.memmap(folder / FILE, np.uint8, mode="r", shape=shape))
     return store
 
 
-def _check_sizes(source: Source, masks: Masks, found: Survey) -> None:
-    """Refuse masks of another size than their picture's."""
-    known = [row for row in range(len(source)) if row not in found.reasons]
-    wrong = [row for row in known if (masks.sizes[row] != found.sizes[row]).any()]
-    if wrong:
-        named = "; ".join(
-            f"{masks.files[row]} is {_size(masks.sizes[row])} and {source.sample_name(row)} "
-            f"{_size(found.sizes[row])}"
-            for row in wrong[:_NAMED_ALIKE]
-        )
-        raise ConfigError(
-            f"{len(wrong)} masks have another size (height x width in pixels) than their picture: "
-            f"{named}. Save them again in its size."
-        )
+def _all_bytes(found: Survey, form: PictureFormat) -> int:
+    """Return the bytes of all pictures that can be used, decoded."""
+    sizes = np.delete(found.sizes, sorted(found.reasons), axis=0)
+    return int(array_sizes(form, sizes).prod(axis=1).sum()) * _pixel_bytes(form)
 
 
-def _size(size: NDArray[np.int64]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _decoded_masks(
-    source: Source, masks: Masks, form: PictureFormat, cache_dir: Path, workers: int
-) -> NDArray[np.uint8]:
-    """Return the classes (N, H, W) of all masks, decoded once; several processes share them."""
-    tables = masks.tables[masks.table_of].tobytes()
-    key = key_of([_VERSION, *form.image_size, form.fit], masks.hashes.tobytes(), tables)
-
-    def decode_all(folder: Path) -> dict[str, Any]:
-        decoded = partial(mask_of, source, masks, form)
-        with (folder / _FILE).open("wb") as stream:
-            for one in in_order(decoded, range(len(masks)), workers):
-                stream.write(one.data)
-        return {}
-
-    entry = cached(cache_dir / "masks" / f"classes-{key}", decode_all, what="the decoded masks")
-    shape = (len(masks), *form.image_size)
-    return np.memmap(entry.folder / _FILE, np.uint8, mode="r", shape=shape)
-
-
-def _row_bytes(form: PictureFormat) -> int:
-    return math.prod((form.channels, *form.image_size)) * np.dtype(form.dtype).itemsize
+def _pixel_bytes(form: PictureFormat) -> int:
+    return form.channels * np.dtype(form.dtype).itemsize
 
 
 def _decoded(
@@ -301,7 +272,7 @@ def _decoded(
 class _Block(NamedTuple):
     """Some pictures decoded one after another; indices are those of the source."""
 
-    images: Pixels
+    images: list[Pixels]  # (C, H, W) each
     reasons: list[tuple[int, str]]
     flat: list[int]
 
@@ -312,13 +283,14 @@ def _decode_all(
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]
     row_shape = (form.channels, *form.image_size)
-    row_bytes = _row_bytes(form)
-    per_block = max(1, min(256, _BLOCK_BYTES // row_bytes))
+    largest = int(array_sizes(form, found.sizes[indices]).prod(axis=1).max())
+    per_block = max(1, min(256, _BLOCK_BYTES // (largest * _pixel_bytes(form))))
+    needed = _all_bytes(found, form)
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
     room = shutil.disk_usage(target).free
-    if stored and len(indices) * row_bytes > room:
+    if stored and needed > room:
         raise ConfigError(
-            f"the decoded pictures take {len(indices) * row_bytes / 1e9:.1f} GB, and "
+            f"the decoded pictures take {needed / 1e9:.1f} GB, and "
             f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
             "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
             "read."
@@ -329,13 +301,14 @@ def _decode_all(
     flat: list[int] = []
     count = 0
     logged = time.monotonic()
-    with (target / _FILE).open("wb") as stream:
+    with (target / FILE).open("wb") as stream:
         for block in in_order(partial(_decode_block, source, found, form), blocks, workers):
             reasons += block.reasons
             flat += block.flat
             count += len(block.images)
             if stored:
-                stream.write(block.images.data)
+                for image in block.images:
+                    stream.write(image.data)
             if time.monotonic() - logged > _PROGRESS_SECONDS:
                 logged = time.monotonic()
                 _log.info("%d of %d pictures", count + len(reasons), len(indices))
@@ -343,9 +316,7 @@ def _decode_all(
 
 
 def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
-    images = np.empty((len(indices), form.channels, *form.image_size), form.dtype)
-    block = _Block(images, [], [])
-    count = 0
+    block = _Block([], [], [])
     for index in indices:
         try:
             data = content(source, index, bytes(found.hashes[index]))
@@ -362,9 +333,8 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
             continue
         if image.min() == image.max():
             block.flat.append(index)
-        images[count] = image
-        count += 1
-    return block._replace(images=images[:count])
+        block.images.append(image)
+    return block
 
 
 def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str = "") -> None:

@@ -19,6 +19,7 @@ from ..quality.audit import Survey, content_hash, copies
 from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
 from .decode import decode_picture
+from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
 from .picture_files import PictureError, file_errors
 from .picture_format import PictureFormat
@@ -49,6 +50,8 @@ class PictureStore:
             where pictures have no masks, or are too large as `images`.
         pixel_bounds: (N, 2) smallest and largest pixel where those have more than 8 bits, NaN
             elsewhere; None where all have 8 bits.
+        large: where pictures are taken window by window, what stands in the place of `images` and
+            `masks`, which are None.
     """
 
     name: str
@@ -68,6 +71,7 @@ class PictureStore:
     pixel_bounds: NDArray[np.float64] | None = None
     kind: str = "single"
     masks: NDArray[np.uint8] | None = None
+    large: LargePictures | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -82,8 +86,18 @@ class PictureStore:
         """1 for grey, 3 for colour, or the number of bands."""
         return self.format.channels
 
+    @property
+    def stored(self) -> bool:
+        """Whether pictures are read from an array or a file of them, and not decoded each time."""
+        return self.images is not None or (self.large is not None and self.large.images is not None)
+
+    @property
+    def array_sizes(self) -> NDArray[np.int64]:
+        """(N, 2) height and width of what `read` returns."""
+        return array_sizes(self.format, self.original_sizes)
+
     def read(self, index: int) -> Pixels:
-        """Picture `index` as (C, H, W) of the format's dtype, from the array or decoded now.
+        """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
 
         Raises:
             PictureError: its file has been changed or removed since it was checked.
@@ -91,6 +105,8 @@ class PictureStore:
         if self.images is not None:
             image: Pixels = self.images[index]
             return image
+        if self.large is not None and self.large.images is not None:
+            return self.large.images[index]
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
@@ -107,13 +123,15 @@ class PictureStore:
         if self.masks is not None:
             mask: NDArray[np.uint8] = self.masks[index]
             return mask
+        if self.large is not None and self.large.masks is not None:
+            return self.large.masks[index]
         if self.source is None or self.source.masks is None:
             raise ValueError(f"{self.name} has no masks")
         return mask_of(self.source, self.source.masks, self.format, index)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if self.images is not None:
+        if self.stored:
             state["source"] = None  # what is read from is sent, and nothing else
         for name in ("images", "masks"):
             if isinstance(array := state[name], np.memmap):

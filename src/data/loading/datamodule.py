@@ -31,6 +31,7 @@ from ..splitting.folds import assign_folds, hold_out
 from ..splitting.groups import group_pictures
 from ..splitting.splits import Split, make_split
 from .loaders import Batch, BatchLoader, BatchOrder, StreamLoader
+from .pieces import Pieces
 
 __all__ = ["PictureData"]
 
@@ -271,6 +272,9 @@ class PictureData(pl.LightningDataModule):
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)
+        if self.pictures.large is not None:
+            known: NDArray[np.int64] = self.pictures.large.places.counts[self.split.train].sum(0)
+            return known
         if self.pictures.kind == "dense":
             counts = np.zeros(256, np.int64)
             for index in self.split.train.tolist():
@@ -308,8 +312,10 @@ class PictureData(pl.LightningDataModule):
         pictures, dense = self.pictures, self.pictures.kind == "dense"
         # Answers about pixels take as much memory as those of a training batch.
         at_once = self.batch_size if dense else max(self.batch_size, _EVALUATED_AT_ONCE)
+        at_once = 1 if pictures.format.windowed else at_once  # each has a size of its own
+        pieces = self._pieces(part) if training and pictures.format.windowed else None
         order = BatchOrder(
-            getattr(self.split, part),
+            getattr(self.split, part) if pieces is None else np.arange(len(pieces)),
             batch_size=self.batch_size if training else at_once,
             training=training,
             seed=self.seed,
@@ -320,5 +326,17 @@ class PictureData(pl.LightningDataModule):
             images = pictures.images if self._resident is None else self._resident
             targets = pictures.targets if pictures.masks is None else pictures.masks
             return BatchLoader(images, targets, order)
+        workers = 0 if pictures.stored else self.workers  # to read a file takes no time
+        if pieces is not None:
+            return StreamLoader(pieces, None, order, workers=workers)
         read_targets = pictures.read_mask if dense else pictures.targets
-        return StreamLoader(pictures.read, read_targets, order, workers=self.workers)
+        return StreamLoader(pictures.read, read_targets, order, workers=workers)
+
+    def _pieces(self, part: str) -> Pieces:
+        return Pieces(self.pictures, getattr(self.split, part), self.seed)
+
+    @property
+    def samples(self) -> int:
+        """Pictures that an epoch of training has, or pieces of such that are taken in windows."""
+        windowed = self.pictures.format.windowed
+        return len(self._pieces("train") if windowed else self.split.train)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ _PREFETCH = 2
 Reader = Callable[[int], Pixels]
 # The mask of picture number i, (H, W).
 MaskReader = Callable[[int], NDArray[np.uint8]]
+# Those of an epoch by their numbers, (B, C, H, W), and their masks (B, H, W).
+PieceReader = Callable[[int, NDArray[np.int64]], tuple[Pixels, NDArray[np.uint8]]]
 
 
 class Batch(NamedTuple):
@@ -215,8 +217,8 @@ class StreamLoader(_Loader):
     Memory stays flat: no more than two batches a worker exist at any time.
 
     Args:
-        read: picture number i as (C, H, W); it goes to the workers, so it must be picklable
-            where processes are not forked.
+        read: picture number i as (C, H, W), or without targets pieces of pictures with their masks;
+            it goes to the workers, so it must be picklable where processes are not forked.
         targets: (N,) int64 or (N, K); or reads the mask of picture number i, (H, W) uint8.
         order: which pictures, and when.
         workers: processes that read; 0 reads in this one.
@@ -224,8 +226,8 @@ class StreamLoader(_Loader):
 
     def __init__(
         self,
-        read: Reader,
-        targets: NDArray[np.integer] | MaskReader,
+        read: Reader | PieceReader,
+        targets: NDArray[np.integer] | MaskReader | None,
         order: BatchOrder,
         *,
         workers: int,
@@ -257,10 +259,10 @@ class _Pass:
         self._order = order
         self.epoch = self.first_step = 0
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
         for step, ids in self._order.batches(self.epoch, self.first_step):
             # As an array: a slice of a tensor would go to the worker with all of its storage.
-            yield step, ids.numpy()
+            yield self.epoch, step, ids.numpy()
 
     def __len__(self) -> int:
         return len(self._order) - self.first_step
@@ -269,21 +271,28 @@ class _Pass:
 class _ReadBatches(Dataset[Batch]):
     """A data set whose items are whole batches, so that a worker sends one tensor of each."""
 
-    def __init__(self, read: Reader, targets: NDArray[np.integer] | MaskReader) -> None:
-        self._read = read
-        self._read_mask = targets if callable(targets) else None
-        labels = np.zeros(0, np.int64) if callable(targets) else np.array(targets, np.int64)
-        self._labels = torch.from_numpy(labels)
+    def __init__(
+        self,
+        read: Reader | PieceReader,
+        targets: NDArray[np.integer] | MaskReader | None,
+    ) -> None:
+        self._read: Any = read
+        self._targets = targets
+        if isinstance(targets, np.ndarray):
+            self._targets = np.array(targets, np.int64)
 
-    def __getitem__(self, item: tuple[int, NDArray[np.int64]]) -> Batch:
-        step, ids = item[0], torch.from_numpy(item[1])
-        images = np.stack([self._read(index) for index in ids.tolist()])
-        if self._read_mask is None:
-            targets = self._labels[ids]
+    def __getitem__(self, item: tuple[int, int, NDArray[np.int64]]) -> Batch:
+        epoch, step, numbers = item
+        if self._targets is None:
+            images, classes = self._read(epoch, numbers)
         else:
-            masks = np.stack([self._read_mask(i) for i in ids.tolist()])
-            targets = _pixel_targets(torch.from_numpy(masks))
-        return Batch(torch.from_numpy(images), targets, ids, step)
+            images = np.stack([self._read(index) for index in numbers.tolist()])
+            if isinstance(self._targets, np.ndarray):
+                labels = torch.from_numpy(self._targets[numbers])
+                return Batch(torch.from_numpy(images), labels, torch.from_numpy(numbers), step)
+            classes = np.stack([self._targets(index) for index in numbers.tolist()])
+        targets = _pixel_targets(torch.from_numpy(classes))
+        return Batch(torch.from_numpy(images), targets, torch.from_numpy(numbers), step)
 
 
 def _pixel_targets(masks: Tensor) -> Tensor:

@@ -144,6 +144,10 @@ def _format(pictures: PictureStore) -> str:
     wanted = list(form.image_size)
     alike = bool((sizes == sizes[0]).all())
     shown = f"all {_pixels(smallest)}" if alike else f"{_pixels(smallest)} to {_pixels(largest)}"
+    if form.windowed:
+        scale = "" if form.scale == 1 else f" times {form.scale:g}"
+        text = f"{shown} pixels (height x width){scale}, seen in windows of {_pixels(wanted)}"
+        return f"{text}; {_bands(form)}, {_depth(pictures)}"
     done = "kept so" if alike and smallest == wanted else f"resized to {_pixels(wanted)}"
     text = f"{shown} pixels (height x width), {done}"
     height, width = form.image_size

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ...config.checks import ConfigError, input_of, own_fields
-from ...config.models import EncoderSettings, NetworkSettings, ZooSettings
+from ...config.models import EncoderSettings, NetworkSettings, SegmentationSettings, ZooSettings
 from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
@@ -38,9 +38,10 @@ def network_of(settings: RunSettings) -> NetworkSettings:
 def network_arguments(model: NetworkSettings) -> dict[str, Any]:
     """What the network is made with, beside the pictures that it is for."""
     arguments = own_fields(model, NetworkSettings)
-    if isinstance(model, ZooSettings):
+    if isinstance(model, ZooSettings | SegmentationSettings):
         arguments["name"] = model.name
-    if isinstance(model, ZooSettings | EncoderSettings):  # these fetch published weights themselves
+    # These find published weights themselves.
+    if isinstance(model, ZooSettings | SegmentationSettings | EncoderSettings):
         arguments["pretrained"] = model.pretrained
     return arguments
 

@@ -16,9 +16,16 @@ from ...config.features import (
     HandcraftedSettings,
     PixelsSettings,
 )
-from ...config.models import EncoderSettings, EnsembleSettings, NetworkSettings, ZooSettings
+from ...config.models import (
+    EncoderSettings,
+    EnsembleSettings,
+    NetworkSettings,
+    SegmentationSettings,
+    ZooSettings,
+)
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
+from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
@@ -182,7 +189,7 @@ def prepared(
         from .pixels import PixelCandidate
 
         data = open_pictures(settings)
-        each = PixelCandidate(settings, model, data).describe_seconds()
+        each = PixelCandidate(settings, model, data).fit_seconds()
         return Preparation(settings, data, 1, each)
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, open_pictures(settings), 1, 0.0)
@@ -274,6 +281,8 @@ def origin_of(settings: RunSettings) -> Origin:
     if isinstance(model, NetworkSettings) and model.pretrained:
         library = "timm" if model._target_.endswith("TimmNet") else "torchvision"
         names = [model.name] if isinstance(model, ZooSettings) else []
+        if isinstance(model, SegmentationSettings):
+            names = [backbone_of(model.name)]
         return Origin("fine-tuned", _weights(library, names, model.pretrained))
     return Origin("from scratch")
 

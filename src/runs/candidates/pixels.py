@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,36 +19,51 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
-from ...features.calibration import CalibratedModel
+from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration
 from ...features.classifier import FeatureClassifier
-from ...features.pixels import PixelFeatures, draw_pixels, fit_pixels
+from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
 from ...machine.imports import import_object
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...metrics.summary import metric_key
+from ...records.pictures import Pixels
 from ...targets import kind_of
+from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..resolve import Resolved
 from .candidate import Answers, FitContext, Fitted
 from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
 
-__all__ = ["PixelCandidate", "TrainedPixels"]
+__all__ = ["PixelCandidate", "TrainedPixels", "grown"]
 
 _CALIBRATION_FOLDS = 5
-_TIMED_PICTURES = 4
+# What a fit takes is told from fits to so many pixels, out of pictures of so many pixels together,
+# and from answers about a corner of a few of them.
+_TIMED_PIXELS, _TIMED_AREA = (2_000, 8_000), 2**22
+_ANSWERED_PICTURES, _ANSWERED_SIDE = 4, 256
+# More pictures make larger trees: on 942 magnetic tiles fits and answers took 1.5 times what 256 of
+# them told.
+_LARGER = 1.5
 
 
+@dataclass
 class TrainedPixels(TrainedClassifier):
-    """A fitted classifier of pixels with their features, and the file it was saved to."""
+    """A fitted classifier of pixels with their features, and the file it was saved to.
+
+    `known` are pictures with the answers about their validation part, which a fit has computed.
+    """
+
+    known: tuple[PictureData, Answers] | None = None
 
     def predict(self, data: PictureData, part: str) -> Answers:
+        if self.known is not None and self.known[0] is data and part == "val":
+            return self.known[1]
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
         with threadpool_limits(threads_of(stored_settings(self.metadata["settings"]))):
             for batch in data.batches(part):
-                probs = torch.from_numpy(self.classifier(batch.images.cpu().numpy()))
-                logits = probs.clamp_min(SMALLEST_PROBABILITY).log()
-                found.append(answers_of(logits, batch.targets.cpu()))
+                images = batch.images.cpu().numpy()
+                found.append(_answered(self.classifier, images, batch.targets.cpu()))
                 ids.append(batch.sample_ids.cpu().numpy())
         rows = np.concatenate(ids)
         return np.concatenate(found), data.pictures.targets[rows], rows
@@ -94,7 +112,8 @@ class PixelCandidate:
         trained = TrainedPixels(classifier, file)
         metrics = {}
         if len(data.split.val):
-            answers, targets, _ = trained.predict(data, "val")
+            trained.known = data, trained.predict(data, "val")
+            answers, targets, _ = trained.known[1]
             found = kind_of(pictures.kind).evaluate(answers, targets, pictures.class_names)
             metrics = {metric_key("val", name): found[name] for name in ("miou", "pixel_accuracy")}
             metrics[metric_key("val", "loss")] = found["log_loss"]
@@ -102,34 +121,120 @@ class PixelCandidate:
         return Fitted(trained, file, seconds, metrics)
 
     def _fitted(self, ids: Sequence[int], threads: int) -> CalibratedModel:
-        settings, pictures = self._model, self._data.pictures
-        seed = training_seed(self._settings.seed, self._settings.cv.fold)
-        with input_of("data"):
-            sample = draw_pixels(
-                *(self._features, pictures.read, pictures.read_mask, ids),
-                num_classes=len(pictures.class_names),
-                most=settings.pixels,
-                seed=seed,
-            )
+        sample = self._drawn(ids, self._model.pixels)
         print(f"pixels: {len(sample.targets):,} of {sample.counts.sum():,} drawn")
+        make = self._estimator(threads)
+        return fit_pixels(make, sample, folds=_CALIBRATION_FOLDS, seed=self._seed)
+
+    @property
+    def _seed(self) -> int:
+        return training_seed(self._settings.seed, self._settings.cv.fold)
+
+    def _drawn(self, ids: Sequence[int], most: int) -> PixelSample:
+        pictures = self._data.pictures
+        with input_of("data"):
+            return draw_pixels(
+                *(self._features.of_block, pictures.read, pictures.read_mask, ids),
+                num_classes=len(pictures.class_names),
+                most=most,
+                seed=self._seed,
+            )
+
+    def _estimator(self, threads: int) -> Callable[[int], Any]:
+        """Return what makes the classifier, given the number of pixels it will be fitted to."""
+        settings = self._model
         make = import_object(CLASSIFIERS[settings.classifier])
         own = own_fields(getattr(settings, settings.classifier), Settings)
-        return fit_pixels(
-            lambda count: make(**own, seed=seed, threads=threads, pictures=count),
-            sample,
-            folds=_CALIBRATION_FOLDS,
-            seed=seed,
-        )
+        return lambda count: make(**own, seed=self._seed, threads=threads, pictures=count)
 
-    def describe_seconds(self) -> float:
-        """Return about the seconds that computing the features of a fit takes."""
-        data = self._data
-        ids = data.split.train[:_TIMED_PICTURES].tolist()
-        started = time.perf_counter()
-        for one in ids:
-            self._features(data.pictures.read(one)[None])
-        each = (time.perf_counter() - started) / len(ids)
-        return each * (len(data.split.train) + len(data.split.val))
+    def fit_seconds(self) -> float:
+        """Return about the seconds that a fit takes, answers about the validation part included.
+
+        Features are timed on some pictures, the classifier on two samples of their pixels, which
+        tell how the time of a fit and of an answer grows with them.
+
+        Raises:
+            ConfigError: the pictures have pixels of one class only.
+        """
+        split, pictures, threads = self._data.split, self._data.pictures, threads_of(self._settings)
+        area = pictures.array_sizes.prod(axis=1)
+        ids = self._timed_ids(area)
+        shown = ids[:: max(1, len(ids) // _ANSWERED_PICTURES)][:_ANSWERED_PICTURES]
+        fitting, answering, counts = [], [], []
+        with threadpool_limits(threads):
+            started = time.perf_counter()
+            sample = self._drawn(ids, max(_TIMED_PIXELS))
+            describing = (time.perf_counter() - started) / area[ids].sum()
+            order = np.random.default_rng(self._seed).permutation(len(sample.targets))
+            for most in _TIMED_PIXELS:
+                rows = order[:most]
+                classes, labels = np.unique(sample.targets[rows], return_inverse=True)
+                started = time.perf_counter()
+                fitted = self._estimator(threads)(len(rows)).fit(sample.features[rows], labels)
+                fitting.append(time.perf_counter() - started)
+                counts.append(len(rows))
+                plain = Calibration(1.0, np.zeros(len(classes)))
+                model = CalibratedModel(fitted, plain, classes, len(sample.counts))
+                answering.append(self._seconds_a_pixel(model, shown))
+        # All drawn pixels, and without their folds until enough are held out for the calibration.
+        held_out = self._model.pixels / _CALIBRATION_FOLDS
+        fits = min(_CALIBRATION_FOLDS, math.ceil(ENOUGH_UNSEEN / held_out))
+        whole = 1 + fits * (1 - 1 / _CALIBRATION_FOLDS)
+        larger = _LARGER if len(ids) < len(split.train) else 1.0
+        fit = whole * grown(counts, fitting, self._model.pixels)
+        answers = area[split.val].sum() * grown(counts, answering, self._model.pixels)
+        return float(describing * area[split.train].sum() + larger * (fit + answers))
+
+    def _timed_ids(self, area: NDArray[np.int64]) -> list[int]:
+        """Return pictures to time a fit with: half have the most classes, half are any.
+
+        What is alike is told apart by smaller trees, so that some hundred pictures are needed.
+        """
+        train = self._data.split.train
+        held = np.argsort(-self._data.pictures.targets[train].sum(axis=1), kind="stable")
+        any_of = np.random.default_rng(self._seed).permutation(len(train))
+        both = np.stack([held, any_of], axis=1).ravel()
+        order = train[both[np.sort(np.unique(both, return_index=True)[1])]]
+        count = max(2, int((area[order].cumsum() <= _TIMED_AREA).sum()))
+        return [int(index) for index in order[:count]]
+
+    def _seconds_a_pixel(self, model: CalibratedModel, ids: Sequence[int]) -> float:
+        """Return how long it takes to describe and answer a pixel."""
+        names = self._data.pictures.class_names
+        metadata = {"class_names": names, "pixels": self._features.identity}
+        classifier = FeatureClassifier((self._features,), model, metadata)
+        seconds, pixels = 0.0, 0
+        for index in ids:
+            image, mask = (
+                read(index)[..., :_ANSWERED_SIDE, :_ANSWERED_SIDE]
+                for read in (self._data.pictures.read, self._data.pictures.read_mask)
+            )
+            targets = torch.from_numpy(mask.astype(np.int64))
+            targets[targets >= len(names)] = IGNORED
+            started = time.perf_counter()
+            _answered(classifier, image[None], targets[None])
+            seconds += time.perf_counter() - started
+            pixels += mask.size
+        return seconds / pixels
 
     def training_batch(self) -> None:
         return None
+
+
+def _answered(classifier: FeatureClassifier, images: Pixels, targets: torch.Tensor) -> NDArray[Any]:
+    """Return the answers about pictures (B, C, H, W) with targets (B, H, W)."""
+    probs = torch.from_numpy(classifier(images))
+    return answers_of(probs.clamp_min(SMALLEST_PROBABILITY).log(), targets)
+
+
+def grown(counts: Sequence[int], times: Sequence[float], count: int) -> float:
+    """Return the time for `count` things, given those for a smaller and a larger number of them.
+
+    It grows with a power of the number, that of the two measurements, between 0 and 1.2; of n log n
+    that is 1.1 in this range.
+    """
+    (few, many), (short, long) = counts, times
+    if few == many:
+        return long * max(1.0, count / many)
+    power = math.log(max(long, 1e-9) / max(short, 1e-9)) / math.log(many / few)
+    return float(long * (count / many) ** min(max(power, 0.0), 1.2))

@@ -180,7 +180,8 @@ def _measured(
 
 def _some_pictures(data: PictureData) -> Pixels:
     ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
-    found: Pixels = np.stack([data.pictures.read(int(i)) for i in ids])
+    height, width = data.pictures.image_size  # of pictures that are taken in windows, one
+    found: Pixels = np.stack([data.pictures.read(int(i))[:, :height, :width] for i in ids])
     return found
 
 

@@ -102,7 +102,8 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         rows = csv.writer(stream)
         rows.writerow(["path", "mask", *map(csv_cell, names)])
         try:
-            masks = windowed_masks if settings.windows else predicted_masks
+            windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
+            masks = windowed_masks if windows else predicted_masks
             answers = masks(predictor, map(Path, pictures))
             for file, target, found_mask in zip(pictures, targets, answers, strict=True):
                 if isinstance(found_mask, Problem):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +13,12 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
+from src.config.features import PixelsSettings
 from src.config.schema import RunSettings
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained, origin_of, prepared
+from src.runs.candidates.pixels import grown
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
@@ -88,6 +93,52 @@ def test_a_sweep_learns_what_a_fit_will_take(pictures: Path) -> None:
     found = prepared(settings, build_data, networks=True, seconds=None)
     assert found.settings == settings and found.epochs == 1 and found.seconds_per_epoch > 0
     assert origin_of(settings).start == "hand-crafted"
+
+
+def test_what_a_fit_takes_is_told_before(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features, classifier with its calibration, and the answers; in CPU seconds, for this test."""
+    from src.runs.candidates import pixels
+
+    monkeypatch.setattr(pixels.time, "perf_counter", time.process_time)
+    monkeypatch.setattr(pixels, "_TIMED_PIXELS", (500, 1500))
+    settings = settings_of(
+        pictures, "model.random_forest.trees=50", "runtime.threads=1", "evaluate_test=false"
+    )
+    assert isinstance(settings.model, PixelsSettings)
+    data = build_data(settings)
+    told = pixels.PixelCandidate(settings, settings.model, data).fit_seconds()
+    answered = []
+    whole = pixels.TrainedPixels.predict
+
+    def predict(self: Any, data: Any, part: str) -> Any:
+        answered.append(self.known is None)
+        return whole(self, data, part)
+
+    monkeypatch.setattr(pixels.TrainedPixels, "predict", predict)
+    started = time.process_time()
+    summary = run_experiment(settings)
+    taken = time.process_time() - started
+    assert summary is not None
+    assert answered == [True, False], "the validation part was answered more than once"
+    assert taken / 4 < told < 2 * taken
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [([1.0, 2.0], 2 * 5.0), ([1.0, 1.0], 1.0), ([1.0, 8.0], 8 * 5**1.2), ([2.0, 1.0], 1.0)],
+)
+def test_time_grows_as_measured_within_bounds(times: list[float], expected: float) -> None:
+    assert grown([100, 200], times, 1000) == pytest.approx(expected)
+    assert grown([50, 50], [3.0, 3.0], 100) == pytest.approx(6.0)
+
+
+def test_large_pictures_are_classified_in_their_size(pictures: Path, tmp_path: Path) -> None:
+    words = ["data.fit=windows", "data.image_size=16", f"output_dir={tmp_path}"]
+    summary = run_experiment(settings_of(pictures, *words))
+    assert summary is not None and summary.metrics["test/miou"] > 0.7
+    predictions = Predictions.read(Path(summary.run_dir) / "predictions" / "test.parquet")
+    answer = np.array(Image.open(io.BytesIO(predictions.probs["map"][0])))
+    assert answer.shape == (SIDE, SIDE)
 
 
 def test_masks_of_one_class_are_refused(pictures: Path, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""Masks of all pictures, checked and decoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...config.checks import ConfigError
+from ...machine.parallel import in_order
+from ...storage.arrays import load_arrays
+from ...storage.cache import Entry, cached, key_of
+from ..quality.audit import Survey
+from ..sources.source import Masks, Source
+from .large_pictures import ClassPlaces, LargePictures, SizedArrays
+from .picture_format import PictureFormat
+from .picture_store import PictureStore, mask_of
+
+__all__ = ["FILE", "check_sizes", "decoded_masks", "large_pictures"]
+
+# Of the arrays of an entry of the cache, one after another.
+FILE = "images.bin"
+_PLACES = "places.npz"
+# Part of every key: to be raised when the same mask would decode to other classes.
+_VERSION = 3
+_NAMED = 3
+
+
+def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
+    """Check that masks have the size of their picture.
+
+    Args:
+        source: of N pictures.
+        masks: of all of them.
+        found: the audit of the pictures; those that cannot be used are left out.
+
+    Raises:
+        ConfigError: some have another size.
+    """
+    known = [row for row in range(len(source)) if row not in found.reasons]
+    wrong = [row for row in known if (masks.sizes[row] != found.sizes[row]).any()]
+    if wrong:
+        named = "; ".join(
+            f"{masks.files[row]} is {_size(masks.sizes[row])} and {source.sample_name(row)} "
+            f"{_size(found.sizes[row])}"
+            for row in wrong[:_NAMED]
+        )
+        raise ConfigError(
+            f"{len(wrong)} masks have another size (height x width in pixels) than their picture: "
+            f"{named}. Save them again in its size."
+        )
+
+
+def _size(size: NDArray[np.int64]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def decoded_masks(
+    source: Source,
+    masks: Masks,
+    form: PictureFormat,
+    cache_dir: Path,
+    workers: int,
+    *,
+    stored: bool = True,
+) -> Entry:
+    """Return the classes of all masks, decoded once; several processes share them.
+
+    Of pictures that are taken window by window the places of the classes are kept as well, and
+    these alone unless the classes are to be `stored`.
+    """
+    tables = masks.tables[masks.table_of].tobytes()
+    how = [_VERSION, *form.image_size, form.fit]
+    if form.windowed:
+        how += [form.scale, stored]
+    key = key_of(how, masks.hashes.tobytes(), tables)
+
+    def decoded(index: int) -> tuple[NDArray[np.uint8], Any]:
+        classes = mask_of(source, masks, form, index)
+        known = len(source.class_names)
+        return classes, ClassPlaces.in_mask(classes, known) if form.windowed else None
+
+    def decode_all(folder: Path) -> dict[str, Any]:
+        found = []
+        with (folder / FILE).open("wb") as stream:
+            for classes, places in in_order(decoded, range(len(masks)), workers):
+                if stored:
+                    stream.write(classes.data)
+                found.append(places)
+        if form.windowed:
+            places = ClassPlaces.of(found)
+            np.savez(folder / _PLACES, counts=places.counts, flat=places.flat)
+        return {}
+
+    return cached(cache_dir / "masks" / f"classes-{key}", decode_all, what="the decoded masks")
+
+
+def large_pictures(
+    store: PictureStore, source: Source, images: Path | None, cache_dir: Path, workers: int
+) -> LargePictures:
+    """Return the pictures in a file, their masks, and the places of the classes."""
+    form, masks, sizes = store.format, source.masks, store.array_sizes
+    assert masks is not None
+    stored = images is not None
+    folder = decoded_masks(source, masks, form, cache_dir, workers, stored=stored).folder
+    places = ClassPlaces(**load_arrays(folder / _PLACES))
+    if images is None:
+        return LargePictures(None, None, places)
+    shapes = np.insert(sizes, 0, form.channels, axis=1)
+    classes = SizedArrays(folder / FILE, "uint8", sizes)
+    return LargePictures(SizedArrays(images, form.dtype, shapes), classes, places)

@@ -1,0 +1,138 @@
+"""Bundles of networks with a class for every pixel, and why they are not exported."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from src.config.checks import ConfigError, to_plain
+from src.config.compose import compose_settings, read_run_settings
+from src.config.finished import ExportSettings
+from src.config.models import NetworkSettings
+from src.config.schema import RunSettings
+from src.runs.build.network import build_network, rebuild_arguments
+from src.runs.experiment import run_experiment
+from src.runs.finished.export import export_run
+from src.runs.folder import RunFolder
+from src.serving.bundle import open_predictor
+from src.serving.bundle_writing import write_bundle
+from src.serving.masks import masks_of
+from src.serving.whole_network import network_classifier
+from tests.serving.stranger import a_stranger_asks
+
+CPU = torch.device("cpu")
+CLASSES = ("ground", "crack", "edge")
+SIDE = (32, 48)
+SMALL = ["model.encoder=test_efficientnet", "model.pretrained=null"]
+MODELS = {"unet": SMALL, "deeplab": SMALL, "segmentation": []}
+LIBRARIES = {
+    "unet": ["timm", "segmentation-models-pytorch"],
+    "deeplab": ["timm", "segmentation-models-pytorch"],
+    "segmentation": ["torchvision"],
+}
+
+
+def network_and_metadata(model: str, *words: str) -> tuple[nn.Module, dict[str, Any]]:
+    """What a training of the model on grey pictures would give, but for the training."""
+    plainly = ["data.target=dense", "runtime=float32", "trainer.tta=flip"]
+    settings = compose_settings(
+        RunSettings, [f"model={model}", *plainly, *MODELS[model], "data=folder", *words]
+    )
+    assert isinstance(settings.model, NetworkSettings)
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {"channels": 1, "classes": len(CLASSES), "image_size": SIDE}
+    network = build_network(settings.model, **shape, target="dense").eval()
+    metadata = {
+        "settings": to_plain(settings),
+        "network": {
+            "target": settings.model.network_class("dense"),
+            "arguments": rebuild_arguments(settings.model, network),
+        },
+        "class_names": list(CLASSES),
+        "image_size": list(SIDE),
+        "channels": 1,
+        "fit": settings.data.fit,
+        "scale": settings.data.scale,
+        "mean": [0.4],
+        "std": [0.3],
+    }
+    return network, metadata
+
+
+def pictures(*size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (1, *size), np.uint8)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_bundle_answers_without_the_project_as_its_network_does(
+    model: str, tmp_path: Path
+) -> None:
+    network, metadata = network_and_metadata(model)
+    images = np.stack([pictures(*SIDE), pictures(*SIDE)[:, ::-1].copy()])
+    write_bundle(tmp_path / "model", network, metadata, images[0])
+    expected = network_classifier(network, metadata, CPU)(images)
+    assert expected.shape == (2, len(CLASSES), *SIDE) and expected.std() > 0
+    np.testing.assert_array_equal(
+        open_predictor(tmp_path / "model", CPU).probabilities(images), expected
+    )
+    said, heavy = a_stranger_asks(tmp_path / "model", images)
+    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-5)
+    assert "pytorch_lightning" not in heavy and "hydra" not in heavy
+    lines = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
+    assert [line.partition("==")[0] for line in lines] == [
+        *("torch", "numpy", "pillow", "safetensors"),
+        *LIBRARIES[model],
+    ]
+
+
+def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
+    network, metadata = network_and_metadata("unet", "data.fit=windows", "data.scale=0.5")
+    image = pictures(100, 130)
+    write_bundle(tmp_path / "model", network, metadata, image)
+    assert Image.open(tmp_path / "model" / "example.png").size == (48, 32)
+    stream = io.BytesIO()
+    Image.fromarray(image[0]).save(stream, "PNG")
+    opened = open_predictor(tmp_path / "model", CPU)
+    (mask,) = masks_of(opened, [stream.getvalue()])
+    halved = np.array(Image.fromarray(image[0]).resize((65, 50), Image.Resampling.BICUBIC))
+    probs = network_classifier(network, metadata, CPU)(halved[None, None])[0]
+    planes = [
+        np.asarray(Image.fromarray(plane).resize((130, 100), Image.Resampling.BILINEAR))
+        for plane in probs
+    ]
+    np.testing.assert_array_equal(mask, np.argmax(planes, axis=0))
+    said, _ = a_stranger_asks(tmp_path / "model", halved[None, None])
+    np.testing.assert_allclose(said[0], probs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["unet", "deeplab"])
+def test_an_export_is_refused_and_names_the_bundle(model: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for place in ("images", "masks"):
+        (tmp_path / "set" / place).mkdir(parents=True)
+    for number in range(8):
+        mask = rng.integers(0, 2, SIDE).astype(np.uint8)
+        Image.fromarray(mask * 200).save(tmp_path / "set" / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "set" / "masks" / f"{number}.png")
+    words = [
+        *("data=folder", f"data.root={tmp_path / 'set'}", "data.target=dense", "tracking=none"),
+        *(f"data.cache_dir={tmp_path / 'cache'}", f"output_dir={tmp_path / 'out'}"),
+        *("data.batch_size=4", "runtime=float32", "trainer.max_epochs=1", f"model={model}"),
+        *("tracking.figures=false", "evaluate_test=false", *SMALL),
+    ]
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None
+    folder = RunFolder.open(Path(summary.run_dir))
+    settings = compose_settings(ExportSettings, [f"run={folder.path}", "variants=[pt2]"], "export")
+    with pytest.raises(ConfigError, match="kind dense") as raised:
+        export_run(folder, folder.chosen_checkpoint(), settings)
+    assert str(folder.path / "model") in str(raised.value)
+    assert (folder.path / "model" / "network.safetensors").is_file()
+    assert not folder.exports.exists()
