@@ -50,6 +50,10 @@ class MultiLabel(TargetKind):
         least = 0.5 if thresholds is None else np.asarray(thresholds, probs.dtype)
         return (probs >= least).astype(np.uint8)
 
+    def confidences(self, probs: Probs) -> Probs:
+        found: Probs = np.maximum(probs, 1 - probs).min(axis=1)
+        return found
+
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
         same: NDArray[np.bool_] = (preds == targets).all(axis=1)
         return same
