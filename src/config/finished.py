@@ -87,13 +87,13 @@ class PredictSettings(_OneRunSettings):
     top_k: int = positive_int("classes named for each picture, most probable first", 5)
     coverage: float | None = setting(
         "name for each picture a set of labels that holds the true one with this probability, such "
-        "as 0.9; null for none",
+        "as 0.9, or of several labels this share of them on average; null for none",
         None,
         above=0,
         below=1,
     )
     classwise: bool = setting(
-        "the coverage holds for the pictures of each class, not just of all", False
+        "the coverage holds for the pictures of each class or label, not just of all", False
     )
     max_error: float | None = setting(
         "answer only where at most this share of the answers is wrong, such as 0.02, and leave the "

@@ -15,6 +15,7 @@ __all__ = [
     "binned",
     "brier",
     "calibration_error",
+    "entropy_terms",
     "log_loss",
     "reliability_bins",
 ]
@@ -32,6 +33,15 @@ def log_loss(probs: ArrayLike, targets: ArrayLike) -> float:
     probs, targets = checked(probs, targets)
     likelihood = _of(targets, probs).clip(SMALLEST_PROBABILITY, 1.0)
     return float(-np.log(likelihood).mean())
+
+
+def entropy_terms(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return -p log(p) of each share p in [0, 1], in nats, and 0 of 0.
+
+    As `scipy.special.entr`, which models that are served alone need not have.
+    """
+    found: NDArray[np.float64] = -shares * np.log(np.where(shares > 0, shares, 1.0))
+    return found
 
 
 def brier(probs: ArrayLike, targets: ArrayLike) -> float:

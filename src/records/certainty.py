@@ -62,10 +62,10 @@ class Certainty:
         candidates: models of which one may have been chosen by these pictures; 1 for none other.
         pictures: calibration pictures, before one of each group was drawn.
         num_classes: K.
-        targets: (n,) int64, the true classes.
-        label_probs: (n,) float32, the probability of the true class.
-        confidences: (n,) float32, the highest probability.
-        correct: (n,) bool, whether the most probable class is the true one.
+        targets: (n,) int64, the true classes, or (n, K) 0 and 1, sets of labels.
+        label_probs: (n,) float32, the probability of the true class, or (n, K) of every label.
+        confidences: (n,) float32, as `TargetKind.confidences` has them.
+        correct: (n,) bool, whether the answer, the class or all labels, is the true one.
         sample: of the features; None for a model that gives none.
 
     Raises:
@@ -85,23 +85,27 @@ class Certainty:
 
     def __post_init__(self) -> None:
         count = len(self.targets)
-        columns: list[NDArray[Any]] = [
-            self.targets,
-            self.label_probs,
-            self.confidences,
-            self.correct,
-        ]
+        columns: list[NDArray[Any]] = [self.confidences, self.correct]
         if self.sample is not None:
             columns.append(self.sample.distances)
             _check_sample(self.sample)
-        if any(column.shape != (count,) for column in columns):
+        shape = (count, self.num_classes) if self.of_sets else (count,)
+        if any(column.shape != (count,) for column in columns) or not (
+            self.targets.shape == self.label_probs.shape == shape
+        ):
             raise ValueError("the columns of the calibration pictures differ in length")
         if not (np.isfinite(self.label_probs).all() and np.isfinite(self.confidences).all()):
             raise ValueError("the probabilities of the calibration pictures are not finite")
-        if count and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
+        most = 1 if self.of_sets else self.num_classes - 1
+        if count and not 0 <= self.targets.min() <= self.targets.max() <= most:
             raise ValueError("a target of the calibration pictures names no class")
         if self.source not in SOURCES or self.candidates < 1 or self.pictures < count:
             raise ValueError("source, candidates or pictures is out of range")
+
+    @property
+    def of_sets(self) -> bool:
+        """Whether pictures have sets of labels."""
+        return self.targets.ndim == 2
 
     def write(self, path: Path) -> None:
         """Write an .npz file of arrays and JSON, atomically.

@@ -17,7 +17,8 @@ class VariantRecord:
         name: the variant's, or what tells an original apart.
         size_mb: of its file, or of the original's weights, in millions of bytes.
         largest_difference: of any logit from the original's in single precision.
-        equal_labels, accuracy: shares of the pictures that get the original's and their own label.
+        equal_labels, accuracy: shares of the pictures that get the original's and their own label,
+            or all labels of a set, by the thresholds that are kept with the model.
         milliseconds: median time of a call, by pictures at once.
         speedup: how many times faster than the original, by pictures at once: median, lowest and
             highest of the rounds.

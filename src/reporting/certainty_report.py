@@ -25,12 +25,14 @@ class Basis:
     Attributes:
         source, refitted, candidates: see `src.records.certainty.Certainty`.
         calibration: pictures, one of each group.
+        of_sets: whether pictures have sets of labels.
     """
 
     source: str
     refitted: bool
     candidates: int
     calibration: int
+    of_sets: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class CardCertainty(Basis):
 
     Attributes:
         answered: share of the calibration pictures that is answered, by the error that is promised;
-            None where it cannot be promised.
+            None where it cannot be promised. Empty for sets of labels, as `errors`.
         coverages: that sets of labels can be asked for.
         errors: share of wrong answers by the share of pictures that is answered, surest first.
         novelty: whether pictures unlike the training pictures are flagged.
@@ -83,18 +85,21 @@ def card_lines(found: CardCertainty) -> list[str]:
     lines = [
         "`src.predict` and the served model judge their answers picture by picture; "
         f"{source_sentence(found)}.",
-        "",
-        "| promised: at most wrong | pictures answered |",
-        "|---|---:|",
     ]
+    if found.answered:
+        lines += ["", "| promised: at most wrong | pictures answered |", "|---|---:|"]
     for error, share in found.answered.items():
         shown = "cannot be promised" if share is None else percent(share)
         lines.append(f"| {100 * error:g} % (`max_error={error:g}`) | {shown} |")
-    lines += ["", "| answered, the surest first | wrong among these |", "|---:|---:|"]
+    if found.errors:
+        lines += ["", "| answered, the surest first | wrong among these |", "|---:|---:|"]
     lines += [f"| {100 * s:g} % | {percent(e)} |" for s, e in found.errors.items()]
     asked = ", ".join(f"`coverage={coverage:g}`" for coverage in found.coverages)
     if asked:
-        lines += ["", f"Sets of labels that hold the true one as often as is asked: {asked}."]
+        held = "hold the true one as often as is asked"
+        if found.of_sets:
+            held = "hold on average as large a share of a picture's labels as is asked"
+        lines += ["", f"Sets of labels that {held}: {asked}."]
     if found.novelty:
         lines += ["", "Pictures unlike the training pictures are flagged; of others 1 % is, too."]
     return lines
@@ -105,12 +110,10 @@ def judgement_lines(found: Judgement) -> list[str]:
     lines = []
     promised = found.coverage is not None or found.max_error is not None
     if found.coverage is not None:
-        each = " of each class" if found.classwise else ""
-        line = (
-            f"label_set: holds the true label of {100 * found.coverage:g} % of the pictures{each}; "
-            f"{found.labels / found.pictures:.2f} labels on average"
-        )
-        if found.empty:
+        line = f"label_set: {_held(found)}; {found.labels / found.pictures:.2f} labels on average"
+        if found.empty and found.of_sets:
+            line += f", {found.empty:,} sets are empty"
+        elif found.empty:
             line += (
                 f", {found.empty:,} sets are empty: the model is right more often than is asked, "
                 "and these pictures are its least certain ones"
@@ -146,6 +149,18 @@ def judgement_lines(found: Judgement) -> list[str]:
             f"measured on (p = {found.shift_p_value:.2g})"
         )
     return lines
+
+
+def _held(found: Judgement) -> str:
+    """Return what sets of labels hold."""
+    share = f"{100 * (found.coverage or 0):g} %"
+    if not found.of_sets:
+        return (
+            f"holds the true label of {share} of the pictures{' of each class' * found.classwise}"
+        )
+    if found.classwise:
+        return f"holds each label in {share} of the pictures that have it"
+    return f"holds on average {share} of a picture's labels"
 
 
 def source_sentence(found: Basis) -> str:

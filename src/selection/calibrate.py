@@ -28,8 +28,10 @@ from ..reporting.certainty_report import CardCertainty
 from ..runs.finished.evaluate import Revisited
 from ..serving.trust import familiar
 from ..statistics.conformal import fewest_pictures, one_of_each_group
+from ..statistics.missed_labels import fewest_labelled
 from ..statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from ..statistics.risk_control import answering_rule, risk_coverage
+from ..targets import kind_of
 from .choose import Chosen
 
 __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
@@ -58,7 +60,7 @@ def calibration_basis(
 ) -> Basis | None:
     """Return the answers that calibrate a champion; None where no picture was held out.
 
-    None as well for label sets and pixels: what is promised is about single labels.
+    None as well for pixels: what is promised is about pictures.
 
     Args:
         model: what becomes the champion.
@@ -66,10 +68,10 @@ def calibration_basis(
         tested: its predictions of the test part, if there is one.
         looks: measurements of that test part, this one included.
     """
-    if chosen.settings.data.target in ("multi", "dense"):
+    if chosen.settings.data.target == "dense":
         print(
-            "certainty: sets of labels and promised errors are for pictures with one label, so "
-            "this model is not calibrated for them"
+            "certainty: sets of labels and promised errors are for pictures that are labelled as a "
+            "whole, so this model is not calibrated for them"
         )
         return None
     known = chosen.folder.predictions / "val.parquet"
@@ -100,16 +102,18 @@ def calibrate(again: Revisited, basis: Basis) -> Certainty:
         groups = np.arange(len(again.data.pictures.targets))
     kept = one_of_each_group(groups[found.sample_ids])
     targets, probs = found.targets[kept], found.probs[kept]
+    kind = kind_of(found.kind)
+    right = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0] if not kind.sets else probs
     return Certainty(
         source=basis.source,
         refitted=basis.refitted,
         candidates=basis.candidates,
         pictures=len(found.targets),
         num_classes=len(found.class_names),
-        targets=targets,
-        label_probs=np.take_along_axis(probs, targets[:, None], axis=1)[:, 0],
-        confidences=probs.max(axis=1),
-        correct=probs.argmax(axis=1) == targets,
+        targets=targets.astype(np.int64),
+        label_probs=right,
+        confidences=kind.confidences(probs),
+        correct=kind.right(found.decided[kept], targets),
         sample=_feature_sample(again, found.sample_ids[kept], groups),
     )
 
@@ -176,6 +180,21 @@ def features_of(again: Revisited, ids: NDArray[np.int64]) -> NDArray[np.float32]
 
 def card_certainty(certainty: Certainty) -> CardCertainty:
     """Return what the model card says about the certainty of single answers."""
+    if certainty.of_sets:
+        labelled = int(certainty.targets.any(axis=1).sum())
+        return CardCertainty(
+            source=certainty.source,
+            refitted=certainty.refitted,
+            candidates=certainty.candidates,
+            calibration=len(certainty.targets),
+            of_sets=True,
+            answered={},
+            coverages=[
+                one for one in _COVERAGES if fewest_labelled(one, certainty.candidates) <= labelled
+            ],
+            errors={},
+            novelty=certainty.sample is not None,
+        )
     counted = familiar(certainty)
     confidences, correct = certainty.confidences[counted], certainty.correct[counted]
     curve = risk_coverage(certainty.confidences, certainty.correct)

@@ -72,7 +72,10 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
     logits = open_logits(folder)
     if logits is not None:
-        return Predictor(classifier_of(logits), read_metadata(folder), batch_size=batch_size)
+        metadata = read_metadata(folder)
+        # As `links.link_of` reads it, which needs torch.
+        classify = classifier_of(logits, metadata.get("link", "softmax"))
+        return Predictor(classify, metadata, batch_size=batch_size)
 
     import torch
 

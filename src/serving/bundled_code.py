@@ -45,7 +45,7 @@ _SHIPPED = (
     *("serving/bundle_files", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
     *("statistics/__init__", "statistics/conformal", "statistics/novelty"),
-    "statistics/risk_control",
+    *("statistics/missed_labels", "statistics/risk_control"),
 )
 FOR_NETWORKS = (
     *("serving/whole_network", "data/augmentation/__init__", "data/augmentation/affine"),

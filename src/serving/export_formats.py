@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import tempfile
 import warnings
@@ -13,16 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..records.pictures import Pixels
-from .exported import INPUT, OUTPUT
+from ..training.links import probabilities
+from .exported import INPUT, OUTPUTS, PT2_NOTE
+from .predictor import kind_in
 from .whole_network import WholeNetwork
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CannotExport", "exportable", "traced", "write_int8", "write_onnx", "write_pt2"]
+__all__ = [
+    "CannotExport",
+    "exportable",
+    "outputs_note",
+    "traced",
+    "write_int8",
+    "write_onnx",
+    "write_pt2",
+]
 
 _TRACED_WITH = 2  # a batch of one would be taken for a constant
 _CALIBRATION_BATCH = 32
@@ -49,6 +60,36 @@ def exportable(
     return WholeNetwork(copy.deepcopy(network).to("cpu"), metadata, memory_format)
 
 
+class _Answers(nn.Module):
+    """Decoded pictures to logits and probabilities."""
+
+    def __init__(self, network: WholeNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(images)
+        return logits, probabilities(logits, self.network.link)
+
+
+def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the outputs of an exported network are, to be kept in its file.
+
+    Args:
+        metadata: of the run's checkpoints; of label sets with their `thresholds`.
+    """
+    kind, names = kind_in(metadata), list(metadata["class_names"])
+    answer = "the class is the most probable one"
+    note = {"targets": kind.name, "class_names": json.dumps(names, ensure_ascii=False)}
+    if kind.sets:
+        answer = "a picture has each label whose probability is at least its threshold"
+        note["thresholds"] = json.dumps(metadata.get("thresholds") or [0.5] * len(names))
+    return note | {
+        "outputs": "logits, before the last function; probabilities (pictures, classes), in the "
+        f"order of class_names: {answer}"
+    }
+
+
 def traced(
     network: WholeNetwork, shape: tuple[int, int, int], dtype: str = "uint8"
 ) -> torch.export.ExportedProgram:
@@ -62,15 +103,15 @@ def traced(
     images = torch.zeros(_TRACED_WITH, *shape, dtype=getattr(torch, dtype))
     with torch.no_grad(), _exporting(writes=False):
         program = torch.export.export(
-            network, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            _Answers(network), (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
         )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine do not belong into a file
     return program
 
 
-def write_pt2(program: torch.export.ExportedProgram, file: Path) -> None:
-    """Write a .pt2 archive: the graph as JSON and the weights as plain numbers.
+def write_pt2(program: torch.export.ExportedProgram, file: Path, note: Mapping[str, str]) -> None:
+    """Write a .pt2 archive: the graph as JSON, the weights as plain numbers, and the note.
 
     Nothing is compiled: AOTInductor would add machine code for one processor, made by a compiler
     that few machines have and run unseen when the file is loaded.
@@ -81,11 +122,11 @@ def write_pt2(program: torch.export.ExportedProgram, file: Path) -> None:
     """
     program.example_inputs = None  # they would be pickled
     with _exporting():
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={PT2_NOTE: json.dumps(dict(note))})
 
 
-def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
-    """Write the graph with its weights as one ONNX file.
+def write_onnx(program: torch.export.ExportedProgram, file: Path, note: Mapping[str, str]) -> None:
+    """Write the graph with its weights as one ONNX file, and the note as its metadata.
 
     Raises:
         CannotExport: ONNX has no operation for a part of it, or it is above ONNX's 2 GB.
@@ -97,11 +138,12 @@ def write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
             (),
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(OUTPUTS),
             optimize=True,
             verbose=False,
         )
         assert made is not None
+        made.model.metadata_props.update(note)
         made.save(file, external_data=False)
 
 

@@ -1,6 +1,8 @@
 """Exported networks out of their files, as functions from pictures to logits.
 
-ONNX needs no torch, and a .pt2 file is read only if it holds nothing but data.
+A file gives logits and probabilities; those of older versions give logits alone. It says what they
+are: an ONNX file in its metadata, a .pt2 archive in a part of its own. ONNX needs no torch, and a
+.pt2 file is read only if it holds nothing but data.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from .predictor import Classify
 __all__ = [
     "INPUT",
     "ONNX_FILE",
-    "OUTPUT",
+    "OUTPUTS",
     "PT2_FILE",
+    "PT2_NOTE",
     "Logits",
     "classifier_of",
+    "linked",
     "open_logits",
     "open_onnx",
     "open_pt2",
@@ -37,13 +41,16 @@ Logits = Callable[[Pixels], NDArray[np.float32]]
 
 ONNX_FILE, PT2_FILE = "network.onnx", "network.pt2"
 # Names in the graph of an ONNX file.
-INPUT, OUTPUT = "images", "logits"
+INPUT, OUTPUTS = "images", ("logits", "probabilities")
+# The part of a .pt2 archive that says what its outputs are.
+PT2_NOTE = "outputs.json"
 
 # The parts of a .pt2 archive, below its own folder, that are numbers or JSON.
 _PARTS = re.compile(
     r"models/model\.json|data/(weights|constants)/(model_\w+_config\.json|(weight|tensor)_\d+)"
     r"|data/sample_inputs/model\.pt|archive_format|archive_version|version|byteorder"
     r"|\.data/(serialization_id|version)|\.format_version|\.storage_alignment"
+    rf"|extra/{re.escape(PT2_NOTE)}"
 )
 _OPERATIONS = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.\w+|torch\.sym_\w+")
 # Sizes such as 4*s0, as sympy writes them: it would evaluate anything else as Python.
@@ -66,22 +73,41 @@ def open_logits(bundle: Path, threads: int | None = None) -> Logits | None:
     return None
 
 
-def classifier_of(logits: Logits) -> Classify:
-    """Return a function from pictures to probabilities (N, K) float32."""
+def classifier_of(logits: Logits, link: str) -> Classify:
+    """Return a function from pictures to probabilities (N, K) float32, by the link of `links`."""
 
     def classify(images: Pixels) -> NDArray[np.float32]:
-        raw = logits(images).astype(np.float64)
-        powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return linked(logits(images), link)
 
     return classify
+
+
+def linked(logits: NDArray[np.float32], link: str) -> NDArray[np.float32]:
+    """Return the probabilities (N, K) of logits, as `links.probabilities` does with torch.
+
+    Raises:
+        ValueError: there is no such link.
+    """
+    raw = logits.astype(np.float64)
+    if link == "softmax":
+        powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+        found = powers / powers.sum(axis=1, keepdims=True)
+    elif link == "sigmoid":
+        found = np.exp(-np.logaddexp(0, -raw))
+    elif link == "corn":
+        above = np.exp(-np.logaddexp(0, -raw).cumsum(axis=1))
+        found = -np.diff(above, axis=1, prepend=1, append=0)
+    else:
+        raise ValueError(f"the link is {link!r}: it must be softmax, sigmoid or corn")
+    return found.astype(np.float32)
 
 
 def open_onnx(file: Path, threads: int | None = None) -> Logits:
     """Return the network of an ONNX file; its graph is data, computed by onnxruntime's operations.
 
     Args:
-        file: with pictures `images` and `logits`; it may refer to no other file.
+        file: with pictures `images` and outputs `logits` and `probabilities`, or logits alone; it
+            may refer to no other file.
         threads: at most; None for OMP_NUM_THREADS, or else the choice of onnxruntime.
 
     Raises:
@@ -102,13 +128,13 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
             file.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         names = [x.name for x in (*session.get_inputs(), *session.get_outputs())]
-        if names != [INPUT, OUTPUT]:
+        if names not in ([INPUT, *OUTPUTS], [INPUT, OUTPUTS[0]]):
             raise ValueError(f"it goes from {names[0]} to {names[-1]}")
     except Exception as error:  # onnxruntime has a dozen exceptions of its own
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
     def logits(images: Pixels) -> NDArray[np.float32]:
-        return session.run([OUTPUT], {INPUT: images})[0]
+        return session.run([OUTPUTS[0]], {INPUT: images})[0]
 
     return logits
 
@@ -133,7 +159,10 @@ def open_pt2(file: Path) -> Logits:
 
     def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+            outputs = network(torch.from_numpy(images))
+            found: NDArray[np.float32] = (
+                outputs[0] if isinstance(outputs, tuple | list) else outputs
+            ).numpy()
         return found
 
     return logits

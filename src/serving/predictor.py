@@ -72,6 +72,7 @@ class Labelled:
         path: as it was given.
         labels: k class names, most probable first.
         probabilities: of these, in [0, 1].
+        confidence: how sure the answer is, see `TargetKind.confidences`.
         verdict: on the answer; None where nothing judges it.
         every: K probabilities of all labels, of label sets; () for others.
     """
@@ -79,6 +80,7 @@ class Labelled:
     path: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    confidence: float
     verdict: Verdict | None = None
     every: tuple[float, ...] = ()
 
@@ -273,6 +275,7 @@ class Predictor:
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
     ) -> Labelled:
+        confidence = float(self.kind.confidences(probs[None])[0])
         if self.kind.sets:
             (there,) = self.label_sets(probs[None])
             order = sorted(there, key=lambda k: -probs[k])
@@ -280,6 +283,7 @@ class Predictor:
                 path,
                 tuple(self.class_names[k] for k in order),
                 tuple(float(probs[k]) for k in order),
+                confidence,
                 verdict,
                 tuple(map(float, probs)),
             )
@@ -288,6 +292,7 @@ class Predictor:
             path,
             tuple(self.class_names[i] for i in best),
             tuple(float(probs[i]) for i in best),
+            confidence,
             verdict,
         )
 

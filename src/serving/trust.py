@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..records.certainty import Certainty
 from ..statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
+from ..statistics.missed_labels import fewest_labelled, miss_threshold
 from ..statistics.novelty import (
     FALSE_ALARMS,
     Shift,
@@ -38,8 +39,9 @@ class Promise:
     """What is asked of a model's answers.
 
     Attributes:
-        coverage: probability with which a picture's label set holds the true one; None for no sets.
-        classwise: whether it holds among the pictures of each class.
+        coverage: probability with which a picture's label set holds the true one, or the share of
+            a picture's labels that it holds on average; None for no sets.
+        classwise: whether each class, or label, is held with that probability where it is true.
         max_error: largest share of wrong answers; None to answer all.
 
     Raises:
@@ -64,8 +66,8 @@ class Verdict:
     """How far the answer to one picture can be trusted.
 
     Attributes:
-        label_set: class names, most probable first, one of which is the true one with the coverage
-            asked for; None where none was asked for.
+        label_set: class names, most probable first, that hold the true one, or ones, with the
+            coverage asked for; None where none was asked for.
         answered: whether the label counts as an answer; None where all do.
         novelty: p-value of being like the training pictures; None for a model without features.
         unlike: whether the picture is flagged as unlike them; None as `novelty`.
@@ -126,6 +128,8 @@ class Trust:
         known, promise = self.certainty, self.promise
         if promise.coverage is None:
             return None
+        if known.of_sets:
+            return _label_thresholds(known, promise.coverage, classwise=promise.classwise)
         count, candidates = len(known.targets), known.candidates
         if not promise.classwise and coverage_rank(count, promise.coverage, candidates) is None:
             fewest = fewest_pictures(promise.coverage, candidates)
@@ -146,6 +150,11 @@ class Trust:
         known, max_error = self.certainty, self.promise.max_error
         if max_error is None:
             return None
+        if known.of_sets:
+            raise ValueError(
+                "max_error is for pictures with one label, and this model names several: go by the "
+                "probability of each label instead"
+            )
         counted = familiar(known)
         rule = answering_rule(
             known.confidences[counted],
@@ -210,7 +219,7 @@ class Trust:
         """Test whether pictures with these confidences (N,) and distances (N,) are like training.
 
         Args:
-            confidences: the highest probabilities, N at least 1.
+            confidences: as `TargetKind.confidences` has them, N at least 1.
             distances: as `Judged` has them; None where it has none.
         """
         new, known = {"confidences": confidences}, {"confidences": self.certainty.confidences}
@@ -218,6 +227,28 @@ class Trust:
             new["distances"] = distances
             known["distances"] = self.certainty.sample.distances
         return shift_test(new, known)
+
+
+def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> NDArray[np.float64]:
+    """Return the least probability (K,) with which each of several labels belongs to a set."""
+    if classwise:  # each by the pictures that have it
+        rows, labels = np.nonzero(known.targets)
+        return set_thresholds(
+            known.label_probs[rows, labels],
+            labels,
+            coverage,
+            num_classes=known.num_classes,
+            classwise=True,
+            candidates=known.candidates,
+        )
+    found = miss_threshold(known.label_probs, known.targets, coverage, candidates=known.candidates)
+    if found is None:
+        fewest = fewest_labelled(coverage, known.candidates)
+        raise ValueError(
+            f"coverage={coverage:g} needs {fewest:,} calibration pictures with labels, and this "
+            f"model has {int(known.targets.any(axis=1).sum()):,}: ask for less, or add pictures"
+        )
+    return np.full(known.num_classes, found)
 
 
 def familiar(certainty: Certainty) -> NDArray[np.bool_]:

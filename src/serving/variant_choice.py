@@ -16,10 +16,22 @@ __all__ = ["agreement", "fastest_within", "ratios", "times_in_turns"]
 _TURN_SECONDS = 0.02
 
 
-def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the largest difference of logits (N, K), N at least 1, and the share of equal classes.
+def _most_probable(logits: NDArray[np.floating]) -> NDArray[np.integer]:
+    return logits.argmax(axis=1)
+
+
+def agreement(
+    reference: NDArray[np.floating],
+    logits: NDArray[np.floating],
+    decide: Callable[[NDArray[np.floating]], NDArray[np.integer]] = _most_probable,
+) -> tuple[float, float]:
+    """Return the largest difference of logits (N, K), N at least 1, and the share of equal answers.
 
     The difference is infinite where a logit is not finite, and such a row counts as different.
+
+    Args:
+        reference, logits: of the original and of a variant.
+        decide: logits -> classes (N,) or label sets (N, K).
 
     Raises:
         ValueError: shapes that differ, or no rows.
@@ -27,7 +39,8 @@ def agreement(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> 
     if reference.shape != logits.shape or reference.ndim != 2 or not len(reference):
         raise ValueError(f"logits of shapes {reference.shape} and {logits.shape} do not compare")
     finite = np.isfinite(logits).all(axis=1)
-    same = finite & (reference.argmax(axis=1) == logits.argmax(axis=1))
+    equal = decide(reference) == decide(logits)
+    same = finite & equal.reshape(len(equal), -1).all(axis=1)
     differences = np.abs(reference.astype(np.float64) - logits)
     largest = float(differences.max()) if finite.all() else float("inf")
     return largest, float(same.mean())

@@ -27,6 +27,9 @@ class WholeNetwork(nn.Module):
         network: trained; normalised pictures (B, C, H, W) -> logits (B, K). It is not copied.
         metadata: of the run's checkpoints; see `ClassificationTask`.
         memory_format: of the pictures, by the name in the runtime settings; None for the run's own.
+
+    Attributes:
+        link: how logits become probabilities; see `links`.
     """
 
     mean: Tensor
@@ -38,7 +41,7 @@ class WholeNetwork(nn.Module):
         super().__init__()
         settings = metadata["settings"]
         self._memory_format = MEMORY_FORMATS[memory_format or settings["runtime"]["memory_format"]]
-        self._tta, self._link = settings["trainer"]["tta"], link_of(metadata)
+        self._tta, self.link = settings["trainer"]["tta"], link_of(metadata)
         self.network = network.to(memory_format=self._memory_format)
         self._metadata = metadata
         self.register_buffer("mean", torch.tensor(metadata["mean"]))
@@ -49,7 +52,7 @@ class WholeNetwork(nn.Module):
         pictures = normalize(images, self.mean, self.std)
         pictures = pictures.contiguous(memory_format=self._memory_format)
         network = over_windows(self.network, self._metadata)
-        return averaged_logits(network, pictures, self._tta, self._link).float()
+        return averaged_logits(network, pictures, self._tta, self.link).float()
 
 
 def network_classifier(

@@ -114,7 +114,7 @@ class MeasuredRun:
             groups=None if predictions.groups is None else predictions.groups[order],
             scores=scores,
             constant=kind.constant(targets),
-            baseline=kind.baseline("accuracy" if measure is None else measure.name, probs, targets),
+            baseline=(measure or Measure()).baseline(probs, targets, kind),
         )
 
 

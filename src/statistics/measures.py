@@ -76,3 +76,11 @@ class Measure:
                 f"{classes} classes: it must have a row and a column for each."
             )
         return (-self.costs[targets, preds]).astype(np.float32)
+
+    def baseline(
+        self, probs: NDArray[np.floating], targets: NDArray[np.integer], kind: TargetKind
+    ) -> float | None:
+        """Return the figure of the best answer that is the same everywhere; None if not known."""
+        if self.costs is None or self.name not in kind.measures:
+            return kind.baseline(self.name, probs, targets)
+        return float(self.costs[targets].mean(axis=0).min())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..metrics.probabilistic import entropy_terms
 from ..metrics.segmentation import (
     dice_sums,
     influence_scores,
@@ -82,10 +83,15 @@ class Dense(TargetKind):
         return 0.0
 
     def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
-        """Return the figure of the most frequent class for every pixel."""
+        """Return the figure of the most frequent class, or of all shares, for every pixel."""
+        matrices = self.decide(probs)
+        if measure == "log_loss":  # a mean over pictures, 0 of those without pixels that count
+            pixels = matrices.sum(axis=2, dtype=np.float64)
+            shares = (pixels / pixels.sum(axis=1, keepdims=True).clip(1)).mean(axis=0)
+            counted = shares.sum()
+            return float(counted * entropy_terms(shares / counted).sum()) if counted else 0.0
         if measure not in _SUMS:
             return None
-        matrices = self.decide(probs)
         pixels = matrices.sum(axis=(0, 2))
         constant = np.zeros((1, *matrices.shape[1:]), np.int64)
         constant[0, :, pixels.argmax()] = pixels

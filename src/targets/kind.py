@@ -50,6 +50,11 @@ class TargetKind(ABC):
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return the predicted targets."""
 
+    def confidences(self, probs: Probs) -> Probs:
+        """Return (N,) how sure each answer is: as its class, or as the least sure of all labels."""
+        found: Probs = probs.max(axis=1)
+        return found
+
     @abstractmethod
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
         """Return (N,) whether each prediction is the target."""

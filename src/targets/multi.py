@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
 
 from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
@@ -17,7 +16,7 @@ from ..metrics.multilabel import (
     micro_f1,
     precision_influence,
 )
-from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.summary import safe_class_names
 from .kind import Labels, Probs, TargetKind
 from .labels import label_codes
@@ -50,6 +49,10 @@ class MultiLabel(TargetKind):
         least = 0.5 if thresholds is None else np.asarray(thresholds, probs.dtype)
         return (probs >= least).astype(np.uint8)
 
+    def confidences(self, probs: Probs) -> Probs:
+        found: Probs = np.maximum(probs, 1 - probs).min(axis=1)
+        return found
+
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
         same: NDArray[np.bool_] = (preds == targets).all(axis=1)
         return same
@@ -76,7 +79,7 @@ class MultiLabel(TargetKind):
             case "hamming_loss":
                 return float(np.minimum(shares, 1 - shares).mean())
             case "log_loss":
-                return float((entr(shares) + entr(1 - shares)).mean())
+                return float((entropy_terms(shares) + entropy_terms(1 - shares)).mean())
             case "map":  # of equal scores for all pictures
                 return float(shares[shares > 0].mean()) if shares.any() else None
             case "macro_f1":

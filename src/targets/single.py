@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr
 
 from ..metrics import summary
-from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned
+from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.validation import checked
 from .kind import Labels, Probs, TargetKind
 
@@ -58,7 +57,7 @@ class SingleLabel(TargetKind):
         if measure == "accuracy":
             return self.constant(targets)
         if measure == "log_loss":  # of the frequencies themselves, Shannon's entropy
-            return float(entr(np.bincount(targets) / len(targets)).sum())
+            return float(entropy_terms(np.bincount(targets) / len(targets)).sum())
         if measure not in ("balanced_accuracy", "macro_f1"):
             return None
         preds = np.full_like(targets, np.bincount(targets).argmax())

@@ -40,8 +40,7 @@ def probabilities(logits: Tensor, link: str) -> Tensor:
         return torch.sigmoid(logits)
     if link == "corn":
         above = F.logsigmoid(logits).cumsum(dim=1).exp()
-        ends = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
-        whole = torch.cat([ends[0], above, ends[1]], dim=1)
+        whole = F.pad(F.pad(above, (1, 0), value=1.0), (0, 1))
         return whole[:, :-1] - whole[:, 1:]
     raise ValueError(f"the link is {link!r}: it must be softmax, sigmoid or corn")
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -125,6 +126,93 @@ def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: d
     done = complete([sys.executable, "-c", hidden], environment)
     assert done.returncode == 2 and "make install EXTRAS=export" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of noise in which labels brighten corners: their sets, and how many, as grades."""
+    folder, rng = tmp_path_factory.mktemp("labels") / "corners", np.random.default_rng(0)
+    folder.mkdir()
+    sets, grades = ["path,labels"], ["path,label"]
+    for number in range(160):
+        pixels = rng.integers(0, 100, (16, 16)).astype(np.uint8)
+        there = [k for k in range(3) if rng.random() < 0.4]
+        for k in there:
+            pixels[8 * (k // 2) : 8 * (k // 2) + 8, 8 * (k % 2) : 8 * (k % 2) + 8] += 150
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        sets.append(f"{number:03}.png,{';'.join('abc'[k] for k in there)}")
+        grades.append(f"{number:03}.png,{len(there)}")
+    (folder / "multi.csv").write_text("\n".join(sets) + "\n")
+    (folder / "ordinal.csv").write_text("\n".join(grades) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("target", "loss"), [("multi", "cross_entropy"), ("ordinal", "corn")])
+def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
+    target: str, loss: str, corners: Path, train: Train, run: Run, tmp_path: Path
+) -> None:
+    data = [f"data.root={corners / target}.csv", f"data.target={target}", f"loss={loss}"]
+    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
+    folder = train(tmp_path, "data=folder", *data, *words, "tracking=none")
+    made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
+    result = run("src.export", f"run={folder}", *made)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "exports" / "export.json").read_text())
+    assert record["missing"] == {}
+    exact = {row["name"]: row for row in record["variants"] if row["name"] != "int8"}
+    assert {row["equal_labels"] for row in exact.values()} == {1.0}
+    assert max(row["largest_difference"] for row in exact.values()) < 1e-4
+    assert record["variants"][0]["accuracy"] > 0.5, "it learned something"
+
+    answers = []
+    for number, variant in enumerate(("null", "pt2", VARIANTS[0])):
+        out = tmp_path / f"{number}.csv"
+        words = [f"run={folder}", f"images={corners}", f"out={out}", f"variant={variant}"]
+        done = run("src.predict", *words)
+        assert done.returncode == 0, done.stderr
+        with out.open() as file:
+            answers.append(list(csv.DictReader(file)))
+    name = "labels" if target == "multi" else "label"
+    named = [[row[name] for row in one] for one in answers]
+    assert named[0] == named[1] == named[2] and len(set(named[0])) > 2
+    if not WITH_EXTRA:
+        return
+
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "exports" / "onnx" / "network.onnx")
+    note = session.get_modelmeta().custom_metadata_map
+    classes = json.loads(note["class_names"])
+    files = sorted(corners.glob("*.png"))
+    images = np.stack([np.asarray(Image.open(file))[None] for file in files])
+    (probs,) = session.run(["probabilities"], {"images": images})
+    if target == "multi":
+        columns = [[float(row[one]) for one in classes] for row in answers[0]]
+        np.testing.assert_allclose(probs, columns, rtol=0, atol=1e-4)
+        kept = json.loads((folder / "checkpoints" / "thresholds.json").read_text())["thresholds"]
+        assert json.loads(note["thresholds"]) == kept
+        there = [{classes[k] for k in np.flatnonzero(row >= kept)} for row in probs]
+        assert there == [set(filter(None, one.split(";"))) for one in named[0]]
+    else:
+        assert [classes[k] for k in probs.argmax(axis=1)] == named[0]
+        surest = [float(row["probability"]) for row in answers[0]]
+        np.testing.assert_allclose(probs.max(axis=1), surest, rtol=0, atol=1e-4)
+
+
+def test_a_network_of_pixels_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / "tiles" / part).mkdir(parents=True)
+    for number in range(30):
+        mask = (rng.random((16, 16)) < 0.5).astype(np.uint8)
+        Image.fromarray(200 * mask).save(tmp_path / "tiles" / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "tiles" / "masks" / f"{number}.png")
+    data = ["data=folder", f"data.root={tmp_path / 'tiles'}", "data.target=dense"]
+    words = ["model=fcn", "model.channels=[8]", "trainer.max_epochs=1", "tracking=none"]
+    folder = train(tmp_path, *data, *words)
+    result = run("src.export", f"run={folder}", "variants=[pt2]")
+    assert result.returncode == 2 and "gives each pixel a class" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
 
 
 def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from src.selection.comparison import compared
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
+from src.serving.predictor import Labelled
+from src.serving.trust import Promise, Trust
 from src.targets import KINDS, kind_of
 from src.training.inference import predict
 from src.training.linear_head import fit_linear_head
@@ -265,8 +268,25 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     folder = RunFolder.find(champion.run, tmp_path / "out")
     assert read_thresholds(folder.checkpoints) is not None  # though nothing is held out of a refit
     words = [f"run={champion.run}", output, f"images={pictures}", f"out={tmp_path / 'new.csv'}"]
+    words += ["coverage=0.5"]
     predict_settings = compose_settings(PredictSettings, words, config_name="predict")
-    label_pictures(folder.chosen_checkpoint(), find_pictures(str(pictures)), predict_settings)
+    asked = folder.chosen_checkpoint(), find_pictures(str(pictures))
+    said = label_pictures(*asked, predict_settings)
+    assert "label_set: holds on average 50 % of a picture's labels" in said
     with (tmp_path / "new.csv").open(newline="") as stream:
         found = list(csv.DictReader(stream))
-    assert list(found[0]) == ["path", "labels", "a", "b", "c"] and len(found) == 90
+    columns = ["path", "labels", "a", "b", "c", "label_set", "novelty", "unlike"]
+    assert list(found[0]) == columns and len(found) == 90
+    # The bundle, which is what is served, names the same sets.
+    predictor = open_predictor(folder.path / "model")
+    trust = Trust(predictor.certainty, Promise(coverage=0.5))
+    assert trust.certainty.of_sets and trust.certainty.source == "test"
+    for row, item in zip(found, predictor.label(list(map(Path, asked[1].pictures)), trust=trust)):
+        assert isinstance(item, Labelled) and item.verdict is not None
+        assert row["label_set"] == ";".join(item.verdict.label_set or ())
+    # One threshold for all labels of all pictures, as six decimals show.
+    inside = [float(row[one]) for row in found for one in filter(None, row["label_set"].split(";"))]
+    outside = [float(row[k]) for row in found for k in "abc" if k not in row["label_set"]]
+    assert inside and outside and min(inside) >= max(outside)
+    with pytest.raises(ConfigError, match="max_error is for pictures with one label"):
+        label_pictures(*asked, replace(predict_settings, coverage=None, max_error=0.1))

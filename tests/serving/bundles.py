@@ -15,16 +15,26 @@ from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.serving.bundle_writing import write_bundle
+from src.training.links import outputs_of
 from tests.models.test_conformance import build
 
 CLASSES = ("0", "ä b", "c/d", 'e "f"')
 
 
 def network_and_metadata(
-    *words: str, model: str = "mlp", shape: tuple[int, int, int] = (3, 16, 24), seed: int = 0
+    *words: str,
+    model: str = "mlp",
+    shape: tuple[int, int, int] = (3, 16, 24),
+    seed: int = 0,
+    link: str = "softmax",
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`."""
-    plainly = ["runtime=float32", "trainer.tta=none"]
+    """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`.
+
+    Targets are of the kind that has the link.
+    """
+    target = {"softmax": "single", "sigmoid": "multi", "corn": "ordinal"}[link]
+    loss = "corn" if link == "corn" else "cross_entropy"
+    plainly = ["runtime=float32", "trainer.tta=none", f"data.target={target}", f"loss={loss}"]
     settings = compose_settings(RunSettings, [f"model={model}", *plainly, *words])
     shared = {field.name for field in dataclasses.fields(NetworkSettings)}
     plain = to_plain(settings.model)
@@ -41,7 +51,10 @@ def network_and_metadata(
         "std": [0.3] * shape[0],
     }
     torch.manual_seed(seed)
-    return build(model, shape, len(CLASSES)).eval(), metadata
+    metadata["link"] = link
+    if link == "sigmoid":
+        metadata["thresholds"] = [0.2, 0.5, 0.55, 0.7]
+    return build(model, shape, outputs_of(link, len(CLASSES))).eval(), metadata
 
 
 def bundle(folder: Path, **options: Any) -> str:

@@ -20,7 +20,7 @@ from src.serving.bundle import open_predictor
 predictor = open_predictor(Path("."))
 np.save(sys.argv[2], predictor.probabilities(np.load(sys.argv[1])))
 heavy = {"pytorch_lightning", "hydra", "mlflow", "sklearn", "matplotlib", "timm", "torchvision"}
-print(*sorted((heavy | {"torch", "onnx"}) & set(sys.modules)))
+print(*sorted((heavy | {"torch", "onnx", "scipy"}) & set(sys.modules)))
 """
 
 

@@ -50,7 +50,7 @@ def test_bands_are_answered_as_the_network_does(kind: str, tmp_path: Path) -> No
         write_bundle(folder, network, metadata, images[0])
     else:
         whole = exportable(network, metadata, "contiguous")
-        write_pt2(traced(whole, images.shape[1:], "float32"), tmp_path / "a.pt2")
+        write_pt2(traced(whole, images.shape[1:], "float32"), tmp_path / "a.pt2", {})
         write_exported_bundle(folder, tmp_path / "a.pt2", metadata, images[0])
     expected = network_classifier(network, metadata, CPU)(images)
     opened = open_predictor(folder, CPU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,13 +15,15 @@ import torch
 from src.serving.export_formats import (
     CannotExport,
     exportable,
+    outputs_note,
     traced,
     write_int8,
     write_onnx,
     write_pt2,
 )
-from src.serving.exported import open_pt2
+from src.serving.exported import PT2_NOTE, linked, open_onnx, open_pt2
 from src.serving.whole_network import WholeNetwork, network_classifier
+from src.training.links import probabilities
 from tests.models.test_conformance import OWN
 from tests.serving.bundles import network_and_metadata
 from tests.serving.test_bundle import ZOO
@@ -37,8 +40,8 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
-def whole(model: str, *words: str) -> tuple[WholeNetwork, dict]:
-    network, metadata = network_and_metadata(*words, model=model, shape=SHAPE)
+def whole(model: str, *words: str, link: str = "softmax") -> tuple[WholeNetwork, dict]:
+    network, metadata = network_and_metadata(*words, model=model, shape=SHAPE, link=link)
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():  # statistics and branches that start at 0 or 1 would hide mistakes
         for name, tensor in network.state_dict().items():
@@ -67,7 +70,8 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     @cache
     def written(model: str) -> Path:
         file = tmp_path_factory.mktemp(model) / "network.onnx"
-        write_onnx(traced(whole(model)[0], SHAPE), file)
+        network, metadata = whole(model)
+        write_onnx(traced(network, SHAPE), file, outputs_note(metadata))
         return file
 
     return written
@@ -84,7 +88,7 @@ def test_the_whole_network_says_what_the_run_predicts(tta: str) -> None:
 @pytest.mark.parametrize("model", [*each(*OWN, quick=("lstm",)), *ZOO])
 def test_pt2_computes_any_batch_as_the_network_does(model: str, tmp_path: Path) -> None:
     network, _ = whole(model)
-    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
+    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2", {})
     logits = open_pt2(tmp_path / "network.pt2")
     for count in (1, 2, 7):
         same(logits(pictures(count, count)), expected(network, pictures(count, count)))
@@ -103,6 +107,50 @@ def test_onnx_computes_any_batch_as_the_network_does(
     if model in ("lstm", "gru"):
         with pytest.raises(CannotExport, match=f"no 8-bit kernel for {model.upper()} layers"):
             write_int8(onnx_file(model), tmp_path / "int8.onnx", list(pictures(4)))
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "corn"])
+def test_files_give_the_probabilities_of_every_kind_and_say_what_they_are(
+    link: str, tmp_path: Path
+) -> None:
+    network, metadata = whole("cnn", "trainer.tta=flip", link=link)
+    images = pictures(5)
+    wanted = network_classifier(network.network, metadata, torch.device("cpu"))(images)
+    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2", outputs_note(metadata))
+    notes = {PT2_NOTE: ""}
+    program = torch.export.load(tmp_path / "network.pt2", extra_files=notes)
+    with torch.inference_mode():
+        logits, probs = program.module()(torch.from_numpy(images))
+    np.testing.assert_allclose(probs, wanted, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(open_pt2(tmp_path / "network.pt2")(images), logits)
+    note = json.loads(notes[PT2_NOTE])
+    targets = {"softmax": "single", "sigmoid": "multi", "corn": "ordinal"}
+    assert note["targets"] == targets[link]
+    assert json.loads(note["class_names"]) == metadata["class_names"]
+    assert ("thresholds" in note) == (link == "sigmoid")
+
+    runtime = pytest.importorskip("onnxruntime")
+    exact, rough = tmp_path / "network.onnx", tmp_path / "int8.onnx"
+    write_onnx(traced(network, SHAPE), exact, outputs_note(metadata))
+    write_int8(exact, rough, list(pictures(40)))
+    for file, tolerance in ((exact, 1e-5), (rough, 0.1)):
+        session = runtime.InferenceSession(file)
+        assert note.items() <= session.get_modelmeta().custom_metadata_map.items()
+        logits, probs = session.run(["logits", "probabilities"], {"images": images})
+        np.testing.assert_allclose(probs, wanted, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(probs, linked(logits, link), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(open_onnx(file)(images), logits, rtol=0, atol=1e-6)
+    if link == "sigmoid":
+        assert json.loads(note["thresholds"]) == metadata["thresholds"]
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid", "corn"])
+def test_probabilities_without_torch_are_those_of_torch(link: str) -> None:
+    raw = np.random.default_rng(0).normal(0, 30, (200, 5)).astype(np.float32)
+    wanted = probabilities(torch.from_numpy(raw).double(), link).numpy()
+    np.testing.assert_allclose(linked(raw, link), wanted, rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match="it must be softmax"):
+        linked(raw, "probit")
 
 
 @pytest.mark.parametrize("model", each("cnn", "fcn", "mlp", "vit", quick=("cnn", "vit")))
@@ -133,7 +181,7 @@ def test_what_cannot_be_traced_says_why_in_a_line() -> None:
 
 def test_half_precision_of_the_run_does_not_matter_and_test_time_views_do(tmp_path: Path) -> None:
     network, _ = whole("mlp", "runtime.precision=bfloat16", "trainer.tta=flip")
-    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2")
+    write_pt2(traced(network, SHAPE), tmp_path / "network.pt2", {})
     logits = open_pt2(tmp_path / "network.pt2")
     images = pictures(3)
     same(logits(images), expected(network, images))

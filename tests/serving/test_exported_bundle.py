@@ -15,7 +15,7 @@ import torch
 
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_exported_bundle
-from src.serving.export_formats import exportable, traced, write_onnx, write_pt2
+from src.serving.export_formats import exportable, outputs_note, traced, write_onnx, write_pt2
 from src.serving.whole_network import network_classifier
 from tests.serving.bundles import CLASSES, network_and_metadata
 from tests.serving.stranger import a_stranger_asks
@@ -31,9 +31,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     network, metadata = network_and_metadata("trainer.tta=flip", shape=SHAPE)
     whole = exportable(network, metadata, "contiguous")
-    write_pt2(traced(whole, SHAPE), folder / "a.pt2")
+    write_pt2(traced(whole, SHAPE), folder / "a.pt2", outputs_note(metadata))
     if WITH_EXTRA:
-        write_onnx(traced(whole, SHAPE), folder / "a.onnx")
+        write_onnx(traced(whole, SHAPE), folder / "a.onnx", outputs_note(metadata))
     for name in NAMES:
         write_exported_bundle(folder / name, folder / f"a.{name}", metadata, pictures(1)[0])
     return folder

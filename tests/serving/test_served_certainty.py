@@ -99,3 +99,33 @@ def test_a_model_without_calibration_answers_and_promises_nothing(tmp_path: Path
     assert [*model.predict(table)] == ["label", "probability", "probabilities"]
     with pytest.raises(MlflowException, match="carries no calibration"):
         model.predict(table, params={"coverage": 0.9})
+
+
+def test_sets_of_several_labels_are_served_as_predict_writes_them(tmp_path: Path) -> None:
+    bundle(tmp_path / "bundle", link="sigmoid")
+    opened = open_predictor(tmp_path / "bundle")
+    probs = opened.probabilities(pictures(300, 0).transpose(0, 3, 1, 2).copy())
+    targets = (np.random.default_rng(0).random(probs.shape) < probs).astype(np.int64)
+    certainty = Certainty(
+        source="test",
+        refitted=False,
+        candidates=1,
+        pictures=300,
+        num_classes=4,
+        targets=targets,
+        label_probs=probs,
+        confidences=opened.kind.confidences(probs),
+        correct=opened.kind.right(opened.kind.decide(probs), targets),
+        sample=None,
+    )
+    add_certainty(tmp_path / "bundle", certainty)
+    model = loaded(tmp_path / "bundle", tmp_path / "packed")
+    table = pd.DataFrame({"image": list(pictures(50, 1))})
+    assert [*model.predict(table)] == ["labels", "probabilities"]
+    asked = model.predict(table, params={"coverage": 0.8})
+    assert [*asked] == ["labels", "probabilities", "label_set"]
+    trust = Trust(open_predictor(tmp_path / "bundle").certainty, Promise(coverage=0.8))
+    _, verdicts = opened.judge(list(pictures(50, 1)), trust)
+    assert asked["label_set"].tolist() == [list(one.label_set or ()) for one in verdicts]
+    with pytest.raises(MlflowException, match="max_error is for pictures with one label"):
+        model.predict(table, params={"max_error": 0.1})

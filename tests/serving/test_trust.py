@@ -15,6 +15,7 @@ from src.serving.bundle_writing import add_certainty
 from src.serving.predictor import Predictor
 from src.serving.trust import NO_CALIBRATION, Promise, Trust, familiar
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
+from src.targets import kind_of
 from tests.serving.bundles import CLASSES, bundle
 
 
@@ -151,3 +152,56 @@ def test_verdicts_name_the_labels_of_a_set_most_probable_first() -> None:
 
 
 PLAIN = {"image_size": [4, 4], "channels": 1}
+
+
+def certainty_of_sets(count: int = 1500) -> Certainty:
+    probs, targets = label_sets(count, 0)
+    kind = kind_of("multi")
+    return Certainty(
+        source="test",
+        refitted=False,
+        candidates=1,
+        pictures=count,
+        num_classes=4,
+        targets=targets,
+        label_probs=probs,
+        confidences=kind.confidences(probs),
+        correct=kind.right(kind.decide(probs), targets),
+        sample=None,
+    )
+
+
+def label_sets(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, 4), and labels of which each is there with its probability."""
+    chance = np.random.default_rng(seed)
+    probs = chance.beta([0.3, 0.4, 0.5, 0.6], 0.8, (count, 4)).astype(np.float32)
+    return probs, (chance.random((count, 4)) < probs).astype(np.int64)
+
+
+def test_sets_hold_the_share_of_labels_that_was_promised(tmp_path: Path) -> None:
+    certainty_of_sets().write(tmp_path / CERTAINTY)
+    known = Certainty.read(tmp_path / CERTAINTY)
+    probs, targets = label_sets(20_000, 1)
+    some = targets.any(axis=1)
+    judged = Trust(known, Promise(coverage=0.9)).judge(probs, None)
+    assert judged.sets is not None and judged.answered is None
+    shares = (judged.sets & (targets > 0)).sum(axis=1)[some] / targets.sum(axis=1)[some]
+    assert shares.mean() == pytest.approx(0.9, abs=0.02)
+    assert judged.sets.mean() < 0.9, "it leaves labels out"
+    judged = Trust(known, Promise(coverage=0.9, classwise=True)).judge(probs, None)
+    assert judged.sets is not None
+    for label in range(4):
+        held = judged.sets[targets[:, label] > 0, label].mean()
+        assert held == pytest.approx(0.9, abs=0.035)
+
+
+def test_a_promise_about_sets_that_cannot_be_kept_says_why() -> None:
+    few = certainty_of_sets(30)
+    for promise, reason in (
+        (Promise(coverage=0.99), "needs 99 calibration pictures with labels, and this model has"),
+        (Promise(max_error=0.1), "max_error is for pictures with one label"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Trust(few, promise)
+    with pytest.raises(ValueError, match="differ in length"):
+        dataclasses.replace(few, label_probs=few.label_probs[:, :3])

@@ -21,6 +21,15 @@ def test_agreement_is_what_counting_one_by_one_gives(
     assert largest == pytest.approx(max(abs(x - y) for a, b in rows for x, y in zip(a, b)))
 
 
+@given(LOGITS, LOGITS)
+def test_label_sets_agree_where_every_label_does(reference: np.ndarray, logits: np.ndarray) -> None:
+    least = [-1.0, 0.0, 2.0, 3.0]
+    _, equal = agreement(reference, logits, lambda found: (found >= least).astype(int))
+    rows = zip(reference.tolist(), logits.tolist())
+    same = [all((x >= t) == (y >= t) for x, y, t in zip(a, b, least)) for a, b in rows]
+    assert equal == pytest.approx(sum(same) / 7)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_says_nothing(bad: float) -> None:
     reference = np.eye(4, dtype=np.float32)

@@ -13,6 +13,8 @@ from sklearn.dummy import DummyClassifier
 
 from src.records.comparison import MEASURES
 from src.records.pixels import pixel_answers
+from src.statistics.candidates import Candidate
+from src.statistics.verdict import judge
 from src.targets import KINDS, kind_of
 from src.targets.labels import label_codes, label_counts, label_text, memberships
 
@@ -99,6 +101,31 @@ def test_the_most_frequent_class_for_every_pixel_is_a_class_map_like_any_other()
     figures = kind.evaluate(same, held, NAMES)
     for measure in ("miou", "dice", "pixel_accuracy"):
         assert kind.baseline(measure, answers, held) == pytest.approx(figures[measure])
+    counts = matrices.sum(axis=2)
+    means = counts / counts.sum(axis=1, keepdims=True).clip(1)  # a picture may lack all classes
+    best = kind.baseline("log_loss", answers, held)
+    tried = np.random.default_rng(0).dirichlet(np.ones(CLASSES), 200)
+    losses = [float((-means @ np.log(shares)).mean()) for shares in tried]
+    shares = means.mean(axis=0) / means.mean(axis=0).sum()
+    assert best == pytest.approx((-means @ np.log(shares)).mean()) and best <= min(losses)
+
+
+def test_one_class_for_all_pictures_is_not_better_than_itself() -> None:
+    """Its kappa is 0 in theory, and at times 1e-17 in floating point."""
+    kind, rng = kind_of("ordinal"), np.random.default_rng(0)
+    for _ in range(20):
+        targets = np.append(np.arange(CLASSES), rng.choice(CLASSES, 100, p=[0.6, 0.2, 0.1, 0.1]))
+        probs = np.tile(np.array([0.7, 0.1, 0.1, 0.1], np.float32), (len(targets), 1))
+        preds = kind.decide(probs)
+        one = Candidate(
+            name="constant",
+            run_ids=("r",),
+            right=(preds == targets)[None],
+            losses=kind.losses(probs, targets),
+            scores=kind.scores("kappa", probs, preds, targets)[None],
+        )
+        baseline = kind.baseline("kappa", probs, targets)
+        assert not judge([one], measure="kappa", baseline=baseline).beats_baseline
 
 
 @pytest.mark.parametrize("name", KINDS)

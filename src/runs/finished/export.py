@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +32,17 @@ from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
     exportable,
+    outputs_note,
     traced,
     write_int8,
     write_onnx,
     write_pt2,
 )
-from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
+from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, linked, open_logits
 from ...serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
 from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
+from ...targets import kind_of
 from ...tracking.addresses import serve_command
 from ...training.inference import autocast
 from ...training.links import link_of
@@ -95,11 +98,11 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
-    if link_of(trained.metadata) != "softmax" or data.pictures.kind == "dense":
+    if kind_of(data.pictures.kind).pixels:
         raise ConfigError(
-            f"run: {folder.name} was trained on targets of kind {data.pictures.kind}, and networks "
-            "of one label a picture alone are exported: label pictures with the run as it is, or "
-            f"with its bundle ({folder.path / 'model'})."
+            f"run: {folder.name} gives each pixel a class, and only networks that label whole "
+            "pictures are exported: use the run as it is, or its bundle "
+            f"({folder.path / 'model'})."
         )
     if not isinstance(trained, TrainedNetwork):
         raise ConfigError(_not_exportable(folder, again))
@@ -121,7 +124,7 @@ def export_run(
         made, missing = _made(again, settings, plain)
         if settings.choose in missing:
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
-        record = _compared(settings, {**models, **made}, missing, data)
+        record = _compared(settings, {**models, **made}, missing, data, trained.metadata)
         write_atomically(folder.exports / "export.json", record.text())
     if record.chosen is None:
         return record, None
@@ -190,7 +193,8 @@ def _made(
             bundle = again.folder.exports / name
             _log.info("export: writing %s", name)
             try:
-                file = _written(name, Path(place), network, data, settings.calibration_pictures)
+                count = settings.calibration_pictures
+                file = _written(name, Path(place), network, metadata, data, count)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
                 models[name] = _Model(_opened(bundle, example), size, digest)
@@ -201,18 +205,23 @@ def _made(
 
 
 def _written(
-    name: str, folder: Path, network: WholeNetwork, data: PictureData, calibration: int
+    name: str,
+    folder: Path,
+    network: WholeNetwork,
+    metadata: Mapping[str, Any],
+    data: PictureData,
+    calibration: int,
 ) -> Path:
     """Write the file of a variant; int8 is made from the ONNX file. CannotExport where it fails."""
-    shape = (data.pictures.channels, *data.pictures.image_size)
+    shape, note = (data.pictures.channels, *data.pictures.image_size), outputs_note(metadata)
     # Traced for each variant: the exporters change the graph.
     program = traced(network, shape, data.pictures.format.dtype)
     if name == "pt2":
-        write_pt2(program, folder / PT2_FILE)
+        write_pt2(program, folder / PT2_FILE, note)
         return folder / PT2_FILE
     file = folder / ONNX_FILE
     if not file.is_file():
-        write_onnx(program, file)
+        write_onnx(program, file, note)
     if name == "onnx":
         return file
     quantised = folder / f"{name}.onnx"
@@ -238,6 +247,7 @@ def _compared(
     models: Mapping[str, _Model],
     missing: Mapping[str, str],
     data: PictureData,
+    metadata: Mapping[str, Any],
 ) -> ExportRecord:
     part = "val" if len(data.split.val) else "train"
     ids = _spread(getattr(data.split, part), settings.check_pictures)
@@ -262,15 +272,20 @@ def _compared(
         calls = {name: partial(model.logits, images) for name, model in models.items()}
         seconds[size] = times_in_turns(calls, settings.rounds)
 
+    kind, thresholds = kind_of(data.pictures.kind), metadata.get("thresholds")
+
+    def decide(found: NDArray[np.floating]) -> NDArray[np.integer]:
+        return kind.decide(linked(found, link_of(metadata)), thresholds)
+
     def row(name: str, model: _Model) -> VariantRecord:
-        largest, equal = agreement(logits[ORIGINAL], logits[name])
+        largest, equal = agreement(logits[ORIGINAL], logits[name], decide)
         speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
         return VariantRecord(
             name=name,
             size_mb=model.size_mb,
             largest_difference=largest,
             equal_labels=equal,
-            accuracy=float((logits[name].argmax(axis=1) == targets).mean()),
+            accuracy=float(kind.right(decide(logits[name]), targets).mean()),
             milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
             speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
         )

@@ -231,7 +231,7 @@ def _write_rows(
     predictor: Predictor, files: Iterable[Path | Page], top_k: int, stream: TextIO, tally: Tally
 ) -> GuessSample:
     if predictor.kind.sets:
-        return _write_sets(predictor, files, stream)
+        return _write_sets(predictor, files, stream, tally)
     sample = GuessSample(predictor.class_names)
     top_k = min(top_k, len(predictor.class_names))
     rows = csv.writer(stream)
@@ -243,7 +243,7 @@ def _write_rows(
                 pairs = zip(item.labels, item.probabilities, strict=True)
                 cells = [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
                 rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
-                sample.add(Guess(item.probabilities[0], item.path, item.labels[0]))
+                sample.add(Guess(item.confidence, item.path, item.labels[0]))
             else:
                 print(f"skipped {item}", file=sys.stderr)
     except DamagedModel as error:
@@ -251,20 +251,21 @@ def _write_rows(
     return sample
 
 
-def _write_sets(predictor: Predictor, files: Iterable[Path | Page], stream: TextIO) -> GuessSample:
+def _write_sets(
+    predictor: Predictor, files: Iterable[Path | Page], stream: TextIO, tally: Tally
+) -> GuessSample:
     """Write the labels of each picture, and a column of probabilities for each label."""
     sample = GuessSample(predictor.class_names)
     rows = csv.writer(stream)
-    rows.writerow(["path", "labels", *map(csv_cell, predictor.class_names)])
+    names = map(csv_cell, predictor.class_names)
+    rows.writerow(["path", "labels", *names, *tally.columns])
     try:
-        for item in predictor.label(files):
+        for item in predictor.label(files, trust=tally.trust):
             if isinstance(item, Labelled):
                 named = SEPARATOR.join(item.labels)
                 cells = [f"{p:.6f}" for p in item.every]
-                rows.writerow([csv_cell(item.path), csv_cell(named), *cells])
-                # As sure as the least sure of its labels, those that it leaves out included.
-                surest = [max(p, 1 - p) for p in item.every]
-                sample.add(Guess(min(surest), item.path, named or "none"))
+                rows.writerow([csv_cell(item.path), csv_cell(named), *cells, *tally.add(item)])
+                sample.add(Guess(item.confidence, item.path, named or "none"))
             else:
                 print(f"skipped {item}", file=sys.stderr)
     except DamagedModel as error:

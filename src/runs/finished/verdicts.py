@@ -12,7 +12,6 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...config.finished import PredictSettings
 from ...machine.text import csv_cell
-from ...machine.yaml_text import read_yaml
 from ...records.certainty import Certainty
 from ...reporting.certainty_report import Judgement, judgement_lines
 from ...serving.bundle_files import CERTAINTY
@@ -34,14 +33,6 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
     """
     promise = Promise(settings.coverage, settings.classwise, settings.max_error)
     asked = "coverage" if settings.max_error is None else "max_error"
-    config = model.parent.parent / "config.yaml"
-    if promise != Promise() and config.is_file():
-        plain = read_yaml(config.read_text(encoding="utf-8"))
-        if plain.get("data", {}).get("target") == "multi":
-            raise ConfigError(
-                f"{asked}: sets of labels and promised errors are for pictures with one label, and "
-                "this model names several: go by the probability of each label instead."
-            )
     if model.is_dir():
         if promise == Promise():
             return None
@@ -99,7 +90,7 @@ class Tally:
         if verdict is None:
             return []
         self._pictures += 1
-        self._confidences.append(item.probabilities[0])
+        self._confidences.append(item.confidence)
         if verdict.distance is not None:
             self._distances.append(verdict.distance)
         cells: list[str] = []
@@ -130,6 +121,7 @@ class Tally:
                 candidates=known.candidates,
                 calibration=len(known.targets),
                 pictures=self._pictures,
+                of_sets=known.of_sets,
                 coverage=promise.coverage,
                 classwise=promise.classwise,
                 labels=self._labels,

@@ -268,6 +268,7 @@ def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -
     # Two pictures of each class are wrong: five for each of a, one for each of b.
     (found,) = (one for one in verdict.standings if one.run_ids == (costly.run_id,))
     assert found.figure == pytest.approx((2 * 5 + 2 * 1) / len(TARGETS))
+    assert verdict.baseline == 0.5  # class a for all: 1 for each b, and 5 the other way round
     file.write_text(",b,c\nb,0,1\nc,5,0\n")
     with pytest.raises(ConfigError, match="a, c is on one side alone"):
         compared(compare_settings(tmp_path, metric="cost", costs=str(file)))
