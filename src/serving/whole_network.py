@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,16 +94,24 @@ def network_describer(network: nn.Module, classify: Classify, outputs: int) -> D
     last = _last_layer(network, outputs)
     if last is None:
         return None
+    # A server answers requests in threads, whose pictures all pass this layer.
+    alone = threading.Lock()
 
     def describe(
         images: Pixels,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        taken: list[Tensor] = []
-        hook = last.register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0]))
-        try:
-            probs = classify(images)
-        finally:
-            hook.remove()
+        taken, own = list[Tensor](), threading.get_ident()
+
+        def take(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if threading.get_ident() == own:
+                taken.append(inputs[0])
+
+        with alone:
+            hook = last.register_forward_pre_hook(take)
+            try:
+                probs = classify(images)
+            finally:
+                hook.remove()
         # Of several views of test-time augmentation the first is the picture itself.
         return probs, _averaged(taken[0]).float().cpu().numpy()
 
