@@ -166,13 +166,14 @@ class Follower:
         """
         if self._closed or not spool_path(self.run_dir).exists():
             return True
+        # Before it is opened, which cuts off a line without an end.
+        last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
         try:
             spool = Spool(self.run_dir, wait_seconds=0)
         except ValueError:
             return False
         with spool:
             if not spool.finished:
-                last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
                 reason = "the process ended without a result (killed, or the machine stopped)"
                 spool.end("KILLED", reason, last_written)
         self._closed = True
@@ -335,18 +336,26 @@ class Follower:
 
     def _send_pending(self, store: Store) -> bool:
         """Send files kept for later, once everything else is sent; return whether any was sent."""
-        pending, sent = self._state.pending, 0
-        if self.status is None or not pending:
+        state, sent = self._state, 0
+        if self.status is None or not state.pending:
             return False
+        pending = state.pending
         try:
             for event in pending:
                 if (self.run_dir / event["path"]).exists():
-                    self._log_file(store, event)
+                    try:
+                        self._log_file(store, event)
+                    except Rejected as error:
+                        if store.stage(self._run()) != "active":
+                            self._handle_rejection(store, error)
+                            break
+                        self._warn(f"MLflow refuses the {event['event']}: {error}")
                 sent += 1
         finally:
             if sent:
-                self._state.pending = pending[sent:]
-                self._state.write(self.run_dir)
+                state.pending = pending[sent:]
+                if state is self._state:  # else all of the run is sent anew
+                    state.write(self.run_dir)
         return True
 
     def _handle_rejection(self, store: Store, error: Rejected) -> None:

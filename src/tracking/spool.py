@@ -38,6 +38,8 @@ _NO_RUNS = {
     *("mlartifacts", "checkpoints", "predictions", "figures", "model", "exports"),
     *("cache", "tracking"),
 }
+# Folders whose folders have names that users gave.
+_NAMED = {"sweeps", "compare"}
 _SLICE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ def is_being_written(run_dir: Path) -> bool:
 def find_runs(output_dir: Path) -> Iterator[Path]:
     """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
     for folder, below, _ in os.walk(output_dir):
-        below[:] = sorted(name for name in below if name not in _NO_RUNS and name[0] != ".")
+        left_out = set() if os.path.basename(folder) in _NAMED else _NO_RUNS
+        below[:] = sorted(name for name in below if name not in left_out and name[0] != ".")
         if spool_path(Path(folder)).is_file():
             yield Path(folder)
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +256,33 @@ def test_a_broken_artifact_store_delays_artifacts_alone(
     ]
 
 
+def test_a_file_that_is_kept_and_then_refused_keeps_no_other_out(
+    store: Store, diary: Diary, output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output_dir / "mlartifacts").write_text("a file where the folder should be")
+    with diary.open() as spool:
+        for name in ("a.txt", "b.txt"):
+            (diary.run_dir / name).write_text(name)
+            spool.artifact(diary.run_dir / name, "texts")
+        spool.end("FINISHED")
+    with pytest.raises(ServerAway):
+        diary.send(store)
+    (output_dir / "mlartifacts").unlink()
+    send = store.log_artifact
+
+    def picky(run_id: str, file: Path, folder: str) -> None:
+        if file.name == "a.txt":
+            raise Rejected("no such file, please")
+        send(run_id, file, folder)
+
+    monkeypatch.setattr(store, "log_artifact", picky)
+    assert diary.send(store).finished and "refuses the artifact" in diary.warnings[-1]
+    got = run_of(store, diary.run_id)
+    assert [a.path for a in client(store).list_artifacts(got.info.run_id, "texts")] == [
+        "texts/b.txt"
+    ]
+
+
 def test_a_run_deleted_in_mlflow_is_left_alone(store: Store, diary: Diary) -> None:
     with diary.open() as spool:
         spool.metrics({"loss": 1.0}, 1)
@@ -326,6 +355,8 @@ def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
     follower = diary.follower(store)
     assert not follower.close_lost()  # it lives
     spool.close()
+    died = int(time.time()) - 3600
+    os.utime(spool_path(diary.run_dir), (died, died))
     assert follower.close_lost() and follower.close_lost()
     follower.step(store)
     follower.release()
@@ -333,6 +364,7 @@ def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
     assert (
         got.info.status == "KILLED" and "ended without a result" in got.data.tags["bakeoff.reason"]
     )
+    assert got.info.end_time == 1000 * died
     assert [e["event"] for e, _ in read_events(spool_path(diary.run_dir))].count("finish") == 1
 
 

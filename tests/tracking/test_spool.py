@@ -264,6 +264,7 @@ def test_threads_share_a_spool(tmp_path: Path) -> None:
 
 def test_runs_are_found_wherever_they_lie_but_not_among_artifacts(tmp_path: Path) -> None:
     wanted = [tmp_path / "runs/a", tmp_path / "sweep", tmp_path / "sweep/trials/0001"]
+    wanted += [tmp_path / "sweeps/cache", tmp_path / "sweeps/model"]  # as users may call them
     others = [tmp_path / name for name in ("mlartifacts/x", ".hidden/y", "runs/a/model/b")]
     for run_dir in [*wanted, *others]:
         with Spool(run_dir) as spool:
