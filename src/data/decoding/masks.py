@@ -38,6 +38,7 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
     with stream, decoder_errors(), Image.open(stream) as image:
         if image.format in ("JPEG", "MPO"):
             raise PictureError("is a JPEG, which changes values: save masks as PNG")
+        image.load()  # which turns a TIFF itself
         turn = turn_of(image)
         values = np.asarray(image if turn is None else image.transpose(turn))
     if values.ndim == 3:

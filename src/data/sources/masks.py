@@ -244,6 +244,14 @@ def _by_folder(pairs: _Pairs, masks: _Values, meaning: MaskClasses) -> Source:
         )
     white: list[int] = np.flatnonzero(shades[:, least:].any(axis=1)).tolist()
     named = {pairs.folders[row] for row in white}
+    if nameless := named & {"", _TWO[0]}:
+        row = next(row for row in white if pairs.folders[row] in nameless)
+        where = f"the folder {_TWO[0]}" if pairs.folders[row] else "no folder that names its class"
+        raise ConfigError(
+            f"{pairs.pictures[row]} is in {where}, and its mask has foreground: with "
+            "data.mask_class=folder the class of the foreground is the name of the picture's "
+            "folder. Put it into the folder of its class."
+        )
     class_names = (_TWO[0], *sorted(named, key=natural_order))
     tables = np.full((len(class_names), 256), LEFT_OUT, np.uint8)
     tables[:, :least] = 0
@@ -274,7 +282,10 @@ def _in_folders(root: Path, shown: str) -> _Pairs:
     files = tree.pictures_below("")
     apart = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
     if apart:
-        masks = {_key(path): path for path in apart}
+        masks = dict[str, str]()
+        for path in apart:
+            if (other := masks.setdefault(_key(path), path)) is not path:
+                raise ConfigError(f"{other} and {path} are masks of one picture: keep one of them.")
         pictures = sorted(set(files) - set(apart))
     else:
         pictures, masks = _side_by_side(files)

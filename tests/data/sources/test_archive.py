@@ -116,6 +116,16 @@ def test_paths_that_lead_out_are_refused(name: str, kind: str, tmp_path: Path) -
     assert not [name for name in files_below(tmp_path) if "escaped" in name or "a.png" in name]
 
 
+def test_folders_as_windows_may_write_them_are_folders(tmp_path: Path) -> None:
+    archive = tmp_path / "pets.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name, content in (("cat\\", b""), ("cat\\a.png", b"abc")):
+            info = zipfile.ZipInfo("x")
+            info.filename = name  # the constructor would set it right
+            opened.writestr(info, content)
+    assert files_below(extract_archive(archive, tmp_path / "cache")) == {"cat/a.png"}
+
+
 @pytest.mark.parametrize(
     "evil",
     [

@@ -13,6 +13,7 @@ from PIL import Image
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
+from src.data.decoding.masks import mask_values
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.decoding.picture_store import PictureStore
 from src.data.sources.source import Source
@@ -173,6 +174,34 @@ def test_a_folder_may_name_the_class_of_the_foreground(root: Path) -> None:
         for row, path in enumerate(store.sample_paths)
     }
     assert found == {"MT_Crack": [0, 2], "MT_Break": [0, 1], "MT_Free": [0]}
+
+
+@pytest.mark.parametrize("folder", ["", "background/"])
+def test_foreground_without_a_class_of_its_own_is_refused(folder: str, root: Path) -> None:
+    for kind in ("cat/", folder):
+        picture(root / kind / "Imgs" / "1.jpg")
+        mask(root / kind / "Imgs" / "1.png", 0, 255)
+    with pytest.raises(ConfigError, match=f"^{folder}Imgs/1.jpg is in .*folder of its class"):
+        masks_of(root, mask_class="folder")
+
+
+def test_two_masks_of_one_picture_are_refused(root: Path) -> None:
+    picture(root / "images" / "a.jpg")
+    mask(root / "masks" / "a.png", 0, 1)
+    mask(root / "labels" / "a.png", 1, 0)
+    with pytest.raises(
+        ConfigError, match=r"labels/a\.png and masks/a\.png are masks of one picture"
+    ):
+        listed(root)
+
+
+def test_a_mask_that_says_how_it_is_turned_is_turned_once(root: Path) -> None:
+    pixels = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for ending in ("png", "tif"):
+        save(root / f"one.{ending}", pixels, exif=exif)
+        np.testing.assert_array_equal(mask_values(root / f"one.{ending}"), np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize(
