@@ -131,7 +131,7 @@ def test_an_export_is_refused_and_names_the_bundle(model: str, tmp_path: Path) -
     assert summary is not None
     folder = RunFolder.open(Path(summary.run_dir))
     settings = compose_settings(ExportSettings, [f"run={folder.path}", "variants=[pt2]"], "export")
-    with pytest.raises(ConfigError, match="kind dense") as raised:
+    with pytest.raises(ConfigError, match="gives each pixel a class") as raised:
         export_run(folder, folder.chosen_checkpoint(), settings)
     assert str(folder.path / "model") in str(raised.value)
     assert (folder.path / "model" / "network.safetensors").is_file()
