@@ -185,7 +185,8 @@ class Verdict:
         corrected: its figure corrected for having been picked; within `winner.interval`.
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % confidence.
-        cheapest: the one of them with the lowest cost, None where a cost is missing.
+        cheapest: the one of them with the lowest cost, None where a cost is missing. Of costs
+            within a tenth of the lowest, the best candidate's counts as the lowest.
         choice: of those of them that are behind the winner by no more than the standard error of
             the difference, and that have no collapsed training, the one with the lowest cost, or
             the winner where a cost is missing. With little data the tied set holds many that are

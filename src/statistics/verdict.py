@@ -28,6 +28,10 @@ from .winner_bias import expected_figure
 
 __all__ = ["judge"]
 
+# Share by which costs may differ and count as equal: two heads on one frozen network differ by
+# some percent of its latency, which is no reason to take the worse of them.
+_SAME_COST = 0.1
+
 
 def judge(
     candidates: Sequence[Candidate],
@@ -250,10 +254,12 @@ def _choice(standings: Sequence[Standing], evidence: Evidence) -> Standing:
 
 
 def _cheapest(tied: Sequence[Standing]) -> Standing | None:
+    """Return the best of those that cost no more than the cheapest, as far as that is known."""
     costs = [one.cost for one in tied if one.cost is not None]
     if len(costs) < len(tied):
         return None
-    return tied[int(np.argmin(costs))]
+    enough = (1 + _SAME_COST) * min(costs)
+    return next(one for one, cost in zip(tied, costs, strict=True) if cost <= enough)
 
 
 def _seed_share(evidence: Evidence) -> float:

@@ -63,6 +63,18 @@ def test_the_cheapest_of_the_tied() -> None:
     assert verdict.choice is verdict.cheapest
 
 
+@pytest.mark.parametrize(("cost", "name"), [(15.1, "good"), (14.9, "cheap")])
+def test_a_few_percent_of_cost_are_no_reason_to_take_the_second(cost: float, name: str) -> None:
+    right = np.arange(400) % 4 > 0
+    level = np.full(400, 0.1, np.float32)
+    field = [
+        candidate("good", right, losses=level, cost=16.5),
+        candidate("cheap", np.roll(right, 1), losses=level + 0.1, cost=cost),
+    ]
+    verdict = judge(field)
+    assert verdict.winner.name == "good" and verdict.choice.name == name
+
+
 def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
     field = field_of_costs()
     errors = [math.sqrt(5 + 2 - 1 / 202) / 202, math.sqrt(14 + 2 - 36 / 202) / 202]
