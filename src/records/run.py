@@ -114,7 +114,7 @@ class Predictions:
             return self.probs.argmax(axis=1)
         if self.preds is not None:
             return self.preds
-        least = 0.5 if self.thresholds is None else self.thresholds.astype(np.float32)
+        least = 0.5 if self.thresholds is None else self.thresholds
         return (self.probs >= least).astype(np.uint8)
 
     def write(self, path: Path | str) -> None:

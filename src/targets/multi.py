@@ -46,7 +46,8 @@ class MultiLabel(TargetKind):
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N, K) uint8: the labels whose probability reaches the threshold."""
-        least = 0.5 if thresholds is None else np.asarray(thresholds, probs.dtype)
+        # In double precision: between two neighbouring probabilities single precision has no room.
+        least = 0.5 if thresholds is None else np.asarray(thresholds, np.float64)
         return (probs >= least).astype(np.uint8)
 
     def confidences(self, probs: Probs) -> Probs:

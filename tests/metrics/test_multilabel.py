@@ -18,6 +18,7 @@ from src.metrics.multilabel import (
     micro_f1,
     precision_influence,
 )
+from src.targets import kind_of
 
 LABELS = 4
 
@@ -140,3 +141,11 @@ def test_what_is_no_probability_or_no_label_set_is_refused() -> None:
             checked_sets(*wrong)
     with pytest.raises(ValueError, match="NaN"):
         checked_sets(np.full_like(probs, np.nan), targets)
+
+
+def test_a_threshold_between_two_neighbouring_probabilities_tells_them_apart() -> None:
+    higher = np.float32(0.04)
+    probs = np.array([[higher], [np.nextafter(higher, np.float32(0))]], np.float32)
+    targets = np.array([[1], [0]], np.uint8)
+    thresholds = best_thresholds(probs, targets, "macro_f1")
+    np.testing.assert_array_equal(kind_of("multi").decide(probs, thresholds), targets)
