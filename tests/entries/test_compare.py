@@ -37,7 +37,7 @@ def said(run: Run, runs: Path) -> str:
 
 def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Path) -> None:
     assert "comes first of 2 candidates" in said and "the mean of 2 trainings" in said
-    folder = runs / "compare" / "bakeoff"
+    folder = runs / "compare" / "experiment-bakeoff"
     assert f"report: {folder / 'report.html'}" in said
     plain = json.loads((folder / "leaderboard.json").read_text())
     assert plain["runs"] == 4 and len(plain["candidates"]) == 2
@@ -47,7 +47,7 @@ def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Pat
     page = (folder / "report.html").read_text()
     assert "data:image/png" in page  # the digits of which they say different things
     drawn = {path.stem for path in (folder / "figures").iterdir()}
-    assert {"leaderboard", "trade_offs", "disagreements"} <= drawn
+    assert {"leaderboard", "trade_offs", "classes"} <= drawn
     assert "learning_curves" not in drawn  # of a single epoch
 
 
@@ -55,7 +55,7 @@ def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> Non
     (line,) = (line for line in said.splitlines() if line.startswith("MLflow run: "))
     run_id = line.removeprefix("MLflow run: ")
     found = mlflow_runs(runs)[run_id]
-    assert (found["name"], found["status"]) == ("compare-bakeoff", "FINISHED")
+    assert (found["name"], found["status"]) == ("compare-experiment-bakeoff", "FINISHED")
     assert found["bakeoff.kind"] == "compare"
     assert "comes first of 2 candidates" in found["mlflow.note.content"]
     assert len(rows(runs, "select distinct experiment_id from runs")) == 1
@@ -75,4 +75,4 @@ def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
     result = run("src.compare", *words)
     assert result.returncode == 0, result.stderr
     assert "pictures only the first has right" in result.stdout
-    assert "This compares two trained networks" in result.stdout
+    assert "Of the trained networks " in result.stdout

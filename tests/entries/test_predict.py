@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,9 @@ def test_hostile_names_and_sizes_on_a_poor_console(
     assert done.returncode == 0, done.stderr
     said = done.stderr.decode("ascii")
     assert "3 pictures labelled" in said and "2 skipped" in said and "\x1b" not in said
-    assert "is HEIC" in said and r"e\xe9.jpg: is no picture" in said
+    # With the extra `heic` the file is read, and found to hold nothing.
+    broken = "d.heic: is no picture" if find_spec("pillow_heif") else "is HEIC"
+    assert broken in said and r"e\xe9.jpg: is no picture" in said
     table, _, peak = done.stdout.decode("utf-8").rpartition("peak")
     paths = [row[0] for row in csv.reader(io.StringIO(table, newline=""))]
     assert paths[1:] == [f"{new}/a large.png", f"{new}/b large.png", str(small)]
