@@ -364,4 +364,9 @@ def _plain(error: Exception) -> str:
             return "no answer in time"
         case ConnectionError():
             return "no connection"
+    if "error code 401" in str(error):
+        return (
+            "it asks who is there: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN, in the environment"
+        )
     return without_password(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
