@@ -23,6 +23,7 @@ from .formatting import (
     mean_text,
     measured,
     metric_text,
+    primary_text,
     settings_text,
     value_text,
 )
@@ -230,13 +231,14 @@ def networks_csv(record: SweepRecord) -> str:
 
 
 def verdict(record: SweepRecord) -> dict[str, str]:
-    """Return winner, test accuracy and command by their labels; empty without a winner."""
+    """Return winner, figures of the test and command by their labels; empty without a winner."""
     winner = _winner(record)
     if winner is None:
         return {}
     rows = {
         "winner": winner.name,
         "caution": record.caution or None,
+        "test part": primary_text(record.test, "test"),
         "test accuracy": accuracy_text(record.test, "test"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
@@ -322,13 +324,14 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     reason = "" if not finalists else f"The best mean of {_counted(finalists, 'finalist')}."
     if finalists == 1:
         reason = "The only configuration for which there was time to train it again."
-    tested = ", measured ".join(
-        found[key] for key in ("test accuracy", "test part measured") if key in found
-    )
+    term = "Test accuracy" if "test part" not in found else "Test part"
+    tested = found.get("test part", found.get("test accuracy", ""))
+    if "test part measured" in found:
+        tested = ", measured ".join(filter(None, (tested, found["test part measured"])))
     rows = [
         ("Caution", record.caution, ""),
         ("Why", reason, ""),
-        ("Test accuracy", tested, ""),
+        (term, tested, ""),
         ("What it costs", ", ".join(price), ""),
         ("Next step", record.next_step, "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),

@@ -28,6 +28,7 @@ from src.reporting.sweep_report import (
     networks_csv,
     networks_table,
     sweep_page,
+    verdict,
 )
 from tests.reporting.pages import (
     EVIL,
@@ -297,3 +298,13 @@ def test_every_width_and_scheme_can_be_read(visit: Visit, record: SweepRecord, s
     for width in WIDTHS:
         assert faults(page, width) == []
     assert page.locator("#history svg").count() == 1
+
+
+def test_the_end_shows_what_the_targets_are_judged_by() -> None:
+    of_pixels = {"test/miou": 0.52, "test/miou_low": 0.4, "test/miou_high": 0.6}
+    of_pixels |= {"test/dice": 0.61, "test/pixel_accuracy": 0.9}
+    record = dataclasses.replace(RECORD, metrics=("val/miou",), test=of_pixels)
+    said = "mean IoU 52.0 %  (95 % interval 40.0 to 60.0), Dice 61.0 %, pixel accuracy 90.0 %"
+    assert verdict(record)["test part"] == said and "test accuracy" not in verdict(record)
+    page = sweep_page(record)
+    assert said in page and "Test part" in page and "Test accuracy" not in page
