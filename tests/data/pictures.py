@@ -50,6 +50,15 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
+def write_pair(
+    root: Path, number: int, pixels: NDArray[np.uint8], classes: NDArray[np.uint8]
+) -> None:
+    """root/images/<number>.png and root/masks/<number>.png, of pictures and classes (H, W)."""
+    for folder, values in (("images", pixels), ("masks", classes)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(root / folder / f"{number}.png")
+
+
 def age(path: Path, seconds: float = 3600.0) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
+from tests.data.pictures import write_pair
 from tests.entries.commands import complete, rows, summary_of
 from tests.entries.conftest import Outputs, Run, Train
 
@@ -201,17 +202,15 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
 
 def test_a_network_of_pixels_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (tmp_path / "tiles" / part).mkdir(parents=True)
     for number in range(30):
         mask = (rng.random((16, 16)) < 0.5).astype(np.uint8)
-        Image.fromarray(200 * mask).save(tmp_path / "tiles" / "images" / f"{number}.png")
-        Image.fromarray(mask).save(tmp_path / "tiles" / "masks" / f"{number}.png")
+        write_pair(tmp_path / "tiles", number, 200 * mask, mask)
     data = ["data=folder", f"data.root={tmp_path / 'tiles'}", "data.target=dense"]
     words = ["model=fcn", "model.channels=[8]", "trainer.max_epochs=1", "tracking=none"]
     folder = train(tmp_path, *data, *words)
     result = run("src.export", f"run={folder}", "variants=[pt2]")
     assert result.returncode == 2 and "gives each pixel a class" in result.stderr
+    assert f"its bundle ({folder / 'model'}" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from src.machine import cpu_load
-from src.machine.cpu_load import CpuLoad, ThreadCount, is_idle, others_load, threads_beside
+from src.machine.cpu_load import (
+    CpuLoad,
+    ThreadCount,
+    is_idle,
+    others_load,
+    slowdown,
+    threads_beside,
+)
+from src.machine.subprocesses import ROOT
 
 
 class Machine:
@@ -84,3 +95,46 @@ def test_the_number_of_threads_follows_the_load(
     assert threads.now() == expected
     made.sleep(0.01)
     assert threads.now() == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "others", "share", "times"),
+    [(2, 0.0, 1.0, 1.0), (2, 1.0, 1.0, 1.5), (2, 2.0, 2 / 3, 2.0), (8, 7.0, 0.5, 2.875)],
+)
+def test_work_takes_longer_by_all_that_want_a_core(
+    monkeypatch: pytest.MonkeyPatch, cores: int, others: float, share: float, times: float
+) -> None:
+    made = machine(monkeypatch, others, share)
+
+    def now() -> float:
+        made.now += 0.01
+        return made.now
+
+    monkeypatch.setattr(time, "perf_counter", now)
+    monkeypatch.setattr(time, "thread_time", lambda: made.now * share)
+    monkeypatch.setattr(cpu_load, "available_cores", lambda: cores)
+    assert slowdown() == pytest.approx(times, rel=0.06)
+
+
+_BESIDE = """
+import os, subprocess, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from src.machine.cpu_load import slowdown
+loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+try:
+    print(slowdown())
+finally:
+    for loop in loops:
+        loop.kill()
+        loop.wait()
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept to a core"
+)
+def test_three_busy_processes_on_one_core_take_three_quarters_of_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BESIDE], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert float(done.stdout) > 2.5  # more where others are busy on that core as well

@@ -23,6 +23,7 @@ Path(sys.argv[1]).write_text(f"{child.pid}")
 time.sleep(600)
 """
 _STARTER = """
+import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup as well
 import sys
 from src.machine.subprocesses import run_bound
 run_bound([sys.executable, "-c", sys.argv[1], sys.argv[2]])
@@ -104,11 +105,12 @@ def test_an_interrupted_wait_lets_the_command_save_first(tmp_path: Path) -> None
 
 
 def test_a_closed_terminal_interrupts_and_nohup_prevents_it() -> None:
-    with pytest.raises(Interrupted) as caught, Interruption():
-        signal.raise_signal(signal.SIGHUP)
-    assert caught.value.exit_code == 129
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with pytest.raises(Interrupted) as caught, Interruption():
+            signal.raise_signal(signal.SIGHUP)
+        assert caught.value.exit_code == 129
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with Interruption() as interruption:
             signal.raise_signal(signal.SIGHUP)
             assert not interruption.pending

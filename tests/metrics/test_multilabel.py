@@ -144,8 +144,22 @@ def test_what_is_no_probability_or_no_label_set_is_refused() -> None:
 
 
 def test_a_threshold_between_two_neighbouring_probabilities_tells_them_apart() -> None:
-    higher = np.float32(0.04)
-    probs = np.array([[higher], [np.nextafter(higher, np.float32(0))]], np.float32)
-    targets = np.array([[1], [0]], np.uint8)
-    thresholds = best_thresholds(probs, targets, "macro_f1")
-    np.testing.assert_array_equal(kind_of("multi").decide(probs, thresholds), targets)
+    """Single precision rounds their middle up or down, whichever number is even."""
+    higher, targets = np.float32(0.04), np.array([[1], [0]], np.uint8)
+    for _ in range(2):
+        lower = np.nextafter(higher, np.float32(0))
+        probs = np.array([[higher], [lower]], np.float32)
+        thresholds = best_thresholds(probs, targets, "macro_f1")
+        np.testing.assert_array_equal(kind_of("multi").decide(probs, thresholds), targets)
+        higher = lower
+
+
+def test_a_label_that_only_costs_the_f1_of_all_is_predicted_for_no_picture() -> None:
+    probs = np.full((100, 2), 0.1)
+    targets = np.zeros((100, 2), np.uint8)
+    probs[:50, 0], targets[:50, 0] = 0.9, 1
+    probs[:, 1], targets[3, 1] = np.linspace(0.2, 0.8, 100), 1  # one picture among the least likely
+    preds = kind_of("multi").decide(probs, best_thresholds(probs, targets, "micro_f1"))
+    assert not preds[:, 1].any()
+    assert sk.f1_score(targets, preds, average="micro") == pytest.approx(100 / 101)
+    assert kind_of("multi").decide(probs, best_thresholds(probs, targets, "macro_f1"))[3, 1] == 1

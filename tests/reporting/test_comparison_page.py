@@ -67,6 +67,28 @@ def test_what_there_is_without_the_script() -> None:
     assert page.count("<figure>") == 3
 
 
+@pytest.mark.parametrize(
+    ("baseline", "chosen", "headline"),
+    [
+        (0.99, 0, "No candidate is shown to beat one answer for everything"),
+        (0.99, 1, "Use candidate"),
+        (0.1, 0, "Use candidate"),
+    ],
+)
+def test_what_may_know_nothing_is_not_praised(baseline: float, chosen: int, headline: str) -> None:
+    shown = report_data(12)
+    verdict = shown.comparison.verdict
+    verdict = dataclasses.replace(verdict, baseline=baseline, choice=verdict.standings[chosen])
+    page = comparison_page(
+        dataclasses.replace(
+            shown, comparison=dataclasses.replace(shown.comparison, verdict=verdict)
+        )
+    )
+    assert f"<h1>{headline}" in page
+    cautious = f"<dt>Caution</dt><dd>{verdict.choice.name} is not shown to be better than"
+    assert (cautious in re.sub(r">\s+<", "><", page)) is (baseline > 0.9)
+
+
 def test_the_front_is_what_nothing_beats_in_both() -> None:
     shown = report_data(20)
     data = json.loads(Tags(comparison_page(shown)).inside[-2][1])

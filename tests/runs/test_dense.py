@@ -36,6 +36,7 @@ from src.sweeps.families import load_families, overrides_of
 from src.sweeps.pictures import choose_families
 from src.targets import kind_of
 from src.training.pixels import confusion_matrices, predict_pixels
+from tests.data.pictures import write_pair
 
 slow = pytest.mark.slow
 SIDE, CPU = 24, torch.device("cpu")
@@ -51,8 +52,6 @@ LOSSES = ("cross_entropy", "focal", "dice", "cross_entropy_dice")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise with a bright and a dark square in two of three pictures; a column is left out."""
     root, rng = tmp_path_factory.mktemp("dense") / "squares", np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
     for number in range(40):
         pixels = rng.integers(90, 130, (SIDE, SIDE)).astype(np.uint8)
         classes = np.zeros((SIDE, SIDE), np.uint8)
@@ -63,8 +62,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[top : top + 9, left : left + 9] = value
             classes[top : top + 9, left : left + 9] = k
         classes[:, 5] = 99
-        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
-        Image.fromarray(classes).save(root / "masks" / f"{number}.png")
+        write_pair(root, number, pixels, classes)
     return root
 
 

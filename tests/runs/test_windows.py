@@ -25,6 +25,7 @@ from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
 from src.serving.masks import PredictedMask, masks_of, predicted_masks
 from src.training.sliding_windows import sliding_windows
+from tests.data.pictures import write_pair
 
 SIDE = 32
 SIZES = ((150, 90), (96, 130), (20, 70), (64, 64))
@@ -34,8 +35,6 @@ SIZES = ((150, 90), (96, 130), (20, 70), (64, 64))
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise of several sizes, a crack of three rows in each."""
     root, rng = tmp_path_factory.mktemp("windows") / "cracks", np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
     for number in range(16):
         height, width = SIZES[number % len(SIZES)]
         pixels = rng.integers(60, 160, (height, width)).astype(np.uint8)
@@ -43,8 +42,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row, column, length = *rng.integers(0, (height - 4, width - 14)), 12
         pixels[row : row + 3, column : column + length] = 250
         classes[row : row + 3, column : column + length] = 1
-        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
-        Image.fromarray(classes).save(root / "masks" / f"{number}.png")
+        write_pair(root, number, pixels, classes)
     return root
 
 

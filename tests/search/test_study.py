@@ -341,6 +341,8 @@ def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
     "url", ["sqlite:////nowhere/at all/study.db", "postgresql://nobody@localhost:1/x", "nonsense"]
 )
 def test_a_storage_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path, url: str) -> None:
+    if url.startswith("postgresql"):
+        pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
     with pytest.raises(ValueError, match="storage: it cannot be opened") as told:
         SweepStudy(tmp_path, plan(MLP), url)
     assert "\n" not in str(told.value)

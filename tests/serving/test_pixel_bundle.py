@@ -12,15 +12,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from src.config.checks import ConfigError, to_plain
-from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import ExportSettings
+from src.config.checks import to_plain
+from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.runs.build.network import build_network, rebuild_arguments
-from src.runs.experiment import run_experiment
-from src.runs.finished.export import export_run
-from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
 from src.serving.masks import masks_of
@@ -110,29 +106,3 @@ def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, np.argmax(planes, axis=0))
     said, _ = a_stranger_asks(tmp_path / "model", halved[None, None])
     np.testing.assert_allclose(said[0], probs, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("model", ["unet", "deeplab"])
-def test_an_export_is_refused_and_names_the_bundle(model: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for place in ("images", "masks"):
-        (tmp_path / "set" / place).mkdir(parents=True)
-    for number in range(8):
-        mask = rng.integers(0, 2, SIDE).astype(np.uint8)
-        Image.fromarray(mask * 200).save(tmp_path / "set" / "images" / f"{number}.png")
-        Image.fromarray(mask).save(tmp_path / "set" / "masks" / f"{number}.png")
-    words = [
-        *("data=folder", f"data.root={tmp_path / 'set'}", "data.target=dense", "tracking=none"),
-        *(f"data.cache_dir={tmp_path / 'cache'}", f"output_dir={tmp_path / 'out'}"),
-        *("data.batch_size=4", "runtime=float32", "trainer.max_epochs=1", f"model={model}"),
-        *("tracking.figures=false", "evaluate_test=false", *SMALL),
-    ]
-    summary = run_experiment(read_run_settings(words))
-    assert summary is not None
-    folder = RunFolder.open(Path(summary.run_dir))
-    settings = compose_settings(ExportSettings, [f"run={folder.path}", "variants=[pt2]"], "export")
-    with pytest.raises(ConfigError, match="gives each pixel a class") as raised:
-        export_run(folder, folder.chosen_checkpoint(), settings)
-    assert str(folder.path / "model") in str(raised.value)
-    assert (folder.path / "model" / "network.safetensors").is_file()
-    assert not folder.exports.exists()

@@ -50,6 +50,21 @@ def test_a_sure_winner_stands_alone() -> None:
     assert (outcome.highest[1:] == 0).all()
 
 
+def test_the_last_that_an_earlier_look_left_is_held_against_those_that_it_left_out() -> None:
+    evidence = Evidence.of(random_field([0.9, 0.8, 0.5], [1] * 3, 1000))
+    errors = resample(evidence, 1000)
+    whole, alone = (
+        compare_with_best(evidence, errors, 0.95, np.array(out))
+        for out in ([False, False, False], [False, True, True])
+    )
+    assert list(alone.tied) == [True, False, False]
+    np.testing.assert_allclose(alone.lowest, whole.lowest)
+    assert alone.highest[0] == pytest.approx(whole.highest[0])
+    # Even where it is behind one that was left out, it is all that is left.
+    behind = compare_with_best(evidence, errors, 0.95, np.array([True, True, False]))
+    assert list(behind.tied) == [False, False, True] and np.isfinite(behind.lowest).all()
+
+
 def test_one_candidate_is_the_best() -> None:
     outcome = compared(Evidence.of(random_field([0.8], [1])))
     assert list(outcome.tied) == [True]

@@ -298,6 +298,18 @@ def test_a_step_of_few_pictures_tells_what_larger_ones_would_take_too_long_for(
         assert time.now <= max(deadline, 4 / 32) + 1e-6
 
 
+@pytest.mark.parametrize(("first", "whole"), [(2.0, True), (9.0, False)])
+def test_a_slow_first_step_is_not_taken_for_what_all_take(
+    clock: Callable[..., Clock], batch: Batch, first: float, whole: bool
+) -> None:
+    """Of few pictures, while libraries prepare; where it lasts past the deadline, it must do."""
+    slow = iter([first])
+    time = clock(lambda plan, pictures: next(slow, pictures / 32))
+    stepper = Stepper(time.make(SIMPLE), precision="float32", device=CPU, gradient_clip=None)
+    seconds, all_timed = step_seconds(stepper, batch, 7.0)
+    assert all_timed is whole and seconds == pytest.approx(1.0 if whole else first * 8)
+
+
 def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batch) -> None:
     wrongs = {"float32": 0.0, "bfloat16": 3.0}
     slow = {"total_steps": 1}

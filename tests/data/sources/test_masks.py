@@ -109,6 +109,21 @@ def test_a_table_names_pictures_and_masks_with_parts_and_groups(root: Path) -> N
         listed(root / "set.csv")
 
 
+@pytest.mark.parametrize(
+    "written", ["seg\\m{}.png", "/home/me/set/seg/m{}.png", "m{}", "SEG/M{}.PNG"]
+)
+def test_a_table_names_masks_as_loosely_as_pictures(root: Path, written: str) -> None:
+    lines = ["path,mask"]
+    for number in range(2):
+        picture(root / "img" / f"a{number}.png")
+        mask(root / "seg" / f"m{number}.png", 0, 1)
+        lines.append(f"img\\a{number}.png,{written.format(number)}")
+    (root / "set.csv").write_text("\n".join(lines))
+    source = listed(root / "set.csv")
+    assert paired(source) == {f"img/a{n}.png": f"seg/m{n}.png" for n in range(2)}
+    assert any("masks" in str(problem) for problem in source.problems)
+
+
 def two(root: Path, *values: int) -> Path:
     """Pictures 0 and 1, with masks of these values and of class 0 alone."""
     for number, own in enumerate((values, (0,))):

@@ -144,7 +144,29 @@ def test_a_served_table_brings_the_files_that_it_names(server: Server, tmp_path:
     assert not any("unnamed" in path or "secret" in path for path in server.read)
 
 
-@pytest.mark.parametrize("root", ["shards", "shards/train-{000..001}.tar", "shards/train-000.tar"])
+def test_a_table_that_was_refused_brings_its_files_once_it_is_understood(
+    server: Server, tmp_path: Path
+) -> None:
+    root = tree(tmp_path / "served/deep", {"a": 2, "b": 2})
+    files = [f"{folder}/00{n}.png,{folder}" for n, folder in enumerate("aabb")]
+    write(root / "list.csv", "\n".join(["where,what", *files]).encode())
+    address = f"{server.address}/deep/list.csv"
+    with pytest.raises(ConfigError) as caught:
+        listed(address, tmp_path)
+    assert address in str(caught.value) and str(tmp_path) not in str(caught.value)
+    # The table stays; this time its columns are named.
+    assert len(listed(address, tmp_path, columns=["where", "what"])) == 4
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "shards",
+        "shards/train-{000..001}.tar",
+        "shards/train-{000..000}.tar",
+        "shards/train-000.tar",
+    ],
+)
 def test_served_shards(server: Server, tmp_path: Path, root: str) -> None:
     for number in range(2):
         members = [(f"{n}.{end}", data) for n in range(2) for end, data in sample(2 * number + n)]

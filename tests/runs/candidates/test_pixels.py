@@ -24,6 +24,7 @@ from src.runs.folder import RunFolder
 from src.serving.bundle import open_predictor
 from src.serving.masks import PredictedMask, predicted_masks
 from src.targets import kind_of
+from tests.data.pictures import write_pair
 
 SIDE = 20
 
@@ -32,16 +33,13 @@ SIDE = 20
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Grey noise with a rough square, as bright as the rest; one column is left out."""
     root, rng = tmp_path_factory.mktemp("pixels") / "squares", np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
     for number in range(20):
         values, classes = rng.normal(120, 4, (SIDE, SIDE)), np.zeros((SIDE, SIDE), np.uint8)
         top, left = rng.integers(0, SIDE - 10, 2)
         values[top : top + 10, left : left + 10] = rng.normal(120, 60, (10, 10))
         classes[top : top + 10, left : left + 10] = 1
         classes[:, 3] = 99
-        Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(root / f"images/{number}.png")
-        Image.fromarray(classes).save(root / f"masks/{number}.png")
+        write_pair(root, number, values.clip(0, 255).astype(np.uint8), classes)
     return root
 
 
@@ -95,8 +93,13 @@ def test_a_sweep_learns_what_a_fit_will_take(pictures: Path) -> None:
     assert origin_of(settings).start == "hand-crafted"
 
 
-def test_what_a_fit_takes_is_told_before(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features, classifier with its calibration, and the answers; in CPU seconds, for this test."""
+def test_what_a_fit_takes_is_told_before(
+    pictures: Path, trained: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features, classifier with its calibration, and the answers; in CPU seconds, for this test.
+
+    What a first run imports is there, as another one was `trained` before.
+    """
     from src.runs.candidates import pixels
 
     monkeypatch.setattr(pixels.time, "perf_counter", time.process_time)
