@@ -9,11 +9,13 @@ import psutil
 
 from .parallel import available_cores
 
-__all__ = ["CpuLoad", "ThreadCount", "is_idle", "others_load", "threads_beside"]
+__all__ = ["CpuLoad", "ThreadCount", "is_idle", "others_load", "slowdown", "threads_beside"]
 
 # Of one core. Every idle system uses less.
 _NOTICEABLE = 0.25
 _LOOK_SECONDS = 0.2
+# Of a core's time, what a thread with a core of its own gets at least.
+_WHOLE = 0.9
 
 
 class CpuLoad:
@@ -47,6 +49,23 @@ def others_load() -> float:
 def is_idle() -> bool:
     """Return whether no other program uses the cores, measured for a fifth of a second."""
     return others_load() <= _NOTICEABLE
+
+
+def slowdown() -> float:
+    """Return how many times its processor time a thread will take, 1 or more, by the load just now.
+
+    A fifth of a second's work tells by the share of a core that it gets how many threads of others
+    want one, which may be more than the cores that they use. It is to be called while nothing else
+    of the project works, and says what is to be expected once it works on every core.
+    """
+    with CpuLoad() as load:
+        began, worked = time.perf_counter(), time.thread_time()
+        while (wall := time.perf_counter() - began) < _LOOK_SECONDS:
+            pass
+        share = (time.thread_time() - worked) / wall
+    cores = available_cores()
+    others = load.others if share > _WHOLE else cores / max(share, 1e-3) - 1
+    return 1 + others / cores
 
 
 def threads_beside(others: float, most: int) -> int:

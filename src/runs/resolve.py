@@ -23,7 +23,7 @@ from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
-from ..machine.cpu_load import CpuLoad, is_idle, others_load, threads_beside
+from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_beside
 from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
@@ -94,9 +94,10 @@ def seconds_per_epoch(
 ) -> float:
     """Estimate the seconds of an epoch's training steps from a few of them.
 
-    The measurement is cached like those of plans. `settings` must be resolved. Where the steps
-    would not end before the `deadline`, as of `resolve`, one of a few pictures tells what they
-    would take.
+    The measurement is cached like those of plans, in processor time where one thread of a CPU
+    trains: other programs slow that down as they do just now. `settings` must be resolved. Where
+    the steps would not end before the `deadline`, as of `resolve`, one of a few pictures tells what
+    they would take.
     """
     device = _device(settings)
 
@@ -112,7 +113,8 @@ def seconds_per_epoch(
     }
     found, _ = _kept("step", asked, settings, data, device, measure, needed="whole")
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-    return steps * float(found["seconds"])
+    alone = device.type == "cpu" and settings.runtime.threads == 1
+    return steps * float(found["seconds"]) * (slowdown() if alone else 1.0)
 
 
 class _Choices:
