@@ -228,7 +228,11 @@ def cross_fitted_thresholds(
 def _cuts(
     scores: NDArray[Any], positive: NDArray[Any]
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Return thresholds, descending, with hits and predictions plus targets of each."""
+    """Return thresholds, descending, with hits and predictions plus targets of each.
+
+    Under the first one the label is predicted for no picture, which may serve the F1 of all labels
+    together best; a probability of one is predicted under any.
+    """
     total = int(positive.sum())
     if not total:
         return np.array([0.5]), np.zeros(1, np.int64), np.array([int((scores >= 0.5).sum())])
@@ -236,7 +240,11 @@ def _cuts(
     values, hits = scores[order].astype(np.float64), np.cumsum(positive[order].astype(np.int64))
     last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
     following = np.append(values[1:], 0.0)[last]
-    return (values[last] + following) / 2, hits[last], last + 1 + total
+    cuts, hits, sizes = (values[last] + following) / 2, hits[last], last + 1 + total
+    if values[0] < 1:
+        above = (values[0] + 1) / 2
+        cuts, hits, sizes = np.r_[above, cuts], np.r_[0, hits], np.r_[total, sizes]
+    return cuts, hits, sizes
 
 
 def _best_cut(

@@ -78,17 +78,19 @@ def compare_with_best(
         ahead = evidence.difference[control]
         error = np.sqrt(evidence.difference_variance[control])
         others = inside & (np.arange(count) != control)
-        if not others.any():
-            continue
+        alone_left = not others.any()
+        if alone_left:  # held against those that an earlier look left out
+            others = np.arange(count) != control
         rival = int(np.argmax(np.where(others, ahead / error, -np.inf)))
         freedom = evidence.difference_freedom(rival, control)
-        if ahead[rival] / error[rival] > student_quantile(max(hopeless, alone), freedom):
+        clearly = student_quantile(max(hopeless, alone), freedom)
+        if ahead[rival] / error[rival] > clearly and not alone_left:
             tied[control] = False
             continue
         critical = student_quantile(control_quantile(evidence, errors, control, alone), freedom)
         reach[control] = ahead - critical * error
         margin = float((critical * error - ahead)[others].min())
-        tied[control], highest[control] = margin >= 0, max(0.0, margin)
+        tied[control], highest[control] = margin >= 0 or alone_left, max(0.0, margin)
     lowest = np.zeros(count)
     for candidate in range(count):
         rivals = tied.copy()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,17 +66,30 @@ def list_pictures(data: DataSettings) -> Source:
         root = None if data.root is None else Path(data.root.removeprefix("file://")).absolute()
         return _listed(data, root)
     columns = data.columns if isinstance(data, FolderSettings) else None
+    address = data.root
+
+    def named(table: Path) -> list[str]:
+        with _said_of(address, table):
+            return named_paths(table, columns, target=data.target)
+
     root = fetched(
-        data.root,
+        address,
         cache_folder(data.cache_dir).absolute(),
-        named=partial(named_paths, columns=columns, target=data.target),
+        named=named,
         look_again=data.check_content,
     )
-    try:
+    with _said_of(address, root):
         return _listed(data, root)
+
+
+@contextmanager
+def _said_of(address: str, here: Path) -> Iterator[None]:
+    """Have messages name the address instead of the place that it was fetched to."""
+    try:
+        yield
     except ConfigError as error:
-        text = str(error).replace(str(root), data.root)
-        raise ConfigError(text.replace(str(root.parent), data.root.rpartition("/")[0])) from error
+        text = str(error).replace(str(here), address)
+        raise ConfigError(text.replace(str(here.parent), address.rpartition("/")[0])) from error
 
 
 def _listed(data: DataSettings, root: Path | None) -> Source:

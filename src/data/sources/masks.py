@@ -20,6 +20,7 @@ from .class_folders import FolderTree, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Masks, Problem, Source, natural_order
 from .table import listed_rows
+from .table_paths import found_files
 
 __all__ = ["MaskClasses", "list_masks"]
 
@@ -370,21 +371,19 @@ def _class_folder(path: str) -> str:
 
 def _in_table(file: Path, columns: Sequence[str | None] | None) -> _Pairs:
     table = read_csv_lines(file, columns, several=False, masks=True)
-    rows = listed_rows(file, table, table.values["label"])
-    masks = [table.values["label"][row].replace(os.sep, "/") for row in rows.kept]
-    gone = [
-        (row, mask) for row, mask in zip(rows.kept, masks) if not (file.parent / mask).is_file()
-    ]
+    masks, gone, found = found_files(file, table.values["label"], table.lines, "masks")
     if gone:
-        named = "; ".join(f"line {table.lines[row]}: {mask}" for row, mask in gone[:_NAMED])
+        named = "; ".join(f"line {table.lines[row]}: {masks[row]}" for row in sorted(gone)[:_NAMED])
         raise ConfigError(f"{file} names {len(gone)} masks that are no files: {named}.")
+    table.remarks += found
+    rows = listed_rows(file, table, masks)
     if rows.missing:
         named = "; ".join(list(rows.missing.values())[:_NAMED])
         raise ConfigError(f"{file} names {len(rows.missing)} pictures that are no files: {named}.")
     return _Pairs(
         file.parent,
         list(rows.paths),
-        masks,
+        [masks[row].replace(os.sep, "/") for row in rows.kept],
         [_class_folder(path) for path in rows.paths],
         rows.parts,
         rows.groups,

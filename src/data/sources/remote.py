@@ -90,20 +90,21 @@ def fetched(
     name = PurePosixPath(path).name
     names = expanded(name) if name.lower().endswith(_FILE_ENDINGS) else []
     place = cache_dir / "remote" / key_of(address)
-    files = None if look_again else _known(place)
-    if files is None or _missing(place, files):
+    is_table = name.lower().endswith(TABLE_ENDINGS)
+    files, whole = _known(place)
+    if look_again or files is None or not whole or _missing(place, files):
         what = f"the files of {address}"
         with cache_errors(what, place.parent), locked(place, what):
             place.mkdir(exist_ok=True)
             remote = _Remote(address, names)
-            before = _known(place)
+            before, _ = _known(place)
             if before is None or look_again:
                 files = remote.themselves() if names else remote.below()
                 _remove_outdated(place, before or {}, files)
             else:
                 files = before
-            remote.fetch(files, place)
-            if name.lower().endswith(TABLE_ENDINGS):
+            remote.fetch(files, place, whole=not is_table)
+            if is_table:
                 paths = filter(None, map(_plain, named(place / _CONTENT / name)))
                 files = dict.fromkeys(paths, (None, "")) | files
                 remote.fetch(files, place)
@@ -185,12 +186,15 @@ class _Remote:
                 yield name, info
 
     def _path(self, name: str) -> str:
-        if len(self._own) == 1 and name == self._own[0]:
+        if self._own == [PurePosixPath(self._root.partition("?")[0]).name] == [name]:
             return self._root  # with its parameters
         return f"{self._folder}/{quote(name) if self._web else name}"
 
-    def fetch(self, files: _Files, place: Path) -> None:
+    def fetch(self, files: _Files, place: Path, *, whole: bool = True) -> None:
         """Fetch the files that are not in the place; writes there which are wanted.
+
+        Args:
+            whole: whether these are all, and not a table whose pictures are still to be named.
 
         Raises:
             ConfigError: one cannot be read, or the disk has no room for them.
@@ -203,7 +207,7 @@ class _Remote:
                 f"{self._address} holds {size / 1e9:.1f} GB more than is here, and {place} has "
                 f"{room / 1e9:.1f} GB free: make room, or name another folder with data.cache_dir."
             )
-        _store(place, files)
+        _store(place, files, whole)
         if names:
             _log.info("fetching %d files (%.1f MB) of %s", len(names), size / 1e6, self._address)
         logged = time.monotonic()
@@ -214,7 +218,7 @@ class _Remote:
             if time.monotonic() - logged > _PROGRESS_SECONDS:
                 logged = time.monotonic()
                 _log.info("%d of %d files", count, len(names))
-        _store(place, files)
+        _store(place, files, whole)
 
     def _fetch(self, name: str, expected: tuple[int | None, str], place: Path) -> bool:
         """Fetch a file; False where it is not there, though a table says so."""
@@ -325,17 +329,18 @@ def _size_and_version(info: dict[str, Any]) -> tuple[int | None, str]:
     return (None if size is None else int(size)), version
 
 
-def _known(place: Path) -> _Files | None:
-    """Return the files that were listed earlier; None where none were."""
+def _known(place: Path) -> tuple[_Files | None, bool]:
+    """Return the files that were listed earlier, None where none were, and whether all were."""
     try:
         content = line_content((place / _LISTING).read_bytes(), strict=True)
-        return {name: (size, version) for name, (size, version) in content["files"].items()}
+        files = {name: (size, version) for name, (size, version) in content["files"].items()}
+        return files, bool(content.get("whole", True))  # earlier versions have not noted it
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return None, False
 
 
-def _store(place: Path, files: _Files) -> None:
-    write_atomically(place / _LISTING, checked_line({"files": files}))
+def _store(place: Path, files: _Files, whole: bool) -> None:
+    write_atomically(place / _LISTING, checked_line({"files": files, "whole": whole}))
 
 
 def _missing(place: Path, files: _Files) -> list[str]:

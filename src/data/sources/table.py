@@ -129,7 +129,7 @@ def listed_rows(file: Path, table: Table, labels: Sequence[Any]) -> Rows:
     Raises:
         ConfigError: as of `list_table`.
     """
-    paths, missing, found = found_files(file, table)
+    paths, missing, found = found_files(file, table.values["path"], table.lines)
     table.remarks += found
     kept = _without_repetitions(file, table, paths, labels)
     parts, groups = _parts(file, table), table.values.get("group")

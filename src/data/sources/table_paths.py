@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...config.checks import ConfigError
 from .class_folders import FolderTree
-from .table_columns import Table
 
 __all__ = ["found_files"]
 
 
-def found_files(file: Path, table: Table) -> tuple[list[str], set[int], list[str]]:
+def found_files(
+    file: Path, written: Sequence[str], lines: Sequence[int], what: str = "pictures"
+) -> tuple[list[str], set[int], list[str]]:
     """Return the path of the picture in each row, the rows whose picture is no file, and remarks.
 
     Args:
         file: the table's own; relative paths start at its folder.
-        table: with the paths as they are written.
+        written: the paths in it.
+        lines: number of the line of each.
+        what: the paths are of, for messages.
 
     Raises:
         ConfigError: a path could mean several pictures; with the number of the line.
     """
     finder = _Finder(str(file.parent))
-    written = table.values["path"]
     remarks: list[str] = []
     prefix = "" if finder.is_file(written[0]) else finder.foreign_prefix(written[0])
     if prefix and all(path.startswith(prefix) for path in written):
         written = [path[len(prefix) :] for path in written]
-        remarks.append(f"names pictures in {prefix}, and those in {file.parent} were taken")
+        remarks.append(f"names {what} in {prefix}, and those in {file.parent} were taken")
     paths: list[str] = []
     missing: set[int] = set()
     others: list[str] = []
@@ -39,7 +41,7 @@ def found_files(file: Path, table: Table) -> tuple[list[str], set[int], list[str
             candidates = finder.candidates(path.replace("\\", "/"))
             if len(candidates) > 1:
                 raise ConfigError(
-                    f"{file}, line {table.lines[row]}: {path} could be {candidates[0]} or "
+                    f"{file}, line {lines[row]}: {path} could be {candidates[0]} or "
                     f"{candidates[1]}: write it out."
                 )
             if candidates:
@@ -48,7 +50,7 @@ def found_files(file: Path, table: Table) -> tuple[list[str], set[int], list[str
             else:
                 missing.add(row)
         paths.append(found)
-    remarks += [f"names pictures otherwise than their files are; took {o}" for o in others]
+    remarks += [f"names {what} otherwise than their files are; took {o}" for o in others]
     return paths, missing, remarks
 
 
