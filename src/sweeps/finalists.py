@@ -64,9 +64,10 @@ class Finals(JobLoop[tuple[int, int]]):
     Args:
         pool, observers, interrupted: see `JobLoop`.
         show, check: see `Preparation`.
-        seconds_left: of the sweep's budget; None for no limit. Fewer finalists, or fewer seeds, are
-            trained where more would take longer; where there is no time for any, the best trial
-            wins as it stands.
+        seconds_left: returns those of the sweep's budget; None for no limit. Fewer finalists, or
+            fewer seeds, are trained where more would take longer; where there is no time for any,
+            the best trial wins as it stands. Where trainings take longer than they did, none begins
+            after that time but the first of a finalist.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Finals(JobLoop[tuple[int, int]]):
         check: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
         interrupted: Callable[[], bool] = lambda: False,
-        seconds_left: float | None = None,
+        seconds_left: Callable[[], float | None] = lambda: None,
     ) -> None:
         super().__init__(pool, observers, interrupted)
         self._settings = settings = jobs.settings
@@ -91,6 +92,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
         self._trials: dict[int, TrialRecord] = {}
         self._counts: Mapping[str, int] = {}
+        self._in_time = False
         self._todo: deque[tuple[int, int]] = deque()
 
     def run(self) -> None:
@@ -118,8 +120,10 @@ class Finals(JobLoop[tuple[int, int]]):
                 f"finalists: {', '.join(one.name for one in self._trials.values())}, "
                 f"each with seeds {', '.join(map(str, seeds))}"
             )
+            self._in_time = True
             self._train(dict.fromkeys(self._trials, count))
-            if settings.extra_trainings and finalists > 1:
+            self._in_time = False
+            if settings.extra_trainings and finalists > 1 and not self._is_late():
                 self._tell_apart(count)
         else:  # for want of time the best trial's own run stands for the finalist
             best = chosen[0]
@@ -130,7 +134,8 @@ class Finals(JobLoop[tuple[int, int]]):
     def _train(self, seeds: Mapping[int, int]) -> None:
         """Train what is missing of so many seeds of each trial."""
         first = self._settings.seed + 1
-        keys = [(trial, first + i) for trial, count in seeds.items() for i in range(count)]
+        most = max(seeds.values())
+        keys = [(trial, first + i) for i in range(most) for trial in seeds if i < seeds[trial]]
         self._todo.extend(key for key in keys if "value" not in self.facts(key))
         self.run_jobs()
         self._check()
@@ -179,7 +184,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def _describe_no_result(self) -> str:
         """Return why there is no winner, and the remedy."""
-        if self._seconds_left is None:
+        if self._seconds_left() is None:
             return "no trial came to its end, so there is no winner: give the sweep more trials"
         return (
             f"no trial came to its end within budget.minutes={self._settings.budget.minutes:g}, so "
@@ -220,15 +225,29 @@ class Finals(JobLoop[tuple[int, int]]):
         self._study.remember(_REFITS, self._refits)
 
     def _fits(self, trials: Sequence[TrialRecord], seeds: int) -> bool:
-        if self._seconds_left is None:
+        left = self._seconds_left()
+        if left is None:
             return True
         each = [trial.seconds or 0.0 for trial in trials]
         slots = max(1, len(self.pool.free()))
-        return seeds * max(sum(each) / slots, *each) <= self._seconds_left
+        return seeds * max(sum(each) / slots, *each) <= left
+
+    def _is_late(self) -> bool:
+        left = self._seconds_left()
+        return left is not None and left <= 0
 
     # What the loop calls.
 
     def next(self) -> tuple[int, int] | None:
+        if self._todo and self._in_time and self._is_late():
+            first = self._settings.seed + 1
+            needed = [key for key in self._todo if key[1] == first]
+            if len(needed) < len(self._todo):
+                self._show(
+                    f"finalists: {len(self._todo) - len(needed)} trainings are left out, for those "
+                    "before them took longer than was to be expected"
+                )
+            self._todo = deque(needed)
         return self._todo.popleft() if self._todo else None
 
     def job(self, key: tuple[int, int]) -> Job:

@@ -187,7 +187,7 @@ class _Sweep:
             check=self._check,
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
-            seconds_left=self._clock.left,
+            seconds_left=lambda: self._clock.left,
         ).run()
         self._clock.settle()
 
