@@ -144,6 +144,21 @@ def test_what_is_measured_without_time_is_an_estimate_that_is_not_kept(tmp_path:
     assert resolve.seconds_per_epoch(settings, data, deadline=0.0) > 0
 
 
+@pytest.mark.parametrize(("threads", "times"), [(1, 3.0), (2, 1.0)])
+def test_an_epoch_on_one_thread_takes_what_others_leave_it(
+    monkeypatch: pytest.MonkeyPatch, threads: int, times: float
+) -> None:
+    """Its processor time is kept, and other threads are timed by the clock of the wall."""
+    forced = ["precision=float32", "memory_format=contiguous", "compile=false"]
+    words = ["data.batch_size=16", *(f"runtime.{one}" for one in forced)]
+    settings, data = opened(*words, f"runtime.threads={threads}")
+    monkeypatch.setattr(resolve, "slowdown", lambda: 1.0)
+    alone = resolve.seconds_per_epoch(settings, data)
+    monkeypatch.setattr(resolve, "slowdown", lambda: 3.0)
+    monkeypatch.setattr(resolve, "is_idle", lambda: False)
+    assert resolve.seconds_per_epoch(settings, data) == pytest.approx(times * alone)
+
+
 @pytest.mark.parametrize(
     ("words", "others", "expected"),
     [((), 0.1, 4), ((), 1.2, 3), ((), 4.0, 1), (("runtime.threads=3",), 4.0, 3)],

@@ -110,7 +110,7 @@ def test_a_table_names_pictures_and_masks_with_parts_and_groups(root: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "written", ["seg\\m{}.png", "/home/me/set/seg/m{}.png", "m{}", "SEG/M{}.PNG"]
+    "written", ["seg\\m{}.png", "/home/me/set/seg/m{}.png", "m{}", "seg/M{}.PNG"]
 )
 def test_a_table_names_masks_as_loosely_as_pictures(root: Path, written: str) -> None:
     lines = ["path,mask"]
