@@ -31,6 +31,7 @@ __all__ = ["ParentRun"]
 # The runs of the last trials may be under way still; a second signal does not wait for them.
 _CLOSE_SECONDS = 60.0
 _HASTY_SECONDS = 0.5
+_SUMMARY = "sweep.json"
 _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
 
 
@@ -49,6 +50,11 @@ class ParentRun(Observer):
         self._command = command
         self._tracker: Tracker | None = None
         self._mirror: MirrorProcess | None = None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the study's folder says what came of it."""
+        return (self.folder / _SUMMARY).is_file()
 
     def open(self, warn: Callable[[str], None]) -> None:
         """Begin the run in MLflow, or go on with it."""
@@ -144,7 +150,7 @@ class ParentRun(Observer):
         from ..reporting.sweep_report import leaderboard_csv, networks_csv, sweep_page
 
         contents: dict[str, str | bytes] = {
-            "sweep.json": checked_json(_finite(asdict(record))),
+            _SUMMARY: checked_json(_finite(asdict(record))),
             "leaderboard.csv": leaderboard_csv(record),
             "sweep.html": sweep_page(record),
         }

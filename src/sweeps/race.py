@@ -83,7 +83,7 @@ class _Sweep:
     def run(self) -> SweepRecord:
         """Run the sweep from the first trial to the winner; raises what `run_sweep` does."""
         settings, study, interruption = self._settings, self._study, self._interruption
-        if study.recall("over") == self._target():
+        if study.recall("over") == self._target() and self._parent.is_written:
             return self.record()
         check_pictures(settings, study)
         engine, threads = _engine(settings, self._folder / "workers")
@@ -105,7 +105,6 @@ class _Sweep:
                     trials = max(trials, len(study.trials()) + late)
                 self._race(pool, jobs, self._clock.race_left, trials)
                 self._finals(pool, jobs)
-                study.remember("over", self._target())
                 status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
@@ -123,6 +122,8 @@ class _Sweep:
                 with suppress(StudyBusy):  # its storage does not answer
                     record = self.record()
             self._parent.finish(status, reason, record)
+        with suppress(StudyBusy):  # killed before, too: the next start writes all of it again
+            study.remember("over", self._target())
         return record or self.record()
 
     def _check(self) -> None:

@@ -37,6 +37,29 @@ def log(output_dir: Path) -> list[str]:
     return (output_dir / "log").read_text().splitlines()
 
 
+def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = ["families=[embedding]", "budget.trials=1", "finalist_seeds=1"]
+
+    class Killed(BaseException): ...
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as at_the_end:
+        at_the_end.setattr("src.reporting.sweep_figures.draw_sweep_figures", killed)
+        with pytest.raises(Killed):
+            sweep(tmp_path, *short)
+    folder, done = tmp_path / "sweeps" / "s", log(tmp_path)
+    assert not (folder / "figures").exists()
+    record = sweep(tmp_path, *short)
+    assert log(tmp_path) == done and any((folder / "figures").iterdir())
+    (folder / "sweep.json").unlink()
+    assert sweep(tmp_path, *short).trials == record.trials
+    assert log(tmp_path) == done and (folder / "sweep.json").is_file()
+
+
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:
     record = sweep(tmp_path, "families=[embedding,mlp]", "budget.trials=2", "finalists=0")
     assert log(tmp_path) == ["Prepare embedding", "Train embedding", "Prepare mlp", "Train mlp"]
