@@ -33,6 +33,9 @@ _GATHER_SECONDS = 20.0
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
+# Of all that is left, the time for finalists included, what the trials of an only family may take
+# that would be cut otherwise: one long training is worth more than several short ones.
+_ALONE = 0.7
 # By so much more of it describing may be late, when other work has come, before all is given up:
 # the first trial may end in the time that is kept for finalists.
 _LATE = 0.2
@@ -232,6 +235,10 @@ class Preparation:
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
+        if len(self.jobs.families) == 1 and not frozen:
+            allowance = _ALONE * (self.clock.left or 0.0)
+            if found.seconds <= allowance:
+                return found
         found = replace(found, limit=left)
         if frozen:
             took = duration(found.seconds)

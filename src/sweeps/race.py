@@ -103,7 +103,7 @@ class _Sweep:
                 trials = settings.budget.trials
                 if trials is not None:
                     trials = max(trials, len(study.trials()) + late)
-                self._race(pool, jobs, self._clock.race_left, trials)
+                self._race(pool, jobs, self._race_left(), trials)
                 self._finals(pool, jobs)
                 status = "FINISHED"
         except Interrupted as stop:
@@ -158,6 +158,13 @@ class _Sweep:
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
         return len(preparation.late())
+
+    def _race_left(self) -> float | None:
+        """Return the seconds that trials have: those for finalists too where none ends without."""
+        left = self._clock.race_left
+        if left is None or self._affordable(left) or self._study.best() is not None:
+            return left
+        return self._clock.left
 
     def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
         """Run trials for so many seconds, and until there are so many in all."""

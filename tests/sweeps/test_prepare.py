@@ -101,6 +101,19 @@ def test_smaller_pictures_come_before_fewer_epochs_unless_somebody_gave_a_size(
     assert len(pool.jobs) == 2 - len(base)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "epochs"), [(4, 12), (5.8, 12), (10, 7)], ids=["fits", "whole race", "cut"]
+)
+def test_the_only_family_may_take_all_of_the_race(seconds: float, epochs: int) -> None:
+    """Half of it where others race as well, or where it races against itself."""
+    base = "data.image_size=96"
+    alone = preparation(Answers(of_size(seconds, seconds)), 100, base, cnn=family("cnn"))
+    assert alone.measure(family("cnn")).epochs == epochs
+    both = {"cnn": family("cnn"), "mlp": family("mlp")}
+    beside = preparation(Answers(of_size(seconds, seconds)), 100, base, **both)
+    assert beside.measure(family("cnn")).epochs == min(12, int(50 / seconds))
+
+
 def test_a_network_from_scratch_is_left_out_before_it_learns_nothing() -> None:
     found = preparation(Answers(of_size(90, 30)), 100).measure(family("cnn"))
     assert not found.affordable and "left out" in found.notes[-1]

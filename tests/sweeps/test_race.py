@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -13,7 +15,7 @@ from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
-from src.sweeps import race
+from src.sweeps import race as race_module
 from src.sweeps.earlier_command import completed_command
 from src.sweeps.race import run_sweep
 
@@ -21,7 +23,7 @@ from src.sweeps.race import run_sweep
 @pytest.fixture(autouse=True)
 def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(race, "_RUNNER", "tests.sweeps.stand_in:StandIn")
+    monkeypatch.setattr(race_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
 
 
 def sweep(output_dir: Path, *words: str) -> SweepRecord:
@@ -58,6 +60,21 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
     (folder / "sweep.json").unlink()
     assert sweep(tmp_path, *short).trials == record.trials
     assert log(tmp_path) == done and (folder / "sweep.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("race", "takes", "best", "given"),
+    [(60, 50, None, 60), (60, 70, None, 90), (60, 70, 0.9, 60), (None, 70, None, None)],
+)
+def test_the_first_trial_may_take_what_is_kept_for_finalists_if_none_ends_otherwise(
+    race: float | None, takes: float, best: float | None, given: float | None
+) -> None:
+    sweep: Any = SimpleNamespace(
+        _clock=SimpleNamespace(race_left=race, left=90),
+        _affordable=lambda seconds: {"cnn"} if takes <= seconds else set(),
+        _study=SimpleNamespace(best=lambda: best),
+    )
+    assert race_module._Sweep._race_left(sweep) == given
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:
