@@ -26,7 +26,7 @@ from src.config.finished import VerifySettings
 from src.machine.failures import RunFailed
 from src.runs.folder import RunFolder
 from src.storage.cache import check_again
-from src.tracking.spool import forget_warnings
+from src.tracking.events import forget_warnings
 from src.verification.targets import verify_all
 
 __all__ = ["Tally", "flip_bytes", "measure", "own_cache"]

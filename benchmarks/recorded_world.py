@@ -34,7 +34,7 @@ from src.selection.choose import read_chosen
 from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
 from src.storage.cache import Record, cache_folder, load_record, store_record
-from src.tracking.spool import read_history
+from src.tracking.events import read_history
 from src.training.checkpoints import read_checkpoint
 
 __all__ = ["Question", "World"]

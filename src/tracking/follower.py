@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..records.champions import Champion
-from ..storage.files import write_atomically
+from .events import read_events, spool_path
+from .mirror_state import MirrorState
 from .mlflow_store import Rejected, ServerAway, Store
-from .spool import Spool, read_events, spool_path
+from .spool import Spool
 
-__all__ = ["Entry", "Follower", "MirrorState", "batches", "is_complete"]
+__all__ = ["Entry", "Follower", "batches"]
 
 # MLflow's limits of a batch, with some room in the bytes for the request around it.
 _MOST_ENTRIES = 1000
@@ -52,56 +52,6 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         size += weight
     if batch:
         yield batch
-
-
-def is_complete(run_dir: Path, target: str | None) -> bool:
-    """Return whether all of the spool was sent to `target`, by what is recorded in the folder."""
-    return MirrorState.read(run_dir, target).is_whole(run_dir)
-
-
-@dataclass
-class MirrorState:
-    """How far a run has been sent, kept beside its spool; if lost, sending again changes nothing.
-
-    Attributes:
-        target: public tracking URI, None for the database in the output folder.
-        offset: byte of the spool up to which all events are sent.
-        status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
-        pending: events of artifacts and models that could not be sent yet.
-        versions: numbers of the run's model, by name of the registered model.
-    """
-
-    target: str | None
-    mlflow_run_id: str | None = None
-    offset: int = 0
-    status: str | None = None
-    pending: list[dict[str, Any]] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, run_dir: Path, target: str | None) -> MirrorState:
-        """Return the state kept for `target`, or a new one where none is kept."""
-        try:
-            state = cls(**json.loads(_state_path(run_dir).read_bytes()))
-        except (OSError, ValueError, TypeError):
-            return cls(target)
-        return state if state.target == target else cls(target)
-
-    def write(self, run_dir: Path) -> None:
-        """Keep it; where that fails (a full disk), events are only sent again."""
-        try:
-            write_atomically(_state_path(run_dir), json.dumps(asdict(self)) + "\n")
-        except OSError:
-            return
-
-    def is_whole(self, run_dir: Path) -> bool:
-        """Return whether all of the spool was sent, with the run's end and every file."""
-        if self.status is None or self.pending:
-            return False
-        try:
-            return self.offset == spool_path(run_dir).stat().st_size
-        except FileNotFoundError:
-            return False
 
 
 class Follower:
@@ -373,10 +323,6 @@ class Follower:
         if self._state.mlflow_run_id is None:
             raise Rejected(f"the spool of {self.run_dir} does not begin with its start")
         return self._state.mlflow_run_id
-
-
-def _state_path(run_dir: Path) -> Path:
-    return run_dir / "tracking" / "mirror.json"
 
 
 def _entries(event: Mapping[str, Any]) -> Iterator[Entry]:

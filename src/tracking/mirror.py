@@ -24,9 +24,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .follower import Follower, is_complete
+from .events import find_runs, last_start
+from .follower import Follower
+from .mirror_state import is_complete
 from .mlflow_store import ServerAway, Store
-from .spool import find_runs, last_start
 
 __all__ = ["Mirror", "main"]
 

@@ -15,9 +15,9 @@ from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.tracking import ReplaySettings
 from .addresses import absolute_uri, public_uri, without_password
+from .events import find_runs, last_start
 from .follower import Follower
 from .mlflow_store import ServerAway, Store
-from .spool import find_runs, last_start
 
 __all__ = ["main", "replay"]
 

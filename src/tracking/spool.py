@@ -6,47 +6,23 @@ the folder alone: after a server was away, a mirror died, or a database was dele
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from ..storage.digests import DamagedLine, checked_line, line_content
+from ..storage.digests import checked_line
+from .events import read_events, spool_path
 
-__all__ = [
-    "Spool",
-    "find_runs",
-    "forget_warnings",
-    "is_being_written",
-    "last_start",
-    "read_events",
-    "read_history",
-    "spool_path",
-]
+__all__ = ["Spool", "is_being_written"]
 
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
-# Folders below output_dir that hold no run folder, but perhaps very many files.
-_NO_RUNS = {
-    *("mlartifacts", "checkpoints", "predictions", "figures", "model", "exports"),
-    *("cache", "tracking"),
-}
-# Folders whose folders have names that users gave.
-_NAMED = {"sweeps", "compare"}
-_SLICE_BYTES = 1 << 20
-_log = logging.getLogger(__name__)
-
-
-def spool_path(run_dir: Path) -> Path:
-    """Return the path of a run folder's spool."""
-    return run_dir / "tracking" / "spool.jsonl"
 
 
 def is_being_written(run_dir: Path) -> bool:
@@ -56,65 +32,6 @@ def is_being_written(run_dir: Path) -> bool:
     with suppress(Timeout), _writer_lock(run_dir).acquire(timeout=0):
         return False
     return True
-
-
-def find_runs(output_dir: Path) -> Iterator[Path]:
-    """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
-    for folder, below, _ in os.walk(output_dir):
-        left_out = set() if os.path.basename(folder) in _NAMED else _NO_RUNS
-        below[:] = sorted(name for name in below if name not in left_out and name[0] != ".")
-        if spool_path(Path(folder)).is_file():
-            yield Path(folder)
-
-
-def last_start(run_dir: Path) -> dict[str, Any]:
-    """Return the event of a run's last start or resumption; empty where there is none."""
-    starts = [event for event in _events(run_dir) if event.get("event") == "start"]
-    return starts[-1] if starts else {}
-
-
-def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
-    """Return up to some 1 MB of events from byte `offset` on, each with the offset after it.
-
-    A last line without its end is left out, and a damaged line (after a power cut, say) is `{}`, so
-    that the offsets go on. Without a file there are no events.
-    """
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            lines = file.readlines(_SLICE_BYTES)
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in lines:
-        if not line.endswith(b"\n"):
-            break
-        try:
-            event = line_content(line)
-        except DamagedLine as error:
-            _warn_of_line(path, offset, str(error))
-            event = {}
-        offset += len(line)
-        events.append((event, offset))
-    return events
-
-
-def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[int, float], ...]]:
-    """Return (step, value) pairs of some metrics, ordered by step; the last value of each step.
-
-    Without a spool, or of a key that was never logged, there are none.
-    """
-    points: dict[str, dict[int, float]] = {key: {} for key in keys}
-    for event in _events(run_dir):
-        if event.get("event") == "metrics":
-            for key in points.keys() & event["values"].keys():
-                points[key][event["step"]] = float(event["values"][key])
-    return {key: tuple(sorted(found.items())) for key, found in points.items()}
-
-
-def forget_warnings() -> None:
-    """Warn again of damaged lines of which this process has warned already."""
-    _warn_of_line.cache_clear()
 
 
 class Spool:
@@ -370,14 +287,6 @@ class Spool:
             self._known_params.update(event["values"])
 
 
-def _events(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield all events of a run's spool, in order."""
-    offset = 0
-    while events := read_events(spool_path(run_dir), offset):
-        yield from (event for event, _ in events)
-        offset = events[-1][1]
-
-
 def _writer_lock(run_dir: Path) -> FileLock:
     # Not bound to a thread: a run may be finished by another thread than it was started by.
     return FileLock(run_dir / "tracking" / "writer.lock", thread_local=False)
@@ -385,15 +294,3 @@ def _writer_lock(run_dir: Path) -> FileLock:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@cache  # once a line
-def _warn_of_line(path: Path, offset: int, reason: str) -> None:
-    _log.warning(
-        "a line of %s at byte %d is damaged (%s) and is left out: "
-        "python -m src.verify run=%s repair=true puts it aside",
-        path,
-        offset,
-        reason,
-        path.parent.parent,
-    )

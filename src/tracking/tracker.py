@@ -17,8 +17,8 @@ from ..machine.disk import refusal
 from ..machine.package import command
 from ..machine.status import doing
 from .addresses import absolute_uri, public_uri, without_password
-from .follower import MirrorState
 from .mirror_process import MirrorProcess
+from .mirror_state import MirrorState
 from .spool import Spool
 from .system_metrics import PREFIX, THREAD_NAME, SystemMonitor
 

@@ -17,7 +17,8 @@ from ..runs.folder import RunFolder
 from ..runs.seal import read_seal
 from ..storage.digests import DamagedLine, line_content, zip_is_whole
 from ..storage.files import write_atomically
-from ..tracking.spool import is_being_written, spool_path
+from ..tracking.events import spool_path
+from ..tracking.spool import is_being_written
 
 __all__ = ["DamagedLines", "Fault", "find_damaged_lines", "verify_run", "verify_spool"]
 

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.tracking.addresses import default_uri
-from src.tracking.follower import Entry, MirrorState, batches, is_complete
+from src.tracking.events import read_events, spool_path
+from src.tracking.follower import Entry, batches
+from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
-from src.tracking.spool import read_events, spool_path
 from tests.tracking.diary import Diary, client, history, run_of
 
 

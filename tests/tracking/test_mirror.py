@@ -12,9 +12,9 @@ import pytest
 
 import src.tracking.mirror as mirror_module
 from src.tracking.addresses import default_uri
-from src.tracking.follower import MirrorState, is_complete
 from src.tracking.mirror import Mirror
 from src.tracking.mirror_process import MirrorProcess
+from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import ServerAway, Store
 from tests.tracking.diary import PATIENCE_SECONDS, Diary, client, history, run_of
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from src.records.champions import ALIAS, Champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
-from src.tracking.follower import MirrorState, is_complete
+from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import LONGEST_DESCRIPTION, ServerAway, Store
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of

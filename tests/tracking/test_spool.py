@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.tracking.spool import Spool, find_runs, last_start, read_events, read_history, spool_path
+from src.tracking.events import find_runs, last_start, read_events, read_history, spool_path
+from src.tracking.spool import Spool
 from tests.tracking.diary import python, wait_until
 
 
@@ -221,7 +222,8 @@ def test_a_full_disk_costs_no_exception_and_no_event_once_there_is_room(tmp_path
     code = """
 import resource, signal, sys
 from pathlib import Path
-from src.tracking.spool import Spool, spool_path
+from src.tracking.events import spool_path
+from src.tracking.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 run_dir = Path(sys.argv[1])
 spool = Spool(run_dir)

@@ -16,10 +16,10 @@ import pytest
 
 from src.config.checks import ConfigError
 from src.tracking.addresses import default_uri
-from src.tracking.follower import is_complete
+from src.tracking.events import read_events, spool_path
 from src.tracking.mirror_process import MirrorProcess
+from src.tracking.mirror_state import is_complete
 from src.tracking.mlflow_store import Store
-from src.tracking.spool import read_events, spool_path
 from src.tracking.tracker import Tracker, dotted
 from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
 

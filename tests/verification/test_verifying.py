@@ -27,7 +27,8 @@ from src.runs.seal import seal
 from src.search.storage import Journal
 from src.storage.cache import Record, load_record, store_record
 from src.storage.digests import checked_json
-from src.tracking.spool import Spool, read_events, spool_path
+from src.tracking.events import read_events, spool_path
+from src.tracking.spool import Spool
 from src.verification.runs import Fault
 from src.verification.targets import verify_all
 from tests.data.pictures import opened, tree

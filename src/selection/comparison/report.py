@@ -35,7 +35,7 @@ from ...statistics.intervals import share_interval
 from ...storage.digests import line_content
 from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
-from ...tracking.spool import read_history
+from ...tracking.events import read_history
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 

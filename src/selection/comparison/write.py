@@ -19,8 +19,8 @@ from ...reporting.comparison_page import comparison_page
 from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
 from ...reporting.comparison_verdict import verdict_sentences
 from ...storage.files import write_atomically
+from ...tracking.events import last_start
 from ...tracking.provenance import Provenance
-from ...tracking.spool import last_start
 from ...tracking.tracker import Tracker
 from .read_runs import read_settings
 from .report import gather

@@ -11,7 +11,7 @@ from src.config.tracking import TrackingSwitch
 from src.selection.comparison import compared
 from src.selection.comparison.write import comparison_folder, write_comparison
 from src.selection.comparison.write import tracked as tracked_comparison
-from src.tracking.spool import last_start, read_events, spool_path
+from src.tracking.events import last_start, read_events, spool_path
 from tests.selection.comparison.runs import compare_settings, finished_run
 
 
