@@ -129,7 +129,7 @@ def _register(
 ) -> str | None:
     """Record it in the run and so in MLflow; return the model's version, if known."""
     folder, summary = model.folder, model.summary
-    tracker = reopen(folder, model.settings, uri)
+    tracker = reopen(folder, model.settings, summary, uri)
     if chosen.folder != folder:
         tracker.tags({"bakeoff.refit_of": chosen.folder.run_id})
     tested = {key: value for key, value in summary.metrics.items() if key.startswith("test/")}

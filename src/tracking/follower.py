@@ -123,9 +123,8 @@ class Follower:
         except ValueError:
             return False
         with spool:
-            if not spool.finished:
-                reason = "the process ended without a result (killed, or the machine stopped)"
-                spool.end("KILLED", reason, last_written)
+            reason = "the process ended without a result (killed, or the machine stopped)"
+            spool.end_lost(reason, last_written)
         self._closed = True
         return True
 
@@ -196,7 +195,8 @@ class Follower:
         self._parent = event["parent_run_id"]
         if known is not None:
             self._state.mlflow_run_id = known
-            store.resume(known)
+            amended = event.get("amends") or {}
+            store.resume(known, amended.get("status"))
             return
         own = {"bakeoff.run_id": event["run_id"], "bakeoff.run_dir": str(self.run_dir)}
         tags = event["tags"] | own | self._parent_tag(store)

@@ -245,11 +245,17 @@ class Store:
                 self._client.set_registered_model_alias(name, alias, version)
             return version
 
-    def resume(self, mlflow_run_id: str) -> None:
-        """Set the run to RUNNING, without the reason of an earlier end."""
+    def resume(self, mlflow_run_id: str, ended: str | None = None) -> None:
+        """Set the run to RUNNING, without the reason of an earlier end.
+
+        A run that has `ended` with this status, to which something is added, goes on showing it.
+        """
         with self._translated():
+            run = self._client.get_run(mlflow_run_id)
+            if run.info.status == ended and run.info.lifecycle_stage == "active":
+                return
             self._client.update_run(mlflow_run_id, status="RUNNING")
-            if "bakeoff.reason" in self._client.get_run(mlflow_run_id).data.tags:
+            if "bakeoff.reason" in run.data.tags:
                 self._client.delete_tag(mlflow_run_id, "bakeoff.reason")
 
     def finish(self, mlflow_run_id: str, status: str, end_time_ms: int) -> None:

@@ -47,7 +47,6 @@ class Spool:
     Attributes:
         run_id: the project's id of the run; empty before the first `begin`.
         finished: whether the last event is the run's end.
-        ended_ms: when it ended last, in milliseconds since 1970, or None.
         error: keeps events from being written, or None.
 
     Raises:
@@ -59,9 +58,10 @@ class Spool:
         self.run_dir = run_dir
         self.run_id = ""
         self.finished = False
-        self.ended_ms: int | None = None
         self.error: OSError | None = None
         self._began_ms = 0
+        self._ended_ms: int | None = None
+        self._amends: dict[str, Any] | None = None  # the run's end, as arguments of `end`
         self._earlier: set[tuple[str, int]] = set()
         self._latest: dict[tuple[str, int], float | str] = {}
         self._known_params: dict[str, str] = {}
@@ -87,13 +87,16 @@ class Spool:
         tags: Mapping[str, str],
         parent_run_id: str | None = None,
         start_time_ms: int | None = None,
+        amends: str | None = None,
     ) -> None:
-        """Record that the run begins, or is resumed.
+        """Record that the run begins, is resumed, or is added to after its end.
 
         Args:
             run_id: the project's id, 32 hex digits, as is that of the parent.
             mirrored: False when the run is not meant for MLflow (yet).
             target: public tracking URI, None for the database in the output folder.
+            amends: status with which the run has ended and which it keeps: what is added now does
+                not make it last longer, nor does a kill meanwhile make it KILLED.
 
         Raises:
             ValueError: the spool belongs to another run.
@@ -103,6 +106,8 @@ class Spool:
         self.run_id = run_id
         start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
         self._began_ms = self._began_ms or start_time_ms
+        ended = {"status": amends, "end_time_ms": self._ended_ms}
+        self._amends = None if amends is None else ended
         self._write(
             "start",
             run_id=run_id,
@@ -113,6 +118,7 @@ class Spool:
             tags=dict(tags),
             parent_run_id=parent_run_id,
             start_time_ms=start_time_ms,
+            amends=self._amends,
         )
 
     def params(self, values: Mapping[str, str]) -> None:
@@ -206,9 +212,17 @@ class Spool:
         """
         if status not in _STATUSES:
             raise ValueError(f"status is {status!r}: it must be one of {', '.join(_STATUSES)}")
+        if end_time_ms is None and self._amends is not None:
+            end_time_ms = self._amends["end_time_ms"]
         if end_time_ms is None:  # not before its start, if the clock was set back
             end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
+
+    def end_lost(self, reason: str, end_time_ms: int) -> None:
+        """Record the end of a run whose process died, unless it has one: KILLED, or as before."""
+        if not self.finished:
+            lost = {"status": "KILLED", "reason": reason, "end_time_ms": end_time_ms}
+            self.end(**(self._amends or lost))
 
     def close(self) -> None:
         """Flush to the disk and release the spool; events that could not be written are lost."""
@@ -277,8 +291,9 @@ class Spool:
         if kind == "start":
             self.run_id = self.run_id or event["run_id"]
             self._began_ms = self._began_ms or int(event.get("start_time_ms", 0))
+            self._amends = event.get("amends")
         elif kind == "finish":
-            self.ended_ms = int(event["end_time_ms"])
+            self._ended_ms = int(event["end_time_ms"])
         elif kind == "metrics":
             values = {(key, event["step"]): text for key, text in event["values"].items()}
             self._earlier.update(values)

@@ -47,7 +47,6 @@ class Tracker(Spool):
         self._owns_mirror = False
         self._monitor: SystemMonitor | None = None
         self._warned_of_disk = False
-        self._amends = False
 
     @classmethod
     def start(
@@ -66,7 +65,7 @@ class Tracker(Spool):
         mirror: MirrorProcess | None = None,
         mirrored_elsewhere: bool = False,
         system_metrics_seconds: float | None = None,
-        amends: bool = False,
+        amends: str | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
         """Begin a run, or resume the one in `run_dir`.
@@ -84,7 +83,7 @@ class Tracker(Spool):
             mirror: a process shared with other runs; None to start one for this run.
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
-            amends: something is added to a run that has ended; its end in MLflow stays when it was.
+            amends: status of a run that has ended, to which something is added; see `Spool.begin`.
             warn: shows a line to the user; None for standard error.
 
         Raises:
@@ -109,11 +108,11 @@ class Tracker(Spool):
                 target=tracker._target,
                 tags={key: without_password(text) for key, text in (tags or {}).items()},
                 parent_run_id=parent_run_id,
+                amends=amends,
             )
         except ValueError as error:
             tracker.close()
             raise ConfigError(f"{error}.") from None
-        tracker._amends = amends
         if system_metrics_seconds is not None:
             tracker._monitor = SystemMonitor(
                 tracker.metrics,
@@ -150,8 +149,7 @@ class Tracker(Spool):
         """
         if self._monitor is not None:
             self._monitor.stop()
-        ended_ms = self.ended_ms if self._amends else None
-        self.end(status, None if reason is None else without_password(reason), ended_ms)
+        self.end(status, None if reason is None else without_password(reason))
         self.close()
         self._show_warnings()
         if self._mirror is None:

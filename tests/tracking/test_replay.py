@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,21 @@ from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import main, replay
-from tests.tracking.diary import Diary, client, history
+from tests.tracking.diary import Diary, client, history, python, run_of
+
+_ADDING = """
+import sys, time
+from pathlib import Path
+from src.tracking.tracker import Tracker
+run_dir, run_id, ended = sys.argv[1:]
+tracker = Tracker.start(
+    Path(run_dir), output_dir=Path(run_dir).parents[1], uri=None, experiment="bakeoff",
+    run_id=run_id, run_name="first", mirrored_elsewhere=True, amends=ended or None,
+)
+tracker.metrics({"test/accuracy": 0.5}, 0)
+print("added", flush=True)
+time.sleep(600)
+"""
 
 
 def settings(output_dir: Path, uri: str | None = None) -> ReplaySettings:
@@ -37,6 +52,52 @@ def test_every_run_gets_a_line_and_the_second_time_nothing_is_sent(
     assert replay(settings(output_dir))
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["done"] == f"is there already, MLflow run {store.find(done.run_id)}, FINISHED"
+
+
+def killed_while_adding(diary: Diary, ended: str) -> None:
+    """A process that opens the record of a run that has `ended`, and is killed before its end."""
+    words = [str(diary.run_dir), diary.run_id, ended]
+    process = python("-c", _ADDING, *words, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "added\n"
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(("status", "reason"), [("FINISHED", None), ("FAILED", "no memory")])
+def test_a_kill_while_something_is_added_leaves_a_run_as_it_had_ended(
+    output_dir: Path, store: Store, diary: Diary, status: str, reason: str | None
+) -> None:
+    with diary.open(start_time_ms=1000) as spool:
+        spool.end(status, reason, end_time_ms=9000)
+    assert replay(settings(output_dir))
+    for _ in range(2):  # the second one has the end that was recorded for the first to go by
+        killed_while_adding(diary, status)
+        assert replay(settings(output_dir))
+        got = run_of(store, diary.run_id)
+        assert (got.info.status, got.info.end_time) == (status, 9000)
+        assert got.data.tags.get("bakeoff.reason") == reason
+        assert got.data.metrics == {"test/accuracy": 0.5}
+    killed_while_adding(diary, "")  # it went on: that is another run from here on
+    assert replay(settings(output_dir))
+    got = run_of(store, diary.run_id)
+    assert got.info.status == "KILLED" and got.info.end_time > 9000
+
+
+def test_a_run_shows_its_end_while_something_is_added(store: Store, diary: Diary) -> None:
+    diary.ended().send(store)
+    with diary.open(amends="FINISHED") as spool:
+        diary.send(store)
+        assert run_of(store, diary.run_id).info.status == "FINISHED"
+        spool.end("FINISHED")
+    # As a kill between a summary and the end of the record leaves it: the summary is right.
+    with diary.open() as spool:
+        spool.end("KILLED", "no result")
+    diary.send(store)
+    with diary.open(amends="FINISHED") as spool:
+        spool.end("FINISHED")
+    diary.send(store)
+    got = run_of(store, diary.run_id)
+    assert got.info.status == "FINISHED" and "bakeoff.reason" not in got.data.tags
 
 
 def test_a_replaced_database_is_filled_from_the_folders(

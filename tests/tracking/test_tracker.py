@@ -110,7 +110,7 @@ def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
     assert found is not None
     before = client(store).get_run(found).info
     time.sleep(0.05)
-    later = start(output_dir, run_id, mirror=mirror, amends=True)
+    later = start(output_dir, run_id, mirror=mirror, amends="FINISHED")
     later.metrics({"test/accuracy": 0.5}, 0)
     assert later.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) == found
     after = client(store).get_run(found)

@@ -52,7 +52,7 @@ def measure_again(
     measured, measurements = measure(again, settings.split)
     if folder.summary.is_file():
         summary = RunSummary.read(folder.summary)
-        tracker = reopen(folder, again.settings, settings.tracking.uri)
+        tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
         send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.metadata["epochs"])
         tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
         tracker.finish(summary.status, summary.reason)
@@ -120,8 +120,10 @@ def _finite(probs: NDArray[Any]) -> bool:
     return bool(np.isfinite(numbers).all())
 
 
-def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker:
-    """Reopen the record of a finished run; the caller finishes it with the run's status.
+def reopen(
+    folder: RunFolder, settings: RunSettings, summary: RunSummary, uri: str | None
+) -> Tracker:
+    """Reopen the record of a finished run; the caller finishes it with the status of its summary.
 
     It is mirrored at `uri`, or where that is None at the address in the run's settings.
     """
@@ -133,5 +135,5 @@ def reopen(folder: RunFolder, settings: RunSettings, uri: str | None) -> Tracker
         enabled=settings.tracking.enabled or uri is not None,
         run_id=folder.run_id,
         run_name=folder.name,
-        amends=True,
+        amends=summary.status,
     )

@@ -318,7 +318,7 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     if not folder.summary.is_file() or model.digest is None:
         return None
     summary = RunSummary.read(folder.summary)
-    tracker = reopen(folder, again.settings, settings.tracking.uri)
+    tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
     tracker.artifact(folder.exports / "export.json", "exports")
     tracker.model(folder.exports / name, model.digest, name)
     tracked_as = tracker.finish(summary.status, summary.reason)
