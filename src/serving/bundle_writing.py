@@ -168,6 +168,7 @@ def write_exported_bundle(
 
 
 def _empty(folder: Path) -> None:
+    (folder / DIGEST).unlink(missing_ok=True)  # first: from now on the bundle is not complete
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

@@ -168,11 +168,17 @@ class Spool:
         return 1 + max((step for key, step in self._latest if key.startswith(prefix)), default=-1)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Record a file or folder inside the run folder as an artifact, under `folder` in MLflow.
+        """Record a file inside the run folder as an artifact, under `folder` in MLflow.
+
+        A file that is replaced (`storage.files`) while it is sent arrives as it was; record it
+        once more. Of a folder, parts of both could arrive.
 
         Raises:
-            ValueError: it lies outside of the run folder, or `folder` outside of the artifacts.
+            ValueError: it is a folder, or lies outside of the run folder, or `folder` outside of
+                the artifacts.
         """
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: its files are to be recorded one by one")
         parts = PurePosixPath(folder).parts
         if folder != "/".join(parts) or ".." in parts:
             raise ValueError(f"{folder!r} is no folder of artifacts, like figures or a/b")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,22 @@ def test_the_same_network_has_the_same_digest_and_another_has_not(tmp_path: Path
     network, metadata = network_and_metadata()
     renamed = metadata | {"class_names": ["w", "x", "y", "z"]}
     assert write_bundle(tmp_path / "third", network, renamed, pictures()[0]) != first
+
+
+def test_a_bundle_that_is_emptied_does_not_look_whole_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle(tmp_path)
+    weights = tmp_path / "network.safetensors"
+
+    def ends(*_: object, **__: object) -> None:
+        weights.unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", ends)
+    with pytest.raises(KeyboardInterrupt):
+        bundle(tmp_path)
+    assert not weights.exists() and not (tmp_path / "digest.txt").exists()
 
 
 def test_tensors_that_share_memory_are_stored(tmp_path: Path) -> None:
