@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 from ..records.champions import Champion
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
-from .mlflow_store import Rejected, ServerAway, Store
+from .mlflow_store import Rejected, ServerAway, Store, Unsupported
 from .spool import Spool
 
 __all__ = ["Entry", "Follower", "batches"]
@@ -70,7 +71,7 @@ class Follower:
         self.uri = uri
         self.target = target
         self.given_up: str | None = None
-        self._warn = warn
+        self._warn = cache(warn)  # once a text
         self._state = MirrorState.read(run_dir, target)
         self._lock = FileLock(run_dir / "tracking" / "mirror.lock", thread_local=False)
         self._parent: str | None = None
@@ -133,6 +134,11 @@ class Follower:
         if self.mlflow_run_id is not None and store.stage(self.mlflow_run_id) is None:
             self._state = MirrorState(self.target)
 
+    def retry_unsupported(self) -> None:
+        """Send once more what the server did not support: it may be a newer one now."""
+        self._state.pending += self._state.unsupported
+        self._state.unsupported = []
+
     def step(self, store: Store) -> bool:
         """Send a slice of new events; return False if there was none.
 
@@ -182,12 +188,10 @@ class Follower:
                 try:
                     if kind == "dataset":
                         store.log_dataset(self._run(), event)
-                    else:
+                    elif self._is_there(event):
                         self._send_file(store, event)
                 except Rejected as error:
-                    if store.stage(self._run()) != "active":
-                        raise
-                    self._warn(f"MLflow refuses the {kind}: {error}")
+                    self._leave_out(store, event, error)
 
     def _start(self, store: Store, event: Mapping[str, Any]) -> None:
         self._state.status = None
@@ -248,8 +252,7 @@ class Follower:
             self._send_batch(store, batch[:middle])
             self._send_batch(store, batch[middle:])
 
-    def _send_file(self, store: Store, event: Mapping[str, Any]) -> None:
-        """Send a file, or keep it for later: the artifact store may be away while MLflow is not."""
+    def _is_there(self, event: Mapping[str, Any]) -> bool:
         kind, path = event["event"], event["path"]
         file = self.run_dir / path
         if not file.resolve().is_relative_to(self.run_dir.resolve()):
@@ -257,12 +260,28 @@ class Follower:
         elif not file.exists():
             self._warn(f"the {kind} {path!r} is not there any more, and is left out")
         else:
-            try:
-                self._log_file(store, event)
-            except ServerAway as error:
-                self._warn(f"the {kind} {path!r} cannot be sent yet: {error}")
-                if event not in self._state.pending:
-                    self._state.pending.append(dict(event))
+            return True
+        return False
+
+    def _send_file(self, store: Store, event: Mapping[str, Any]) -> None:
+        """Send a file, or keep it for later: the artifact store may be away while MLflow is not."""
+        try:
+            self._log_file(store, event)
+        except ServerAway as error:
+            self._warn(f"the {event['event']} {event['path']!r} cannot be sent yet: {error}")
+            if event not in self._state.pending:
+                self._state.pending.append(dict(event))
+
+    def _leave_out(self, store: Store, event: Mapping[str, Any], error: Rejected) -> None:
+        """Go on without what MLflow refuses; raise the error where the run itself is gone."""
+        if store.stage(self._run()) != "active":
+            raise error
+        if not isinstance(error, Unsupported):
+            self._warn(f"MLflow refuses the {event['event']}: {error}")
+            return
+        self._warn(str(error))
+        if event not in self._state.unsupported:
+            self._state.unsupported.append(dict(event))
 
     def _log_file(self, store: Store, event: Mapping[str, Any]) -> None:
         file = self.run_dir / event["path"]
@@ -275,37 +294,40 @@ class Follower:
                 store.log_artifact(self._run(), file, event["folder"])
 
     def _register(self, store: Store, event: Mapping[str, Any], card: str) -> None:
-        name = event["name"]
+        name, digest = event["name"], event["digest"]
+        models = [kept["digest"] for kept in self._state.pending if kept["event"] == "model"]
+        if digest in models:
+            raise ServerAway("the model itself is not there yet")
         # A version that is sent late, or again, must not take the alias from a later champion.
         champion = Champion.read(self.run_dir.parents[1], event["data"])
         reigns = champion is not None and champion.run_id == event["run_id"]
         alias = event["alias"] if reigns else None
-        version = store.register(self._run(), name, event["digest"], card, alias)
+        version = store.register(self._run(), name, digest, card, alias)
         self._state.versions[name] = version
         self._state.write(self.run_dir)
 
     def _send_pending(self, store: Store) -> bool:
-        """Send files kept for later, once everything else is sent; return whether any was sent."""
-        state, sent = self._state, 0
+        """Send files kept for later, once everything else is sent; return whether there are any."""
+        state = self._state
         if self.status is None or not state.pending:
             return False
-        pending = state.pending
         try:
-            for event in pending:
-                if (self.run_dir / event["path"]).exists():
+            # MLflow takes files of a run that was deleted, or that its database does not have.
+            if store.stage(self._run()) != "active":
+                raise Rejected("the run is not in MLflow any more")
+            while state.pending:
+                event = state.pending[0]
+                if self._is_there(event):
                     try:
                         self._log_file(store, event)
                     except Rejected as error:
-                        if store.stage(self._run()) != "active":
-                            self._handle_rejection(store, error)
-                            break
-                        self._warn(f"MLflow refuses the {event['event']}: {error}")
-                sent += 1
+                        self._leave_out(store, event, error)
+                del state.pending[0]
+        except Rejected as error:
+            self._handle_rejection(store, error)
         finally:
-            if sent:
-                state.pending = pending[sent:]
-                if state is self._state:  # else all of the run is sent anew
-                    state.write(self.run_dir)
+            if state is self._state:  # else all of the run is sent anew
+                state.write(self.run_dir)
         return True
 
     def _handle_rejection(self, store: Store, error: Rejected) -> None:

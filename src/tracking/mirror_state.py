@@ -27,6 +27,7 @@ class MirrorState:
         offset: byte of the spool up to which all events are sent.
         status: the run's end as sent (FINISHED, FAILED, KILLED), None while it goes on.
         pending: events of artifacts and models that could not be sent yet.
+        unsupported: events of models that the server, of an earlier MLflow, cannot take.
         versions: numbers of the run's model, by name of the registered model.
     """
 
@@ -35,6 +36,7 @@ class MirrorState:
     offset: int = 0
     status: str | None = None
     pending: list[dict[str, Any]] = field(default_factory=list)
+    unsupported: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod

@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..machine.package import command
 from .addresses import sqlite_path, without_password
 from .database import artifacts_of, limit_retries, make_database, remove_decoy
 from .mlflow_pages import view_tags
 from .packing import pack
+from .registration import register_version
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
-    from mlflow.tracking import MlflowClient
 
-__all__ = ["LONGEST_DESCRIPTION", "NoSuchExperiment", "Rejected", "ServerAway", "Store"]
+__all__ = ["NoSuchExperiment", "Rejected", "ServerAway", "Store", "Unsupported"]
 
 # MLflow's codes of requests that will never succeed; others may.
 _FINAL = {
@@ -44,15 +45,6 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _RUNS_A_PAGE = 1000
-LONGEST_DESCRIPTION = 5000  # of a version, in databases that check it
-_CUT = "\n\n[cut here: the whole card is model_card.md among the run's artifacts]\n"
-_ABOUT_MODEL = (
-    "An image classifier that Bakeoff chose, for pictures of one data set. The alias `champion` is "
-    "the version that was chosen last. The description of each version is its model card: what it "
-    "was trained on, how it was chosen, how good it is and how to use it."
-)
-# Where MLflow's page of a model looks for its versions.
-_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 class ServerAway(Exception):
@@ -61,6 +53,10 @@ class ServerAway(Exception):
 
 class Rejected(Exception):
     """The database or server will never take this."""
+
+
+class Unsupported(Rejected):
+    """The server is of an earlier version of MLflow, which cannot take this; a later one can."""
 
 
 class NoSuchExperiment(Rejected):
@@ -181,13 +177,9 @@ class Store:
             self._client.log_inputs(mlflow_run_id, datasets=[DatasetInput(dataset, tags)])
 
     def log_artifact(self, mlflow_run_id: str, path: Path, folder: str) -> None:
-        """Log a file, or a folder with its content; one of the same name is replaced."""
+        """Log a file; one of the same name is replaced."""
         with self._translated():
-            if path.is_dir():
-                inside = f"{folder}/{path.name}" if folder else path.name
-                self._client.log_artifacts(mlflow_run_id, str(path), inside)
-            else:
-                self._client.log_artifact(mlflow_run_id, str(path), folder or None)
+            self._client.log_artifact(mlflow_run_id, str(path), folder or None)
 
     def log_model(self, mlflow_run_id: str, bundle: Path, digest: str, name: str = "model") -> None:
         """Log the bundle as a model of the run, once; an interrupted call is completed.
@@ -196,11 +188,12 @@ class Store:
 
         Raises:
             Rejected: the bundle cannot be packed.
+            Unsupported: the server is older than MLflow 3.
             ServerAway: not now.
         """
         if _digest(bundle) != digest:
             return
-        with self._translated():
+        with self._translated(), _of_mlflow_3():
             from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
             run = self._client.get_run(mlflow_run_id)
@@ -214,8 +207,15 @@ class Store:
             if model.status == LoggedModelStatus.READY:
                 return
             with tempfile.TemporaryDirectory() as folder:
-                packed = Path(folder) / "model"
-                _pack(bundle, packed, model)
+                packed, whole = Path(folder) / "model", False
+                try:
+                    _pack(bundle, packed, model)
+                    whole = _digest(bundle) == digest  # else it was replaced meanwhile
+                finally:
+                    if not whole:
+                        self._client.delete_logged_model(model.model_id)
+                if not whole:
+                    return
                 self._client.log_model_artifacts(model.model_id, str(packed))
             outputs = run.outputs.model_outputs if run.outputs else []
             if model.model_id not in [output.model_id for output in outputs]:
@@ -231,16 +231,17 @@ class Store:
         The description is the card, cut at the end of a line where it is too long.
 
         Raises:
-            Rejected: MLflow refuses it.
-            ServerAway: not now, or the model itself is not there yet.
+            Rejected: MLflow refuses it, or does not have the model.
+            Unsupported: the server is older than MLflow 3.
+            ServerAway: not now.
         """
-        with self._translated():
+        with self._translated(), _of_mlflow_3():
             from mlflow.entities import LoggedModelStatus
 
             model = self._logged(self._client.get_run(mlflow_run_id), digest)
             if model is None or model.status != LoggedModelStatus.READY:
-                raise ServerAway("the model itself is not there yet")
-            version = _registered(self._client, model, name, card)
+                raise Rejected("its model is not there, and was replaced before it was sent")
+            version = register_version(self._client, model, name, card)
             if alias is not None:
                 self._client.set_registered_model_alias(name, alias, version)
             return version
@@ -308,39 +309,19 @@ class Store:
             raise ServerAway(_plain(error)) from error
 
 
-def _registered(client: MlflowClient, model: LoggedModel, name: str, card: str) -> str:
-    """Make `model` a version of the registered model `name`, unless it is one; return it."""
-    from mlflow.exceptions import MlflowException
-
-    if card.startswith("---\n"):  # which the Hugging Face hub reads, and is no text
-        card = card.partition("\n---\n")[2]
-    if len(card) > LONGEST_DESCRIPTION:
-        card = card[: LONGEST_DESCRIPTION - len(_CUT)].rpartition("\n")[0] + _CUT
+@contextmanager
+def _of_mlflow_3() -> Iterator[None]:
+    """Raise `Unsupported` where the server lacks what is asked of it, as MLflow 2 lacks models."""
     try:
-        client.create_registered_model(name, description=_ABOUT_MODEL)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        yield
+    except Exception as error:
+        if getattr(error, "error_code", None) != "ENDPOINT_NOT_FOUND":
             raise
-    own = f"name = '{name}' AND run_id = '{model.source_run_id}'"
-    known = [v for v in client.search_model_versions(own) if v.source == model.artifact_location]
-    if known:
-        version = str(known[0].version)
-        client.update_model_version(name, version, description=card)
-        return version
-    made = client.create_model_version(
-        name,
-        # Not models:/ID, which a local registry looks up in whatever database is MLflow's default.
-        model.artifact_location,
-        run_id=model.source_run_id,
-        model_id=model.model_id,
-        description=card,
-    )
-    versions = json.loads(model.tags.get(_VERSIONS_TAG, "[]"))
-    entry = {"name": name, "version": str(made.version)}
-    if entry not in versions:  # a server has noted it itself
-        tags = {_VERSIONS_TAG: json.dumps([*versions, entry])}
-        client.set_logged_model_tags(model.model_id, tags)
-    return str(made.version)
+        raise Unsupported(
+            "the MLflow server is older than MLflow 3 and keeps no models: the run's model is "
+            "neither logged nor registered there; once the server is one of MLflow 3, "
+            f"{command('replay')} sends it"
+        ) from error
 
 
 def _digest(bundle: Path) -> str:

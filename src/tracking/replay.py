@@ -80,6 +80,7 @@ def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[st
         if not follower.close_lost():
             return "still running", True
         follower.restart_if_missing(store)
+        follower.retry_unsupported()
         news = not follower.finished
         while follower.step(store) and follower.given_up is None:
             continue

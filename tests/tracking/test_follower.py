@@ -16,7 +16,7 @@ from src.tracking.addresses import default_uri
 from src.tracking.events import read_events, spool_path
 from src.tracking.follower import Entry, batches
 from src.tracking.mirror_state import MirrorState, is_complete
-from src.tracking.mlflow_store import Rejected, ServerAway, Store
+from src.tracking.mlflow_store import Rejected, Store
 from tests.tracking.diary import Diary, client, history, run_of
 
 
@@ -52,7 +52,7 @@ def test_a_run_arrives_as_it_was_written(store: Store, output_dir: Path) -> None
             spool.metrics({"val/accuracy": step / 3, "lr": 1e-300}, step, timestamp_ms=step)
         spool.metrics({"bad": math.nan, "up": math.inf, "down": -math.inf}, 1, timestamp_ms=5)
         spool.tags({"bakeoff.state": "complete"})
-        spool.artifact(diary.run_dir / "figures")
+        spool.artifact(diary.run_dir / "figures" / "a b#.txt", "figures")
         spool.artifact(diary.run_dir / "figures" / "a b#.txt", "single/deep")
         spool.end("FAILED", "no memory", end_time_ms=9000)
     follower = diary.send(store)
@@ -236,54 +236,6 @@ def test_artifacts_that_are_gone_or_lie_outside_are_left_out(store: Store, diary
     assert not client(store).list_artifacts(str(follower.mlflow_run_id))
 
 
-def test_a_broken_artifact_store_delays_artifacts_alone(
-    store: Store, diary: Diary, output_dir: Path
-) -> None:
-    (output_dir / "mlartifacts").write_text("a file where the folder should be")
-    (diary.run_dir / "a.txt").write_text("x")
-    with diary.open() as spool:
-        spool.artifact(diary.run_dir / "a.txt", "texts")
-        spool.metrics({"loss": 1.0}, 1)
-        spool.end("FINISHED")
-    with pytest.raises(ServerAway):
-        diary.send(store)
-    got = run_of(store, diary.run_id)
-    assert got.info.status == "FINISHED" and got.data.metrics == {"loss": 1.0}
-    assert not is_complete(diary.run_dir, None)
-    (output_dir / "mlartifacts").unlink()
-    assert diary.send(store).finished and is_complete(diary.run_dir, None)
-    assert [a.path for a in client(store).list_artifacts(got.info.run_id, "texts")] == [
-        "texts/a.txt"
-    ]
-
-
-def test_a_file_that_is_kept_and_then_refused_keeps_no_other_out(
-    store: Store, diary: Diary, output_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (output_dir / "mlartifacts").write_text("a file where the folder should be")
-    with diary.open() as spool:
-        for name in ("a.txt", "b.txt"):
-            (diary.run_dir / name).write_text(name)
-            spool.artifact(diary.run_dir / name, "texts")
-        spool.end("FINISHED")
-    with pytest.raises(ServerAway):
-        diary.send(store)
-    (output_dir / "mlartifacts").unlink()
-    send = store.log_artifact
-
-    def picky(run_id: str, file: Path, folder: str) -> None:
-        if file.name == "a.txt":
-            raise Rejected("no such file, please")
-        send(run_id, file, folder)
-
-    monkeypatch.setattr(store, "log_artifact", picky)
-    assert diary.send(store).finished and "refuses the artifact" in diary.warnings[-1]
-    got = run_of(store, diary.run_id)
-    assert [a.path for a in client(store).list_artifacts(got.info.run_id, "texts")] == [
-        "texts/b.txt"
-    ]
-
-
 def test_a_run_deleted_in_mlflow_is_left_alone(store: Store, diary: Diary) -> None:
     with diary.open() as spool:
         spool.metrics({"loss": 1.0}, 1)
@@ -295,6 +247,18 @@ def test_a_run_deleted_in_mlflow_is_left_alone(store: Store, diary: Diary) -> No
         follower.release()
     assert follower.given_up is not None and "deleted" in follower.given_up
     assert store.stage(str(follower.mlflow_run_id)) == "deleted"
+
+
+def test_nothing_is_added_to_a_finished_run_deleted_in_mlflow(store: Store, diary: Diary) -> None:
+    run = str(diary.ended().send(store).mlflow_run_id)
+    client(store).delete_run(run)
+    (diary.run_dir / "a.txt").write_text("x")
+    with diary.open(amends="FINISHED") as spool:
+        spool.artifact(diary.run_dir / "a.txt")
+        spool.end("FINISHED")
+    given_up = diary.send(store).given_up
+    assert given_up is not None and "deleted" in given_up
+    assert client(store).list_artifacts(run) == []
 
 
 def test_a_lost_database_is_filled_again(

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+import src.tracking.mlflow_store as mlflow_store
 from src.records.champions import ALIAS, Champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.mirror_state import MirrorState, is_complete
-from src.tracking.mlflow_store import LONGEST_DESCRIPTION, ServerAway, Store
+from src.tracking.mlflow_store import ServerAway, Store
+from src.tracking.registration import LONGEST_DESCRIPTION
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
 
@@ -213,6 +215,24 @@ def test_a_bundle_that_was_replaced_before_it_was_sent_is_not_sent_twice(
     assert the_model(store, diary).tags["bakeoff.model"] == second
 
 
+def test_what_replaces_a_bundle_while_that_is_packed_is_not_taken_for_it(
+    store: Store, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(diary)
+    real = mlflow_store.pack
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(mlflow_store, "pack", real)
+        write(diary, seed=1)
+        real(*arguments)
+
+    monkeypatch.setattr(mlflow_store, "pack", late)
+    assert diary.send(store).finished and diary.warnings == []
+    model = the_model(store, diary)
+    packed = files_of(model)["artifacts/model/digest.txt"].decode().strip()
+    assert packed == model.tags["bakeoff.model"]
+
+
 @pytest.mark.parametrize("lost", ["digest.txt", "requirements.txt", "code", "example.png"])
 def test_what_is_not_whole_is_left_out_with_a_word(store: Store, diary: Diary, lost: str) -> None:
     write(diary)
@@ -222,7 +242,7 @@ def test_what_is_not_whole_is_left_out_with_a_word(store: Store, diary: Diary, l
     assert follower.finished and follower.status == "FINISHED"
     (warning,) = diary.warnings
     assert "MLflow refuses the model" in warning
-    assert [m for m in models(store) if str(m.status) == "READY"] == []
+    assert models(store) == []
 
 
 def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary: Diary) -> None:
@@ -241,9 +261,9 @@ def test_a_variant_is_a_model_of_the_run_under_its_own_name(store: Store, diary:
 NAME = "bakeoff-pictures"
 
 
-def write_registered(diary: Diary, card: str = "# A card\n") -> None:
+def write_registered(diary: Diary, card: str = "# A card\n", seed: int = 0) -> None:
     """A finished run with a model that is to be registered."""
-    digest = bundle(diary.run_dir / "model")
+    digest = bundle(diary.run_dir / "model", seed=seed)
     (diary.run_dir / "model_card.md").write_text(card)
     with diary.open() as spool:
         spool.model(diary.run_dir / "model", digest)
@@ -307,6 +327,19 @@ def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
     assert sorted(versions(store)) == ["1", "2"]
     found = client(store).get_model_version_by_alias(NAME, ALIAS)
     assert found.run_id == store.find(later.run_id)
+
+
+def test_a_version_whose_model_was_replaced_before_it_was_sent_is_not_waited_for(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    write_registered(diary)
+    write_registered(diary, seed=1)
+    crown(output_dir, diary)
+    assert diary.send(store).finished and is_complete(diary.run_dir, None)
+    (warning,) = diary.warnings
+    assert "refuses the registration" in warning and "was replaced before it was sent" in warning
+    the_model(store, diary)
+    assert versions(store) == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import is_complete
 from src.tracking.mlflow_store import Store
 from src.tracking.tracker import Tracker, dotted
-from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
+from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, serve, wait_until
 
 _TRAINER = """
 import sys, time
@@ -306,7 +306,7 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
     run_dir = output_dir / "runs" / run_id[:6]
     wait_until(lambda: spool_path(run_dir).exists())
     time.sleep(2)
-    server = _serve(server_dir, unused_port)
+    server = serve(server_dir, unused_port)
     try:
         found = str(wait_until(lambda: store.find(run_id)))
         wait_until(lambda: "loss" in history(store, found))
@@ -316,7 +316,7 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
     before = len(history(store, found)["loss"])
     time.sleep(3)
     assert process.poll() is None  # it trains on
-    server = _serve(server_dir, unused_port)
+    server = serve(server_dir, unused_port)
     try:
         wait_until(lambda: len(history(store, found)["loss"]) > before + 100)
         process.send_signal(signal.SIGKILL)
@@ -334,22 +334,3 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
 
 def _all(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in spool_path(run_dir).read_text().splitlines()]
-
-
-def _serve(folder: Path, port: int) -> subprocess.Popen[str]:
-    """The server process itself, without MLflow's command around it, so that a kill is a kill."""
-    environment = {
-        "_MLFLOW_SERVER_FILE_STORE": default_uri(folder),
-        "_MLFLOW_SERVER_REGISTRY_STORE": default_uri(folder),
-        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "mlartifacts"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    code = (
-        f"import os; os.environ.update({environment!r})\n"
-        "import uvicorn\n"
-        f"uvicorn.run('mlflow.server.fastapi_app:app', port={port}, log_level='error')\n"
-    )
-    return python("-c", code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
