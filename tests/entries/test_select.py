@@ -26,6 +26,27 @@ def copied(trained: Path, tmp_path: Path) -> Path:
     return output_dir / "runs" / trained.name
 
 
+@pytest.mark.parametrize("words", [["src.select"], ["src.evaluate", "split=val"]], ids=str)
+def test_killed_while_it_adds_to_a_run_that_is_finished_in_mlflow_as_before(
+    words: list[str], begin: Begin, run: Run, copied: Path
+) -> None:
+    output_dir, spool = copied.parents[1], copied / "tracking" / "spool.jsonl"
+    runs = "select run_uuid, status, end_time from runs"
+    before = rows(output_dir, runs)
+    log = copied / "tracking" / "mirror.log"
+    log.unlink(missing_ok=True)
+    os.mkfifo(log)  # which it opens once the record is open, and waits for a reader
+    process = begin(*words, f"run={copied}", f"output_dir={output_dir}")
+    wait_until(lambda: spool.read_text().count('"event":"start"') == 2, process)
+    kill(process)
+    log.unlink()
+    sent = run("src.tracking.replay", f"output_dir={output_dir}")
+    assert sent.returncode == 0 and ", FINISHED" in sent.stdout, sent.stdout + sent.stderr
+    assert rows(output_dir, runs) == before
+    reasons = rows(output_dir, "select value from tags where key = 'bakeoff.reason'")
+    assert reasons == [] and summary_of(copied)["status"] == "FINISHED"
+
+
 def looks(output_dir: Path) -> int:
     return len((output_dir / "test_measurements.jsonl").read_text().splitlines())
 
