@@ -170,8 +170,7 @@ class Spool:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Record a file inside the run folder as an artifact, under `folder` in MLflow.
 
-        A file that is replaced (`storage.files`) while it is sent arrives as it was; record it
-        once more. Of a folder, parts of both could arrive.
+        Whoever replaces a file records it once more: it may have been sent before, or just then.
 
         Raises:
             ValueError: it is a folder, or lies outside of the run folder, or `folder` outside of
