@@ -150,6 +150,8 @@ class Driver(JobLoop[int]):
         if step == first:
             return None
         needed = (seconds - before) / (step - first) * (whole - step)
+        if job.seconds is not None:
+            needed = min(needed, max(0.0, job.seconds - seconds))
         if needed <= left:
             return None
         return (

@@ -44,6 +44,7 @@ class Job:
         folds: number of folds after each of which the job reports; None where it reports epochs.
         overrides: command-line overrides that make the configuration, kept with the trial.
         folders: that the job goes on with or reads, for a worker that does not see them.
+        seconds: after which its training ends by itself; None for no limit.
     """
 
     task: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Job:
     folds: int | None = None
     overrides: Sequence[str] = ()
     folders: Sequence[str] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
-from ..records.trials import SweepRecord
+from ..records.trials import SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
-from ..search.jobs import Engine, WorkersFail
+from ..search.jobs import Engine, Job, WorkersFail
 from ..search.loop import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
@@ -38,10 +38,14 @@ from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
 from .prepare import Clock, Preparation, ranked_networks
-from .tasks import PREPARED, Prepared, SweepJobs, commands
+from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
 
+# An only family has time for one training if not for so many.
+_ONE = 2
+# Of what is left at its start; the rest is for its last validation and for the test part.
+_ENDS_BY = 0.85
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
@@ -59,6 +63,8 @@ class _Sweep:
     ) -> None:
         self._settings = settings
         self._study = study
+        # Whether the first trials have all of the budget, and end themselves in time.
+        self._alone = False
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
         self._interruption = interruption
@@ -160,11 +166,26 @@ class _Sweep:
         return len(preparation.late())
 
     def _race_left(self) -> float | None:
-        """Return the seconds that trials have: those for finalists too where none ends without."""
+        """Return the seconds that trials have.
+
+        Those for finalists too, where an only family has time for one training: several short ones
+        would be worth less.
+        """
         left = self._clock.race_left
-        if left is None or self._affordable(left) or self._study.best() is not None:
+        if left is None or len(self._families) > 1 or self._study.best() is not None:
             return left
-        return self._clock.left
+        self._alone = all(_ONE * found.seconds > left for found in self._prepared.values())
+        return self._clock.left if self._alone else left
+
+    def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
+        """Return the job of a trial; one on which all depends ends itself before time is up."""
+        left, known = self._clock.left, self._study.facts(trial.number).get("changes")
+        epochs = self._prepared[trial.family].epochs
+        free = known is None and limit_of(self._base) is None
+        if self._alone and left is not None and free and epochs > 1:
+            limit = f"trainer.max_time={max(1, round(_ENDS_BY * left))}"
+            self._study.note(trial.number, changes=[limit])
+        return jobs.trial(trial)
 
     def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
         """Run trials for so many seconds, and until there are so many in all."""
@@ -175,7 +196,7 @@ class _Sweep:
             self._study,
             pool,
             metrics=self._settings.metrics,
-            job_of=jobs.trial,
+            job_of=partial(self._trial, jobs),
             observers=(self._display, self._parent),
             affordable=self._affordable,
             trials=trials,

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ..config.overrides import value_of
 from ..config.plugins import plugin_overrides
+from ..config.schema import seconds_of
 from ..config.sweep import SweepSettings
 from ..machine.package import command
 from ..records.trials import Finalist, TrialRecord
@@ -32,6 +34,7 @@ __all__ = [
     "changed",
     "command_of",
     "commands",
+    "limit_of",
     "plain_task",
     "read_task",
 ]
@@ -212,12 +215,14 @@ class SweepJobs:
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
         base = (*self.base, *prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
+        words = changed(overrides, [*facts.get("changes", ()), *changes])
         return Job(
             plain_task(task),
             epochs=trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs)),
             folds=self.settings.cv.count if self.settings.cv.is_whole else None,
             # What earlier attempts have shown to be needed comes before what this one is for.
-            overrides=changed(overrides, [*facts.get("changes", ()), *changes]),
+            overrides=words,
+            seconds=limit_of(words),
             folders=_folders_of(task.resume) if isinstance(task, Train) else (),
         )
 
@@ -288,6 +293,13 @@ def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
     """Return overrides with these in place of those on the same keys; of two changes the later."""
     newer = {word.partition("=")[0]: word for word in changes}
     return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
+
+
+def limit_of(overrides: Sequence[str]) -> float | None:
+    """Return the seconds after which a training with these overrides ends; None for no limit."""
+    limits = [word for word in overrides if word.startswith("trainer.max_time=")]
+    value = value_of(limits[-1]) if limits else None
+    return None if value is None else seconds_of(value)
 
 
 def _folders_of(run_dir: str | None) -> list[str]:

@@ -268,6 +268,24 @@ def test_the_seconds_of_a_trial_are_those_of_all_its_attempts(
     assert trial.seconds is not None and trial.seconds >= 1.2
 
 
+@pytest.mark.parametrize(("limit", "stops"), [(None, True), (400.0, True), (90.0, False)])
+def test_a_trial_that_ends_itself_in_time_is_not_stopped_before(
+    tmp_path: Path, limit: float | None, stops: bool
+) -> None:
+    """Twenty seconds an epoch, of which thirty do not fit into a hundred seconds."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=30, seconds=limit)
+        driver = Driver(
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=100.0
+        )
+        driver.job(trial.number)
+        assert driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 20.0) is None or stops
+        stop = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 40.0)
+        assert (stop or "").startswith("stopped after") is stops
+
+
 @pytest.mark.parametrize(("seconds", "stops"), [(20.0, True), (5.0, False)])
 def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
     tmp_path: Path, seconds: float, stops: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
 from src.sweeps import race as race_module
 from src.sweeps.earlier_command import completed_command
 from src.sweeps.race import run_sweep
+from src.sweeps.tasks import Prepared
 
 
 @pytest.fixture(autouse=True)
@@ -64,17 +66,37 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
 
 @pytest.mark.parametrize(
     ("race", "takes", "best", "given"),
-    [(60, 50, None, 60), (60, 70, None, 90), (60, 70, 0.9, 60), (None, 70, None, None)],
+    [(60, 25, None, 60), (60, 31, None, 90), (60, 31, 0.9, 60), (None, 70, None, None)],
 )
-def test_the_first_trial_may_take_what_is_kept_for_finalists_if_none_ends_otherwise(
+def test_the_first_trial_may_take_what_is_kept_for_finalists_if_there_is_time_for_one(
     race: float | None, takes: float, best: float | None, given: float | None
 ) -> None:
     sweep: Any = SimpleNamespace(
         _clock=SimpleNamespace(race_left=race, left=90),
-        _affordable=lambda seconds: {"cnn"} if takes <= seconds else set(),
+        _families={"cnn": None},
+        _prepared={"cnn": Prepared([], 1, takes)},
         _study=SimpleNamespace(best=lambda: best),
     )
     assert race_module._Sweep._race_left(sweep) == given
+    sweep._families = {"cnn": None, "mlp": None}
+    assert race_module._Sweep._race_left(sweep) == race
+
+
+@pytest.mark.parametrize(("given", "limit"), [((), 229), (["trainer.max_time=40"], 40)])
+def test_the_only_training_that_there_is_time_for_ends_itself(
+    tmp_path: Path, given: Sequence[str], limit: float
+) -> None:
+    """Three epochs of a minute in four and a half: the trial stands for the finalist."""
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=4.5", "budget.trials=1", *given]
+    record = sweep(tmp_path, *words)
+    (trial,) = record.trials
+    assert trial.state == COMPLETE
+    (found,) = [one for one in trial.overrides if one.startswith("trainer.max_time=")]
+    assert abs(float(found.partition("=")[2]) - limit) <= 5
+    # With time for more it is a candidate like others, without a limit of its own.
+    more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
+    assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:
