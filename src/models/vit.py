@@ -114,7 +114,7 @@ def _embedding(in_channels: int, width: int, patch_size: int) -> nn.Sequential:
     remaining = patch_size
     for stride in [1, *_prime_factors(patch_size)]:
         remaining //= stride
-        channels = max(width // remaining, width // 8)
+        channels = max(1, width // min(remaining, 8))
         # An odd kernel with half of it as padding: each side shrinks to ceil(side / stride).
         kernel = max(3, stride)
         layers += [

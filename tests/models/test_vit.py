@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,3 +65,9 @@ def test_the_class_token_is_read_in_its_place() -> None:
     expected = network.head(network.norm(network.blocks(tokens))[:, 0])
     torch.testing.assert_close(network(images), expected)
     assert build(pooling="mean").token is None
+
+
+@pytest.mark.parametrize("patch_size", [8, 16])
+def test_a_patch_may_have_a_longer_side_than_a_token_has_numbers(patch_size: int) -> None:
+    network = build((16, 16), patch_size=patch_size, width=4, heads=1)
+    assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 5)
