@@ -94,6 +94,9 @@ function nearest(event, svg, points) {
   return found;
 }
 
+// A number as Python writes it; NaN for a text.
+const numeric = (text) => Number(text.replace(/^(-?)inf$/, "$1Infinity"));
+
 // Cells without a value stay last, whichever way the others go.
 function sortBy(header) {
   const body = header.closest("table").tBodies[0];
@@ -101,11 +104,12 @@ function sortBy(header) {
   for (const other of header.parentNode.children) other.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", up ? "ascending" : "descending");
   const key = (row) => row.cells[header.cellIndex].dataset.value ?? "";
-  const numbers = header.classList.contains("number");
+  // By its values, not by its look: sizes and intervals are texts that sort by a number.
+  const numbers = [...body.rows].every((row) => !Number.isNaN(numeric(key(row))));
   const rows = [...body.rows].sort((a, b) => {
     const [one, two] = [key(a), key(b)];
     if (one === "" || two === "") return (one === "") - (two === "");
-    const order = numbers ? Number(one) - Number(two) : one.localeCompare(two);
+    const order = numbers ? Math.sign(numeric(one) - numeric(two)) || 0 : one.localeCompare(two);
     return up ? order : -order;
   });
   body.append(...rows);

@@ -232,3 +232,39 @@ def test_without_any_known_latency_there_is_no_plane(visit: Visit) -> None:
     comparison = dataclasses.replace(shown.comparison, entrants=entrants)
     page = visit(comparison_page(dataclasses.replace(shown, comparison=comparison)))
     assert page.locator("#plane").count() == 0 and page.locator("#board svg").count() > 0
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_texts_that_stand_for_numbers_sort_by_these(visit: Visit) -> None:
+    shown = report_data(12)
+    verdict = shown.comparison.verdict
+    costs = [100.0, 12.5, 5e-05, 9.3, 1e-07, 2000.0, *(30.0 + rank for rank in range(6))]
+    entrants = [
+        dataclasses.replace(
+            one,
+            size=None if one.size is None else (16 * one.standing.rank,) * 2,
+            standing=dataclasses.replace(one.standing, figure=cost),
+        )
+        for one, cost in zip(shown.comparison.entrants, costs, strict=True)
+    ]
+    compared = dataclasses.replace(
+        shown.comparison,
+        entrants=tuple(entrants),
+        verdict=dataclasses.replace(verdict, measure="cost"),
+    )
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=compared)))
+    opened(page)
+    headers = page.locator("#leaderboard th").all_inner_texts()
+    column = next(place for place, text in enumerate(headers) if text.startswith("size"))
+
+    def cells(place: int) -> list[str]:
+        rows = page.locator("#leaderboard tbody tr").all()
+        return [row.locator("td").nth(place).get_attribute("data-value") or "" for row in rows]
+
+    for place, blank in ((column, 1), (2, 0)):
+        page.locator("#leaderboard th button").nth(place).click()
+        found = cells(place)
+        known = [float(text) for text in found if text]
+        assert known == sorted(known) and len(known) == 12 - blank
+        assert found[-1] == "" or not blank
