@@ -62,14 +62,15 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    saved, metric = partial(save_as, folder), f"{data.comparison.part}/{data.curve}"
+    saved, verdict = partial(save_as, folder), data.comparison.verdict
     colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
     yield saved(ranking_figure(data.comparison), "leaderboard")
     if trade_offs := trade_offs_of(data.comparison):
-        key = f"{data.comparison.part}/{data.comparison.verdict.measure}"
-        yield saved(pareto_figure(trade_offs, key, colors), "trade_offs")
+        key, higher = f"{data.comparison.part}/{verdict.measure}", verdict.is_share
+        figure = pareto_figure(trade_offs, key, colors, higher_is_better=higher)
+        yield saved(figure, "trade_offs")
     if curves := curves_of(data):
-        yield saved(curves_figure(curves, metric, colors), "learning_curves")
+        yield saved(curves_figure(curves, f"val/{data.curve}", colors), "learning_curves")
     if len(data.leaders[0].confidence):
         yield saved(reliability_figure(data.leaders), "reliability")
     for place, leader in enumerate(data.leaders, 1):
@@ -101,7 +102,7 @@ def trade_offs_of(comparison: Comparison) -> list[TradeOff]:
 
 
 def curves_of(data: ReportData) -> list[FamilyCurves]:
-    """Return the curves of each family that has one; the best candidate of a family comes first."""
+    """Return the curves of each family that has one, the best first, with where that one ends."""
     found: dict[str, FamilyCurves] = {}
     for one in data.comparison.entrants:
         curve = data.curves.get(one.standing.rank)
@@ -109,9 +110,9 @@ def curves_of(data: ReportData) -> list[FamilyCurves]:
             known = found[one.family]
             found[one.family] = replace(known, complete=[*known.complete, curve])
         elif curve:
-            found[one.family] = FamilyCurves(
-                one.family, [curve], [], best=curve, value=one.standing.accuracy
-            )
+            # What candidates rank by may be another measure, or of another part.
+            end = curve[-1][1]
+            found[one.family] = FamilyCurves(one.family, [curve], [], best=curve, value=end)
     return list(found.values())
 
 
