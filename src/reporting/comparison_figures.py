@@ -15,7 +15,7 @@ from ..records.report_data import Leader, ReportData
 from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from .class_figures import confusion_figure
 from .comparison_report import pictures_compared
-from .comparison_verdict import MEASURE_NAMES
+from .comparison_verdict import MEASURE_NAMES, is_percent
 from .formatting import metric_text, tick_text
 from .scales import distinct_colors, family_colors
 from .style import (
@@ -128,7 +128,8 @@ def ranking_figure(comparison: Comparison) -> Figure:
     families = list(dict.fromkeys(one.family for one in comparison.entrants))
     colors = family_colors(families)
     verdict = comparison.verdict
-    scale = 100 if verdict.is_share else 1
+    in_percent = is_percent(verdict.measure)
+    scale = 100 if in_percent else 1
     left, height = 0.4 + inches(labels, 8), _LINE_INCHES * len(shown)
     figure = new_figure(left + 5.3, height + 1.4, arranged=False)
     axes = axes_at(figure, left, 0.75, 5.0, height)
@@ -139,12 +140,13 @@ def ranking_figure(comparison: Comparison) -> Figure:
         fill = color if standing.tied else "white"
         axes.plot(scale * standing.figure, line, "o", color=color, mfc=fill, ms=6)
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
-    tidy(axes, title=f"{_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates")
-    axes.set_xlabel(
-        f"{'percent, ' if verdict.is_share else ''}{pictures_compared(comparison)}, with 95 % "
+    tidy(
+        axes,
+        title=f"{_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
+        x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with 95 % "
         "intervals that hold all at once;\nfilled: cannot be told from the best",
-        fontsize=7.5, color=MUTED,
-    )  # fmt: skip
+    )
+    axes.xaxis.label.set(fontsize=7.5, color=MUTED)
     axes.set_yticks(range(len(shown)), labels)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)

@@ -6,6 +6,7 @@ so threads that draw with them interfere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,7 @@ WARNING_SOFT = "#f0b4af"
 HEAT = "inferno"  # colour map of heat maps over a picture
 
 _DOTS_PER_INCH = 144
+_UNESCAPED = re.compile(r"(?<!\\)\$")  # two of them would start and end a formula
 # The first one comes with matplotlib and draws Latin, Greek and Cyrillic. The others, where a
 # system has them, draw the scripts of most of the world's other folder names.
 _FAMILIES = (
@@ -105,7 +107,11 @@ def inches(labels: Sequence[str], font_size: float) -> float:
 
 
 def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Give axes the common look: a title on the left, quiet lines, and no frame."""
+    """Give axes the common look: a title on the left, quiet lines, and no frame.
+
+    Dollar signs of the texts stay what they are; those of `plain_labels` may stand in them.
+    """
+    title, x, y = (_UNESCAPED.sub(r"\\$", text) for text in (title, x, y))
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)

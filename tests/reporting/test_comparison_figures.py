@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from src.records.comparison import Comparison
+from src.reporting import comparison_figures
+from src.reporting.charts import curves_figure, pareto_figure
 from src.reporting.comparison_figures import (
     curves_of,
     draw_comparison_figures,
@@ -13,6 +19,7 @@ from src.reporting.comparison_figures import (
     reliability_figure,
     trade_offs_of,
 )
+from src.reporting.style import save
 from tests.reporting.comparisons import comparison, report_data
 
 
@@ -78,4 +85,70 @@ def test_curves_are_grouped_by_family_with_that_of_its_best() -> None:
     for family, curves in found.items():
         rank = min(rank for rank in data.curves if by_rank[rank].family == family)
         assert curves.best == data.curves[rank]
-        assert curves.value == by_rank[rank].standing.accuracy
+        assert curves.value == data.curves[rank][-1][1]
+
+
+def by(measure: str, compared: Comparison) -> Comparison:
+    """The same candidates with the same figures, which are said to be of another measure."""
+    return replace(compared, verdict=replace(compared.verdict, measure=measure))
+
+
+@pytest.mark.parametrize(("measure", "best"), [("accuracy", max), ("log_loss", min)])
+def test_the_front_is_of_the_best(
+    measure: str, best: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = report_data(6)
+    data = replace(data, comparison=by(measure, data.comparison))
+    drawn = []
+
+    def kept(*given: object, **more: object) -> object:
+        drawn.append(pareto_figure(*given, **more))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(comparison_figures, "pareto_figure", kept)
+    list(itertools.islice(draw_comparison_figures(tmp_path, data), 2))
+    for axes, one in zip(drawn[0].axes, trade_offs_of(data.comparison), strict=True):
+        front = axes.lines[0].get_ydata()
+        assert best(quality for _, quality, _ in one.points) in front  # type: ignore[operator]
+        slope = np.diff(front)
+        assert (slope > 0).all() if best is max else (slope < 0).all()
+
+
+def test_curves_are_of_the_validation_part_and_state_where_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = report_data(6)
+    pixels = replace(
+        data,
+        comparison=replace(data.comparison, part="test"),
+        curve="miou",
+        of_classes="iou",
+        curves={1: ((1, 0.3), (2, 0.55), (3, 0.61))},
+    )
+    drawn = []
+
+    def kept(*given: object, **more: object) -> object:
+        drawn.append(curves_figure(*given, **more))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(comparison_figures, "curves_figure", kept)
+    list(itertools.islice(draw_comparison_figures(tmp_path, pixels), 3))
+    (axes,) = drawn[0].axes
+    assert axes.get_ylabel() == "val/miou" and axes.get_title(loc="left").endswith(": 61.0 %")
+
+
+@pytest.mark.parametrize(
+    ("measure", "scale"), [("accuracy", 100), ("hamming_loss", 100), ("kappa", 1), ("mae", 1)]
+)
+def test_figures_are_drawn_in_the_units_in_which_they_are_written(measure: str, scale: int) -> None:
+    whole = by(measure, comparison(4))
+    (axes,) = ranking_figure(whole).axes
+    shown = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert shown == pytest.approx([scale * one.standing.figure for one in whole.entrants])
+    assert axes.get_xlabel().startswith("percent, ") == (scale == 100)
+
+
+@pytest.mark.parametrize("name", ["cost_$5_$", "a$_b$", "us$ und ca$"])
+def test_dollars_in_the_name_of_data_are_no_formula(name: str, tmp_path: Path) -> None:
+    save(ranking_figure(replace(comparison(4), data=name)), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size
