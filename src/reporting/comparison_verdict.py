@@ -137,8 +137,8 @@ def _corrected(verdict: Verdict) -> str:
     within = f"{ends} (95 % interval, for all candidates at once)"
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
     luck = winner.figure - verdict.corrected
-    # Of losses less is better.
-    if not chosen or (luck if is_percent(measure) else -luck) < _NOT_WORTH_SAYING:
+    # Of losses less is better, Hamming loss among them, which is written in percent.
+    if not chosen or (luck if verdict.is_share else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "

@@ -127,9 +127,12 @@ def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other()
     assert "cannot be told from those ranked 2 and 3:" in " ".join(sentences(long))
 
 
+@pytest.mark.parametrize("measure", ["accuracy", "kappa", "hamming_loss", "log_loss"])
 @pytest.mark.parametrize(("points", "said"), [(-1.0, True), (0.0, False), (1.0, False)])
-def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool) -> None:
+def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool, measure: str) -> None:
     verdict = judge(random_field([0.8] * 3, [1] * 3, 300))
+    verdict = dataclasses.replace(verdict, measure=measure)  # the same figures of another measure
+    points = -points if measure in ("hamming_loss", "log_loss") else points
     changed = dataclasses.replace(verdict, corrected=verdict.winner.figure + points / 100)
     whole = Comparison(changed, (), None, (), "val", "pictures", 1, 0, None)
     text = " ".join(verdict_sentences(whole))
