@@ -272,6 +272,7 @@ def sweep_page(record: SweepRecord) -> str:
         "lead": _page_lead(record),
         "facts_shown": _page_facts(record),
         "metric": record.metrics[0],
+        "higher": record.higher_is_better,
         "families": families_table(record),
         "finalists": finalists_table(record),
         "networks": networks_table(record),

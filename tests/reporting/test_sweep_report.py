@@ -308,3 +308,8 @@ def test_the_end_shows_what_the_targets_are_judged_by() -> None:
     assert verdict(record)["test part"] == said and "test accuracy" not in verdict(record)
     page = sweep_page(record)
     assert said in page and "Test part" in page and "Test accuracy" not in page
+
+
+@pytest.mark.parametrize(("metric", "side"), [("val/accuracy", "above"), ("val/loss", "below")])
+def test_the_best_trials_are_where_the_page_says(metric: str, side: str) -> None:
+    assert f"the best ones are {side}." in sweep_page(race(9, metric=metric))
