@@ -48,7 +48,7 @@ _SCORES = {
     "hamming_loss": "Hamming loss",
     "top5_accuracy": "among the five most probable",
     "log_loss": "log-loss (nats)",
-    "brier": "Brier score (0 to 2)",
+    "brier": "Brier score",
     "calibration_error": "expected calibration error",
 }
 
@@ -154,11 +154,14 @@ def _described_accuracy(facts: CardFacts) -> str:
             "the model takes; the mean is over the classes that occur."
         )
     if _of_sets(facts):
+        chosen = any(one.thresholds is not None for one in facts.predictions.values())
+        threshold = "its threshold on, which was chosen on the validation part"
+        if not chosen:
+            threshold = "a probability of one half on"
         return (
             "Mean average precision is over the labels: for each, the mean precision at the places "
             "of the pictures that have it, ordered by probability. The exact match is the share of "
-            "pictures with all labels right; a label counts as said from its threshold on, which "
-            "was chosen on the validation part."
+            f"pictures with all labels right; a label counts as said from {threshold}."
         )
     return "Accuracy is the share of pictures whose most probable class is the right one."
 
@@ -265,7 +268,8 @@ def _scores(facts: CardFacts) -> Table:
     rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
     if _of_pixels(facts):
         rows = [("mean IoU", *(_mean_iou(found, part) for part, found in shown.items()))]
-    for key, name in _SCORES.items():
+    most = 1 if _of_sets(facts) else 2
+    for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
         if any(cell is not None for cell in cells):
             rows.append((name, *("" if c is None else f"{c:.4f}" for c in cells)))

@@ -128,3 +128,20 @@ def test_of_many_classes_the_worst_are_shown(classes: int, shown: int) -> None:
     rows = [line for line in card.splitlines() if re.match(r"\| class \d\d ", line)]
     assert len(rows) == shown and any(row.startswith("| class 00 ") for row in rows)
     assert ("the 50 of 60" in card) == (classes > 50)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "said"),
+    [
+        (None, "from a probability of one half on."),
+        (np.full(3, 0.4), "from its threshold on, which was chosen on the validation part."),
+    ],
+)
+def test_what_is_said_of_sets_of_labels_holds(thresholds: object, said: str) -> None:
+    one = predictions()
+    sets = replace(one, kind="multi", targets=np.eye(3, dtype=np.uint8)[one.targets])
+    sets = replace(sets, thresholds=thresholds)
+    scored = replace(SUMMARY, metrics=SUMMARY.metrics | {"test/brier": 0.25})
+    card = model_card(facts(predictions={"test": sets}, summary=scored))
+    assert said in card and "Brier score (0 to 1)" in card
+    assert "Brier score (0 to 2)" in model_card(facts(summary=scored))
