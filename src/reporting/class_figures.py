@@ -43,7 +43,10 @@ _FONT_SIZE = 8
 
 
 def confusion_figure(
-    matrix: NDArray[np.int64], class_names: Sequence[str], title: str = "Confusion matrix"
+    matrix: NDArray[np.int64],
+    class_names: Sequence[str],
+    title: str = "Confusion matrix",
+    of: str = "pictures",
 ) -> Figure:
     """Draw the confusion matrix, each row coloured by the shares of its target.
 
@@ -54,6 +57,7 @@ def confusion_figure(
         matrix: (K, K) counts, targets in rows, as `metrics.classification.confusion_matrix`.
         class_names: K names.
         title: what it is of.
+        of: what is counted.
     """
     num_classes = len(class_names)
     counted = num_classes <= _MOST_CLASSES_WITH_COUNTS
@@ -67,7 +71,7 @@ def confusion_figure(
     figure = new_figure(left + size + right, bottom + size + top, arranged=False)
     axes = axes_at(figure, left, bottom, size, size)
     scale = axes_at(figure, left + size + 0.15, bottom + 0.1 * size, 0.18, 0.8 * size)
-    shares = _draw_shares(axes, scale, matrix, title)
+    shares = _draw_shares(axes, scale, matrix, title, of)
     if not counted:
         margin = axes_at(figure, left + size + 1.1, bottom, 3.0, size)
         _list_confusions(margin, matrix, class_names)
@@ -84,7 +88,7 @@ def confusion_figure(
 
 
 def _draw_shares(
-    axes: Axes, scale: Axes, matrix: NDArray[np.int64], title: str
+    axes: Axes, scale: Axes, matrix: NDArray[np.int64], title: str, of: str
 ) -> NDArray[np.float64]:
     """Draw each row's shares as colours and the scale beside them; return the shares."""
     totals = matrix.sum(axis=1, keepdims=True)
@@ -98,7 +102,7 @@ def _draw_shares(
     bar = axes.figure.colorbar(image, cax=scale, ticks=[0, 0.05, 0.2, 0.5, 1])
     scale.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     scale.tick_params(labelsize=8, length=0, labelcolor=INK)
-    bar.set_label("share of the target's pictures", fontsize=8, color=INK)
+    bar.set_label(f"share of the target's {of}", fontsize=8, color=INK)
     bar.outline.set_visible(False)
     return shares
 

@@ -77,7 +77,8 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
         if not len(leader.matrix):  # several labels are not taken for each other
             continue
         title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
-        figure = confusion_figure(leader.matrix, data.class_names, title)
+        of = "pixels" if data.of_classes == "iou" else "pictures"
+        figure = confusion_figure(leader.matrix, data.class_names, title, of)
         yield saved(figure, f"confusion_{place}")
     title = CLASS_TITLES[data.of_classes]
     yield saved(recall_figure(data.leaders, data.class_names, title), "classes")

@@ -70,7 +70,9 @@ def draw_pixels(
     yield saved(class_map_sheet(rows, names), f"{part}_mistakes")
     scores = class_pixel_scores(matrices, names, predicted.groups)
     yield saved(pixel_figure(scores), f"{part}_classes")
-    yield saved(confusion_figure(matrices.sum(axis=0), names), f"{part}_confusion_matrix")
+    yield saved(
+        confusion_figure(matrices.sum(axis=0), names, of="pixels"), f"{part}_confusion_matrix"
+    )
     table = folder / f"{part}_classes.csv"
     write_atomically(table, pixel_table(scores))
     yield table

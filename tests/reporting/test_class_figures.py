@@ -2,17 +2,24 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
+from src.reporting import comparison_figures
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
+from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.style import plain_labels
+from tests.reporting.comparisons import report_data
 from tests.reporting.figures import texts
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -116,3 +123,26 @@ def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -
     rows = list(csv.reader(io.StringIO(class_table(MATRIX, names))))[1:]
     assert [row[0] for row in rows] == ["'=1+1", "'@home", "-5", "plain"]
     assert [from_csv_cell(row[0]) for row in rows] == names
+
+
+@pytest.mark.parametrize("of", ["pictures", "pixels"])
+def test_the_scale_says_what_is_counted(of: str) -> None:
+    figure = confusion_figure(np.diag([3, 1]), ["a", "b"], of=of)
+    assert f"share of the target's {of}" in texts(figure)
+
+
+def test_counts_of_class_maps_are_of_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def kept(*given: Any, **more: Any) -> Figure:
+        drawn.append(confusion_figure(*given, **more))
+        return drawn[-1]
+
+    monkeypatch.setattr(comparison_figures, "confusion_figure", kept)
+    data = report_data(2, leaders=1)
+    for of in ("recall", "iou"):
+        list(draw_comparison_figures(tmp_path, replace(data, of_classes=of)))
+    labels = [figure.axes[1].get_ylabel() for figure in drawn]
+    assert labels == ["share of the target's pictures", "share of the target's pixels"]
