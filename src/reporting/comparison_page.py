@@ -82,6 +82,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "leaders": report.leaders,
         "has_reliability": len(report.leaders[0].confidence) > 0,
         "curve": _CURVES[report.curve],
+        "counted": "pixels" if report.of_classes == "iou" else "pictures",
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
         "no_pictures": report.no_pictures,

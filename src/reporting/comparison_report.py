@@ -165,7 +165,7 @@ def _candidate(one: Entrant) -> dict[str, Any]:
 
 def _cells(one: Entrant, measure: str) -> dict[str, str]:
     """Return the cells of its row by header."""
-    standing = one.standing
+    standing, error = one.standing, one.standing.calibration_error
     return {
         "rank": str(standing.rank),
         "candidate": standing.name,
@@ -177,7 +177,7 @@ def _cells(one: Entrant, measure: str) -> dict[str, str]:
         "ms": "" if standing.cost is None else f"{standing.cost:.3g}",
         "trained": "" if one.training_seconds is None else duration(one.training_seconds),
         "log-loss": f"{standing.log_loss:.3f}",
-        "calib.": percent(standing.calibration_error),
+        "calib.": "" if math.isnan(error) else percent(error),
         "size": "" if one.size is None else "x".join(map(str, one.size)),
         "start": one.start or "",
         "params": "" if one.parameters is None else count(one.parameters),

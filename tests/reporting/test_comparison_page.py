@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from math import nan
 
 import numpy as np
 import pytest
@@ -268,3 +269,33 @@ def test_texts_that_stand_for_numbers_sort_by_these(visit: Visit) -> None:
         known = [float(text) for text in found if text]
         assert known == sorted(known) and len(known) == 12 - blank
         assert found[-1] == "" or not blank
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_dot_of_a_family_stands_beside_a_name_of_any_length(visit: Visit, width: int) -> None:
+    page = visit(
+        comparison_page(report_data(3, prefix="a_name_without_a_place_to_break_" * 4)), width
+    )
+    opened(page)
+    apart = page.evaluate(
+        "[...document.querySelectorAll('svg.dot + button')].map((button) => {"
+        " const dot = button.previousElementSibling.getBoundingClientRect();"
+        " return dot.top - button.getBoundingClientRect().top; })"
+    )
+    assert len(apart) == 6 and all(0 <= one < 16 for one in apart)
+
+
+def test_a_page_of_class_maps_counts_pixels_and_has_no_calibration() -> None:
+    shown = report_data(3)
+    unknown = [
+        dataclasses.replace(one, standing=dataclasses.replace(one.standing, calibration_error=nan))
+        for one in shown.comparison.entrants
+    ]
+    compared = dataclasses.replace(shown.comparison, entrants=tuple(unknown))
+    page = comparison_page(dataclasses.replace(shown, comparison=compared, of_classes="iou"))
+    assert "Counts are of pixels, in all trainings of a candidate together." in page
+    assert ">none</td>" not in page
+    page = comparison_page(shown)
+    assert "Counts are of pictures, in all trainings of a candidate together." in page
