@@ -18,10 +18,12 @@ class VariantRecord:
         size_mb: of its file, or of the original's weights, in millions of bytes.
         largest_difference: of any logit from the original's in single precision.
         equal_labels, accuracy: shares of the pictures that get the original's and their own label,
-            or all labels of a set, by the thresholds that are kept with the model.
+            or all labels of a set, by the thresholds that are kept with the model; of masks shares
+            of the pixels that count.
         milliseconds: median time of a call, by pictures at once.
         speedup: how many times faster than the original, by pictures at once: median, lowest and
             highest of the rounds.
+        miou: mean IoU of masks; None for labels of whole pictures.
     """
 
     name: str
@@ -31,6 +33,7 @@ class VariantRecord:
     accuracy: float
     milliseconds: Mapping[int, float]
     speedup: Mapping[int, tuple[float, float, float]]
+    miou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class ExportRecord:
         missing: why a variant that was wanted cannot be had, by its name.
         part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
-        least_equal: share of equal labels that a recommended variant needs.
+        least_equal: share of equal labels that a recommended variant needs; of masks its mean IoU
+            may be lower than the original's by the rest to one, at most.
         recommended: the fastest of them; None for the original.
         chosen: what was asked for, or what is recommended; None for the original.
     """
@@ -55,6 +59,11 @@ class ExportRecord:
     least_equal: float
     recommended: str | None
     chosen: str | None
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether pixels have classes, and not whole pictures."""
+        return self.variants[0].miou is not None
 
     def text(self) -> str:
         """As JSON; an infinite difference, of a variant that overflows, becomes null."""

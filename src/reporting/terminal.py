@@ -20,6 +20,9 @@ __all__ = ["format_combination", "format_export", "format_summary", "format_weig
 
 _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stopped after"}
 _HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
+# Of exported variants: how many answers are the original's, and right.
+_OF_LABELS = ("equal labels", "accuracy")
+_OF_MASKS = ("equal pixels", "pixel accuracy", "mean IoU")
 _ELSEWHERE = (
     "Any other network of timm or torchvision is fetched once, where the hub can be reached:\n"
     "  python -m src.train model=timm model.name=NAME model.pretrained=true"
@@ -142,13 +145,14 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
     headers = ["variant", "size"]
     for size in sizes:
         headers += ["1 picture" if size == 1 else f"{size} pictures", "times faster"]
-    headers += ["logits differ by", "equal labels", "accuracy"]
+    answers = _OF_MASKS if record.of_masks else _OF_LABELS
+    headers += ["logits differ by", *answers]
     pictures = "validation" if record.part == "val" else "training"
     threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
     table = Table(
         f"{run} on {record.pictures:,} {pictures} pictures, {threads}",
         tuple(headers),
-        tuple(_variant_cells(variant) for variant in record.variants),
+        tuple(_variant_cells(variant, record.variants[0]) for variant in record.variants),
         frozenset(range(1, len(headers))),
     )
     lines = [table.text(max(shutil.get_terminal_size().columns, 120)), ""]
@@ -161,18 +165,28 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
     return "\n".join(lines)
 
 
-def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
+def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str, ...]:
     cells = [variant.name, f"{variant.size_mb:.1f} MB"]
     for size, milliseconds in variant.milliseconds.items():
         median, low, high = variant.speedup[size]
         cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
     # Of equal labels the last tenth of a percent decides.
     shares = [percent(variant.equal_labels, 2), percent(variant.accuracy)]
+    if variant.miou is not None and original.miou is not None:
+        points = 100 * (variant.miou - original.miou)
+        shares.append(f"{percent(variant.miou)} ({points:+.2f})")
     return (*cells, f"{variant.largest_difference:.2g}", *shares)
 
 
 def _recommendation(record: ExportRecord) -> str:
-    within = f"with at least {100 * record.least_equal:g} % equal labels"
+    equal = f"{100 * record.least_equal:g} % {_OF_LABELS[0]}"
+    if record.of_masks:
+        less = 100 - 100 * record.least_equal
+        equal = (
+            f"{100 * record.least_equal:g} % {_OF_MASKS[0]} and at most {less:.3g} points "
+            "less mean IoU"
+        )
+    within = f"with at least {equal}"
     if record.recommended is None:
         text = f"recommended: the run as it is, no variant {within} is faster"
     else:
