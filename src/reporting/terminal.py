@@ -22,7 +22,7 @@ _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stop
 _HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
 # Of exported variants: how many answers are the original's, and right.
 _OF_LABELS = ("equal labels", "accuracy")
-_OF_MASKS = ("equal pixels", "pixel accuracy", "mean IoU")
+_OF_MASKS = ("equal pixels", "mean IoU")
 _ELSEWHERE = (
     "Any other network of timm or torchvision is fetched once, where the hub can be reached:\n"
     "  python -m src.train model=timm model.name=NAME model.pretrained=true"
@@ -155,7 +155,7 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
         tuple(_variant_cells(variant, record.variants[0]) for variant in record.variants),
         frozenset(range(1, len(headers))),
     )
-    lines = [table.text(max(shutil.get_terminal_size().columns, 120)), ""]
+    lines = [table.text(max(shutil.get_terminal_size().columns, 132)), ""]
     lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
@@ -171,10 +171,10 @@ def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str
         median, low, high = variant.speedup[size]
         cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
     # Of equal labels the last tenth of a percent decides.
-    shares = [percent(variant.equal_labels, 2), percent(variant.accuracy)]
+    right = percent(variant.accuracy)
     if variant.miou is not None and original.miou is not None:
-        points = 100 * (variant.miou - original.miou)
-        shares.append(f"{percent(variant.miou)} ({points:+.2f})")
+        right = f"{percent(variant.miou)} ({100 * (variant.miou - original.miou):+.2f})"
+    shares = [percent(variant.equal_labels, 2), right]
     return (*cells, f"{variant.largest_difference:.2g}", *shares)
 
 
