@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 __all__ = ["ExportRecord", "VariantRecord"]
 
@@ -65,6 +67,16 @@ class ExportRecord:
         """Whether pixels have classes, and not whole pictures."""
         return self.variants[0].miou is not None
 
+    @classmethod
+    def read(cls, file: Path) -> ExportRecord | None:
+        """Return what `text` wrote; None where there is no such file, or it is of another form."""
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            variants = tuple(_variant(one) for one in plain.pop("variants"))
+            return cls(variants=variants, **plain)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
     def text(self) -> str:
         """As JSON; an infinite difference, of a variant that overflows, becomes null."""
         plain = asdict(self)
@@ -72,3 +84,14 @@ class ExportRecord:
             if variant["largest_difference"] == float("inf"):
                 variant["largest_difference"] = None
         return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _variant(plain: Mapping[str, Any]) -> VariantRecord:
+    """Return a variant out of JSON, whose keys are text and which knows no infinity."""
+    largest = plain["largest_difference"]
+    changed = {
+        "largest_difference": float("inf") if largest is None else largest,
+        "milliseconds": {int(size): time for size, time in plain["milliseconds"].items()},
+        "speedup": {int(size): tuple(ratios) for size, ratios in plain["speedup"].items()},
+    }
+    return VariantRecord(**{**plain, **changed})

@@ -1,8 +1,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from src.records.export import ExportRecord, VariantRecord
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    rows = [
+        VariantRecord("pytorch", 2.8, 0.0, 1.0, 0.9, {1: 4.0}, {1: (1.0, 1.0, 1.0)}, 0.71),
+        VariantRecord("onnx", 2.8, float("inf"), 0.0, 0.1, {1: 1.0}, {1: (4.0, 3.5, 4.5)}, 0.2),
+    ]
+    record = ExportRecord(tuple(rows), {"int8": "no"}, "val", 60, 2, 0.999, None, "onnx")
+    file = tmp_path / "export.json"
+    assert ExportRecord.read(file) is None
+    file.write_text(record.text())
+    assert ExportRecord.read(file) == record and record.of_masks
+    older = json.loads(record.text())
+    for variant in older["variants"]:
+        del variant["miou"]
+    file.write_text(json.dumps(older))
+    read = ExportRecord.read(file)
+    assert read is not None and not read.of_masks
+    file.write_text('{"chosen": null}')
+    assert ExportRecord.read(file) is None
 
 
 def test_the_file_is_json_even_if_a_difference_is_infinite() -> None:

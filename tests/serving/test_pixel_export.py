@@ -99,9 +99,7 @@ def test_files_answer_windows_in_batches_of_any_size(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", "fcn_resnet50", "deeplabv3_mobilenet_v3_large"]
-)
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fcn_resnet50"])
 def test_networks_of_torchvision_are_exported(name: str, tmp_path: Path) -> None:
     network, metadata = whole("segmentation", f"model.name={name}")
     pytest.importorskip("onnxruntime")

@@ -28,6 +28,7 @@ from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
+from ...reporting.export_report import with_exported
 from ...reporting.formatting import duration
 from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
@@ -123,6 +124,10 @@ def export_run(
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
         record = _compared(settings, {**models, **made}, missing, data, trained.metadata)
         write_atomically(folder.exports / "export.json", record.text())
+    if folder.model_card.is_file():
+        with amending(folder.path, updated=[folder.model_card.name]):
+            card = folder.model_card.read_text(encoding="utf-8")
+            write_atomically(folder.model_card, with_exported(card, record))
     if record.chosen is None:
         return record, None
     return record, _logged(again, settings, record.chosen, made[record.chosen])
@@ -319,6 +324,8 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     summary = RunSummary.read(folder.summary)
     tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
     tracker.artifact(folder.exports / "export.json", "exports")
+    if folder.model_card.is_file():
+        tracker.artifact(folder.model_card)
     tracker.model(folder.exports / name, model.digest, name)
     tracked_as = tracker.finish(summary.status, summary.reason)
     if tracked_as is None:
