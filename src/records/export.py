@@ -37,6 +37,16 @@ class VariantRecord:
     speedup: Mapping[int, tuple[float, float, float]]
     miou: float | None = None
 
+    def agreement(self, original: VariantRecord) -> float:
+        """Return how far the answers are the original's, in [0, 1].
+
+        That is the share of equal ones; where a rare class has a hundredth of the pixels, the mean
+        IoU tells what that share hides.
+        """
+        if self.miou is None or original.miou is None:
+            return self.equal_labels
+        return min(self.equal_labels, 1 - (original.miou - self.miou))
+
 
 @dataclass(frozen=True)
 class ExportRecord:

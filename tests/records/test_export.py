@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from src.records.export import ExportRecord, VariantRecord
@@ -35,3 +36,13 @@ def test_the_file_is_json_even_if_a_difference_is_infinite() -> None:
     assert plain["variants"][0]["largest_difference"] is None
     assert plain["variants"][0]["milliseconds"] == {"1": 1.0, "64": 32.0}
     assert plain["chosen"] == "onnx"
+
+
+def test_a_variant_that_loses_a_rare_class_does_not_agree() -> None:
+    original, variant = (
+        VariantRecord(name, 2.8, 0.1, equal, 0.9, {1: 1.0}, {1: (1, 1, 1)}, miou)
+        for name, equal, miou in (("pytorch", 1.0, 0.75), ("int8", 0.9995, 0.5))
+    )
+    assert original.agreement(original) == 1.0 and variant.agreement(original) == 0.75
+    assert replace(variant, miou=0.8).agreement(original) == 0.9995
+    assert replace(variant, miou=None).agreement(replace(original, miou=None)) == 0.9995

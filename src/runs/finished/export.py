@@ -298,7 +298,7 @@ def _compared(
     first = sizes[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
-        {row.name: _agreement(rows[0], row) for row in rows},
+        {row.name: row.agreement(rows[0]) for row in rows},
         settings.least_equal,
         ORIGINAL,
     )
@@ -344,17 +344,6 @@ def _batch_sizes(data: PictureData, settings: ExportSettings) -> list[int]:
     """Return how many pictures at once are timed: by default one, and as many as are answered."""
     usual = _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
     return settings.batch_sizes or [1, usual]
-
-
-def _agreement(original: VariantRecord, variant: VariantRecord) -> float:
-    """Return how far a variant's answers are the original's, in [0, 1].
-
-    That is the share of equal ones; where a rare class is a hundredth of the pixels, the mean IoU
-    tells what that share hides.
-    """
-    if original.miou is None or variant.miou is None:
-        return variant.equal_labels
-    return min(variant.equal_labels, 1 - (original.miou - variant.miou))
 
 
 def _at_once(data: PictureData) -> int:
