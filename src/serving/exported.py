@@ -111,7 +111,7 @@ def linked(logits: NDArray[np.float32], link: str) -> NDArray[np.float32]:
     Raises:
         ValueError: there is no such link.
     """
-    raw = logits.astype(np.float64 if logits.ndim == 2 else np.float32)  # pixels are too many
+    raw: NDArray[Any] = logits if logits.ndim > 2 else logits.astype(np.float64)
     if link == "softmax":
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         found = powers / powers.sum(axis=1, keepdims=True)

@@ -27,8 +27,8 @@ def window_places(
         window: of a window, each side at most the picture's.
         overlap: least share of a window's side that it has in common with the next, in [0, 1).
     """
-    starts = (_starts(*sides, overlap) for sides in zip(size, window, strict=True))
-    return list(product(*starts))
+    tops, lefts = (_starts(*sides, overlap) for sides in zip(size, window, strict=True))
+    return list(product(tops, lefts))
 
 
 def window_weights(window: Sequence[int]) -> Values:
