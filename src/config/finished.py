@@ -124,7 +124,7 @@ class ExportSettings(_OneRunSettings):
     )
     least_equal: float = fraction(
         "share of the validation pictures that a variant must label as the original does, to be "
-        "recommended; of masks share of the pixels, and the mean IoU may be lower by the rest to 1",
+        "recommended; of masks share of the pixels, and the mean IoU may differ by the rest to 1",
         0.999,
     )
     batch_sizes: list[int] | None = positive_int(

@@ -41,11 +41,11 @@ class VariantRecord:
         """Return how far the answers are the original's, in [0, 1].
 
         That is the share of equal ones; where a rare class has a hundredth of the pixels, the mean
-        IoU tells what that share hides.
+        IoU tells what that share hides. One that is higher by chance is another as well.
         """
         if self.miou is None or original.miou is None:
             return self.equal_labels
-        return min(self.equal_labels, 1 - (original.miou - self.miou))
+        return min(self.equal_labels, 1 - abs(original.miou - self.miou))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ExportRecord:
         part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
         least_equal: share of equal labels that a recommended variant needs; of masks its mean IoU
-            may be lower than the original's by the rest to one, at most.
+            may differ from the original's by the rest to one, at most.
         recommended: the fastest of them; None for the original.
         chosen: what was asked for, or what is recommended; None for the original.
     """

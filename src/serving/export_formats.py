@@ -246,7 +246,7 @@ class _Reader:
 @contextmanager
 def _exporting(*, writes: bool = True) -> Iterator[None]:
     """Silence the exporters' advice to developers; turn their own errors into `CannotExport`."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -260,3 +260,5 @@ def _exporting(*, writes: bool = True) -> Iterator[None]:
         raise CannotExport(error) from error
     finally:
         logging.disable(before)
+        # `logging.info` of a library adds one, which repeats all later lines.
+        logging.root.handlers[:] = handlers

@@ -44,5 +44,6 @@ def test_a_variant_that_loses_a_rare_class_does_not_agree() -> None:
         for name, equal, miou in (("pytorch", 1.0, 0.75), ("int8", 0.9995, 0.5))
     )
     assert original.agreement(original) == 1.0 and variant.agreement(original) == 0.75
-    assert replace(variant, miou=0.8).agreement(original) == 0.9995
+    assert replace(variant, miou=0.7499).agreement(original) == 0.9995
+    assert replace(variant, miou=1.0).agreement(original) == 0.75
     assert replace(variant, miou=None).agreement(replace(original, miou=None)) == 0.9995

@@ -72,8 +72,8 @@ def test_masks_are_compared_by_pixels_and_by_mean_iou() -> None:
     assert re.split("  +", lines[1])[-2:] == ["equal pixels", "mean IoU"]
     assert re.split("  +", lines[3].strip())[-2:] == ["99.54 %", "71.0 % (-0.22)"]
     assert lines[6] == (
-        "recommended: the run as it is, no variant with at least 99.9 % equal pixels and at most "
-        "0.1 points less mean IoU is faster; chosen: onnx"
+        "recommended: the run as it is, no variant with at least 99.9 % equal pixels and a mean "
+        "IoU within 0.1 points is faster; chosen: onnx"
     )
 
 
