@@ -32,7 +32,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
         raise ConfigError(f"run: {error}.") from error
 
     with doing("loading PyTorch and Lightning"):
-        from .reporting.terminal import format_export
+        from .reporting.export_report import format_export
         from .runs.finished.export import export_run
 
     record, serving = export_run(folder, checkpoint, settings)

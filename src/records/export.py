@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 __all__ = ["ExportRecord", "VariantRecord"]
 
@@ -18,10 +20,12 @@ class VariantRecord:
         size_mb: of its file, or of the original's weights, in millions of bytes.
         largest_difference: of any logit from the original's in single precision.
         equal_labels, accuracy: shares of the pictures that get the original's and their own label,
-            or all labels of a set, by the thresholds that are kept with the model.
+            or all labels of a set, by the thresholds that are kept with the model; of masks shares
+            of the pixels that count.
         milliseconds: median time of a call, by pictures at once.
         speedup: how many times faster than the original, by pictures at once: median, lowest and
             highest of the rounds.
+        miou: mean IoU of masks; None for labels of whole pictures.
     """
 
     name: str
@@ -31,6 +35,17 @@ class VariantRecord:
     accuracy: float
     milliseconds: Mapping[int, float]
     speedup: Mapping[int, tuple[float, float, float]]
+    miou: float | None = None
+
+    def agreement(self, original: VariantRecord) -> float:
+        """Return how far the answers are the original's, in [0, 1].
+
+        That is the share of equal ones; where a rare class has a hundredth of the pixels, the mean
+        IoU tells what that share hides. One that is higher by chance is another as well.
+        """
+        if self.miou is None or original.miou is None:
+            return self.equal_labels
+        return min(self.equal_labels, 1 - abs(original.miou - self.miou))
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,8 @@ class ExportRecord:
         missing: why a variant that was wanted cannot be had, by its name.
         part: of the data that was compared on, "val" or "train", with so many `pictures`.
         threads: of the processor that each could use.
-        least_equal: share of equal labels that a recommended variant needs.
+        least_equal: share of equal labels that a recommended variant needs; of masks its mean IoU
+            may differ from the original's by the rest to one, at most.
         recommended: the fastest of them; None for the original.
         chosen: what was asked for, or what is recommended; None for the original.
     """
@@ -56,6 +72,21 @@ class ExportRecord:
     recommended: str | None
     chosen: str | None
 
+    @property
+    def of_masks(self) -> bool:
+        """Whether pixels have classes, and not whole pictures."""
+        return self.variants[0].miou is not None
+
+    @classmethod
+    def read(cls, file: Path) -> ExportRecord | None:
+        """Return what `text` wrote; None where there is no such file, or it is of another form."""
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            variants = tuple(_variant(one) for one in plain.pop("variants"))
+            return cls(variants=variants, **plain)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
     def text(self) -> str:
         """As JSON; an infinite difference, of a variant that overflows, becomes null."""
         plain = asdict(self)
@@ -63,3 +94,14 @@ class ExportRecord:
             if variant["largest_difference"] == float("inf"):
                 variant["largest_difference"] = None
         return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _variant(plain: Mapping[str, Any]) -> VariantRecord:
+    """Return a variant out of JSON, whose keys are text and which knows no infinity."""
+    largest = plain["largest_difference"]
+    changed = {
+        "largest_difference": float("inf") if largest is None else largest,
+        "milliseconds": {int(size): time for size, time in plain["milliseconds"].items()},
+        "speedup": {int(size): tuple(ratios) for size, ratios in plain["speedup"].items()},
+    }
+    return VariantRecord(**{**plain, **changed})

@@ -17,8 +17,10 @@ from ..metrics.classification import class_scores, confusion_matrix
 from ..metrics.multilabel import label_scores
 from ..metrics.probabilistic import binned, reliability_bins
 from ..metrics.segmentation import class_pixel_scores
+from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
 from .certainty_report import CardCertainty, card_lines
+from .export_report import EXPORTED, exported_lines
 from .formatting import (
     Table,
     accuracy_text,
@@ -72,6 +74,7 @@ class CardFacts:
         commands: what to type, by what it does.
         registered: the name in MLflow's registry, or None.
         certainty: of single answers; None for a model without calibration.
+        exported: how the exported variants compare with it; None for a model without.
     """
 
     summary: RunSummary
@@ -90,6 +93,7 @@ class CardFacts:
     commands: Mapping[str, str]
     registered: str | None = None
     certainty: CardCertainty | None = None
+    exported: ExportRecord | None = None
 
 
 def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
@@ -116,6 +120,7 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
         "Evaluation data": _evaluation_data(facts),
         "Training data": _training_data(facts),
         "Quantitative analyses": _analyses(facts),
+        **({} if facts.exported is None else {EXPORTED: exported_lines(facts.exported)}),
         "Ethical considerations": [
             "Nobody has examined who is harmed by a wrong label, or whether it is right to label "
             "such pictures at all. That is for whoever uses the model to answer, before using it."

@@ -1,8 +1,7 @@
-"""Text for the terminal: a finished run, a combination, an export, pretrained networks."""
+"""Text for the terminal: a finished run, a combination, pretrained networks."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,10 @@ from ..machine.package import typed
 from ..machine.text import percent, visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
-from ..records.export import ExportRecord, VariantRecord
 from ..records.run import RunSummary
 from .formatting import Table, accuracy_text, count, duration, measured, primary_text
 
-__all__ = ["format_combination", "format_export", "format_summary", "format_weights"]
+__all__ = ["format_combination", "format_summary", "format_weights"]
 
 _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stopped after"}
 _HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
@@ -127,59 +125,6 @@ def format_combination(
             latency,
         ]
     )
-
-
-def format_export(record: ExportRecord, run: str, label: str, serving: str | None) -> str:
-    """Return the variants of an export, without a final line break.
-
-    Args:
-        record: of the export.
-        run: name of the run on the command line.
-        label: the command that labels pictures with the chosen variant, but for which pictures.
-        serving: the command that serves the chosen variant, or None.
-    """
-    sizes = list(record.variants[0].milliseconds)
-    headers = ["variant", "size"]
-    for size in sizes:
-        headers += ["1 picture" if size == 1 else f"{size} pictures", "times faster"]
-    headers += ["logits differ by", "equal labels", "accuracy"]
-    pictures = "validation" if record.part == "val" else "training"
-    threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
-    table = Table(
-        f"{run} on {record.pictures:,} {pictures} pictures, {threads}",
-        tuple(headers),
-        tuple(_variant_cells(variant) for variant in record.variants),
-        frozenset(range(1, len(headers))),
-    )
-    lines = [table.text(max(shutil.get_terminal_size().columns, 120)), ""]
-    lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
-    lines += [_recommendation(record)]
-    if record.chosen is not None:
-        lines += [f"predict with it: {label} images=..."]
-    if serving is not None:
-        lines += [f"serve it: {serving}"]
-    return "\n".join(lines)
-
-
-def _variant_cells(variant: VariantRecord) -> tuple[str, ...]:
-    cells = [variant.name, f"{variant.size_mb:.1f} MB"]
-    for size, milliseconds in variant.milliseconds.items():
-        median, low, high = variant.speedup[size]
-        cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
-    # Of equal labels the last tenth of a percent decides.
-    shares = [percent(variant.equal_labels, 2), percent(variant.accuracy)]
-    return (*cells, f"{variant.largest_difference:.2g}", *shares)
-
-
-def _recommendation(record: ExportRecord) -> str:
-    within = f"with at least {100 * record.least_equal:g} % equal labels"
-    if record.recommended is None:
-        text = f"recommended: the run as it is, no variant {within} is faster"
-    else:
-        text = f"recommended: {record.recommended}, the fastest {within}"
-    if record.chosen == record.recommended:
-        return text
-    return f"{text}; chosen: {record.chosen or 'the run as it is'}"
 
 
 def format_weights(networks: Sequence[Mapping[str, Any]], width: int) -> str:

@@ -55,6 +55,7 @@ class RunFolder:
     predictions = _Part("predictions")
     figures = _Part("figures")
     exports = _Part("exports")
+    model_card = _Part("model_card.md")
     split = _Part("split.csv")
     suspects = _Part("suspects.csv")
     summary = _Part("summary.json")

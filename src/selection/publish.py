@@ -82,8 +82,8 @@ def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -
     predictions = Predictions.read(file) if file.is_file() else None
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
     facts = card_facts(chosen, chosen, predictions, split, count)
-    # Paths and commands of this machine help nobody elsewhere.
-    facts = replace(facts, source=Path(facts.source).name, commands={})
+    # Paths and commands of this machine help nobody elsewhere, and exported files are not sent.
+    facts = replace(facts, source=Path(facts.source).name, commands={}, exported=None)
     if (certainty := Certainty.read(target / BUNDLE / CERTAINTY)) is not None:
         facts = replace(facts, certainty=card_certainty(certainty))
     head = front_matter(chosen.summary, library=library, license=settings.license)

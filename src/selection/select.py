@@ -25,6 +25,7 @@ from ..machine.package import command, typed
 from ..metrics.summary import metric_key
 from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
+from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import measured as times_measured
 from ..reporting.formatting import primary_text, share_with_interval
@@ -44,9 +45,7 @@ from .calibrate import Basis, calibrate, calibration_basis, card_certainty
 from .choose import Chosen, read_chosen
 from .refit import refit
 
-__all__ = ["CARD", "card_facts", "make_champion", "select"]
-
-CARD = "model_card.md"
+__all__ = ["card_facts", "make_champion", "select"]
 
 
 def select(chosen: Chosen, settings: SelectSettings) -> Champion:
@@ -89,7 +88,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     class_names = load_trained(folder.chosen_checkpoint()).metadata["class_names"]
     champion = Champion(model.summary.data, folder.name, folder.run_id, tuple(class_names))
     enabled = place.enabled and (uri is not None or model.settings.tracking.enabled)
-    card = folder.path / CARD
+    card = folder.model_card
     facts = card_facts(model, chosen, predictions, split, count)
     if certainty is not None:
         facts = replace(facts, certainty=card_certainty(certainty))
@@ -97,7 +96,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     if enabled:
         commands = {**facts.commands, "answers pictures over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
-    with amending(folder.path, CARD):
+    with amending(folder.path, card.name):
         head = front_matter(model.summary, library="bakeoff", license="unknown")
         write_atomically(card, head + model_card(facts))
     before = Champion.read(folder.output_dir, champion.data)
@@ -250,6 +249,7 @@ def card_facts(
         predictions=parts,
         validation=validation,
         test_measurements=count,
+        exported=ExportRecord.read(folder.exports / "export.json"),
         provenance=_json(folder.path / "provenance" / "provenance.json"),
         commands={
             "trains it again": model.summary.command,

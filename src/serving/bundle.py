@@ -21,7 +21,7 @@ from .bundle_files import (
     check_digest,
     read_metadata,
 )
-from .exported import classifier_of, open_logits
+from .exported import classifier_of, open_logits, pixel_classifier_of
 from .predictor import Predictor, kind_in
 
 if TYPE_CHECKING:  # a classifier on features needs no torch
@@ -73,8 +73,10 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
     logits = open_logits(folder)
     if logits is not None:
         metadata = read_metadata(folder)
-        # As `links.link_of` reads it, which needs torch.
-        classify = classifier_of(logits, metadata.get("link", "softmax"))
+        if kind_in(metadata).pixels:
+            classify = pixel_classifier_of(logits, tuple(metadata["image_size"]))
+        else:  # as `links.link_of` reads it, which needs torch
+            classify = classifier_of(logits, metadata.get("link", "softmax"))
         return Predictor(classify, metadata, batch_size=batch_size)
 
     import torch

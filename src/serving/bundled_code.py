@@ -30,7 +30,8 @@ _SHIPPED = (
     *("machine/text", "storage/__init__", "storage/arrays", "storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/decoding/masks", "data/decoding/picture_files", "data/decoding/picture_format"),
-    *("data/decoding/rasters", "data/decoding/videos", "records/pictures", "records/pixels"),
+    *("data/decoding/rasters", "data/decoding/videos", "data/decoding/windows"),
+    *("records/pictures", "records/pixels"),
     *("data/sources/__init__", "data/sources/source", "serving/__init__", "serving/bundle"),
     *("targets/__init__", "targets/kind", "targets/labels", "targets/multi", "targets/ordinal"),
     *(

@@ -61,14 +61,14 @@ def exportable(
 
 
 class _Answers(nn.Module):
-    """Decoded pictures to logits and probabilities."""
+    """Decoded pictures, or windows of large ones, to logits and probabilities."""
 
     def __init__(self, network: WholeNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(images)
+        logits = self.network.at_once(images)
         return logits, probabilities(logits, self.network.link)
 
 
@@ -79,14 +79,20 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
         metadata: of the run's checkpoints; of label sets with their `thresholds`.
     """
     kind, names = kind_in(metadata), list(metadata["class_names"])
-    answer = "the class is the most probable one"
+    axes, answer = "(pictures, classes)", "the class is the most probable one"
     note = {"targets": kind.name, "class_names": json.dumps(names, ensure_ascii=False)}
     if kind.sets:
         answer = "a picture has each label whose probability is at least its threshold"
         note["thresholds"] = json.dumps(metadata.get("thresholds") or [0.5] * len(names))
+    if kind.pixels:
+        axes = "(pictures, classes, height, width)"
+        answer = "a pixel's class is its most probable one"
+    if metadata.get("fit") == "windows":
+        answer += "; pictures are windows, cut out of larger ones without resizing"
+        answer += f" but for a factor of {metadata.get('scale', 1.0):g}"
     return note | {
-        "outputs": "logits, before the last function; probabilities (pictures, classes), in the "
-        f"order of class_names: {answer}"
+        "outputs": f"logits, before the last function; probabilities {axes}, in the order of "
+        f"class_names: {answer}"
     }
 
 
@@ -240,7 +246,7 @@ class _Reader:
 @contextmanager
 def _exporting(*, writes: bool = True) -> Iterator[None]:
     """Silence the exporters' advice to developers; turn their own errors into `CannotExport`."""
-    before = logging.root.manager.disable
+    before, handlers = logging.root.manager.disable, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -254,3 +260,5 @@ def _exporting(*, writes: bool = True) -> Iterator[None]:
         raise CannotExport(error) from error
     finally:
         logging.disable(before)
+        # `logging.info` of a library adds one, which repeats all later lines.
+        logging.root.handlers[:] = handlers

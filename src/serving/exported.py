@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.decoding.decode import PADDING_GREY, padded
+from ..data.decoding.windows import mean_over_windows
 from ..records.pictures import Pixels
 from .predictor import Classify
 
@@ -33,10 +35,11 @@ __all__ = [
     "open_logits",
     "open_onnx",
     "open_pt2",
+    "pixel_classifier_of",
 ]
 
 # Decoded pictures (N, C, H, W), N at least 1 -> logits (N, K) float32, with the run's own
-# normalisation and test-time augmentation.
+# normalisation and test-time augmentation; of pixels (N, K, H, W), of windows of one size.
 Logits = Callable[[Pixels], NDArray[np.float32]]
 
 ONNX_FILE, PT2_FILE = "network.onnx", "network.pt2"
@@ -82,13 +85,33 @@ def classifier_of(logits: Logits, link: str) -> Classify:
     return classify
 
 
+def pixel_classifier_of(logits: Logits, window: tuple[int, int]) -> Classify:
+    """Return a function from pictures of any size to probabilities (N, K, H, W) float32.
+
+    Args:
+        logits: of pictures of the size of `window`. Smaller ones are filled up with grey, as in
+            training, and larger ones are answered through overlapping windows.
+        window: height and width.
+    """
+    on_window = classifier_of(logits, "softmax")
+
+    def classify(images: Pixels) -> NDArray[np.float32]:
+        height, width = images.shape[2:]
+        filled = padded(images, (max(height, window[0]), max(width, window[1])), PADDING_GREY)
+        whole = filled.shape[2:] == tuple(window)
+        probs = on_window(filled) if whole else mean_over_windows(on_window, filled, window)
+        return probs[..., :height, :width]
+
+    return classify
+
+
 def linked(logits: NDArray[np.float32], link: str) -> NDArray[np.float32]:
-    """Return the probabilities (N, K) of logits, as `links.probabilities` does with torch.
+    """Return the probabilities of logits (N, M, ...), as `links.probabilities` does with torch.
 
     Raises:
         ValueError: there is no such link.
     """
-    raw = logits.astype(np.float64)
+    raw: NDArray[Any] = logits if logits.ndim > 2 else logits.astype(np.float64)
     if link == "softmax":
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         found = powers / powers.sum(axis=1, keepdims=True)
@@ -99,7 +122,7 @@ def linked(logits: NDArray[np.float32], link: str) -> NDArray[np.float32]:
         found = -np.diff(above, axis=1, prepend=1, append=0)
     else:
         raise ValueError(f"the link is {link!r}: it must be softmax, sigmoid or corn")
-    return found.astype(np.float32)
+    return found.astype(np.float32, copy=False)
 
 
 def open_onnx(file: Path, threads: int | None = None) -> Logits:

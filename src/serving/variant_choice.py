@@ -1,4 +1,4 @@
-"""Comparison of exported variants: agreement with the original, time, and the choice of one."""
+"""Comparison of exported variants: difference of outputs, time, and the choice of one."""
 
 from __future__ import annotations
 
@@ -10,40 +10,23 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["agreement", "fastest_within", "ratios", "times_in_turns"]
+__all__ = ["fastest_within", "largest_difference", "ratios", "times_in_turns"]
 
 # A turn is long enough that the clock and a short disturbance do not count.
 _TURN_SECONDS = 0.02
 
 
-def _most_probable(logits: NDArray[np.floating]) -> NDArray[np.integer]:
-    return logits.argmax(axis=1)
-
-
-def agreement(
-    reference: NDArray[np.floating],
-    logits: NDArray[np.floating],
-    decide: Callable[[NDArray[np.floating]], NDArray[np.integer]] = _most_probable,
-) -> tuple[float, float]:
-    """Return the largest difference of logits (N, K), N at least 1, and the share of equal answers.
-
-    The difference is infinite where a logit is not finite, and such a row counts as different.
-
-    Args:
-        reference, logits: of the original and of a variant.
-        decide: logits -> classes (N,) or label sets (N, K).
+def largest_difference(reference: NDArray[np.floating], logits: NDArray[np.floating]) -> float:
+    """Return the largest difference of logits (N, K, ...); infinite where one is not finite.
 
     Raises:
-        ValueError: shapes that differ, or no rows.
+        ValueError: shapes that differ, or no logits.
     """
-    if reference.shape != logits.shape or reference.ndim != 2 or not len(reference):
+    if reference.shape != logits.shape or reference.ndim < 2 or not reference.size:
         raise ValueError(f"logits of shapes {reference.shape} and {logits.shape} do not compare")
-    finite = np.isfinite(logits).all(axis=1)
-    equal = decide(reference) == decide(logits)
-    same = finite & equal.reshape(len(equal), -1).all(axis=1)
-    differences = np.abs(reference.astype(np.float64) - logits)
-    largest = float(differences.max()) if finite.all() else float("inf")
-    return largest, float(same.mean())
+    if not np.isfinite(logits).all():
+        return float("inf")
+    return float(np.abs(reference.astype(np.float64) - logits).max())
 
 
 def times_in_turns(

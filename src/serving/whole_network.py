@@ -22,7 +22,7 @@ __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 
 
 class WholeNetwork(nn.Module):
-    """Decoded pictures (B, C, H, W) to logits (B, K) float32, in evaluation mode.
+    """Decoded pictures (B, C, H, W) to logits (B, K) or (B, K, H, W) float32, in evaluation mode.
 
     Args:
         network: trained; normalised pictures (B, C, H, W) -> logits (B, K). It is not copied.
@@ -50,10 +50,13 @@ class WholeNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
+        return over_windows(self.at_once, self._metadata)(images)
+
+    def at_once(self, images: Tensor) -> Tensor:
+        """Return the logits of pictures, or of windows of large ones, of the network's size."""
         pictures = normalize(images, self.mean, self.std)
         pictures = pictures.contiguous(memory_format=self._memory_format)
-        network = over_windows(self.network, self._metadata)
-        return averaged_logits(network, pictures, self._tta, self.link).float()
+        return averaged_logits(self.network, pictures, self._tta, self.link).float()
 
 
 def network_classifier(

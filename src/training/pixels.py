@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,14 +89,14 @@ def predict_pixels(
         batches, precision, tta: as of `predict`.
     """
     found, ids = [], []
-    was_training, network = task.training, over_windows(task.evaluated, task.metadata)
+    was_training, evaluated = task.training, partial(averaged_logits, task.evaluated, kind=tta)
+    network = over_windows(evaluated, task.metadata)
     task.eval()
     try:
         with torch.inference_mode(), autocast(device, precision):
             for batch in batches:
                 images = task.normalized(batch.images.to(device, non_blocking=True))
-                logits = averaged_logits(network, images, tta).float()
-                found.append(answers_of(logits, batch.targets.to(device)))
+                found.append(answers_of(network(images).float(), batch.targets.to(device)))
                 ids.append(batch.sample_ids.cpu())
     finally:
         task.train(was_training)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..data.decoding.windows import window_places, window_weights
 
 __all__ = ["over_windows", "sliding_windows"]
 
@@ -75,11 +76,11 @@ def sliding_windows(
         raise ValueError(f"window is {window} and batch_size {batch_size}: both must be positive")
     count, _, *size = images.shape
     height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
-    weights = _ramp(height, images)[:, None] * _ramp(width, images)
+    weights = torch.from_numpy(window_weights((height, width))).to(images.device)
     given = torch.zeros(size, device=images.device)
     result: Tensor | None = None
-    starts = (_starts(*sides, overlap) for sides in zip(size, (height, width), strict=True))
-    corners, at_once = list(product(*starts)), max(1, batch_size // count)
+    corners = window_places(size, (height, width), overlap)
+    at_once = max(1, batch_size // count)
     for first in range(0, len(corners), at_once):
         places = corners[first : first + at_once]
         windows = [images[..., y : y + height, x : x + width] for y, x in places]
@@ -93,17 +94,3 @@ def sliding_windows(
             mean += (answer - mean) * (weights / given[within])
     assert result is not None
     return result
-
-
-def _starts(side: int, window: int, overlap: float) -> list[int]:
-    """Return where windows begin along a side, so that the first and the last reach its ends."""
-    rest, step = side - window, max(1, int(window * (1 - overlap)))
-    gaps = -(-rest // step)
-    return [rest * i // max(1, gaps) for i in range(gaps + 1)]
-
-
-def _ramp(side: int, like: Tensor) -> Tensor:
-    """Return (side,) weights that rise evenly from both borders to the middle, in (0, 1]."""
-    places = torch.arange(side, device=like.device)
-    distances = torch.minimum(places + 1, side - places)
-    return distances / distances.max()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import importlib.util
+import io
 import json
 import shutil
 import sys
@@ -200,17 +202,82 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
         np.testing.assert_allclose(probs.max(axis=1), surest, rtol=0, atol=1e-4)
 
 
-def test_a_network_of_pixels_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for number in range(30):
-        mask = (rng.random((16, 16)) < 0.5).astype(np.uint8)
-        write_pair(tmp_path / "tiles", number, 200 * mask, mask)
-    data = ["data=folder", f"data.root={tmp_path / 'tiles'}", "data.target=dense"]
-    words = ["model=fcn", "model.channels=[8]", "trainer.max_epochs=1", "tracking=none"]
-    folder = train(tmp_path, *data, *words)
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise of two sizes with a bright square in each, and the masks of the squares."""
+    folder, rng = tmp_path_factory.mktemp("squares") / "squares", np.random.default_rng(0)
+    for number in range(40):
+        size = ((40, 56), (33, 70))[number % 2]
+        pixels, mask = rng.integers(0, 120, size).astype(np.uint8), np.zeros(size, np.uint8)
+        top, left = rng.integers(0, 20, 2)
+        pixels[top : top + 12, left : left + 12] += 130
+        mask[top : top + 12, left : left + 12] = 1
+        write_pair(folder, number, pixels, mask)
+    return folder
+
+
+def test_masks_are_answered_by_exported_files(
+    squares: Path, outputs: Outputs, train: Train, run: Run, tmp_path: Path
+) -> None:
+    data = ["data=folder", f"data.root={squares}", "data.target=dense", "data.fit=windows"]
+    data += ["data.image_size=32", "data.batch_size=8"]
+    words = ["model=fcn", "model.channels=[8,16]", "trainer.max_epochs=20", "trainer.tta=flip"]
+    words += ["runtime=float32", "tracking.figures=false"]
+    home = outputs("squares")
+    folder = train(home, *data, *words)
+    assert run("src.select", f"run={folder.name}", f"output_dir={home}").returncode == 0
+    made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
+    result = run("src.export", f"run={folder}", *made)
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "exports" / "export.json").read_text())
+    found = {row["name"]: row for row in record["variants"]}
+    assert list(found) == ["pytorch", *VARIANTS] and record["missing"] == {}
+    assert found["pytorch"]["milliseconds"].keys() == {"1", "8"}
+    for name, row in found.items():  # the original's figures are those of the run's own record
+        measured = summary_of(folder)["metrics"]["val/miou"]
+        assert row["miou"] == pytest.approx(measured, abs=0.05 if name == "int8" else 1e-4)
+        assert row["equal_labels"] >= (0.95 if name == "int8" else 0.9999)
+    assert found["pytorch"]["miou"] > 0.8, "it learned something"
+    assert "equal pixels" in result.stdout and "mean IoU" in result.stdout
+    card = (folder / "model_card.md").read_text()
+    assert card.count("## Exported variants") == 1 and f"| {VARIANTS[0]} |" in card
+    assert run("src.predict", f"run={folder}", f"images={squares}").returncode == 0, "sealed"
+
+    images = squares / "images"
+    for variant in ("null", *VARIANTS):
+        out = [f"out={tmp_path / variant}", f"variant={variant}"]
+        done = run("src.predict", f"run={folder}", f"images={images}", *out)
+        assert done.returncode == 0, done.stderr
+    for name, least in [(one, 0.98 if one == "int8" else 0.999) for one in VARIANTS]:
+        same = [
+            np.asarray(Image.open(file))
+            == np.asarray(Image.open(tmp_path / name / "masks" / file.name))
+            for file in sorted((tmp_path / "null" / "masks").iterdir())
+        ]
+        assert len(same) == 40 and {one.shape for one in same} == {(40, 56), (33, 70)}
+        assert np.mean([one.mean() for one in same]) >= least
+        assert len(list((tmp_path / name / "overlays").iterdir())) == 40
+
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    models = dict(rows(home, "select name, artifact_location from logged_models"))
+    served = mlflow.pyfunc.load_model(models[VARIANTS[0]])
+    file = images / "0.png"
+    answer = served.predict([{"image": file.read_bytes()}]).iloc[0]
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
+    wanted = np.asarray(Image.open(tmp_path / VARIANTS[0] / "masks" / file.name))
+    np.testing.assert_array_equal(mask, wanted)
+
+
+def test_a_forest_on_pixels_is_refused(
+    squares: Path, run: Run, train: Train, tmp_path: Path
+) -> None:
+    data = ["data=folder", f"data.root={squares}", "data.target=dense", "data.image_size=32"]
+    folder = train(tmp_path, *data, "model=pixels", "model.pixels=500", "tracking=none")
     result = run("src.export", f"run={folder}", "variants=[pt2]")
-    assert result.returncode == 2 and "gives each pixel a class" in result.stderr
-    assert f"its bundle ({folder / 'model'}" in result.stderr
+    assert result.returncode == 2 and "is no single network" in result.stderr
+    assert "out=MASKS" in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not (folder / "exports").exists()
 
 

@@ -1,8 +1,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 from src.records.export import ExportRecord, VariantRecord
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    rows = [
+        VariantRecord("pytorch", 2.8, 0.0, 1.0, 0.9, {1: 4.0}, {1: (1.0, 1.0, 1.0)}, 0.71),
+        VariantRecord("onnx", 2.8, float("inf"), 0.0, 0.1, {1: 1.0}, {1: (4.0, 3.5, 4.5)}, 0.2),
+    ]
+    record = ExportRecord(tuple(rows), {"int8": "no"}, "val", 60, 2, 0.999, None, "onnx")
+    file = tmp_path / "export.json"
+    assert ExportRecord.read(file) is None
+    file.write_text(record.text())
+    assert ExportRecord.read(file) == record and record.of_masks
+    older = json.loads(record.text())
+    for variant in older["variants"]:
+        del variant["miou"]
+    file.write_text(json.dumps(older))
+    read = ExportRecord.read(file)
+    assert read is not None and not read.of_masks
+    file.write_text('{"chosen": null}')
+    assert ExportRecord.read(file) is None
 
 
 def test_the_file_is_json_even_if_a_difference_is_infinite() -> None:
@@ -14,3 +36,14 @@ def test_the_file_is_json_even_if_a_difference_is_infinite() -> None:
     assert plain["variants"][0]["largest_difference"] is None
     assert plain["variants"][0]["milliseconds"] == {"1": 1.0, "64": 32.0}
     assert plain["chosen"] == "onnx"
+
+
+def test_a_variant_that_loses_a_rare_class_does_not_agree() -> None:
+    original, variant = (
+        VariantRecord(name, 2.8, 0.1, equal, 0.9, {1: 1.0}, {1: (1, 1, 1)}, miou)
+        for name, equal, miou in (("pytorch", 1.0, 0.75), ("int8", 0.9995, 0.5))
+    )
+    assert original.agreement(original) == 1.0 and variant.agreement(original) == 0.75
+    assert replace(variant, miou=0.7499).agreement(original) == 0.9995
+    assert replace(variant, miou=1.0).agreement(original) == 0.75
+    assert replace(variant, miou=None).agreement(replace(original, miou=None)) == 0.9995

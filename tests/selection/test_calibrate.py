@@ -32,7 +32,7 @@ from src.selection.calibrate import (
     features_of,
 )
 from src.selection.choose import Chosen, choose
-from src.selection.select import CARD, select
+from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
 from src.statistics.novelty import feature_rows, neighbour_distances
@@ -110,7 +110,7 @@ def test_the_card_shows_what_can_be_promised(champion: RunFolder) -> None:
     shown = card_certainty(known(champion))
     assert shown.answered[0.005] is None and 0.3 < (shown.answered[0.02] or 0) < 1
     assert shown.errors[0.5] < shown.errors[1.0]
-    assert "\n".join(card_lines(shown)) in (champion.path / CARD).read_text()
+    assert "\n".join(card_lines(shown)) in champion.model_card.read_text()
 
 
 def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from src.runs.folder import RunFolder
 from src.runs.seal import break_seal
 from src.selection import select as selecting
 from src.selection.choose import choose
-from src.selection.select import CARD
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
@@ -97,7 +96,7 @@ def test_the_verdicts_choice_is_measured_once_and_described(
     said = capsys.readouterr().out
     assert f"chosen: {folder.name}" in said and "measured once on this split" in said
     assert "handcrafted" in said and "not registered: tracking is off" in said
-    card = (folder.path / CARD).read_text()
+    card = folder.model_card.read_text()
     assert f"{100 * summary.metrics['test/accuracy']:.1f} %" in card
     assert "Why this one" in card and "arXiv:1810.03993" in card
     assert (folder.figures / "test_confusion_matrix.png").is_file()
@@ -143,7 +142,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
         f'"bakeoff.refit_of":"{chosen.run_id}"'
         in (folder.path / "tracking" / "spool.jsonl").read_text()
     )
-    card = (folder.path / CARD).read_text()
+    card = folder.model_card.read_text()
     assert f"Refit of `{chosen.name}`" in card and "measured 2 times" in card
     assert "validation (of the chosen run)" in card
     predictions = Predictions.read(folder.predictions / "test.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -177,6 +178,18 @@ def test_what_cannot_be_traced_says_why_in_a_line() -> None:
     with pytest.raises(CannotExport) as refused:
         traced(exportable(Choosy(), metadata, "contiguous"), SHAPE)
     assert str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_libraries_log_adds_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Chatty(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logging.info("tracing")
+            return images.mean((2, 3))
+
+    _, metadata = whole("mlp")
+    monkeypatch.setattr(logging.root, "handlers", [])
+    traced(exportable(Chatty(), metadata, "contiguous"), SHAPE)
+    assert logging.root.handlers == []
 
 
 def test_half_precision_of_the_run_does_not_matter_and_test_time_views_do(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bundles of networks with a class for every pixel, and why they are not exported."""
+"""Bundles of networks with a class for every pixel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def network_and_metadata(model: str, *words: str) -> tuple[nn.Module, dict[str, 
     """What a training of the model on grey pictures would give, but for the training."""
     plainly = ["data.target=dense", "runtime=float32", "trainer.tta=flip"]
     settings = compose_settings(
-        RunSettings, [f"model={model}", *plainly, *MODELS[model], "data=folder", *words]
+        RunSettings, [f"model={model}", *plainly, *MODELS.get(model, []), "data=folder", *words]
     )
     assert isinstance(settings.model, NetworkSettings)
     torch.manual_seed(0)

@@ -6,43 +6,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from src.serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
+from src.serving.variant_choice import (
+    fastest_within,
+    largest_difference,
+    ratios,
+    times_in_turns,
+)
 
 LOGITS = arrays(np.float32, (7, 4), elements=st.floats(-50, 50, width=32))
 
 
 @given(LOGITS, LOGITS)
-def test_agreement_is_what_counting_one_by_one_gives(
+def test_the_largest_difference_is_that_of_all_logits(
     reference: np.ndarray, logits: np.ndarray
 ) -> None:
-    largest, equal = agreement(reference, logits)
-    rows = [(list(a), list(b)) for a, b in zip(reference.tolist(), logits.tolist())]
-    assert equal == pytest.approx(sum(a.index(max(a)) == b.index(max(b)) for a, b in rows) / 7)
-    assert largest == pytest.approx(max(abs(x - y) for a, b in rows for x, y in zip(a, b)))
-
-
-@given(LOGITS, LOGITS)
-def test_label_sets_agree_where_every_label_does(reference: np.ndarray, logits: np.ndarray) -> None:
-    least = [-1.0, 0.0, 2.0, 3.0]
-    _, equal = agreement(reference, logits, lambda found: (found >= least).astype(int))
     rows = zip(reference.tolist(), logits.tolist())
-    same = [all((x >= t) == (y >= t) for x, y, t in zip(a, b, least)) for a, b in rows]
-    assert equal == pytest.approx(sum(same) / 7)
+    wanted = max(abs(x - y) for a, b in rows for x, y in zip(a, b))
+    assert largest_difference(reference, logits) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_says_nothing(bad: float) -> None:
+def test_what_is_no_number_differs_infinitely(bad: float) -> None:
     reference = np.eye(4, dtype=np.float32)
     logits = reference.copy()
     logits[2, 2] = bad
-    assert agreement(reference, logits) == (np.inf, 0.75)
+    assert largest_difference(reference, logits) == np.inf
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4, 5), (4,), (0, 4)])
 def test_what_does_not_compare_is_refused(shape: tuple[int, ...]) -> None:
     reference = np.zeros((0, 4) if shape == (0, 4) else (4, 4))
     with pytest.raises(ValueError, match="do not compare"):
-        agreement(reference, np.zeros(shape))
+        largest_difference(reference, np.zeros(shape))
 
 
 def test_the_fastest_that_agrees_is_taken_and_else_the_original() -> None:

@@ -32,7 +32,7 @@ from .picture_files import (
 from .picture_format import PictureFormat
 from .rasters import Raster, bands_of_array, turned
 
-__all__ = ["decode_picture", "padded", "resized", "shown_size", "thumbnail"]
+__all__ = ["PADDING_GREY", "decode_picture", "padded", "resized", "shown_size", "thumbnail"]
 
 # Of larger pictures no more than one is decoded at a time: each takes up to a gigabyte meanwhile,
 # and there may be as many threads as cores.
@@ -41,7 +41,7 @@ _LARGE_BYTES = 4 * _LARGE_PIXELS
 _LARGE_TURN = threading.Lock()
 _BAND_PIXELS = 4_000_000
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
-_PADDING_GREY = 128
+PADDING_GREY = 128
 # ITU-R 601, as Pillow and this project have it.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _Box = tuple[float, float, float, float]  # left, upper, right, lower
@@ -78,7 +78,7 @@ def decode_picture(
         size = shown_size(data, page)
         own = replace(form, image_size=form.scaled_size(size), fit="squeeze")
         picture = decode_picture(data, own, page=page, display=display)
-        return padded(picture, form.array_size(size), _PADDING_GREY)
+        return padded(picture, form.array_size(size), PADDING_GREY)
     scale: ScaleBy = "own" if display else form.value_range
     with decoder_errors():
         if isinstance(data, Image.Image):
@@ -261,7 +261,7 @@ def resized(
     box: _Box,
     *,
     method: Image.Resampling = Image.Resampling.BICUBIC,
-    fill: int = _PADDING_GREY,
+    fill: int = PADDING_GREY,
 ) -> Image.Image:
     """Return the part of a picture inside `box` resized to `size` (W, H).
 

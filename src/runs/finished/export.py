@@ -9,7 +9,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
 from ...config.plugins import plugin_overrides
+from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
+from ...reporting.export_report import with_exported
 from ...reporting.formatting import duration
 from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
@@ -38,14 +40,14 @@ from ...serving.export_formats import (
     write_onnx,
     write_pt2,
 )
-from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, linked, open_logits
-from ...serving.variant_choice import agreement, fastest_within, ratios, times_in_turns
+from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
+from ...serving.variant_choice import fastest_within, ratios, times_in_turns
+from ...serving.variant_figures import variant_figures
 from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
 from ...training.inference import autocast
-from ...training.links import link_of
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
@@ -61,7 +63,9 @@ _EFFORT = {
     "pt2": "compiled in a minute or two",
 }
 _EXTRA = ("onnx", "onnxruntime", "onnxscript")
-_AT_ONCE = 64
+# Pictures that are compared at once, with a label or a mask each.
+_AT_ONCE, _MASKS_AT_ONCE = 64, 8
+_R2 = (0.7548776662466927, 0.5698402909980532)  # steps down and across
 _TRIED = 8  # pictures that the expected time is measured with
 _BYTES_PER_MB = 1e6
 _PROGRESS_SECONDS = 10.0
@@ -98,12 +102,6 @@ def export_run(
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
-    if kind_of(data.pictures.kind).pixels:
-        raise ConfigError(
-            f"run: {folder.name} gives each pixel a class, and only networks that label whole "
-            "pictures are exported: use the run as it is, or its bundle "
-            f"({folder.path / 'model'})."
-        )
     if not isinstance(trained, TrainedNetwork):
         raise ConfigError(_not_exportable(folder, again))
     network = exportable(trained.task.evaluated, trained.metadata)
@@ -126,6 +124,10 @@ def export_run(
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
         record = _compared(settings, {**models, **made}, missing, data, trained.metadata)
         write_atomically(folder.exports / "export.json", record.text())
+    if folder.model_card.is_file():
+        with amending(folder.path, updated=[folder.model_card.name]):
+            card = folder.model_card.read_text(encoding="utf-8")
+            write_atomically(folder.model_card, with_exported(card, record))
     if record.chosen is None:
         return record, None
     return record, _logged(again, settings, record.chosen, made[record.chosen])
@@ -147,8 +149,12 @@ def _expected_seconds(
     began = time.perf_counter()
     logits(images)
     each = (time.perf_counter() - began) / len(images)
-    compared = min(len(data.split.val) or len(data.split.train), settings.check_pictures)
-    timed = settings.rounds * sum(settings.batch_sizes)
+    ids = _compared_ids(data, settings)
+    compared = len(ids)
+    if data.pictures.format.windowed:
+        sizes, window = data.pictures.array_sizes[ids].tolist(), data.pictures.image_size
+        compared += sum(len(window_places(size, window)) for size in sizes)
+    timed = settings.rounds * sum(_batch_sizes(data, settings))
     passes = (originals + len(settings.variants)) * (compared + timed)
     if "int8" in settings.variants:
         passes += min(settings.calibration_pictures, len(data.split.train))
@@ -159,7 +165,8 @@ def _not_exportable(folder: RunFolder, again: Revisited) -> str:
     """Return why a run that is no network is not exported, and what serves it instead."""
     where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
     place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
-    label = command("predict", f"run={folder.name}", "images=FOLDER", "out=labels.csv", *place)
+    out = "out=MASKS" if kind_of(again.data.pictures.kind).pixels else "out=labels.csv"
+    label = command("predict", f"run={folder.name}", "images=FOLDER", out, *place)
     best = command("compare", *place)
     return (
         f"run: {folder.name} ({again.settings.model.name}) is no single network, and only networks "
@@ -170,11 +177,14 @@ def _not_exportable(folder: RunFolder, again: Revisited) -> str:
 
 
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
-    """Return the network computed by PyTorch, operation by operation, on the CPU."""
+    """Return the network computed by PyTorch, operation by operation, on the CPU.
+
+    It takes pictures of the size of the training, of large ones windows.
+    """
 
     def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(torch.device("cpu"), precision):
-            found: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+            found: NDArray[np.float32] = network.at_once(torch.from_numpy(images)).numpy()
         return found
 
     return logits
@@ -185,7 +195,7 @@ def _made(
 ) -> tuple[dict[str, _Model], dict[str, str]]:
     """Return the variants, and why others cannot be made, by name."""
     data, metadata = again.data, again.trained.metadata
-    example = data.pictures.read(int(data.split.train[0]))
+    example = _pictures(data, data.split.train[:1])[0]
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -249,52 +259,46 @@ def _compared(
     data: PictureData,
     metadata: Mapping[str, Any],
 ) -> ExportRecord:
-    part = "val" if len(data.split.val) else "train"
-    ids = _spread(getattr(data.split, part), settings.check_pictures)
-    outputs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in models}
-    listed = ", ".join(models)
-    _log.info("export: comparing %s on %d pictures", listed, len(ids))
+    ids = _compared_ids(data, settings)
+    calls = {name: model.logits for name, model in models.items()}
+    _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
+    figures, at_once = variant_figures(metadata), _at_once(data)
     began = said = time.monotonic()
-    for start in range(0, len(ids), _AT_ONCE):
+    for start in range(0, len(ids), at_once):
         if time.monotonic() - said > _PROGRESS_SECONDS:
             said = time.monotonic()
             left = (said - began) * (len(ids) - start) / start if start else math.nan
             _log.info("export: %d of %d pictures, %.0f s left", start, len(ids), left)
-        images = _pictures(data, ids[start : start + _AT_ONCE])
-        for name, model in models.items():
-            outputs[name].append(model.logits(images))
-    logits = {name: np.concatenate(rows) for name, rows in outputs.items()}
-    targets = data.pictures.targets[ids]
+        some = ids[start : start + at_once].tolist()
+        images = np.stack([data.pictures.read(i) for i in some])
+        figures.add(calls, images, _targets(data, some))
     seconds = {}
-    for size in settings.batch_sizes:
+    sizes = _batch_sizes(data, settings)
+    for size in sizes:
         _log.info("export: timing them in turns, %d times, with %d pictures", settings.rounds, size)
         images = _pictures(data, np.resize(ids, size))
-        calls = {name: partial(model.logits, images) for name, model in models.items()}
-        seconds[size] = times_in_turns(calls, settings.rounds)
-
-    kind, thresholds = kind_of(data.pictures.kind), metadata.get("thresholds")
-
-    def decide(found: NDArray[np.floating]) -> NDArray[np.integer]:
-        return kind.decide(linked(found, link_of(metadata)), thresholds)
+        turns = {name: partial(logits, images) for name, logits in calls.items()}
+        seconds[size] = times_in_turns(turns, settings.rounds)
 
     def row(name: str, model: _Model) -> VariantRecord:
-        largest, equal = agreement(logits[ORIGINAL], logits[name], decide)
+        compared = figures.of(name)
         speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
         return VariantRecord(
             name=name,
             size_mb=model.size_mb,
-            largest_difference=largest,
-            equal_labels=equal,
-            accuracy=float(kind.right(decide(logits[name]), targets).mean()),
+            largest_difference=compared.largest_difference,
+            equal_labels=compared.equal,
+            accuracy=compared.accuracy,
             milliseconds={size: 1e3 * statistics.median(f[name]) for size, f in seconds.items()},
             speedup={s: (statistics.median(r), min(r), max(r)) for s, r in speedup.items()},
+            miou=compared.miou,
         )
 
     rows = tuple(row(name, model) for name, model in models.items())
-    first = settings.batch_sizes[0]
+    first = sizes[0]
     best = fastest_within(
         {row.name: row.milliseconds[first] for row in rows},
-        {row.name: row.equal_labels for row in rows},
+        {row.name: row.agreement(rows[0]) for row in rows},
         settings.least_equal,
         ORIGINAL,
     )
@@ -303,7 +307,7 @@ def _compared(
     return ExportRecord(
         variants=rows,
         missing=dict(missing),
-        part=part,
+        part="val" if len(data.split.val) else "train",
         pictures=len(ids),
         threads=torch.get_num_threads(),
         least_equal=settings.least_equal,
@@ -320,6 +324,8 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     summary = RunSummary.read(folder.summary)
     tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
     tracker.artifact(folder.exports / "export.json", "exports")
+    if folder.model_card.is_file():
+        tracker.artifact(folder.model_card)
     tracker.model(folder.exports / name, model.digest, name)
     tracked_as = tracker.finish(summary.status, summary.reason)
     if tracked_as is None:
@@ -328,8 +334,47 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     return serve_command(f"runs:/{tracked_as}/{name}", place, folder.output_dir)
 
 
+def _compared_ids(data: PictureData, settings: ExportSettings) -> NDArray[np.int64]:
+    """Return the validation pictures, or without any those of the training."""
+    part = data.split.val if len(data.split.val) else data.split.train
+    return _spread(part, settings.check_pictures)
+
+
+def _batch_sizes(data: PictureData, settings: ExportSettings) -> list[int]:
+    """Return how many pictures at once are timed: by default one, and as many as are answered."""
+    usual = _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
+    return settings.batch_sizes or [1, usual]
+
+
+def _at_once(data: PictureData) -> int:
+    """Return how many pictures are compared at once; each of many pixels has as many answers."""
+    if data.pictures.format.windowed:  # each has a size of its own
+        return 1
+    return _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
+
+
+def _targets(data: PictureData, ids: Sequence[int]) -> NDArray[np.integer[Any]]:
+    if kind_of(data.pictures.kind).pixels:
+        return np.stack([data.pictures.read_mask(i) for i in ids])
+    return data.pictures.targets[ids]
+
+
 def _pictures(data: PictureData, ids: NDArray[np.int64]) -> Pixels:
-    return np.stack([data.pictures.read(int(i)) for i in ids])
+    """Return pictures in the size that the network takes: of larger ones a window each.
+
+    The windows stand at other places in each picture, spread evenly (Roberts' sequence R2), for
+    borders are not like the middle.
+    """
+    height, width = data.pictures.image_size
+    found = []
+    for number, index in enumerate(ids.tolist()):
+        picture = data.pictures.read(index)
+        top, left = (
+            int((0.5 + number * step) % 1 * (side - own + 1))
+            for step, side, own in zip(_R2, picture.shape[1:], (height, width), strict=True)
+        )
+        found.append(picture[:, top : top + height, left : left + width])
+    return np.stack(found)
 
 
 def _spread(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:

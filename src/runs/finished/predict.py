@@ -30,7 +30,7 @@ from ...storage.files import replacing
 from ...targets.labels import SEPARATOR
 from .verdicts import Tally, trust_in
 
-__all__ = ["label_pictures"]
+__all__ = ["label_pictures", "open_model"]
 
 
 def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
@@ -66,7 +66,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
 
     with _output(settings.out) as stream:
         with doing("loading the model"):
-            predictor, maps = _opened(model, settings)
+            predictor, maps = open_model(model, settings)
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
         pages = (
@@ -184,8 +184,16 @@ def _standard_output() -> Iterator[TextIO]:
         stream.reconfigure(encoding=encoding, errors=errors, newline=None)
 
 
-def _opened(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
-    """Open the predictor of a model, and its class maps where `explain` is set."""
+def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, ClassMaps | None]:
+    """Open the predictor of a model, and its class maps where `explain` is set.
+
+    Args:
+        model: a run's checkpoint, or the bundle of an exported variant.
+        settings: of the call.
+
+    Raises:
+        ConfigError: the model is damaged, or has no maps.
+    """
     # torch: after all that may be refused at once
     from ...serving.bundle import open_predictor
     from ..candidates.choose import load_trained

@@ -23,6 +23,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import decode_picture, thumbnail
 from ...data.decoding.masks import LEFT_OUT, mask_png
 from ...data.decoding.picture_files import PictureError, file_errors, read_header
+from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
 from ...machine.text import csv_cell
@@ -58,7 +59,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     that cannot be read are named on standard error.
 
     Args:
-        model: a run's checkpoint.
+        model: a run's checkpoint, or the bundle of an exported variant.
         found: picture files and others; what an earlier call has written is left out.
         settings: where to; without `out` the rows alone are written, to standard output.
 
@@ -73,7 +74,6 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         ("explain", settings.explain),
         ("coverage", settings.coverage is not None),
         ("max_error", settings.max_error is not None),
-        ("variant", settings.variant is not None),
     ):
         if given:
             raise ConfigError(
@@ -90,9 +90,9 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     # torch: after all that may be refused at once
     from ...serving.masks import class_shares, predicted_masks
     from ...serving.predictor import DamagedModel
-    from ..candidates.choose import load_trained
+    from .predict import open_model
 
-    predictor = load_trained(model).predictor(settings.batch_size)
+    predictor, _ = open_model(model, settings)
     names = predictor.class_names
     for problem in found.left_out:
         print(f"skipped {problem}", file=sys.stderr)
@@ -136,27 +136,20 @@ def windowed_masks(
     Raises:
         DamagedModel: as `Predictor.probabilities`.
     """
-    import torch
-
     from ...serving.masks import PredictedMask
-    from ...training.sliding_windows import sliding_windows
 
     form = predictor.formats[0]
-
-    def classify(windows: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(predictor.probabilities(windows.numpy()))
-
     for file in files:
         try:
             with file_errors(), file.open("rb") as stream:
                 header = read_header(stream)
             own = replace(form, image_size=(header.height, header.width))
-            picture = torch.from_numpy(decode_picture(file, own)[None])
+            picture = decode_picture(file, own)[None]
         except PictureError as error:
             yield Problem(str(file), str(error))
             continue
-        probs = sliding_windows(classify, picture, window=form.image_size)
-        yield PredictedMask(str(file), probs[0].argmax(dim=0).to(torch.uint8).numpy())
+        probs = mean_over_windows(predictor.probabilities, picture, form.image_size)
+        yield PredictedMask(str(file), probs[0].argmax(axis=0).astype(np.uint8))
 
 
 def _place(out: str) -> Path:

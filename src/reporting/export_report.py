@@ -1,0 +1,110 @@
+"""Exported variants of a network as text: on the terminal, and in a model card."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+from ..machine.text import percent
+from ..records.export import ExportRecord, VariantRecord
+from .formatting import Table
+
+__all__ = ["EXPORTED", "exported_lines", "format_export", "with_exported"]
+
+# The section of a model card, and the one that it stands before.
+EXPORTED, _NEXT = "Exported variants", "Ethical considerations"
+# How many answers are the original's, and right.
+_OF_LABELS = ("equal labels", "accuracy")
+_OF_MASKS = ("equal pixels", "mean IoU")
+_LEAST_WIDTH = 132
+
+
+def format_export(record: ExportRecord, run: str, label: str, serving: str | None) -> str:
+    """Return the variants of an export, without a final line break.
+
+    Args:
+        record: of the export.
+        run: name of the run on the command line.
+        label: the command that labels pictures with the chosen variant, but for which pictures.
+        serving: the command that serves the chosen variant, or None.
+    """
+    lines = [_table(record, run).text(max(shutil.get_terminal_size().columns, _LEAST_WIDTH)), ""]
+    lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
+    lines += [_recommendation(record)]
+    if record.chosen is not None:
+        lines += [f"predict with it: {label} images=..."]
+    if serving is not None:
+        lines += [f"serve it: {serving}"]
+    return "\n".join(lines)
+
+
+def exported_lines(record: ExportRecord) -> list[str]:
+    """Return the section of a model card, Markdown lines."""
+    lines = [
+        "Files of the same network in `exports/` of the run's folder, beside the original: time of "
+        "a call and how many times faster it is, the median of some rounds and their range.",
+        *("", *_table(record, "Variants").markdown().splitlines(), ""),
+    ]
+    lines += [f"- {name} cannot be had: {reason}." for name, reason in record.missing.items()]
+    return [*lines, f"- {_recommendation(record)}."]
+
+
+def with_exported(card: str, record: ExportRecord) -> str:
+    """Return a model card with the section on exported variants, in the place of an earlier one."""
+    sections = [
+        one
+        for one in re.split(r"^(?=## )", card, flags=re.MULTILINE)
+        if not one.startswith(f"## {EXPORTED}\n")
+    ]
+    before = (at for at, one in enumerate(sections) if one.startswith(f"## {_NEXT}\n"))
+    new = "\n".join([f"## {EXPORTED}", "", *exported_lines(record), "", ""])
+    sections.insert(next(before, len(sections)), new)
+    return "".join(sections)
+
+
+def _table(record: ExportRecord, name: str) -> Table:
+    sizes = list(record.variants[0].milliseconds)
+    headers = ["variant", "size"]
+    for size in sizes:
+        headers += ["1 picture" if size == 1 else f"{size} pictures", "times faster"]
+    answers = _OF_MASKS if record.of_masks else _OF_LABELS
+    headers += ["logits differ by", *answers]
+    pictures = "validation" if record.part == "val" else "training"
+    threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
+    return Table(
+        f"{name} on {record.pictures:,} {pictures} pictures, {threads}",
+        tuple(headers),
+        tuple(_variant_cells(variant, record.variants[0]) for variant in record.variants),
+        frozenset(range(1, len(headers))),
+    )
+
+
+def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str, ...]:
+    cells = [variant.name, f"{variant.size_mb:.1f} MB"]
+    for size, milliseconds in variant.milliseconds.items():
+        median, low, high = variant.speedup[size]
+        cells += [f"{milliseconds:.3g} ms", f"{median:.2f} ({low:.2f} to {high:.2f})"]
+    # Of equal labels the last tenth of a percent decides.
+    right = percent(variant.accuracy)
+    if variant.miou is not None and original.miou is not None:
+        right = f"{percent(variant.miou)} ({100 * (variant.miou - original.miou):+.2f})"
+    shares = [percent(variant.equal_labels, 2), right]
+    return (*cells, f"{variant.largest_difference:.2g}", *shares)
+
+
+def _recommendation(record: ExportRecord) -> str:
+    equal = f"{100 * record.least_equal:g} % {_OF_LABELS[0]}"
+    if record.of_masks:
+        apart = 100 - 100 * record.least_equal
+        equal = (
+            f"{100 * record.least_equal:g} % {_OF_MASKS[0]} and a mean IoU within "
+            f"{apart:.3g} points"
+        )
+    within = f"with at least {equal}"
+    if record.recommended is None:
+        text = f"recommended: the run as it is, no variant {within} is faster"
+    else:
+        text = f"recommended: {record.recommended}, the fastest {within}"
+    if record.chosen == record.recommended:
+        return text
+    return f"{text}; chosen: {record.chosen or 'the run as it is'}"

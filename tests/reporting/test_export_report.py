@@ -1,0 +1,87 @@
+"""What a person reads of the exported variants of a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from src.records.export import ExportRecord, VariantRecord
+from src.reporting.export_report import format_export, with_exported
+from src.reporting.model_card import model_card
+from tests.reporting.test_model_card import facts
+
+EAGER = VariantRecord(
+    "pytorch", 2.81, 0.0, 1.0, 0.9312, {1: 1.0, 64: 32.0}, {1: (1, 1, 1), 64: (1, 1, 1)}
+)
+ONNX = VariantRecord(
+    "onnx", 2.77, 1.91e-6, 1.0, 0.9312, {1: 0.25, 64: 16.0}, {1: (4, 3.5, 4.2), 64: (2, 1.9, 2.1)}
+)
+EXPORT = ExportRecord(
+    variants=(EAGER, ONNX),
+    missing={"int8": "onnxruntime has no 8-bit kernel for LSTM layers"},
+    part="val",
+    pictures=6000,
+    threads=2,
+    least_equal=0.999,
+    recommended="onnx",
+    chosen="onnx",
+)
+_LABEL = "python -m src.predict run=a-run variant=onnx"
+
+
+def test_all_that_a_person_needs_to_choose() -> None:
+    lines = format_export(EXPORT, "a-run", _LABEL, "mlflow models serve").splitlines()
+    assert lines[0] == "a-run on 6,000 validation pictures, 2 threads"
+    assert lines[1].split()[0] == "variant" and "64 pictures" in lines[1]
+    cells = ["onnx", "2.8 MB", "0.25 ms", "4.00 (3.50 to 4.20)", "16 ms", "2.00 (1.90 to 2.10)"]
+    assert re.split("  +", lines[3].strip()) == [*cells, "1.9e-06", "100.00 %", "93.1 %"]
+    assert lines[4:] == [
+        "",
+        "int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers",
+        "recommended: onnx, the fastest with at least 99.9 % equal labels",
+        "predict with it: python -m src.predict run=a-run variant=onnx images=...",
+        "serve it: mlflow models serve",
+    ]
+
+
+def test_where_the_run_is_best_left_alone() -> None:
+    left = dataclasses.replace(EXPORT, recommended=None, chosen=None)
+    text = format_export(left, "a-run", _LABEL, None)
+    assert text.splitlines()[-1] == (
+        "recommended: the run as it is, no variant with at least 99.9 % equal labels is faster"
+    )
+    asked = format_export(dataclasses.replace(left, chosen="onnx"), "a-run", _LABEL, None)
+    assert "is faster; chosen: onnx" in asked and "variant=onnx" in asked
+    refused = dataclasses.replace(EXPORT, chosen=None)
+    assert "chosen: the run as it is" in format_export(refused, "a-run", _LABEL, None)
+
+
+MASKS = dataclasses.replace(
+    EXPORT,
+    variants=(
+        dataclasses.replace(EAGER, miou=0.7123),
+        dataclasses.replace(ONNX, miou=0.7101, equal_labels=0.9954),
+    ),
+    recommended=None,
+    chosen="onnx",
+)
+
+
+def test_masks_are_compared_by_pixels_and_by_mean_iou() -> None:
+    lines = format_export(MASKS, "a-run", _LABEL, None).splitlines()
+    assert re.split("  +", lines[1])[-2:] == ["equal pixels", "mean IoU"]
+    assert re.split("  +", lines[3].strip())[-2:] == ["99.54 %", "71.0 % (-0.22)"]
+    assert lines[6] == (
+        "recommended: the run as it is, no variant with at least 99.9 % equal pixels and a mean "
+        "IoU within 0.1 points is faster; chosen: onnx"
+    )
+
+
+def test_a_card_has_the_variants_of_the_latest_export_once() -> None:
+    plain = model_card(facts())
+    added = with_exported(plain, EXPORT)
+    assert added == model_card(facts(exported=EXPORT))
+    assert with_exported(added, MASKS) == model_card(facts(exported=MASKS)) != added
+    assert "\n- int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers.\n" in added
+    assert "### Variants on 6,000 validation pictures, 2 threads" in added
+    assert "71.0 % (-0.22)" in with_exported("notes of my own\n", MASKS)
