@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, log_loss
 
 from src.ensembles.combine import combine, dealt, greedy_soup
 from src.ensembles.mixing import Way, combined_probabilities
@@ -175,3 +176,36 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
 def test_more_folds_than_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="within 2 and the 3 groups"):
         dealt(30, 4, 0, np.repeat(np.arange(3), 10))
+
+
+def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -> None:
+    rng = np.random.default_rng(0)
+    sets = (rng.random((120, 3)) < 0.4).astype(np.uint8)
+    logits = rng.normal(0, 1.5, (4, 120, 3)) + 2 * sets - 1
+    probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    names = [f"m{i}" for i in range(4)]
+    found = combine(names, probs, sets, kind="multi", ways=["greedy"], at_most=8)
+    assert found.measure == "map" and found.figure > found.best_figure + 0.05
+    assert found.figure == pytest.approx(
+        np.mean([average_precision_score(sets[:, k], found.probs[:, k]) for k in range(3)]),
+        abs=1e-5,
+    )
+    expected = log_loss(sets.ravel(), found.probs.ravel(), labels=[0, 1])
+    assert found.log_loss == pytest.approx(expected, rel=1e-5)
+    turned = sets.copy()
+    turned[17] = 1 - turned[17]
+    other = combine(names, probs, turned, kind="multi", ways=["greedy"], at_most=8)
+    np.testing.assert_array_equal(other.probs[17], found.probs[17])
+
+
+def test_a_soup_of_label_sets_is_chosen_by_mean_average_precision() -> None:
+    """The mean ranks all labels rightly, and names none at one half; its members name some."""
+    rng = np.random.default_rng(0)
+    sets = (rng.random((100, 3)) < 0.5).astype(np.uint8)
+    right = rng.random((2, 100, 3)) < 0.8
+    alone = np.where(right, sets, 1 - sets) * 0.8 + 0.1
+    mean = sets * 0.2 + 0.1
+    said = {(0,): alone[0], (1,): alone[1], (0, 1): mean}
+    found = greedy_soup(["a", "b"], lambda soup: said[soup].astype(np.float32), sets, kind="multi")
+    assert found.weights.tolist() == [0.5, 0.5] and found.figure == pytest.approx(1)
+    assert (found.probs >= 0.5).sum() == 0
