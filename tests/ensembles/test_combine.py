@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, log_loss
+from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 
 from src.ensembles.combine import combine, dealt, greedy_soup
 from src.ensembles.mixing import Way, combined_probabilities
@@ -196,6 +196,13 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     turned[17] = 1 - turned[17]
     other = combine(names, probs, turned, kind="multi", ways=["greedy"], at_most=8)
     np.testing.assert_array_equal(other.probs[17], found.probs[17])
+
+
+def test_ordered_classes_are_judged_by_their_kappa() -> None:
+    probs, targets = library(3, 4, 300)
+    found = combine(["a", "b", "c", "d"], probs, targets, kind="ordinal", at_most=8)
+    expected = cohen_kappa_score(targets, found.probs.argmax(axis=1), weights="quadratic")
+    assert found.measure == "kappa" and found.figure == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_soup_of_label_sets_is_chosen_by_mean_average_precision() -> None:

@@ -35,6 +35,7 @@ from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
 from src.targets import kind_of
+from tests.serving.stranger import a_stranger_asks
 
 SIDE = 16
 QUICK = (
@@ -72,6 +73,7 @@ def pictures(root: Path, kind: str) -> Path:
                 top, left = rng.integers(0, SIDE - 6, 2)
                 pixels[top : top + 6, left : left + 6] += np.uint8((value - 110) % 256)
                 classes[top : top + 6, left : left + 6] = k
+        classes[:, 5] = 99  # left out
         Image.fromarray(pixels).save(root / "images" / f"{number}.png")
         Image.fromarray(classes).save(root / "masks" / f"{number}.png")
         rows.append(f"images/{number}.png,{int(there[0])},{int(there[1])}")
@@ -92,6 +94,7 @@ class Made:
             *(f"data.target={kind}", f"data.cache_dir={root / 'cache'}", "data.val_fraction=0.3"),
             *(f"output_dir={self.out}", *QUICK),
         ]
+        self.words += ["data.ignore=99"] if kind == "dense" else []
         self.runs = [self.train(), self.train("seed=1")]
 
     def train(self, *words: str) -> RunFolder:
@@ -235,6 +238,11 @@ def test_masks_of_a_champion_of_networks_and_a_forest(tmp_path: Path) -> None:
     choice = compose_settings(SelectSettings, words, "select")
     champion = select(choose(choice), choice)
     assert champion.run == ensemble.name
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, SIDE, SIDE), np.uint8)
+    said, heavy = a_stranger_asks(ensemble.path / "model", images)
+    own = load_trained(ensemble.chosen_checkpoint()).predictor(2).probabilities(images)
+    np.testing.assert_allclose(said, own, atol=1e-5)
+    assert not heavy & {"pytorch_lightning", "hydra", "mlflow"}
     out, folder = tmp_path / "masks", made.root / "pictures" / "images"
     words = [f"output_dir={made.out}", "run=champion", f"images={folder}", f"out={out}"]
     found = find_pictures(str(folder))

@@ -72,7 +72,7 @@ def choose_for_pixels(
         raise ConfigError("runs: no pixel of the validation part counts, so nothing can be chosen.")
 
     def mixed(mixtures: Sequence[Mixture], number: NDArray[np.int64]) -> Answers:
-        needed = np.flatnonzero(np.any([weights for _, weights in mixtures], axis=0))
+        needed = np.flatnonzero(np.any([weights for _, weights in mixtures], axis=0)).tolist()
         models = [load(library[one].checkpoints[0]) for one in needed]
         fewer = [(one, weights[needed]) for one, weights in mixtures]
         return mixed_answers(_predictors(models), data, "val", fewer, number)
@@ -118,7 +118,7 @@ def mixed_answers(
             rows = np.flatnonzero(numbers == one)
             way, weights = mixtures[one]
             used = np.flatnonzero(weights)
-            answers = (predictors[k].probabilities(images[rows]) for k in used)
+            answers = (predictors[k].probabilities(images[rows]) for k in used.tolist())
             probs = torch.from_numpy(mixed_pixels(way, answers, weights[used]))
             logits = probs.clamp_min(SMALLEST_PROBABILITY).log()
             found.append(answers_of(logits, targets[torch.from_numpy(rows)]))
