@@ -165,6 +165,11 @@ def test_it_is_judged_by_the_measure_of_its_kind(made: Made, ensemble: RunFolder
     measure = kind_of(made.kind).primary
     summary = RunSummary.read(ensemble.summary)
     assert summary.metrics[f"val/{measure}"] == pytest.approx(figure(ensemble))
+    stated, own = val(ensemble), val(made.runs[0])
+    np.testing.assert_array_equal(stated.targets, own.targets)
+    if made.kind == "dense":  # the pixels of each class that each picture has
+        true, expected = (one.probs["matrix"].sum(axis=2) for one in (stated, own))
+        np.testing.assert_array_equal(true, expected)
     best = max(figure(one) for one in made.runs)
     assert summary.metrics[f"val/best_member_{measure}"] == pytest.approx(best, abs=0.05)
     assert 0 <= summary.metrics["val/best_member_p_value"] <= 1
