@@ -84,7 +84,11 @@ class PredictSettings(_OneRunSettings):
         "size; for pictures of the same scale as those of the training, cut out of larger ones",
         False,
     )
-    top_k: int = positive_int("classes named for each picture, most probable first", 5)
+    top_k: int | None = positive_int(
+        "classes named for each picture, most probable first; of several labels in a column of "
+        "their own, whatever reaches a threshold; null for 5, and of several labels for none",
+        None,
+    )
     coverage: float | None = setting(
         "name for each picture a set of labels that holds the true one with this probability, such "
         "as 0.9, or of several labels this share of them on average; null for none",

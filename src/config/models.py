@@ -335,6 +335,8 @@ class SegmentationSettings(NetworkSettings):
 class EnsembleSettings(ModelSettings):
     """Several finished runs that predict together; nothing is trained again."""
 
+    targets = (*ModelSettings.targets, "dense")
+
     runs: list[str] = setting("folders, ids or names of the runs to choose from, two at least")
     way: Literal["best", "greedy", "stacking", "soup"] = setting(
         "greedy: a weighted mean of probabilities; stacking: of their logarithms; best: the one of "

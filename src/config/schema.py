@@ -354,8 +354,6 @@ class RunSettings(Settings):
             )
         if target == "dense":
             self._check_pixels()
-        if target == "multi" and "soup" in to_plain(self.model).values():
-            raise ConfigError("a soup is of pictures with one label: say ensemble=true instead.")
 
     def _check_model(self) -> None:
         """Check that the model can learn what pictures are labelled with."""

@@ -9,25 +9,27 @@ picture once, and are compared picture by picture. The weights returned are fitt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.classification import accuracy
-from ..metrics.probabilistic import calibration_error, log_loss
+from ..metrics.probabilistic import log_loss
 from ..records.combination import Combination
-from ..statistics.intervals import share_interval
-from ..statistics.paired_tests import mcnemar
+from ..statistics.candidates import Candidate
+from ..statistics.evidence import Evidence, normal_quantile
+from ..statistics.intervals import figure_interval
+from ..statistics.paired_tests import difference_p_value, mcnemar
+from ..targets import TargetKind, kind_of
 from .mixing import Way, as_pairs, combined_probabilities, from_pairs
 from .weights import greedy_weights, stacking_weights
 
-__all__ = ["WAYS", "combine", "combine_sets", "dealt", "greedy_soup"]
+__all__ = ["WAYS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
 
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
+Mixture = tuple[Way, Floats]
 WAYS: tuple[Way, ...] = ("greedy", "stacking")
 # More members than these, the best by log-loss, are let go before any are weighed.
 _LIBRARY = 50
@@ -38,8 +40,9 @@ _FOLDS_FOR_THE_WAY = 2
 def combine(
     members: Sequence[str],
     probs: Probs,
-    targets: NDArray[np.int64],
+    targets: NDArray[np.integer],
     *,
+    kind: str = "single",
     ways: Sequence[Way] = WAYS,
     at_most: int,
     folds: int = 5,
@@ -48,10 +51,14 @@ def combine(
 ) -> Combination:
     """Fit a combination and measure it on held-out pictures.
 
+    Of label sets each label of each picture is an answer of its own, as far as the weights go;
+    those of a picture are dealt together.
+
     Args:
         members: M names.
         probs: (M, N, K) of pictures that no member was trained on.
-        targets: (N,).
+        targets: (N,), or of label sets (N, K), 0 and 1.
+        kind: of the targets, see `src.targets`; by its primary measure all is judged.
         ways: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the one
             with the lower held-out log-loss is taken. That choice too is made anew for every fold.
         at_most: members with a weight, at most: each of them has to answer every picture. The
@@ -66,22 +73,33 @@ def combine(
     Raises:
         ValueError: shapes that do not fit, no such number of folds, or what the metrics refuse.
     """
-    if probs.ndim != 3 or len(members) != len(probs) or targets.shape != probs.shape[1:2]:
+    if probs.ndim != 3 or len(members) != len(probs) or len(targets) != probs.shape[1]:
         raise ValueError(
             f"probs has shape {probs.shape}, for {len(members)} members and targets of shape "
-            f"{targets.shape}: it must be (M, N, K) for M members and (N,) targets."
+            f"{targets.shape}: it must be (M, N, K) for M members and targets of N pictures."
         )
-    held_out = _held_out(ways, probs, targets, at_most, folds, seed, groups)
-    way, weights = _made(ways, probs, targets, at_most, seed, groups)
-    right = probs.argmax(axis=2) == targets
+    sets = kind_of(kind).sets
+    answers, labels, owners = probs, targets.astype(np.int64, copy=False), groups
+    if sets:
+        classes = targets.shape[1]
+        answers, labels = as_pairs(probs), labels.ravel()
+        owners = np.repeat(np.arange(len(targets)) if groups is None else groups, classes)
+    held_out = _held_out(ways, answers, labels, at_most, folds, seed, owners)
+    way, weights = _fitted(ways, answers, labels, at_most, seed, owners)
+    if sets:
+        held_out = from_pairs(held_out, classes)
     outside = dealt(len(targets), folds, seed, groups)
-    return _judged(way, members, weights, held_out, right, targets, outside, groups)
+    return _judged(kind, way, members, weights, held_out, probs, targets, outside, groups)
 
 
-def combine_sets(
+def combine_pixels(
     members: Sequence[str],
     probs: Probs,
+    labels: NDArray[np.int64],
+    pictures: NDArray[np.int64],
+    answers: Sequence[NDArray[Any]],
     targets: NDArray[np.integer],
+    mixed: Callable[[Sequence[Mixture], NDArray[np.int64]], NDArray[Any]],
     *,
     ways: Sequence[Way] = WAYS,
     at_most: int,
@@ -89,36 +107,43 @@ def combine_sets(
     seed: int = 0,
     groups: NDArray[np.int64] | None = None,
 ) -> Combination:
-    """Fit a combination of predictions of label sets, as `combine` does.
+    """Fit a combination of predictions of pixels, and measure it on all pixels of pictures.
 
-    Each label of each picture counts as an answer, right or wrong; those of a picture are dealt
-    together. The probabilities of the result are (N, K) of labels.
+    The weights are fitted to some pixels of each picture, which are dealt together.
 
     Args:
-        members, ways, at_most, folds, seed, groups: as of `combine`.
-        probs: (M, N, K) of labels.
-        targets: (N, K), 0 and 1.
+        members: M names.
+        probs: (M, P, K) of some pixels of pictures that no member was trained on.
+        labels: (P,) their classes.
+        pictures: (P,) in [0, N), the place of the picture that each is of.
+        answers: of each member the (N,) answers about all pixels, see `src.records.pixels`.
+        targets: (N, K), the classes that a picture holds.
+        mixed: combinations, and (N,) the number of that by which each picture is answered ->
+            (N,) answers about all pixels. Called once.
+        ways, at_most, folds, seed, groups: as of `combine`.
+
+    Raises:
+        ValueError: as `combine`.
     """
-    count, classes = targets.shape
-    pictures = np.arange(count) if groups is None else groups
-    found = combine(
-        members,
-        as_pairs(probs),
-        targets.astype(np.int64).ravel(),
-        ways=ways,
-        at_most=at_most,
-        folds=folds,
-        seed=seed,
-        groups=np.repeat(pictures, classes),
-    )
-    return replace(found, probs=from_pairs(found.probs, classes))
+    count = len(targets)
+    owners = pictures if groups is None else groups[pictures]
+    outside = dealt(count, folds, seed, groups)
+    mixtures = []
+    for held in outside:
+        inside = ~held[pictures]
+        chosen = probs[:, inside], labels[inside], at_most, seed, owners[inside]
+        mixtures.append(_fitted(ways, *chosen))
+    held_out = mixed(mixtures, np.argmax(outside, axis=0))
+    way, weights = _fitted(ways, probs, labels, at_most, seed, owners)
+    return _judged("dense", way, members, weights, held_out, answers, targets, outside, groups)
 
 
 def greedy_soup(
     members: Sequence[str],
-    predict: Callable[[tuple[int, ...]], Probs],
-    targets: NDArray[np.int64],
+    predict: Callable[[tuple[int, ...]], NDArray[Any]],
+    targets: NDArray[np.integer],
     *,
+    kind: str = "single",
     folds: int = 5,
     seed: int = 0,
     groups: NDArray[np.int64] | None = None,
@@ -127,79 +152,116 @@ def greedy_soup(
 
     Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves
     accuracy without increasing inference time", ICML 2022, recipe 1: from the best member to the
-    worst, each is put in if the accuracy does not fall. As in `combine`, the soup and its best
+    worst, each is put in if the figure does not fall. As in `combine`, the soup and its best
     member are chosen anew for every fold, from the pictures of the other folds.
 
     Args:
         members: M names, at least one.
-        predict: ascending indices of some members -> (N, K) of the mean of their weights; called
-            once for every soup that is tried.
-        targets: (N,).
+        predict: ascending indices of some members -> (N, K) of the mean of their weights, or of
+            pixels (N,) answers; called once for every soup that is tried.
+        targets: (N,) or (N, K).
+        kind: of the targets, by whose primary measure networks are chosen.
         folds, seed, groups: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
     """
     predicted = cache(predict)
-    right = np.stack([predicted((i,)).argmax(axis=1) == targets for i in range(len(members))])
+    alone = [predicted((i,)) for i in range(len(members))]
 
     def made(kept: NDArray[np.bool_]) -> tuple[int, ...]:
-        def accuracy(soup: tuple[int, ...]) -> float:
-            return float((predicted(soup)[kept].argmax(axis=1) == targets[kept]).mean())
+        def reached(soup: tuple[int, ...]) -> float:
+            return figure_of(kind, predicted(soup)[kept], targets[kept])
 
-        first, *others = np.argsort(-right[:, kept].mean(axis=1), kind="stable").tolist()
+        figures = np.array([figure_of(kind, one[kept], targets[kept]) for one in alone])
+        first, *others = np.argsort(-figures, kind="stable").tolist()
         soup: tuple[int, ...] = (first,)
         for other in others:
             larger = tuple(sorted((*soup, other)))
-            if accuracy(larger) >= accuracy(soup):
+            if reached(larger) >= reached(soup):
                 soup = larger
         return soup
 
-    held_out = np.empty_like(predicted((0,)))
+    held_out = np.empty_like(alone[0])
     folded = dealt(len(targets), folds, seed, groups)
     for outside in folded:
         held_out[outside] = predicted(made(~outside))[outside]
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
-    return _judged("soup", members, weights, held_out, right, targets, folded, groups)
+    return _judged(kind, "soup", members, weights, held_out, alone, targets, folded, groups)
+
+
+def figure_of(kind: str, answers: NDArray[Any], targets: NDArray[np.integer]) -> float:
+    """Return the primary figure of a kind of targets, of answers to N pictures."""
+    scores = _scores(kind_of(kind), answers, targets)
+    return float(scores.mean(dtype=np.float64))
 
 
 def _judged(
+    kind: str,
     way: Way | Literal["soup"],
     members: Sequence[str],
     weights: Floats,
-    held_out: Probs,
-    right: NDArray[np.bool_],
-    targets: NDArray[np.int64],
+    held_out: NDArray[Any],
+    alone: Sequence[NDArray[Any]] | Probs,
+    targets: NDArray[np.integer],
     outside: Sequence[NDArray[np.bool_]],
     groups: NDArray[np.int64] | None,
 ) -> Combination:
     """Compare a combination with the best single member, both on held-out pictures.
 
     Args:
-        held_out: (N, K) predictions for each picture of a combination fitted on the other folds.
-        right: (M, N) which member has which picture right.
+        kind: of the targets.
+        way, members, weights: of the combination.
+        held_out: (N, K) predictions for each picture of a combination fitted on the other folds, or
+            of pixels (N,) answers.
+        alone: of each member its own predictions, likewise.
+        targets: (N,) or (N, K).
         outside: of each fold of `held_out`, (N,) bool, which pictures it holds out.
         groups: (N,) of the pictures, or None.
     """
-    single = np.empty(len(targets), np.bool_)
+    target_kind = kind_of(kind)
+
+    def best_of(kept: NDArray[np.bool_]) -> int:
+        return int(np.argmax([figure_of(kind, one[kept], targets[kept]) for one in alone]))
+
+    single = np.empty_like(alone[0])
     for held in outside:
-        single[held] = right[int(right[:, ~held].mean(axis=1).argmax()), held]
-    hits = held_out.argmax(axis=1) == targets
+        single[held] = alone[best_of(~held)][held]
+    both = [
+        Candidate(
+            name=name,
+            run_ids=("",),
+            right=target_kind.right(target_kind.decide(answers), targets)[None],
+            losses=target_kind.losses(answers, targets),
+            scores=_scores(target_kind, answers, targets)[None],
+        )
+        for name, answers in (("combination", held_out), ("single", single))
+    ]
+    evidence = Evidence.of(both, groups)
+    of_accuracy = target_kind.primary == "accuracy"
     return Combination(
         way=way,
         members=tuple(members),
         weights=weights,
         probs=held_out,
-        accuracy=accuracy(held_out, targets),
-        log_loss=log_loss(held_out, targets),
-        calibration_error=calibration_error(held_out, targets),
-        interval=share_interval(hits, groups),
-        best=members[int(right.mean(axis=1).argmax())],
-        best_accuracy=float(single.mean()),
-        test=mcnemar(hits, single, groups),
+        measure=target_kind.primary,
+        figure=float(evidence.figure[0]),
+        log_loss=float(both[0].losses.mean(dtype=np.float64)),
+        interval=figure_interval(Evidence.of(both[:1], groups), 0, normal_quantile(0.95)),
+        best=members[best_of(np.ones(len(targets), np.bool_))],
+        best_figure=float(evidence.figure[1]),
+        p_value=mcnemar(both[0].right[0], both[1].right[0], groups).p_value
+        if of_accuracy
+        else difference_p_value(evidence, 0, 1),
     )
+
+
+def _scores(
+    kind: TargetKind, answers: NDArray[Any], targets: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    return kind.scores(kind.primary, answers, kind.decide(answers), targets)
 
 
 def dealt(
@@ -240,19 +302,20 @@ def _held_out(
     for outside in dealt(len(targets), folds, seed, groups):
         inside = ~outside
         kept = None if groups is None else groups[inside]
-        way, weights = _made(ways, probs[:, inside], targets[inside], at_most, seed, kept)
+        way, weights = _fitted(ways, probs[:, inside], targets[inside], at_most, seed, kept)
         found[outside] = combined_probabilities(way, probs[:, outside], weights)
     return found
 
 
-def _made(
+def _fitted(
     ways: Sequence[Way],
     probs: Probs,
     targets: NDArray[np.int64],
     at_most: int,
     seed: int,
     groups: NDArray[np.int64] | None,
-) -> tuple[Way, Floats]:
+) -> Mixture:
+    """Return the better way, and the weights (M,) that it finds on these answers."""
     way = ways[0]
     units = len(targets) if groups is None else len(np.unique(groups))
     if len(ways) > 1 and units > 1:

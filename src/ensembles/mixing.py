@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "logs_of",
     "mean_of_logs",
     "mean_of_probabilities",
+    "mixed_pixels",
 ]
 
 Floats = NDArray[np.float64]
@@ -46,6 +48,29 @@ def as_pairs(probs: Probs) -> Probs:
 def from_pairs(pairs: Probs, classes: int) -> Probs:
     """Return (N, K) probabilities of labels from (N K, 2), as `as_pairs` makes them of a member."""
     return np.ascontiguousarray(pairs[:, 1]).reshape(-1, classes)
+
+
+def mixed_pixels(way: Way, answers: Iterable[Probs], weights: Sequence[float] | Floats) -> Probs:
+    """Return (N, K, H, W) of as many probabilities of pixels as there are members.
+
+    They are asked for one after another, so that no more than two members' are in memory.
+
+    Args:
+        way: as of `combined_probabilities`.
+        answers: of M members, (N, K, H, W) each.
+        weights: (M,).
+    """
+    total: Probs | None = None
+    for probs, weight in zip(answers, weights, strict=True):
+        # Maps are large: single precision, where `logs_of` has double.
+        found = np.log(probs.clip(SMALLEST_PROBABILITY, 1.0)) if way == "stacking" else probs
+        share = np.float32(weight) * found
+        total = share if total is None else np.add(total, share, out=total)
+    assert total is not None
+    if way == "stacking":
+        total = np.exp(total - total.max(axis=1, keepdims=True))
+        total /= total.sum(axis=1, keepdims=True)
+    return total
 
 
 def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:

@@ -12,6 +12,7 @@ __all__ = [
     "MEASURE_NAMES",
     "baseline_sentence",
     "difference_text",
+    "figure_text",
     "interval_text",
     "is_percent",
     "pair_sentence",
@@ -109,7 +110,8 @@ def _size(value: float, measure: str, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} points" if is_percent(measure) else f"{value:.2g}"
 
 
-def _figure(value: float, measure: str) -> str:
+def figure_text(value: float, measure: str) -> str:
+    """Return a figure in the units of the measure, as in "87.6 %" or "0.546"."""
     return percent(value) if is_percent(measure) else metric_text(measure, value)
 
 
@@ -123,7 +125,7 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
     if folds is not None:
         trained = f"each when it was held out as one of {folds} folds"
         trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
-    figure, pictures = _figure(winner.figure, verdict.measure), pictures_text(verdict)
+    figure, pictures = figure_text(winner.figure, verdict.measure), pictures_text(verdict)
     if verdict.measure == "accuracy":
         return f"{winner.name} {first}: {figure} of {pictures} right, {trained}."
     name = MEASURE_NAMES[verdict.measure]
@@ -142,7 +144,7 @@ def _corrected(verdict: Verdict) -> str:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "
-        f"{_figure(verdict.corrected, measure)}, and the true one lies between {within}."
+        f"{figure_text(verdict.corrected, measure)}, and the true one lies between {within}."
     )
 
 

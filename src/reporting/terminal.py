@@ -12,6 +12,7 @@ from ..machine.text import percent, visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.run import RunSummary
+from .comparison_verdict import MEASURE_NAMES, figure_text, interval_text, is_percent
 from .formatting import Table, accuracy_text, count, duration, measured, primary_text
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
@@ -77,34 +78,33 @@ def _over_folds(summary: RunSummary) -> str | None:
 
 
 def format_combination(
-    found: Combination,
-    accuracies: Sequence[float],
-    milliseconds: Sequence[float],
-    what: str = "pictures",
+    found: Combination, figures: Sequence[float], milliseconds: Sequence[float]
 ) -> str:
     """Return the members by weight, and what the combination gains and costs.
 
     Args:
         found: with M members.
-        accuracies: M, of the members on the validation part, in [0, 1].
+        figures: M, of the members on the validation part, by the measure of the combination.
         milliseconds: M, latency of the members for one picture.
-        what: is right or wrong, pictures or their labels.
     """
     used = [i for i in np.argsort(-found.weights, kind="stable").tolist() if found.weights[i]]
+    measure = found.measure
     rows = tuple(
         (
-            *(f"{found.weights[i]:.3f}", percent(accuracies[i])),
+            *(f"{found.weights[i]:.3f}", figure_text(figures[i], measure)),
             *(f"{milliseconds[i]:.3g}", found.members[i]),
         )
         for i in used
     )
-    headers = ("weight", "accuracy", "ms", "run")
+    headers = ("weight", MEASURE_NAMES[measure], "ms", "run")
     table = Table(f"Members, by {found.way}", headers, rows, frozenset({0, 1, 2}))
-    gain = 100 * (found.accuracy - found.best_accuracy)
+    gain = found.figure - found.best_figure
     verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
-    if found.test.p_value > 0.05:
+    if found.p_value > 0.05:
         verdict = "which cannot be told from the best single model"
     mixture = "mean of the weights" if found.way == "soup" else "combination"
+    points = f"{100 * gain:+.1f} points" if is_percent(measure) else f"{gain:+.3g}"
+    test = "McNemar's exact test" if measure == "accuracy" else "Student's test"
     alone = milliseconds[found.members.index(found.best)]
     together = sum(milliseconds[i] for i in used)
     latency = (
@@ -116,10 +116,10 @@ def format_combination(
     return "\n".join(
         [
             table.text(100),
-            f"The {mixture} of {len(used)} of {len(found.members)} trained models is right for "
-            f"{percent(found.accuracy)} of {what} that it was not fitted to "
-            f"({found.interval}), {verdict} ({gain:+.1f} points, McNemar's exact test on the same "
-            f"pictures: p = {found.test.p_value:.2g}).",
+            f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
+            f"{MEASURE_NAMES[measure]} {figure_text(found.figure, measure)} on pictures that it "
+            f"was not fitted to ({interval_text(found.interval, measure)}), {verdict} ({points}, "
+            f"{test} on the same pictures: p = {found.p_value:.2g}).",
             "The single model was picked on the same pictures as the combination; picked on all of "
             f"them it is {found.best}.",
             latency,

@@ -23,6 +23,8 @@ from ..runs.folder import RunFolder
 
 __all__ = ["ensemble_of"]
 
+# Of the pictures' settings, what models share that have one format.
+_OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
 # Of a network's settings, what networks of one architecture may differ in.
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
@@ -97,24 +99,34 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
     alike: dict[str, list[RunFolder]] = {}
     for folder in folders:
         plain = _plain(folder)
-        if not _has_model(folder, plain, soup):
+        pixels = plain["data"].get("target") == "dense"
+        if not _has_model(folder, plain, alone=soup or pixels, network=soup):
             continue
         shared: list[Any] = []
+        if soup or pixels:
+            shared = [plain["data"].get(key) for key in _OF_PICTURES]
         if soup:
-            shared = [plain["data"].get(k) for k in ("image_size", "channels", "bands")]
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
     return next((group for group in alike.values() if len(group) > 1), [])
 
 
-def _has_model(folder: RunFolder, plain: dict[str, Any], soup: bool) -> bool:
+def _has_model(folder: RunFolder, plain: dict[str, Any], *, alone: bool, network: bool) -> bool:
+    """Return whether a run has a model that can be part of one.
+
+    Args:
+        folder: of the run.
+        plain: its settings.
+        alone: it must be a single one, and not those of folds.
+        network: it must be a network.
+    """
     if plain.get("cv", {}).get("folds") is not None:  # its models are those of its folds
-        return not soup
+        return not alone
     try:
         suffix = folder.chosen_checkpoint().suffix
     except ValueError:  # a sweep drops the models of trials that it ended early
         return False
-    return suffix == ".ckpt" if soup else suffix != ENSEMBLE_SUFFIX
+    return suffix == ".ckpt" if network else suffix != ENSEMBLE_SUFFIX
 
 
 def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> RunSettings:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ensembles.mixing import Way, combined_probabilities
+from ..ensembles.mixing import Way, combined_probabilities, mixed_pixels
 from ..records.pictures import Pixels
 from .predictor import Predictor, kind_in
 
@@ -26,6 +26,7 @@ def ensemble_predictor(
     """Return a predictor with the combined probabilities of several models.
 
     Each member gets the pictures in its own format; formats that members share are decoded once.
+    Members that answer about pixels all have one format, and answer one after another.
 
     Args:
         members: M of them, for the same classes, of one format each.
@@ -34,17 +35,19 @@ def ensemble_predictor(
         batch_size: pictures at once.
     """
     formats = list(dict.fromkeys(member.formats[0] for member in members))
-    sets = kind_in(metadata).sets
+    kind = kind_in(metadata)
 
     def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        return combined_probabilities(method, probs, np.array(weights), sets=sets)
+        return combined_probabilities(method, probs, np.array(weights), sets=kind.sets)
 
     def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
         return [(member, images[formats.index(member.formats[0])]) for member in members]
 
     def classify(*images: Pixels) -> NDArray[np.float32]:
-        probs = [member.probabilities(own) for member, own in taken(images)]
-        return mixed(np.stack(probs))
+        answers = (member.probabilities(own) for member, own in taken(images))
+        if kind.pixels:
+            return mixed_pixels(method, answers, weights)
+        return mixed(np.stack([*answers]))
 
     def describe(
         *images: Pixels,

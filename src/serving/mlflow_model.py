@@ -60,12 +60,13 @@ class PictureClassifier(PythonModel):
         Args:
             model_input: the column `image`: bytes of picture files (over JSON in base64), or arrays
                 (H, W) or (H, W, C) of whole numbers from 0 to 255, of any size.
-            params: `coverage`, `classwise` and `max_error`, as `src.predict` takes them; None for
-                those that are not asked for.
+            params: `coverage`, `classwise`, `max_error` and `top_k`, as `src.predict` takes them;
+                None for those that are not asked for.
 
         Returns:
             `label`, its `probability`, and `probabilities`, those of every class by name; of a
-            model that names several labels `labels` in the place of the first two. With a
+            model that names several labels `labels` in the place of the first two. With `top_k`
+            `most_probable`, the names of so many classes, the most probable first. With a
             coverage `label_set`, the names of the classes one of which is the true one; with a
             largest error `answered`, whether the label counts as an answer; of a calibrated model
             with features `novelty`, how probable so unusual a picture is among those like the
@@ -78,7 +79,12 @@ class PictureClassifier(PythonModel):
         names = self._predictor.class_names
         try:
             trust = self._asked(dict(params or {}))
+            top_k = (params or {}).get("top_k")
+            if top_k is not None and top_k < 1:
+                raise ValueError(f"top_k is {top_k}: it must be at least 1")
             if self._predictor.kind.pixels:
+                if top_k is not None:
+                    raise ValueError("top_k is about whole pictures, and here pixels have classes")
                 rows = list(model_input["image"])
                 self._check_request(rows)
                 masks = list(self._masks_of(self._predictor, rows))
@@ -112,6 +118,8 @@ class PictureClassifier(PythonModel):
                 "probability": [float(p) for p in probs.max(axis=1)],
                 **columns,
             }
+        if top_k is not None:
+            columns["most_probable"] = self._predictor.most_probable(probs, top_k)
         if trust is not None and trust.promise.coverage is not None:
             columns["label_set"] = [list(verdict.label_set or ()) for verdict in verdicts]
         if trust is not None and trust.promise.max_error is not None:

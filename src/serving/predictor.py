@@ -140,8 +140,18 @@ class Predictor:
         return _finite(self._classify(*images))
 
     def label_sets(self, probs: NDArray[np.float32]) -> list[list[int]]:
-        """Return the places of the labels of each picture, of label probabilities (N, K)."""
-        return [np.flatnonzero(row).tolist() for row in self.kind.decide(probs, self._thresholds)]
+        """Return the places of the labels of each picture, of label probabilities (N, K).
+
+        The most probable comes first.
+        """
+        there = self.kind.decide(probs, self._thresholds)
+        ranked = np.argsort(-probs, axis=1, kind="stable")
+        return [[k for k in order if one[k]] for order, one in zip(ranked.tolist(), there)]
+
+    def most_probable(self, probs: NDArray[np.floating[Any]], count: int) -> list[list[str]]:
+        """Return the names of so many classes of each picture, of probabilities (N, K)."""
+        ranked = np.argsort(-probs, axis=1, kind="stable")[:, :count]
+        return [[self.class_names[k] for k in order] for order in ranked.tolist()]
 
     @property
     def gives_features(self) -> bool:
@@ -277,8 +287,7 @@ class Predictor:
     ) -> Labelled:
         confidence = float(self.kind.confidences(probs[None])[0])
         if self.kind.sets:
-            (there,) = self.label_sets(probs[None])
-            order = sorted(there, key=lambda k: -probs[k])
+            (order,) = self.label_sets(probs[None])
             return Labelled(
                 path,
                 tuple(self.class_names[k] for k in order),

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
 from ..records.comparison import FoldTest, Interval, McNemar
+from .evidence import Evidence
 from .groups import PictureGroups
 
-__all__ = ["corrected_resampled_t", "mcnemar"]
+__all__ = ["corrected_resampled_t", "difference_p_value", "mcnemar"]
 
 
 def mcnemar(
@@ -40,6 +41,18 @@ def mcnemar(
     ahead, behind = int((more > 0).sum()), int((more < 0).sum())
     tail = float(bdtr(min(ahead, behind), ahead + behind, 0.5)) if ahead + behind else 1.0
     return McNemar(ahead, behind, min(1.0, 2 * tail))
+
+
+def difference_p_value(evidence: Evidence, first: int, second: int) -> float:
+    """Return the two-sided p-value of equal true figures, of any measure.
+
+    Student's test on each picture's influence on the difference of the two figures.
+    """
+    error = math.sqrt(evidence.difference_variance[second, first])
+    distance = abs(float(evidence.difference[second, first])) / error
+    freedom = evidence.difference_freedom(first, second)
+    tail = ndtr(-distance) if math.isinf(freedom) else stdtr(freedom, -distance)
+    return 2 * float(tail)
 
 
 def corrected_resampled_t(differences: ArrayLike, test_share: float) -> FoldTest:

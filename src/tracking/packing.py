@@ -40,16 +40,17 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
         answers = {"mask": DataType.string, "shares": Map(DataType.double)}
     else:
         answers["probabilities"] = Map(DataType.double)
-    promises = (
+    questions = (
         ("coverage", DataType.double, None),
         ("classwise", DataType.boolean, False),
         ("max_error", DataType.double, None),
+        ("top_k", DataType.long, None),
     )
     signature = ModelSignature(
         # Bytes or an array of any size: MLflow has no type for either-or.
         inputs=Schema([ColSpec(AnyType(), "image")]),
         outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
-        params=ParamSchema([ParamSpec(*one) for one in promises]),
+        params=ParamSchema([ParamSpec(*one) for one in questions]),
     )
     pyfunc.save_model(
         target,

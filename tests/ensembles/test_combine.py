@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 
 from src.ensembles.combine import combine, dealt, greedy_soup
 from src.ensembles.mixing import Way, combined_probabilities
@@ -15,9 +16,9 @@ WAYS: list[Way] = ["greedy", "stacking"]
 def test_members_that_err_apart_are_better_together(way: Way) -> None:
     probs, targets = library(0, 8, 1500)
     found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way], at_most=8)
-    assert found.accuracy > found.best_accuracy
-    assert found.test.p_value < 0.01 and found.test.first_alone > found.test.second_alone
-    assert found.accuracy in found.interval
+    assert found.figure > found.best_figure
+    assert found.p_value < 0.01
+    assert found.figure in found.interval
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -29,8 +30,8 @@ def test_guesses_look_no_better_than_guesses(way: Way) -> None:
     found = combine([f"m{i}" for i in range(40)], probs, targets, ways=[way], at_most=40)
     chosen = combined_probabilities(way, probs, found.weights)
     assert (chosen.argmax(axis=1) == targets).mean() > 0.56
-    assert found.accuracy == pytest.approx(0.5, abs=0.075)
-    assert found.best_accuracy == pytest.approx(0.5, abs=0.075)
+    assert found.figure == pytest.approx(0.5, abs=0.075)
+    assert found.best_figure == pytest.approx(0.5, abs=0.075)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -63,8 +64,8 @@ def test_the_test_is_mcnemars_and_copies_are_level() -> None:
     probs, targets = library(2, 1, 200)
     probs = np.repeat(probs, 3, axis=0)
     found = combine(["a", "b", "c"], probs, targets, at_most=8)
-    assert found.test == mcnemar(np.ones(3, bool), np.ones(3, bool))
-    assert found.accuracy == found.best_accuracy and found.best == "a"
+    assert found.p_value == mcnemar(np.ones(3, bool), np.ones(3, bool)).p_value
+    assert found.figure == found.best_figure and found.best == "a"
 
 
 def test_the_worst_members_are_let_go() -> None:
@@ -116,12 +117,12 @@ def test_a_member_is_put_in_unless_it_spoils_the_soup() -> None:
     assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.way == "soup"
     assert len(kitchen.asked) == len(set(kitchen.asked)), "a network was asked twice"
     np.testing.assert_array_equal(found.probs, answers(share(0.9)))
-    assert found.accuracy > found.best_accuracy and found.test.p_value < 0.01
+    assert found.figure > found.best_figure and found.p_value < 0.01
 
 
 def test_weights_that_do_not_average_leave_the_best_alone() -> None:
     found = greedy_soup(["a", "b"], Kitchen({(0,): 0.7, (1,): 0.8}), TARGETS)
-    assert found.weights.tolist() == [0, 1] and found.accuracy == found.best_accuracy
+    assert found.weights.tolist() == [0, 1] and found.figure == found.best_figure
 
 
 def test_a_picture_has_no_say_in_whether_a_soup_answers_it() -> None:
@@ -166,7 +167,7 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
     )
     assert tenfold.weights == pytest.approx(once.weights)
     assert tenfold.probs[::10] == pytest.approx(once.probs, abs=1e-5)
-    assert tenfold.test == once.test
+    assert tenfold.p_value == once.p_value
     # Of groups the variance divides by one of them less, and the quantile is Student's.
     width = tenfold.interval.high - tenfold.interval.low
     assert width == pytest.approx(once.interval.high - once.interval.low, rel=0.05)
@@ -175,3 +176,43 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
 def test_more_folds_than_groups_are_refused() -> None:
     with pytest.raises(ValueError, match="within 2 and the 3 groups"):
         dealt(30, 4, 0, np.repeat(np.arange(3), 10))
+
+
+def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -> None:
+    rng = np.random.default_rng(0)
+    sets = (rng.random((120, 3)) < 0.4).astype(np.uint8)
+    logits = rng.normal(0, 1.5, (4, 120, 3)) + 2 * sets - 1
+    probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    names = [f"m{i}" for i in range(4)]
+    found = combine(names, probs, sets, kind="multi", ways=["greedy"], at_most=8)
+    assert found.measure == "map" and found.figure > found.best_figure + 0.05
+    assert found.figure == pytest.approx(
+        np.mean([average_precision_score(sets[:, k], found.probs[:, k]) for k in range(3)]),
+        abs=1e-5,
+    )
+    expected = log_loss(sets.ravel(), found.probs.ravel(), labels=[0, 1])
+    assert found.log_loss == pytest.approx(expected, rel=1e-5)
+    turned = sets.copy()
+    turned[17] = 1 - turned[17]
+    other = combine(names, probs, turned, kind="multi", ways=["greedy"], at_most=8)
+    np.testing.assert_array_equal(other.probs[17], found.probs[17])
+
+
+def test_ordered_classes_are_judged_by_their_kappa() -> None:
+    probs, targets = library(3, 4, 300)
+    found = combine(["a", "b", "c", "d"], probs, targets, kind="ordinal", at_most=8)
+    expected = cohen_kappa_score(targets, found.probs.argmax(axis=1), weights="quadratic")
+    assert found.measure == "kappa" and found.figure == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_soup_of_label_sets_is_chosen_by_mean_average_precision() -> None:
+    """The mean ranks all labels rightly, and names none at one half; its members name some."""
+    rng = np.random.default_rng(0)
+    sets = (rng.random((100, 3)) < 0.5).astype(np.uint8)
+    right = rng.random((2, 100, 3)) < 0.8
+    alone = np.where(right, sets, 1 - sets) * 0.8 + 0.1
+    mean = sets * 0.2 + 0.1
+    said = {(0,): alone[0], (1,): alone[1], (0, 1): mean}
+    found = greedy_soup(["a", "b"], lambda soup: said[soup].astype(np.float32), sets, kind="multi")
+    assert found.weights.tolist() == [0.5, 0.5] and found.figure == pytest.approx(1)
+    assert (found.probs >= 0.5).sum() == 0

@@ -10,7 +10,7 @@ import pytest
 
 from src.models.weights import Published
 from src.records.combination import Combination
-from src.records.comparison import Interval, McNemar
+from src.records.comparison import Interval
 from src.reporting.terminal import format_combination, format_summary, format_weights
 from tests.records import summaries
 
@@ -142,13 +142,13 @@ def test_a_combination_with_its_gain_and_its_latency(
         members=("a", "b", "c"),
         weights=np.array([0.25, 0.0, 0.75]),
         probs=np.zeros((0, 2), np.float32),
-        accuracy=0.9 + gain,
+        measure="accuracy",
+        figure=0.9 + gain,
         log_loss=0.1,
-        calibration_error=0.0,
         interval=Interval(0.8, 0.99),
         best="c",
-        best_accuracy=0.9,
-        test=McNemar(3, 2, p_value),
+        best_figure=0.9,
+        p_value=p_value,
     )
     text = format_combination(found, [0.8, 0.7, 0.9], [1.0, 2.0, 3.0])
     rows = [line.split() for line in text.splitlines()[2:4]]
@@ -156,3 +156,7 @@ def test_a_combination_with_its_gain_and_its_latency(
     assert said in text and "of 2 of 3 trained models" in text
     assert (way == "soup") == ("mean of the weights" in text)
     assert way == "soup" or "its members 4 ms, one after another; the best alone takes 3 ms" in text
+    kappas = dataclasses.replace(found, measure="kappa")
+    text = format_combination(kappas, [0.8, 0.7, 0.9], [1.0, 2.0, 3.0])
+    assert f"has quadratic kappa {0.9 + gain:.4g} " in text
+    assert f"({found.figure - 0.9:+.3g}, Student's test" in text

@@ -121,7 +121,20 @@ def test_sets_of_several_labels_are_served_as_predict_writes_them(tmp_path: Path
     add_certainty(tmp_path / "bundle", certainty)
     model = loaded(tmp_path / "bundle", tmp_path / "packed")
     table = pd.DataFrame({"image": list(pictures(50, 1))})
-    assert [*model.predict(table)] == ["labels", "probabilities"]
+    plain = model.predict(table)
+    assert [*plain] == ["labels", "probabilities"]
+    ranked = model.predict(table, params={"top_k": 2})
+    assert [*ranked] == ["labels", "probabilities", "most_probable"]
+    least = dict(zip(CLASSES, (0.2, 0.5, 0.55, 0.7), strict=True))  # of the bundle
+    for named, given, likely in zip(
+        plain["labels"], plain["probabilities"], ranked["most_probable"], strict=True
+    ):
+        order = sorted(given, key=lambda name: -given[name])
+        assert (
+            named == [name for name in order if given[name] >= least[name]] and likely == order[:2]
+        )
+    with pytest.raises(MlflowException, match="top_k is 0"):
+        model.predict(table, params={"top_k": 0})
     asked = model.predict(table, params={"coverage": 0.8})
     assert [*asked] == ["labels", "probabilities", "label_set"]
     trust = Trust(open_predictor(tmp_path / "bundle").certainty, Promise(coverage=0.8))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binomtest, norm, ttest_1samp
 from scipy.stats import t as student
 
-from src.statistics.paired_tests import corrected_resampled_t, mcnemar
+from src.statistics.candidates import Candidate
+from src.statistics.evidence import Evidence
+from src.statistics.paired_tests import corrected_resampled_t, difference_p_value, mcnemar
 
 
 def answers(both: int, ahead: int, behind: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +33,31 @@ def test_is_the_binomial_test_of_the_pictures_in_dispute(
 def test_refuses_answers_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="shapes"):
         mcnemar(np.ones(3, bool), np.ones(4, bool))
+
+
+def test_a_difference_of_scores_is_students_test_on_groups() -> None:
+    """Of pictures alone, whose variance counts as known, it is the normal law's."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.5, 0.1, (2, 60))
+    scores[0] += 0.03
+    both = [
+        Candidate(
+            name=str(one),
+            run_ids=("",),
+            right=np.zeros((1, 60), bool),
+            losses=np.zeros(60, np.float32),
+            scores=row[None].astype(np.float32),
+        )
+        for one, row in enumerate(scores)
+    ]
+    apart = scores[0] - scores[1]
+    error = apart.std(ddof=1) / math.sqrt(60)
+    found = difference_p_value(Evidence.of(both, is_share=False), 0, 1)
+    assert found == pytest.approx(2 * norm.sf(abs(apart.mean()) / error), rel=1e-4)
+    groups = np.arange(60) % 12
+    of_groups = [apart[groups == group].mean() for group in range(12)]
+    found = difference_p_value(Evidence.of(both, groups, is_share=False), 1, 0)
+    assert found == pytest.approx(ttest_1samp(of_groups, 0.0).pvalue, rel=1e-4)
 
 
 DIFFERENCES = [0.01, 0.03, 0.02, -0.01, 0.04, 0.02, 0.00, 0.03, 0.01, 0.02]

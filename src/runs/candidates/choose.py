@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from ...config.features import (
@@ -30,7 +30,7 @@ from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
 from .candidate import Trainable, Trained, read_thresholds
-from .members import ENSEMBLE_SUFFIX, read_members
+from .members import ENSEMBLE_SUFFIX, choose_among, read_members
 from .network import NetworkCandidate, TrainedNetwork
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
@@ -77,18 +77,15 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         found = choose_soup(settings, library, networks, data)
         seconds = time.perf_counter() - started
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
-    from ...ensembles.combine import WAYS, combine, combine_sets
     from .ensemble import EnsembleCandidate
 
-    found = (combine_sets if data.pictures.kind == "multi" else combine)(
-        [member.name for member in library],
-        np.stack([member.probs for member in library]),
-        library[0].held_out.targets,
-        ways=[way for way in WAYS if model.way in (way, "best")],
-        at_most=model.at_most,
-        seed=settings.seed,
-        groups=library[0].held_out.groups,
-    )
+    how: dict[str, Any] = {"way": model.way, "at_most": model.at_most, "seed": settings.seed}
+    if data.pictures.kind == "dense":
+        from .mixed_pixels import choose_for_pixels
+
+        found = choose_for_pixels(library, load_trained, data, **how)
+    else:
+        found = choose_among(library, data.pictures.kind, **how)
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started

@@ -27,6 +27,7 @@ from ...targets import kind_of
 from ..build import model_metadata
 from .candidate import Answers, FitContext, Fitted, Trained, described_features
 from .members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
+from .mixed_pixels import mixed_answers
 
 __all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_metadata"]
 
@@ -68,6 +69,9 @@ class TrainedEnsemble:
     def predict(self, data: PictureData, part: str) -> Answers:
         if part == "val":
             return read_held_out(self.file.parent)
+        if data.pictures.kind == "dense":
+            predictors = [member.predictor(1) for member in self.members]
+            return mixed_answers(predictors, data, part, [(self.way, self.weights)])
         answers = [member.predict(data, part) for member in self.members]
         probs = np.stack([probs for probs, _, _ in answers])
         _, targets, ids = answers[0]

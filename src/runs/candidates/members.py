@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
+from ...ensembles.combine import WAYS, combine, figure_of
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
@@ -32,6 +34,7 @@ __all__ = [
     "CombinationCandidate",
     "Member",
     "NothingGained",
+    "choose_among",
     "read_held_out",
     "read_members",
 ]
@@ -63,8 +66,8 @@ class Member:
     held_out: Predictions
 
     @property
-    def probs(self) -> NDArray[np.float32]:
-        """(N, K) of `held_out`."""
+    def probs(self) -> NDArray[Any]:
+        """(N, K) of `held_out`, or of pixels its (N,) answers."""
         return self.held_out.probs
 
     @property
@@ -108,6 +111,30 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
+def choose_among(
+    library: Sequence[Member], kind: str, *, way: str, at_most: int, seed: int
+) -> Combination:
+    """Choose among runs by the probabilities that they gave to held-out pictures.
+
+    Args:
+        library: the runs.
+        kind: of the targets.
+        way, at_most: as in the settings of an ensemble.
+        seed: of the folds and the bags.
+    """
+    held_out = library[0].held_out
+    return combine(
+        [member.name for member in library],
+        np.stack([member.probs for member in library]),
+        held_out.targets,
+        kind=kind,
+        ways=[one for one in WAYS if way in (one, "best")],
+        at_most=at_most,
+        seed=seed,
+        groups=held_out.groups,
+    )
+
+
 @dataclass(frozen=True)
 class CombinationCandidate:
     """Finished runs that are combined into a new one; the fit of a subclass writes its model.
@@ -138,16 +165,14 @@ class CombinationCandidate:
         kept = replace(self.library[0].held_out, probs=found.probs, thresholds=None, preds=None)
         kept.write(context.folder.checkpoints / _HELD_OUT)
         kind = kind_of(kept.kind)
-        # Of label sets each label counts, as in the choice.
-        accuracies = [float((kind.decide(one.probs) == targets).mean()) for one in self.library]
+        figures = [figure_of(kept.kind, one.probs, targets) for one in self.library]
         latencies = [one.cost("latency_ms") for one in self.library]
-        what = "labels" if kind.sets else "pictures"
-        print(format_combination(found, accuracies, latencies, what), flush=True)
+        print(format_combination(found, figures, latencies), flush=True)
         values = {
             **kind.epoch_metrics(found.probs, targets),
             "loss": found.log_loss,
-            "best_member_accuracy": found.best_accuracy,
-            "best_member_p_value": found.test.p_value,
+            f"best_member_{found.measure}": found.best_figure,
+            "best_member_p_value": found.p_value,
         }
         metrics = {metric_key("val", name): value for name, value in values.items()}
         context.report(metrics)
@@ -200,6 +225,9 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         f"did not finish ({summary.reason or summary.status})": summary.status != "FINISHED",
         "is an ensemble itself: name its members": any(
             checkpoint.suffix == ENSEMBLE_SUFFIX for checkpoint in checkpoints
+        ),
+        "is a cross-validation, and its folds are not asked again about single pixels": (
+            held_out.kind == "dense" and book is not None
         ),
         "has learnt other classes": held_out.class_names != tuple(data.pictures.class_names),
         "was trained and validated on other pictures than these": (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import greedy_soup
+from ...ensembles.combine import figure_of, greedy_soup
 from ...records.combination import Combination
+from ...reporting.comparison_verdict import MEASURE_NAMES, figure_text
 from ...training.checkpoints import AtomicCheckpointIO
 from ...training.weight_averages import mean_of_weights, renew_batch_statistics
 from .candidate import Answers, FitContext, Fitted, Trained
@@ -99,32 +101,37 @@ def choose_soup(
     networks: Sequence[TrainedNetwork],
     data: PictureData,
 ) -> Combination:
-    """Choose networks by the accuracy of their mean, whose weights the first of them then has.
+    """Choose networks by the figure of their mean, whose weights the first of them then has.
 
     Raises:
         NothingGained: no mean of their weights is better than the best of them.
     """
     averaged = _Averaged(networks, library, data)
-    targets = library[0].held_out.targets
+    held_out, kind = library[0].held_out, data.pictures.kind
     names = [member.name for member in library]
-    groups = library[0].held_out.groups
-    found = greedy_soup(names, averaged.probabilities, targets, seed=settings.seed, groups=groups)
+    options: dict[str, Any] = {"kind": kind, "seed": settings.seed, "groups": held_out.groups}
+    found = greedy_soup(names, averaged.predictions, held_out.targets, **options)
     chosen = tuple(np.flatnonzero(found.weights).tolist())
-    accuracies = [float((m.probs.argmax(axis=1) == targets).mean()) for m in library]
-    best = int(np.argmax(accuracies))
+    figures = [figure_of(kind, member.probs, held_out.targets) for member in library]
+    best = int(np.argmax(figures))
+    measure = found.measure
+
+    def stated(figure: float) -> str:
+        return f"{MEASURE_NAMES[measure]} {figure_text(figure, measure)}"
+
     if len(chosen) == 1:
         raise NothingGained(
             f"soup: no mean of the weights of these {len(library)} networks is as good "
-            f"as {library[best].name} alone ({100 * accuracies[best]:.1f} % of the "
+            f"as {library[best].name} alone ({stated(figures[best])} on the "
             "validation part): networks that started from different weights usually do not "
             "average."
         )
-    own = averaged.probabilities(chosen)  # which also leaves its weights in the network
-    reached = float((own.argmax(axis=1) == targets).mean())
-    if reached <= accuracies[best]:
+    own = averaged.predictions(chosen)  # which also leaves its weights in the network
+    reached = figure_of(kind, own, held_out.targets)
+    if reached <= figures[best]:
         raise NothingGained(
             f"soup: the mean of the weights of {len(chosen)} networks has "
-            f"{100 * reached:.1f} % of the validation part right, no more than "
+            f"{stated(reached)} on the validation part, no more than "
             f"{library[best].name} alone, so nothing is gained by it."
         )
     return found
@@ -142,8 +149,12 @@ class _Averaged:
         states = [network.task.evaluated.state_dict() for network in networks]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]
 
-    def probabilities(self, chosen: tuple[int, ...]) -> NDArray[np.float32]:
-        """Predict the validation part with the mean of some networks' weights, (N, K)."""
+    def predictions(self, chosen: tuple[int, ...]) -> NDArray[Any]:
+        """Predict the validation part with the mean of some networks' weights.
+
+        Returns:
+            As `Member.probs`.
+        """
         if len(chosen) == 1:
             return self._alone[chosen[0]]
         task = self._first.task

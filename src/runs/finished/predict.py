@@ -32,6 +32,9 @@ from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model"]
 
+# Classes of each picture, unless another number is asked for.
+_NAMED = 5
+
 
 def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and contact sheets of some.
@@ -236,12 +239,16 @@ def _page(path: str) -> Path | Page:
 
 
 def _write_rows(
-    predictor: Predictor, files: Iterable[Path | Page], top_k: int, stream: TextIO, tally: Tally
+    predictor: Predictor,
+    files: Iterable[Path | Page],
+    top_k: int | None,
+    stream: TextIO,
+    tally: Tally,
 ) -> GuessSample:
     if predictor.kind.sets:
-        return _write_sets(predictor, files, stream, tally)
+        return _write_sets(predictor, files, top_k, stream, tally)
     sample = GuessSample(predictor.class_names)
-    top_k = min(top_k, len(predictor.class_names))
+    top_k = min(top_k or _NAMED, len(predictor.class_names))
     rows = csv.writer(stream)
     further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
     rows.writerow(["path", "label", "probability", *further, *tally.columns])
@@ -260,18 +267,29 @@ def _write_rows(
 
 
 def _write_sets(
-    predictor: Predictor, files: Iterable[Path | Page], stream: TextIO, tally: Tally
+    predictor: Predictor,
+    files: Iterable[Path | Page],
+    top_k: int | None,
+    stream: TextIO,
+    tally: Tally,
 ) -> GuessSample:
-    """Write the labels of each picture, and a column of probabilities for each label."""
+    """Write the labels of each picture, and a column of probabilities for each label.
+
+    With `top_k` also the most probable labels, those below their thresholds among them.
+    """
     sample = GuessSample(predictor.class_names)
     rows = csv.writer(stream)
     names = map(csv_cell, predictor.class_names)
-    rows.writerow(["path", "labels", *names, *tally.columns])
+    ranking = [] if top_k is None else ["most_probable"]
+    rows.writerow(["path", "labels", *ranking, *names, *tally.columns])
     try:
         for item in predictor.label(files, trust=tally.trust):
             if isinstance(item, Labelled):
                 named = SEPARATOR.join(item.labels)
                 cells = [f"{p:.6f}" for p in item.every]
+                if top_k is not None:
+                    (likely,) = predictor.most_probable(np.array([item.every]), top_k)
+                    cells.insert(0, csv_cell(SEPARATOR.join(likely)))
                 rows.writerow([csv_cell(item.path), csv_cell(named), *cells, *tally.add(item)])
                 sample.add(Guess(item.confidence, item.path, named or "none"))
             else:

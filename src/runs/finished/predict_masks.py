@@ -74,6 +74,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         ("explain", settings.explain),
         ("coverage", settings.coverage is not None),
         ("max_error", settings.max_error is not None),
+        ("top_k", settings.top_k is not None),
     ):
         if given:
             raise ConfigError(

@@ -22,6 +22,7 @@ from src.machine.text import from_csv_cell
 from src.runs.finished.predict import label_pictures
 from src.serving.predictor import Predictor
 from tests.features.classifiers import IMAGES, classifier
+from tests.serving.bundles import CLASSES, bundle
 
 
 @pytest.fixture
@@ -182,3 +183,28 @@ def test_a_disk_that_fills_meanwhile_is_named(
     assert said.startswith(f"out: {tmp_path}/labels.csv cannot be written: there is no room ")
     assert str(tmp_path) in said.partition("no room")[2]
     assert (tmp_path / "labels.csv").read_text() == "earlier"
+
+
+def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: Path) -> None:
+    bundle(tmp_path / "model", link="sigmoid")
+    files = []
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 24, 3), np.uint8)
+        files.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    out = tmp_path / "labels.csv"
+
+    def rows(*words: str) -> list[dict[str, str]]:
+        words = ("run=x", "images=x", f"out={out}", *words)
+        asked = compose_settings(PredictSettings, words, config_name="predict")
+        label_pictures(tmp_path / "model", Listing(files), asked)
+        with out.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    assert list(rows()[0]) == ["path", "labels", *CLASSES]
+    least = dict(zip(CLASSES, (0.2, 0.5, 0.55, 0.7), strict=True))  # of the bundle
+    for row in rows("top_k=3"):
+        order = sorted(CLASSES, key=lambda name: -float(row[name]))
+        assert row["most_probable"].split(";") == order[:3]
+        reached = [name for name in order if float(row[name]) >= least[name]]
+        assert row["labels"].split(";") == (reached or [""])

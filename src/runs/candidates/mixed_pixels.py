@@ -1,0 +1,165 @@
+"""Answers of several models about the pixels of pictures, and their mean.
+
+Probabilities of all pixels are never kept: a mixture of models asks each again, batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...config.checks import ConfigError
+from ...data.decoding.picture_format import PictureFormat
+from ...data.loading.datamodule import PictureData
+from ...ensembles.combine import WAYS, Mixture, combine_pixels
+from ...ensembles.mixing import mixed_pixels
+from ...metrics.probabilistic import SMALLEST_PROBABILITY
+from ...records.combination import Combination
+from ...serving.predictor import Predictor
+from ...targets.labels import IGNORED
+from ...training.pixels import answers_of
+from .candidate import Answers, Trained
+from .members import Member
+
+__all__ = ["choose_for_pixels", "mixed_answers"]
+
+# Pixels that weights are fitted to, of all pictures together: neighbours tell little that is new.
+_FITTED_TO = 20_000
+
+
+def choose_for_pixels(
+    library: Sequence[Member],
+    load: Callable[[Path], Trained],
+    data: PictureData,
+    *,
+    way: str,
+    at_most: int,
+    seed: int,
+) -> Combination:
+    """Choose among runs by some pixels of each validation picture, and measure it on all pixels.
+
+    Args:
+        library: the runs, of one file each.
+        load: returns the model of a run's file; one after another is loaded to be asked.
+        data: the pictures.
+        way, at_most: as in the settings of an ensemble.
+        seed: of the pixels, the folds and the bags.
+
+    Raises:
+        ConfigError: models take pictures in different formats, or no pixel counts.
+    """
+    form: PictureFormat | None = None
+    ids = library[0].held_out.sample_ids
+    most = max(1, _FITTED_TO // len(ids))
+    probs, labels, pictures = [], np.empty(0, np.int64), np.empty(0, np.int64)
+    for member in library:
+        trained = load(member.checkpoints[0])
+        own = PictureFormat.of(trained.metadata)
+        form = form or own
+        if own != form:
+            raise ConfigError(
+                f"runs: {member.name} takes pictures as {_described(own)} and "
+                f"{library[0].name} as {_described(form)}: pixels are combined of models that "
+                "take pictures of one size."
+            )
+        found, labels, pictures = _some_pixels(trained, data, most, seed)
+        probs.append(found)
+    if not len(labels):
+        raise ConfigError("runs: no pixel of the validation part counts, so nothing can be chosen.")
+
+    def mixed(mixtures: Sequence[Mixture], number: NDArray[np.int64]) -> Answers:
+        needed = np.flatnonzero(np.any([weights for _, weights in mixtures], axis=0)).tolist()
+        models = [load(library[one].checkpoints[0]) for one in needed]
+        fewer = [(one, weights[needed]) for one, weights in mixtures]
+        return mixed_answers(_predictors(models), data, "val", fewer, number)
+
+    return combine_pixels(
+        [member.name for member in library],
+        np.stack(probs),
+        labels,
+        np.searchsorted(ids, pictures),
+        [member.held_out.probs for member in library],
+        library[0].held_out.targets,
+        lambda mixtures, number: mixed(mixtures, number)[0],
+        ways=[one for one in WAYS if way in (one, "best")],
+        at_most=at_most,
+        seed=seed,
+        groups=library[0].held_out.groups,
+    )
+
+
+def mixed_answers(
+    predictors: Sequence[Predictor],
+    data: PictureData,
+    part: str,
+    mixtures: Sequence[Mixture],
+    number: NDArray[np.int64] | None = None,
+) -> Answers:
+    """Return the answers of mixtures of models about a part, by ascending sample id.
+
+    Args:
+        predictors: of M models that take pictures in one format.
+        data: the pictures.
+        part: "val" or "test".
+        mixtures: ways with weights (M,); models without a weight are not asked.
+        number: (N,) of the mixture that answers each picture, in the order of the result; None
+            where the first answers all.
+    """
+    ids = np.sort(getattr(data.split, part))
+    number = np.zeros(len(ids), np.int64) if number is None else number
+    found, order = [], []
+    for images, targets, own in _batches(predictors[0], data, part):
+        numbers = number[np.searchsorted(ids, own)]
+        for one in np.unique(numbers):
+            rows = np.flatnonzero(numbers == one)
+            way, weights = mixtures[one]
+            used = np.flatnonzero(weights)
+            answers = (predictors[k].probabilities(images[rows]) for k in used.tolist())
+            probs = torch.from_numpy(mixed_pixels(way, answers, weights[used]))
+            logits = probs.clamp_min(SMALLEST_PROBABILITY).log()
+            found.append(answers_of(logits, targets[torch.from_numpy(rows)]))
+            order.append(own[rows])
+    place = np.argsort(np.concatenate(order))
+    return np.concatenate(found)[place], data.pictures.targets[ids], ids
+
+
+def _some_pixels(
+    trained: Trained, data: PictureData, most: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return probabilities (P, K), classes (P,) and sample ids (P,) of pixels that count.
+
+    Of each validation picture `most` are drawn, the same for every model.
+    """
+    (predictor,) = _predictors([trained])
+    probs, labels, ids = [], [], []
+    for images, targets, own in _batches(predictor, data, "val"):
+        answers = predictor.probabilities(images)
+        for maps, classes, sample in zip(answers, targets.numpy(), own.tolist(), strict=True):
+            counted = np.flatnonzero(classes != IGNORED)
+            draw = np.random.default_rng([seed, sample])
+            some = draw.choice(counted, min(most, len(counted)), replace=False)
+            probs.append(maps.reshape(len(maps), -1)[:, some].T)
+            labels.append(classes.reshape(-1)[some])
+            ids.append(np.full(len(some), sample))
+    return np.concatenate(probs), np.concatenate(labels), np.concatenate(ids)
+
+
+def _batches(
+    predictor: Predictor, data: PictureData, part: str
+) -> Iterator[tuple[NDArray[np.uint8], torch.Tensor, NDArray[np.int64]]]:
+    """Yield pictures (B, C, H, W), their classes (B, H, W) and sample ids (B,) of a part."""
+    for batch in data.formatted(predictor.formats[0]).batches(part):
+        yield batch.images.cpu().numpy(), batch.targets.cpu(), batch.sample_ids.cpu().numpy()
+
+
+def _predictors(models: Sequence[Trained]) -> list[Predictor]:
+    return [trained.predictor(1) for trained in models]
+
+
+def _described(form: PictureFormat) -> str:
+    height, width = form.image_size
+    return f"{width}x{height} pixels in {form.channels} channels (data.fit={form.fit})"
