@@ -37,7 +37,7 @@ from .format_choice import chosen_format
 from .large_pictures import array_sizes
 from .picture_files import PictureError, pages_of
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, content, store_of
+from .picture_store import PictureStore, content, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
@@ -276,8 +276,10 @@ def _decoded(
     Its values are the shape of the array, index -> why a picture cannot be used, and the indices of
     those of a single colour. Unless pixels are `stored`, all are decoded once to find these.
     """
+    usable = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
+    identity = pixels_identity(form, found.bounds_to_scale(usable))
     return cached(
-        folder / key_of([_VERSION, form.identity(), len(source)], found.hashes.tobytes()),
+        folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),
         lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),
         what="the decoded pictures",
         usable=lambda entry: bool(entry.values["stored"]) or not stored,

@@ -24,7 +24,10 @@ from .masks import decode_mask, mask_values
 from .picture_files import PictureError, file_errors
 from .picture_format import PictureFormat
 
-__all__ = ["PictureStore", "content", "mask_of", "picture", "store_of"]
+__all__ = ["PictureStore", "content", "mask_of", "picture", "pixels_identity", "store_of"]
+
+# Part of the key of what comes of such pixels alone: to be raised when they would be others.
+_DEEP_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,10 @@ class PictureStore:
     def array_sizes(self) -> NDArray[np.int64]:
         """(N, 2) height and width of what `read` returns."""
         return array_sizes(self.format, self.original_sizes)
+
+    def identity(self, form: PictureFormat | None = None) -> dict[str, Any]:
+        """Return what `pixels_identity` does of these pictures, by default in their own format."""
+        return pixels_identity(form or self.format, self.pixel_bounds)
 
     def read(self, index: int) -> Pixels:
         """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
@@ -207,6 +214,17 @@ def store_of(
         pixel_bounds=found.bounds_to_scale(kept),
         kind=usable.kind,
     )
+
+
+def pixels_identity(form: PictureFormat, bounds: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return what determines the pixels of pictures beside their content, as part of a key.
+
+    Args:
+        form: that they are decoded to.
+        bounds: as `Survey.bounds_to_scale` has them.
+    """
+    deep = bounds is not None or form.dtype != "uint8"
+    return form.identity() | ({"deep": _DEEP_VERSION} if deep else {})
 
 
 def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:

@@ -87,8 +87,8 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
         return {"measures": np.concatenate([*in_order(measure, blocks, workers)])}
 
-    form, hashes = pictures.format.identity(), pictures.content_hashes.tobytes()
-    plan = [_VERSION, names, pictures.targets.tolist(), _print_format(pictures).identity()]
+    form, hashes = pictures.identity(), pictures.content_hashes.tobytes()
+    plan = [_VERSION, names, pictures.targets.tolist(), pictures.identity(_print_format(pictures))]
     key = key_of(plan, hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
     key = key_of([_VERSION, form, pictures.images is None], hashes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,28 @@ def test_dicom_is_rescaled_windowed_and_inverted() -> None:
     np.testing.assert_allclose(decode_picture(data, stated)[0], expected, atol=1e-3)
 
 
+def test_windows_of_files_and_the_range_of_16_bits_share_nothing_that_is_kept(
+    tmp_path: Path,
+) -> None:
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(400, 1700, (HEIGHT, WIDTH)).astype(np.int16)
+        data = dicom(pixels, WindowCenter=1000, WindowWidth=1000)
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.dcm", data)
+    whole: Any = {"value_range": [0.0, 65535.0]}
+    own, scaled, again = (
+        opened(tmp_path / "set", tmp_path / "cache", **options) for options in ({}, whole, {})
+    )
+    alone = opened(tmp_path / "set", tmp_path / "other", **whole)
+    assert own.images is not None and scaled.images is not None and alone.images is not None
+    assert not scaled.from_cache and again.from_cache
+    np.testing.assert_array_equal(scaled.images, alone.images)
+    assert own.images.mean() > 100 and scaled.images.mean() < 10
+    # Of what other caches go by as well, and where the pictures become 8 bits.
+    assert own.identity() != scaled.identity()
+    forms = [replace(one.format, dtype="uint8") for one in (own, scaled)]
+    assert own.identity(forms[0]) != own.identity(forms[1])
+
+
 def test_pictures_of_one_patient_stay_together(tmp_path: Path) -> None:
     for number in range(24):
         pixels = np.random.default_rng(number).integers(0, 900, (HEIGHT, WIDTH)).astype(np.int16)
@@ -343,7 +366,7 @@ def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
             write(tmp_path / "set" / label / f"{number}.png", encoded(picture, "PNG"))
     store = opened(tmp_path / "set", tmp_path / "cache")
     assert store.images is not None and store.images.dtype == np.uint8
-    assert set(store.format.identity()) == {"image_size", "channels", "fit"}
+    assert set(store.identity()) == {"image_size", "channels", "fit"}
 
 
 def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
