@@ -20,6 +20,7 @@ from .depth import ScaleBy, black_and_white, is_deep, pixel_bounds, scaled
 from .picture_files import (
     ON_THEIR_SIDE,
     PictureError,
+    PictureFile,
     bands_of,
     decoder_errors,
     deep_values,
@@ -48,7 +49,7 @@ _Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 def decode_picture(
-    data: bytes | Path | Image.Image | NDArray[Any],
+    data: bytes | Path | PictureFile | Image.Image | NDArray[Any],
     form: PictureFormat,
     *,
     page: int = 0,
@@ -63,7 +64,8 @@ def decode_picture(
     are scaled as the format says; colour profiles are ignored.
 
     Args:
-        data: the bytes of a file, its path, an open picture, or an array as of `bands_of_array`.
+        data: the bytes of a file, its path, the open file of several pictures, an open picture, or
+            an array as of `bands_of_array`.
         form: the format of the array.
         page: which picture of a file of several, from 0.
         display: show what there is: black and white of the file or of this picture alone, as
@@ -85,21 +87,10 @@ def decode_picture(
             return _converted(data, form, scale)
         if isinstance(data, np.ndarray):
             return _of_array(data, form, scale)
+        if isinstance(data, PictureFile):
+            return _of_file(data.open(page), form, scale)
         with _opened(data) as stream:
-            image = open_picture(stream, page)
-            if isinstance(image, Raster):
-                if image.nbytes <= _LARGE_BYTES:
-                    return _of_raster(image, form, scale)
-                with _LARGE_TURN:
-                    return _of_raster(image, form, scale)
-            if image.width * image.height > _LARGE_PIXELS:
-                with _LARGE_TURN:
-                    return _converted(image, form, scale)
-            # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
-            # Which side will be the height is not known before the turn.
-            longer = 2 * max(form.image_size)
-            scaled_down = image.draft(None, (longer, longer))
-            return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
+            return _of_file(open_picture(stream, page), form, scale)
 
 
 def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
@@ -119,7 +110,9 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
     return shown(decode_picture(data, PictureFormat(size, 3), page=page, display=True))
 
 
-def shown_size(data: bytes | Path | Image.Image | NDArray[Any], page: int = 0) -> tuple[int, int]:
+def shown_size(
+    data: bytes | Path | PictureFile | Image.Image | NDArray[Any], page: int = 0
+) -> tuple[int, int]:
     """Return height and width of a picture as it is shown; arguments as of `decode_picture`.
 
     Raises:
@@ -130,8 +123,11 @@ def shown_size(data: bytes | Path | Image.Image | NDArray[Any], page: int = 0) -
     if isinstance(data, Image.Image):
         turn = turn_of(data)
         return (data.width, data.height) if turn in ON_THEIR_SIDE else (data.height, data.width)
-    with _opened(data) as stream:
-        header = read_header(stream, page)
+    if isinstance(data, PictureFile):
+        header = read_header(data, page)
+    else:
+        with _opened(data) as stream:
+            header = read_header(stream, page)
     return header.height, header.width
 
 
@@ -149,6 +145,23 @@ def _opened(data: bytes | Path) -> BinaryIO:
         return io.BytesIO(data)
     with file_errors():
         return data.open("rb")
+
+
+def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
+    """Return a picture whose pixels are still in its file, a large one when its turn comes."""
+    if isinstance(image, Raster):
+        if image.nbytes <= _LARGE_BYTES:
+            return _of_raster(image, form, scale)
+        with _LARGE_TURN:
+            return _of_raster(image, form, scale)
+    if image.width * image.height > _LARGE_PIXELS:
+        with _LARGE_TURN:
+            return _converted(image, form, scale)
+    # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
+    # Which side will be the height is not known before the turn.
+    longer = 2 * max(form.image_size)
+    scaled_down = image.draft(None, (longer, longer))
+    return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
 
 
 def _converted(

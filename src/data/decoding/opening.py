@@ -37,7 +37,7 @@ from .format_choice import chosen_format
 from .large_pictures import array_sizes
 from .picture_files import PictureError, pages_of
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, content, pixels_identity, store_of
+from .picture_store import PageReader, PictureStore, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
@@ -318,8 +318,9 @@ def _decode_all(
     flat: list[int] = []
     count = 0
     logged = time.monotonic()
+    decode = partial(_decode_block, PageReader(source), source, found, form)
     with (target / FILE).open("wb") as stream:
-        for block in in_order(partial(_decode_block, source, found, form), blocks, workers):
+        for block in in_order(decode, blocks, workers):
             reasons += block.reasons
             flat += block.flat
             count += len(block.images)
@@ -332,11 +333,13 @@ def _decode_all(
     return {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
 
 
-def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
+def _decode_block(
+    reader: PageReader, source: Source, found: Survey, form: PictureFormat, indices: list[int]
+) -> _Block:
     block = _Block([], [], [])
     for index in indices:
         try:
-            data = content(source, index, bytes(found.hashes[index]))
+            data = reader.content(index, bytes(found.hashes[index]))
         except PictureError as error:
             # Pixels of anything else than what the key names, or a reason that holds for a moment
             # only, would stay in the cache under that key.
@@ -346,6 +349,7 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
         try:
             image = decode_picture(data, form, page=source.page(index))
         except PictureError as error:
+            reader.forget()  # what has failed once is not gone on with
             block.reasons.append((index, str(error)))
             continue
         if image.min() == image.max():

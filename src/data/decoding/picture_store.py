@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +17,28 @@ from PIL import Image
 
 from ...records.pictures import Pixels
 from ...targets.labels import label_codes
-from ..quality.audit import Survey, content_hash, copies
+from ..quality.audit import Survey, content_hash, copies, page_hash
 from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
 from .decode import decode_picture
 from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
-from .picture_files import PictureError, file_errors
+from .picture_files import PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
 
-__all__ = ["PictureStore", "content", "mask_of", "picture", "pixels_identity", "store_of"]
+__all__ = [
+    "PageReader",
+    "PictureStore",
+    "content",
+    "mask_of",
+    "picture",
+    "pixels_identity",
+    "store_of",
+]
 
 # Part of the key of what comes of such pixels alone: to be raised when they would be others.
 _DEEP_VERSION = 2
+_CHANGED = "has been changed since it was looked at"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +267,50 @@ def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> ND
     return decode_mask(mask_values(data), masks.tables[masks.table_of[index]], form)
 
 
+class PageReader:
+    """Reads the pictures of a source, for several threads.
+
+    A thread reads a file of several pictures once for all that it asks for one after another.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._last = threading.local()
+
+    def content(
+        self, index: int, expected: bytes
+    ) -> bytes | Path | PictureFile | Image.Image | NDArray[Any]:
+        """Return what `content` does, a page as the file that has it."""
+        source, last = self._source, self._last
+        if source.pages is None or source.pages[index] < 0:
+            return content(source, index, expected)
+        place = source.place(index)
+        if getattr(last, "place", None) != place:
+            self.forget()
+            with file_errors(), source.open(index) as stream:
+                data = stream.read()
+            last.digest, last.file = content_hash(data), PictureFile(io.BytesIO(data))
+            last.place = place
+        if page_hash(last.digest, source.page(index)) != expected:
+            self.forget()
+            raise PictureError(_CHANGED)
+        file: PictureFile = last.file
+        return file
+
+    def picture(self, index: int, form: PictureFormat, expected: bytes) -> Pixels:
+        """Return what `picture` does."""
+        data = self.content(index, expected)
+        try:
+            return decode_picture(data, form, page=self._source.page(index))
+        except PictureError:
+            self.forget()  # what has failed once is not gone on with
+            raise
+
+    def forget(self) -> None:
+        """Let go of the file that this thread has read."""
+        self._last.__dict__.clear()
+
+
 def content(
     source: Source, index: int, expected: bytes | None = None
 ) -> bytes | Path | Image.Image | NDArray[Any]:
@@ -281,5 +336,5 @@ def content(
     if expected is None:
         return data
     if content_hash(data, source.page(index)) != expected:
-        raise PictureError("has been changed since it was looked at")
+        raise PictureError(_CHANGED)
     return data

@@ -19,7 +19,15 @@ from PIL import Image
 
 from .depth import PixelError, ValueRange
 
-__all__ = ["RASTER_ENDINGS", "MissingPackage", "Raster", "bands_of_array", "open_raster", "turned"]
+__all__ = [
+    "RASTER_ENDINGS",
+    "MissingPackage",
+    "Raster",
+    "bands_of_array",
+    "open_raster",
+    "tiff_pages",
+    "turned",
+]
 
 RASTER_ENDINGS = frozenset((".npy", ".dcm", ".dicom"))
 _NPY, _PNG, _DICOM = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"DICM"
@@ -72,10 +80,26 @@ class Raster:
         return self.height * self.width * self.bands * self.dtype.itemsize
 
 
-def open_raster(stream: BinaryIO, page: int = 0) -> Raster | None:
+def tiff_pages(stream: BinaryIO) -> Any:
+    """Return the pages of a TIFF file, for `open_raster`; None of another, or without tifffile."""
+    stream.seek(0)
+    if not stream.read(4).startswith(_TIFF):
+        return None
+    try:
+        from tifffile import TiffFile
+    except ImportError:  # where a model of 8 bits is served, which has no use for it
+        return None
+    stream.seek(0)
+    return TiffFile(stream).pages
+
+
+def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | None:
     """Return the picture in a file opened at its start; None where Pillow reads all of it.
 
-    `page` is that of a TIFF file, from 0.
+    Args:
+        stream: of the file.
+        page: that of a TIFF file, from 0.
+        pages: as of `tiff_pages`, where they are known already.
 
     Raises:
         PixelError: the file holds no picture, or none of a kind that is read.
@@ -88,7 +112,8 @@ def open_raster(stream: BinaryIO, page: int = 0) -> Raster | None:
     if start.startswith(_PNG):
         return _png(stream, start)
     if start.startswith(_TIFF):
-        return _tiff(stream, page)
+        pages = tiff_pages(stream) if pages is None else pages
+        return None if pages is None else _tiff(pages[page])
     return _dicom(stream) if start[128:] == _DICOM else None
 
 
@@ -177,14 +202,10 @@ def _on_white(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return found
 
 
-def _tiff(stream: BinaryIO, number: int) -> Raster | None:
+def _tiff(page: Any) -> Raster | None:
     """Return a page where it has bands, or more than 8 bits a colour."""
-    try:
-        from tifffile import COMPRESSION, TiffFile
-    except ImportError:  # where a model of 8 bits is served, which has no use for it
-        return None
+    from tifffile import COMPRESSION
 
-    page: Any = TiffFile(stream).pages[number]
     samples, photometric = page.samplesperpixel, int(page.photometric)
     colours = _COLOURS.get(photometric)
     if colours is None or samples == 1:

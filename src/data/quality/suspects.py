@@ -20,7 +20,7 @@ from ...storage.cache import cached, key_of
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
 from ..decoding.picture_format import PictureFormat
-from ..decoding.picture_store import PictureStore, picture
+from ..decoding.picture_store import PageReader, PictureStore
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
 from .measures import MEASURES, faults, grey, measure
@@ -195,6 +195,8 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
 
+    reader = PageReader(source)
+
     def block(start: int) -> NDArray[np.uint8]:
         stop = min(start + _BLOCK, len(source))
         if ready is not None:
@@ -203,7 +205,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for row, index in enumerate(range(start, stop)):
             try:
                 expected = bytes(pictures.content_hashes[index])
-                prints[row] = grey(picture(source, index, form, expected)[None])[0]
+                prints[row] = grey(reader.picture(index, form, expected)[None])[0]
             except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints

@@ -14,9 +14,10 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture, thumbnail
-from src.data.decoding.picture_files import NotReadHere, PictureError, read_header
+from src.data.decoding.picture_files import NotReadHere, PictureError, PictureFile, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.rasters import open_raster
+from src.data.sources.source import Source
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
 from tests.data.pictures import data_of, encoded, opened, png, png_file, write
@@ -411,3 +412,66 @@ def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:
         if name != "a/alone.png":
             red = store.read(index)[0]
             assert np.abs(red - 60.0 * (int(name[-1]) - 1)).max() <= 4
+
+
+def test_files_of_many_pages_are_read_and_opened_once_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = dict.fromkeys(("files", "Pillow", "TIFF"), 0)
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    monkeypatch.setattr(Source, "open", counted("files", Source.open))
+    monkeypatch.setattr(Image, "open", counted("Pillow", Image.open))
+    monkeypatch.setattr(tifffile, "TiffFile", counted("TIFF", tifffile.TiffFile))
+    found = {}
+    for pages in (3, 40):
+        for label in "ab":
+            for kind, bands in ((np.uint16, 1), (np.uint8, 1), (np.uint8, BANDS)):
+                folder = tmp_path / f"{pages}" / f"{kind.__name__} {bands}" / label
+                stack = np.stack(
+                    [values(ord(label) * 99 + n, kind, 200, bands) for n in range(pages)]
+                )
+                options = {"photometric": "minisblack", "planarconfig": "contig"}
+                stream = io.BytesIO()
+                with tifffile.TiffWriter(stream) as writer:
+                    for page in stack if bands > 1 else stack[..., 0]:
+                        writer.write(page, metadata=None, compression="zlib", **options)
+                write(folder / "0.tif", stream.getvalue())
+        for folder in sorted((tmp_path / f"{pages}").iterdir()):
+            counts.update(dict.fromkeys(counts, 0))
+            cache = tmp_path / "cache" / f"{pages} {folder.name}"
+            store = opened(folder, cache, pages="all", num_workers=1)
+            assert len(store) == 2 * pages and store.images is not None
+            found[pages, folder.name] = dict(counts)
+            assert store.sample_paths is not None
+            for index in range(0, len(store), 7):
+                path, _, number = store.sample_paths[index].partition("#")
+                alone = decode_picture(folder / path, store.format, page=int(number) - 1)
+                np.testing.assert_array_equal(store.images[index], alone)
+    for (pages, name), one in found.items():
+        assert one == found[3, name], (pages, name)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_frames_are_the_same_after_others_and_alone(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    frames = []
+    for number in range(12):
+        frame = Image.fromarray(values(2, bands=3)).convert("RGBA")
+        spot = Image.fromarray(rng.integers(0, 256, (4, 5, 4), np.uint8), "RGBA")
+        frame.paste(spot, (number % 9, number % 7))
+        frames.append(frame)
+    options: dict[str, Any] = {"WEBP": {"lossless": True}, "GIF": {"disposal": 2}}.get(kind, {})
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    file = PictureFile(io.BytesIO(data))
+    form = PictureFormat((HEIGHT, WIDTH), 3)
+    for page in (0, 1, 2, 4, 5, 5, 11, 3, 4):
+        read_header(file, page)
+        kept, alone = (decode_picture(one, form, page=page) for one in (file, data))
+        np.testing.assert_array_equal(kept, alone)

@@ -25,9 +25,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     look_at = audit._look_at
 
-    def noted(source: Source, index: int, times_ns: tuple[int, int]) -> object:
-        seen.append(os.path.basename(source.file(index)))
-        return look_at(source, index, times_ns)
+    def noted(source: Source, pages: list[int], row: np.ndarray) -> object:
+        seen.append(os.path.basename(source.file(pages[0])))
+        return look_at(source, pages, row)
 
     monkeypatch.setattr(audit, "_look_at", noted)
     return seen
