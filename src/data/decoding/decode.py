@@ -33,12 +33,12 @@ from .picture_files import (
 from .picture_format import PictureFormat
 from .rasters import Raster, bands_of_array, turned
 
-__all__ = ["decode_picture", "padded", "resized", "shown_size", "thumbnail"]
+__all__ = ["LARGE_PIXELS", "decode_picture", "padded", "resized", "shown_size", "thumbnail"]
 
 # Of larger pictures no more than one is decoded at a time: each takes up to a gigabyte meanwhile,
 # and there may be as many threads as cores.
-_LARGE_PIXELS = 25_000_000
-_LARGE_BYTES = 4 * _LARGE_PIXELS
+LARGE_PIXELS = 25_000_000
+_LARGE_BYTES = 4 * LARGE_PIXELS
 _LARGE_TURN = threading.Lock()
 _BAND_PIXELS = 4_000_000
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
@@ -154,14 +154,18 @@ def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -
             return _of_raster(image, form, scale)
         with _LARGE_TURN:
             return _of_raster(image, form, scale)
-    if image.width * image.height > _LARGE_PIXELS:
-        with _LARGE_TURN:
-            return _converted(image, form, scale)
     # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
     # Which side will be the height is not known before the turn.
     longer = 2 * max(form.image_size)
+    whole = image.width * image.height
     scaled_down = image.draft(None, (longer, longer))
-    return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
+    box = scaled_down[1] if scaled_down else None
+    # Of a progressive JPEG libjpeg keeps the coefficients of all pixels whatever it decodes.
+    in_memory = whole if image.info.get("progressive") else image.width * image.height
+    if in_memory <= LARGE_PIXELS:
+        return _converted(image, form, scale, box)
+    with _LARGE_TURN:
+        return _converted(image, form, scale, box)
 
 
 def _converted(

@@ -277,7 +277,7 @@ def _decoded(
     those of a single colour. Unless pixels are `stored`, all are decoded once to find these.
     """
     usable = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
-    identity = pixels_identity(form, found.bounds_to_scale(usable))
+    identity = pixels_identity(form, found.sizes[usable], found.bounds_to_scale(usable))
     return cached(
         folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),
         lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),

@@ -20,7 +20,7 @@ from ...targets.labels import label_codes
 from ..quality.audit import Survey, content_hash, copies, page_hash
 from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
-from .decode import decode_picture
+from .decode import LARGE_PIXELS, decode_picture
 from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
 from .picture_files import PictureError, PictureFile, file_errors
@@ -36,8 +36,9 @@ __all__ = [
     "store_of",
 ]
 
-# Part of the key of what comes of such pixels alone: to be raised when they would be others.
-_DEEP_VERSION = 2
+# Part of the keys of sets with pixels of more than 8 bits, and with pictures of `LARGE_PIXELS`: to
+# be raised when these alone would decode to other pixels.
+_DEEP_VERSION, _LARGE_VERSION = 2, 2
 _CHANGED = "has been changed since it was looked at"
 
 
@@ -112,7 +113,7 @@ class PictureStore:
 
     def identity(self, form: PictureFormat | None = None) -> dict[str, Any]:
         """Return what `pixels_identity` does of these pictures, by default in their own format."""
-        return pixels_identity(form or self.format, self.pixel_bounds)
+        return pixels_identity(form or self.format, self.original_sizes, self.pixel_bounds)
 
     def read(self, index: int) -> Pixels:
         """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
@@ -227,15 +228,23 @@ def store_of(
     )
 
 
-def pixels_identity(form: PictureFormat, bounds: NDArray[np.float64] | None) -> dict[str, Any]:
+def pixels_identity(
+    form: PictureFormat, sizes: NDArray[np.int64], bounds: NDArray[np.float64] | None
+) -> dict[str, Any]:
     """Return what determines the pixels of pictures beside their content, as part of a key.
 
     Args:
         form: that they are decoded to.
+        sizes: (N, 2) height and width.
         bounds: as `Survey.bounds_to_scale` has them.
     """
     deep = bounds is not None or form.dtype != "uint8"
-    return form.identity() | ({"deep": _DEEP_VERSION} if deep else {})
+    large = bool((sizes.prod(axis=1) > LARGE_PIXELS).any())
+    return (
+        form.identity()
+        | ({"deep": _DEEP_VERSION} if deep else {})
+        | ({"large": _LARGE_VERSION} if large else {})
+    )
 
 
 def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
