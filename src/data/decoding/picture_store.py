@@ -23,12 +23,13 @@ from ..sources.source import Masks, Problem, Source
 from .decode import LARGE_PIXELS, decode_picture
 from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
-from .picture_files import PictureError, PictureFile, file_errors
+from .picture_files import NotReadHere, PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
 
 __all__ = [
     "PageReader",
     "PictureStore",
+    "any_read",
     "content",
     "mask_of",
     "picture",
@@ -260,6 +261,24 @@ def picture(
 ) -> Pixels:
     """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
     return decode_picture(content(source, index, expected), form, page=source.page(index))
+
+
+def any_read(
+    source: Source, indices: Sequence[int], form: PictureFormat, hashes: NDArray[np.bytes_]
+) -> bool:
+    """Return whether any of some pictures is read now that a missing package kept from it before.
+
+    `hashes` are the expected ones of all.
+    """
+    for index in indices:
+        try:
+            picture(source, index, form, bytes(hashes[index]))
+        except NotReadHere:
+            continue
+        except PictureError:  # of which the package is there
+            return True
+        return True
+    return False
 
 
 def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> NDArray[np.uint8]:

@@ -273,7 +273,7 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _dicom(stream: BinaryIO) -> Raster:
     try:
         import pydicom
-        from pydicom.pixels import apply_rescale
+        from pydicom.pixels import apply_rescale, get_decoder
     except ImportError:
         raise MissingPackage(
             "is DICOM, which needs the package pydicom (make install EXTRAS=dicom, or pip install "
@@ -285,6 +285,14 @@ def _dicom(stream: BinaryIO) -> Raster:
         raise PixelError(
             f"is DICOM of the kind {kind or 'without pixels'}; MONOCHROME1 and 2 are read"
         )
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if (
+        syntax is not None
+        and syntax.is_compressed
+        and not (codec := get_decoder(syntax)).is_available
+    ):
+        needed = " or ".join(one.partition(" requires ")[2] for one in codec.missing_dependencies)
+        raise MissingPackage(f"is DICOM in {syntax.name}, which needs {needed} (pip install)")
     frames = int(header.get("NumberOfFrames", 1) or 1)
     if frames != 1:
         raise PixelError(f"is DICOM of {frames} frames; save each as a file of its own")

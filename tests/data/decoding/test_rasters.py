@@ -359,6 +359,47 @@ def test_compression_without_its_package_is_named(monkeypatch: pytest.MonkeyPatc
         decode_picture(tiff(values(9)), of_bands(1))
 
 
+def test_what_a_package_reads_is_taken_when_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.tif", tiff(values(number)))
+    squeezed = tiff(values(6), compression="zlib")
+    write(tmp_path / "set" / "a" / "6.tif", squeezed)
+    decompress = tifffile.TiffPage.asarray
+
+    def missing(page: tifffile.TiffPage) -> Any:
+        if page.compression != 1:
+            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+        return decompress(page)
+
+    def store(on_bad_image: str = "skip") -> Any:
+        return opened(tmp_path / "set", tmp_path / "cache", on_bad_image=on_bad_image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tifffile.TiffPage, "asarray", missing)
+        assert len(store()) == 6
+        again = store()
+        assert len(again) == 6 and again.from_cache, "nothing has changed"
+        with pytest.raises(ConfigError, match="imagecodecs"):
+            store("error")
+    assert len(store("error")) == 7
+
+
+def test_compressed_dicom_without_its_package_is_named() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    syntax = pydicom.uid.JPEGLSLossless
+    if pydicom.pixels.get_decoder(syntax).is_available:
+        pytest.skip("packages for JPEG-LS are installed")
+    made = pydicom.dcmread(io.BytesIO(dicom(np.zeros((HEIGHT, WIDTH), np.int16))))
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = pydicom.encaps.encapsulate([bytes(64)])
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, made, enforce_file_format=True)
+    with pytest.raises(NotReadHere, match=r"JPEG-LS Lossless.* needs .*pyjpegls"):
+        read_header(io.BytesIO(stream.getvalue()))
+
+
 def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
     image = values(10, bands=3)
     for label in "ab":
