@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...records.pictures import Pixels, shown
-from .depth import ScaleBy, black_and_white, is_deep, pixel_bounds, scaled
+from .depth import ScaleBy, black_and_white, has_white_as_zero, is_deep, pixel_bounds, scaled
 from .picture_files import (
     ON_THEIR_SIDE,
     PictureError,
@@ -26,12 +26,11 @@ from .picture_files import (
     deep_values,
     file_errors,
     open_picture,
-    orientation_of,
     read_header,
     turn_of,
 )
 from .picture_format import PictureFormat
-from .rasters import Raster, bands_of_array, turned
+from .rasters import Raster, bands_of_array, orientation_of, turned
 
 __all__ = ["LARGE_PIXELS", "decode_picture", "padded", "resized", "shown_size", "thumbnail"]
 
@@ -175,7 +174,11 @@ def _converted(
     if is_deep(image):
         values = deep_values(image)
         turn = 1 if image.format == "TIFF" else orientation_of(image)
-        return _of_array(turned(values[:, :, None], turn), form, scale)
+        values = turned(values[:, :, None], turn)
+        white = has_white_as_zero(image)
+        height, width, bands = values.shape
+        raster = Raster(height, width, bands, values.dtype, lambda: values, inverted=white)
+        return _of_raster(raster, form, scale)
     image.load()
     # Asked after loading: Pillow turns a TIFF by itself.
     turn_by = turn_of(image)

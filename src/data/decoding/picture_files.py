@@ -18,7 +18,14 @@ from PIL import Image, UnidentifiedImageError
 
 from ...machine.disk import OF_THE_PROCESS
 from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
-from .rasters import RASTER_ENDINGS, MissingPackage, Raster, open_raster, tiff_pages
+from .rasters import (
+    RASTER_ENDINGS,
+    MissingPackage,
+    Raster,
+    open_raster,
+    orientation_of,
+    tiff_pages,
+)
 from .videos import Video, container_of
 
 __all__ = [
@@ -34,7 +41,6 @@ __all__ = [
     "deep_values",
     "file_errors",
     "open_picture",
-    "orientation_of",
     "pages_of",
     "read_bounds",
     "read_header",
@@ -66,7 +72,6 @@ _MAX_BYTES = 8 * _MAX_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_EXIF_ORIENTATION = 0x0112
 # What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
 # they are damaged.
 _TURNS = {
@@ -338,15 +343,6 @@ def bands_of(image: Image.Image) -> int:
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """Return what undoes the EXIF orientation; None where there is nothing to undo."""
     return _TURNS.get(orientation_of(image))
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
-    try:
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:
-        return 1
-    return value if isinstance(value, int) else 1
 
 
 @contextmanager

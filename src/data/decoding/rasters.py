@@ -5,10 +5,12 @@ Each is opened by its header alone, so that its size is known before memory is t
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -25,6 +27,7 @@ __all__ = [
     "Raster",
     "bands_of_array",
     "open_raster",
+    "orientation_of",
     "tiff_pages",
     "turned",
 ]
@@ -38,7 +41,8 @@ _GDAL_NAME = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</
 _ALPHA = (1, 2)
 _COLOURS = {0: 1, 1: 1, 2: 3}  # samples of white-is-zero, black-is-zero and RGB
 # Colour types of PNG, of which Pillow reads the upper 8 of 16 bits.
-_PNG_COLOUR, _PNG_COLOUR_ALPHA = 2, 6
+_PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA = 2, 4, 6
+_EXIF_ORIENTATION = 0x0112
 
 
 class MissingPackage(PixelError):
@@ -170,17 +174,38 @@ def _npy(stream: BinaryIO) -> Raster:
 
 
 def _png(stream: BinaryIO, start: bytes) -> Raster | None:
-    """Return a colour PNG of 16 bits, of which Pillow reads 8; None for any other."""
+    """Return a PNG of 16 bits of which Pillow reads 8; None for any other."""
     width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
-    if bits != 16 or kind not in (_PNG_COLOUR, _PNG_COLOUR_ALPHA):
+    if bits != 16 or kind not in (_PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA):
         return None
+    stream.seek(0)
+    # Without such a block, Pillow would decode the picture to look for one at its end.
+    turn = orientation_of(Image.open(stream, formats=("PNG",))) if b"eXIf" in stream.read() else 1
 
     def values() -> NDArray[Any]:
-        upper, lower = (_png_bytes(stream, order) for order in ("B", "L"))
-        found: NDArray[Any] = (upper.astype(np.uint16) << 8) | lower
-        return found if kind == _PNG_COLOUR else _on_white(found)
+        found: NDArray[Any]
+        if kind == _PNG_GREY_ALPHA:
+            found = _png_grey_alpha(stream)
+        else:
+            upper, lower = (_png_bytes(stream, order) for order in ("B", "L"))
+            found = (upper.astype(np.uint16) << 8) | lower
+        return turned(found if kind == _PNG_COLOUR else _on_white(found), turn)
 
-    return Raster(height, width, 3, np.dtype(np.uint16), values)
+    if turn >= 5:
+        height, width = width, height
+    bands = 1 if kind == _PNG_GREY_ALPHA else 3
+    return Raster(height, width, bands, np.dtype(np.uint16), values)
+
+
+def _png_grey_alpha(stream: BinaryIO) -> NDArray[np.uint16]:
+    """Return grey and opacity (H, W, 2) of 16 bits, read as four bytes: RGB and opacity of 8."""
+    stream.seek(0)
+    data = bytearray(stream.read())
+    data[24:26] = 8, _PNG_COLOUR_ALPHA
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    image = Image.open(io.BytesIO(data), formats=("PNG",))
+    found: NDArray[np.uint16] = np.ascontiguousarray(image).view(">u2").astype(np.uint16)
+    return found
 
 
 def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
@@ -194,10 +219,10 @@ def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _on_white(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
     """Return colours (H, W, C) of (H, W, C + 1), the last one being their opacity."""
     share = values[:, :, -1:].astype(np.float32) / 65535
-    mixed = values[:, :, :-1] * share + 65535 * (1 - share)
+    mixed = values[:, :, :-1] * share + white * (1 - share)
     found: NDArray[np.uint16] = np.rint(mixed).astype(np.uint16)
     return found
 
@@ -221,6 +246,7 @@ def _tiff(page: Any) -> Raster | None:
     turn = int(page.tags.valueof(_TIFF_ORIENTATION, default=1))
     height, width = page.imagelength, page.imagewidth
     bands = colours if alpha else samples
+    inverted = photometric == 0 and bands == 1
 
     def values() -> NDArray[Any]:
         try:
@@ -233,13 +259,14 @@ def _tiff(page: Any) -> Raster | None:
                 ) from None
             raise
         found = found.transpose(1, 2, 0) if page.axes == "SYX" else found
-        return turned(
-            _on_white(found) if alpha and found.dtype == np.uint16 else found[:, :, :bands], turn
-        )
+        if alpha and found.dtype == np.uint16:
+            found = _on_white(found, 0 if inverted else 65535)
+        return turned(found[:, :, :bands], turn)
 
     if turn >= 5:
         height, width = width, height
-    return Raster(height, width, bands, page.dtype, values, _tiff_names(page, bands))
+    names = _tiff_names(page, bands)
+    return Raster(height, width, bands, page.dtype, values, names, inverted=inverted)
 
 
 def _tiff_names(page: Any, bands: int) -> tuple[str, ...]:
@@ -257,6 +284,15 @@ def _tiff_names(page: Any, bands: int) -> tuple[str, ...]:
         names = tuple(str(name).strip() for name in listed)
         return names if all(names) and len(set(names)) == bands else ()
     return ()
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:

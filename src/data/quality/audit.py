@@ -63,6 +63,7 @@ _ROW = np.dtype(
         ("reason", "i4"),
     ]
 )
+_VERSION = 2
 _HASH_BYTES = _HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
 # What is found is true now, but a later change might not show: not known the next time.
@@ -215,13 +216,13 @@ class Findings:
         """Return the findings in a file; None where it is missing or damaged."""
         try:
             stored = load_arrays(file)
-            rows, paths, reasons = (
-                stored["rows"],
-                _texts(stored["paths"]),
-                _texts(stored["reasons"]),
-            )
+            rows, paths = stored["rows"], _texts(stored["paths"])
+            reasons = _texts(stored["reasons"])
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
+            if stored.get("version", 1) < _VERSION:  # what is found of others may differ now
+                plain = (rows["bands"] == 3) & np.isnan(rows["low"]) & (rows["reason"] == 0)
+                rows["known"] &= plain
         except (OSError, ValueError, KeyError, MemoryError, struct.error):
             return None
         return cls(paths, rows, list(reasons))
@@ -233,7 +234,8 @@ class Findings:
             OSError: the file cannot be written; it is then as it was.
         """
         with replacing(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, rows=self.rows, paths=_blob(self.paths), reasons=_blob(self.reasons))
+            paths, reasons = _blob(self.paths), _blob(self.reasons)
+            np.savez(stream, rows=self.rows, paths=paths, reasons=reasons, version=_VERSION)
 
     def of(
         self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool

@@ -20,7 +20,7 @@ from src.data.decoding.rasters import open_raster
 from src.data.sources.source import Source
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
-from tests.data.pictures import data_of, encoded, opened, png, png_file, write
+from tests.data.pictures import data_of, encoded, opened, png, png_chunk, png_file, write
 
 HEIGHT, WIDTH, BANDS = 12, 16, 7
 NAMES = ("coastal", "blue", "green", "red", "nir", "swir", "cirrus")
@@ -516,3 +516,66 @@ def test_frames_are_the_same_after_others_and_alone(kind: str) -> None:
         read_header(file, page)
         kept, alone = (decode_picture(one, form, page=page) for one in (file, data))
         np.testing.assert_array_equal(kept, alone)
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_white_may_be_zero(kind: type, bands: int) -> None:
+    array = values(5, kind, 4096, bands)
+    array[..., 1:] = 65535
+    options: dict[str, Any] = {"extrasamples": [2]} if bands == 2 else {}
+    black, white = (
+        tiff(array if bands == 2 else array[..., 0], photometric=one, **options)
+        for one in ("minisblack", "miniswhite")
+    )
+    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(0.0, 4095.0))
+    expected = array[..., 0] / 4095.0 * 255
+    np.testing.assert_allclose(decode_picture(black, form)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(decode_picture(white, form)[0], 255 - expected, atol=1e-3)
+
+
+def test_what_is_transparent_is_white_where_zero_is() -> None:
+    array = np.full((HEIGHT, WIDTH, 2), 65535, np.uint16)
+    array[:, 8:, 1] = 0
+    data = tiff(array, photometric="miniswhite", extrasamples=[2])
+    form = PictureFormat((HEIGHT, WIDTH), 1, value_range=(0.0, 65535.0))
+    assert np.unique(decode_picture(data, form)[..., :8]).tolist() == [0]
+    assert np.unique(decode_picture(data, form)[..., 8:]).tolist() == [255]
+
+
+def grey_png(grey: NDArray[np.uint16], opacity: NDArray[np.uint16] | None = None) -> bytes:
+    samples = [grey] if opacity is None else [grey, opacity]
+    lines = np.stack(samples, axis=-1).astype(">u2")
+    rows = b"".join(bytes(1) + line.tobytes() for line in lines)
+    return png_file(*grey.shape[::-1], 16, 0 if opacity is None else 4, rows)
+
+
+def test_grey_of_16_bits_with_opacity_keeps_all_of_them(tmp_path: Path) -> None:
+    grey = np.random.default_rng(8).integers(0, 4096, (HEIGHT, WIDTH)).astype(np.uint16)
+    opaque = np.full_like(grey, 65535)
+    header = read_header(io.BytesIO(grey_png(grey, opaque)))
+    assert header.deep and header.bands == 1
+    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(0.0, 4095.0))
+    for data in (grey_png(grey), grey_png(grey, opaque)):
+        np.testing.assert_allclose(decode_picture(data, form)[0], grey / 4095 * 255, atol=1e-3)
+    np.testing.assert_array_equal(decode_picture(grey_png(grey, opaque * 0), form), 255)
+    for label in "ab":
+        write(tmp_path / "set" / label / "0.png", grey_png(grey + (label == "b"), opaque))
+    store = opened(tmp_path / "set", tmp_path / "cache")
+    assert store.format.dtype == "float32" and store.format.value_range == (0, 4095)
+
+
+@pytest.mark.parametrize("colour", [2, 4, 6])
+def test_16_bits_of_png_are_turned_as_8_are(colour: int) -> None:
+    samples = {2: 3, 4: 2, 6: 4}[colour]
+    array = values(6, np.uint16, 65536, samples)
+    array[..., -1:] |= np.uint16(0 if colour == 2 else 65535)
+    rows = b"".join(bytes(1) + line.astype(">u2").tobytes() for line in array)
+    data = png_file(WIDTH, HEIGHT, 16, colour, rows)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = png_chunk(b"eXIf", exif.tobytes()[6:])
+    turned = data[:33] + chunk + data[33:]
+    header = read_header(io.BytesIO(turned))
+    assert (header.height, header.width) == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(read(turned), np.rot90(read(data), -1))

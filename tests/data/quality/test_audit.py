@@ -176,6 +176,24 @@ def test_damaged_findings_are_found_anew(data: bytes, tmp_path: Path, looked: li
         assert len(looked) == 2
 
 
+def test_of_earlier_findings_those_of_plain_photos_hold(
+    tmp_path: Path, looked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 3})
+    tree(root, {"b": 2}, seed=3, channels=1)
+    write(root / "b" / "damaged.png", b"text" * 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "_VERSION", 1)
+        first = surveyed(root)
+    looked.clear()
+    second = surveyed(root)
+    assert sorted(looked) == ["003.png", "004.png", "damaged.png"]
+    np.testing.assert_array_equal(first.hashes, second.hashes)
+    looked.clear()
+    surveyed(root)
+    assert not looked
+
+
 def test_findings_are_kept_apart_by_place_but_agree_on_content(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"a": 2, "b": 2})
     shutil.copytree(root, tmp_path / "copy")
