@@ -48,7 +48,7 @@ _Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 def decode_picture(
-    data: bytes | Path | PictureFile | Image.Image | NDArray[Any],
+    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any],
     form: PictureFormat,
     *,
     page: int = 0,
@@ -63,8 +63,8 @@ def decode_picture(
     are scaled as the format says; colour profiles are ignored.
 
     Args:
-        data: the bytes of a file, its path, the open file of several pictures, an open picture, or
-            an array as of `bands_of_array`.
+        data: the bytes of a file, its path, the open file of several pictures, an open picture, a
+            picture whose bands are known, or an array as of `bands_of_array`.
         form: the format of the array.
         page: which picture of a file of several, from 0.
         display: show what there is: black and white of the file or of this picture alone, as
@@ -85,7 +85,9 @@ def decode_picture(
         if isinstance(data, Image.Image):
             return _converted(data, form, scale)
         if isinstance(data, np.ndarray):
-            return _of_array(data, form, scale)
+            return _of_array(bands_of_array(data, form.band_count), form, scale)
+        if isinstance(data, Raster):
+            return _of_array(data.read(), form, scale)
         if isinstance(data, PictureFile):
             return _of_file(data.open(page), form, scale)
         with _opened(data) as stream:
@@ -110,7 +112,7 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
 
 
 def shown_size(
-    data: bytes | Path | PictureFile | Image.Image | NDArray[Any], page: int = 0
+    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any], page: int = 0
 ) -> tuple[int, int]:
     """Return height and width of a picture as it is shown; arguments as of `decode_picture`.
 
@@ -119,6 +121,8 @@ def shown_size(
     """
     if isinstance(data, np.ndarray):
         return data.shape[0], data.shape[1]
+    if isinstance(data, Raster):
+        return data.height, data.width
     if isinstance(data, Image.Image):
         turn = turn_of(data)
         return (data.width, data.height) if turn in ON_THEIR_SIDE else (data.height, data.width)
@@ -202,8 +206,7 @@ def _converted(
 
 
 def _of_array(values: NDArray[Any], form: PictureFormat, scale: ScaleBy) -> Pixels:
-    """Return the picture of an array; four bands of 8 bits are RGB with opacity among others."""
-    values = bands_of_array(values)
+    """Return the picture of an array (H, W, C); four bands of 8 bits may be RGB with opacity."""
     if values.dtype == np.uint8 and values.shape[2] == 4 and form.bands is None:
         return _converted(Image.fromarray(np.ascontiguousarray(values)), form, scale)
     height, width, bands = values.shape

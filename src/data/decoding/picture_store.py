@@ -25,6 +25,7 @@ from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
 from .picture_files import NotReadHere, PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
+from .rasters import Raster
 
 __all__ = [
     "PageReader",
@@ -307,7 +308,7 @@ class PageReader:
 
     def content(
         self, index: int, expected: bytes
-    ) -> bytes | Path | PictureFile | Image.Image | NDArray[Any]:
+    ) -> bytes | Path | PictureFile | Image.Image | Raster:
         """Return what `content` does, a page as the file that has it."""
         source, last = self._source, self._last
         if source.pages is None or source.pages[index] < 0:
@@ -341,7 +342,7 @@ class PageReader:
 
 def content(
     source: Source, index: int, expected: bytes | None = None
-) -> bytes | Path | Image.Image | NDArray[Any]:
+) -> bytes | Path | Image.Image | Raster:
     """Return picture `index` of a source as `decode_picture` takes it.
 
     Args:
@@ -355,7 +356,9 @@ def content(
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):
-            return row.transpose(1, 2, 0)
+            values = row.transpose(1, 2, 0)
+            height, width, bands = values.shape
+            return Raster(height, width, bands, values.dtype, lambda: values)
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
     if expected is None and source.spans is None:
         return Path(source.file(index))

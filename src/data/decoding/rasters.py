@@ -121,22 +121,23 @@ def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | 
     return _dicom(stream) if start[128:] == _DICOM else None
 
 
-def bands_of_array(values: NDArray[Any]) -> NDArray[Any]:
+def bands_of_array(values: NDArray[Any], expected: int = 0) -> NDArray[Any]:
     """Return an array (H, W), (H, W, C) or (C, H, W) as (H, W, C).
 
-    The bands come first where that side is shorter than the last one. Booleans become 0 and 255.
+    The bands come first where that side is shorter than the last one, unless the last one is as
+    long as `expected` and the first one is not. Booleans become 0 and 255.
 
     Raises:
         PixelError: it has another number of dimensions, is empty, or holds no numbers.
     """
-    height, width, bands, first = _sides(values.shape)
+    *_, bands, first = _sides(values.shape)
     if values.dtype.kind not in "buif":
         raise PixelError(f"is an array of {values.dtype}, and not of whole or real numbers")
     if values.dtype == np.bool_:
         values = values.astype(np.uint8) * np.uint8(255)
-    if first:
+    if first and not values.shape[2] == expected != bands:
         return values.transpose(1, 2, 0)
-    return values.reshape(height, width, bands)
+    return values if values.ndim == 3 else values[:, :, None]
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, int, int, bool]:
