@@ -123,7 +123,7 @@ class FeatureTable:
         """Return (n, D) of one extractor, from the cache or computed now."""
         if not len(indices):
             return np.empty((0, sum(self.sizes)), np.float32)
-        plan = [_VERSION, extractor.identity, self._pictures.format.identity(), len(hashes)]
+        plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
         folder = self._folder / key_of(plan, hashes.tobytes())
         with cache_errors("the features", folder.parent):
             entry = read_entry(folder)

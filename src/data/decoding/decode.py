@@ -16,28 +16,36 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...records.pictures import Pixels, shown
-from .depth import ScaleBy, black_and_white, is_deep, pixel_bounds, scaled
+from .depth import ScaleBy, black_and_white, has_white_as_zero, is_deep, pixel_bounds, scaled
 from .picture_files import (
     ON_THEIR_SIDE,
     PictureError,
+    PictureFile,
     bands_of,
     decoder_errors,
     deep_values,
     file_errors,
     open_picture,
-    orientation_of,
     read_header,
     turn_of,
 )
 from .picture_format import PictureFormat
-from .rasters import Raster, bands_of_array, turned
+from .rasters import Raster, bands_of_array, orientation_of, turned
 
-__all__ = ["PADDING_GREY", "decode_picture", "padded", "resized", "shown_size", "thumbnail"]
+__all__ = [
+    "LARGE_PIXELS",
+    "PADDING_GREY",
+    "decode_picture",
+    "padded",
+    "resized",
+    "shown_size",
+    "thumbnail",
+]
 
 # Of larger pictures no more than one is decoded at a time: each takes up to a gigabyte meanwhile,
 # and there may be as many threads as cores.
-_LARGE_PIXELS = 25_000_000
-_LARGE_BYTES = 4 * _LARGE_PIXELS
+LARGE_PIXELS = 25_000_000
+_LARGE_BYTES = 4 * LARGE_PIXELS
 _LARGE_TURN = threading.Lock()
 _BAND_PIXELS = 4_000_000
 # What `pad` puts around a picture: close to 0 after normalisation, whatever the data.
@@ -48,7 +56,7 @@ _Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 def decode_picture(
-    data: bytes | Path | Image.Image | NDArray[Any],
+    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any],
     form: PictureFormat,
     *,
     page: int = 0,
@@ -63,7 +71,8 @@ def decode_picture(
     are scaled as the format says; colour profiles are ignored.
 
     Args:
-        data: the bytes of a file, its path, an open picture, or an array as of `bands_of_array`.
+        data: the bytes of a file, its path, the open file of several pictures, an open picture, a
+            picture whose bands are known, or an array as of `bands_of_array`.
         form: the format of the array.
         page: which picture of a file of several, from 0.
         display: show what there is: black and white of the file or of this picture alone, as
@@ -84,22 +93,13 @@ def decode_picture(
         if isinstance(data, Image.Image):
             return _converted(data, form, scale)
         if isinstance(data, np.ndarray):
-            return _of_array(data, form, scale)
+            return _of_array(bands_of_array(data, form.band_count), form, scale)
+        if isinstance(data, Raster):
+            return _of_array(data.read(), form, scale)
+        if isinstance(data, PictureFile):
+            return _of_file(data.open(page), form, scale)
         with _opened(data) as stream:
-            image = open_picture(stream, page)
-            if isinstance(image, Raster):
-                if image.nbytes <= _LARGE_BYTES:
-                    return _of_raster(image, form, scale)
-                with _LARGE_TURN:
-                    return _of_raster(image, form, scale)
-            if image.width * image.height > _LARGE_PIXELS:
-                with _LARGE_TURN:
-                    return _converted(image, form, scale)
-            # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
-            # Which side will be the height is not known before the turn.
-            longer = 2 * max(form.image_size)
-            scaled_down = image.draft(None, (longer, longer))
-            return _converted(image, form, scale, box=scaled_down[1] if scaled_down else None)
+            return _of_file(open_picture(stream, page), form, scale)
 
 
 def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
@@ -119,7 +119,9 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
     return shown(decode_picture(data, PictureFormat(size, 3), page=page, display=True))
 
 
-def shown_size(data: bytes | Path | Image.Image | NDArray[Any], page: int = 0) -> tuple[int, int]:
+def shown_size(
+    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any], page: int = 0
+) -> tuple[int, int]:
     """Return height and width of a picture as it is shown; arguments as of `decode_picture`.
 
     Raises:
@@ -127,11 +129,16 @@ def shown_size(data: bytes | Path | Image.Image | NDArray[Any], page: int = 0) -
     """
     if isinstance(data, np.ndarray):
         return data.shape[0], data.shape[1]
+    if isinstance(data, Raster):
+        return data.height, data.width
     if isinstance(data, Image.Image):
         turn = turn_of(data)
         return (data.width, data.height) if turn in ON_THEIR_SIDE else (data.height, data.width)
-    with _opened(data) as stream:
-        header = read_header(stream, page)
+    if isinstance(data, PictureFile):
+        header = read_header(data, page)
+    else:
+        with _opened(data) as stream:
+            header = read_header(stream, page)
     return header.height, header.width
 
 
@@ -151,6 +158,27 @@ def _opened(data: bytes | Path) -> BinaryIO:
         return data.open("rb")
 
 
+def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
+    """Return a picture whose pixels are still in its file, a large one when its turn comes."""
+    if isinstance(image, Raster):
+        if image.nbytes <= _LARGE_BYTES:
+            return _of_raster(image, form, scale)
+        with _LARGE_TURN:
+            return _of_raster(image, form, scale)
+    # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
+    # Which side will be the height is not known before the turn.
+    longer = 2 * max(form.image_size)
+    whole = image.width * image.height
+    scaled_down = image.draft(None, (longer, longer))
+    box = scaled_down[1] if scaled_down else None
+    # Of a progressive JPEG libjpeg keeps the coefficients of all pixels whatever it decodes.
+    in_memory = whole if image.info.get("progressive") else image.width * image.height
+    if in_memory <= LARGE_PIXELS:
+        return _converted(image, form, scale, box)
+    with _LARGE_TURN:
+        return _converted(image, form, scale, box)
+
+
 def _converted(
     image: Image.Image, form: PictureFormat, scale: ScaleBy, box: _Box | None = None
 ) -> Pixels:
@@ -158,7 +186,11 @@ def _converted(
     if is_deep(image):
         values = deep_values(image)
         turn = 1 if image.format == "TIFF" else orientation_of(image)
-        return _of_array(turned(values[:, :, None], turn), form, scale)
+        values = turned(values[:, :, None], turn)
+        white = has_white_as_zero(image)
+        height, width, bands = values.shape
+        raster = Raster(height, width, bands, values.dtype, lambda: values, inverted=white)
+        return _of_raster(raster, form, scale)
     image.load()
     # Asked after loading: Pillow turns a TIFF by itself.
     turn_by = turn_of(image)
@@ -182,8 +214,7 @@ def _converted(
 
 
 def _of_array(values: NDArray[Any], form: PictureFormat, scale: ScaleBy) -> Pixels:
-    """Return the picture of an array; four bands of 8 bits are RGB with opacity among others."""
-    values = bands_of_array(values)
+    """Return the picture of an array (H, W, C); four bands of 8 bits may be RGB with opacity."""
     if values.dtype == np.uint8 and values.shape[2] == 4 and form.bands is None:
         return _converted(Image.fromarray(np.ascontiguousarray(values)), form, scale)
     height, width, bands = values.shape

@@ -20,6 +20,7 @@ __all__ = [
     "black_and_white",
     "chosen_range",
     "has_no_sign",
+    "has_white_as_zero",
     "is_deep",
     "pixel_bounds",
     "range_remark",
@@ -39,7 +40,7 @@ _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
 # Pictures that use less than this part of the range show little.
 _FEW = 8
-_TIFF_SAMPLE_FORMAT = 339
+_TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
 
 
 class PixelError(ValueError):
@@ -146,3 +147,9 @@ def has_no_sign(image: Image.Image) -> bool:
     """Return whether a TIFF's pixels have no sign; Pillow reads them as if they had one."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tuple(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))[:1] == (1,)
+
+
+def has_white_as_zero(image: Image.Image) -> bool:
+    """Return whether a TIFF's least value is white; Pillow turns 8 bits round, and no more."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(_TIFF_PHOTOMETRIC) == 0

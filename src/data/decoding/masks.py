@@ -11,14 +11,18 @@ from PIL import Image
 
 from ...records.pixels import colours
 from .decode import padded, resized
+from .depth import has_white_as_zero
 from .picture_files import PictureError, decoder_errors, file_errors, turn_of
 from .picture_format import PictureFormat
+from .rasters import open_raster
 
 __all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "from_png", "mask_png", "mask_values"]
 
 # The class of pixels that no loss and no metric counts, in arrays of classes; others are below.
 LEFT_OUT = 255
 MOST_CLASSES = LEFT_OUT
+# Modes of Pillow whose bands are not the grey that may have been saved as colour.
+_INEXACT = ("CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 
 
 def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
@@ -30,14 +34,25 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
         data: the bytes of a file, or its path.
 
     Raises:
-        PictureError: it is no picture, is a JPEG (whose values are not those that were saved), has
-            colours without a palette, or values above 255.
+        PictureError: it is no picture, is compressed as JPEG is (its values are not those that were
+            saved), has colours without a palette, values above 255, or others of a TIFF in which 0
+            is white than 0 and 255.
     """
     with file_errors():
         stream = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
-    with stream, decoder_errors(), Image.open(stream) as image:
-        if image.format in ("JPEG", "MPO"):
+    with stream, decoder_errors():
+        deep = open_raster(stream) is not None
+        stream.seek(0)
+        image = Image.open(stream)
+        if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg":
             raise PictureError("is a JPEG, which changes values: save masks as PNG")
+        if deep or image.mode in _INEXACT:
+            raise PictureError(
+                "has other pixels than grey, a palette or RGB of 8 bits: save masks with class "
+                "numbers as pixels, or with a palette"
+            )
+        # Pillow has turned these round; two values alone are meant as they are seen.
+        inverted = image.mode == "L" and has_white_as_zero(image)
         image.load()  # which turns a TIFF itself
         turn = turn_of(image)
         values = np.asarray(image if turn is None else image.transpose(turn))
@@ -49,6 +64,8 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
                 "palette"
             )
         values = bands[:, :, 0]
+    if inverted and not np.isin(values, (0, LEFT_OUT)).all():
+        raise PictureError("is a TIFF in which 0 is white: save masks with 0 as black, or as PNG")
     if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
         raise PictureError("has values that are no whole numbers from 0 to 255")
     return np.ascontiguousarray(values, np.uint8)

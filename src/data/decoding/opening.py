@@ -35,9 +35,9 @@ from ..sources.table import named_paths
 from .decode import decode_picture
 from .format_choice import chosen_format
 from .large_pictures import array_sizes
-from .picture_files import PictureError, pages_of
+from .picture_files import NotReadHere, PictureError, pages_of
 from .picture_format import PictureFormat
-from .picture_store import PictureStore, content, store_of
+from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
 
 __all__ = ["check_root", "list_pictures", "open_pictures"]
@@ -273,14 +273,24 @@ def _decoded(
 ) -> Entry:
     """Return the decoded pictures of a source; several processes decode them once.
 
-    Its values are the shape of the array, index -> why a picture cannot be used, and the indices of
-    those of a single colour. Unless pixels are `stored`, all are decoded once to find these.
+    Its values are the shape of the array, index -> why a picture cannot be used, the indices of
+    those of a single colour, and some that need a package which is missing: once that comes, all
+    are decoded anew. Unless pixels are `stored`, all are decoded once to find these.
     """
+    kept = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
+    identity = pixels_identity(form, found.sizes[kept], found.bounds_to_scale(kept))
+
+    def usable(entry: Entry) -> bool:
+        # Earlier versions did not say which pictures need a package.
+        missing = entry.values.get("not_read_here", [] if not entry.values["reasons"] else None)
+        whole = entry.values["stored"] or not stored
+        return whole and missing is not None and not any_read(source, missing, form, found.hashes)
+
     return cached(
-        folder / key_of([_VERSION, form.identity(), len(source)], found.hashes.tobytes()),
+        folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),
         lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),
         what="the decoded pictures",
-        usable=lambda entry: bool(entry.values["stored"]) or not stored,
+        usable=usable,
     )
 
 
@@ -290,6 +300,7 @@ class _Block(NamedTuple):
     images: list[Pixels]  # (C, H, W) each
     reasons: list[tuple[int, str]]
     flat: list[int]
+    not_read_here: dict[str, int]  # for the lack of which package -> one that needs it
 
 
 def _decode_all(
@@ -314,12 +325,15 @@ def _decode_all(
     _log.info("%s %d pictures at %s once, with %d threads", doing, len(indices), size, workers)
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []
+    not_read_here: dict[str, int] = {}
     count = 0
     logged = time.monotonic()
+    decode = partial(_decode_block, PageReader(source), source, found, form)
     with (target / FILE).open("wb") as stream:
-        for block in in_order(partial(_decode_block, source, found, form), blocks, workers):
+        for block in in_order(decode, blocks, workers):
             reasons += block.reasons
             flat += block.flat
+            not_read_here |= block.not_read_here
             count += len(block.images)
             if stored:
                 for image in block.images:
@@ -327,14 +341,17 @@ def _decode_all(
             if time.monotonic() - logged > _PROGRESS_SECONDS:
                 logged = time.monotonic()
                 _log.info("%d of %d pictures", count + len(reasons), len(indices))
-    return {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
+    values = {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
+    return values | {"not_read_here": [*not_read_here.values()]}
 
 
-def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: list[int]) -> _Block:
-    block = _Block([], [], [])
+def _decode_block(
+    reader: PageReader, source: Source, found: Survey, form: PictureFormat, indices: list[int]
+) -> _Block:
+    block = _Block([], [], [], {})
     for index in indices:
         try:
-            data = content(source, index, bytes(found.hashes[index]))
+            data = reader.content(index, bytes(found.hashes[index]))
         except PictureError as error:
             # Pixels of anything else than what the key names, or a reason that holds for a moment
             # only, would stay in the cache under that key.
@@ -344,7 +361,10 @@ def _decode_block(source: Source, found: Survey, form: PictureFormat, indices: l
         try:
             image = decode_picture(data, form, page=source.page(index))
         except PictureError as error:
+            reader.forget()  # what has failed once is not gone on with
             block.reasons.append((index, str(error)))
+            if isinstance(error, NotReadHere):
+                block.not_read_here[str(error)] = index
             continue
         if image.min() == image.max():
             block.flat.append(index)

@@ -18,8 +18,15 @@ from PIL import Image, UnidentifiedImageError
 
 from ...machine.disk import OF_THE_PROCESS
 from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
-from .rasters import RASTER_ENDINGS, MissingPackage, Raster, open_raster
-from .videos import container_of, count_frames, read_frame
+from .rasters import (
+    RASTER_ENDINGS,
+    MissingPackage,
+    Raster,
+    open_raster,
+    orientation_of,
+    tiff_pages,
+)
+from .videos import Video, container_of
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -28,12 +35,12 @@ __all__ = [
     "Header",
     "NotReadHere",
     "PictureError",
+    "PictureFile",
     "bands_of",
     "decoder_errors",
     "deep_values",
     "file_errors",
     "open_picture",
-    "orientation_of",
     "pages_of",
     "read_bounds",
     "read_header",
@@ -65,7 +72,6 @@ _MAX_BYTES = 8 * _MAX_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_EXIF_ORIENTATION = 0x0112
 # What undoes each orientation; Pillow's exif_transpose also rewrites the metadata, and fails where
 # they are damaged.
 _TURNS = {
@@ -102,16 +108,17 @@ class Header(NamedTuple):
     group: str = ""  # what pictures of one patient share; empty where nothing is known
 
 
-def read_header(stream: BinaryIO, page: int = 0) -> Header:
-    """Return size and pixel format of a picture in a file opened at its start.
+def read_header(file: BinaryIO | PictureFile, page: int = 0) -> Header:
+    """Return size and pixel format of a picture in an open file.
 
     Raises:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with decoder_errors():
-        if container_of(stream.read(_START)):
-            page = 0  # all frames of a video are of one size
-        image = open_picture(stream, page)
+        file = file if isinstance(file, PictureFile) else PictureFile(file)
+        if file.video is not None:
+            page = file.video.last  # all frames are of one size
+        image = file.open(page)
         if isinstance(image, Raster):
             return Header(
                 *(image.height, image.width, image.bands, image.deep),
@@ -136,20 +143,21 @@ def pages_of(stream: BinaryIO, *, all_pages: bool, frames: int | None) -> range:
         PictureError: it is no picture, or larger than 100 megapixels.
     """
     with decoder_errors():
-        if container := container_of(stream.read(_START)):
-            return range(0, count_frames(stream, container), frames) if frames else range(1)
-        return range(_count_pages(stream) if all_pages else 1)
+        file = PictureFile(stream)
+        if file.video is not None:
+            return range(0, len(file.video), frames) if frames else range(1)
+        return range(_count_pages(file) if all_pages else 1)
 
 
-def _count_pages(stream: BinaryIO) -> int:
+def _count_pages(file: PictureFile) -> int:
     """Return how many pictures a file has, each of which `page` may name."""
-    image = open_picture(stream)
-    stream.seek(0)
-    if stream.read(2) in (b"II", b"MM"):
+    image = file.open()
+    file.stream.seek(0)
+    if file.stream.read(2) in (b"II", b"MM"):
         from tifffile import TiffFile
 
-        stream.seek(0)
-        pages: Any = TiffFile(stream).pages
+        file.stream.seek(0)
+        pages: Any = TiffFile(file.stream).pages
         # Smaller versions and masks come after the pictures that they belong to.
         others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
         return max(1, next(others, len(pages)))
@@ -157,14 +165,14 @@ def _count_pages(stream: BinaryIO) -> int:
     return int(getattr(image, "n_frames", 1)) if paged else 1
 
 
-def read_bounds(stream: BinaryIO, page: int = 0) -> ValueRange:
+def read_bounds(file: BinaryIO | PictureFile, page: int = 0) -> ValueRange:
     """Return the smallest and largest pixel of a picture of more than 8 bits, in an open file.
 
     Raises:
         PictureError: it cannot be decoded.
     """
     with decoder_errors():
-        image = open_picture(stream, page)
+        image = open_picture(file, page)
         if isinstance(image, Raster):
             return pixel_bounds(image.read())
         return pixel_bounds(deep_values(image))
@@ -198,47 +206,95 @@ def file_errors() -> Iterator[None]:
         raise PictureError(f"cannot be opened: {error.strerror}") from error
 
 
-def open_picture(stream: BinaryIO, page: int = 0) -> Image.Image | Raster:
-    """Return a picture in an open file, its header read and its size within bounds.
+class PictureFile:
+    """A file of one picture or several, open for them to be opened one after another.
 
-    `page` is which picture of a file of several, or frame of a video, from 0.
+    What is found on the way to a page is kept for the next: pages are best asked for in order.
 
     Raises:
-        PictureError: the file is empty, or the picture too large; and what Pillow, `open_raster`
-            and others raise, which `decoder_errors` turns into one.
+        PictureError: the file is empty or too large.
     """
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    if size == 0:
-        raise PictureError("is empty (0 bytes)")
-    if size > MAX_FILE_BYTES:
-        raise PictureError(
-            f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
-        )
-    start = stream.read(_START)
-    stream.seek(0)
-    if container := container_of(start):
-        return read_frame(stream, container, page, max_pixels=_MAX_PIXELS)
-    try:
-        if (raster := open_raster(stream, page)) is not None:
+
+    def __init__(self, stream: BinaryIO) -> None:
+        size = stream.seek(0, os.SEEK_END)
+        if size == 0:
+            raise PictureError("is empty (0 bytes)")
+        if size > MAX_FILE_BYTES:
+            raise PictureError(
+                f"has {size / 1e6:,.0f} MB; the limit of a picture is {MAX_FILE_BYTES / 1e6:.0f} MB"
+            )
+        self.stream = stream
+        self._image: Image.Image | None = None
+        self._tiff_pages: Any = None
+        self._video: Video | None = None
+
+    @property
+    def video(self) -> Video | None:
+        """The video that the file is; None of another file."""
+        if self._video is None:
+            self.stream.seek(0)
+            if container := container_of(self.stream.read(_START)):
+                self._video = Video(self.stream, container)
+        return self._video
+
+    def open(self, page: int = 0) -> Image.Image | Raster:
+        """Return a picture, its header read and its size within bounds.
+
+        `page` is which picture of a file of several, or frame of a video, from 0.
+
+        Raises:
+            PictureError: it is too large; and what Pillow, `open_raster` and others raise, which
+                `decoder_errors` turns into one.
+        """
+        if self._image is None:
+            if self.video is not None:
+                return self.video.frame(page, max_pixels=_MAX_PIXELS)
+            if self._tiff_pages is None:
+                self._tiff_pages = tiff_pages(self.stream)
+        if (raster := self._raster(page)) is not None:
+            return raster
+        if self._image is None:
+            image = _opened(self.stream)
+            _check_pixels(image.width * image.height, image.format)
+            self._image = image
+        image = self._image
+        if image.tell() != page:
+            image.seek(page)
+            _check_pixels(image.width * image.height, image.format)
+        return image
+
+    def _raster(self, page: int) -> Raster | None:
+        if self._image is not None and self._tiff_pages is None:
+            return None  # as was found before
+        self.stream.seek(0)
+        raster = open_raster(self.stream, page, self._tiff_pages)
+        if raster is not None:
             _check_pixels(raster.width * raster.height)
             if raster.nbytes > _MAX_BYTES:
                 raise PictureError(
                     f"takes {raster.nbytes / 1e6:,.0f} MB in memory ({raster.bands} bands); the "
                     f"limit is {_MAX_BYTES / 1e6:.0f} MB"
                 )
-            return raster
-        _check_pixels(_webp_pixels(stream), "WEBP")  # of which opening takes memory for all pixels
-        image: Image.Image = Image.open(stream, formats=_FORMATS)
+        return raster
+
+
+def open_picture(file: BinaryIO | PictureFile, page: int = 0) -> Image.Image | Raster:
+    """Return a picture in an open file, as `PictureFile.open` does."""
+    return (file if isinstance(file, PictureFile) else PictureFile(file)).open(page)
+
+
+def _opened(stream: BinaryIO) -> Image.Image:
+    """Return what Pillow opens."""
+    stream.seek(0)
+    start = stream.read(_START)
+    stream.seek(0)
+    _check_pixels(_webp_pixels(stream), "WEBP")  # of which opening takes memory for all pixels
+    try:
+        return Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
         if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
             raise
-        image = _opened_heic(stream)
-    _check_pixels(image.width * image.height, image.format)
-    if page:
-        image.seek(page)
-        _check_pixels(image.width * image.height, image.format)
-    return image
+        return _opened_heic(stream)
 
 
 def _check_pixels(pixels: int, kind: str | None = None) -> None:
@@ -287,15 +343,6 @@ def bands_of(image: Image.Image) -> int:
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """Return what undoes the EXIF orientation; None where there is nothing to undo."""
     return _TURNS.get(orientation_of(image))
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
-    try:
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:
-        return 1
-    return value if isinstance(value, int) else 1
 
 
 @contextmanager

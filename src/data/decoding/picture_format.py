@@ -111,10 +111,11 @@ class PictureFormat:
     def identity(self) -> dict[str, Any]:
         """Return the values that determine the pixels, as part of a cache entry's key.
 
-        Those that leave them as they were before there was such a value are left out.
+        Those that leave them as they were before there was such a value are left out. No range and
+        that of 16 bits are two things: without one, a file's own counts, or pixels are refused.
         """
         plain = self.plain()
-        if self.value_range in (None, SIXTEEN_BITS):
+        if self.value_range is None and self.dtype == "uint8":
             del plain["value_range"]
         if self.dtype == "uint8":
             del plain["dtype"]

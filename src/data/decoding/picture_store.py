@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +17,31 @@ from PIL import Image
 
 from ...records.pictures import Pixels
 from ...targets.labels import label_codes
-from ..quality.audit import Survey, content_hash, copies
+from ..quality.audit import Survey, content_hash, copies, page_hash
 from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
-from .decode import decode_picture
+from .decode import LARGE_PIXELS, decode_picture
 from .large_pictures import LargePictures, array_sizes
 from .masks import decode_mask, mask_values
-from .picture_files import PictureError, file_errors
+from .picture_files import NotReadHere, PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
+from .rasters import Raster
 
-__all__ = ["PictureStore", "content", "mask_of", "picture", "store_of"]
+__all__ = [
+    "PageReader",
+    "PictureStore",
+    "any_read",
+    "content",
+    "mask_of",
+    "picture",
+    "pixels_identity",
+    "store_of",
+]
+
+# Part of the keys of sets with pixels of more than 8 bits, and with pictures of `LARGE_PIXELS`: to
+# be raised when these alone would decode to other pixels.
+_DEEP_VERSION, _LARGE_VERSION = 2, 2
+_CHANGED = "has been changed since it was looked at"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +112,10 @@ class PictureStore:
     def array_sizes(self) -> NDArray[np.int64]:
         """(N, 2) height and width of what `read` returns."""
         return array_sizes(self.format, self.original_sizes)
+
+    def identity(self, form: PictureFormat | None = None) -> dict[str, Any]:
+        """Return what `pixels_identity` does of these pictures, by default in their own format."""
+        return pixels_identity(form or self.format, self.original_sizes, self.pixel_bounds)
 
     def read(self, index: int) -> Pixels:
         """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
@@ -209,6 +230,25 @@ def store_of(
     )
 
 
+def pixels_identity(
+    form: PictureFormat, sizes: NDArray[np.int64], bounds: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    """Return what determines the pixels of pictures beside their content, as part of a key.
+
+    Args:
+        form: that they are decoded to.
+        sizes: (N, 2) height and width.
+        bounds: as `Survey.bounds_to_scale` has them.
+    """
+    deep = bounds is not None or form.dtype != "uint8"
+    large = bool((sizes.prod(axis=1) > LARGE_PIXELS).any())
+    return (
+        form.identity()
+        | ({"deep": _DEEP_VERSION} if deep else {})
+        | ({"large": _LARGE_VERSION} if large else {})
+    )
+
+
 def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
     """Return the groups that files state; a picture without one is a group of its own."""
     groups = found.groups[kept]
@@ -222,6 +262,24 @@ def picture(
 ) -> Pixels:
     """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
     return decode_picture(content(source, index, expected), form, page=source.page(index))
+
+
+def any_read(
+    source: Source, indices: Sequence[int], form: PictureFormat, hashes: NDArray[np.bytes_]
+) -> bool:
+    """Return whether any of some pictures is read now that a missing package kept from it before.
+
+    `hashes` are the expected ones of all.
+    """
+    for index in indices:
+        try:
+            picture(source, index, form, bytes(hashes[index]))
+        except NotReadHere:
+            continue
+        except PictureError:  # of which the package is there
+            return True
+        return True
+    return False
 
 
 def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> NDArray[np.uint8]:
@@ -238,9 +296,53 @@ def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> ND
     return decode_mask(mask_values(data), masks.tables[masks.table_of[index]], form)
 
 
+class PageReader:
+    """Reads the pictures of a source, for several threads.
+
+    A thread reads a file of several pictures once for all that it asks for one after another.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._last = threading.local()
+
+    def content(
+        self, index: int, expected: bytes
+    ) -> bytes | Path | PictureFile | Image.Image | Raster:
+        """Return what `content` does, a page as the file that has it."""
+        source, last = self._source, self._last
+        if source.pages is None or source.pages[index] < 0:
+            return content(source, index, expected)
+        place = source.place(index)
+        if getattr(last, "place", None) != place:
+            self.forget()
+            with file_errors(), source.open(index) as stream:
+                data = stream.read()
+            last.digest, last.file = content_hash(data), PictureFile(io.BytesIO(data))
+            last.place = place
+        if page_hash(last.digest, source.page(index)) != expected:
+            self.forget()
+            raise PictureError(_CHANGED)
+        file: PictureFile = last.file
+        return file
+
+    def picture(self, index: int, form: PictureFormat, expected: bytes) -> Pixels:
+        """Return what `picture` does."""
+        data = self.content(index, expected)
+        try:
+            return decode_picture(data, form, page=self._source.page(index))
+        except PictureError:
+            self.forget()  # what has failed once is not gone on with
+            raise
+
+    def forget(self) -> None:
+        """Let go of the file that this thread has read."""
+        self._last.__dict__.clear()
+
+
 def content(
     source: Source, index: int, expected: bytes | None = None
-) -> bytes | Path | Image.Image | NDArray[Any]:
+) -> bytes | Path | Image.Image | Raster:
     """Return picture `index` of a source as `decode_picture` takes it.
 
     Args:
@@ -254,7 +356,9 @@ def content(
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):
-            return row.transpose(1, 2, 0)
+            values = row.transpose(1, 2, 0)
+            height, width, bands = values.shape
+            return Raster(height, width, bands, values.dtype, lambda: values)
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
     if expected is None and source.spans is None:
         return Path(source.file(index))
@@ -263,5 +367,5 @@ def content(
     if expected is None:
         return data
     if content_hash(data, source.page(index)) != expected:
-        raise PictureError("has been changed since it was looked at")
+        raise PictureError(_CHANGED)
     return data

@@ -5,10 +5,12 @@ Each is opened by its header alone, so that its size is known before memory is t
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -19,7 +21,16 @@ from PIL import Image
 
 from .depth import PixelError, ValueRange
 
-__all__ = ["RASTER_ENDINGS", "MissingPackage", "Raster", "bands_of_array", "open_raster", "turned"]
+__all__ = [
+    "RASTER_ENDINGS",
+    "MissingPackage",
+    "Raster",
+    "bands_of_array",
+    "open_raster",
+    "orientation_of",
+    "tiff_pages",
+    "turned",
+]
 
 RASTER_ENDINGS = frozenset((".npy", ".dcm", ".dicom"))
 _NPY, _PNG, _DICOM = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"DICM"
@@ -30,7 +41,8 @@ _GDAL_NAME = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</
 _ALPHA = (1, 2)
 _COLOURS = {0: 1, 1: 1, 2: 3}  # samples of white-is-zero, black-is-zero and RGB
 # Colour types of PNG, of which Pillow reads the upper 8 of 16 bits.
-_PNG_COLOUR, _PNG_COLOUR_ALPHA = 2, 6
+_PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA = 2, 4, 6
+_EXIF_ORIENTATION = 0x0112
 
 
 class MissingPackage(PixelError):
@@ -72,10 +84,26 @@ class Raster:
         return self.height * self.width * self.bands * self.dtype.itemsize
 
 
-def open_raster(stream: BinaryIO, page: int = 0) -> Raster | None:
+def tiff_pages(stream: BinaryIO) -> Any:
+    """Return the pages of a TIFF file, for `open_raster`; None of another, or without tifffile."""
+    stream.seek(0)
+    if not stream.read(4).startswith(_TIFF):
+        return None
+    try:
+        from tifffile import TiffFile
+    except ImportError:  # where a model of 8 bits is served, which has no use for it
+        return None
+    stream.seek(0)
+    return TiffFile(stream).pages
+
+
+def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | None:
     """Return the picture in a file opened at its start; None where Pillow reads all of it.
 
-    `page` is that of a TIFF file, from 0.
+    Args:
+        stream: of the file.
+        page: that of a TIFF file, from 0.
+        pages: as of `tiff_pages`, where they are known already.
 
     Raises:
         PixelError: the file holds no picture, or none of a kind that is read.
@@ -88,26 +116,28 @@ def open_raster(stream: BinaryIO, page: int = 0) -> Raster | None:
     if start.startswith(_PNG):
         return _png(stream, start)
     if start.startswith(_TIFF):
-        return _tiff(stream, page)
+        pages = tiff_pages(stream) if pages is None else pages
+        return None if pages is None else _tiff(pages[page])
     return _dicom(stream) if start[128:] == _DICOM else None
 
 
-def bands_of_array(values: NDArray[Any]) -> NDArray[Any]:
+def bands_of_array(values: NDArray[Any], expected: int = 0) -> NDArray[Any]:
     """Return an array (H, W), (H, W, C) or (C, H, W) as (H, W, C).
 
-    The bands come first where that side is shorter than the last one. Booleans become 0 and 255.
+    The bands come first where that side is shorter than the last one, unless the last one is as
+    long as `expected` and the first one is not. Booleans become 0 and 255.
 
     Raises:
         PixelError: it has another number of dimensions, is empty, or holds no numbers.
     """
-    height, width, bands, first = _sides(values.shape)
+    *_, bands, first = _sides(values.shape)
     if values.dtype.kind not in "buif":
         raise PixelError(f"is an array of {values.dtype}, and not of whole or real numbers")
     if values.dtype == np.bool_:
         values = values.astype(np.uint8) * np.uint8(255)
-    if first:
+    if first and not values.shape[2] == expected != bands:
         return values.transpose(1, 2, 0)
-    return values.reshape(height, width, bands)
+    return values if values.ndim == 3 else values[:, :, None]
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, int, int, bool]:
@@ -145,17 +175,38 @@ def _npy(stream: BinaryIO) -> Raster:
 
 
 def _png(stream: BinaryIO, start: bytes) -> Raster | None:
-    """Return a colour PNG of 16 bits, of which Pillow reads 8; None for any other."""
+    """Return a PNG of 16 bits of which Pillow reads 8; None for any other."""
     width, height, bits, kind = struct.unpack(">IIBB", start[16:26])
-    if bits != 16 or kind not in (_PNG_COLOUR, _PNG_COLOUR_ALPHA):
+    if bits != 16 or kind not in (_PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA):
         return None
+    stream.seek(0)
+    # Without such a block, Pillow would decode the picture to look for one at its end.
+    turn = orientation_of(Image.open(stream, formats=("PNG",))) if b"eXIf" in stream.read() else 1
 
     def values() -> NDArray[Any]:
-        upper, lower = (_png_bytes(stream, order) for order in ("B", "L"))
-        found: NDArray[Any] = (upper.astype(np.uint16) << 8) | lower
-        return found if kind == _PNG_COLOUR else _on_white(found)
+        found: NDArray[Any]
+        if kind == _PNG_GREY_ALPHA:
+            found = _png_grey_alpha(stream)
+        else:
+            upper, lower = (_png_bytes(stream, order) for order in ("B", "L"))
+            found = (upper.astype(np.uint16) << 8) | lower
+        return turned(found if kind == _PNG_COLOUR else _on_white(found), turn)
 
-    return Raster(height, width, 3, np.dtype(np.uint16), values)
+    if turn >= 5:
+        height, width = width, height
+    bands = 1 if kind == _PNG_GREY_ALPHA else 3
+    return Raster(height, width, bands, np.dtype(np.uint16), values)
+
+
+def _png_grey_alpha(stream: BinaryIO) -> NDArray[np.uint16]:
+    """Return grey and opacity (H, W, 2) of 16 bits, read as four bytes: RGB and opacity of 8."""
+    stream.seek(0)
+    data = bytearray(stream.read())
+    data[24:26] = 8, _PNG_COLOUR_ALPHA
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    image = Image.open(io.BytesIO(data), formats=("PNG",))
+    found: NDArray[np.uint16] = np.ascontiguousarray(image).view(">u2").astype(np.uint16)
+    return found
 
 
 def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
@@ -169,22 +220,18 @@ def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _on_white(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
     """Return colours (H, W, C) of (H, W, C + 1), the last one being their opacity."""
     share = values[:, :, -1:].astype(np.float32) / 65535
-    mixed = values[:, :, :-1] * share + 65535 * (1 - share)
+    mixed = values[:, :, :-1] * share + white * (1 - share)
     found: NDArray[np.uint16] = np.rint(mixed).astype(np.uint16)
     return found
 
 
-def _tiff(stream: BinaryIO, number: int) -> Raster | None:
+def _tiff(page: Any) -> Raster | None:
     """Return a page where it has bands, or more than 8 bits a colour."""
-    try:
-        from tifffile import COMPRESSION, TiffFile
-    except ImportError:  # where a model of 8 bits is served, which has no use for it
-        return None
+    from tifffile import COMPRESSION
 
-    page: Any = TiffFile(stream).pages[number]
     samples, photometric = page.samplesperpixel, int(page.photometric)
     colours = _COLOURS.get(photometric)
     if colours is None or samples == 1:
@@ -200,6 +247,7 @@ def _tiff(stream: BinaryIO, number: int) -> Raster | None:
     turn = int(page.tags.valueof(_TIFF_ORIENTATION, default=1))
     height, width = page.imagelength, page.imagewidth
     bands = colours if alpha else samples
+    inverted = photometric == 0 and bands == 1
 
     def values() -> NDArray[Any]:
         try:
@@ -212,13 +260,14 @@ def _tiff(stream: BinaryIO, number: int) -> Raster | None:
                 ) from None
             raise
         found = found.transpose(1, 2, 0) if page.axes == "SYX" else found
-        return turned(
-            _on_white(found) if alpha and found.dtype == np.uint16 else found[:, :, :bands], turn
-        )
+        if alpha and found.dtype == np.uint16:
+            found = _on_white(found, 0 if inverted else 65535)
+        return turned(found[:, :, :bands], turn)
 
     if turn >= 5:
         height, width = width, height
-    return Raster(height, width, bands, page.dtype, values, _tiff_names(page, bands))
+    names = _tiff_names(page, bands)
+    return Raster(height, width, bands, page.dtype, values, names, inverted=inverted)
 
 
 def _tiff_names(page: Any, bands: int) -> tuple[str, ...]:
@@ -238,6 +287,15 @@ def _tiff_names(page: Any, bands: int) -> tuple[str, ...]:
     return ()
 
 
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (none) to 8; 1 where the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
 def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return pixels (H, W, C) as an orientation of EXIF or TIFF, 1 (none) to 8, wants them."""
     if orientation in (5, 6, 7, 8):
@@ -252,7 +310,7 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _dicom(stream: BinaryIO) -> Raster:
     try:
         import pydicom
-        from pydicom.pixels import apply_rescale
+        from pydicom.pixels import apply_rescale, get_decoder
     except ImportError:
         raise MissingPackage(
             "is DICOM, which needs the package pydicom (make install EXTRAS=dicom, or pip install "
@@ -264,6 +322,14 @@ def _dicom(stream: BinaryIO) -> Raster:
         raise PixelError(
             f"is DICOM of the kind {kind or 'without pixels'}; MONOCHROME1 and 2 are read"
         )
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if (
+        syntax is not None
+        and syntax.is_compressed
+        and not (codec := get_decoder(syntax)).is_available
+    ):
+        needed = " or ".join(one.partition(" requires ")[2] for one in codec.missing_dependencies)
+        raise MissingPackage(f"is DICOM in {syntax.name}, which needs {needed} (pip install)")
     frames = int(header.get("NumberOfFrames", 1) or 1)
     if frames != 1:
         raise PixelError(f"is DICOM of {frames} frames; save each as a file of its own")

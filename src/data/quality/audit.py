@@ -6,11 +6,13 @@ Results are stored by path and by what `stat` says of the file (size, times and 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,21 @@ from ..decoding.picture_files import (
     MAX_FILE_BYTES,
     NotReadHere,
     PictureError,
+    PictureFile,
     read_bounds,
     read_header,
 )
 from ..sources.source import Problem, Source
 
-__all__ = ["Findings", "Survey", "content_hash", "copies", "duplicate_groups", "survey"]
+__all__ = [
+    "Findings",
+    "Survey",
+    "content_hash",
+    "copies",
+    "duplicate_groups",
+    "page_hash",
+    "survey",
+]
 
 _HASH_DTYPE = np.dtype("S32")
 _ROW = np.dtype(
@@ -52,8 +63,11 @@ _ROW = np.dtype(
         ("reason", "i4"),
     ]
 )
+_VERSION = 2
 _HASH_BYTES = _HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
+# What is found is true now, but a later change might not show: not known the next time.
+_UNSETTLED = {"mtime_ns": NEVER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +100,11 @@ def content_hash(data: bytes | npt.NDArray[Any], page: int = 0) -> bytes:
     Of a page after the first, the hash of its number and that of the file.
     """
     buffer = data if isinstance(data, bytes) else data.data
-    return _paged(hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode(), page)
+    return page_hash(hashlib.blake2b(buffer, digest_size=_HASH_BYTES).hexdigest().encode(), page)
 
 
-def _paged(digest: bytes, page: int) -> bytes:
+def page_hash(digest: bytes, page: int) -> bytes:
+    """Return the `content_hash` of a page in a file whose own is `digest`."""
     return content_hash(b"%s page %d" % (digest, page)) if page else digest
 
 
@@ -201,13 +216,13 @@ class Findings:
         """Return the findings in a file; None where it is missing or damaged."""
         try:
             stored = load_arrays(file)
-            rows, paths, reasons = (
-                stored["rows"],
-                _texts(stored["paths"]),
-                _texts(stored["reasons"]),
-            )
+            rows, paths = stored["rows"], _texts(stored["paths"])
+            reasons = _texts(stored["reasons"])
             if rows.dtype != _ROW or len(paths) != len(rows):
                 raise ValueError("not a table of this kind")
+            if stored.get("version", 1) < _VERSION:  # what is found of others may differ now
+                plain = (rows["bands"] == 3) & np.isnan(rows["low"]) & (rows["reason"] == 0)
+                rows["known"] &= plain
         except (OSError, ValueError, KeyError, MemoryError, struct.error):
             return None
         return cls(paths, rows, list(reasons))
@@ -219,7 +234,8 @@ class Findings:
             OSError: the file cannot be written; it is then as it was.
         """
         with replacing(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, rows=self.rows, paths=_blob(self.paths), reasons=_blob(self.reasons))
+            paths, reasons = _blob(self.paths), _blob(self.reasons)
+            np.savez(stream, rows=self.rows, paths=paths, reasons=reasons, version=_VERSION)
 
     def of(
         self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool
@@ -301,55 +317,81 @@ def _states(source: Source) -> npt.NDArray[np.int64]:
 
 def _look(findings: Findings, source: Source, workers: int) -> None:
     """Read the files of unknown rows, and fill these in."""
-    rows = findings.rows
-    unknown = np.flatnonzero(~rows["known"]).tolist()
-    batches = [
-        unknown[at : at + _FILES_AT_A_TIME] for at in range(0, len(unknown), _FILES_AT_A_TIME)
-    ]
+    batches: list[list[int]] = [[]]
+    for _, pages in groupby(np.flatnonzero(~findings.rows["known"]).tolist(), source.place):
+        if len(batches[-1]) >= _FILES_AT_A_TIME:
+            batches.append([])
+        batches[-1] += pages
 
     def look(batch: list[int]) -> list[tuple[dict[str, Any], str]]:
-        return [
-            _look_at(source, i, (int(rows["mtime_ns"][i]), int(rows["ctime_ns"][i]))) for i in batch
-        ]
+        files = [[*pages] for _, pages in groupby(batch, source.place)]
+        return [one for pages in files for one in _look_at(source, pages, findings.rows[pages[0]])]
 
     for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
         for index, one in zip(batch, seen, strict=True):
             findings.fill(index, *one)
 
 
-def _look_at(source: Source, index: int, times_ns: tuple[int, int]) -> tuple[dict[str, Any], str]:
-    """Return what is found in a file, by column, and why it cannot be used; "" where it can."""
-    found: dict[str, Any] = {"low": np.nan, "high": np.nan}
-    # What is found is true now, but a later change might not show: not known the next time.
-    unsettled = {"mtime_ns": NEVER}
-    if not was_settled(*times_ns):
-        found |= unsettled
+def _look_at(source: Source, pages: list[int], row: Any) -> list[tuple[dict[str, Any], str]]:
+    """Return what `_look_at_page` does of each picture in a file that is read and hashed once."""
+    seen = []
+    with ExitStack() as closing:
+        file: _Hashed | None = None
+        for index in pages:
+            try:
+                if file is None:
+                    closing.enter_context(stream := source.open(index))
+                    file = _Hashed(stream)
+            except (OSError, PictureError) as error:
+                seen.append(_fault_of(error, {}))
+                continue
+            seen.append(_look_at_page(file, source.page(index)))
+    if not was_settled(int(row["mtime_ns"]), int(row["ctime_ns"])):
+        seen = [(found | _UNSETTLED, reason) for found, reason in seen]
+    return [({"low": np.nan, "high": np.nan} | found, reason) for found, reason in seen]
+
+
+class _Hashed:
+    """An open file with the hash of its content."""
+
+    def __init__(self, stream: io.BufferedReader | io.BytesIO) -> None:
+        if stream.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
+            PictureFile(stream)  # which says so
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
+        self.digest, self.stream = digest.hexdigest().encode(), stream
+        self.pictures: PictureFile | None = None  # what the next page is opened from
+
+
+def _look_at_page(file: _Hashed, page: int) -> tuple[dict[str, Any], str]:
+    """Return what is found in a picture, by column, and why it cannot be used; "" if it can."""
+    found: dict[str, Any] = {"hash": page_hash(file.digest, page)}
+    # What has failed once is not gone on with.
+    pictures, file.pictures = file.pictures, None
     try:
-        page = source.page(index)
-        with source.open(index) as stream:
-            if stream.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
-                read_header(stream)  # which says so
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=_HASH_BYTES))
-            found["hash"] = _paged(digest.hexdigest().encode(), page)
-            stream.seek(0)
-            header = read_header(stream, page)
-            if header.deep:
-                stream.seek(0)
-                found["low"], found["high"] = read_bounds(stream, page)
-    except NotReadHere as error:
-        # The missing package may come, and what is decoded then is another set.
-        return found | unsettled | {"hash": b""}, str(error)
-    except PictureError as error:
-        return found, str(error)
-    except OSError as error:
-        if error.errno in OF_THE_PROCESS:
-            raise
-        return found | unsettled | {"hash": b""}, f"cannot be opened: {error.strerror}"
+        pictures = pictures or PictureFile(file.stream)
+        header = read_header(pictures, page)
+        if header.deep:
+            found["low"], found["high"] = read_bounds(pictures, page)
+    except (OSError, PictureError) as error:
+        return _fault_of(error, found)
+    file.pictures = pictures
     # A digest: what names a patient stays in the file.
     found["group"] = content_hash(header.group.encode()) if header.group else b""
     shown = ("height", "width", "bands", "windowed")
     return found | {name: getattr(header, name) for name in shown}, ""
+
+
+def _fault_of(error: OSError | PictureError, found: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what was found of a picture that cannot be used, and why."""
+    if isinstance(error, NotReadHere):
+        # The missing package may come, and what is decoded then is another set.
+        return found | _UNSETTLED | {"hash": b""}, str(error)
+    if isinstance(error, PictureError):
+        return found, str(error)
+    if error.errno in OF_THE_PROCESS:
+        raise error
+    return found | _UNSETTLED | {"hash": b""}, f"cannot be opened: {error.strerror}"
 
 
 def _blob(texts: tuple[str, ...] | list[str]) -> npt.NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from ...storage.cache import cached, key_of
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
 from ..decoding.picture_format import PictureFormat
-from ..decoding.picture_store import PictureStore, picture
+from ..decoding.picture_store import PageReader, PictureStore
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
 from .measures import MEASURES, faults, grey, measure
@@ -87,8 +87,8 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
         return {"measures": np.concatenate([*in_order(measure, blocks, workers)])}
 
-    form, hashes = pictures.format.identity(), pictures.content_hashes.tobytes()
-    plan = [_VERSION, names, pictures.targets.tolist(), _print_format(pictures).identity()]
+    form, hashes = pictures.identity(), pictures.content_hashes.tobytes()
+    plan = [_VERSION, names, pictures.targets.tolist(), pictures.identity(_print_format(pictures))]
     key = key_of(plan, hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
     key = key_of([_VERSION, form, pictures.images is None], hashes)
@@ -195,6 +195,8 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     if ready is None:
         _log.info("comparing %d pictures once, with %d threads", len(source), workers)
 
+    reader = PageReader(source)
+
     def block(start: int) -> NDArray[np.uint8]:
         stop = min(start + _BLOCK, len(source))
         if ready is not None:
@@ -203,7 +205,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
         for row, index in enumerate(range(start, stop)):
             try:
                 expected = bytes(pictures.content_hashes[index])
-                prints[row] = grey(picture(source, index, form, expected)[None])[0]
+                prints[row] = grey(reader.picture(index, form, expected)[None])[0]
             except PictureError as error:  # or it would be stored as black
                 raise ConfigError(f"{source.sample_name(index)} {error}: run again.") from error
         return prints

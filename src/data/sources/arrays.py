@@ -93,6 +93,11 @@ def _images(file: Path, name: str, stored: Any) -> NDArray[Any]:
             f"{file}: {name} is {images.dtype} {images.shape}; numbers (N, H, W) or (N, H, W, C) "
             "are needed."
         )
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[1] < min(images.shape[2:]):
+        raise ConfigError(
+            f"{file}: {name} is {images.dtype} {images.shape}, which looks like (N, C, H, W); "
+            "(N, H, W, C) is needed: save images.transpose(0, 2, 3, 1)."
+        )
     if images.dtype.kind == "b":
         images = images.astype(np.uint8) * np.uint8(255)
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)

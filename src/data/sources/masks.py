@@ -32,7 +32,7 @@ _SUFFIX = "_mask"
 _CLASSES = "classes.txt"
 _NAMED = 5
 # Part of a key: to be raised when the same file would be read otherwise.
-_VERSION = 1
+_VERSION = 2
 _FILE = "values.npz"
 _TWO = ("background", "foreground")
 

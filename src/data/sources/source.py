@@ -232,6 +232,10 @@ class Source:
             stream.seek(start)
             return io.BytesIO(stream.read(size))
 
+    def place(self, index: int) -> tuple[str, int]:
+        """Return file and offset of sample `index`, which the pages of one file share."""
+        return self.file(index), 0 if self.spans is None else int(self.spans[index, 0])
+
     def page(self, index: int) -> int:
         """Return which page of its file sample `index` is, from 0."""
         return 0 if self.pages is None else max(0, int(self.pages[index]))

@@ -267,7 +267,7 @@ class NetworkCandidate:
         if not (model.frozen_stages and model.stored_views):
             return
         identity = {
-            "pictures": [data.pictures.channels, *data.pictures.image_size],
+            "pictures": data.pictures.identity(),
             "augment": to_plain(settings.augment),
             "mirror_ok": settings.data.mirror_ok,
             "seed": training_seed(settings.seed, settings.cv.fold),

@@ -9,10 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
+from src.data.decoding import decode
 from src.data.decoding.decode import decode_picture, thumbnail
 from src.data.decoding.picture_files import PictureError, read_header
 from src.data.decoding.picture_format import PictureFormat
+from src.data.decoding.picture_store import pixels_identity
 from tests.data.pictures import decoded, encoded, pixels, png
 
 # As the module itself asks for, which pytest undoes.
@@ -152,6 +155,47 @@ def test_decoding_a_large_photo_smaller_changes_little() -> None:
     whole = decoded(Image.open(io.BytesIO(data)), (24, 32))
     assert image.shape == (3, 24, 32)
     assert np.abs(image.astype(int) - whole).max() <= 4
+
+
+class CountedLock:
+    """A lock that counts how often it was taken."""
+
+    taken = 0
+
+    def __enter__(self) -> None:
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_photo_waits_for_its_turn_only_where_it_is_large_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photo = Image.fromarray(pixels(3, 600, 800))
+    plain, progressive = (encoded(photo, "JPEG", progressive=one) for one in (False, True))
+    small = decoded(plain, (24, 32))
+    lock = CountedLock()
+    monkeypatch.setattr(decode, "_LARGE_TURN", lock)
+    monkeypatch.setattr(decode, "LARGE_PIXELS", 600 * 800 // 8)
+    read: list[tuple[int, int]] = []
+    load = JpegImageFile.load_prepare
+    noted = lambda image: (read.append(image.size), load(image))  # noqa: E731
+    monkeypatch.setattr(JpegImageFile, "load_prepare", noted)
+    np.testing.assert_array_equal(decoded(plain, (24, 32)), small)
+    assert read == [(100, 75)] and lock.taken == 0, "decoded at an eighth, beside others"
+    others = ((progressive, (24, 32)), (plain, (400, 500)), (encoded(photo, "PNG"), (24, 32)))
+    for data, size in others:
+        before = lock.taken
+        decoded(data, size)
+        assert lock.taken == before + 1
+
+
+def test_photos_of_a_large_set_alone_have_keys_of_their_own() -> None:
+    form = PictureFormat((24, 32), 3)
+    ordinary = pixels_identity(form, np.array([[6000, 4000], [4000, 3000]]), None)
+    assert ordinary == form.identity()
+    assert pixels_identity(form, np.array([[6000, 4000], [6000, 8000]]), None) != ordinary
 
 
 @given(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture, thumbnail
-from src.data.decoding.picture_files import NotReadHere, PictureError, read_header
+from src.data.decoding.picture_files import NotReadHere, PictureError, PictureFile, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.rasters import open_raster
+from src.data.sources.source import Source
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
-from tests.data.pictures import data_of, encoded, opened, png, png_file, write
+from tests.data.pictures import data_of, encoded, opened, png, png_chunk, png_file, write
 
 HEIGHT, WIDTH, BANDS = 12, 16, 7
 NAMES = ("coastal", "blue", "green", "red", "nir", "swir", "cirrus")
@@ -297,6 +299,28 @@ def test_dicom_is_rescaled_windowed_and_inverted() -> None:
     np.testing.assert_allclose(decode_picture(data, stated)[0], expected, atol=1e-3)
 
 
+def test_windows_of_files_and_the_range_of_16_bits_share_nothing_that_is_kept(
+    tmp_path: Path,
+) -> None:
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(400, 1700, (HEIGHT, WIDTH)).astype(np.int16)
+        data = dicom(pixels, WindowCenter=1000, WindowWidth=1000)
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.dcm", data)
+    whole: Any = {"value_range": [0.0, 65535.0]}
+    own, scaled, again = (
+        opened(tmp_path / "set", tmp_path / "cache", **options) for options in ({}, whole, {})
+    )
+    alone = opened(tmp_path / "set", tmp_path / "other", **whole)
+    assert own.images is not None and scaled.images is not None and alone.images is not None
+    assert not scaled.from_cache and again.from_cache
+    np.testing.assert_array_equal(scaled.images, alone.images)
+    assert own.images.mean() > 100 and scaled.images.mean() < 10
+    # Of what other caches go by as well, and where the pictures become 8 bits.
+    assert own.identity() != scaled.identity()
+    forms = [replace(one.format, dtype="uint8") for one in (own, scaled)]
+    assert own.identity(forms[0]) != own.identity(forms[1])
+
+
 def test_pictures_of_one_patient_stay_together(tmp_path: Path) -> None:
     for number in range(24):
         pixels = np.random.default_rng(number).integers(0, 900, (HEIGHT, WIDTH)).astype(np.int16)
@@ -335,6 +359,47 @@ def test_compression_without_its_package_is_named(monkeypatch: pytest.MonkeyPatc
         decode_picture(tiff(values(9)), of_bands(1))
 
 
+def test_what_a_package_reads_is_taken_when_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.tif", tiff(values(number)))
+    squeezed = tiff(values(6), compression="zlib")
+    write(tmp_path / "set" / "a" / "6.tif", squeezed)
+    decompress = tifffile.TiffPage.asarray
+
+    def missing(page: tifffile.TiffPage) -> Any:
+        if page.compression != 1:
+            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+        return decompress(page)
+
+    def store(on_bad_image: str = "skip") -> Any:
+        return opened(tmp_path / "set", tmp_path / "cache", on_bad_image=on_bad_image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tifffile.TiffPage, "asarray", missing)
+        assert len(store()) == 6
+        again = store()
+        assert len(again) == 6 and again.from_cache, "nothing has changed"
+        with pytest.raises(ConfigError, match="imagecodecs"):
+            store("error")
+    assert len(store("error")) == 7
+
+
+def test_compressed_dicom_without_its_package_is_named() -> None:
+    pydicom = pytest.importorskip("pydicom")
+    syntax = pydicom.uid.JPEGLSLossless
+    if pydicom.pixels.get_decoder(syntax).is_available:
+        pytest.skip("packages for JPEG-LS are installed")
+    made = pydicom.dcmread(io.BytesIO(dicom(np.zeros((HEIGHT, WIDTH), np.int16))))
+    made.file_meta.TransferSyntaxUID = syntax
+    made.PixelData = pydicom.encaps.encapsulate([bytes(64)])
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, made, enforce_file_format=True)
+    with pytest.raises(NotReadHere, match=r"JPEG-LS Lossless.* needs .*pyjpegls"):
+        read_header(io.BytesIO(stream.getvalue()))
+
+
 def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
     image = values(10, bands=3)
     for label in "ab":
@@ -343,7 +408,7 @@ def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
             write(tmp_path / "set" / label / f"{number}.png", encoded(picture, "PNG"))
     store = opened(tmp_path / "set", tmp_path / "cache")
     assert store.images is not None and store.images.dtype == np.uint8
-    assert set(store.format.identity()) == {"image_size", "channels", "fit"}
+    assert set(store.identity()) == {"image_size", "channels", "fit"}
 
 
 def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
@@ -388,3 +453,129 @@ def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:
         if name != "a/alone.png":
             red = store.read(index)[0]
             assert np.abs(red - 60.0 * (int(name[-1]) - 1)).max() <= 4
+
+
+def test_files_of_many_pages_are_read_and_opened_once_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = dict.fromkeys(("files", "Pillow", "TIFF"), 0)
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    monkeypatch.setattr(Source, "open", counted("files", Source.open))
+    monkeypatch.setattr(Image, "open", counted("Pillow", Image.open))
+    monkeypatch.setattr(tifffile, "TiffFile", counted("TIFF", tifffile.TiffFile))
+    found = {}
+    for pages in (3, 40):
+        for label in "ab":
+            for kind, bands in ((np.uint16, 1), (np.uint8, 1), (np.uint8, BANDS)):
+                folder = tmp_path / f"{pages}" / f"{kind.__name__} {bands}" / label
+                stack = np.stack(
+                    [values(ord(label) * 99 + n, kind, 200, bands) for n in range(pages)]
+                )
+                options = {"photometric": "minisblack", "planarconfig": "contig"}
+                stream = io.BytesIO()
+                with tifffile.TiffWriter(stream) as writer:
+                    for page in stack if bands > 1 else stack[..., 0]:
+                        writer.write(page, metadata=None, compression="zlib", **options)
+                write(folder / "0.tif", stream.getvalue())
+        for folder in sorted((tmp_path / f"{pages}").iterdir()):
+            counts.update(dict.fromkeys(counts, 0))
+            cache = tmp_path / "cache" / f"{pages} {folder.name}"
+            store = opened(folder, cache, pages="all", num_workers=1)
+            assert len(store) == 2 * pages and store.images is not None
+            found[pages, folder.name] = dict(counts)
+            assert store.sample_paths is not None
+            for index in range(0, len(store), 7):
+                path, _, number = store.sample_paths[index].partition("#")
+                alone = decode_picture(folder / path, store.format, page=int(number) - 1)
+                np.testing.assert_array_equal(store.images[index], alone)
+    for (pages, name), one in found.items():
+        assert one == found[3, name], (pages, name)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_frames_are_the_same_after_others_and_alone(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    frames = []
+    for number in range(12):
+        frame = Image.fromarray(values(2, bands=3)).convert("RGBA")
+        spot = Image.fromarray(rng.integers(0, 256, (4, 5, 4), np.uint8), "RGBA")
+        frame.paste(spot, (number % 9, number % 7))
+        frames.append(frame)
+    options: dict[str, Any] = {"WEBP": {"lossless": True}, "GIF": {"disposal": 2}}.get(kind, {})
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    file = PictureFile(io.BytesIO(data))
+    form = PictureFormat((HEIGHT, WIDTH), 3)
+    for page in (0, 1, 2, 4, 5, 5, 11, 3, 4):
+        read_header(file, page)
+        kept, alone = (decode_picture(one, form, page=page) for one in (file, data))
+        np.testing.assert_array_equal(kept, alone)
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_white_may_be_zero(kind: type, bands: int) -> None:
+    array = values(5, kind, 4096, bands)
+    array[..., 1:] = 65535
+    options: dict[str, Any] = {"extrasamples": [2]} if bands == 2 else {}
+    black, white = (
+        tiff(array if bands == 2 else array[..., 0], photometric=one, **options)
+        for one in ("minisblack", "miniswhite")
+    )
+    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(0.0, 4095.0))
+    expected = array[..., 0] / 4095.0 * 255
+    np.testing.assert_allclose(decode_picture(black, form)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(decode_picture(white, form)[0], 255 - expected, atol=1e-3)
+
+
+def test_what_is_transparent_is_white_where_zero_is() -> None:
+    array = np.full((HEIGHT, WIDTH, 2), 65535, np.uint16)
+    array[:, 8:, 1] = 0
+    data = tiff(array, photometric="miniswhite", extrasamples=[2])
+    form = PictureFormat((HEIGHT, WIDTH), 1, value_range=(0.0, 65535.0))
+    assert np.unique(decode_picture(data, form)[..., :8]).tolist() == [0]
+    assert np.unique(decode_picture(data, form)[..., 8:]).tolist() == [255]
+
+
+def grey_png(grey: NDArray[np.uint16], opacity: NDArray[np.uint16] | None = None) -> bytes:
+    samples = [grey] if opacity is None else [grey, opacity]
+    lines = np.stack(samples, axis=-1).astype(">u2")
+    rows = b"".join(bytes(1) + line.tobytes() for line in lines)
+    return png_file(*grey.shape[::-1], 16, 0 if opacity is None else 4, rows)
+
+
+def test_grey_of_16_bits_with_opacity_keeps_all_of_them(tmp_path: Path) -> None:
+    grey = np.random.default_rng(8).integers(0, 4096, (HEIGHT, WIDTH)).astype(np.uint16)
+    opaque = np.full_like(grey, 65535)
+    header = read_header(io.BytesIO(grey_png(grey, opaque)))
+    assert header.deep and header.bands == 1
+    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(0.0, 4095.0))
+    for data in (grey_png(grey), grey_png(grey, opaque)):
+        np.testing.assert_allclose(decode_picture(data, form)[0], grey / 4095 * 255, atol=1e-3)
+    np.testing.assert_array_equal(decode_picture(grey_png(grey, opaque * 0), form), 255)
+    for label in "ab":
+        write(tmp_path / "set" / label / "0.png", grey_png(grey + (label == "b"), opaque))
+    store = opened(tmp_path / "set", tmp_path / "cache")
+    assert store.format.dtype == "float32" and store.format.value_range == (0, 4095)
+
+
+@pytest.mark.parametrize("colour", [2, 4, 6])
+def test_16_bits_of_png_are_turned_as_8_are(colour: int) -> None:
+    samples = {2: 3, 4: 2, 6: 4}[colour]
+    array = values(6, np.uint16, 65536, samples)
+    array[..., -1:] |= np.uint16(0 if colour == 2 else 65535)
+    rows = b"".join(bytes(1) + line.astype(">u2").tobytes() for line in array)
+    data = png_file(WIDTH, HEIGHT, 16, colour, rows)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = png_chunk(b"eXIf", exif.tobytes()[6:])
+    turned = data[:33] + chunk + data[33:]
+    header = read_header(io.BytesIO(turned))
+    assert (header.height, header.width) == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(read(turned), np.rot90(read(data), -1))

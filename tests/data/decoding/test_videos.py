@@ -13,9 +13,10 @@ import pytest
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
+from src.data.decoding import videos
 from src.data.decoding.decode import decode_picture
 from src.data.decoding.opening import list_pictures
-from src.data.decoding.picture_files import PictureError, pages_of, read_header
+from src.data.decoding.picture_files import PictureError, PictureFile, pages_of, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.picture_store import picture
 from src.data.decoding.videos import container_of
@@ -123,3 +124,40 @@ def test_frames_become_pictures_of_one_group(tmp_path: Path) -> None:
         if number:
             low = picture(source, index, PictureFormat((_HEIGHT, _WIDTH), 3))[:, -4].mean()
             assert abs(low - 6 * (int(number) - 1)) <= 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "options"),
+    [
+        ("mp4", "libx264", {"g": "12", "bf": "3"}),
+        ("mp4", "libx264", {"g": "12", "bf": "3", "x264-params": "open-gop=1"}),
+        ("matroska", "libx264", {"g": "100"}),
+        ("avi", "mpeg4", {"g": "5"}),
+    ],
+)
+def test_frames_in_a_row_are_those_that_are_decoded_alone(
+    kind: str, codec: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = video(kind, codec, **options)
+    opened, open_video = [], av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(1) or open_video(*a, **k))
+    file, form = PictureFile(io.BytesIO(data)), PictureFormat((_HEIGHT, _WIDTH), 3)
+    order = [*range(0, 40, 3), 39, 5, 6, 6, 30, 31]
+    kept = []
+    for page in order:
+        read_header(file, page)
+        kept.append(decode_picture(file, form, page=page))
+    assert len(opened) == 1
+    for page, one in zip(order, kept, strict=True):
+        np.testing.assert_array_equal(one, decode_picture(data, form, page=page))
+
+
+def test_a_frame_in_a_row_costs_no_more_than_those_since_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, form = PictureFile(io.BytesIO(video(g="100"))), PictureFormat((_HEIGHT, _WIDTH), 3)
+    decoded = []
+    monkeypatch.setattr(videos, "_shown_at", lambda frame: decoded.append(1) or frame.pts)
+    for page in range(0, 40, 4):
+        decode_picture(file, form, page=page)
+    assert len(decoded) == 37, "each frame once, up to the last that is asked for"

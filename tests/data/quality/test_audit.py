@@ -25,9 +25,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     look_at = audit._look_at
 
-    def noted(source: Source, index: int, times_ns: tuple[int, int]) -> object:
-        seen.append(os.path.basename(source.file(index)))
-        return look_at(source, index, times_ns)
+    def noted(source: Source, pages: list[int], row: np.ndarray) -> object:
+        seen.append(os.path.basename(source.file(pages[0])))
+        return look_at(source, pages, row)
 
     monkeypatch.setattr(audit, "_look_at", noted)
     return seen
@@ -174,6 +174,24 @@ def test_damaged_findings_are_found_anew(data: bytes, tmp_path: Path, looked: li
         looked.clear()
         assert (surveyed(root).hashes == first.hashes).all()
         assert len(looked) == 2
+
+
+def test_of_earlier_findings_those_of_plain_photos_hold(
+    tmp_path: Path, looked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"a": 3})
+    tree(root, {"b": 2}, seed=3, channels=1)
+    write(root / "b" / "damaged.png", b"text" * 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "_VERSION", 1)
+        first = surveyed(root)
+    looked.clear()
+    second = surveyed(root)
+    assert sorted(looked) == ["003.png", "004.png", "damaged.png"]
+    np.testing.assert_array_equal(first.hashes, second.hashes)
+    looked.clear()
+    surveyed(root)
+    assert not looked
 
 
 def test_findings_are_kept_apart_by_place_but_agree_on_content(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
-from src.data.decoding.opening import list_pictures
+from src.data.decoding.decode import decode_picture
+from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.sources.folder import load
 from tests.data.pictures import data_of, settings_of
 
@@ -103,3 +104,32 @@ def test_label_sets_are_columns_of_0_and_1(tmp_path: Path) -> None:
     saved(file, images=noise(30, 9, 9), labels=sets + 1)
     with pytest.raises(ConfigError, match="of 0 and 1 are needed"):
         load(file, tmp_path, False, target="multi")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_small_pictures_may_have_more_bands_than_lines(kind: type, tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (12, 9, 9, 103)).astype(kind)
+    images[0, 0, 0, :2] = 0, 255
+    file = saved(tmp_path / "a.npz", images=images, labels=np.arange(12) % 2)
+    own = open_pictures(
+        list_pictures(settings_of(tmp_path, root=str(file))), settings_of(tmp_path, image_size=9)
+    )
+    for index in range(12):
+        np.testing.assert_allclose(own.read(index), images[index].transpose(2, 0, 1), atol=1e-3)
+    # A model of so many bands knows which side they are.
+    one = decode_picture(images[0], own.format)
+    np.testing.assert_array_equal(one, own.read(0))
+    larger = open_pictures(
+        list_pictures(settings_of(tmp_path, root=str(file))), settings_of(tmp_path, image_size=18)
+    )
+    assert larger.read(0).shape == (103, 18, 18)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_bands_before_lines_are_named(bands: int, tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.npz", images=noise(6, bands, 8, 9), labels=np.arange(6) % 2)
+    with pytest.raises(ConfigError, match=r"looks like \(N, C, H, W\).*transpose\(0, 2, 3, 1\)"):
+        list_pictures(settings_of(tmp_path, root=str(file)))
+    patches = saved(tmp_path / "b.npz", images=noise(6, 3, 3, 9), labels=np.arange(6) % 2)
+    source = list_pictures(settings_of(tmp_path, root=str(patches)))
+    assert source.arrays is not None and source.arrays.shape == (6, 9, 3, 3)
