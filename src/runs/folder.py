@@ -64,6 +64,17 @@ class RunFolder:
     def output_dir(self) -> Path:
         return self.path.parent.parent
 
+    def answers(self, part: str) -> list[Path]:
+        """Return the files of predictions of a part that are one model's answer a picture.
+
+        One, or one for each repeat of a cross-validation: the mean over repeats, `val.parquet`, is
+        that of several models, and better than any one of them.
+        """
+        repeats = self.predictions.glob(f"{part}-repeat*.parquet")
+        return sorted(repeats, key=lambda file: (len(file.name), file)) or [
+            self.predictions / f"{part}.parquet"
+        ]
+
     @classmethod
     def create(cls, output_dir: Path, model: str, data: str) -> RunFolder:
         """Make the folder of a new run.

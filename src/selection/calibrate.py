@@ -6,7 +6,8 @@ In the order of preference:
    read off it changes no label, so that the test figure stays what it is. Where the test part was
    measured before, whoever looked may have chosen by it: as many models count as candidates.
 2. The held-out folds of a cross-validation, where the test part has fewer than 300 pictures to draw
-   on, or there is none. The answers are those of models that were trained on fewer pictures.
+   on, or there is none. The answers are those of models that were trained on fewer pictures, of
+   repeats those of the first: the champion is one model, and their mean is right more often.
 3. The validation part, where there is nothing else. It chose among the runs that were judged on it,
    and the promises are corrected for that number (see `src.statistics.conformal` and
    `src.statistics.risk_control`).
@@ -74,7 +75,7 @@ def calibration_basis(
             "whole, so this model is not calibrated for them"
         )
         return None
-    known = chosen.folder.predictions / "val.parquet"
+    known = chosen.folder.answers("val")[0]
     held_out = Predictions.read(known) if known.is_file() else None
     folds = chosen.settings.cv.is_whole
     enough = tested is not None and len(tested.targets) >= _ENOUGH_TEST_PICTURES

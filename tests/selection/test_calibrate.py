@@ -23,6 +23,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
+from src.runs.folds import mean_of
 from src.runs.seal import changed_since
 from src.selection.calibrate import (
     Basis,
@@ -198,3 +199,19 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     assert basis(refitted, folded, 299, 1) == ("out-of-fold", True, 3, 50)
     assert basis(refitted, folded, 300, 1) == ("test", False, 1, 300)
     assert basis(refitted, single, 20, 4) == ("test", False, 4, 20)
+
+
+def test_of_repeats_the_answers_of_one_model_calibrate(tmp_path: Path) -> None:
+    """Their mean is right on every picture here, and each of them only on two of three."""
+    folded = chosen(RunFolder.create(tmp_path, "mlp", "digits"), "cv.folds=5", "cv.repeats=3")
+    whole = predictions(300)
+    repeats = []
+    for repeat in range(3):
+        probs = whole.probs.copy()
+        probs[repeat::3] = [0.4, 0.6]
+        repeats.append(replace(whole, probs=probs))
+        repeats[-1].write(folded.folder.predictions / f"val-repeat{repeat + 1}.parquet")
+    mean_of(repeats).write(folded.folder.predictions / "val.parquet")
+    found = calibration_basis(folded, folded, None, 0)
+    assert found is not None and len(found.predictions.targets) == 300
+    assert (found.predictions.decided == found.predictions.targets).mean() == 2 / 3

@@ -17,11 +17,14 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.schema import RunSettings, stored_settings
 from src.data.splitting.splits import Split
 from src.machine.interruption import Stopped
-from src.records.run import RunSummary
+from src.metrics.multilabel import best_thresholds
+from src.records.run import Predictions, RunSummary
+from src.runs.candidates.candidate import read_thresholds
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.selection.refit import earlier_refit, refit, refit_settings
+from src.runs.folds import mean_of
+from src.selection.refit import _keep_thresholds, earlier_refit, refit, refit_settings
 
 MLP = ["model=mlp", "runtime=float32", "trainer.progress=false"]
 HANDCRAFTED = ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"]
@@ -185,3 +188,26 @@ def _rates(folder: RunFolder) -> list[float]:
         if event["event"] == "metrics" and "train/lr" in event["values"]
     }
     return [found[step] for step in sorted(found)]
+
+
+def test_the_thresholds_are_chosen_by_the_answers_of_one_model(tmp_path: Path) -> None:
+    """A picture's label is sure in one repeat of two: the mean is less sure than any model."""
+    chosen, again = (RunFolder.create(tmp_path, "mlp", "labels") for _ in range(2))
+    targets = np.repeat(np.array([[1], [0]], np.uint8), 10, axis=0)
+    whole = Predictions(
+        np.arange(20), None, targets, np.zeros((20, 1), np.float32), ("a",), kind="multi"
+    )
+    repeats = []
+    for repeat in range(2):
+        probs = np.where(targets > 0, 0.9, 0.1).astype(np.float32)
+        probs[repeat::2] = 0.1
+        repeats.append(replace(whole, probs=probs))
+        repeats[-1].write(chosen.predictions / f"val-repeat{repeat + 1}.parquet")
+    mean_of(repeats).write(chosen.predictions / "val.parquet")
+    settings = compose_settings(RunSettings, ["data.target=multi", "data.threshold=macro_f1"])
+    _keep_thresholds(chosen, again, settings)
+    one, mean = (
+        best_thresholds(of.probs, targets, "macro_f1") for of in (repeats[0], mean_of(repeats))
+    )
+    assert one != pytest.approx(mean)
+    assert read_thresholds(again.checkpoints) == pytest.approx(one)

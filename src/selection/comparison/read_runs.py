@@ -210,7 +210,7 @@ def _read(
         known = _candidate_settings(groups)
         predictions = [
             Predictions.parse(record.read(file), file, with_paths=False)
-            for file in _predictions(folder, settings.part)
+            for file in folder.answers(settings.part)
         ]
         kind = kind_of(predictions[0].kind)
         if name is not None and name not in kind.measures:
@@ -289,14 +289,6 @@ class _Record:
 
 def _identity(folder: RunFolder) -> dict[str, str]:
     return {"run_id": folder.run_id, "name": folder.name}
-
-
-def _predictions(folder: RunFolder, part: str) -> list[Path]:
-    """Return the files of a part: one, or one for each repeat of a cross-validation."""
-    repeats = folder.predictions.glob(f"{part}-repeat*.parquet")
-    return sorted(repeats, key=lambda file: (len(file.name), file)) or [
-        folder.predictions / f"{part}.parquet"
-    ]
 
 
 def _is_fold(plain: Mapping[str, Any]) -> bool:
