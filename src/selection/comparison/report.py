@@ -94,10 +94,12 @@ def leaders_of(entrants: Sequence[Entrant]) -> list[Entrant]:
 
 
 def _predictions(one: Entrant, part: str) -> list[Predictions]:
-    """Read the predictions of all its repeats, by ascending sample id."""
-    files = [Path(place) / "predictions" / f"{part}.parquet" for place in one.run_dirs]
+    """Read the predictions that it was judged by, of all its repeats, by ascending sample id."""
+    folders = [RunFolder.open(Path(place)) for place in one.run_dirs]
     try:
-        return [_in_order(Predictions.read(file)) for file in files]
+        return [
+            _in_order(Predictions.read(file)) for folder in folders for file in folder.answers(part)
+        ]
     except FileNotFoundError as error:
         raise ConfigError(
             f"{error.filename} is gone since the comparison began: run it again."

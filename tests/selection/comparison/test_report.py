@@ -55,6 +55,22 @@ def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
     assert leader.calibration_error == pytest.approx(calibration_error(probs, TARGETS))
 
 
+def test_of_a_repeated_cross_validation_the_answers_that_it_was_judged_by_are_counted(
+    tmp_path: Path,
+) -> None:
+    folder = finished_run(tmp_path, "cnn", 12, cv={"folds": 5, "repeats": 3}, repeats=3)
+    mean = folder.predictions / "val.parquet"
+    said = Predictions.read(mean)
+    right = np.where(np.eye(2, dtype=bool)[TARGETS], 0.9, 0.1).astype(np.float32)
+    dataclasses.replace(said, probs=right).write(mean)  # as if every error averaged out
+    found = compared(compare_settings(tmp_path))
+    (leader,) = gather(found, compare_settings(tmp_path)).leaders
+    assert leader.trainings == 3 and leader.matrix.sum() == 3 * len(TARGETS)
+    shown = np.trace(leader.matrix) / leader.matrix.sum()
+    assert shown == pytest.approx(found.verdict.winner.accuracy) and shown < 1
+    assert leader.calibration_error == pytest.approx(found.verdict.winner.calibration_error)
+
+
 def test_predictions_that_are_removed_meanwhile_are_named(tmp_path: Path) -> None:
     folder = finished_run(tmp_path, "cnn", 10)
     comparison = compared(compare_settings(tmp_path))
