@@ -11,6 +11,7 @@ from pathlib import Path
 from ..machine.text import percent
 
 __all__ = [
+    "LOWEST",
     "MEASURES",
     "Collapses",
     "Comparison",
@@ -24,8 +25,7 @@ __all__ = [
     "Verdict",
 ]
 
-# What candidates can be ranked by: whether its figures are shares, of which higher ones are better,
-# or costs, of which lower ones are.
+# What candidates can be ranked by, and whether higher figures are better.
 MEASURES = {
     "accuracy": True,
     "balanced_accuracy": True,
@@ -41,6 +41,10 @@ MEASURES = {
     "dice": True,
     "pixel_accuracy": True,
 }
+
+# The worst figure that there can be, of measures whose best is 1. Where it is 0, they are shares;
+# the others are losses without such ends.
+LOWEST = {name: -1.0 if name == "kappa" else 0.0 for name, higher in MEASURES.items() if higher}
 
 _ROUNDING = 1e-6
 
@@ -244,13 +248,13 @@ class Verdict:
             return True
         low, high = self.choice.interval.low, self.choice.interval.high
         # The kappa of one class for all pictures is 0 in theory, and 1e-17 in floating point.
-        if self.is_share:
+        if self.higher_is_better:
             return low > self.baseline + _ROUNDING
         return high < self.baseline - _ROUNDING
 
     @property
-    def is_share(self) -> bool:
-        """Whether figures are shares, of which higher ones are better."""
+    def higher_is_better(self) -> bool:
+        """Whether higher figures are better, as of all but losses and costs."""
         return MEASURES[self.measure]
 
 

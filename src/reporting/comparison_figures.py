@@ -66,7 +66,7 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
     yield saved(ranking_figure(data.comparison), "leaderboard")
     if trade_offs := trade_offs_of(data.comparison):
-        key, higher = f"{data.comparison.part}/{verdict.measure}", verdict.is_share
+        key, higher = f"{data.comparison.part}/{verdict.measure}", verdict.higher_is_better
         figure = pareto_figure(trade_offs, key, colors, higher_is_better=higher)
         yield saved(figure, "trade_offs")
     if curves := curves_of(data):

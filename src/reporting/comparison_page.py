@@ -75,7 +75,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "ticks": ticks,
         "has_latencies": any(one.standing.cost is not None for one in entrants),
         "leaderboard": table,
-        "sort_values": [_sort_values(one, comparison.verdict.is_share) for one in entrants],
+        "sort_values": [_sort_values(one, comparison.verdict.higher_is_better) for one in entrants],
         "ranks": [one.standing.rank for one in entrants],
         "colors": [colors[one.family] for one in entrants],
         "has_curves": bool(report.curves),
@@ -232,10 +232,10 @@ def _board(
     return rows, ticks
 
 
-def _sort_values(one: Entrant, is_share: bool) -> tuple[Any, ...]:
+def _sort_values(one: Entrant, higher_is_better: bool) -> tuple[Any, ...]:
     """Return what the cells of its row of the leaderboard sort by."""
     standing = one.standing
-    worst = standing.interval.low if is_share else standing.interval.high
+    worst = standing.interval.low if higher_is_better else standing.interval.high
     error = standing.calibration_error
     return (
         *(standing.rank, standing.name, standing.figure, worst, int(not standing.tied)),
@@ -315,7 +315,7 @@ def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:
         "colors": colors,
         "front": _front(comparison),
         "percent": is_percent(comparison.verdict.measure),
-        "higher": comparison.verdict.is_share,
+        "higher": comparison.verdict.higher_is_better,
         "candidates": [_candidate(one, comparison.verdict.measure) for one in entrants],
         "curves": _curves(report),
         "classes": list(report.class_names),
@@ -328,7 +328,7 @@ def _front(comparison: Comparison) -> list[int]:
     entrants = comparison.entrants
     costs = [math.nan if one.standing.cost is None else one.standing.cost for one in entrants]
     points = [(cost, one.standing.figure) for cost, one in zip(costs, entrants)]
-    direction = "maximize" if comparison.verdict.is_share else "minimize"
+    direction = "maximize" if comparison.verdict.higher_is_better else "minimize"
     chosen = [entrants[place] for place in pareto_front(points, ("minimize", direction))]
     return [one.standing.rank for one in sorted(chosen, key=lambda one: one.standing.cost or 0.0)]
 

@@ -140,7 +140,7 @@ def _corrected(verdict: Verdict) -> str:
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
     luck = winner.figure - verdict.corrected
     # Of losses less is better, Hamming loss among them, which is written in percent.
-    if not chosen or (luck if verdict.is_share else -luck) < _NOT_WORTH_SAYING:
+    if not chosen or (luck if verdict.higher_is_better else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "

@@ -42,7 +42,8 @@ class Evidence:
         groups: of the pictures.
         seeds: the effect of other seeds, or None where no candidate has repeats; then
             everything is about the trained networks alone, not about their configurations.
-        is_share: whether figures lie in [0, 1].
+        lowest: the worst figure that there can be where the best is 1: 0 of shares, -1 of kappa;
+            None of losses, which have no such ends.
     """
 
     scores: NDArray[np.float32]
@@ -50,7 +51,7 @@ class Evidence:
     repeats: NDArray[np.int64]
     groups: PictureGroups
     seeds: SeedSpread | None
-    is_share: bool = True
+    lowest: float | None = 0.0
 
     @classmethod
     def of(
@@ -58,14 +59,14 @@ class Evidence:
         candidates: Sequence[Candidate],
         groups: NDArray[np.int64] | None = None,
         *,
-        is_share: bool = True,
+        lowest: float | None = 0.0,
     ) -> Evidence:
         """Build it from the candidates.
 
         Args:
             candidates: measured on the same pictures.
             groups: (N,) group of each picture; None where each is a group of its own.
-            is_share: see the attributes.
+            lowest: see the attributes.
 
         Raises:
             ValueError: no candidates, fewer than two pictures, different numbers of them, or groups
@@ -87,8 +88,13 @@ class Evidence:
             repeats=np.array([len(one.right) for one in candidates]),
             groups=grouped,
             seeds=seed_spread([one.values for one in candidates], grouped),
-            is_share=is_share,
+            lowest=lowest,
         )
+
+    @property
+    def is_share(self) -> bool:
+        """Whether figures lie in [0, 1], as if answers were right or wrong."""
+        return self.lowest == 0
 
     @property
     def pictures(self) -> int:
@@ -138,9 +144,9 @@ class Evidence:
         """
         bernoulli = self.accuracy * (1 - self.accuracy) / self.pictures
         if bernoulli.sum() == 0:
-            return self.pictures / self.groups.count if self.is_share else 0.0
+            return self.pictures / self.groups.count if self.lowest is not None else 0.0
         found = float(self.picture_variance.sum() / bernoulli.sum())
-        return max(1.0, found) if self.is_share else found
+        return found if self.lowest is None else max(1.0, found)
 
     @cached_property
     def freedom(self) -> Floats:

@@ -31,7 +31,8 @@ def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Inte
     the measured variance (Korn & Graubard, "Confidence Intervals for Proportions with Small
     Expected Number of Positive Counts Estimated from Survey Data", Survey Methodology 1998, who do
     it with another exact interval). With single trainings on independent pictures it is Wilson's.
-    Of other figures it is Student's.
+    Of other figures between two ends, such as kappa, it is that of their place between the ends. Of
+    figures without ends it is Student's.
 
     Args:
         evidence: of the candidates.
@@ -40,10 +41,15 @@ def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Inte
     """
     figure = float(evidence.figure[candidate])
     reach = student_quantile(quantile, float(evidence.freedom[candidate]))
-    if not evidence.is_share:
+    lowest = evidence.lowest
+    if lowest is None:
         half = reach * math.sqrt(evidence.variance[candidate])
         return Interval(figure - half, figure + half)
-    return score(figure, _effective_pictures(evidence, candidate), reach)
+    width = 1 - lowest
+    share = min(max((figure - lowest) / width, 0.0), 1.0)
+    found = score(share, _effective_pictures(evidence, candidate, share, width), reach)
+    low, high = lowest + width * found.low, lowest + width * found.high
+    return Interval(min(figure, low), max(figure, high))
 
 
 def simultaneous_intervals(
@@ -117,9 +123,8 @@ def difference_interval(
     error = math.sqrt(evidence.difference_variance[second, first])
     freedom = evidence.difference_freedom(first, second)
     half = student_quantile(normal_quantile(confidence), freedom) * error
-    if not evidence.is_share:
-        return Interval(middle - half, middle + half)
-    return Interval(max(-1.0, middle - half), min(1.0, middle + half))
+    most = math.inf if evidence.lowest is None else 1 - evidence.lowest
+    return Interval(max(-most, middle - half), min(most, middle + half))
 
 
 def score(share: float, trials: float, quantile: float) -> Interval:
@@ -136,15 +141,20 @@ def score(share: float, trials: float, quantile: float) -> Interval:
     return Interval(low, max(share, min(1.0, centre + half)))
 
 
-def _effective_pictures(evidence: Evidence, candidate: int) -> float:
-    """Return the number of pictures that would, predicted once, give the measured variance."""
-    count, share = evidence.pictures, float(evidence.figure[candidate])
+def _effective_pictures(evidence: Evidence, candidate: int, share: float, width: float) -> float:
+    """Return the number of pictures that would, predicted once, give the measured variance.
+
+    Args:
+        share: the figure's place between its ends, in [0, 1].
+        width: from end to end.
+    """
+    count = evidence.pictures
     # All right or all wrong shows no variance. Half an answer short of that does.
     inside = min(max(share, 0.5 / count), 1 - 0.5 / count)
     bernoulli = inside * (1 - inside)
     # An unbiased variance divides by N - 1; Wilson's has N, and N is what single trainings have.
-    of_pictures = float(evidence.picture_variance[candidate]) * (count - 1) / count
-    of_seeds = float(evidence.seed_variance[candidate])
+    of_pictures = float(evidence.picture_variance[candidate]) * (count - 1) / count / width**2
+    of_seeds = float(evidence.seed_variance[candidate]) / width**2
     # Nor do repeats that are right on as many pictures, and each picture right as often.
     if inside != share or of_pictures + of_seeds <= 0:
         of_pictures = bernoulli / count * evidence.design_effect

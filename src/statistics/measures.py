@@ -43,11 +43,6 @@ class Measure:
         if (self.costs is not None) != (self.name == "cost"):
             raise ValueError("A cost matrix goes with the measure cost, and with no other.")
 
-    @property
-    def is_share(self) -> bool:
-        """Whether figures lie in [0, 1], and higher ones are better; others are costs."""
-        return MEASURES[self.name]
-
     def scores(
         self,
         probs: NDArray[np.floating],

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records.comparison import MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
+from ..records.comparison import LOWEST, MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
 from .candidates import Candidate
 from .chances import Chances, chances_of
 from .collapse import collapsed_trainings, exact_interval
@@ -87,7 +87,7 @@ def judge(
     ranked = sorted(sound, key=partial(_place, before, left_out))
     confidence = look_confidence(look)
     draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
-    evidence = Evidence.of(ranked, groups, is_share=MEASURES[measure])
+    evidence = Evidence.of(ranked, groups, lowest=LOWEST.get(measure))
     screened = () if screening is None else screening.others
     wide = _joined(ranked, screened, groups, measure) if screened else evidence
     drawn = resample(wide, draws, seed)
@@ -160,7 +160,7 @@ def _joined(
     groups: NDArray[np.int64] | None,
     measure: str,
 ) -> Evidence:
-    return Evidence.of([*ranked, *screened], groups, is_share=MEASURES[measure])
+    return Evidence.of([*ranked, *screened], groups, lowest=LOWEST.get(measure))
 
 
 def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:

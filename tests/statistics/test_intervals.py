@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from src.metrics.intervals import wilson_interval
+from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import (
     Interval,
@@ -22,6 +24,8 @@ from src.statistics.intervals import (
     simultaneous_quantile,
 )
 from src.statistics.resampling import resample
+from src.statistics.verdict import judge
+from src.targets import kind_of
 from tests.statistics.fields import candidate, random_field
 
 
@@ -106,7 +110,7 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
     losses = np.random.default_rng(0).exponential(0.3, 30).astype(np.float32)
     field = [candidate("a", np.ones(30, bool), scores=-losses[None])]
     numbers = np.arange(30)
-    evidence = Evidence.of(field, numbers, is_share=False)
+    evidence = Evidence.of(field, numbers, lowest=None)
     half = 1.959964 * losses.std(ddof=1) / math.sqrt(30)
     found = figure_interval(evidence, 0, 1.959964)
     ends = -losses.mean() - half, -losses.mean() + half
@@ -134,3 +138,47 @@ def test_refuses_a_confidence_that_is_none() -> None:
     evidence = Evidence.of(random_field([0.8], [1]))
     with pytest.raises(ValueError, match="confidence is 1"):
         simultaneous_intervals(evidence, resample(evidence, 10), 1.0)
+
+
+def of_kappa(*preds: NDArray[np.int64], targets: NDArray[np.int64]) -> list[Candidate]:
+    kind, probs = kind_of("ordinal"), np.zeros((len(targets), 5))
+    return [
+        candidate(f"c{i}", one == targets, scores=kind.scores("kappa", probs, one, targets)[None])
+        for i, one in enumerate(preds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "right", "turned"), [(60, 0.98, False), (200, 0.9, False), (200, 0.3, True)]
+)
+def test_the_interval_of_kappa_holds_from_end_to_end(
+    pictures: int, right: float, turned: bool
+) -> None:
+    """Near 1 Student's interval holds 66 % of the time, and below 0 kappa is no share."""
+
+    def drawn(seed: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        generator = np.random.default_rng(seed)
+        targets = generator.integers(0, 5, count)
+        steps = (generator.random(count) > right) * generator.choice([-1, 1], count)
+        preds = (targets + steps).clip(0, 4)
+        return 4 - preds if turned else preds, targets
+
+    (truth,) = of_kappa(drawn(1000, 200_000)[0], targets=drawn(1000, 200_000)[1])
+    held = 0
+    for seed in range(200):
+        preds, targets = drawn(seed, pictures)
+        evidence = Evidence.of(of_kappa(preds, targets=targets), lowest=-1.0)
+        found = figure_interval(evidence, 0, 1.959964)
+        assert -1 <= found.low <= evidence.figure[0] <= found.high <= 1 and found.low < found.high
+        held += float(truth.values.mean()) in found
+    assert held / 200 > 0.91
+
+
+def test_a_kappa_below_0_is_compared() -> None:
+    targets = np.arange(200) % 5
+    verdict = judge(of_kappa(4 - targets, targets, targets=targets), measure="kappa")
+    assert [one.figure for one in verdict.standings] == pytest.approx([1, -1], abs=1e-6)
+    best, worst = (one.interval for one in verdict.standings)
+    assert best.low > 0.9 and best.high == 1 and worst.low == -1 and worst.high < -0.9
+    assert verdict.difference is not None and verdict.difference.low > 1.9
+    assert verdict.difference.high == 2 and len(verdict.tied) == 1

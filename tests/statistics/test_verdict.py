@@ -171,7 +171,7 @@ def test_costs_rank_the_other_way_round() -> None:
         for one in random_field([0.7, 0.9], [2, 2], 800)
     ]
     verdict = judge(field, measure="cost")
-    assert verdict.winner.name == "c1" and not verdict.is_share
+    assert verdict.winner.name == "c1" and not verdict.higher_is_better
     shares = [one.accuracy for one in verdict.standings]
     assert [one.figure for one in verdict.standings] == pytest.approx(
         [1.5 - 1.3 * share for share in shares]
