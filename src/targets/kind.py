@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["TargetKind"]
+__all__ = ["TargetKind", "lone_moves"]
 
 Probs = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -120,3 +120,23 @@ class TargetKind(ABC):
     def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (N, K) from those (N, M) of the binary problems."""
         raise ValueError(f"targets of kind {self.name} are not made of binary problems")
+
+
+def lone_moves(figures: NDArray[np.float64], lone: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return (K,) by how much figures of classes stand apart that one picture each gives, else 0.
+
+    One picture says nothing of the variance of its class's figure. The figures of all such classes
+    together do, taken as draws of one law; a single one is taken as a draw of that of the others.
+    Collapsed strata, in Cochran, "Sampling Techniques", 1977, section 5A.12.
+
+    Args:
+        figures: (K,) of the classes that there are.
+        lone: (K,) whether a single picture has the class.
+    """
+    count, moves = int(lone.sum()), np.zeros(len(figures))
+    if count > 1:
+        apart = figures[lone] - figures[lone].mean()
+        moves[lone] = apart * np.sqrt(count / (count - 1))
+    elif count and len(figures) > 1:
+        moves[lone] = figures[lone] - figures[~lone].mean()
+    return moves

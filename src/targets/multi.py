@@ -18,7 +18,7 @@ from ..metrics.multilabel import (
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.summary import safe_class_names
-from .kind import Labels, Probs, TargetKind
+from .kind import Labels, Probs, TargetKind, lone_moves
 from .labels import label_codes
 
 __all__ = ["MultiLabel"]
@@ -163,12 +163,21 @@ class MultiLabel(TargetKind):
 
 
 def _map_scores(probs: Probs, targets: Labels) -> Floats:
-    """Return the mean average precision plus each picture's influence on it."""
+    """Return the mean average precision plus each picture's influence on it.
+
+    That of a label that one picture has moves with nothing else than with that picture, so that it
+    counts by how far it is from those of the other such labels.
+    """
     known = np.flatnonzero(targets.any(axis=0))
     influence = np.zeros(len(probs))
+    if not len(known):
+        return influence
     for k in known:
         influence += precision_influence(probs[:, k], targets[:, k])
-    return mean_average_precision(probs, targets) + influence / max(1, len(known))
+    lone = targets[:, known].sum(axis=0, dtype=np.int64) == 1
+    each = np.array([average_precision(probs[:, k], targets[:, k]) for k in known])
+    influence += len(probs) * (targets[:, known] @ lone_moves(each, lone))
+    return each.mean() + (influence - influence.mean()) / len(known)
 
 
 def _f1_scores(preds: Labels, targets: Labels) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics import summary
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.validation import checked
-from .kind import Labels, Probs, TargetKind
+from .kind import Labels, Probs, TargetKind, lone_moves
 
 __all__ = ["SingleLabel"]
 
@@ -72,10 +72,10 @@ class SingleLabel(TargetKind):
             return (-self.losses(probs, targets)).astype(np.float32)
         classes = probs.shape[1]
         right = preds == targets
+        if measure == "balanced_accuracy":
+            return _balanced(right, targets, classes)
         of_targets = np.bincount(targets, minlength=classes) / len(targets)
         hits = np.bincount(targets[right], minlength=classes) / len(targets)
-        if measure == "balanced_accuracy":
-            return _balanced(right, targets, of_targets, hits)
         if measure == "macro_f1":
             of_preds = np.bincount(preds, minlength=classes) / len(targets)
             return _macro_f1(right, preds, targets, of_targets + of_preds, hits)
@@ -94,13 +94,23 @@ class SingleLabel(TargetKind):
         return summary.evaluate(probs, targets, class_names)
 
 
-def _balanced(
-    right: NDArray[np.bool_], targets: Labels, shares: Floats, hits: Floats
-) -> NDArray[np.float32]:
-    """Return the mean recall plus each picture's influence on it."""
-    present = shares > 0
-    recall = np.divide(hits, shares, out=np.zeros_like(hits), where=present)
-    influence = (right - recall[targets]) / shares[targets] / present.sum()
+def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArray[np.float32]:
+    """Return the mean recall plus each picture's influence on it.
+
+    The variance of a recall is that of an unbiased estimate, which divides by n - 1: with classes
+    of few pictures that is most of it.
+    """
+    sizes = np.bincount(targets, minlength=classes)
+    present, lone = sizes > 0, sizes == 1
+    recall = np.bincount(targets, right, minlength=classes) / np.maximum(sizes, 1)
+    weights = len(targets) / np.maximum(sizes, 1) / present.sum()
+    weights *= np.sqrt(sizes / np.maximum(sizes - 1, 1))
+    influence = (right - recall[targets]) * weights[targets]
+    if lone.any():
+        moves = np.zeros(classes)
+        moves[present] = lone_moves(recall[present], lone[present])
+        influence += (moves * weights)[targets]
+        influence -= influence.mean()
     return (recall[present].mean() + influence).astype(np.float32)
 
 

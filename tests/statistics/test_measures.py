@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, log_loss
 
 from src.statistics.measures import Measure
+from src.targets import kind_of
 
 
 def predictions(count: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,3 +68,36 @@ def test_refuses() -> None:
     probs, targets = predictions()
     with pytest.raises(ValueError, match="3 x 3, and there are 4 classes"):
         Measure("cost", np.zeros((3, 3))).scores(probs, targets, targets)
+
+
+RARE = {"alone": [20] * 20 + [1] * 20, "one alone": [20] * 10 + [1], "few": [30] * 10 + [2] * 10}
+
+
+@pytest.mark.parametrize("rare", RARE)
+def test_the_variance_of_balanced_accuracy_is_right_with_classes_of_few_pictures(rare: str) -> None:
+    sizes = RARE[rare]
+    targets, probs = np.repeat(np.arange(len(sizes)), sizes), np.zeros((sum(sizes), len(sizes)))
+    generator, figures, variances = np.random.default_rng(0), [], []
+    for _ in range(200):
+        wrong = (targets + generator.integers(1, len(sizes), len(targets))) % len(sizes)
+        preds = np.where(generator.random(len(targets)) < 0.7, targets, wrong)
+        scores = Measure("balanced_accuracy").scores(probs, preds, targets)
+        figures.append(scores.mean(dtype=np.float64))
+        assert figures[-1] == pytest.approx(balanced_accuracy_score(targets, preds), abs=1e-6)
+        variances.append(scores.var(dtype=np.float64) / len(scores))
+    assert np.mean(variances) == pytest.approx(np.var(figures), rel=0.2)
+
+
+def test_the_variance_of_mean_average_precision_is_right_with_labels_of_one_picture() -> None:
+    kind, generator, figures, variances = kind_of("multi"), np.random.default_rng(0), [], []
+    for _ in range(200):
+        targets = np.zeros((200, 14), np.uint8)
+        for label, size in enumerate([40] * 6 + [1] * 8):
+            targets[generator.choice(200, size, replace=False), label] = 1
+        probs = 1 / (1 + np.exp(1.5 - 2.2 * targets - generator.standard_normal(targets.shape)))
+        scores = kind.scores("map", probs, targets, targets)
+        figures.append(scores.mean(dtype=np.float64))
+        expected = average_precision_score(targets, probs, average="macro")
+        assert figures[-1] == pytest.approx(expected, abs=1e-6)
+        variances.append(scores.var(dtype=np.float64) / len(scores))
+    assert np.mean(variances) == pytest.approx(np.var(figures), rel=0.25)
