@@ -175,9 +175,7 @@ def kept(
 
 
 def _of_runs(one: Candidate, run_ids: set[str]) -> Candidate:
-    kept = np.array([run_id in run_ids for run_id in one.run_ids])
-    ids = tuple(run_id for run_id in one.run_ids if run_id in run_ids)
-    return replace(one, run_ids=ids, right=one.right[kept])
+    return one.only(np.array([run_id in run_ids for run_id in one.run_ids]))
 
 
 def _contradicts(verdict: Verdict) -> bool:

@@ -132,9 +132,9 @@ def searched(
 
 def candidate_of(name: str, answers: NDArray[np.float32]) -> Candidate:
     """Return one that is right where (R, N) `answers` are above 0, with a log-loss to match."""
-    losses = np.logaddexp(0, -2 * answers).mean(axis=0)
+    losses = np.logaddexp(0, -2 * answers).mean(axis=1, dtype=np.float64)
     ids = tuple(f"{name}-{repeat}" for repeat in range(len(answers)))
-    return Candidate(name=name, run_ids=ids, right=answers > 0, losses=losses)
+    return Candidate(name=name, run_ids=ids, right=answers > 0, log_losses=losses)
 
 
 def _answers(
@@ -181,7 +181,7 @@ def _collapsed(one: Candidate, share: float, generator: np.random.Generator) -> 
     right = one.right.copy()
     for row in np.flatnonzero(generator.random(len(right)) < share):
         right[row] = generator.random(right.shape[1]) < _COLLAPSED
-    return Candidate(name=one.name, run_ids=one.run_ids, right=right, losses=one.losses)
+    return Candidate(name=one.name, run_ids=one.run_ids, right=right, log_losses=one.log_losses)
 
 
 def _levelled(one: Candidate, first: Candidate, generator: np.random.Generator) -> Candidate:
@@ -191,7 +191,7 @@ def _levelled(one: Candidate, first: Candidate, generator: np.random.Generator) 
         missing = int(like.sum()) - int(row.sum())
         turned = generator.permutation(np.flatnonzero(row != (missing > 0)))[: abs(missing)]
         row[turned] = missing > 0
-    return Candidate(name=one.name, run_ids=one.run_ids, right=right, losses=one.losses)
+    return Candidate(name=one.name, run_ids=one.run_ids, right=right, log_losses=one.log_losses)
 
 
 def _groups(setting: Setting, pictures: int) -> NDArray[np.int64] | None:

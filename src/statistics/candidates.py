@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,8 @@ class Candidate:
         name: unique among the candidates.
         run_ids: R ids.
         right: (R, N) bool: which training had which picture right.
-        losses: (N,) float32, log-loss of each picture, in nats, mean over the repeats.
-        calibration_error: mean over the repeats.
-        cost: mean over the repeats that know it, or None.
+        log_losses: (R,) of each training, mean over the pictures, in nats.
+        calibration_errors, costs: (R,) likewise, NaN where not measured; None where none is.
         scores: (R, N) float32 by the measure that the candidates are ranked by, higher for better;
             None for accuracy, where they are `right`.
     """
@@ -136,9 +136,9 @@ class Candidate:
     name: str
     run_ids: tuple[str, ...]
     right: NDArray[np.bool_]
-    losses: NDArray[np.float32]
-    calibration_error: float = float("nan")
-    cost: float | None = None
+    log_losses: NDArray[np.float64]
+    calibration_errors: NDArray[np.float64] | None = None
+    costs: NDArray[np.float64] | None = None
     scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
@@ -147,16 +147,40 @@ class Candidate:
                 f"{self.name}: right is {self.right.dtype} of shape {self.right.shape}: it must be "
                 "bool of shape (R, N), repeats times pictures, neither of them 0."
             )
-        if self.losses.shape != self.right.shape[1:]:
+        if self.log_losses.shape != self.right.shape[:1]:
             raise ValueError(
-                f"{self.name}: losses has shape {self.losses.shape}: it must be "
-                f"{self.right.shape[1:]}, one of each picture."
+                f"{self.name}: log_losses has shape {self.log_losses.shape}: it must be "
+                f"{self.right.shape[:1]}, one of each training."
             )
 
     @property
     def log_loss(self) -> float:
         """Mean over pictures and repeats, in nats."""
-        return float(self.losses.mean(dtype=np.float64))
+        return float(self.log_losses.mean())
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean over the repeats; NaN where not measured."""
+        found = self.calibration_errors
+        return math.nan if found is None else float(found.mean())
+
+    @property
+    def cost(self) -> float | None:
+        """Mean over the repeats that know it; None where none does."""
+        known = None if self.costs is None else self.costs[~np.isnan(self.costs)]
+        return None if known is None or not len(known) else float(known.mean())
+
+    def only(self, kept: NDArray[np.bool_]) -> Candidate:
+        """Return it with some of its trainings, as (R,) says."""
+        return replace(
+            self,
+            run_ids=tuple(run for run, stays in zip(self.run_ids, kept) if stays),
+            right=self.right[kept],
+            log_losses=self.log_losses[kept],
+            calibration_errors=_of(self.calibration_errors, kept),
+            costs=_of(self.costs, kept),
+            scores=None if self.scores is None else self.scores[kept],
+        )
 
     @property
     def values(self) -> NDArray[np.bool_] | NDArray[np.float32]:
@@ -190,15 +214,19 @@ def candidates_of(runs: Iterable[MeasuredRun]) -> tuple[Candidate, ...]:
     )
 
 
+def _of(values: NDArray[np.float64] | None, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    return None if values is None else values[kept]
+
+
 def _candidate(runs: list[MeasuredRun], *, alone: bool) -> Candidate:
-    costs = [run.cost for run in runs if run.cost is not None]
+    costs = [math.nan if run.cost is None else run.cost for run in runs]
     return Candidate(
         name=runs[0].name if alone else f"{runs[0].name} ({runs[0].run_id[:8]})",
         run_ids=tuple(run.run_id for run in runs),
         right=np.stack([run.right for run in runs]),
-        losses=np.mean([run.losses for run in runs], axis=0, dtype=np.float32),
-        calibration_error=float(np.mean([run.calibration_error for run in runs])),
-        cost=float(np.mean(costs)) if costs else None,
+        log_losses=np.array([run.losses.mean(dtype=np.float64) for run in runs]),
+        calibration_errors=np.array([run.calibration_error for run in runs]),
+        costs=np.array(costs),
         scores=_stacked([run.scores for run in runs]),
     )
 

@@ -103,7 +103,7 @@ def share_interval(
         name="",
         run_ids=("",) * len(right),
         right=right,
-        losses=np.zeros(right.shape[1], np.float32),
+        log_losses=np.zeros(len(right)),
     )
     return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
 

@@ -54,5 +54,8 @@ class Screening:
             one,
             run_ids=(*one.run_ids, *trial.run_ids),
             right=np.concatenate([one.right, trial.right]),
+            log_losses=np.concatenate([one.log_losses, trial.log_losses]),
+            calibration_errors=None,
+            costs=None,
             scores=scores,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -164,15 +163,7 @@ def _joined(
 
 
 def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:
-    if not collapsed.any():
-        return one
-    kept = ~collapsed
-    return replace(
-        one,
-        run_ids=tuple(run for run, stays in zip(one.run_ids, kept) if stays),
-        right=one.right[kept],
-        scores=None if one.scores is None else one.scores[kept],
-    )
+    return one.only(~collapsed) if collapsed.any() else one
 
 
 def _difference(

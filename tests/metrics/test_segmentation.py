@@ -90,7 +90,7 @@ def test_the_interval_of_the_mean_is_that_of_the_verdict(
         name="one",
         run_ids=("",),
         right=np.zeros((1, PICTURES), np.bool_),
-        losses=np.zeros(PICTURES, np.float32),
+        log_losses=np.zeros(1),
         scores=scores[None],
     )
     evidence = Evidence.of([candidate], groups)

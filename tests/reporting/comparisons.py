@@ -29,9 +29,9 @@ def comparison(
                 name=f"{prefix}candidate {number}",
                 run_ids=tuple(f"{number:04d}{seed}" for seed in range(repeats)),
                 right=1.5 - 0.1 * number / count - hard + noise > 0,
-                losses=generator.exponential(0.3, pictures).astype(np.float32),
-                calibration_error=0.02,
-                cost=None if number == 3 else 0.1 + number,
+                log_losses=np.full(repeats, generator.exponential(0.3, pictures).mean()),
+                calibration_errors=np.full(repeats, 0.02),
+                costs=None if number == 3 else np.full(repeats, 0.1 + number),
             )
         )
     verdict = judge(candidates, draws=200)

@@ -15,14 +15,22 @@ def candidate(
     right: NDArray[np.bool_],
     *,
     losses: NDArray[np.float32] | None = None,
+    cost: float | None = None,
     **more: object,
 ) -> Candidate:
-    """With the log-loss of one who is sure of 90 %, unless given."""
+    """With the log-loss of one who is sure of 90 %, unless `losses` (N,) or (R, N) are given."""
     right = np.atleast_2d(right)
     if losses is None:
-        losses = np.where(right, -np.log(0.9), -np.log(0.1)).mean(axis=0).astype(np.float32)
+        losses = np.where(right, -np.log(0.9), -np.log(0.1))
     ids = tuple(f"{name}-{repeat}" for repeat in range(len(right)))
-    return Candidate(name=name, run_ids=ids, right=right, losses=losses, **more)  # type: ignore[arg-type]
+    return Candidate(
+        name=name,
+        run_ids=ids,
+        right=right,
+        log_losses=np.broadcast_to(losses.mean(axis=-1, dtype=np.float64), len(right)),
+        costs=None if cost is None else np.full(len(right), cost),
+        **more,  # type: ignore[arg-type]
+    )
 
 
 def field_of_costs() -> list[Candidate]:
@@ -53,6 +61,6 @@ def random_field(
         own = generator.standard_normal((count, pictures))
         skill = norm.ppf(share) * np.sqrt(2) + seed_effect * generator.standard_normal((count, 1))
         answers = difficulty + own + skill
-        losses = np.logaddexp(0, -2 * answers).mean(axis=0).astype(np.float32)
+        losses = np.logaddexp(0, -2 * answers).astype(np.float32)
         found.append(candidate(f"c{index}", answers > 0, losses=losses))
     return found

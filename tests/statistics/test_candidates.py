@@ -114,6 +114,6 @@ def test_refuses_nothing_and_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         run(replace(predictions(), sample_ids=np.zeros(40, np.int64)))
     with pytest.raises(ValueError, match="it must be bool"):
-        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3)), losses=np.ones(3, np.float32))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="losses has shape"):
-        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3), bool), losses=np.ones(2, "f4"))
+        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3)), log_losses=np.ones(1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="log_losses has shape"):
+        Candidate(name="c", run_ids=("r",), right=np.ones((1, 3), bool), log_losses=np.ones(3))

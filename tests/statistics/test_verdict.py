@@ -84,9 +84,9 @@ def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
     assert [one.name for one in verdict.tied] == ["first", "second", "third"]
     assert verdict.cheapest is not None and verdict.cheapest.name == "third"
     assert verdict.choice.name == "second"
-    unknown = judge([*field[:2], replace(field[2], cost=None)])
+    unknown = judge([*field[:2], replace(field[2], costs=None)])
     assert unknown.choice.name == "second" and unknown.cheapest is None
-    nowhere = judge([field[0], replace(field[1], cost=None), field[2]])
+    nowhere = judge([field[0], replace(field[1], costs=None), field[2]])
     assert nowhere.choice is nowhere.winner
 
 
@@ -127,7 +127,9 @@ def test_collapsed_trainings_are_named_and_left_out() -> None:
     sound = random_field([0.88] * 3, [4, 4, 4], 600)
     right = sound[1].right.copy()
     right[2] = np.arange(600) % 10 == 0
-    field = [sound[0], candidate("c1", right, losses=sound[1].losses), sound[2]]
+    losses = np.array([0.3, 0.3, 2.3, 0.3])
+    measured = {"calibration_errors": losses / 10, "costs": 10 * losses}
+    field = [sound[0], replace(sound[1], right=right, log_losses=losses, **measured), sound[2]]
     verdict = judge(field, constant=0.1)
     assert verdict.collapses is not None
     assert verdict.collapses.names == ("c1",)
@@ -135,6 +137,8 @@ def test_collapsed_trainings_are_named_and_left_out() -> None:
     assert verdict.collapses.accuracy == pytest.approx(0.1)
     (found,) = (one for one in verdict.standings if one.name == "c1")
     assert found.collapsed == 1 and found.run_ids == ("c1-0", "c1-1", "c1-3")
+    assert found.log_loss == pytest.approx(0.3)
+    assert found.calibration_error == pytest.approx(0.03) and found.cost == pytest.approx(3)
     assert found.figure == pytest.approx(np.delete(right, 2, axis=0).mean()) and found.tied
     # Ninety times 88 % and ten times 10 % are 80 %.
     assert verdict.collapses.winner is not None

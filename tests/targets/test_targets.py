@@ -121,7 +121,7 @@ def test_one_class_for_all_pictures_is_not_better_than_itself() -> None:
             name="constant",
             run_ids=("r",),
             right=(preds == targets)[None],
-            losses=kind.losses(probs, targets),
+            log_losses=kind.losses(probs, targets).mean(keepdims=True),
             scores=kind.scores("kappa", probs, preds, targets)[None],
         )
         baseline = kind.baseline("kappa", probs, targets)
