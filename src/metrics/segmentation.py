@@ -116,7 +116,7 @@ class PixelScores:
         pictures: that hold the class.
         share: of the counted pixels that are of the class.
         iou, dice, precision, recall: of the class's pixels.
-        low, high: the 95 % interval of the IoU; NaN with fewer than two groups.
+        low, high: the 95 % interval of the IoU; NaN where fewer than two groups hold the class.
     """
 
     name: str
@@ -146,10 +146,15 @@ def class_pixel_scores(
     errors = _standard_errors(_influence(union, ious), groups)
     freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
     dices = ratios(dice_sums(matrices))
-    holding = (matrices.sum(axis=2) > 0).sum(axis=0)
+    there = matrices.sum(axis=2) > 0
+    holding = there.sum(axis=0)
+    _, codes = _groups_of(len(matrices), groups)
+    # One picture, or one group of them, says nothing of others.
+    independent = np.array([len(np.unique(codes[own])) for own in there.T])
+    errors[independent < 2] = math.nan
     found = []
     for k, name in enumerate(class_names):
-        low, high = _interval(float(ious[k]), float(errors[k]), freedom)
+        low, high = _interval(float(ious[k]), float(errors[k]), freedom, int(independent[k]))
         found.append(
             PixelScores(
                 name=name,
@@ -178,7 +183,19 @@ def mean_interval(
     moves = influence_scores(sums) - mean_ratio(sums)
     error = _standard_errors(moves[:, None], groups)
     freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
-    return _interval(mean_ratio(sums), float(error[0]), freedom)
+    return _interval(
+        mean_ratio(sums), float(error[0]), freedom, _groups_of(len(sums.above), groups)[0]
+    )
+
+
+def _groups_of(
+    pictures: int, groups: NDArray[np.integer[Any]] | None
+) -> tuple[int, NDArray[np.integer[Any]]]:
+    """Return the number of groups, and (N,) which of them each picture is in."""
+    if groups is None:
+        return pictures, np.arange(pictures)
+    known, codes = np.unique(groups, return_inverse=True)
+    return len(known), codes
 
 
 def _standard_errors(moves: Floats, groups: NDArray[np.integer[Any]] | None) -> Floats:
@@ -188,8 +205,8 @@ def _standard_errors(moves: Floats, groups: NDArray[np.integer[Any]] | None) -> 
     """
     pictures, moves = len(moves), moves / len(moves)
     if groups is not None:
-        codes = np.unique(groups, return_inverse=True)[1]
-        totals = np.zeros((int(codes.max()) + 1, moves.shape[1]))
+        found, codes = _groups_of(pictures, groups)
+        totals = np.zeros((found, moves.shape[1]))
         np.add.at(totals, codes, moves)
         moves = totals
     count = len(moves)
@@ -197,25 +214,30 @@ def _standard_errors(moves: Floats, groups: NDArray[np.integer[Any]] | None) -> 
         return np.full(moves.shape[1], np.nan)
     # Unbiased as for groups drawn at random, with N in the place of N - 1 as Wilson has it.
     scale = count / (count - 1) * (pictures - 1) / pictures
-    found: Floats = np.sqrt(scale * np.square(moves).sum(axis=0))
-    return found
+    errors: Floats = np.sqrt(scale * np.square(moves).sum(axis=0))
+    return errors
 
 
-def _interval(share: float, error: float, freedom: float) -> tuple[float, float]:
+def _interval(share: float, error: float, freedom: float, groups: int) -> tuple[float, float]:
     """Return Wilson's interval with the trials that would have this standard error.
 
     Korn and Graubard, Survey Methodology 1998, with Student's quantile where groups are few.
+
+    Args:
+        share: in [0, 1].
+        error: its standard error.
+        freedom: degrees of freedom of the error.
+        groups: that are independent.
     """
     if math.isnan(share) or math.isnan(error):
         return math.nan, math.nan
-    if error == 0.0:
-        return share, share
+    # Where all is right, or all wrong, no variance shows: each group counts as one answer.
+    trials = max(share * (1 - share) / error**2, 1e-6) if error > 0 else float(groups)
     reach = _NORMAL
     if math.isfinite(freedom):
         from scipy.special import stdtrit  # takes a moment to import
 
         reach = float(stdtrit(freedom, 0.975))
-    trials = max(share * (1 - share) / error**2, 1e-6)
     shrink = 1 + reach**2 / trials
     centre = (share + reach**2 / (2 * trials)) / shrink
     spread = share * (1 - share) / trials + reach**2 / (4 * trials**2)

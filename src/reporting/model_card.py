@@ -302,7 +302,8 @@ def _pixels(part: str, predictions: Predictions) -> Table:
     cells = tuple(
         (
             *(row.name, f"{row.pictures:,}", percent(row.share)),
-            f"{percent(row.iou)} ({percent(row.low)} to {percent(row.high)})",
+            percent(row.iou)
+            + ("" if math.isnan(row.low) else f" ({percent(row.low)} to {percent(row.high)})"),
             *map(percent, (row.dice, row.recall, row.precision)),
         )
         for row in rows[:_MOST_CLASSES]

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
 
+from src.metrics.intervals import wilson_interval
 from src.metrics.segmentation import (
     class_pixel_scores,
     dice_sums,
@@ -110,3 +111,20 @@ def test_the_table_of_classes_has_what_each_class_has(matrices: NDArray[np.int64
         assert one.low < one.iou < one.high
     assert scores[-1].pictures == 0 and np.isnan(scores[-1].iou)
     assert sum(one.share for one in scores) == pytest.approx(1)
+
+
+def test_a_class_that_few_pictures_hold_has_an_honest_interval_or_none() -> None:
+    matrices = np.zeros((20, 3, 3), np.int64)
+    matrices[:, 0, 0] = 900
+    matrices[:5, 1, 1] = 100  # each of them all right
+    matrices[3, 2, 2], matrices[3, 2, 0] = 60, 40
+    road, car, crack = class_pixel_scores(matrices, ["road", "car", "crack"])
+    assert crack.pictures == 1 and np.isnan([crack.low, crack.high]).all()
+    assert (car.iou, road.low < road.iou < road.high) == (1.0, True)
+    assert (car.low, car.high) == pytest.approx(wilson_interval(5, 5), abs=1e-4)
+    # Pictures of two subjects are two, and of one subject none.
+    two, one = np.arange(20) % 2, np.zeros(20, np.int64)
+    assert class_pixel_scores(matrices, ["road", "car", "crack"], two)[1].low < 0.2
+    assert np.isnan(class_pixel_scores(matrices, ["road", "car", "crack"], one)[1].low)
+    perfect = iou_sums(matrices[:5, :2, :2])
+    assert mean_interval(perfect) == pytest.approx(wilson_interval(5, 5), abs=1e-4)
