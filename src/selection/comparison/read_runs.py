@@ -98,17 +98,26 @@ def read_runs(
         costs: for the measure "cost".
 
     Returns:
-        the runs, and a sentence for each that is damaged.
+        the runs, and sentences for those that are damaged and for those, unless they were named,
+        that have no such measure or other classes than the costs.
 
     Raises:
-        ConfigError: the costs are of other classes, or named runs have no such measure.
+        ConfigError: the costs are of other classes, or there is no such measure, of named runs or
+            of all.
     """
     # Decoding and checking leave other threads their turn.
     found = list(
         in_order(lambda folder: _read(folder, settings, measure, costs), folders, available_cores())
     )
     runs = [run for run in found if isinstance(run, FinishedRun)]
-    return runs, [problem for problem in found if isinstance(problem, str)]
+    others = [run for run in found if isinstance(run, ConfigError)]
+    problems = [problem for problem in found if isinstance(problem, str)]
+    if others and (settings.runs is not None or not runs):
+        raise others[0]
+    if others:
+        some = "One run" if len(others) == 1 else f"{len(others)} runs"
+        problems.append(f"{some} left out that cannot be judged so: {others[0]}")
+    return runs, problems
 
 
 def read_settings(text: str) -> dict[str, Any]:
@@ -196,8 +205,11 @@ def _configuration(known: Mapping[str, Any]) -> str:
 
 def _read(
     folder: RunFolder, settings: ComparisonSettings, name: str | None, costs: CostTable | None
-) -> FinishedRun | str | None:
-    """Return None for a run that did not finish, lacks the predictions or has other data."""
+) -> FinishedRun | ConfigError | str | None:
+    """Return None for a run that did not finish, lacks the predictions or has other data.
+
+    A `ConfigError` for one that cannot be judged by the measure, or by the costs.
+    """
     record = _Record(folder, settings.changed)
     try:
         summary = RunSummary.parse(record.read(folder.summary), folder.summary)
@@ -236,8 +248,8 @@ def _read(
         )
     except FileNotFoundError:
         return None
-    except ConfigError:  # the same for all runs of the data
-        raise
+    except ConfigError as error:
+        return error
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
     changes = tuple(record.changes)

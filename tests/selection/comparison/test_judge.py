@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from statistics import mean, variance
@@ -13,6 +14,7 @@ from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.comparison import Verdict
+from src.records.run import Predictions
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
@@ -408,3 +410,29 @@ def test_the_interval_over_folds_has_its_sign_also_where_two_candidates_share_a_
     assert all(name.startswith("cnn-0 (") for name in names)
     assert verdict.difference is not None and verdict.difference.low > 0
     assert [one.name for one in verdict.tied] == names[:1]
+
+
+def test_a_run_that_cannot_be_judged_by_the_measure_is_left_out_unless_it_is_named(
+    tmp_path: Path,
+) -> None:
+    """The folder holds runs on ordered classes, one on plain classes, and one on other classes."""
+    folders = [finished_run(tmp_path, name, 10) for name in ("cnn", "mlp", "vit", "fcn")]
+    for folder in (folders[0], folders[1]):
+        file = folder.predictions / "val.parquet"
+        dataclasses.replace(Predictions.read(file), kind="ordinal").write(file)
+    found = compared(compare_settings(tmp_path, metric="kappa"))
+    assert found.verdict.measure == "kappa" and len(found.entrants) == 2
+    assert any(
+        "2 runs left out" in remark and "metric is kappa" in remark for remark in found.remarks
+    )
+    names = [folder.name for folder in folders]
+    with pytest.raises(ConfigError, match="metric is kappa"):
+        compared(compare_settings(tmp_path, metric="kappa", runs=names))
+    with pytest.raises(ConfigError, match="metric is miou"):
+        compared(compare_settings(tmp_path, metric="miou"))
+    table = tmp_path / "costs.csv"
+    table.write_text("true,a,b\na,0,1\nb,5,0\n")
+    file = folders[3].predictions / "val.parquet"
+    dataclasses.replace(Predictions.read(file), class_names=("a", "c")).write(file)
+    by_costs = compared(compare_settings(tmp_path, metric="cost", costs=str(table)))
+    assert len(by_costs.entrants) == 3 and any("One run left out" in r for r in by_costs.remarks)
