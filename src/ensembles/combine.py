@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..metrics.probabilistic import log_loss
 from ..records.combination import Combination
+from ..records.comparison import LOWEST
 from ..statistics.candidates import Candidate
 from ..statistics.evidence import Evidence, normal_quantile
 from ..statistics.intervals import figure_interval
@@ -234,12 +235,14 @@ def _judged(
             name=name,
             run_ids=("",),
             right=target_kind.right(target_kind.decide(answers), targets)[None],
-            losses=target_kind.losses(answers, targets),
+            log_losses=target_kind.losses(answers, targets).mean(dtype=np.float64, keepdims=True),
             scores=_scores(target_kind, answers, targets)[None],
         )
         for name, answers in (("combination", held_out), ("single", single))
     ]
-    evidence = Evidence.of(both, groups)
+    lowest = LOWEST.get(target_kind.primary)
+    evidence = Evidence.of(both, groups, lowest=lowest)
+    combined = Evidence.of(both[:1], groups, lowest=lowest)
     of_accuracy = target_kind.primary == "accuracy"
     return Combination(
         way=way,
@@ -248,8 +251,8 @@ def _judged(
         probs=held_out,
         measure=target_kind.primary,
         figure=float(evidence.figure[0]),
-        log_loss=float(both[0].losses.mean(dtype=np.float64)),
-        interval=figure_interval(Evidence.of(both[:1], groups), 0, normal_quantile(0.95)),
+        log_loss=both[0].log_loss,
+        interval=figure_interval(combined, 0, normal_quantile(0.95)),
         best=members[best_of(np.ones(len(targets), np.bool_))],
         best_figure=float(evidence.figure[1]),
         p_value=mcnemar(both[0].right[0], both[1].right[0], groups).p_value

@@ -45,18 +45,18 @@ def test_a_difference_of_scores_is_students_test_on_groups() -> None:
             name=str(one),
             run_ids=("",),
             right=np.zeros((1, 60), bool),
-            losses=np.zeros(60, np.float32),
+            log_losses=np.zeros(1),
             scores=row[None].astype(np.float32),
         )
         for one, row in enumerate(scores)
     ]
     apart = scores[0] - scores[1]
     error = apart.std(ddof=1) / math.sqrt(60)
-    found = difference_p_value(Evidence.of(both, is_share=False), 0, 1)
+    found = difference_p_value(Evidence.of(both, lowest=None), 0, 1)
     assert found == pytest.approx(2 * norm.sf(abs(apart.mean()) / error), rel=1e-4)
     groups = np.arange(60) % 12
     of_groups = [apart[groups == group].mean() for group in range(12)]
-    found = difference_p_value(Evidence.of(both, groups, is_share=False), 1, 0)
+    found = difference_p_value(Evidence.of(both, groups, lowest=None), 1, 0)
     assert found == pytest.approx(ttest_1samp(of_groups, 0.0).pvalue, rel=1e-4)
 
 
