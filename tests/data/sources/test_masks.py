@@ -214,6 +214,38 @@ def test_two_masks_of_one_picture_are_refused(root: Path) -> None:
         listed(root)
 
 
+def write_parts(root: Path, *parts: str) -> None:
+    for part in parts:
+        for name in "ab":
+            picture(root / part / "images" / f"{name}.png")
+            mask(root / part / "masks" / f"{name}.png", 0, 1)
+
+
+def test_pictures_beside_parts_are_left_out_and_named(root: Path) -> None:
+    write_parts(root, "train", "test", "extra")
+    source = listed(root)
+    assert source.given_parts is not None and source.sample_paths is not None
+    assert source.given_parts.tolist() == [path.split("/")[0] for path in source.sample_paths]
+    assert len(source) == 4
+    (left,) = source.problems
+    assert left.path == "extra/images/a.png" and "one of 2 pictures" in left.reason
+
+
+def test_one_part_alone_is_none(root: Path) -> None:
+    write_parts(root, "train", "extra")
+    assert listed(root).given_parts is None and len(listed(root)) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [(("train", "eval"), "eval/images/a.png"), (("val", "test"), "no train part")],
+)
+def test_unclear_parts_of_masks_are_refused(parts: tuple[str, ...], said: str, root: Path) -> None:
+    write_parts(root, *parts)
+    with pytest.raises(ConfigError, match=said):
+        listed(root)
+
+
 def test_a_mask_that_says_how_it_is_turned_is_turned_once(root: Path) -> None:
     pixels = np.arange(8, dtype=np.uint8).reshape(2, 4)
     exif = Image.Exif()
