@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
 from ...storage.cache import cached, key_of
-from ..decoding.masks import LEFT_OUT, mask_values
+from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
 from .mask_pairs import NAMED, Pairs, pairs_in_folders, pairs_in_table
@@ -177,6 +177,7 @@ def _classes(
             )
         chosen = tuple(names or _TWO)
     elif names is not None:
+        _check_count(names)
         if (strange := next((v for v in values if v >= len(names)), None)) is not None:
             raise ConfigError(
                 f"{masks.first_with(strange)} has pixels of the value {strange}, and there are "
@@ -195,6 +196,14 @@ def _classes(
     if meaning.ignore is not None:
         table[meaning.ignore] = LEFT_OUT
     return chosen, table
+
+
+def _check_count(names: Sequence[str]) -> None:
+    if len(names) > MOST_CLASSES:
+        raise ConfigError(
+            f"there are {len(names)} classes, {', '.join(names[:3])}, ...: masks tell at most "
+            f"{MOST_CLASSES} classes apart, background included."
+        )
 
 
 def _advice(values: Sequence[int]) -> str:
@@ -231,6 +240,7 @@ def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
             "folder. Put it into the folder of its class."
         )
     class_names = (_TWO[0], *sorted(named, key=natural_order))
+    _check_count(class_names)
     tables = np.full((len(class_names), 256), LEFT_OUT, np.uint8)
     tables[:, :least] = 0
     tables[:, least:] = np.arange(len(class_names), dtype=np.uint8)[:, None]

@@ -15,7 +15,7 @@ from PIL import Image
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
-from src.data.decoding.masks import mask_values
+from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_store import PictureStore
@@ -212,6 +212,20 @@ def test_two_masks_of_one_picture_are_refused(root: Path) -> None:
         ConfigError, match=r"labels/a\.png and masks/a\.png are masks of one picture"
     ):
         listed(root)
+
+
+def test_more_classes_than_masks_hold_are_refused(root: Path) -> None:
+    for number in range(MOST_CLASSES):
+        save(root / f"images/c{number}/a.png", np.full((2, 2, 3), number, np.uint8))
+        save(root / f"masks/c{number}/a.png", np.full((2, 2), 255, np.uint8))
+    with pytest.raises(ConfigError, match="256 classes, background, c0, c1"):
+        listed(root, mask_class="folder")
+    (root / "images/c7/a.png").unlink()  # 255 with the background
+    source = listed(root, mask_class="folder")
+    assert source.masks is not None and source.masks.tables.max() == LEFT_OUT - 1
+    assert np.unique(source.masks.tables[:, 255]).size == MOST_CLASSES
+    with pytest.raises(ConfigError, match="300 classes"):
+        listed(root, class_names=[f"c{number}" for number in range(300)], ignore=255)
 
 
 def write_parts(root: Path, *parts: str) -> None:
