@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def digests(self) -> npt.NDArray[np.bytes_]:
+        """(N,) 32 hexadecimal digits as bytes: hash of each mask and of what its values mean."""
+        tables = [table.tobytes() for table in self.tables]
+        pairs = zip(self.hashes.tolist(), self.table_of.tolist(), strict=True)
+        found = [blake2b(one + tables[at], digest_size=16).hexdigest() for one, at in pairs]
+        return np.array(found, "S32")
 
     def only(self, kept: npt.NDArray[np.int64]) -> Masks:
         """Return those of some pictures."""

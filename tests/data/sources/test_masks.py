@@ -19,6 +19,7 @@ from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_store import PictureStore
+from src.data.loading.datamodule import PictureData
 from src.data.sources.source import Source
 from tests.data.pictures import encoded, png_file
 
@@ -226,6 +227,25 @@ def test_more_classes_than_masks_hold_are_refused(root: Path) -> None:
     assert np.unique(source.masks.tables[:, 255]).size == MOST_CLASSES
     with pytest.raises(ConfigError, match="300 classes"):
         listed(root, class_names=[f"c{number}" for number in range(300)], ignore=255)
+
+
+def test_what_masks_mean_is_part_of_the_fingerprints(root: Path) -> None:
+    for number in range(12):
+        picture(root / f"images/{'x' * number}a.png")
+        mask(root / f"masks/{'x' * number}a.png", 0, 80, 160)
+
+    def fingerprints(threshold: int) -> tuple[str, str]:
+        how = settings(root, mask_threshold=threshold)
+        data = PictureData.open(list_pictures(how), how, native_side=None, batch_size=4, seed=0)
+        return data.pictures.fingerprint, data.split.fingerprint
+
+    first = fingerprints(50)
+    assert fingerprints(50) == first
+    for one, other in zip(first, fingerprints(100), strict=True):
+        assert one != other
+    mask(root / "masks/a.png", 0, 160, 80)  # the same classes in other places
+    for one, other in zip(first, fingerprints(50), strict=True):
+        assert one != other
 
 
 def write_parts(root: Path, *parts: str) -> None:
