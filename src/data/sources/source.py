@@ -120,6 +120,8 @@ class Source:
         kind: of the targets: "single", "multi" for label sets, "ordinal" for classes in order, or
             "dense" for a class a pixel.
         masks: of the pictures, of kind "dense"; else None.
+        published: whether figures on this set are published, measured on its parts as they are:
+            what is alike in it is reported, and stays where it is.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -139,6 +141,7 @@ class Source:
     kind: str = "single"
     masks: Masks | None = None
     spans: npt.NDArray[np.int64] | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:
