@@ -228,6 +228,20 @@ def test_csv_pictures_that_are_no_files_are_named_or_left_out(tmp_path: Path) ->
     }
 
 
+@pytest.mark.parametrize("missing", ["/old/x/9.png", "/old/y/9.png"])
+def test_csv_from_elsewhere_is_found_though_its_first_picture_is_missing(
+    missing: str, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"x": 30})
+    write(tmp_path / "9.png", png(7))  # not the one that is meant
+    lines = [f"/old/x/{number:03}.png,{'ab'[number % 2]}\n" for number in range(30)]
+    file = table(tmp_path, f"path,label\n{missing},a\n{''.join(lines)}")
+    settings = settings_of(tmp_path / "cache", root=str(file), on_bad_image="skip")
+    source = list_pictures(settings)
+    assert source.sample_paths == tuple(f"x/{number:03}.png" for number in range(30))
+    assert missing.removeprefix("/old/") in reasons(source)
+
+
 def test_csv_that_loses_a_class_is_refused(tmp_path: Path) -> None:
     tree(tmp_path, {"x": 3})
     file = table(tmp_path, f"{PLAIN}gone.png,c\n")
