@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -15,6 +15,22 @@ T = TypeVar("T")
 
 # What makes the operations of plugins, by name; see `src.data.augmentation.augment.Operation`.
 OPERATIONS: dict[str, str] = {}
+
+
+# Without one of the others these fields change nothing.
+_NEEDS = {
+    "alternate_flip": ("flip",),
+    "padding": ("translate", "warp_probability", "policy"),
+    "warp_probability": ("rotate_degrees", "zoom"),
+    **dict.fromkeys(("rotate_degrees", "zoom"), ("warp_probability",)),
+    **dict.fromkeys(("crop_scale", "crop_ratio"), ("crop_probability",)),
+    **dict.fromkeys(("policy_operations", "policy_magnitude"), ("policy",)),
+    "color_probability": ("brightness", "contrast", "saturation"),
+    **dict.fromkeys(("brightness", "contrast", "saturation"), ("color_probability",)),
+    "erase_area": ("erase_probability",),
+    "mix_probability": ("mixup_alpha", "cutmix_alpha"),
+    **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), ("mix_probability",)),
+}
 
 
 def _rising(value: list[float]) -> str | None:
@@ -102,6 +118,23 @@ class AugmentSettings(Settings):
     cutmix_alpha: float = setting(
         "cutmix pastes areas of Beta(alpha, alpha); 0 for no cutmix", 0.0, at_least=0, at_most=100
     )
+
+    def without_effect(self, given: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield those of the given fields that change nothing, with what one of which they need.
+
+        A field that was turned off, and one whose others were given as well, perhaps as 0, is left
+        alone: so do the samplers of a sweep.
+        """
+        for name, needed in _NEEDS.items():
+            wanted = name in given and self._on(name, name)
+            if wanted and not any(one in given or self._on(one, name) for one in needed):
+                yield name, needed
+
+    def _on(self, name: str, for_field: str) -> bool:
+        value = getattr(self, name)
+        if name == "policy" and for_field.startswith("policy_"):
+            return bool(value == "rand")
+        return value is None or value not in (0, "none", "zero")
 
 
 def augmentation(name: str, target: str) -> Callable[[type[T]], type[T]]:

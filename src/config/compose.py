@@ -222,14 +222,23 @@ def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = 
     return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
 
 
-def read_run_settings(overrides: Sequence[str], config_name: str = "config") -> RunSettings:
+def read_run_settings(
+    overrides: Sequence[str], config_name: str = "config", *, sampled: bool = False
+) -> RunSettings:
     """Return the settings of a new run.
 
+    Args:
+        overrides, config_name: as of `compose_plain`.
+        sampled: whether the values were drawn from a space, some of which may turn others off.
+
     Raises:
-        ConfigError: an override is wrong, or would change nothing with the model.
+        ConfigError: an override is wrong, or would change nothing with the model or the others.
     """
     settings = compose_settings(RunSettings, overrides, config_name)
-    refuse_idle((word.partition("=")[0] for word in overrides), settings)
+    given = [word.partition("=")[0] for word in overrides]
+    refuse_idle(given, settings)
+    if not sampled:
+        _refuse_without_effect(given, settings)
     if "debug=overfit" in overrides and settings.is_idle("trainer.max_epochs"):
         raise ConfigError(
             f"debug=overfit: it is about training by epochs, and model={settings.model.name} is "
@@ -246,6 +255,23 @@ def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
                 f"{key}: it changes nothing with these settings of model={settings.model.name}; "
                 "leave it out."
             )
+
+
+def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
+    """Raise a ConfigError for a key that changes nothing with the values of others."""
+    given = set(keys)
+    augment = {key.removeprefix("augment.") for key in given if key.startswith("augment.")}
+    for name, needed in settings.augment.without_effect(augment):
+        others = " or ".join(f"augment.{other}" for other in needed)
+        raise ConfigError(
+            f"augment.{name}: it changes nothing without {others}; say that as well, or leave it "
+            "out."
+        )
+    if "data.band_names" in given and settings.data.bands is None:
+        raise ConfigError(
+            "data.band_names: it changes nothing without data.bands, the names of those to read; "
+            "say that as well, or leave it out."
+        )
 
 
 def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:

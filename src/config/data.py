@@ -286,6 +286,8 @@ class FolderSettings(DataSettings):
             raise ConfigError(
                 "class_names is given, and mask_class=folder names classes after folders: say one."
             )
+        if self.target == "dense" and self.frames is not None:
+            raise ConfigError("frames is given, and frames of videos have no masks: leave it out.")
         if self.target == "dense" and self.pages == "all":
             raise ConfigError("pages is all, and a mask belongs to one picture: say pages=first.")
 

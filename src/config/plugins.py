@@ -9,6 +9,7 @@ the processes that a command starts inherit. Several are separated as in PATH.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import re
@@ -23,7 +24,14 @@ from types import ModuleType
 from ..machine.imports import allow_module
 from .checks import ConfigError
 
-__all__ = ["Plugin", "plugin_folders", "plugin_of", "plugin_overrides", "take_plugins"]
+__all__ = [
+    "Plugin",
+    "code_digest",
+    "plugin_folders",
+    "plugin_of",
+    "plugin_overrides",
+    "take_plugins",
+]
 
 _VARIABLE = "BAKEOFF_PLUGINS"
 _KEY = "plugins"
@@ -103,6 +111,27 @@ def plugin_of(target: str) -> Plugin | None:
         if any(f"{target}.".startswith(f"{module}.") for module in plugin.modules):
             return plugin
     return None
+
+
+def code_digest(*targets: str) -> str:
+    """Return a hash of the plugins that these import paths lead into; empty where they are none.
+
+    For keys of what is computed with them and kept: it is to be computed anew when their code was
+    changed.
+    """
+    plugins = {plugin for target in targets if (plugin := plugin_of(target)) is not None}
+    if not plugins:
+        return ""
+    return hashlib.blake2b("".join(sorted(map(_digest, plugins))).encode()).hexdigest()[:32]
+
+
+@cache  # what was imported is what counts, and it stays until the process ends
+def _digest(plugin: Plugin) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for file in plugin.files():
+        found.update(file.as_posix().encode() + b"\0")
+        found.update(hashlib.blake2b((plugin.root / file).read_bytes()).digest())
+    return found.hexdigest()
 
 
 def _names(value: str | None = None) -> list[str]:

@@ -54,7 +54,8 @@ class Calibration:
         """
         scores = np.asarray(scores, np.float64)
         count, classes = scores.shape
-        unit = max(float(scores.std()), 1e-12)
+        spread = float(scores.std())
+        unit = spread if spread > 1e-12 else 1.0  # of scores that say nothing, no huge slope
         rows = np.arange(count)
 
         def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -119,6 +120,9 @@ class CalibratedModel:
     ) -> Self:
         """Fit to all pictures, and the calibration to the scores of held-out folds.
 
+        A fold that leaves a single class to learn says nothing of scores, and is left out. Where
+        all do, the calibration is by the scores of what the model was fitted to.
+
         Args:
             make: a fresh pipeline, given the number of pictures that it will be fitted to.
             features: (N, D) of the training part.
@@ -127,15 +131,20 @@ class CalibratedModel:
             num_classes, folds, seed: K; at least 2; of the folds.
         """
         classes, labels = np.unique(targets, return_inverse=True)
+        pipeline = make(len(features)).fit(features, labels)
         scores, held_out = [], []
         for train, held in folds_of(labels, contents, folds, seed):
+            if (labels[train] == labels[train[0]]).all():
+                continue
             fold = make(len(train)).fit(features[train], labels[train])
             scores.append(scores_of(fold, features[held], len(classes)))
             held_out.append(labels[held])
             if sum(map(len, held_out)) >= ENOUGH_UNSEEN:
                 break
+        if not scores:
+            scores, held_out = [scores_of(pipeline, features, len(classes))], [labels]
         calibration = Calibration.fit(np.concatenate(scores), np.concatenate(held_out))
-        return cls(make(len(features)).fit(features, labels), calibration, classes, num_classes)
+        return cls(pipeline, calibration, classes, num_classes)
 
     def probabilities(self, features: Floats) -> NDArray[np.float32]:
         """Return (N, K) of features (N, D); rows sum to 1, or are NaN where a feature is NaN."""
@@ -155,10 +164,16 @@ def folds_of(
 ) -> Iterator[tuple[Integers, Integers]]:
     """Yield (train, held out) indices: stratified, and with equal pictures on one side.
 
-    Fewer folds where there are fewer pictures that differ.
+    Fewer folds where there are fewer pictures that differ; copies of a single one are divided.
+
+    Args:
+        labels, contents: (N,) of at least two pictures.
+        folds, seed: as of `CalibratedModel.fit`.
     """
     from sklearn.model_selection import StratifiedKFold
 
+    if (contents == contents[0]).all():
+        contents = np.arange(len(contents))
     _, first, content = np.unique(contents, return_index=True, return_inverse=True)
     divided = StratifiedKFold(min(folds, len(first)), shuffle=True, random_state=seed)
     strata = labels[first]

@@ -97,13 +97,17 @@ class NetworkFeatures:
 
     @cached_property  # to hash the weights takes a moment; they stay as they are from then on
     def identity(self) -> dict[str, Any]:
+        from ..config.plugins import code_digest  # a bundle has no settings, and keeps no features
+
         digest = hashlib.blake2b(digest_size=16)
         for name, value in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         stated = {k: v for k, v in self.metadata.items() if k not in _NO_DIFFERENCE}
         stated["arguments"] = stated["arguments"] | {"drop_rate": 0.0}
-        return {"network": json.dumps(stated, sort_keys=True), "weights": digest.hexdigest()}
+        found = {"network": json.dumps(stated, sort_keys=True), "weights": digest.hexdigest()}
+        code = code_digest(str(stated["target"]))
+        return found | {"code": code} if code else found
 
     def weights(self) -> dict[str, NDArray[np.generic]]:
         """Return the weights by name, on the CPU, without those of the head."""

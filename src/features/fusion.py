@@ -46,11 +46,17 @@ class Described:
     settings: dict[str, Any]  # its arguments, as plain values
     descriptor: Callable[[Floats], Floats]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
     in_processes: bool = True
+    target: str | None = None  # import path of what a plugin made it with
     on_gpu: ClassVar[bool] = False
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "scikit-image": version("scikit-image"), **self.settings}
+        known = {"name": self.name, "scikit-image": version("scikit-image"), **self.settings}
+        if self.target is None:
+            return known
+        from ..config.plugins import code_digest  # a bundle has no settings, and keeps no features
+
+        return {"plugin": [self.target, code_digest(self.target)], "settings": known}
 
     def __call__(self, images: Pixels) -> Floats:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
@@ -106,7 +112,7 @@ def extractors_of(
             found.append(Described(name, given, _MAKERS[name](**frozen)))
         elif plugins and name in plugins:
             make = import_object(plugins[name])
-            found.append(Described(name, given, make(**given)))
+            found.append(Described(name, given, make(**given), target=plugins[name]))
         else:
             raise ValueError(f"there is no feature {name!r}: there are hog, {', '.join(_MAKERS)}")
     return found

@@ -172,14 +172,11 @@ def fit_pixels(
         make: an estimator that is not fitted, given the number of pixels it will be fitted to.
         folds, seed: as of `CalibratedModel.fit`.
     """
-    contents = sample.pictures
-    if (contents == contents[0]).all():  # one picture: pixels of its own must do
-        contents = np.arange(len(contents))
     model = CalibratedModel.fit(
         lambda count: Pipeline([("classify", make(count))]),
         sample.features,
         sample.targets,
-        contents,
+        sample.pictures,  # of a single one, pixels of its own must do
         num_classes=len(sample.counts),
         folds=folds,
         seed=seed,

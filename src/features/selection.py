@@ -61,6 +61,10 @@ class KeepBest(TransformerMixin, BaseEstimator):
                     warnings.simplefilter("ignore")  # of features that never vary
                     scores = f_classif(features, targets)[0]
             case "mutual_information":
+                if (
+                    np.bincount(targets).max() < 2
+                ):  # neighbours of the same class, and there are none
+                    return np.zeros(features.shape[1])
                 from sklearn.feature_selection import mutual_info_classif
 
                 scores = mutual_info_classif(features, targets, random_state=self.seed)

@@ -20,6 +20,7 @@ __all__ = [
     "encodable",
     "from_csv_cell",
     "percent",
+    "text_fault",
     "visible",
     "visible_lines",
 ]
@@ -57,6 +58,13 @@ def visible(name: str) -> str:
 def visible_lines(text: str) -> str:
     """Return a text of several lines as `visible` does, with its line breaks and tabs."""
     return _IN_LINES.sub(_escape, _decoded(text))
+
+
+def text_fault(text: str) -> str | None:
+    """Return what is in a text that no file and no path can hold; None for nothing."""
+    if "\0" in text:
+        return "a NUL character"
+    return "half a character (a lone surrogate)" if _NOT_ENCODABLE.search(text) else None
 
 
 def encodable(text: str) -> str:

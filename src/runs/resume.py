@@ -171,7 +171,7 @@ def _counted(before: Split, now: Split) -> str:
     classes = [len(np.unique(split.targets)) for split in (before, now)]
     if classes[0] != classes[1]:
         return f"{classes[0]} classes then, {classes[1]} now"
-    return "other contents, labels or parts"
+    return "other contents, labels, masks or parts"
 
 
 def _class_names(folder: RunFolder) -> tuple[str, ...] | None:

@@ -171,6 +171,11 @@ def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Val
     """
     chosen_groups = groups().keys()
     corners: list[dict[str, Value]] = []
+    if any(parameter.key.startswith("augment.") for parameter in family.parameters):
+        # With some of its options, single settings of augmentation change nothing.
+        for parameter in family.parameters:
+            for option in parameter.choices if parameter.key == "augment" else ():
+                corners.append(_with_conditions(family, parameter) | {"augment": option})
     for parameter in family.parameters:
         for value in () if parameter.key in chosen_groups else parameter.extremes():
             wanted = _with_conditions(family, parameter) | {parameter.key: value}

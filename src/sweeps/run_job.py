@@ -284,7 +284,7 @@ def _settings(
     if resume is not None and Path(resume).is_dir():
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_resumed_settings([f"resume={resume}", *kept])
-    return read_run_settings([*overrides, *effective_overrides(places, overrides)])
+    return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

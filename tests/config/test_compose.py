@@ -48,6 +48,63 @@ def test_what_a_recipe_says_is_what_the_run_does(recipe: str) -> None:
         assert done[key] == value, key
 
 
+WHOLE = [(group, one) for group in ("recipe", "experiment") for one in groups()[group]]
+
+
+@pytest.mark.parametrize(("group", "option"), WHOLE)
+def test_a_run_can_be_asked_for_by_every_recipe_and_experiment(group: str, option: str) -> None:
+    read_run_settings([f"{group}={option}"])
+
+
+@pytest.mark.parametrize("option", groups()["augment"])
+def test_every_setting_of_an_augmentation_changes_something(option: str) -> None:
+    said = yaml.safe_load((CONF / "augment" / f"{option}.yaml").read_text()) or {}
+    settings = compose_settings(RunSettings, [f"augment={option}"]).augment
+    for name in said:  # by itself, beside what the option turns on
+        assert not list(settings.without_effect({name})), name
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (["augment.rotate_degrees=30"], "augment.warp_probability"),
+        (["augment.zoom=0.3"], "augment.warp_probability"),
+        (["augment.warp_probability=0.5"], "augment.rotate_degrees or augment.zoom"),
+        (["augment.brightness=0.4"], "augment.color_probability"),
+        (["augment.color_probability=0.4"], "augment.brightness"),
+        (["augment.mixup_alpha=0.2"], "augment.mix_probability"),
+        (["augment.mix_probability=1"], "augment.mixup_alpha"),
+        (["augment.policy_magnitude=20"], "augment.policy"),
+        (["augment=photo", "augment.policy_magnitude=20"], "augment.policy"),
+        (["augment.crop_scale=[0.1,0.5]"], "augment.crop_probability"),
+        (["augment.erase_area=[0.3,0.5]"], "augment.erase_probability"),
+        (["augment=none", "augment.padding=reflect"], "augment.translate"),
+        (["augment=none", "augment.alternate_flip=true"], "augment.flip"),
+        (["data=folder", "data.root=x", "data.band_names=[nir]"], "data.bands"),
+    ],
+)
+def test_what_does_nothing_by_itself_is_refused(words: list[str], without: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{words[-1].split('=')[0]}: .* without {without}"):
+        read_run_settings(words)
+    read_run_settings(words, sampled=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["augment.rotate_degrees=0"],
+        ["augment=strong", "augment.mix_probability=0"],
+        ["augment=strong", "augment.zoom=0.1"],
+        ["augment.padding=reflect"],
+        ["augment.alternate_flip=true"],
+        ["augment.warp_probability=0", "augment.zoom=0.1"],
+        ["augment.policy=rand", "augment.policy_magnitude=3"],
+    ],
+)
+def test_what_goes_with_others_or_is_turned_off_is_taken(words: list[str]) -> None:
+    read_run_settings(words)
+
+
 EXPERIMENTS = {
     "digits_quick": ("digits", "cnn", 10),
     "photos_frozen": ("folder", "embedding", "auto"),

@@ -101,3 +101,9 @@ def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:
     with pytest.raises(ConfigError, match=r"^study is empty"):
         read_sweep_settings(["study="], "default")
     assert read_sweep_settings([], "default").study == "default"
+
+
+def test_frames_of_videos_have_no_masks() -> None:
+    words = ["data=folder", "data.root=x", "data.target=dense", "model=fcn", "data.frames=5"]
+    with pytest.raises(ConfigError, match="frames"):
+        read_run_settings(words)

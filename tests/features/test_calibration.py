@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from src.config.features import CLASSIFIERS, SELECTIONS
-from src.features.calibration import Calibration, folds_of
+from src.features.calibration import CalibratedModel, Calibration, folds_of
+from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
@@ -230,3 +231,43 @@ def test_a_whole_whitening_is_scikit_learns() -> None:
     expected = PCA(4, random_state=0, whiten=True).fit_transform(features)
     found = PartWhitening(1.0).fit(parts).transform(parts)
     np.testing.assert_allclose(found, expected * np.sqrt(300 / 299), rtol=1e-4)
+
+
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
+@pytest.mark.parametrize("counts", [(40, 1), (1, 1), (2, 1)])
+def test_a_fold_that_leaves_one_class_does_not_end_the_fit(
+    classifier: str, counts: tuple[int, int]
+) -> None:
+    small = ["model.random_forest.trees=5", "model.gradient_boosting.rounds=2"]
+    kept = np.concatenate([np.flatnonzero(k == CLASSES)[:n] for k, n in enumerate(counts)])
+    wanted = settings(f"model.classifier={classifier}", *small)
+    model = fitted(wanted, DIGITS[kept], CLASSES[kept], num_classes=2, folds=5)
+    probs = model.probabilities(DIGITS[CLASSES == 0])
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+    assert (probs > 0).all()
+    if counts == (40, 1):
+        assert probs[:, 0].mean() > 0.8, "one picture in 41 has the other class"
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_every_selection_takes_one_picture_a_class(selection: str) -> None:
+    kept = [int(np.flatnonzero(k == CLASSES)[0]) for k in range(3)]
+    wanted = settings(f"model.selection={selection}", "model.keep=2", "model.classifier=ridge")
+    model = fitted(wanted, DIGITS[kept], CLASSES[kept], num_classes=3)
+    assert np.isfinite(model.probabilities(DIGITS)).all()
+
+
+def test_copies_of_one_picture_are_divided() -> None:
+    labels, contents = np.array([0, 1, 1, 1]), np.zeros(4)
+    held_out = [held for _, held in folds_of(labels, contents, 5, 0)]
+    assert sorted(np.concatenate(held_out)) == [0, 1, 2, 3]
+    model = CalibratedModel.fit(
+        lambda n: make_pipeline(settings(), [64], pictures=n, seed=0, threads=1),
+        np.repeat(DIGITS[:1], 4, axis=0),
+        labels,
+        contents,
+        num_classes=2,
+        folds=5,
+        seed=0,
+    )
+    assert model.probabilities(DIGITS[:1])[0, 1] > 0.5

@@ -9,16 +9,18 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from src.data.decoding.picture_store import PictureStore
+from src.features import embedding, fusion
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
 from src.features.table import FeatureTable, TooSlow, beside_others, described
+from src.machine.imports import allow_module
 from tests.features.pictures import pictures, split, store
 
 COUNT = 300
@@ -96,6 +98,32 @@ def test_other_settings_and_formats_have_entries_of_their_own(tmp_path: Path) ->
     cropped = replace(opened, format=replace(opened.format, fit="crop"))
     table_of(cropped, tmp_path, extractors_of(["lbp", "raw"], LBP)).part("train")
     assert len(entries(tmp_path)) == 5
+
+
+def test_features_of_a_plugin_are_not_those_of_its_earlier_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allow_module(__name__)
+    mine = {"mine": f"{__name__}.Halved"}
+
+    def identities(code: str) -> list[dict[str, Any]]:
+        monkeypatch.setattr("src.config.plugins.code_digest", lambda target: code)
+        network = torch.nn.Linear(2, 2)
+        network.head_prefixes = ()
+        metadata = {"target": "my.Net", "arguments": {}, "mean": [0.5], "std": [0.5]}
+        network.load_state_dict({"weight": torch.eye(2), "bias": torch.zeros(2)})
+        frozen = embedding.NetworkFeatures(network, metadata, torch.device("cpu"))
+        made = extractors_of(["mine", "raw"], {"mine": {}, "raw": {"side": 8}}, mine)
+        return [one.identity for one in (*made, fusion.Mirrored(made[0]), frozen)]
+
+    first, same, changed = identities("a"), identities("a"), identities("b")
+    assert first == same
+    assert [one != other for one, other in zip(first, changed)] == [True, False, True, True]
+
+
+class Halved:
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        return picture.ravel() / 2
 
 
 def read(index: int) -> np.ndarray:

@@ -169,6 +169,35 @@ def test_a_file_that_is_no_space_or_does_not_fit_is_refused(
         load_families(["mine"], [])
 
 
+TURNED = "augment.rotate_degrees: {low: 0.0, high: 30.0}"
+WHEN = "augment.rotate_degrees: {when: {augment: strong}, low: 5.0, high: 30.0}"
+
+
+@pytest.mark.parametrize(
+    ("space", "base", "fits"),
+    [
+        (TURNED, [], False),
+        (TURNED, ["augment=strong"], True),
+        (f"{TURNED}, augment.warp_probability: {{low: 0.0, high: 1.0}}", [], True),
+        (f"{TURNED}, augment: {{choices: [strong, none]}}", ["augment=strong"], True),
+        (f"{TURNED}, augment: {{choices: [strong, none]}}", [], False),
+        (f"{WHEN}, augment: {{choices: [light, strong]}}", [], True),
+    ],
+)
+def test_a_space_whose_values_would_change_nothing_is_refused_before_the_first_trial(
+    own_space: Path, space: str, base: list[str], fits: bool
+) -> None:
+    words = "[model=mlp, augment=strong]" if "none" in space else "[model=mlp]"
+    own_space.write_text(f"words: {words}\nspace: {{{space}}}\n")
+    if not fits:
+        with pytest.raises(ConfigError, match="rotate_degrees: it changes nothing without"):
+            load_families(["mine"], base)
+        return
+    (family,) = load_families(["mine"], base)
+    for values in spaces._corners(family, default_values(family, base)):
+        read_run_settings(overrides_of(family, base, values))
+
+
 def test_what_the_person_fixes_is_not_searched() -> None:
     def searched(*base: str, **arguments: list[str]) -> set[str]:
         (family,) = load_families(["mlp"], base, **arguments)

@@ -209,7 +209,7 @@ def store_of(
     fingerprint.update(hashes[order].tobytes())
     fingerprint.update(usable.targets[order].astype("<i8").tobytes())
     if usable.masks is not None:
-        fingerprint.update(usable.masks.hashes[order].tobytes())
+        fingerprint.update(usable.masks.digests[order].tobytes())
     return PictureStore(
         name=source.name,
         images=images,

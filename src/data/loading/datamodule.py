@@ -142,9 +142,8 @@ class PictureData(pl.LightningDataModule):
 
         pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
-        # Sets that come as arrays are published ones, and published figures are measured on
-        # their parts: there, what is alike is reported but moves nothing.
-        near = None if pictures.sample_paths is None else found.belong_together
+        near = None if source.published else found.belong_together
+        masks = None if pictures.source is None else pictures.source.masks
         split = make_split(
             pictures.targets,
             pictures.content_hashes,
@@ -156,6 +155,7 @@ class PictureData(pl.LightningDataModule):
             on_duplicates=settings.on_duplicates,
             names=pictures.sample_paths,
             near=near,
+            mask_hashes=None if masks is None else masks.digests,
         )
         groups = group_pictures(
             pictures.targets,

@@ -52,7 +52,8 @@ def remarks_on(
     remarks += _suspicions(suspects, split)
     pairs = found.belong_together
     together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
-    if together and pictures.sample_paths is not None:
+    published = pictures.source is not None and pictures.source.published
+    if together and not published:
         remarks.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
     return tuple(remarks)
 

@@ -95,6 +95,7 @@ class CifarSet:
             targets,
             arrays=np.concatenate([images for images, _ in batches]),
             given_parts=np.repeat(parts, counts),
+            published=True,
         )
 
     def _reader(self, place: Path) -> Callable[[str], bytes] | None:

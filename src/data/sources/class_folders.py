@@ -13,7 +13,7 @@ from ...config.checks import ConfigError
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .source import PARTS, Problem, is_left_behind
 
-__all__ = ["FolderTree", "class_folders", "part_named"]
+__all__ = ["FolderTree", "class_folders", "is_held_out", "part_named"]
 
 _KINDS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
@@ -314,6 +314,12 @@ def part_named(word: str) -> str | None:
     """
     name = _read(word)
     return name.kind if name is not None and not name.rest and name.kind in PARTS else None
+
+
+def is_held_out(word: str) -> bool:
+    """Return whether a word means a part that is val or test, and not which: eval, holdout, ..."""
+    name = _read(word)
+    return name is not None and not name.rest and name.kind == "unclear"
 
 
 def _read(folder: str) -> _Name | None:

@@ -103,9 +103,12 @@ def _opened(
     for separator in separators:
         try:
             cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), [])
-        except csv.Error:
+        except (csv.Error, ValueError) as error:  # too long a name, or no separator
+            fault = error
             continue
         headers[separator] = [clean_label(name) for name in cells]
+    if not headers:
+        raise ConfigError(f"{where}: it has no names of columns: {fault}.")
     # The separator that divides the line into most columns, the comma of several.
     separator = max(headers, key=lambda one: len(headers[one]))
     needed = {"path"} if several else {"path", "label"}

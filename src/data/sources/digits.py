@@ -31,7 +31,8 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     table = _table()
     # The file counts ink from 0 to 16 in every pixel.
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return Source("digits", tuple("0123456789"), table[:, 64].astype(np.int64), arrays=images)
+    targets = table[:, 64].astype(np.int64)
+    return Source("digits", tuple("0123456789"), targets, arrays=images, published=True)
 
 
 def _table() -> np.ndarray:

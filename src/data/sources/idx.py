@@ -73,7 +73,14 @@ class IdxSet:
         if targets.max() >= len(self.class_names):
             raise ConfigError(f"{folder}: the labels reach {targets.max()}, past the last class.")
         given = np.repeat(["train", "test"], [len(targets) for _, targets in parts])
-        return Source(self.name, self.class_names, targets, arrays=images, given_parts=given)
+        return Source(
+            self.name,
+            self.class_names,
+            targets,
+            arrays=images,
+            given_parts=given,
+            published=True,
+        )
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

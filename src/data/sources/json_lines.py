@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config.checks import ConfigError
+from ...machine.text import text_fault
 from .source import clean_label
 from .table_columns import Table, cell_value
 
@@ -47,6 +48,7 @@ def read_json_lines(file: Path, several: bool) -> Table:
             value = str(value) if isinstance(value, int) else value
             if not isinstance(value, str) or not clean_label(value):
                 raise ConfigError(f"{where}: {name} is {value!r}: it must be a text.")
+            _check(value, name, where)
             table.values.setdefault(name, []).append(cell_value(name, value))
     return table
 
@@ -65,14 +67,23 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, one
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{file}, line {number}: it has too many brackets.") from None
+    except ValueError as error:  # no JSON, or a number of thousands of digits
         raise ConfigError(f"{file}, line {number}: it is no JSON ({error}).") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _check(text: str, name: str, where: str) -> None:
+    if (fault := text_fault(text)) is not None:
+        raise ConfigError(f"{where}: {name} is {text!r}, which has {fault}.")
 
 
 def _set(label: Any, where: str) -> tuple[str, ...]:
     names = [label] if isinstance(label, str) else [] if label is None else label
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{where}: labels is {label!r}: it must be a list of names.")
+    for name in names:
+        _check(name, "labels", where)
     return tuple(dict.fromkeys(name for one in names if (name := clean_label(one))))

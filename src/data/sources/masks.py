@@ -1,8 +1,7 @@
-"""Pictures with a mask each: pairs of files in folders or in a table, and the classes of masks."""
+"""Pictures with a mask each, and the classes that the values in masks stand for."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +12,15 @@ import numpy.typing as npt
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
 from ...storage.cache import cached, key_of
-from ..decoding.masks import LEFT_OUT, mask_values
+from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
-from .class_folders import FolderTree, part_named
-from .csv_lines import read_csv_lines
-from .source import PARTS, Masks, Problem, Source, natural_order
-from .table import listed_rows
-from .table_paths import found_files
+from .mask_pairs import NAMED, Pairs, pairs_in_folders, pairs_in_table
+from .source import Masks, Source, natural_order
 
 __all__ = ["MaskClasses", "list_masks"]
 
-_OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
-_OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
-    *("segmentationclass", "ground_truth", "groundtruth"),
-}
-_SUFFIX = "_mask"
 _CLASSES = "classes.txt"
-_NAMED = 5
 # Part of a key: to be raised when the same file would be read otherwise.
 _VERSION = 2
 _FILE = "values.npz"
@@ -45,19 +35,6 @@ class MaskClasses:
     ignore: int | None = None
     mask_threshold: int | None = None
     mask_class: str = "value"
-
-
-@dataclass
-class _Pairs:
-    """Paths of pictures and of their masks relative to `root`, with what is said beside them."""
-
-    root: Path
-    pictures: list[str]
-    masks: list[str]
-    folders: list[str]  # that name the class of each picture
-    parts: npt.NDArray[np.str_] | None = None
-    groups: tuple[str, ...] | None = None
-    problems: tuple[Problem, ...] = ()
 
 
 def list_masks(
@@ -87,9 +64,9 @@ def list_masks(
             there are no two classes.
     """
     if root.is_dir():
-        pairs, beside = _in_folders(root, shown), root
+        pairs, beside = pairs_in_folders(root, shown), root
     else:
-        pairs, beside = _in_table(root, columns), root.parent
+        pairs, beside = pairs_in_table(root, columns), root.parent
     masks = _Values.of(pairs, cache_dir)
     names = meaning.class_names or _read_names(beside / _CLASSES)
     if meaning.mask_class == "folder":
@@ -99,7 +76,7 @@ def list_masks(
 
 
 def _source(
-    pairs: _Pairs,
+    pairs: Pairs,
     masks: _Values,
     class_names: tuple[str, ...],
     tables: npt.NDArray[np.uint8],
@@ -139,7 +116,7 @@ class _Values:
     present: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, pairs: _Pairs, cache_dir: Path) -> _Values:
+    def of(cls, pairs: Pairs, cache_dir: Path) -> _Values:
         """Read the masks, or what is kept of files of their content."""
         files = tuple(pairs.masks)
         listed = Source(
@@ -175,8 +152,8 @@ class _Values:
 
 
 def _refused(faults: Sequence[str]) -> ConfigError:
-    more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return ConfigError(f"{len(faults)} masks cannot be used: {'; '.join(faults[:_NAMED])}{more}.")
+    more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+    return ConfigError(f"{len(faults)} masks cannot be used: {'; '.join(faults[:NAMED])}{more}.")
 
 
 def _classes(
@@ -200,6 +177,7 @@ def _classes(
             )
         chosen = tuple(names or _TWO)
     elif names is not None:
+        _check_count(names)
         if (strange := next((v for v in values if v >= len(names)), None)) is not None:
             raise ConfigError(
                 f"{masks.first_with(strange)} has pixels of the value {strange}, and there are "
@@ -220,6 +198,14 @@ def _classes(
     return chosen, table
 
 
+def _check_count(names: Sequence[str]) -> None:
+    if len(names) > MOST_CLASSES:
+        raise ConfigError(
+            f"there are {len(names)} classes, {', '.join(names[:3])}, ...: masks tell at most "
+            f"{MOST_CLASSES} classes apart, background included."
+        )
+
+
 def _advice(values: Sequence[int]) -> str:
     if len(values) > 64:  # nobody has so many classes by accident
         return (
@@ -229,7 +215,7 @@ def _advice(values: Sequence[int]) -> str:
     return "say data.ignore=VALUE to leave out such pixels, or name all classes, data.class_names"
 
 
-def _by_folder(pairs: _Pairs, masks: _Values, meaning: MaskClasses) -> Source:
+def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
     """Return the source whose foreground has the class that a picture's folder names."""
     least = meaning.mask_threshold or 1
     shades = masks.present.copy()
@@ -254,6 +240,7 @@ def _by_folder(pairs: _Pairs, masks: _Values, meaning: MaskClasses) -> Source:
             "folder. Put it into the folder of its class."
         )
     class_names = (_TWO[0], *sorted(named, key=natural_order))
+    _check_count(class_names)
     tables = np.full((len(class_names), 256), LEFT_OUT, np.uint8)
     tables[:, :least] = 0
     tables[:, least:] = np.arange(len(class_names), dtype=np.uint8)[:, None]
@@ -276,116 +263,3 @@ def _read_names(file: Path) -> list[str] | None:
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"{file} must name each class once, a line each.")
     return names
-
-
-def _in_folders(root: Path, shown: str) -> _Pairs:
-    tree = FolderTree(str(root))
-    files = tree.pictures_below("")
-    apart = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
-    if apart:
-        masks = dict[str, str]()
-        for path in apart:
-            if (other := masks.setdefault(_key(path), path)) is not path:
-                raise ConfigError(f"{other} and {path} are masks of one picture: keep one of them.")
-        pictures = sorted(set(files) - set(apart))
-    else:
-        pictures, masks = _side_by_side(files)
-    if not pictures:
-        raise ConfigError(
-            f"{shown} holds no pictures with masks: put pictures into {shown}/images and masks of "
-            f"the same names into {shown}/masks, or each NAME.png beside its NAME.jpg."
-        )
-    alone = [path for path in pictures if _key(path) not in masks]
-    if alone:
-        more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
-        raise ConfigError(
-            f"{len(alone)} of {len(pictures)} pictures have no mask: "
-            f"{', '.join(alone[:_NAMED])}{more}. A mask has the name of its picture, in a folder "
-            "masks beside the folder images, or as a PNG file beside the picture."
-        )
-    taken = {_key(path) for path in pictures}
-    problems = [
-        Problem(path, "is a mask without a picture; left out", "masks have no picture")
-        for key, path in masks.items()
-        if key not in taken
-    ]
-    parts = [next(filter(None, map(part_named, path.split("/")[:-1])), None) for path in pictures]
-    given = None
-    if all(parts) and len(set(parts)) > 1 and PARTS[0] in parts:
-        given = np.array(parts, np.str_)
-    return _Pairs(
-        root,
-        pictures,
-        [masks[_key(path)] for path in pictures],
-        [_class_folder(path) for path in pictures],
-        given,
-        problems=(*problems, *tree.problems),
-    )
-
-
-def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return pictures, and masks by key, of files that lie in one folder under one name.
-
-    Raises:
-        ConfigError: which of the files of a name is the mask cannot be told.
-    """
-    together: dict[str, list[str]] = {}
-    for path in files:
-        together.setdefault(_key(path), []).append(path)
-    pictures: list[str] = []
-    masks: dict[str, str] = {}
-    for key, group in together.items():
-        marked = [path for path in group if _stem(path).endswith(_SUFFIX)]
-        marked = marked or [path for path in group if path.lower().endswith(".png")]
-        if len(group) == 1:
-            pictures += group
-            continue
-        if len(group) != 2 or len(marked) != 1:
-            raise ConfigError(
-                f"{' and '.join(group[:3])}: which of them is the mask cannot be told. Put "
-                "pictures into a folder images, and masks into a folder masks beside it."
-            )
-        masks[key] = marked[0]
-        pictures += [path for path in group if path != marked[0]]
-    return pictures, masks
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0]
-
-
-def _key(path: str) -> str:
-    """Return what a picture and its mask have in common."""
-    *folders, name = _stem(path).removesuffix(_SUFFIX).split("/")
-    named = _OF_PICTURES | _OF_MASKS
-    return "/".join([*(one for one in folders if one.lower() not in named), name])
-
-
-def _class_folder(path: str) -> str:
-    """Return the folder that names a class: the first that is none of a part, pictures or masks."""
-    for folder in path.split("/")[:-1]:
-        if folder.lower() not in _OF_PICTURES | _OF_MASKS and part_named(folder) is None:
-            return folder
-    return ""
-
-
-def _in_table(file: Path, columns: Sequence[str | None] | None) -> _Pairs:
-    table = read_csv_lines(file, columns, several=False, masks=True)
-    masks, gone, found = found_files(file, table.values["label"], table.lines, "masks")
-    if gone:
-        named = "; ".join(f"line {table.lines[row]}: {masks[row]}" for row in sorted(gone)[:_NAMED])
-        raise ConfigError(f"{file} names {len(gone)} masks that are no files: {named}.")
-    table.remarks += found
-    rows = listed_rows(file, table, masks)
-    if rows.missing:
-        named = "; ".join(list(rows.missing.values())[:_NAMED])
-        raise ConfigError(f"{file} names {len(rows.missing)} pictures that are no files: {named}.")
-    return _Pairs(
-        file.parent,
-        list(rows.paths),
-        [masks[row].replace(os.sep, "/") for row in rows.kept],
-        [_class_folder(path) for path in rows.paths],
-        rows.parts,
-        rows.groups,
-        tuple(Problem(file.name, remark) for remark in table.remarks),
-    )

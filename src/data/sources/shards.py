@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
+from ...machine.text import text_fault
 from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
 from ...storage.digests import file_state
@@ -280,13 +281,16 @@ def _label(shard: Path, name: str, ending: str, read: Callable[[], bytes]) -> An
         if ending != ".json":
             return text or None
         stated = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{shard}: {name} cannot be read as a label: {error}.") from None
     if isinstance(stated, dict):
         stated = next((stated[key] for key in _KEYS if stated.get(key) is not None), None)
-    if isinstance(stated, list):
-        return [str(one) for one in stated]
-    return None if stated is None or isinstance(stated, dict) else str(stated)
+    if stated is None or isinstance(stated, dict):
+        return None
+    names = [str(one) for one in (stated if isinstance(stated, list) else [stated])]
+    if fault := next(filter(None, map(text_fault, names)), None):
+        raise ConfigError(f"{shard}: {name} cannot be read as a label: it has {fault}.")
+    return names if isinstance(stated, list) else names[0]
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ class Masks:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def digests(self) -> npt.NDArray[np.bytes_]:
+        """(N,) 32 hexadecimal digits as bytes: hash of each mask and of what its values mean."""
+        tables = [table.tobytes() for table in self.tables]
+        pairs = zip(self.hashes.tolist(), self.table_of.tolist(), strict=True)
+        found = [blake2b(one + tables[at], digest_size=16).hexdigest() for one, at in pairs]
+        return np.array(found, "S32")
+
     def only(self, kept: npt.NDArray[np.int64]) -> Masks:
         """Return those of some pictures."""
         return replace(
@@ -111,6 +120,8 @@ class Source:
         kind: of the targets: "single", "multi" for label sets, "ordinal" for classes in order, or
             "dense" for a class a pixel.
         masks: of the pictures, of kind "dense"; else None.
+        published: whether figures on this set are published, measured on its parts as they are:
+            what is alike in it is reported, and stays where it is.
 
     Raises:
         ValueError: the fields contradict each other.
@@ -130,6 +141,7 @@ class Source:
     kind: str = "single"
     masks: Masks | None = None
     spans: npt.NDArray[np.int64] | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
         if (fault := self._fault()) is not None:

@@ -11,6 +11,9 @@ from .class_folders import FolderTree
 
 __all__ = ["found_files"]
 
+# Paths that may show what all begin with elsewhere.
+_TRIED = 20
+
 
 def found_files(
     file: Path, written: Sequence[str], lines: Sequence[int], what: str = "pictures"
@@ -28,8 +31,8 @@ def found_files(
     """
     finder = _Finder(str(file.parent))
     remarks: list[str] = []
-    prefix = "" if finder.is_file(written[0]) else finder.foreign_prefix(written[0])
-    if prefix and all(path.startswith(prefix) for path in written):
+    prefix = finder.foreign_prefix(written)
+    if prefix:
         written = [path[len(prefix) :] for path in written]
         remarks.append(f"names {what} in {prefix}, and those in {file.parent} were taken")
     paths: list[str] = []
@@ -65,16 +68,22 @@ class _Finder:
     def is_file(self, path: str) -> bool:
         return os.path.isfile(os.path.join(self._folder, path))
 
-    def foreign_prefix(self, path: str) -> str:
-        """Return what to take from the start of a path for the rest to be a file here.
+    def foreign_prefix(self, paths: Sequence[str]) -> str:
+        """Return what to take from the start of paths for the rest to be files here.
 
-        As where a table was written in another folder or on another machine. Empty for none.
+        As where a table was written in another folder or on another machine. Empty for none. The
+        shortest that some paths from all over the table show counts: pictures may be missing, and
+        others have the name of one.
         """
-        places = [at for at, letter in enumerate(path, start=1) if letter in "/\\"]
-        for at in places:
-            if self.is_file(path[at:].replace("\\", "/")):
-                return path[:at]
-        return ""
+        shown: list[str] = []
+        for path in paths[:: -(-len(paths) // _TRIED)]:
+            places = [at for at, letter in enumerate(path, start=1) if letter in "/\\"]
+            for at in (0, *places):
+                if self.is_file(path[at:].replace("\\", "/") if at else path):
+                    shown.append(path[:at])
+                    break
+        shared = (one for one in shown if all(path.startswith(one) for path in paths))
+        return min(shared, key=len, default="")
 
     def candidates(self, path: str) -> list[str]:
         """Return the pictures that differ from `path` in the ending or in capitals, or, for a bare

@@ -34,6 +34,7 @@ _TRAIN, _VAL, _TEST, _DROPPED = range(4)
 _COLUMNS = ("part", "target", "content_hash", "path")
 # Of label sets, whose digits 0 and 1 are one cell.
 _COLUMNS_OF_SETS = ("part", "labels", "content_hash", "path")
+_COLUMNS_WITH_MASKS = (*_COLUMNS_OF_SETS, "mask_hash")
 _NAMED_AT_MOST = 10
 
 Integers = NDArray[np.int64]
@@ -47,6 +48,8 @@ class Split:
     targets: Integers  # (N,) the classes, or of label sets (N, K), 0 and 1
     content_hashes: NDArray[np.bytes_]  # (N,) fixed-width ASCII
     names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
+    # (N,) fixed-width ASCII: the mask of each and what its values mean; None without masks
+    mask_hashes: NDArray[np.bytes_] | None = None
 
     @cached_property
     def train(self) -> Integers:
@@ -72,19 +75,24 @@ class Split:
     def fingerprint(self) -> str:
         """64 hex digits that name this division of these contents, wherever they lie.
 
-        SHA-256 over the sorted (content hash, class, part) of the pictures that are not dropped.
+        SHA-256 over the sorted (content hash, class, part) of the pictures that are not dropped;
+        the hash of a mask stands before the part.
         """
         kept = self.parts != _DROPPED
+        masks = self.mask_hashes
         rows = np.empty(
             int(kept.sum()),
             [
                 ("hash", self.content_hashes.dtype),
                 ("target", ">i8", self.targets.shape[1:]),
+                *([] if masks is None else [("mask", masks.dtype)]),
                 ("part", "u1"),
             ],
         )
         rows["hash"] = self.content_hashes[kept]
         rows["target"] = self.targets[kept]
+        if masks is not None:
+            rows["mask"] = masks[kept]
         # The last byte of a row must not be 0: NumPy takes zeros at the end for padding.
         rows["part"] = self.parts[kept] + 1
         return hashlib.sha256(np.sort(rows.view(f"S{rows.itemsize}")).tobytes()).hexdigest()
@@ -120,18 +128,26 @@ class Split:
         return replace(self, parts=parts)
 
     def write(self, path: Path) -> None:
-        """Write the manifest: a CSV file with part, target, content hash and path per picture."""
-        names = map(csv_cell, self.names or ("",) * len(self.parts))
+        """Write the manifest: a CSV file with part, target, content hash and path per picture.
+
+        Pictures with masks have those of masks as well.
+        """
+        names = [*map(csv_cell, self.names or ("",) * len(self.parts))]
         parts = [PARTS[part] for part in self.parts.tolist()]
         hashes = self.content_hashes.astype(str).tolist()
         with replacing(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             sets = self.targets.ndim == 2
-            rows.writerow(_COLUMNS_OF_SETS if sets else _COLUMNS)
             targets: list[Any] = self.targets.tolist()
             if sets:
                 targets = ["".join(map(str, row)) for row in targets]
-            rows.writerows(zip(parts, targets, hashes, names, strict=True))
+            columns = [parts, targets, hashes, names]
+            header: tuple[str, ...] = _COLUMNS_OF_SETS if sets else _COLUMNS
+            if self.mask_hashes is not None:
+                columns.append(self.mask_hashes.astype(str).tolist())
+                header = _COLUMNS_WITH_MASKS
+            rows.writerow(header)
+            rows.writerows(zip(*columns, strict=True))
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -143,9 +159,11 @@ class Split:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
         header = tuple(rows[0]) if rows else ()
-        if header not in (_COLUMNS, _COLUMNS_OF_SETS) or any(len(row) != 4 for row in rows):
+        known = (_COLUMNS, _COLUMNS_OF_SETS, _COLUMNS_WITH_MASKS)
+        if header not in known or any(len(row) != len(header) for row in rows):
             raise ValueError(f"{path} is no split manifest: its columns must be {_COLUMNS}.")
-        parts, targets, hashes, names = zip(*rows[1:], strict=True) if rows[1:] else ((),) * 4
+        columns = [*zip(*rows[1:], strict=True)] if rows[1:] else [()] * len(header)
+        parts, targets, hashes, names, *masks = columns
         codes = {part: code for code, part in enumerate(PARTS)}
         if unknown := set(parts) - set(codes):
             raise ValueError(f"{path} has the part {unknown.pop()!r}: it must be one of {PARTS}.")
@@ -154,6 +172,7 @@ class Split:
             np.array([[*row] for row in targets] if header[1] == "labels" else targets, np.int64),
             np.array(hashes, "S"),
             tuple(map(from_csv_cell, names)) if any(names) else None,
+            np.array(masks[0], "S") if masks else None,
         )
 
 
@@ -169,6 +188,7 @@ def make_split(
     on_duplicates: str = "error",
     names: Sequence[str] | None = None,
     near: Integers | None = None,
+    mask_hashes: NDArray[np.bytes_] | None = None,
 ) -> Split:
     """Divide N pictures into train, val and test.
 
@@ -192,6 +212,7 @@ def make_split(
             its copies in all but the last of train, val, test.
         names: N names for messages and the manifest, or None.
         near: (P, 2) pairs of pictures that are nearly equal, or None.
+        mask_hashes: as of `Split`; they divide nothing.
 
     Raises:
         ValueError: a part would be empty (test may be), the given parts share pictures, or an
@@ -234,7 +255,7 @@ def make_split(
         cut = _cut(grouped, last == _TRAIN, val_fraction, test_fraction)
     parts = np.where(astray, np.int8(_DROPPED), np.maximum(last, cut)[grouped.of_sample])
     known = None if names is None else tuple(names)
-    split = Split(parts, np.asarray(targets, np.int64), content_hashes, known)
+    split = Split(parts, np.asarray(targets, np.int64), content_hashes, known, mask_hashes)
     for part, indices in (("training", split.train), ("validation", split.val)):
         if len(indices) == 0:
             raise ValueError(

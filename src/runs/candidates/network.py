@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...config.augment import OPERATIONS
 from ...config.checks import input_of, to_plain
+from ...config.plugins import code_digest
 from ...config.schema import RunSettings, seconds_of, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
@@ -271,6 +273,7 @@ class NetworkCandidate:
             "augment": to_plain(settings.augment),
             "mirror_ok": settings.data.mirror_ok,
             "seed": training_seed(settings.seed, settings.cv.fold),
+            "plugins": code_digest(str(model._target_), *OPERATIONS.values()),
         }
         front = store_front(
             self._task,

@@ -166,6 +166,9 @@ class PixelCandidate:
             sample = self._drawn(ids, max(_TIMED_PIXELS))
             describing = (time.perf_counter() - started) / area[ids].sum()
             order = np.random.default_rng(self._seed).permutation(len(sample.targets))
+            # Both samples begin with a pixel of each class: one class alone cannot be learnt.
+            first = np.unique(sample.targets[order], return_index=True)[1]
+            order = np.concatenate([order[first], np.delete(order, first)])
             for most in _TIMED_PIXELS:
                 rows = order[:most]
                 classes, labels = np.unique(sample.targets[rows], return_inverse=True)

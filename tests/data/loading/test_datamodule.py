@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.loading import datamodule
 from src.data.loading.datamodule import PictureData
+from src.data.sources.source import Source
 from src.runs import build
 from src.runs.candidates.candidate import measure_part
 from src.statistics.intervals import share_interval
@@ -148,6 +150,34 @@ def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path
         "path,label\n" + "".join(line.rpartition(",")[0] + "\n" for line in lines), "alone"
     )
     assert alone.groups is None
+
+
+def test_what_is_nearly_equal_in_arrays_stays_in_one_part_unless_they_are_published(
+    tmp_path: Path,
+) -> None:
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 255, (60, 6, 6), np.uint8)
+    smooth = [np.asarray(Image.fromarray(one).resize((32, 32), 3)).astype(int) for one in coarse]
+    shots = np.repeat(smooth, 2, axis=0)
+    shots += generator.integers(-2, 3, shots.shape)
+    source = Source(
+        "shots",
+        ("a", "b"),
+        np.arange(120) // 2 % 2,
+        arrays=shots.clip(0, 255).astype(np.uint8)[:, None],
+    )
+
+    def torn(source: Source) -> int:
+        settings = read_run_settings([f"data.cache_dir={tmp_path}"]).data
+        data = PictureData.open(source, settings, native_side=None, batch_size=8, seed=0)
+        kept = [remark for remark in data.remarks if "were kept in one part" in remark]
+        parts = data.split.parts.reshape(-1, 2)
+        found = int((parts[:, 0] != parts[:, 1]).sum())
+        assert bool(kept) == (found == 0)
+        return found
+
+    assert torn(source) == 0
+    assert torn(replace(source, published=True)) > 5
 
 
 def test_a_training_part_of_one_picture_is_refused(tmp_path: Path) -> None:

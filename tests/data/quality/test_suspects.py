@@ -92,10 +92,10 @@ def test_given_parts_stay_and_what_they_share_is_named(tmp_path: Path) -> None:
     assert f"test/dog/again.jpg and {original}" in remark
 
 
-def test_arrays_are_reported_but_their_split_does_not_move(tmp_path: Path) -> None:
+def test_published_sets_are_reported_but_their_split_does_not_move(tmp_path: Path) -> None:
     images = photos(60)[:, None]
     images[1::2] = [[saved_anew(image[0], 90)] for image in images[::2]]
-    source = Source("set", ("a", "b"), np.repeat([0, 1], 30), images)
+    source = Source("set", ("a", "b"), np.repeat([0, 1], 30), images, published=True)
     data = gathered(source, tmp_path / "cache")
     parts = data.split.parts
     apart = [pair for pair in range(0, 60, 2) if parts[pair] != parts[pair + 1]]

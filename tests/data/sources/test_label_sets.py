@@ -123,6 +123,15 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(
         ('["0.png"]', "no object"),
         ('{"path": ', "no JSON"),
         ('{"labels": ["a"]}', "path is None"),
+        ('{"path": "x\\u0000/0.png", "labels": []}', "line 1: path is .* a NUL"),
+        ('{"path": "x\\ud800/0.png", "labels": []}', "line 1: path is .* half a character"),
+        ('{"path": "0.png", "labels": ["a", "b\\ud83d"]}', "line 1: labels is .* half a char"),
+        pytest.param(
+            '{"path": "0.png", "labels": ' + "[" * 100_000, "1: it has too many", id="deep"
+        ),
+        pytest.param(
+            '\n{"path": "0.png", "label": ' + "1" * 5000, "line 2: it is no JSON", id="long"
+        ),
     ],
 )
 def test_what_is_wrong_with_a_line_of_json_is_said(pictures: Path, line: str, said: str) -> None:

@@ -15,10 +15,11 @@ from PIL import Image
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
-from src.data.decoding.masks import mask_values
+from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from src.data.decoding.opening import list_pictures, open_pictures
 from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_store import PictureStore
+from src.data.loading.datamodule import PictureData
 from src.data.sources.source import Source
 from tests.data.pictures import encoded, png_file
 
@@ -211,6 +212,71 @@ def test_two_masks_of_one_picture_are_refused(root: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"labels/a\.png and masks/a\.png are masks of one picture"
     ):
+        listed(root)
+
+
+def test_more_classes_than_masks_hold_are_refused(root: Path) -> None:
+    for number in range(MOST_CLASSES):
+        save(root / f"images/c{number}/a.png", np.full((2, 2, 3), number, np.uint8))
+        save(root / f"masks/c{number}/a.png", np.full((2, 2), 255, np.uint8))
+    with pytest.raises(ConfigError, match="256 classes, background, c0, c1"):
+        listed(root, mask_class="folder")
+    (root / "images/c7/a.png").unlink()  # 255 with the background
+    source = listed(root, mask_class="folder")
+    assert source.masks is not None and source.masks.tables.max() == LEFT_OUT - 1
+    assert np.unique(source.masks.tables[:, 255]).size == MOST_CLASSES
+    with pytest.raises(ConfigError, match="300 classes"):
+        listed(root, class_names=[f"c{number}" for number in range(300)], ignore=255)
+
+
+def test_what_masks_mean_is_part_of_the_fingerprints(root: Path) -> None:
+    for number in range(12):
+        picture(root / f"images/{'x' * number}a.png")
+        mask(root / f"masks/{'x' * number}a.png", 0, 80, 160)
+
+    def fingerprints(threshold: int) -> tuple[str, str]:
+        how = settings(root, mask_threshold=threshold)
+        data = PictureData.open(list_pictures(how), how, native_side=None, batch_size=4, seed=0)
+        return data.pictures.fingerprint, data.split.fingerprint
+
+    first = fingerprints(50)
+    assert fingerprints(50) == first
+    for one, other in zip(first, fingerprints(100), strict=True):
+        assert one != other
+    mask(root / "masks/a.png", 0, 160, 80)  # the same classes in other places
+    for one, other in zip(first, fingerprints(50), strict=True):
+        assert one != other
+
+
+def write_parts(root: Path, *parts: str) -> None:
+    for part in parts:
+        for name in "ab":
+            picture(root / part / "images" / f"{name}.png")
+            mask(root / part / "masks" / f"{name}.png", 0, 1)
+
+
+def test_pictures_beside_parts_are_left_out_and_named(root: Path) -> None:
+    write_parts(root, "train", "test", "extra")
+    source = listed(root)
+    assert source.given_parts is not None and source.sample_paths is not None
+    assert source.given_parts.tolist() == [path.split("/")[0] for path in source.sample_paths]
+    assert len(source) == 4
+    (left,) = source.problems
+    assert left.path == "extra/images/a.png" and "one of 2 pictures" in left.reason
+
+
+def test_one_part_alone_is_none(root: Path) -> None:
+    write_parts(root, "train", "extra")
+    assert listed(root).given_parts is None and len(listed(root)) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [(("train", "eval"), "eval/images/a.png"), (("val", "test"), "no train part")],
+)
+def test_unclear_parts_of_masks_are_refused(parts: tuple[str, ...], said: str, root: Path) -> None:
+    write_parts(root, *parts)
+    with pytest.raises(ConfigError, match=said):
         listed(root)
 
 

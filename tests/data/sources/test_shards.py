@@ -150,6 +150,10 @@ def test_an_index_is_made_once_and_anew_for_another_file(
         (labelled("cat", 1, 2), "at least 2 labels"),
         (labelled("cat", 1) + labelled("dog", 1), "two pictures of the key 00001"),
         ([("1.png", png(1)), ("1.json", b"{")], r"1\.json cannot be read as a label"),
+        pytest.param(
+            [("1.png", png(1)), ("1.json", b"[" * 100_000)], r"1\.json cannot be read", id="deep"
+        ),
+        ([("1.png", png(1)), ("1.json", b'"\\ud800"')], r"1\.json cannot .* half a character"),
         ([("../1.png", png(1)), ("1.cls", b"0")], "leads out of the archive"),
         ([("1.cls", b"0")], "there are no pictures in 1 shards"),
     ],

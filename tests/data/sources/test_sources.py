@@ -106,7 +106,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.targets, bunch.target)
     np.testing.assert_allclose(source.arrays[:, 0] / 255 * 16, bunch.images, atol=0.04)
     assert source.arrays.max() == 255
-    assert source.class_names == tuple("0123456789")
+    assert source.class_names == tuple("0123456789") and source.published
     with pytest.raises(ConfigError, match="say data=folder"):
         digits.load(tmp_path, tmp_path, False)
 
@@ -229,7 +229,7 @@ def test_mnist_pictures_and_labels_must_belong_together(tmp_path: Path) -> None:
 def test_fashion_mnist_of_the_system(tmp_path: Path) -> None:
     source = fashion_mnist.load(None, tmp_path, False)
     assert source.arrays is not None and source.arrays.shape == (70_000, 1, 28, 28)
-    assert np.bincount(source.targets).tolist() == [7000] * 10
+    assert np.bincount(source.targets).tolist() == [7000] * 10 and source.published
     assert source.given_parts is not None and (source.given_parts == "train").sum() == 60_000
 
 

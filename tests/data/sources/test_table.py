@@ -91,6 +91,8 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,tset\n", "line 3: .*did you mean test"),
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,\n", "line 3: split is empty"),
         ('path,label\nx/000.png,"a\nx/001.png,b\n', "line 3: unexpected end of data"),
+        pytest.param("x" * 140_000, "line 1: it has no names of columns: field", id="long"),
+        pytest.param(f"sep=;\n{'x' * 140_000}", "line 2: it has no names of", id="sep and long"),
     ],
 )
 def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_path: Path) -> None:
@@ -224,6 +226,20 @@ def test_csv_pictures_that_are_no_files_are_named_or_left_out(tmp_path: Path) ->
         "x/9.png": "is no file (line 4); left out",
         "y.png": "is no file (line 5); left out",
     }
+
+
+@pytest.mark.parametrize("missing", ["/old/x/9.png", "/old/y/9.png"])
+def test_csv_from_elsewhere_is_found_though_its_first_picture_is_missing(
+    missing: str, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"x": 30})
+    write(tmp_path / "9.png", png(7))  # not the one that is meant
+    lines = [f"/old/x/{number:03}.png,{'ab'[number % 2]}\n" for number in range(30)]
+    file = table(tmp_path, f"path,label\n{missing},a\n{''.join(lines)}")
+    settings = settings_of(tmp_path / "cache", root=str(file), on_bad_image="skip")
+    source = list_pictures(settings)
+    assert source.sample_paths == tuple(f"x/{number:03}.png" for number in range(30))
+    assert missing.removeprefix("/old/") in reasons(source)
 
 
 def test_csv_that_loses_a_class_is_refused(tmp_path: Path) -> None:

@@ -285,6 +285,27 @@ def test_the_manifest_can_be_read_by_people_and_back(tmp_path: Path) -> None:
     assert Split.read(path).names is None
 
 
+def test_the_manifest_and_the_fingerprint_have_masks(tmp_path: Path) -> None:
+    targets, hashes = np.tile([[1, 0], [1, 1]], (10, 1)), distinct([20])[1]
+    masks = np.char.add(b"0f", hashes)
+    split = split_of(targets, hashes, mask_hashes=masks)
+    split.write(tmp_path / "split.csv")
+    read = Split.read(tmp_path / "split.csv")
+    assert read.mask_hashes is not None
+    np.testing.assert_array_equal(read.mask_hashes, masks)
+    assert read.fingerprint == split.fingerprint != split_of(targets, hashes).fingerprint
+    changed = masks.copy()
+    changed[split.test[0]] = b"changed"
+    other = split_of(targets, hashes, mask_hashes=changed)
+    assert np.array_equal(other.parts, split.parts)
+    assert other.fingerprint != split.fingerprint
+    assert other.test_fingerprint != split.test_fingerprint
+    changed = masks.copy()
+    changed[split.train[0]] = b"changed"
+    other = split_of(targets, hashes, mask_hashes=changed)
+    assert other.test_fingerprint == split.test_fingerprint
+
+
 @pytest.mark.parametrize(
     "text", ["", "a,b\n1,2\n", "part,target,content_hash,path\nhidden,0,a,b\n"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,24 @@ def test_what_a_fit_takes_is_told_before(
     assert summary is not None
     assert answered == [True, False], "the validation part was answered more than once"
     assert taken / 4 < told < 2 * taken
+
+
+def test_a_class_of_few_pixels_is_in_what_is_timed_and_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from src.runs.candidates import pixels
+
+    root, rng = tmp_path / "rare", np.random.default_rng(0)
+    for number in range(10):
+        classes = np.zeros((SIDE, SIDE), np.uint8)
+        classes[0, 0] = 1
+        write_pair(root, number, rng.integers(0, 255, (SIDE, SIDE), np.uint8), classes)
+    monkeypatch.setattr(pixels, "_TIMED_PIXELS", (2, 200))
+    settings = settings_of(root)
+    assert isinstance(settings.model, PixelsSettings)
+    boosted = replace(settings.model, classifier="gradient_boosting")
+    candidate = pixels.PixelCandidate(settings, boosted, build_data(settings))
+    assert candidate.fit_seconds() > 0
 
 
 @pytest.mark.parametrize(

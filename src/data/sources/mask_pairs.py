@@ -1,0 +1,192 @@
+"""Which file is the mask of which picture, in folders and in tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...config.checks import ConfigError
+from .class_folders import FolderTree, is_held_out, part_named
+from .csv_lines import read_csv_lines
+from .source import PARTS, Problem
+from .table import listed_rows
+from .table_paths import found_files
+
+__all__ = ["NAMED", "Pairs", "pairs_in_folders", "pairs_in_table"]
+
+_OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
+_OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
+    *("segmentationclass", "ground_truth", "groundtruth"),
+}
+_SUFFIX = "_mask"
+# Files that a message names at most.
+NAMED = 5
+
+
+@dataclass
+class Pairs:
+    """Paths of pictures and of their masks relative to `root`, with what is said beside them."""
+
+    root: Path
+    pictures: list[str]
+    masks: list[str]
+    folders: list[str]  # that name the class of each picture
+    parts: npt.NDArray[np.str_] | None = None
+    groups: tuple[str, ...] | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def pairs_in_folders(root: Path, shown: str) -> Pairs:
+    """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
+    tree = FolderTree(str(root))
+    files = tree.pictures_below("")
+    apart = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
+    if apart:
+        masks = dict[str, str]()
+        for path in apart:
+            if (other := masks.setdefault(_key(path), path)) is not path:
+                raise ConfigError(f"{other} and {path} are masks of one picture: keep one of them.")
+        pictures = sorted(set(files) - set(apart))
+    else:
+        pictures, masks = _side_by_side(files)
+    if not pictures:
+        raise ConfigError(
+            f"{shown} holds no pictures with masks: put pictures into {shown}/images and masks of "
+            f"the same names into {shown}/masks, or each NAME.png beside its NAME.jpg."
+        )
+    alone = [path for path in pictures if _key(path) not in masks]
+    if alone:
+        more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
+        raise ConfigError(
+            f"{len(alone)} of {len(pictures)} pictures have no mask: "
+            f"{', '.join(alone[:NAMED])}{more}. A mask has the name of its picture, in a folder "
+            "masks beside the folder images, or as a PNG file beside the picture."
+        )
+    taken = {_key(path) for path in pictures}
+    problems = [
+        Problem(path, "is a mask without a picture; left out", "masks have no picture")
+        for key, path in masks.items()
+        if key not in taken
+    ]
+    pictures, given = _parts(tree, pictures, shown)
+    return Pairs(
+        root,
+        pictures,
+        [masks[_key(path)] for path in pictures],
+        [_class_folder(path) for path in pictures],
+        given,
+        problems=(*problems, *tree.problems),
+    )
+
+
+def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
+    """Return the pairs in a CSV file; columns and errors as of `list_masks`."""
+    table = read_csv_lines(file, columns, several=False, masks=True)
+    masks, gone, found = found_files(file, table.values["label"], table.lines, "masks")
+    if gone:
+        named = "; ".join(f"line {table.lines[row]}: {masks[row]}" for row in sorted(gone)[:NAMED])
+        raise ConfigError(f"{file} names {len(gone)} masks that are no files: {named}.")
+    table.remarks += found
+    rows = listed_rows(file, table, masks)
+    if rows.missing:
+        named = "; ".join(list(rows.missing.values())[:NAMED])
+        raise ConfigError(f"{file} names {len(rows.missing)} pictures that are no files: {named}.")
+    return Pairs(
+        file.parent,
+        list(rows.paths),
+        [masks[row].replace(os.sep, "/") for row in rows.kept],
+        [_class_folder(path) for path in rows.paths],
+        rows.parts,
+        rows.groups,
+        tuple(Problem(file.name, remark) for remark in table.remarks),
+    )
+
+
+def _parts(
+    tree: FolderTree, pictures: Sequence[str], shown: str
+) -> tuple[list[str], npt.NDArray[np.str_] | None]:
+    """Return the pictures that are in a part, and the part of each; all and None without parts.
+
+    As with class folders, there are parts where one folder is called for training and another one
+    for validation or test; what stands beside them is left out, with a problem.
+
+    Raises:
+        ConfigError: folders look like parts, but not clearly so.
+    """
+    folders = [path.split("/")[:-1] for path in pictures]
+    parts = [next(filter(None, map(part_named, some)), "") for some in folders]
+    named = {part for part in parts if part}
+    unclear = next(
+        (path for path, some in zip(pictures, folders) if any(map(is_held_out, some))), ""
+    )
+    if PARTS[0] in named and unclear:
+        raise ConfigError(
+            f"{shown} has a train folder, and {unclear} is held out for validation or for the "
+            "test, which is not clear: call its folder val or test, or move it away."
+        )
+    if len(named) < 2:
+        return list(pictures), None
+    if PARTS[0] not in named:
+        raise ConfigError(
+            f"{shown} has the parts {' and '.join(sorted(named))} and no train part: call one of "
+            "the folders train."
+        )
+    if others := [path for path, part in zip(pictures, parts) if not part]:
+        tree.note(
+            others[0],
+            f"is one of {len(others)} pictures that are in none of the parts "
+            f"({', '.join(part for part in PARTS if part in named)}); left out",
+        )
+    kept = [path for path, part in zip(pictures, parts) if part]
+    return kept, np.array([part for part in parts if part], np.str_)
+
+
+def _side_by_side(files: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return pictures, and masks by key, of files that lie in one folder under one name.
+
+    Raises:
+        ConfigError: which of the files of a name is the mask cannot be told.
+    """
+    together: dict[str, list[str]] = {}
+    for path in files:
+        together.setdefault(_key(path), []).append(path)
+    pictures: list[str] = []
+    masks: dict[str, str] = {}
+    for key, group in together.items():
+        marked = [path for path in group if _stem(path).endswith(_SUFFIX)]
+        marked = marked or [path for path in group if path.lower().endswith(".png")]
+        if len(group) == 1:
+            pictures += group
+            continue
+        if len(group) != 2 or len(marked) != 1:
+            raise ConfigError(
+                f"{' and '.join(group[:3])}: which of them is the mask cannot be told. Put "
+                "pictures into a folder images, and masks into a folder masks beside it."
+            )
+        masks[key] = marked[0]
+        pictures += [path for path in group if path != marked[0]]
+    return pictures, masks
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
+
+
+def _key(path: str) -> str:
+    """Return what a picture and its mask have in common."""
+    *folders, name = _stem(path).removesuffix(_SUFFIX).split("/")
+    named = _OF_PICTURES | _OF_MASKS
+    return "/".join([*(one for one in folders if one.lower() not in named), name])
+
+
+def _class_folder(path: str) -> str:
+    """Return the folder that names a class: the first that is none of a part, pictures or masks."""
+    for folder in path.split("/")[:-1]:
+        if folder.lower() not in _OF_PICTURES | _OF_MASKS and part_named(folder) is None:
+            return folder
+    return ""
