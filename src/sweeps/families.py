@@ -6,6 +6,7 @@ A network of timm or torchvision is a family by its own name: its published weig
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -118,24 +119,38 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     overrides = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
     known = _known([*overrides, *base])
-    parameters = []
-    for parameter in parse_space(space):
-        key = parameter.key
+    parameters: list[Parameter] = []
+    constants: dict[str, Any] = {}
+    for parameter in parse_space(space):  # each after those that its conditions read
+        key, searched = parameter.key, {one.key for one in parameters}
+        read = {other for other, _ in parameter.when} - searched
+        constants |= {other: known[other] for other in read if other in known}
+        if not all(
+            constants.get(other, allowed[0]) in allowed for other, allowed in parameter.when
+        ):
+            continue
         # A key may exist under the options alone that its conditions name.
         chosen = [override_of(other, allowed[0]) for other, allowed in parameter.when]
         if key not in known and not (chosen and key in _known([*overrides, *base, *chosen])):
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
         if key not in given and (search is None or any(fnmatchcase(key, one) for one in search)):
-            parameters.append(parameter)
-    searched = {parameter.key for parameter in parameters}
-    looked_at = {key for parameter in parameters for key, _ in parameter.when}
-    constants = {key: known[key] for key in looked_at - searched if key in known}
-    possible = [
-        parameter
-        for parameter in parameters
-        if all(constants.get(key, allowed[0]) in allowed for key, allowed in parameter.when)
-    ]
-    return Family(name, overrides, tuple(possible), constants)
+            parameters += _fitting(parameter, [*overrides, *base])
+    return Family(name, overrides, tuple(parameters), constants)
+
+
+def _fitting(parameter: Parameter, shared: Sequence[str]) -> list[Parameter]:
+    """Return the parameter without the losses that lack a key which all trials set."""
+    if parameter.key != "loss":
+        return [parameter]
+    fitting = []
+    for choice in parameter.choices:
+        try:
+            read_run_settings([*shared, override_of("loss", choice)])
+        except ConfigError:
+            if choice in groups()["loss"]:
+                continue
+        fitting.append(choice)
+    return [replace(parameter, choices=tuple(fitting))] if fitting else []
 
 
 def _known(overrides: Sequence[str]) -> dict[str, Any]:

@@ -238,3 +238,42 @@ def test_a_network_of_a_library_is_a_family_by_its_own_name() -> None:
     settings = read_run_settings(overrides_of(tuned, ["data=digits"], {}))
     assert (settings.model.name, settings.optimizer.name) == ("resnet18", "adamw")
     assert settings.model.pretrained is True
+
+
+_OF_TARGET = {"dense": ["fcn", "unet"]}
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        *(("asymmetric", "multi"), ("cross_entropy", "multi"), ("focal", "single")),
+        *(("corn", "ordinal"), ("focal", "ordinal")),
+        *(("dice", "dense"), ("cross_entropy_dice", "dense"), ("cross_entropy", "dense")),
+    ],
+)
+def test_every_loss_races_with_networks_from_scratch_and_tuned(loss: str, target: str) -> None:
+    base = ["data=digits", f"data.target={target}", f"loss={loss}"]
+    families = load_families(_OF_TARGET.get(target, ["cnn", "efficientnet_lite0"]), base)
+    smoothed = hasattr(read_run_settings([*base, "model=fcn"]).loss, "label_smoothing")
+    for family in families:
+        searched = {parameter.key for parameter in family.parameters}
+        assert "loss" not in searched and "optimizer.lr" in searched
+        if "augment" in searched and family.name != "unet":
+            assert ("loss.label_smoothing" in searched) == smoothed
+
+
+def test_the_losses_of_the_test_above_are_all() -> None:
+    (mark,) = test_every_loss_races_with_networks_from_scratch_and_tuned.pytestmark  # type: ignore[attr-defined]
+    assert {loss for loss, _ in mark.args[1]} == set(groups()["loss"])
+
+
+def test_ordered_classes_race_a_loss_with_the_order_against_one_without() -> None:
+    def losses(*base: str) -> list[Value]:
+        (family,) = load_families(["cnn"], ["data=digits", *base])
+        values = [parameter.choices for parameter in family.parameters if parameter.key == "loss"]
+        return list(*values)
+
+    assert losses("data.target=ordinal") == ["cross_entropy", "corn"]
+    assert losses() == losses("data.target=multi") == []
+    # A key of a loss that all trials have rules those out that lack it.
+    assert losses("data.target=ordinal", "loss.label_smoothing=0.1") == ["cross_entropy"]
