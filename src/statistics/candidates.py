@@ -107,7 +107,7 @@ class MeasuredRun:
             part=part,
             split_fingerprint=split_fingerprint,
             pictures=_hash(ids),
-            labels=_hash(targets[order]),
+            labels=_hash(kind.measured_on(probs, targets)[order]),
             right=right[order],
             losses=kind.losses(probs, targets)[order],
             calibration_error=kind.calibration_error(probs, targets),
@@ -252,7 +252,7 @@ def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
     if run.pictures != first.pictures:
         refuse("they were measured on different pictures")
     if run.labels != first.labels:
-        refuse("they were measured with different labels of the same pictures")
+        refuse("they were measured with different labels, or pixels, of the same pictures")
 
 
 def _hash(numbers: NDArray[np.integer[Any]]) -> str:

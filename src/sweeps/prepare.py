@@ -15,6 +15,7 @@ from ..reporting.formatting import duration
 from ..search.loop import Pool, run_single
 from ..search.space import Family
 from ..search.study import SweepStudy
+from ..targets import kind_of
 from .tasks import PREPARED, Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation", "ranked_networks"]
@@ -285,6 +286,9 @@ class Preparation:
 
     def _smaller(self, family: Family, found: Prepared) -> str | None:
         """Return the override for smaller pictures; None where it is given, or changes nothing."""
+        # Figures of pixels in two sizes do not compare.
+        if kind_of(self.jobs.settings.data.target).pixels:
+            return None
         # Smaller windows would be as many more.
         kept = ("data.image_size=", "data.fit=windows")
         if any(word.startswith(kept) for word in self.jobs.base):

@@ -63,6 +63,11 @@ class Dense(TargetKind):
         found: Labels = probs["matrix"]  # type: ignore[call-overload]
         return found
 
+    def measured_on(self, probs: Probs, targets: Labels) -> Labels:
+        """Return (N, K) pixels of each class: figures of pictures in two sizes do not compare."""
+        pixels: Labels = self.decide(probs).sum(axis=2, dtype=np.int64)
+        return pixels
+
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
         """Return (N,) whether all pixels that count are right."""
         sums = pixel_sums(preds)

@@ -46,6 +46,10 @@ class TargetKind(ABC):
             ValueError: they do not fit together, or hold what is no probability or no target.
         """
 
+    def measured_on(self, probs: Probs, targets: Labels) -> Labels:
+        """Return what figures of the same pictures must share to be comparable: the targets."""
+        return targets
+
     @abstractmethod
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return the predicted targets."""

@@ -8,6 +8,7 @@ import pytest
 
 from src.metrics.classification import accuracy
 from src.metrics.probabilistic import calibration_error, log_loss
+from src.records.pixels import pixel_answers
 from src.records.run import Predictions
 from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
 
@@ -117,3 +118,19 @@ def test_refuses_nothing_and_twice() -> None:
         Candidate(name="c", run_ids=("r",), right=np.ones((1, 3)), log_losses=np.ones(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="log_losses has shape"):
         Candidate(name="c", run_ids=("r",), right=np.ones((1, 3), bool), log_losses=np.ones(3))
+
+
+def test_answers_about_pixels_compare_in_one_size_alone() -> None:
+    def of_pixels(side: int, wrong: int) -> MeasuredRun:
+        """Ten pictures of `side` pixels a side, an eighth of them of the second class."""
+        second = side * side // 8
+        matrix = np.array([[side * side - second - wrong, wrong], [0, second]])
+        answers = pixel_answers(np.stack([matrix] * 10), np.full(10, 0.5), [None] * 10)
+        held = np.ones((10, 2), np.uint8)
+        names = ("background", "crack")
+        found = Predictions(np.arange(10), None, held, answers, names, kind="dense")
+        return run(found, configuration=f"{side}-{wrong}")
+
+    assert len(candidates_of([of_pixels(32, 5), of_pixels(32, 9)])) == 2
+    with pytest.raises(ValueError, match="different labels, or pixels, of the same pictures"):
+        candidates_of([of_pixels(32, 5), of_pixels(64, 5)])

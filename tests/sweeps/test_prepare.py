@@ -101,6 +101,19 @@ def test_smaller_pictures_come_before_fewer_epochs_unless_somebody_gave_a_size(
     assert len(pool.jobs) == 2 - len(base)
 
 
+@pytest.mark.parametrize("word", ["model=fcn", "model=unet"])
+def test_pictures_with_masks_keep_their_size_for_others_are_measured_in_it(word: str) -> None:
+    def cost(words: list[str]) -> dict[str, Any]:
+        return of_size(10, 4)(words) | {"published": word == "model=unet"}
+
+    made = preparation(Answers(cost), 100, "data.target=dense")
+    data = replace(made.jobs.settings.data, target="dense")
+    jobs = replace(made.jobs, settings=replace(made.jobs.settings, data=data))
+    made = replace(made, jobs=jobs)
+    found = made.measure(family("own", word))
+    assert found.overrides == ["data.batch_size=64", "trainer.max_epochs=5"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "epochs"), [(4, 12), (5.8, 12), (10, 7)], ids=["fits", "whole race", "cut"]
 )

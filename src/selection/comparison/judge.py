@@ -94,10 +94,11 @@ def compared_runs(
         )
     pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
     left_out = len(runs) - count
+    pixels = any(run.settings.get("data", {}).get("target") == "dense" for run in runs)
     if left_out and settings.runs is not None:
         raise ConfigError(
             "runs: they were measured on different pictures, so no difference between them would "
-            "mean anything: name runs of one split."
+            f"mean anything: name runs of one split{', in one size' * pixels}."
         )
     runs = [run for run in runs if run.pictures == pictures]
     measure = runs[0].measure
@@ -141,7 +142,7 @@ def compared_runs(
         entrants=tuple(entrants),
         pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
-            *_left_out(left_out, found),
+            *_left_out(left_out, found, in_size=" or in another size" * pixels),
             *_other_winner(verdict, found.winner, settings),
             *_further_seeds(verdict, found, settings),
             *_held_out(runs),
@@ -253,11 +254,11 @@ def _mean(metrics: Sequence[Mapping[str, float]], key: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _left_out(on_other_pictures: int, found: FoundRuns) -> list[str]:
+def _left_out(on_other_pictures: int, found: FoundRuns, *, in_size: str) -> list[str]:
     said = []
     if on_other_pictures:
         some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
-        said.append(f"{some} on other pictures left out.")
+        said.append(f"{some} on other pictures{in_size} left out.")
     if found.elsewhere:
         some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
         said.append(f"{some} left out that MLflow knows and this machine does not have.")
