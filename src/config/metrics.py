@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from .checks import ConfigError
 
-__all__ = ["METRICS", "PRIMARY", "further_metrics", "metric"]
+__all__ = ["METRICS", "PRIMARY", "further_metrics", "metric", "metrics_of"]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
@@ -38,7 +38,26 @@ PRIMARY = {
     "ordinal": "val/kappa",
     "dense": "val/miou",
 }
+# Those that not every `data.target` has; without pixels are also the metrics of plugins.
+_OF_PICTURES = frozenset({"single", "multi", "ordinal"})
+_TARGETS = {
+    "val/accuracy": _OF_PICTURES,
+    "val/map": frozenset({"multi"}),
+    "val/kappa": frozenset({"ordinal"}),
+    "val/miou": frozenset({"dense"}),
+    "val/dice": frozenset({"dense"}),
+    "val/pixel_accuracy": frozenset({"dense"}),
+    "val/macro_f1": _OF_PICTURES,
+    "val/micro_f1": frozenset({"multi"}),
+    "val/mae": frozenset({"ordinal"}),
+    "val/calibration_error": _OF_PICTURES,
+}
 _FURTHER: dict[str, Callable[..., float]] = {}
+
+
+def metrics_of(target: str) -> list[str]:
+    """Return those of `METRICS` that runs with this `data.target` measure."""
+    return [name for name in METRICS if target in _TARGETS.get(name, {target})]
 
 
 def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[Function], Function]:
@@ -56,6 +75,7 @@ def metric(name: str, direction: Literal["maximize", "minimize"]) -> Callable[[F
             raise ConfigError(f"metric {name}: there is one of that name already.")
         _FURTHER[name] = function
         METRICS[f"val/{name}"] = direction
+        _TARGETS[f"val/{name}"] = _OF_PICTURES
         return function
 
     return register

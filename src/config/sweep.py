@@ -19,7 +19,7 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
-from .metrics import METRICS, PRIMARY
+from .metrics import METRICS, PRIMARY, metrics_of
 from .overrides import override_of
 from .plugins import plugin_folders
 from .schema import RunSettings
@@ -35,10 +35,6 @@ __all__ = [
 
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
-# Of what whole pictures are labelled with, and not of their pixels.
-_OF_PICTURES = frozenset(
-    ("val/accuracy", "val/map", "val/kappa", "val/macro_f1", "val/micro_f1", "val/mae")
-) | {"val/calibration_error"}
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
@@ -188,11 +184,12 @@ class SweepSettings(RunSettings):
 
     def _check_model(self) -> None:
         """Check that the metric is measured; the models are those of the families."""
-        for name in self.metrics if self.data.target == "dense" else ():
-            if name in _OF_PICTURES:
+        target = self.data.target
+        for name in self.metrics:
+            if name not in metrics_of(target):
                 raise ConfigError(
-                    f"metric is {name}, which is not measured with data.target=dense: say "
-                    f"metric={PRIMARY['dense']}."
+                    f"metric is {name}, which is not measured with data.target={target}: say "
+                    f"metric={PRIMARY[target]}."
                 )
 
     def _check_folds(self) -> None:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier
 
+from src.config.checks import ConfigError
+from src.config.metrics import METRICS, metrics_of
+from src.config.sweep import read_sweep_settings
 from src.records.comparison import MEASURES
 from src.records.pixels import pixel_answers
 from src.statistics.candidates import Candidate
@@ -224,3 +227,19 @@ def test_a_picture_without_labels_has_a_class_of_its_own_and_no_name() -> None:
     pictures, classes = memberships(sets)
     assert list(zip(pictures, classes)) == [(0, 2), (1, 0), (1, 1)]
     assert label_text(sets[0], "ab") == "" and label_text(sets[1], "ab") == "a;b"
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
+    probs, targets = samples(name)
+    measured = kind_of(name).evaluate(probs, targets, NAMES)
+    offered = {key.removeprefix("val/") for key in metrics_of(name) if key.startswith("val/")}
+    every = {key.removeprefix("val/") for key in METRICS if key.startswith("val/")}
+    assert offered - {"loss"} == every & measured.keys()
+    for metric in METRICS:
+        words = [f"data.target={name}", f"metric={metric}", "pruner=none"]
+        if metric in metrics_of(name):
+            assert read_sweep_settings(words, "default").metrics == (metric,)
+        else:
+            with pytest.raises(ConfigError, match=rf"not measured with .*{name}: say metric=val/"):
+                read_sweep_settings(words, "default")
