@@ -336,6 +336,9 @@ def _kept(
         "machine": machine(device) | {"threads": torch.get_num_threads()},
         # With published weights pictures have another size, whichever weights they are.
         "model": {k: bool(v) if k == "pretrained" else v for k, v in model.items()},
+        # A network for pixels has another last part, and a loss over as many answers as pixels.
+        "target": settings.data.target,
+        "fit": settings.data.fit,
         "optimizer": settings.optimizer.name,
         "pictures": [data.pictures.channels, *data.pictures.image_size],
         "classes": len(data.pictures.class_names),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,24 @@ def test_the_fastest_plan_is_taken_and_kept(
         torch.save(network.state_dict(), file)
         resolve.resolve(*opened(f"model.pretrained={file}"))
     assert len(asked) == 3
+
+
+def test_what_was_measured_with_other_targets_or_of_whole_pictures_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    settings, data = opened("data=digits", f"data.cache_dir={tmp_path}", "model=fcn")
+    device, measured = torch.device("cpu"), []
+
+    def kept(**changes: Any) -> bool:
+        changed = replace(settings, data=replace(settings.data, **changes))
+        measure = lambda: measured.append(changes) or {"seconds": 1}  # noqa: E731
+        return resolve._kept("plan", {}, changed, data, device, measure)[1]
+
+    others = [{"target": "ordinal"}, {"target": "dense"}, {"target": "dense", "fit": "windows"}]
+    assert not kept() and kept()
+    for changes in others:
+        assert not kept(**changes) and kept(**changes)
+    assert measured == [{}, *others]
 
 
 def test_what_was_measured_on_a_busy_machine_is_measured_again_on_an_idle_one(
