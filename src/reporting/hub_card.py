@@ -16,9 +16,13 @@ _DATASETS = {
 _TASK, _TASK_OF_PIXELS = "image-classification", "image-segmentation"
 # The hub's names of metrics, and how they are called here.
 _METRICS = {
+    "map": ("map", "mean average precision"),
+    "kappa": ("cohen_kappa", "kappa with quadratic weights"),
+    "mae": ("mae", "mean error in classes"),
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced_accuracy", "balanced accuracy"),
     "macro_f1": ("f1", "macro F1"),
+    "micro_f1": ("f1", "micro F1"),
     "miou": ("mean_iou", "mean IoU"),
 }
 _PARTS = {"test": "test", "val": "validation"}
@@ -41,6 +45,7 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
     known_parts = (p for p in _PARTS for key in _METRICS if f"{p}/{key}" in summary.metrics)
     part = next(known_parts, "test")
     task = _TASK_OF_PIXELS if f"{part}/miou" in summary.metrics else _TASK
+    sets = f"{part}/map" in summary.metrics
     results = [
         EvalResult(
             task_type=task,
@@ -48,7 +53,7 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
             dataset_name=summary.data,
             dataset_split=_PARTS[part],
             metric_type=kind,
-            metric_name=name,
+            metric_name="exact match" if sets and key == "accuracy" else name,
             metric_value=round(summary.metrics[f"{part}/{key}"], 6),
         )
         for key, (kind, name) in _METRICS.items()
@@ -60,15 +65,15 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
         pipeline_tag=task,
         tags=[task, "bakeoff"],
         datasets=None if known is None else [known],
-        metrics=[result.metric_type for result in results] or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=summary.name,
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def usage(address: str, library: str, bundle: str) -> list[str]:
-    """Return Markdown lines with the Python that labels a picture.
+def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> list[str]:
+    """Return Markdown lines with the Python that labels a picture, or its pixels.
 
     Args:
         address: as timm takes it: "hf-hub:USER/NAME" or "local-dir:FOLDER".
@@ -77,6 +82,16 @@ def usage(address: str, library: str, bundle: str) -> list[str]:
     """
     source, _, place = address.partition(":")
     fetched = source == "hf-hub"
+    answers = [
+        'for answer in predictor.label([Path("picture.jpg")]):',
+        "    print(answer.labels, answer.probabilities)",
+    ]
+    if pixels:
+        answers = [
+            'for answer in predicted_masks(predictor, [Path("picture.jpg")]):',
+            "    shares = class_shares(answer.classes, len(predictor.class_names))",
+            "    print(answer.classes.shape, dict(zip(predictor.class_names, shares.tolist())))",
+        ]
     lines = [
         *("With the code that comes with it, exactly as it was measured:", "", "```python"),
         *("import sys", "from pathlib import Path"),
@@ -85,10 +100,10 @@ def usage(address: str, library: str, bundle: str) -> list[str]:
         f"folder = {f'snapshot_download({place!r})' if fetched else repr(place)}",
         f'sys.path.insert(0, f"{{folder}}/{bundle}/code")',
         "from src.serving.bundle import open_predictor",
+        *(["from src.serving.masks import class_shares, predicted_masks"] if pixels else []),
         "",
         f'predictor = open_predictor(Path(folder, "{bundle}"))',
-        'for answer in predictor.label([Path("picture.jpg")]):',
-        "    print(answer.labels, answer.probabilities)",
+        *answers,
         "```",
     ]
     if library == "timm":

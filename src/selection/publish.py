@@ -24,6 +24,7 @@ from ..runs.folder import RunFolder
 from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
+from ..targets import kind_of
 from .calibrate import card_certainty
 from .choose import Chosen, read_chosen
 from .select import card_facts
@@ -87,7 +88,8 @@ def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -
     if (certainty := Certainty.read(target / BUNDLE / CERTAINTY)) is not None:
         facts = replace(facts, certainty=card_certainty(certainty))
     head = front_matter(chosen.summary, library=library, license=settings.license)
-    body = model_card(facts, use=usage(address, library, BUNDLE))
+    pixels = kind_of(chosen.settings.data.target).pixels
+    body = model_card(facts, use=usage(address, library, BUNDLE, pixels=pixels))
     write_atomically(target / _CARD, head + body)
     return library
 

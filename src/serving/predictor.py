@@ -231,7 +231,13 @@ class Predictor:
 
         Raises:
             DamagedModel: as `probabilities`.
+            ValueError: the model answers about pixels.
         """
+        if self.kind.pixels:
+            raise ValueError(
+                "the model gives every pixel a class, and a picture no label: "
+                "src.serving.masks.predicted_masks gives its masks"
+            )
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):

@@ -42,6 +42,29 @@ def test_without_a_test_part_it_has_what_is_known(
     assert [one.dataset_split for one in data.eval_results or ()] == ([part] if part else [])
 
 
+@pytest.mark.parametrize(
+    ("figures", "named"),
+    [
+        (
+            {"map": 0.5, "accuracy": 0.25, "macro_f1": 0.3, "micro_f1": 0.4, "log_loss": 0.6},
+            {"mean average precision", "exact match", "macro F1", "micro F1"},
+        ),
+        (
+            {"kappa": 0.5, "mae": 0.25, "accuracy": 0.3},
+            {"kappa with quadratic weights", "mean error in classes", "accuracy"},
+        ),
+        ({"miou": 0.5, "dice": 0.6}, {"mean IoU"}),
+    ],
+)
+def test_every_kind_of_targets_has_its_own_figures(
+    figures: dict[str, float], named: set[str]
+) -> None:
+    metrics = {f"test/{key}": value for key, value in figures.items()}
+    data = card_of(replace(SUMMARY, metrics=metrics)).data
+    assert {result.metric_name for result in data.eval_results or ()} == named
+    assert len(set(data.metrics or ())) == len(data.metrics or ())
+
+
 def test_a_published_data_set_has_its_name_on_the_hub() -> None:
     data = card_of(replace(SUMMARY, data="cifar10")).data
     assert data.datasets == ["uoft-cs/cifar10"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from src.config.checks import to_plain
 from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
+from src.reporting.hub_card import usage
 from src.runs.build.network import build_network, rebuild_arguments
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
@@ -106,3 +110,25 @@ def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, np.argmax(planes, axis=0))
     said, _ = a_stranger_asks(tmp_path / "model", halved[None, None])
     np.testing.assert_allclose(said[0], probs, rtol=0, atol=1e-5)
+
+
+def test_the_code_on_its_card_gives_the_share_of_each_class(tmp_path: Path) -> None:
+    network, metadata = network_and_metadata("unet")
+    bundle = tmp_path / "bakeoff"
+    write_bundle(bundle, network, metadata, pictures(*SIDE))
+    picture = tmp_path / "picture.jpg"
+    Image.fromarray(pictures(70, 50)[0]).save(picture)
+    lines = usage(f"local-dir:{tmp_path}", "bakeoff", "bakeoff", pixels=True)
+    code = "\n".join(lines).partition("```python\n")[2].partition("```")[0]
+    elsewhere = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    opened = open_predictor(bundle, CPU)
+    (mask,) = masks_of(opened, [picture.read_bytes()])
+    shares = {name: float((mask == k).mean()) for k, name in enumerate(CLASSES)}
+    assert done.stdout == f"(70, 50) {shares}\n"
+    with pytest.raises(ValueError, match="predicted_masks gives its masks"):
+        next(iter(opened.label([picture])))
