@@ -54,6 +54,13 @@ _SCORES = {
     "calibration_error": "expected calibration error",
 }
 
+_INTERVALS = {False: "Wilson's", True: "by what single pictures change"}
+# Of pixels no probabilities are kept.
+_CALIBRATION = (
+    " Calibration is the mean gap between what the model claims and how often it is right (15 bins "
+    "of the highest probability)."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
@@ -113,9 +120,10 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
         ],
         "Metrics": [
             f"{_described_accuracy(facts)} "
-            "Intervals are Wilson's, 95 %: they tell what other pictures of the same origin would "
-            "change, and not what another training would. Calibration is the mean gap between what "
-            "the model claims and how often it is right (15 bins of the highest probability)."
+            f"Intervals are {_INTERVALS[_of_pixels(facts)]}, 95 %: they tell what other pictures "
+            "of the same origin would change, and not what another training would."
+            + _CALIBRATION
+            * (not _of_pixels(facts))
         ],
         "Evaluation data": _evaluation_data(facts),
         "Training data": _training_data(facts),
@@ -425,8 +433,9 @@ def _caveats(facts: CardFacts) -> list[str]:
             "it has learnt, no figure of it would mean anything."
         )
     limits.append("It was trained once with these pictures; another seed gives another model.")
-    limits.append(
-        "Probabilities are calibrated for pictures of the same origin, if at all (see above). "
-        "Elsewhere a high one is no proof."
-    )
+    if not _of_pixels(facts):
+        limits.append(
+            "Probabilities are calibrated for pictures of the same origin, if at all (see above). "
+            "Elsewhere a high one is no proof."
+        )
     return [f"- {limit}" for limit in limits]

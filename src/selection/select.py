@@ -236,6 +236,7 @@ def card_facts(
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
         parts = {"val": Predictions.read(own)}
     words = [*plugin_overrides(), f"run={folder.path}"]
+    out = "out=MASKS" if kind_of(data.target).pixels else "out=FILE.csv"
     return CardFacts(
         summary=model.summary,
         chosen=None if chosen.folder == folder else chosen.summary,
@@ -254,7 +255,7 @@ def card_facts(
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
-            "labels pictures with it": command("predict", *words, "images=FOLDER", "out=FILE.csv"),
+            "labels pictures with it": command("predict", *words, "images=FOLDER", out),
         },
     )
 

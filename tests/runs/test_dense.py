@@ -19,17 +19,19 @@ from src.config.schema import RunSettings
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
 from src.data.sources.files import find_pictures
+from src.data.splitting.splits import Split
 from src.records.run import Predictions, RunSummary
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.comparison_page import comparison_page
+from src.reporting.model_card import model_card
 from src.runs.build import build_data, build_task, load_task
 from src.runs.experiment import run_experiment
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
-from src.selection.choose import choose
+from src.selection.choose import choose, read_chosen
 from src.selection.comparison import compared
 from src.selection.comparison.report import gather
-from src.selection.select import select
+from src.selection.select import card_facts, select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
 from src.sweeps.families import load_families, overrides_of
@@ -191,6 +193,18 @@ def test_a_checkpoint_predicts_as_its_run_did(trained: RunSummary, opened: Pictu
     stored = Predictions.read(folder.predictions / "test.parquet")
     np.testing.assert_array_equal(stored.sample_ids, ids)
     np.testing.assert_array_equal(stored.probs["matrix"], answers["matrix"])
+
+
+def test_the_card_says_what_holds_for_pixels(trained: RunSummary) -> None:
+    folder = RunFolder.open(Path(trained.run_dir))
+    chosen = read_chosen(folder, changed="refuse")
+    predictions = Predictions.read(folder.predictions / "test.parquet")
+    facts = card_facts(chosen, chosen, predictions, Split.read(folder.split), 1)
+    settings = facts.commands["labels pictures with it"]
+    assert "out=MASKS" in settings and ".csv" not in settings
+    card = model_card(facts)
+    assert "Classes, test part" in card and "by what single pictures change" in card
+    assert "alibrat" not in card and "Wilson" not in card
 
 
 @slow
