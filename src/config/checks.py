@@ -362,6 +362,8 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
     elif get_origin(hint) is list:
         if isinstance(value, list | tuple):
             (item,) = get_args(hint)
+            if item is str:  # a command line has no quotes left, and names may be numbers
+                value = [str(v) if type(v) in (int, float) else v for v in value]
             return [_typed(item, v, f"{path}[{i}]") for i, v in enumerate(value)]
     elif isinstance(hint, type) and (dataclasses.is_dataclass(hint) or hint in _VARIANTS):
         if isinstance(value, Mapping):

@@ -6,6 +6,7 @@ import pytest
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import compose_settings, read_run_settings
+from src.config.overrides import override_of
 from src.config.schema import RunSettings, stored_settings
 from src.config.sweep import read_sweep_settings
 from src.data.sources.archive import ARCHIVE_ENDINGS
@@ -107,3 +108,16 @@ def test_frames_of_videos_have_no_masks() -> None:
     words = ["data=folder", "data.root=x", "data.target=dense", "model=fcn", "data.frames=5"]
     with pytest.raises(ConfigError, match="frames"):
         read_run_settings(words)
+
+
+def test_classes_that_are_numbers_are_named_without_quotes() -> None:
+    graded = ["data=folder", "data.target=ordinal", "model=cnn", "data.order=[2,1,0.5,x]"]
+    settings = read_run_settings(graded)
+    assert settings.data.order == ["2", "1", "0.5", "x"]
+    # The command that a run keeps says the same again.
+    word = override_of("data.order", settings.data.order)
+    assert read_run_settings([*graded[:-1], word]).data.order == settings.data.order
+    masks = ["data=folder", "data.target=dense", "model=fcn", "data.class_names=[0,1]"]
+    assert getattr(read_run_settings(masks).data, "class_names") == ["0", "1"]  # noqa: B009
+    with pytest.raises(ConfigError, match="a list, each text"):
+        read_run_settings([*graded[:-1], "data.order=[true,1]"])
