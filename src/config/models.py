@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
+from ..machine.package import PRESETS
+from ..machine.yaml_text import read_yaml
 from .checks import (
     ConfigError,
     Settings,
@@ -18,6 +20,7 @@ from .checks import (
     variant,
     variants_of,
 )
+from .plugins import plugin_folders
 
 __all__ = [
     "EncoderSettings",
@@ -360,7 +363,11 @@ class WeightsSettings(Settings):
 
 
 def models_for(target: str) -> list[str]:
-    """Return the names of the modules of the models for targets of a kind, such as "fcn"."""
-    known = variants_of(ModelSettings).items()
-    able = [path for path, settings in known if target in settings.targets]
-    return sorted({path.split(".")[-2] for path in able})
+    """Return the options of conf/model/, those of plugins included, for targets of a kind."""
+    known = variants_of(ModelSettings)
+    able = {path for path, settings in known.items() if target in settings.targets}
+    folders = (PRESETS / "conf", *plugin_folders("conf"))
+    files = (file for folder in folders for file in (folder / "model").glob("*.yaml"))
+    named = {file.stem: read_yaml(file.read_text(encoding="utf-8")) for file in files}
+    targets = {k: v.get("_target_") for k, v in named.items() if isinstance(v, dict)}
+    return sorted(name for name, path in targets.items() if path in able)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, groups
+from src.config.models import models_for
 from src.config.schema import RunSettings, seconds_of, stored_settings
 from src.config.tracking import TrackingSettings
 
@@ -89,3 +90,18 @@ def test_settings_of_another_version_are_refused_with_the_key(
         plain[group][key] = value
     with pytest.raises(ConfigError, match=rf"another version.*{group}\.{key}.*train it again"):
         stored_settings(plain)
+
+
+@pytest.mark.parametrize("target", ["multi", "dense"])
+def test_the_models_that_are_named_for_a_target_are_options_that_it_takes(target: str) -> None:
+    """All of them, and no others."""
+    words = ["data=digits", f"data.target={target}", "augment=none"]
+    named = models_for(target)
+    for option in groups()["model"]:
+        further = ["model.runs=[a,b]"] if option == "ensemble" else []
+        if option in named:
+            assert compose_settings(RunSettings, [*words, f"model={option}", *further]).model
+            continue
+        with pytest.raises(ConfigError, match=rf"say one of model={', '.join(named)}\."):
+            compose_settings(RunSettings, [*words, f"model={option}", *further])
+    assert ("unet" in named) == (target == "dense") and "fcn" in named
