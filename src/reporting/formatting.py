@@ -25,6 +25,7 @@ __all__ = [
     "measured",
     "metric_text",
     "one_line",
+    "part_texts",
     "picture_name",
     "primary_text",
     "settings_text",
@@ -105,6 +106,18 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
         mean = share_with_interval(miou, low, high)
         return f"mean IoU {mean}, Dice {percent(dice)}, pixel accuracy {percent(right)}"
     return None
+
+
+def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
+    """Return what a part is judged by under its name, and its accuracy; None for what is not known.
+
+    Of label sets, that is the share of pictures with all labels right.
+    """
+    accuracy = "exact match" if f"{part}/map" in metrics else "accuracy"
+    return {
+        name: primary_text(metrics, part),
+        f"{name} {accuracy}": accuracy_text(metrics, part),
+    }
 
 
 def metric_text(key: str, value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..records.run import RunSummary
-from .formatting import accuracy_text, duration, escaped
+from .formatting import duration, escaped, part_texts
 
 __all__ = ["note", "run_note"]
 
@@ -38,8 +38,8 @@ def run_note(headline: str, command: str, summary: RunSummary | None = None) -> 
     if summary is None:
         return note(headline, command, {})
     results = {
-        "validation accuracy": accuracy_text(summary.metrics, "val"),
-        "test accuracy": accuracy_text(summary.metrics, "test"),
+        **part_texts(summary.metrics, "val", "validation"),
+        **part_texts(summary.metrics, "test", "test"),
         _ENDINGS[summary.status].lower(): f"after {duration(summary.duration_seconds)}",
         "reason": summary.reason,
     }

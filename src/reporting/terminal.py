@@ -13,7 +13,7 @@ from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.run import RunSummary
 from .comparison_verdict import MEASURE_NAMES, figure_text, interval_text, is_percent
-from .formatting import Table, accuracy_text, count, duration, measured, primary_text
+from .formatting import Table, count, duration, measured, part_texts
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
 
@@ -42,16 +42,12 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
     times = summary.test_measurements
     disturbed = metric_key("cost", "latency_others") in summary.metrics
-    # Of label sets, the share of pictures with all labels right.
-    accuracy = "exact match" if metric_key("val", "map") in summary.metrics else "accuracy"
     beside = ", measured beside other programs" if disturbed else ""
     rows = {
         "reason": summary.reason,
-        "validation": primary_text(summary.metrics, "val"),
-        f"validation {accuracy}": accuracy_text(summary.metrics, "val"),
+        **part_texts(summary.metrics, "val", "validation"),
         "over folds": _over_folds(summary),
-        "test": primary_text(summary.metrics, "test"),
-        f"test {accuracy}": accuracy_text(summary.metrics, "test"),
+        **part_texts(summary.metrics, "test", "test"),
         "measured with": measured_with if summary.metrics else None,
         "test part measured": None if times is None else measured(times),
         "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
