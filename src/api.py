@@ -256,7 +256,7 @@ class Verdict:
         """Return the candidates, the best first, with figure, interval and cost.
 
         `figure` is by the measure that ranks, whose name is in `measure`; `low` and `high` are the
-        ends of its 95 % interval, for all candidates at once.
+        ends of its 95 % interval, for all candidates at once. Of pixels there is no `accuracy`.
         """
         import pandas as pd
 
@@ -273,7 +273,7 @@ class Verdict:
                     "low": one.interval.low,
                     "high": one.interval.high,
                     "tied": one.tied,
-                    "accuracy": one.accuracy,
+                    "accuracy": None if self.comparison.pixels else one.accuracy,
                     "log_loss": one.log_loss,
                     "cost": one.cost,
                     "command": entrant.command,

@@ -317,6 +317,8 @@ class Comparison:
         runs: number of runs compared.
         test_measurements: how often the test part of this split has been measured.
         folds: of the cross-validations that were compared, None for trained networks.
+        pixels: whether pixels have the classes; then the standings' accuracy, the share of pictures
+            with every pixel right, says nothing.
     """
 
     verdict: Verdict
@@ -328,6 +330,7 @@ class Comparison:
     runs: int
     test_measurements: int
     folds: int | None = None
+    pixels: bool = False
 
     @property
     def chosen_folders(self) -> frozenset[str]:

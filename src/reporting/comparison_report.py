@@ -84,7 +84,8 @@ def comparison_csv(comparison: Comparison) -> str:
     """Return all candidates as CSV, the best first; unknown values are left empty."""
     columns = [*_COLUMNS, "run_ids", "command"]
     rows = (
-        _candidate(one) | {"run_ids": " ".join(one.standing.run_ids)} for one in comparison.entrants
+        _candidate(one, comparison) | {"run_ids": " ".join(one.standing.run_ids)}
+        for one in comparison.entrants
     )
     return csv_text(columns, [[known[column] for column in columns] for known in rows])
 
@@ -120,7 +121,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "sentences": list(verdict_sentences(comparison)),
         "remarks": list(comparison.remarks),
         "candidates": [
-            _candidate(one)
+            _candidate(one, comparison)
             | {
                 "behind": asdict(one.standing.behind),
                 "run_ids": list(one.standing.run_ids),
@@ -131,13 +132,13 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _candidate(one: Entrant) -> dict[str, Any]:
+def _candidate(one: Entrant, comparison: Comparison) -> dict[str, Any]:
     standing = one.standing
     known = {
         "rank": standing.rank,
         "candidate": standing.name,
         "family": one.family,
-        "accuracy": standing.accuracy,
+        "accuracy": None if comparison.pixels else standing.accuracy,
         "figure": standing.figure,
         "spread": standing.spread,
         "low": standing.interval.low,

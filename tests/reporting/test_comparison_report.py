@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from src.api import Verdict
 from src.records.comparison import Comparison, Pair
 from src.reporting.comparison_report import (
     closing_remarks,
@@ -185,3 +186,15 @@ def test_figures_that_are_no_shares_are_shown_as_they_are() -> None:
     assert "by log-loss" in said and f"{verdict.winner.figure:.4g}" in said
     assert "points" not in said and "% right" not in said
     assert comparison_plain(whole)["metric"] == "log_loss"
+
+
+def test_pixels_have_no_accuracy_of_pictures() -> None:
+    whole = comparison(2)
+    of_pixels = dataclasses.replace(whole, pixels=True)
+    for plain, known in ((whole, True), (of_pixels, False)):
+        (first, *_) = comparison_plain(plain)["candidates"]
+        assert (first["accuracy"] is not None) == known and first["figure"] is not None
+        row = next(csv.DictReader(comparison_csv(plain).splitlines()))
+        assert bool(row["accuracy"]) == known and row["figure"]
+        board = Verdict(plain).leaderboard()
+        assert board["accuracy"].notna().all() == known and board["figure"].notna().all()

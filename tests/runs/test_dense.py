@@ -216,6 +216,7 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
     settings = compose_settings(CompareSettings, [output], config_name="compare")
     comparison = compared(settings)
     assert comparison.verdict.measure == "miou" and len(comparison.entrants) == 2
+    assert comparison.pixels
     assert comparison.verdict.winner.figure == pytest.approx(trained.metrics["val/miou"], abs=1e-5)
     report = gather(comparison, settings)
     page = comparison_page(report)

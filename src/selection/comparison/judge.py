@@ -155,6 +155,7 @@ def compared_runs(
         runs=len(runs),
         test_measurements=_test_measurements(runs),
         folds=folds,
+        pixels=pixels,
     )
 
 
