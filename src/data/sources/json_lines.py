@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, nearest
 from ...machine.text import text_fault
 from .source import clean_label
 from .table_columns import Table, cell_value
@@ -42,6 +42,11 @@ def read_json_lines(file: Path, several: bool) -> Table:
             raise ConfigError(f"{where}: label and labels could each be meant: leave one out.")
         label = one.get("label", one.get("labels"))
         if table.sets is not None:
+            if "label" not in one and "labels" not in one:
+                raise ConfigError(
+                    f"{where}: there is no key labels{nearest('labels', list(one))}; a picture "
+                    "without any has null or []."
+                )
             table.sets.append(_set(label, where))
         for name in names:
             value = label if name == "label" else one.get(name)

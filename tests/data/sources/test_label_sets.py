@@ -84,6 +84,13 @@ def test_a_file_of_json_lines_has_lists_of_labels(pictures: Path) -> None:
     assert source.given_parts.tolist() == ["train", "train", "val", "test"]
 
 
+def test_a_line_of_json_says_that_a_picture_has_no_label(pictures: Path) -> None:
+    said = [{"labels": ["a", "b"]}, {"labels": []}, {"label": None}, {"label": "a"}]
+    lines = [json.dumps({"path": f"{n}.png"} | one) for n, one in enumerate(said)]
+    source = listed(table(pictures, *lines, name="labels.jsonl"))
+    assert [len(one) for one in sets_of(source).values()] == [2, 0, 0, 1]
+
+
 def test_a_picture_in_several_class_folders_has_all_their_labels(pictures: Path) -> None:
     root = pictures / "tree"
     for name, one in EXPECTED.items():
@@ -120,6 +127,10 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(
     [
         ('{"path": "0.png", "labels": 3}', "line 1: labels is 3"),
         ('{"path": "0.png", "labels": ["a"], "label": "a"}', "leave one out"),
+        (
+            '{"path": "0.png", "lables": ["a"]}',
+            r"line 1: there is no key labels \(did you mean lab",
+        ),
         ('["0.png"]', "no object"),
         ('{"path": ', "no JSON"),
         ('{"labels": ["a"]}', "path is None"),
