@@ -213,10 +213,11 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
     trained = load_trained(model)
     maps = trained.class_maps() if settings.explain else None
     if settings.explain and maps is None:
-        raise ConfigError(
-            f"explain: in {trained.metadata['settings']['model']['name']} no value belongs to a "
-            "place of the picture, so there is nothing to show: leave explain=true out."
-        )
+        name = trained.metadata["settings"]["model"]["name"]
+        why = f"in {name} no value belongs to a place of the picture"
+        if trained.metadata.get("link") == "corn":
+            why = f"with loss=corn {name} answers whether a class is above another, and none alone"
+        raise ConfigError(f"explain: {why}, so there is nothing to show: leave explain=true out.")
     return trained.predictor(settings.batch_size), maps
 
 

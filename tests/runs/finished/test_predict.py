@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -208,3 +209,18 @@ def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: 
         assert row["most_probable"].split(";") == order[:3]
         reached = [name for name in order if float(row[name]) >= least[name]]
         assert row["labels"].split(";") == (reached or [""])
+
+
+@pytest.mark.parametrize(
+    ("link", "said"), [("corn", "loss=corn cnn answers whether"), ("softmax", "in cnn no value")]
+)
+def test_why_nothing_can_be_explained_is_true_of_the_model(
+    link: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = {"settings": {"model": {"name": "cnn"}}, "link": link}
+    trained = SimpleNamespace(metadata=metadata, class_maps=lambda: None)
+    monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
+    words = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+    with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
+        label_pictures(tmp_path / "model.pt", Listing([tmp_path / "a.png"], []), settings)
