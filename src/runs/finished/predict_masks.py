@@ -26,7 +26,7 @@ from ...data.decoding.picture_files import PictureError, file_errors, read_heade
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
-from ...machine.text import csv_cell
+from ...machine.text import csv_cell, from_csv_cell
 from ...records.pixels import colours
 from ...storage.files import replacing
 from ..folder import RunFolder
@@ -61,7 +61,8 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     Args:
         model: a run's checkpoint, or the bundle of an exported variant.
         found: picture files and others; what an earlier call has written is left out.
-        settings: where to; without `out` the rows alone are written, to standard output.
+        settings: where to, in the place of what an earlier call has written; without `out` the
+            rows alone are written, to standard output.
 
     Returns:
         A sentence on what was done.
@@ -98,7 +99,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     for problem in found.left_out:
         print(f"skipped {problem}", file=sys.stderr)
     targets = _names(pictures)
-    count = 0
+    earlier, written = _listed(place), set[str]()
     with written_to("out", place or Path("-")), _table(place) as stream:
         rows = csv.writer(stream)
         rows.writerow(["path", "mask", *map(csv_cell, names)])
@@ -112,19 +113,23 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
                     continue
                 if place is not None:
                     _write(place, target, file, found_mask.classes)
+                written.add(target)
                 shares = class_shares(found_mask.classes, len(names))
                 mask = "" if place is None else f"{_MASKS}/{target}"
                 cells = (csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares))
                 rows.writerow(cells)
-                count += 1
         except DamagedModel as error:
             raise ConfigError(f"run: {error}.") from error
-        if not count:
+        if not written:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
+    for name in earlier - written:  # of pictures that are no more, or of another model
+        for folder in (_MASKS, _OVERLAYS):
+            Path(inside, folder, name).unlink(missing_ok=True)
+    count = len(written)
     skipped = len(pictures) - count + len(found.left_out)
     where = "" if place is None else f", written to {place} ({_MASKS}, {_OVERLAYS}, {_TABLE})"
-    written = "1 mask" if count == 1 else f"{count:,} masks"
-    return f"{written}{where}, {skipped:,} skipped"
+    masked = "1 mask" if count == 1 else f"{count:,} masks"
+    return f"{masked}{where}, {skipped:,} skipped"
 
 
 def windowed_masks(
@@ -161,6 +166,21 @@ def _place(out: str) -> Path:
     if place.is_dir() and {file.name for file in place.iterdir()} - {_TABLE, _MASKS, _OVERLAYS}:
         raise ConfigError(f"out: the folder {out} holds other files: name a new one.")
     return place
+
+
+def _listed(place: Path | None) -> set[str]:
+    """Return the names of the masks in the table of an earlier call."""
+    try:
+        with Path(place or os.devnull, _TABLE).open(encoding="utf-8", newline="") as stream:
+            cells = [from_csv_cell(row.get("mask") or "") for row in csv.DictReader(stream)]
+    except (OSError, ValueError, csv.Error):
+        return set()
+    paths = [PurePath(cell) for cell in cells if cell.endswith(".png")]
+    return {
+        path.relative_to(_MASKS).as_posix()
+        for path in paths
+        if path.parts[0] == _MASKS and ".." not in path.parts
+    }
 
 
 @contextmanager

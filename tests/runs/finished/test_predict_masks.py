@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from src.data.sources.files import Listing
 from src.data.sources.source import Problem
 from src.records.pictures import Pixels
 from src.runs.finished.predict import label_pictures
-from src.runs.finished.predict_masks import windowed_masks
+from src.runs.finished.predict_masks import windowed_masks, write_masks
 from src.serving.predictor import Predictor
 
 
@@ -56,3 +57,32 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
     settings = compose_settings(PredictSettings, words, config_name="predict")
     with pytest.raises(ConfigError, match="windows"):
         label_pictures(tmp_path / "model", Listing([], []), settings)
+
+
+def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = {
+        "class_names": ["dark", "grey", "light"],
+        "channels": 1,
+        "image_size": [16, 16],
+        "settings": {"data": {"target": "dense"}},
+    }
+    trained = SimpleNamespace(predictor=lambda _: Predictor(bands, metadata))
+    monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
+    files = [str(tmp_path / f"{name}.png") for name in "abc"]
+    for number, file in enumerate(files):
+        Image.fromarray(np.full((16, 16), 100 * number, np.uint8)).save(file)
+    words = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+
+    def written(*pictures: str) -> set[str]:
+        write_masks(tmp_path / "model", Listing([*pictures], []), settings)
+        places = (tmp_path / "new" / kind for kind in ("masks", "overlays"))
+        masks, overlays = ({file.name for file in place.iterdir()} for place in places)
+        assert masks - {"own.png"} == overlays
+        return masks
+
+    assert written(*files[:2]) == {"a.png", "b.png"}
+    (tmp_path / "new" / "masks" / "own.png").write_bytes(b"of somebody")
+    assert written(*files[1:]) == {"b.png", "c.png", "own.png"}
