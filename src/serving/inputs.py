@@ -25,6 +25,8 @@ _MOST_PICTURES = 2_000
 _MOST_BYTES = 256_000_000
 _MOST_PIXELS = 2_000_000_000
 _MOST_PIXELS_OF_ONE = 40_000_000
+# Float32 values, 4 GB of them, of a model that answers about every pixel of a picture's own.
+_MOST_VALUES_OF_ONE = 1_000_000_000
 _JPEG = b"\xff\xd8"
 # Decoding a JPEG to a smaller size needs at most the coefficients of the whole one.
 _JPEG_SHARE = 4
@@ -75,8 +77,12 @@ def named_picture(row: int, value: object) -> Iterator[None]:
         raise ValueError(f"{name} {error}") from None
 
 
-def check_request(rows: Sequence[object]) -> None:
+def check_request(rows: Sequence[object], values: float = 0.0) -> None:
     """Refuse a request that would take too much memory or time; nothing is decoded.
+
+    Args:
+        rows: the pictures.
+        values: that a model keeps of each pixel of a picture's own, see `Predictor.values`.
 
     Raises:
         ValueError: `rows`, as `as_picture` takes them, are too many pictures, bytes or pixels;
@@ -93,7 +99,9 @@ def check_request(rows: Sequence[object]) -> None:
             f"pictures of {size / 1e6:,.0f} MB in one request are too many: ask for at most "
             f"{_MOST_BYTES / 1e6:,.0f} MB at once"
         )
-    total = 0
+    total, most = 0, _MOST_PIXELS_OF_ONE
+    if values:
+        most = min(most, int(_MOST_VALUES_OF_ONE / values))
     for row, value in enumerate(rows):
         if not isinstance(value, str | bytes | bytearray | memoryview):
             continue
@@ -101,11 +109,11 @@ def check_request(rows: Sequence[object]) -> None:
             picture = as_picture(value)
         except PictureError:  # reported when it is read
             continue
-        pixels = pixels_in_memory(picture)
-        if pixels > _MOST_PIXELS_OF_ONE:
+        pixels = pixels_in_memory(picture, whole=values > 0)
+        if pixels > most:
             raise ValueError(
                 f"the picture in row {row} has {pixels / 1e6:,.0f} megapixels; the limit is "
-                f"{_MOST_PIXELS_OF_ONE / 1e6:,.0f}: make it smaller"
+                f"{most / 1e6:,.0f}: make it smaller"
             )
         total += pixels
         if total > _MOST_PIXELS:
@@ -115,10 +123,13 @@ def check_request(rows: Sequence[object]) -> None:
             )
 
 
-def pixels_in_memory(picture: bytes | Path | Image.Image | NDArray[Any]) -> int:
+def pixels_in_memory(
+    picture: bytes | Path | Image.Image | NDArray[Any], *, whole: bool = False
+) -> int:
     """Return the pixels in memory while a picture is decoded, from its header alone.
 
-    Less than its own for a JPEG, which is decoded at a reduced size, and 0 for an unreadable file.
+    Less than its own for a JPEG, which is decoded at a reduced size unless it is wanted `whole`,
+    and 0 for an unreadable file.
     """
     if isinstance(picture, Image.Image):
         return picture.width * picture.height
@@ -132,7 +143,7 @@ def pixels_in_memory(picture: bytes | Path | Image.Image | NDArray[Any]) -> int:
     except (OSError, PictureError):
         return 0
     pixels = header.height * header.width * max(1, header.bands // 3)
-    return pixels // _JPEG_SHARE if is_jpeg else pixels
+    return pixels // _JPEG_SHARE if is_jpeg and not whole else pixels
 
 
 def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:

@@ -86,7 +86,7 @@ class PictureClassifier(PythonModel):
                 if top_k is not None:
                     raise ValueError("top_k is about whole pictures, and here pixels have classes")
                 rows = list(model_input["image"])
-                self._check_request(rows)
+                self._check_request(rows, self._predictor.values)
                 masks = list(self._masks_of(self._predictor, rows))
                 shares = [self._shares(mask, len(names)).tolist() for mask in masks]
                 return pd.DataFrame(

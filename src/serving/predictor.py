@@ -103,6 +103,8 @@ class Predictor:
         kind: of the targets that it predicts.
         all_pages: whether it was trained on every picture of files that have several.
         deep: whether it was trained on more than 8 bits.
+        values: float32 that it keeps of each pixel of a picture's own while it answers; 0 for a
+            model that takes pictures in a size of its own.
         frames: it was trained on every so manyth frame of videos; None for none.
         certainty: the model's answers on calibration pictures, set by whoever has them; None for a
             model without calibration.
@@ -127,6 +129,9 @@ class Predictor:
         data = metadata.get("settings", {}).get("data", {})
         self.all_pages: bool = data.get("pages") == "all"
         self.frames: int | None = data.get("frames")
+        form, self.values = self.formats[0], 0.0
+        if form.windowed:  # picture, logits and probabilities; then the best class, at full size
+            self.values = form.scale**2 * (form.channels + 2 * len(self.class_names)) + 3
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _PixelLimit(_PIXELS_AT_ONCE)
@@ -196,7 +201,7 @@ class Predictor:
             ValueError: as `answer`; or the request is too large (`check_request`).
             DamagedModel: as `probabilities`.
         """
-        check_request(rows)
+        check_request(rows, self.values)
         return self._answered(rows, trust)
 
     def _answered(
@@ -273,7 +278,8 @@ class Predictor:
 
     def _submitted(self, pool: ThreadPoolExecutor, picture: Picture | Page) -> Future[list[Pixels]]:
         """Return the picture in all formats, decoded or being decoded."""
-        pixels = pixels_in_memory(picture.file if isinstance(picture, Page) else picture)
+        file = picture.file if isinstance(picture, Page) else picture
+        pixels = pixels_in_memory(file, whole=self.values > 0)
         if pixels <= _LARGE_PIXELS:
             return pool.submit(self._all_pixels, picture, pixels)
         done: Future[list[Pixels]] = Future()

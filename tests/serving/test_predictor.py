@@ -91,6 +91,28 @@ def test_a_request_may_not_ask_too_much(predictor: Predictor) -> None:
         predictor.judge(["A" * 1_000_000] * 300, None)
 
 
+@pytest.mark.parametrize(
+    ("classes", "scale", "most"), [(3, 1.0, 40), (30, 1.0, 15), (30, 0.5, 40)], ids=str
+)
+def test_a_model_that_keeps_the_pixels_of_a_picture_takes_fewer_of_them(
+    classes: int, scale: float, most: int
+) -> None:
+    metadata = {
+        "class_names": [f"class {k}" for k in range(classes)],
+        "image_size": [64, 64],
+        "channels": 3,
+        "fit": "windows",
+        "scale": scale,
+        "settings": {"data": {"target": "dense"}},
+    }
+    windowed = Predictor(lambda _: pytest.fail("nothing is answered"), metadata)
+    assert 4 * windowed.values * most * 1e6 <= 4.1e9, "bytes"
+    too_large = io.BytesIO()
+    Image.new("L", (8000, (most + 1) * 125)).save(too_large, "JPEG")  # a quarter, were it reduced
+    with pytest.raises(ValueError, match=f"{most + 1} megapixels; the limit is {most}"):
+        windowed.judge([too_large.getvalue()], None)
+
+
 def nested(depth: int) -> object:
     value: object = 1
     for _ in range(depth):
