@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ class Pairs:
     parts: npt.NDArray[np.str_] | None = None
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)  # as of `Source`
 
 
 def pairs_in_folders(root: Path, shown: str) -> Pairs:
@@ -93,17 +94,22 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
         raise ConfigError(f"{file} names {len(gone)} masks that are no files: {named}.")
     table.remarks += found
     rows = listed_rows(file, table, masks)
-    if rows.missing:
-        named = "; ".join(list(rows.missing.values())[:NAMED])
-        raise ConfigError(f"{file} names {len(rows.missing)} pictures that are no files: {named}.")
+    masks = [masks[row].replace(os.sep, "/") for row in rows.kept]
+    known = set(masks)
+    missing = rows.missing | {  # a mask of the same name was found in the place of a picture
+        place: f"line {table.lines[row]}: {table.values['path'][row]}"
+        for place, row in enumerate(rows.kept)
+        if rows.paths[place] in known
+    }
     return Pairs(
         file.parent,
         list(rows.paths),
-        [masks[row].replace(os.sep, "/") for row in rows.kept],
+        masks,
         [_class_folder(path) for path in rows.paths],
         rows.parts,
         rows.groups,
         tuple(Problem(file.name, remark) for remark in table.remarks),
+        missing,
     )
 
 

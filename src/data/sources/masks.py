@@ -101,6 +101,7 @@ def _source(
         given_parts=pairs.parts,
         groups=pairs.groups,
         problems=pairs.problems,
+        missing=pairs.missing,
         kind="dense",
         masks=Masks(tuple(pairs.masks), masks.hashes, masks.sizes, tables, table_of),
     )

@@ -373,3 +373,20 @@ def test_masks_are_read_as_they_were_saved() -> None:
         (tiff(255 - two, photometric="miniswhite"), two),  # as it is seen
     ):
         np.testing.assert_array_equal(mask_values(data), expected)
+
+
+def test_pictures_of_a_table_that_are_no_files_are_left_out_where_that_is_asked_for(
+    root: Path,
+) -> None:
+    for number in range(4):
+        picture(root / f"a{number}.png")
+        mask(root / "seg" / f"a{number}.png", 0, 1 + number % 2)
+    lines = ["path,mask", *(f"a{number}.png,seg/a{number}.png" for number in range(4))]
+    (root / "set.csv").write_text("\n".join(lines))
+    (root / "a1.png").unlink()
+    with pytest.raises(ConfigError, match=r"1 of 4 pictures .*line 3: a1\.png.*on_bad_image=skip"):
+        listed(root / "set.csv")
+    source = listed(root / "set.csv", on_bad_image="skip")
+    assert paired(source) == {f"a{n}.png": f"seg/a{n}.png" for n in (0, 2, 3)}
+    np.testing.assert_array_equal(source.targets, [[1, 1, 0], [1, 1, 0], [1, 0, 1]])
+    assert any("a1.png" in str(problem) for problem in source.problems)
