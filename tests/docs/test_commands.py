@@ -1,10 +1,10 @@
 """Every command and every line of Python of the pages, run as it is written.
 
 What a page takes for granted is put in place of its placeholders: `/path/to/clothing`,
-`/path/to/pictures` and `/path/to/new` are folders of photographs, `RUN` and `RUN_2` are finished
-runs. Trainings and races are cut short (`blocks.shortened`). The blocks of a page run in their
-order, in one folder for nearly all pages, where the checkout's own parts lie; what was run for a
-page before is not run again.
+`/path/to/pictures`, `/path/to/grades` and `/path/to/new` are folders of photographs, `RUN` and
+`RUN_2` are finished runs. Trainings and races are cut short (`blocks.shortened`). The blocks of a
+page run in their order, in one folder for nearly all pages, where the checkout's own parts lie;
+what was run for a page before is not run again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder = place / "clothing" / label if number < 56 else place / "new"
             folder.mkdir(parents=True, exist_ok=True)
             crop.save(folder / f"{label}{number}.jpg", quality=95)
+    for grade, label in {"none": "cat", "mild": "cup", "severe": "person"}.items():
+        shutil.copytree(place / "clothing" / label, place / "grades" / grade)
     (place / "new" / "cat59.jpg").rename(place / "new" / "photo.jpg")
     scenes = place / "scenes"
     scenes.mkdir()
@@ -105,6 +108,7 @@ class Workshop:
             "/path/to/clothing": str(photos / "clothing"),
             "/path/to/pictures": str(photos / "clothing"),
             "/path/to/new": str(photos / "new"),
+            "/path/to/grades": str(photos / "grades"),
             "/path/to/scenes": str(photos / "scenes"),
             "/path/to/tiles": str(photos / "tiles"),
         }
