@@ -109,9 +109,14 @@ def inches(labels: Sequence[str], font_size: float) -> float:
 def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     """Give axes the common look: a title on the left, quiet lines, and no frame.
 
-    Dollar signs of the texts stay what they are; those of `plain_labels` may stand in them.
+    Dollar signs of the texts stay what they are; those of `plain_labels` may stand in them. A
+    letter that no installed font can draw becomes a square.
     """
-    title, x, y = (_UNESCAPED.sub(r"\\$", text) for text in (title, x, y))
+    glyphs = _glyphs()
+    title, x, y = (
+        "".join(c if ord(c) in glyphs or c.isspace() else "□" for c in _UNESCAPED.sub(r"\\$", text))
+        for text in (title, x, y)
+    )
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
     axes.set_xlabel(x, fontsize=9, color=INK)
     axes.set_ylabel(y, fontsize=9, color=INK)
@@ -128,7 +133,7 @@ def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class"
     One with a letter that no installed font can draw becomes "class 3", its index after `instead`;
     dollar signs are escaped, because they would start a formula.
     """
-    glyphs = frozenset().union(*_fonts().values())
+    glyphs = _glyphs()
     labels = []
     for index, name in enumerate(names):
         label = " ".join(name.split())
@@ -150,3 +155,9 @@ def _fonts() -> dict[str, frozenset[int]]:
         for family in _FAMILIES
         if family in files
     }
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return the code points that some installed font can draw."""
+    return frozenset().union(*_fonts().values())

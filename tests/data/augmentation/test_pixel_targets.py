@@ -35,8 +35,16 @@ def regions() -> Tensor:
     return columns.expand(16, 24, 32).long()
 
 
-@pytest.mark.parametrize("padding", ["zero", "reflect"])
-@pytest.mark.parametrize("change", GEOMETRY)
+@pytest.mark.parametrize(
+    ("change", "padding"),
+    # Nothing comes in from outside a crop.
+    [
+        (one, how)
+        for one in GEOMETRY
+        for how in ("zero", "reflect")
+        if (one, how) != ("crop", "reflect")
+    ],
+)
 def test_classes_are_where_their_pixels_are(change: str, padding: str, regions: Tensor) -> None:
     # Where all pixels around have one value, that is the class; 0 comes in from outside.
     images = (100 + 100 * regions)[:, None].to(torch.uint8)
