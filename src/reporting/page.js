@@ -94,7 +94,7 @@ function nearest(event, svg, points) {
   return found;
 }
 
-// A number as Python writes it; no number for a text.
+// A number as Python writes it; NaN for a text.
 const numeric = (text) => Number(text.replace(/^(-?)inf$/, "$1Infinity"));
 
 // Cells without a value stay last, whichever way the others go.
