@@ -170,6 +170,11 @@ class DataSettings(Settings):
         "all",
         None,
     )
+    train_limit: int | None = positive_int(
+        "training pictures at most, drawn from all classes in proportion; the other parts stay "
+        "whole, so that runs that learn from fewer and from more compare; null for all",
+        None,
+    )
     train_on_val: bool = setting(
         "train on the validation part as well, as a last training does: nothing is left to choose "
         "by, so its length and all else must be given",

@@ -34,6 +34,8 @@ class Driver(JobLoop[int]):
             for no limit.
         trials, seconds, epochs: of all starts together, at the first of which no further trial
             begins; None for no limit. Trials that run after so many seconds are stopped.
+        reserve: seconds more that there are as long as no trial is complete, for a late answer is
+            better than none.
         failure_limit: share of failed trials that ends the race, once enough have ended.
     """
 
@@ -48,6 +50,7 @@ class Driver(JobLoop[int]):
         affordable: Callable[[float | None], frozenset[str]] | None = None,
         trials: int | None = None,
         seconds: float | None = None,
+        reserve: float = 0.0,
         epochs: int | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
@@ -55,6 +58,7 @@ class Driver(JobLoop[int]):
         super().__init__(pool, observers, interrupted)
         self._study = study
         self._most_trials, self._most_seconds, self._most_epochs = trials, seconds, epochs
+        self._reserve = reserve
         self._metrics = metrics
         self._job_of = job_of
         self._affordable = affordable
@@ -110,7 +114,10 @@ class Driver(JobLoop[int]):
         return trial.number
 
     def seconds_left(self) -> float | None:
-        return None if self._most_seconds is None else self._most_seconds - self._raced
+        if self._most_seconds is None:
+            return None
+        more = self._reserve if self._best is None else 0.0
+        return self._most_seconds + more - self._raced
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))

@@ -147,9 +147,7 @@ class _Sweep:
         for name in preparation.run():
             self._enqueue([name])
             begun = len(self._study.trials())
-            # With all of the budget: an answer that is late for the race is better than none.
-            left = self._clock.race_left if begun else self._clock.left
-            self._race(pool, jobs, left, begun + 1)
+            self._race(pool, jobs, self._clock.race_left, begun + 1)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             if all(found.limit is None for found in self._prepared.values()):  # none for its time
@@ -188,10 +186,14 @@ class _Sweep:
         return jobs.trial(trial)
 
     def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
-        """Run trials for so many seconds, and until there are so many in all."""
+        """Run trials for so many seconds, and until there are so many in all.
+
+        As long as none is complete, they have the time of the finalists as well.
+        """
         # The driver counts the seconds of racing alone, over all starts.
         raced = float(self._study.recall("seconds") or 0.0)
         seconds = None if left is None else raced + left
+        reserve = 0.0 if left is None else max(0.0, (self._clock.left or 0.0) - left)
         Driver(
             self._study,
             pool,
@@ -201,6 +203,7 @@ class _Sweep:
             affordable=self._affordable,
             trials=trials,
             seconds=seconds,
+            reserve=reserve,
             epochs=self._settings.budget.epochs,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,

@@ -51,7 +51,7 @@ from .tasks import (
 __all__ = ["TrialRunner", "device_runner"]
 
 _CHOSEN = (
-    *("runtime.", "data.batch_size", "trainer.max_epochs"),
+    *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _MOST_OPEN = 4
@@ -153,7 +153,7 @@ class TrialRunner:
             notes=list(found.notes),
             # Features are computed once for all folds.
             trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
-            data=list(found.data.summary),
+            data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
             networks=[asdict(one) for one in found.networks],
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},

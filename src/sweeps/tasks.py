@@ -42,7 +42,10 @@ __all__ = [
 # Overrides that turn a cross-validated configuration into one training on the usual parts.
 _NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
 # What is chosen by the time that there is.
-_CUT = ("model.networks=", "model.input_size=", "data.image_size=", "trainer.max_epochs=")
+_CUT = (
+    *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),
+    "trainer.max_epochs=",
+)
 # What a trial keeps of the preparation of its family, which a later one may replace.
 PREPARED = "prepared"
 

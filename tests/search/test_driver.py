@@ -404,6 +404,16 @@ def test_time_is_counted_over_all_starts_and_stops_what_runs(
     assert len(watch.epochs) == spent
 
 
+def test_the_first_answer_may_come_late(race: Callable[..., bool], tmp_path: Path) -> None:
+    """Of two trials the longer one ends with the shorter, after the time but before the reserve."""
+    began = time.monotonic()
+    race(lambda t: {"seconds": (0.4, 1.0)[t.number]}, trials=2, seconds=0.1, reserve=60.0)
+    assert [trial.state for trial in records(tmp_path)] == [COMPLETE, PRUNED]
+    assert time.monotonic() - began < 30
+    race(lambda trial: {}, trials=5, seconds=0.1, reserve=60.0)
+    assert len(records(tmp_path)) == 2, "there is an answer by now"
+
+
 def test_the_driver_stays_flat_in_memory(race: Callable[..., bool], watch: Watch) -> None:
     process = psutil.Process()
     sizes: dict[int, int] = {}

@@ -166,9 +166,12 @@ class PictureData(pl.LightningDataModule):
         )
         if settings.limit is not None:
             split = split.limited(settings.limit)
+        if settings.train_limit is not None:
+            split = split.with_less_training(settings.train_limit)
         if len(split.train) == 1:  # of which batch normalization, for one, can make nothing
             raise ConfigError(
-                "data: the training part has a single picture: add pictures, or raise data.limit."
+                "data: the training part has a single picture: add pictures, or raise data.limit "
+                "and data.train_limit."
             )
         if settings.train_on_val:
             split = split.with_val_training()

@@ -118,14 +118,35 @@ class Split:
         """
         parts = np.full_like(self.parts, _DROPPED)
         for code in (_TRAIN, _VAL, _TEST):
-            own = np.flatnonzero(self.parts == code)
-            labels = label_codes(self.targets[own])
-            order = np.lexsort((self.content_hashes[own], labels))
-            own = own[order]
-            _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-            rank = np.arange(len(own)) - np.repeat(first, sizes)  # within its class
+            own, rank, _ = self._ranked(code)
             parts[own[np.argsort(rank, kind="stable")[:most]]] = code
         return replace(self, parts=parts)
+
+    def with_less_training(self, most: int) -> Split:
+        """Return the split with at most so many training pictures, the others dropped.
+
+        Each class, or set of labels, keeps its share of them, and one picture at the least while
+        there is room; those with the smallest content hashes stay, so that fewer are always among
+        more.
+
+        Args:
+            most: training pictures, at least 1.
+        """
+        kept, rank, sizes = self._ranked(_TRAIN)
+        # By how much of the class comes before a picture; the first of each comes first.
+        order = np.lexsort(((rank + 0.5) / sizes, rank > 0))
+        parts = self.parts.copy()
+        parts[kept[order[most:]]] = _DROPPED
+        return replace(self, parts=parts)
+
+    def _ranked(self, part: int) -> tuple[Integers, Integers, Integers]:
+        """Return (n,) pictures of a part, the rank of each in its class, and the class's size."""
+        own = np.flatnonzero(self.parts == part)
+        labels = label_codes(self.targets[own])
+        order = np.lexsort((self.content_hashes[own], labels))
+        _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+        rank = np.arange(len(own)) - np.repeat(first, sizes)
+        return own[order], rank, np.repeat(sizes, sizes)
 
     def write(self, path: Path) -> None:
         """Write the manifest: a CSV file with part, target, content hash and path per picture.

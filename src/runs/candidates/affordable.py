@@ -1,13 +1,17 @@
-"""The frozen network and the size of its pictures that a limited time buys, by measured speeds."""
+"""What a limited time buys, by measured speeds.
+
+That is a frozen network, the size of its pictures, and the share of the training part that it
+describes.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-__all__ = ["SURE", "Bought", "Offer", "Option", "best_buy"]
+__all__ = ["SURE", "Bought", "Offer", "Option", "best_buy", "counts_by_share"]
 
 # Of the time that is left, what describing may take as it was measured: other work comes and goes.
 SURE = 0.9
@@ -21,6 +25,9 @@ _STEP, _SMALLEST = 32, 64
 # Points of accuracy that a network loses with each halving of the side of its pictures
 # (EfficientNet-Lite0 and 2 on clothing photos under a logistic regression: 6 to 10).
 _LOST = 8.0
+# And with each halving of the training pictures, of which so many are described at least.
+_LOST_WITH_PICTURES = 4.0
+_FEWEST, _FEWEST_OF_A_CLASS = 200, 10
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,20 @@ class Offer:
 
 @dataclass(frozen=True)
 class Option:
-    """A network with the pixels of a side of its pictures; None for its native size."""
+    """A network with the pixels of a side of its pictures; None for its native size.
+
+    Attributes:
+        share: of the training pictures that are described, in (0, 1].
+    """
 
     name: str
     size: int | None = None
+    share: float = 1.0
+
+    @property
+    def whole(self) -> Option:
+        """The same with all training pictures: speeds do not depend on their number."""
+        return replace(self, share=1.0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class Bought:
         speed: pictures a second; infinite where the pictures are described already.
         fits: whether it ends in time; False of the fastest option, where none does.
         better: whether there is a better option, for which time is short.
-        measured: pictures a second of each option that was measured.
+        measured: pictures a second of each option that was measured, with all training pictures.
     """
 
     option: Option
@@ -66,37 +83,60 @@ class Bought:
     measured: Mapping[Option, float] = field(default_factory=dict)
 
 
+def counts_by_share(train: int, others: int, classes: int) -> dict[float, int]:
+    """Return how many pictures are described, by the share of the training part: halves of halves.
+
+    Args:
+        train, others: pictures of the training part with their mirror images, and of all else.
+        classes: a training part of few pictures of each is left whole.
+    """
+    counts, share = {1.0: train + others}, 0.5
+    while share * train >= max(_FEWEST, _FEWEST_OF_A_CLASS * classes):
+        counts[share] = math.ceil(share * train) + others
+        share /= 2
+    return counts
+
+
 def best_buy(
     offers: Mapping[str, Offer],
-    count: int,
+    counts: Mapping[float, int],
     seconds: float,
     measure: Callable[[Option], float],
     described: Collection[Option] = (),
 ) -> Bought:
-    """Return the most promising network and size that describe so many pictures in time.
+    """Return the most promising network, size and share that are described in time.
 
-    An option promises the published accuracy of its network, less what smaller pictures cost. The
-    most promising one that should end in time, by what is known of the speeds, is measured, until
-    one that was measured is the most promising.
+    An option promises the published accuracy of its network, less what smaller and fewer pictures
+    cost. The most promising one that should end in time, by what is known of the speeds, is
+    measured, until one that was measured is the most promising.
 
     Args:
         offers: by name of the network, at least one.
-        count: pictures to be described.
+        counts: pictures to be described, by the share of the training part; 1.0 is among them.
         seconds: for measuring and describing.
-        measure: returns the pictures a second of an option.
+        measure: returns the pictures a second of an option with all training pictures.
         described: options of which the pictures are described already.
     """
     began = time.perf_counter()
     measured: dict[Option, float] = {}
-    options = [Option(name, size) for name, offer in offers.items() for size in _sizes(offer)]
+    options = [
+        Option(name, size, share)
+        for name, offer in offers.items()
+        for size in _sizes(offer)
+        for share in counts
+    ]
     options.sort(key=lambda one: -_promise(one, offers[one.name]))
 
     def speed(option: Option) -> float:
         if option in described:
             return math.inf
-        return _speed(option, offers, measured)
+        return _speed(option.whole, offers, measured)
+
+    def took(option: Option) -> float:
+        return counts[option.share] / speed(option)
 
     def look(option: Option) -> None:
+        option = option.whole
         expected = _own_speed(option, offers, measured)
         found = measure(option)
         if found < _DOUBTFUL * expected:
@@ -109,14 +149,14 @@ def best_buy(
     while True:
         spent = time.perf_counter() - began
         left = SURE * (seconds - spent)
-        fitting = [one for one in options if count / speed(one) <= left]
+        fitting = [one for one in options if took(one) <= left]
         if not fitting:
-            fastest = max(options, key=speed)
-            if fastest in measured:
+            fastest = min(options, key=took)
+            if fastest.whole in measured:
                 return bought(fastest, False)
             look(fastest)
             continue
-        if fitting[0] in measured or fitting[0] in described:
+        if fitting[0].whole in measured or fitting[0] in described:
             return bought(fitting[0], True)
         names = {one.name for one in measured}
         known = [one for one in fitting if one in described or one.name in names]
@@ -131,9 +171,10 @@ def _sizes(offer: Offer) -> list[int | None]:
 
 
 def _promise(option: Option, offer: Offer) -> float:
+    found = offer.accuracy + _LOST_WITH_PICTURES * math.log2(option.share)
     if option.size is None or offer.side is None:
-        return offer.accuracy
-    return offer.accuracy - _LOST * math.log2(offer.side / option.size)
+        return found
+    return found - _LOST * math.log2(offer.side / option.size)
 
 
 def _speed(option: Option, offers: Mapping[str, Offer], measured: Mapping[Option, float]) -> float:

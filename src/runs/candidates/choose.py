@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of",
 # Of the time for choosing and describing, what the search for a classifier may take after it.
 _HEADS_SHARE = 0.25
 # Choices of networks, where the first turns out too slow once other work has begun.
-_TRIES = 2
+_TRIES = 3
 # Pixels of a side that pictures are compared at (src/data/quality/suspects.py).
 _COMPARED_SIDE = 32
 
@@ -136,7 +137,8 @@ class Preparation:
     """The settings of a candidate without any `auto`, and what a fit will take.
 
     Attributes:
-        data: the pictures, as these settings have them decoded where a fit is worth its time.
+        data: the pictures, as these settings have them decoded where `sized`; else smaller, for
+            there was no time to decode them.
         epochs: of a whole fit; 1 for candidates without epochs.
         notes: sentences on how the settings were chosen.
         networks: those that frozen networks were chosen among.
@@ -150,6 +152,7 @@ class Preparation:
     notes: tuple[str, ...] = ()
     networks: tuple[NetworkRecord, ...] = ()
     cut: bool = False
+    sized: bool = True
 
 
 def prepared(
@@ -227,7 +230,7 @@ def _with_networks(
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
-    found, took = settings, 0.0
+    found, opened, took = settings, data, 0.0
     for attempt in range(_TRIES):
         left = None if deadline is None else deadline - time.perf_counter()
         choice = choose_networks(settings, data, left, attempt > 0)
@@ -235,8 +238,11 @@ def _with_networks(
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
+        if choice.share < 1:
+            most = math.ceil(choice.share * len(data.split.train))
+            found = replace(found, data=replace(settings.data, train_limit=most))
         if choice.seconds:  # nothing is described that cannot end
-            return Preparation(found, data, 1, choice.seconds, notes, cut=True)
+            return Preparation(found, data, 1, choice.seconds, notes, cut=True, sized=False)
         opened = open_pictures(found)
         try:
             last = None if deadline is None else deadline + late_by
@@ -246,7 +252,7 @@ def _with_networks(
         except TooSlow as late:
             took = late.seconds
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
-    return Preparation(found, data, 1, took, notes, cut=True)
+    return Preparation(found, opened, 1, took, notes, cut=True)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ...models.weights import loadable
 from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
 from ..build import native_side
-from .affordable import SURE, Bought, Offer, Option, best_buy
+from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
 from .sample import RankedNetwork, Sample
 
 __all__ = ["NetworkChoice", "choose_networks", "keep_described"]
@@ -50,6 +50,7 @@ class NetworkChoice:
     Attributes:
         networks: timm's names; the features of several stand one after another.
         input_size: pixels of a side that they take pictures at; None for their native size.
+        share: of the training pictures that are described, for lack of time.
         seconds: that describing all pictures takes, where it takes more than there is; else 0.
         considered: what was known of each network, the best first.
         cut: whether more time could lead to another choice.
@@ -58,6 +59,7 @@ class NetworkChoice:
     networks: tuple[str, ...]
     notes: tuple[str, ...]
     input_size: int | None = None
+    share: float = 1.0
     seconds: float = 0.0
     considered: tuple[NetworkRecord, ...] = ()
     cut: bool = False
@@ -72,7 +74,8 @@ def choose_networks(
     fast head is cross-validated on them, and on the joined features of the best networks. The
     choice is the largest group that describes all pictures in time and is not worse than the best
     by more than a standard error. Where fewer than two networks are fast enough at their own size,
-    it is what `best_buy` returns. What the pictures are described by already takes no time.
+    it is what `best_buy` returns, maybe for a share of the training pictures. What the pictures are
+    described by already takes no time.
 
     Args:
         settings: of a run, its model one of `EmbeddingSettings`.
@@ -86,7 +89,9 @@ def choose_networks(
     deadline = None if seconds is None else time.perf_counter() + seconds
     train = data.split.train
     views = 2 if _mirrors(settings) else 1
-    count = views * len(train) + len(data.split.val)
+    classes = len(data.pictures.class_names)
+    counts = counts_by_share(views * len(train), len(data.split.val), classes)
+    count = counts[1.0]
     networks = _known(tuple(_model(settings).networks))
     known = _identity(settings, data, networks)
     sample = Sample(settings, data, _sampled(data))
@@ -100,7 +105,7 @@ def choose_networks(
     fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
     if not fitting:
         assert deadline is not None
-        return _bought(settings, networks, sample, ranking, count, deadline, described)
+        return _bought(settings, networks, sample, ranking, counts, deadline, described)
     groups = [fitting[: size + 1] for size in range(min(_MOST_TOGETHER, len(fitting)))]
     affordable = [
         group
@@ -135,7 +140,7 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
     The arguments are those of `choose_networks`, and what it returned.
     """
     known = _identity(settings, data, _known(tuple(_model(settings).networks)))
-    new = {Option(name, choice.input_size) for name in choice.networks}
+    new = {Option(name, choice.input_size, choice.share) for name in choice.networks}
     options = sorted(new | _described(settings, known), key=str)
     found = {"options": [asdict(one) for one in options]}
     store_record("described", known, Record(found, False), settings.data.cache_dir)
@@ -297,11 +302,11 @@ def _bought(
     networks: Mapping[str, _Network],
     sample: Sample,
     ranking: _Ranking,
-    count: int,
+    counts: Mapping[float, int],
     deadline: float,
     described: Collection[Option],
 ) -> NetworkChoice:
-    """Return the network and the size of pictures by which so many are described in time."""
+    """Return the network and the size and share of pictures that are described in time."""
     model = _model(settings)
     given = model.input_size is not None or settings.data.image_size is not None
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
@@ -311,26 +316,28 @@ def _bought(
         for name, speed in speeds.items()
     }
     left = deadline - time.perf_counter()
-    found = best_buy(offers, count, left, lambda one: sample.speed(one.name, one.size), described)
-    name, size = found.option.name, found.option.size
+    found = best_buy(offers, counts, left, lambda one: sample.speed(one.name, one.size), described)
+    name, size, share = found.option.name, found.option.size, found.option.share
+    count = counts[share]
     took = count / found.speed
     at = "" if size is None else f" at {size} pixels (model.input_size={size})"
+    of = "" if share == 1 else f" and 1/{round(1 / share)} of the training part (data.train_limit)"
     notes = (
-        *ranking.slow_note(count),
-        f"takes {name}{at}, for lack of time: {_describing(count, took)}",
+        *ranking.slow_note(counts[1.0]),
+        f"takes {name}{at}{of}, for lack of time: {_describing(count, took)}",
     )
     considered = _measured_records(found, sides) + ranking.records(None)
     seconds = 0.0 if found.fits else took
-    return NetworkChoice((name,), notes, size, seconds, considered, found.better)
+    return NetworkChoice((name,), notes, size, share, seconds, considered, found.better)
 
 
 def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[NetworkRecord, ...]:
     """Return what was measured, that which is taken first, then by name and size."""
-    speeds = {found.option: found.speed, **found.measured}
+    speeds = {found.option.whole: found.speed, **found.measured}
     return tuple(
         NetworkRecord(
             one.name,
-            one == found.option,
+            one == found.option.whole,
             one.size or sides[one.name],
             images_per_second=speed if math.isfinite(speed) else None,
         )

@@ -385,6 +385,26 @@ def _in_turns(present: list[int], most: int) -> list[int]:
     return taken
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(3, 60), min_size=1, max_size=5), st.integers(1, 200))
+def test_less_training_keeps_the_proportions_of_classes_and_the_other_parts(
+    sizes: list[int], most: int
+) -> None:
+    split = split_of(*distinct(sizes))
+    less = split.with_less_training(most)
+    assert less.val.tolist() == split.val.tolist() and less.test.tolist() == split.test.tolist()
+    assert len(less.train) == min(most, len(split.train)) and set(less.train) <= set(split.train)
+    whole = np.bincount(split.targets[split.train], minlength=len(sizes))
+    counts = np.bincount(split.targets[less.train], minlength=len(sizes))
+    if most >= len(sizes):
+        assert (counts[whole > 0] >= 1).all()
+    share = len(less.train) / len(split.train)
+    # The one picture that each class has takes some from the others.
+    assert (np.abs(counts - share * whole) <= 1 + len(sizes) / 2).all()
+    fewer = split.with_less_training(max(1, most // 2))
+    assert set(fewer.train) <= set(less.train), "a curve over their number adds pictures"
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.permutations(range(30)), st.integers(1, 12))
 def test_a_limit_depends_on_contents_alone(order: list[int], most: int) -> None:
@@ -392,3 +412,5 @@ def test_a_limit_depends_on_contents_alone(order: list[int], most: int) -> None:
     one = split_of(targets, hashes).limited(most)
     other = split_of(targets[order], hashes[order]).limited(most)
     assert one.fingerprint == other.fingerprint
+    less = [split.with_less_training(most).fingerprint for split in (one, other)]
+    assert less[0] == less[1]

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import pytest
 
-from src.runs.candidates.affordable import SURE, Bought, Offer, Option, best_buy
+from src.runs.candidates.affordable import _LOST_WITH_PICTURES as LOST
+from src.runs.candidates.affordable import (
+    SURE,
+    Bought,
+    Offer,
+    Option,
+    best_buy,
+    counts_by_share,
+)
 
 # Seconds for a picture of 224 pixels a side.
 SECONDS = {"large": 4.0, "small": 1.0}
 ACCURACIES = {"large": 78.0, "small": 75.0}
 PICTURES = 100
+WHOLE = {1.0: PICTURES}
 SIDES = [*range(64, 224, 32), None]
 
 
@@ -20,14 +30,20 @@ def true_speed(option: Option) -> float:
     return 1 / (SECONDS[option.name] * ((option.size or 224) / 224) ** 2)
 
 
-def buy(budget: float, guess: float = 1.0, described: tuple[Option, ...] = ()) -> Bought:
+def buy(
+    budget: float,
+    guess: float = 1.0,
+    described: tuple[Option, ...] = (),
+    counts: Mapping[float, int] = WHOLE,
+) -> Bought:
     """Buy with so many seconds a picture, where speeds are expected to be `guess` times as high."""
     offers = {name: Offer(ACCURACIES[name], 224, guess / SECONDS[name]) for name in SECONDS}
-    return best_buy(offers, PICTURES, PICTURES * budget, true_speed, described)
+    return best_buy(offers, counts, PICTURES * budget, true_speed, described)
 
 
 def promise(option: Option) -> float:
-    return ACCURACIES[option.name] - 8 * math.log2(224 / (option.size or 224))
+    lost = 8 * math.log2(224 / (option.size or 224)) - LOST * math.log2(option.share)
+    return ACCURACIES[option.name] - lost
 
 
 @pytest.mark.parametrize("guess", [0.05, 1.0, 20.0])
@@ -41,6 +57,32 @@ def test_the_most_promising_option_that_ends_in_time_is_bought(budget: float, gu
     assert (found.option, found.fits, found.speed) == (best, True, true_speed(best))
     assert found.better is (best != Option("large"))
     assert found.measured[best] == true_speed(best), "nothing is bought that was not measured"
+
+
+@pytest.mark.parametrize("guess", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("budget", [0.01, 0.03, 0.12, 0.3, 0.8, 1.2, 2.0, 5.0])
+def test_some_of_the_training_pictures_may_be_worth_more_than_all_at_a_smaller_size(
+    budget: float, guess: float
+) -> None:
+    counts = {1.0: 100, 0.5: 55, 0.25: 33, 0.125: 22}
+    options = [Option(n, side, share) for n in SECONDS for side in SIDES for share in counts]
+    fitting = [
+        one for one in options if counts[one.share] / true_speed(one) <= SURE * budget * PICTURES
+    ]
+    found = buy(budget, guess, counts=counts)
+    assert found.fits is bool(fitting)
+    if fitting:
+        assert promise(found.option) == max(map(promise, fitting))
+    else:
+        assert found.option == Option("small", 64, 0.125)
+    assert found.speed == true_speed(found.option)
+    assert found.better is (found.option != Option("large"))
+
+
+def test_the_shares_are_halves_of_halves_until_pictures_are_few() -> None:
+    assert counts_by_share(3000, 300, 10) == {1.0: 3300, 0.5: 1800, 0.25: 1050, 0.125: 675}
+    assert counts_by_share(3000, 300, 100) == {1.0: 3300, 0.5: 1800}
+    assert counts_by_share(399, 50, 2) == {1.0: 449}
 
 
 def test_where_nothing_ends_in_time_the_fastest_is_named() -> None:
@@ -58,8 +100,8 @@ def test_what_is_described_already_costs_nothing_and_is_left_for_something_bette
 
 def test_a_network_of_one_size_has_no_smaller_pictures() -> None:
     offers = {"fixed": Offer(75.0, None, 1.0)}
-    assert not best_buy(offers, 100, 50.0, lambda _: 1.0).fits
-    assert best_buy(offers, 100, 120.0, lambda _: 1.0).option == Option("fixed")
+    assert not best_buy(offers, WHOLE, 50.0, lambda _: 1.0).fits
+    assert best_buy(offers, WHOLE, 120.0, lambda _: 1.0).option == Option("fixed")
 
 
 def test_a_moment_in_which_other_programs_ran_does_not_decide() -> None:
@@ -73,7 +115,7 @@ def test_a_moment_in_which_other_programs_ran_does_not_decide() -> None:
     offers = {name: Offer(ACCURACIES[name], 224, 1 / SECONDS[name]) for name in SECONDS}
     for budget in (0.3, 0.8, 1.2, 3.5):
         seen.clear()
-        found = best_buy(offers, PICTURES, PICTURES * budget, disturbed)
+        found = best_buy(offers, WHOLE, PICTURES * budget, disturbed)
         assert found.option == buy(budget).option
         assert seen.count(found.option) == 2, "the same is not measured again and again"
 
@@ -89,7 +131,7 @@ def test_without_time_for_measuring_the_pixels_tell_the_speed() -> None:
         return 3 * true_speed(option)
 
     offers = {"small": Offer(ACCURACIES["small"], 224, 1 / SECONDS["small"])}
-    found = best_buy(offers, PICTURES, 1.0, lambda one: 100 * slow_measure(one))
+    found = best_buy(offers, WHOLE, 1.0, lambda one: 100 * slow_measure(one))
     assert len(sizes) == 1
     assert found.option.size not in sizes
     assert found.option.size is None or found.option.size > (sizes[0] or 0)

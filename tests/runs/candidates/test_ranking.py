@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -210,7 +211,7 @@ def test_nothing_is_described_that_cannot_end(
     def refuse(*_: object) -> float:
         raise AssertionError("pictures were described")
 
-    choice = NetworkChoice(("b",), ("too slow",), 96, seconds=77.0)
+    choice = NetworkChoice(("b",), ("too slow",), 96, share=0.5, seconds=77.0)
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
@@ -219,6 +220,8 @@ def test_nothing_is_described_that_cannot_end(
     assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
     # Where the sweep has so much time, it is what the trial does.
     assert found.settings.model.networks == ["b"] and found.settings.model.input_size == 96
+    assert found.settings.data.train_limit == math.ceil(len(digits.split.train) / 2)
+    assert not found.sized, "its pictures are those that networks were chosen by"
 
 
 def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known(
@@ -250,7 +253,7 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     """Pictures are described by a network that has become slower than it was measured to be."""
     settings = replace(settings, data=replace(settings.data, image_size=None))
     tried: list[int | None] = []
-    late = [True, False]
+    late = [True, False, True]
     deadlines: list[float] = []
 
     def choose(*_: object) -> NetworkChoice:
@@ -274,7 +277,7 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     late[1] = True
     began = time.perf_counter()
     found = prepared(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
-    assert found.seconds_per_epoch == 9.0 and len(tried) == 2
+    assert found.seconds_per_epoch == 9.0 and len(tried) == 3
     assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
 
 
