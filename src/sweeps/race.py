@@ -63,7 +63,7 @@ class _Sweep:
     ) -> None:
         self._settings = settings
         self._study = study
-        # Whether the first trials have all of the budget, and end themselves in time.
+        # Whether the first trial takes all of the budget, and ends itself in time.
         self._alone = False
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
@@ -109,7 +109,8 @@ class _Sweep:
                 trials = settings.budget.trials
                 if trials is not None:
                     trials = max(trials, len(study.trials()) + late)
-                self._race(pool, jobs, self._race_left(), trials)
+                self._alone = self._is_alone()
+                self._race(pool, jobs, trials)
                 self._finals(pool, jobs)
                 status = "FINISHED"
         except Interrupted as stop:
@@ -147,7 +148,7 @@ class _Sweep:
         for name in preparation.run():
             self._enqueue([name])
             begun = len(self._study.trials())
-            self._race(pool, jobs, self._clock.race_left, begun + 1)
+            self._race(pool, jobs, begun + 1)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             if all(found.limit is None for found in self._prepared.values()):  # none for its time
@@ -163,17 +164,15 @@ class _Sweep:
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
         return len(preparation.late())
 
-    def _race_left(self) -> float | None:
-        """Return the seconds that trials have.
+    def _is_alone(self) -> bool:
+        """Return whether an only family has time for one training, and not for several.
 
-        Those for finalists too, where an only family has time for one training: several short ones
-        would be worth less.
+        It then has the time of the finalists as well: several short ones would be worth less.
         """
         left = self._clock.race_left
         if left is None or len(self._families) > 1 or self._study.best() is not None:
-            return left
-        self._alone = all(_ONE * found.seconds > left for found in self._prepared.values())
-        return self._clock.left if self._alone else left
+            return False
+        return all(_ONE * found.seconds > left for found in self._prepared.values())
 
     def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
@@ -185,11 +184,12 @@ class _Sweep:
             self._study.note(trial.number, changes=[limit])
         return jobs.trial(trial)
 
-    def _race(self, pool: Pool, jobs: SweepJobs, left: float | None, trials: int | None) -> None:
-        """Run trials for so many seconds, and until there are so many in all.
+    def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None) -> None:
+        """Run trials until there are so many in all, or their share of the time is over.
 
         As long as none is complete, they have the time of the finalists as well.
         """
+        left = self._clock.race_left
         # The driver counts the seconds of racing alone, over all starts.
         raced = float(self._study.recall("seconds") or 0.0)
         seconds = None if left is None else raced + left

@@ -65,21 +65,21 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
 
 
 @pytest.mark.parametrize(
-    ("race", "takes", "best", "given"),
-    [(60, 25, None, 60), (60, 31, None, 90), (60, 31, 0.9, 60), (None, 70, None, None)],
+    ("race", "takes", "best", "alone"),
+    [(60, 25, None, False), (60, 31, None, True), (60, 31, 0.9, False), (None, 70, None, False)],
 )
-def test_the_first_trial_may_take_what_is_kept_for_finalists_if_there_is_time_for_one(
-    race: float | None, takes: float, best: float | None, given: float | None
+def test_an_only_family_may_have_time_for_one_training_alone(
+    race: float | None, takes: float, best: float | None, alone: bool
 ) -> None:
     sweep: Any = SimpleNamespace(
-        _clock=SimpleNamespace(race_left=race, left=90),
+        _clock=SimpleNamespace(race_left=race),
         _families={"cnn": None},
         _prepared={"cnn": Prepared([], 1, takes)},
         _study=SimpleNamespace(best=lambda: best),
     )
-    assert race_module._Sweep._race_left(sweep) == given
+    assert race_module._Sweep._is_alone(sweep) is alone
     sweep._families = {"cnn": None, "mlp": None}
-    assert race_module._Sweep._race_left(sweep) == race
+    assert not race_module._Sweep._is_alone(sweep)
 
 
 @pytest.mark.parametrize(("given", "limit"), [((), 229), (["trainer.max_time=40"], 40)])
