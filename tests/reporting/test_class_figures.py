@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
-from src.reporting import comparison_figures
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.style import plain_labels
@@ -132,15 +131,9 @@ def test_the_scale_says_what_is_counted(of: str) -> None:
 
 
 def test_counts_of_class_maps_are_of_pixels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawn_by: Callable[[str], list[Figure]]
 ) -> None:
-    drawn = []
-
-    def kept(*given: Any, **more: Any) -> Figure:
-        drawn.append(confusion_figure(*given, **more))
-        return drawn[-1]
-
-    monkeypatch.setattr(comparison_figures, "confusion_figure", kept)
+    drawn = drawn_by("confusion_figure")
     data = report_data(2, leaders=1)
     for of in ("recall", "iou"):
         list(draw_comparison_figures(tmp_path, replace(data, of_classes=of)))

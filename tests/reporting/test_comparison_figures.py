@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from src.records.comparison import Comparison
-from src.reporting import comparison_figures
-from src.reporting.charts import curves_figure, pareto_figure
 from src.reporting.comparison_figures import (
     curves_of,
     draw_comparison_figures,
@@ -95,17 +95,11 @@ def by(measure: str, compared: Comparison) -> Comparison:
 
 @pytest.mark.parametrize(("measure", "best"), [("accuracy", max), ("log_loss", min)])
 def test_the_front_is_of_the_best(
-    measure: str, best: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measure: str, best: object, tmp_path: Path, drawn_by: Callable[[str], list[Figure]]
 ) -> None:
     data = report_data(6)
     data = replace(data, comparison=by(measure, data.comparison))
-    drawn = []
-
-    def kept(*given: object, **more: object) -> object:
-        drawn.append(pareto_figure(*given, **more))  # type: ignore[arg-type]
-        return drawn[-1]
-
-    monkeypatch.setattr(comparison_figures, "pareto_figure", kept)
+    drawn = drawn_by("pareto_figure")
     list(itertools.islice(draw_comparison_figures(tmp_path, data), 2))
     for axes, one in zip(drawn[0].axes, trade_offs_of(data.comparison), strict=True):
         front = axes.lines[0].get_ydata()
@@ -115,7 +109,7 @@ def test_the_front_is_of_the_best(
 
 
 def test_curves_are_of_the_validation_part_and_state_where_they_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawn_by: Callable[[str], list[Figure]]
 ) -> None:
     data = report_data(6)
     pixels = replace(
@@ -125,13 +119,7 @@ def test_curves_are_of_the_validation_part_and_state_where_they_end(
         of_classes="iou",
         curves={1: ((1, 0.3), (2, 0.55), (3, 0.61))},
     )
-    drawn = []
-
-    def kept(*given: object, **more: object) -> object:
-        drawn.append(curves_figure(*given, **more))  # type: ignore[arg-type]
-        return drawn[-1]
-
-    monkeypatch.setattr(comparison_figures, "curves_figure", kept)
+    drawn = drawn_by("curves_figure")
     list(itertools.islice(draw_comparison_figures(tmp_path, pixels), 3))
     (axes,) = drawn[0].axes
     assert axes.get_ylabel() == "val/miou" and axes.get_title(loc="left").endswith(": 61.0 %")
