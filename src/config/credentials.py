@@ -22,16 +22,13 @@ _IN_QUERY = re.compile(rf"([?&;#]\s*{_SECRET_KEY}\s*=)\s*[^\s&;#'\"]+", re.IGNOR
 # The same as libpq and ODBC write it, `host=h password=p`: in an address alone, since elsewhere it
 # may be a filter.
 _IN_DSN = re.compile(rf"(?:^|[\s;,{{'\"]){_SECRET_KEY}\s*[=:]\s*\S", re.IGNORECASE)
-_SCHEME = r"(?P<scheme>[a-z][a-z0-9+.-]*)"
-# A password may hold any sign: up to the last @ before the host.
-_PASSWORD = re.compile(
-    rf"{_SCHEME}(?:://|(?<=http|ttps|gres|ysql):/?)(?P<user>[^/\s:@]*):"
-    r"(?P<password>[^@]+(?:@[^@/?]*)*)@",
-    re.IGNORECASE,
-)
-_USER = re.compile(rf"{_SCHEME}://(?P<user>[^/\s:@?#]+)@", re.IGNORECASE)
-_HOST_AND_PORT = re.compile(r"\d{1,5}(?:[/?#]|$)")
-_NO_SCHEME = re.compile(r"^\W*[^/\s:@]*:[^@]+@")
+# From where its run of signs begins, so that a long run is read once and not from each sign on.
+_SCHEME = r"(?<![a-z0-9+.-])[0-9+.-]*(?P<scheme>[a-z][a-z0-9+.-]*)"
+_TO_PASSWORD = re.compile(rf"{_SCHEME}(?:://|(?<=http|ttps|gres|ysql):/?)[^/\s:@]*:", re.IGNORECASE)
+_USER = re.compile(rf"{_SCHEME}://[^/\s:@?#]+@", re.IGNORECASE)
+# http://HOST:5000/a@b has a port, and digits directly before an @ are a password.
+_PORT = re.compile(r"\d{1,5}[/?#]")
+_NO_SCHEME = re.compile(r"^(?:\W*[/\s:@])?[^/\s:@]*:[^@]+@")
 # Databases are told a user's name by the address and the password by the environment; anywhere else
 # a name alone may be a token.
 _DATABASES = (
@@ -40,9 +37,7 @@ _DATABASES = (
 )
 _ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
 _KEY = re.compile(r"[\w./@~+-]+")
-_SHOWN_PASSWORD = re.compile(
-    rf"(?P<before>{_SCHEME}://[^/\s:@]*):(?P<password>[^\s'\"]+)@", re.IGNORECASE
-)
+_END_OF_SHOWN = re.compile(r"[\s'\"]|\Z")
 _SHOWN_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 
 
@@ -79,10 +74,19 @@ def without_password(text: str) -> str:
     What is accepted holds none; this is for messages of libraries.
     """
 
-    def hidden(match: re.Match[str]) -> str:
-        return match[0] if _is_port(match) else f"{match['before']}:***@"
-
-    text = _SHOWN_PASSWORD.sub(hidden, text)
+    pieces, done = [], 0
+    end = last = -1  # of a run without spaces and quotes, and of its last @
+    for match in _TO_PASSWORD.finditer(text):
+        begin = match.end()
+        if begin < done or _is_port(match):
+            continue
+        if begin > end:
+            end = _END_OF_SHOWN.search(text, begin).start()  # type: ignore[union-attr]
+            last = text.rfind("@", begin, end)
+        if last > begin:  # a password may hold any sign: up to the last @ before the host
+            pieces += [text[done:begin], "***"]
+            done = last
+    text = "".join([*pieces, text[done:]])
     return _IN_QUERY.sub(r"\1***", _SHOWN_USER.sub(r"\1***@", text))
 
 
@@ -105,8 +109,9 @@ def _spellings(text: str) -> list[str]:
 
 def _scheme_with_credentials(text: str, is_address: bool) -> str | None:
     """The scheme of an address with credentials ("address" where it has none), or None."""
-    for match in _PASSWORD.finditer(text):
-        if not _is_port(match):
+    last = text.rfind("@")
+    for match in _TO_PASSWORD.finditer(text):
+        if match.end() < last and not _is_port(match):
             return match["scheme"].lower()
     for match in _USER.finditer(text):
         if not _is_database(match["scheme"]):
@@ -114,14 +119,15 @@ def _scheme_with_credentials(text: str, is_address: bool) -> str | None:
     scheme = text.partition(":")[0].strip().lower() if "://" in text else "address"
     if _IN_QUERY.search(text):
         return scheme
-    if is_address and (_IN_DSN.search(text) or ("://" not in text and _NO_SCHEME.match(text))):
+    addressed = "@" in text and "://" not in text and _NO_SCHEME.match(text[: last + 1])
+    if is_address and (_IN_DSN.search(text) or addressed):
         return scheme
     return None
 
 
 def _is_port(match: re.Match[str]) -> bool:
-    """http://HOST:5000/a@b has a port; as databases' addresses are read, that is a password."""
-    return not _is_database(match["scheme"]) and bool(_HOST_AND_PORT.match(match["password"]))
+    """Whether an address goes on with a port; as databases' are read, that is a password."""
+    return not _is_database(match["scheme"]) and bool(_PORT.match(match.string, match.end()))
 
 
 def _is_database(scheme: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from src.config.checks import ConfigError, to_plain
 from src.config.command_line import run_entry
 from src.config.compose import compose_settings, read_run_settings
-from src.config.credentials import problem_of_overrides, without_password
+from src.config.credentials import credentials_problem, problem_of_overrides, without_password
 from src.config.schema import stored_settings
 from src.config.sweep import read_sweep_settings
 from src.config.tracking import ReplaySettings, TrackingPlace, uri_problem
@@ -45,6 +45,7 @@ ADDRESSES = [
     "https:/me:s3cret@host",
     "https:me:s3cret@host",
     '"https://me:s3cret@host"',
+    "http://host:5000/?to=https://me:s3cret@host",
 ]
 WORDS = [
     *(f"tracking.uri={address}" for address in ADDRESSES),
@@ -97,6 +98,13 @@ def test_the_words_that_an_entry_takes_for_itself_are_looked_at_too(
     monkeypatch.setattr(sys, "argv", ["x", "--config-name", "http://me:s3cret@host"])
     assert run_entry("", read_run_settings, _never, argv=[]) == 2
     assert SECRET not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["https://me:1234@host", "s3://me:0@host:99999/a", "me:1@host"])
+def test_a_password_of_digits_is_none_of_the_ports(address: str) -> None:
+    for spelled in (address, address.replace("@", "%40"), f"'{address}'"):
+        problem = problem_of_overrides([f"tracking.uri={spelled}"])
+        assert problem is not None and "password or token" in problem
 
 
 @pytest.mark.parametrize("word", HARMLESS)
@@ -164,8 +172,24 @@ def test_passwords_are_hidden_in_any_text() -> None:
     for shown, hidden in (
         ("uri=https://a:b@c d", "uri=https://a:***@c d"),
         ("http://:b@c", "http://:***@c"),
+        ("http://a:1234@c:5000/d@e f@g", "http://a:***@e f@g"),
+        ("s3://a:7@c", "s3://a:***@c"),
+        ("http://c:5000/a@b", "http://c:5000/a@b"),
+        (
+            "http://c:5000/?to=https://a:b@d 1http://a:b@c",
+            "http://c:5000/?to=https://a:***@d 1http://a:***@c",
+        ),
+        ("postgresql://c:5/a@b 'http://a:b' x@y", "postgresql://c:***@b 'http://a:b' x@y"),
         ("postgresql://a:p@ss/w@c/d", "postgresql://a:***@c/d"),
         ("https://token@c", "https://***@c"),
         ("http://c/?x=1&Token=b&y=2", "http://c/?x=1&Token=***&y=2"),
     ):
         assert without_password(shown) == hidden
+
+
+@pytest.mark.parametrize("part", ["a", "a.", "1+", "a://b:", "a://b:'", "://", "?token", "? ", ":"])
+@pytest.mark.parametrize("end", ["", " @c"])
+def test_long_texts_without_addresses_take_no_time(part: str, end: str) -> None:
+    text = part * (200_000 // len(part)) + end  # many minutes, where time grows with the square
+    assert len(without_password(text)) <= len(text)
+    credentials_problem(text, "tracking.uri")
