@@ -15,8 +15,25 @@ __all__ = ["credentials_problem", "problem_of_overrides", "texts_of", "without_p
 
 # Parameters of an address that hold a secret: `?sslpassword=`, `&sig=`, `;PWD=`.
 _SECRET_KEY = (
-    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|signature"
-    r"|(?:api|access|account|private|secret)[_-]?key)|pass|auth|sig|key)"
+    r"(?:[\w.\[\]-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|cred(?:ential)?s?|signature|bearer"
+    r"|jwt|oauth2?|authorization|(?:api|access|account|private|secret|subscription)[_-]?key)"
+    r"|pass|pw|auth|sig|sas|key)(?:\[\w*\])?"
+)
+# What else the address of a server or database may be told, by drivers that say what it is.
+_PARAMETER = re.compile(r"[?&;]\s*([^=?&;#\s]+)=")
+_HARMLESS = re.compile(
+    # SQLite
+    "timeout|mode|cache|uri|immutable|nolock|vfs|check_same_thread|isolation_level"
+    # PostgreSQL
+    "|host|port|dbname|user|service|passfile|options|application_name|client_encoding|krbsrvname"
+    "|ssl(?:mode|rootcert|cert|key|crl)?|connect_timeout|tcp_user_timeout|target_session_attrs"
+    "|keepalives(?:_idle|_interval|_count)?|load_balance_hosts|gssencmode|channel_binding"
+    # MySQL and MariaDB
+    "|charset|collation|read_default_(?:file|group)|unix_socket|use_unicode|(?:read|write)_timeout"
+    "|ssl_(?:ca|cert|key|capath|mode|check_hostname|disabled)|autocommit"
+    # SQL Server
+    "|driver|encrypt|trustservercertificate|trusted_connection|multisubnetfailover",
+    re.IGNORECASE,
 )
 _IN_QUERY = re.compile(rf"([?&;#]\s*{_SECRET_KEY}\s*=)\s*[^\s&;#'\"]+", re.IGNORECASE)
 # The same as libpq and ODBC write it, `host=h password=p`: in an address alone, since elsewhere it
@@ -37,6 +54,8 @@ _DATABASES = (
 )
 _ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
 _KEY = re.compile(r"[\w./@~+-]+")
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*:\s*/", re.IGNORECASE)
+_BLANK = re.compile(r"[\x00-\x20]+")
 _END_OF_SHOWN = re.compile(r"[\s'\"]|\Z")
 _SHOWN_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 
@@ -48,11 +67,19 @@ def credentials_problem(value: str, key: str = "") -> str | None:
         value: of a setting, however it is spelled (percent-encoded, in capitals, escaped).
         key: of the setting; that of an address is read more strictly.
     """
+    is_address = bool(_ADDRESS_KEY.search(key))
     for spelled in _spellings(value):
-        if scheme := _scheme_with_credentials(spelled, bool(_ADDRESS_KEY.search(key))):
+        if scheme := _scheme_with_credentials(spelled, is_address):
             return (
                 "it holds a password or token, which would be written down with the run: leave "
                 f"that out of it and {_remedy(scheme, key)}"
+            )
+        # A token may be called anything: what is not known to be none is not written down.
+        names = _PARAMETER.findall(spelled) if is_address else ()
+        if unknown := next((name for name in names if not _HARMLESS.fullmatch(name)), None):
+            return (
+                f"its parameter {unknown} may be a password or token, and would be written down "
+                f"with the run: leave it out, and {_remedy(spelled.partition(':')[0], key)}"
             )
     return None
 
@@ -82,7 +109,7 @@ def without_password(text: str) -> str:
             continue
         if begin > end:
             end = _END_OF_SHOWN.search(text, begin).start()  # type: ignore[union-attr]
-            last = text.rfind("@", begin, end)
+            last = max(text.rfind(at, begin, end) for at in ("@", "%40"))
         if last > begin:  # a password may hold any sign: up to the last @ before the host
             pieces += [text[done:begin], "***"]
             done = last
@@ -104,7 +131,8 @@ def _spellings(text: str) -> list[str]:
     found = [text, text.replace("\\", "")]
     for _ in range(3):
         found.append(unquote(found[-1]))
-    return found
+    # Within an address, and nothing else, blanks and line ends hide no part of it.
+    return [*found, *(_BLANK.sub("", one) for one in found if _ADDRESS.match(one))]
 
 
 def _scheme_with_credentials(text: str, is_address: bool) -> str | None:

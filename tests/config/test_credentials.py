@@ -46,6 +46,11 @@ ADDRESSES = [
     "https:me:s3cret@host",
     '"https://me:s3cret@host"',
     "http://host:5000/?to=https://me:s3cret@host",
+    *(f"https://host/?{key}=s3cret" for key in ("jwt", "bearer", "sas", "pw", "oauth", "creds")),
+    *("https://host/?user[password]=s3cret", "https://host/?password[]=s3cret"),
+    *("https://host/?authorization=Bearer%20s3cret", "https://host/?subscription-key=s3cret"),
+    *("http:// me:s3cret@host", "https://host/?tok%0Aen=s3cret", "https://host/?tok\ten=s3cret"),
+    *("https://host/?q=s3cret", "postgresql://host/db?sslmode=require&x=s3cret"),
 ]
 WORDS = [
     *(f"tracking.uri={address}" for address in ADDRESSES),
