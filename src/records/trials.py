@@ -170,7 +170,8 @@ class SweepRecord:
         test: figures of the winner on the test part, by metric key; empty where not measured.
         test_measurements: how often that part has been measured, this time included.
         caution: that the winner may be no better than one answer for everything; "" where it is.
-        seconds: of racing, over all starts.
+        seconds: from the first preparation to the test of the winner, over all starts without the
+            pauses between them.
         steps: what a curve counts, "epochs" or "folds".
         networks: frozen networks as they were ranked; empty where none was to be chosen.
         looks: how often the finalists were compared while they got further seeds, at least 1.

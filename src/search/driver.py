@@ -32,10 +32,12 @@ class Driver(JobLoop[int]):
             trial may have changed.
         affordable: names of the families of which a whole trial ends within so many seconds; None
             for no limit.
-        trials, seconds, epochs: of all starts together, at the first of which no further trial
-            begins; None for no limit. Trials that run after so many seconds are stopped.
-        reserve: seconds more that there are as long as no trial is complete, for a late answer is
-            better than none.
+        trials, epochs: of all starts together, at the first of which no further trial begins; None
+            for no limit.
+        time_left: returns the seconds in which trials may begin and run, 0 after them and None for
+            no limit; called with whether a trial is complete.
+        stay: called all the time, to keep what others must not have and what later starts must
+            know; what it raises ends the race at once.
         failure_limit: share of failed trials that ends the race, once enough have ended.
     """
 
@@ -49,16 +51,17 @@ class Driver(JobLoop[int]):
         observers: Sequence[Observer] = (),
         affordable: Callable[[float | None], frozenset[str]] | None = None,
         trials: int | None = None,
-        seconds: float | None = None,
-        reserve: float = 0.0,
         epochs: int | None = None,
+        time_left: Callable[[bool], float | None] = lambda answered: None,
+        stay: Callable[[], None] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(pool, observers, interrupted)
         self._study = study
-        self._most_trials, self._most_seconds, self._most_epochs = trials, seconds, epochs
-        self._reserve = reserve
+        self._most_trials, self._most_epochs = trials, epochs
+        self._time_left = time_left
+        self._stay = stay or study.stay
         self._metrics = metrics
         self._job_of = job_of
         self._affordable = affordable
@@ -71,8 +74,7 @@ class Driver(JobLoop[int]):
         # Trials that an earlier driver left running, and how many run or wait to.
         self._left: deque[int] = deque()
         self._open = 0
-        self._earlier_seconds = float(study.recall("seconds") or 0.0)
-        self._began = self._noted_at = time.monotonic()
+        self._noted_at = time.monotonic()
 
     def race(self) -> bool:
         """Go on until the budget is spent; return whether it is, False after an interruption.
@@ -114,10 +116,7 @@ class Driver(JobLoop[int]):
         return trial.number
 
     def seconds_left(self) -> float | None:
-        if self._most_seconds is None:
-            return None
-        more = self._reserve if self._best is None else 0.0
-        return self._most_seconds + more - self._raced
+        return self._time_left(self._best is not None)
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))
@@ -179,7 +178,7 @@ class Driver(JobLoop[int]):
     def tick(self, running: int) -> None:
         for observer in self.observers:
             observer.tick({**self._counts, "running": running}, self._describe_left())
-        self._study.stay()
+        self._stay()
         if time.monotonic() - self._noted_at > _ACCOUNT_SECONDS:
             self._keep_account()
 
@@ -194,15 +193,9 @@ class Driver(JobLoop[int]):
             or (left is not None and left <= 0)
         )
 
-    @property
-    def _raced(self) -> float:
-        """Seconds of racing, over all starts."""
-        return self._earlier_seconds + time.monotonic() - self._began
-
     def _keep_account(self) -> None:
-        """Keep what the budget limits for the next start."""
+        """Keep the epochs, which the budget limits, for the next start."""
         self._noted_at = time.monotonic()
-        self._study.remember("seconds", self._raced)
         self._study.remember("epochs", self._epochs)
 
     def _describe_left(self) -> str:

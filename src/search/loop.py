@@ -225,6 +225,7 @@ class JobLoop(ABC, Generic[K]):
         self._retries: deque[K] = deque()
         self._facts: dict[K, dict[str, Any]] = {}
         self._late: set[int] = set()  # slots
+        self._over_since: float | None = None
         self._fault: str | None = None
         self._stopping = False
 
@@ -247,7 +248,7 @@ class JobLoop(ABC, Generic[K]):
         self._facts.setdefault(key, {}).update(facts)
 
     def seconds_left(self) -> float | None:
-        """Return the time in which jobs must end, negative after it; None for no limit.
+        """Return the time in which jobs must end, 0 or less after it; None for no limit.
 
         What goes on after it, because it reports nothing, is interrupted and in the end killed.
         """
@@ -358,13 +359,16 @@ class JobLoop(ABC, Generic[K]):
         self._fault = self._fault or fault
 
     def _end_what_is_late(self) -> None:
-        left = self.seconds_left()
-        if left is None:
+        left, now = self.seconds_left(), time.monotonic()
+        if left is None or left > 0:
+            self._over_since = None
             return
-        if -left > _LATE_SECONDS and (new := set(self.pool.busy) - self._late):
+        self._over_since = self._over_since or now
+        late = now - self._over_since
+        if late > _LATE_SECONDS and (new := set(self.pool.busy) - self._late):
             self.pool.interrupt(new)
             self._late |= new
-        if -left > _ABANDON_SECONDS:
+        if late > _ABANDON_SECONDS:
             for slot in self.pool.busy:
                 for event in self.pool.abandon(slot):
                     self._take(event)

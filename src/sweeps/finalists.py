@@ -64,6 +64,7 @@ class Finals(JobLoop[tuple[int, int]]):
     Args:
         pool, observers, interrupted: see `JobLoop`.
         show, check: see `Preparation`.
+        stay: see `Driver`.
         seconds_left: returns those of the sweep's budget; None for no limit. Fewer finalists, or
             fewer seeds, are trained where more would take longer; where there is no time for any,
             the best trial wins as it stands. Where trainings take longer than they did, none begins
@@ -77,6 +78,7 @@ class Finals(JobLoop[tuple[int, int]]):
         *,
         show: Callable[[str], None],
         check: Callable[[], None] = lambda: None,
+        stay: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
         interrupted: Callable[[], bool] = lambda: False,
         seconds_left: Callable[[], float | None] = lambda: None,
@@ -87,6 +89,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._jobs = jobs
         self._show = show
         self._check = check
+        self._stay = stay
         self._seconds_left = seconds_left
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
@@ -276,7 +279,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._show(f"finalist {self._trials[number].name}, seed {seed}: {outcome}")
 
     def tick(self, running: int) -> None:
-        self._study.stay()
+        self._stay()
         counts = {**self._counts, "running": 0}
         for observer in self.observers:
             observer.tick(counts, f"{len(self._todo) + running} trainings of finalists left")

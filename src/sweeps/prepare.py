@@ -95,6 +95,14 @@ class Clock:
         """Seconds in which trials may still run; None for no limit."""
         return None if self._race is None else max(0.0, self._race - self.spent)
 
+    def time_left(self, answered: bool) -> float | None:
+        """Return the seconds that trials have; None for no limit.
+
+        As long as none is complete, they have those of the finalists as well: a late answer is
+        better than none.
+        """
+        return self.race_left if answered else self.left
+
     @property
     def trials_wait(self) -> bool:
         """Whether measuring takes time by now that trials should have."""

@@ -75,7 +75,7 @@ class _Sweep:
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
             finals=bool(settings.finalists),
-            earlier=float(study.recall("spent") or 0.0),
+            earlier=_spent(study),
             note=partial(study.remember, "spent"),
         )
         self._parent = ParentRun(settings, study, self._folder, command)
@@ -127,16 +127,21 @@ class _Sweep:
             record = None
             if not interruption.insisted:
                 with suppress(StudyBusy):  # its storage does not answer
+                    self._clock.settle()
                     record = self.record()
             self._parent.finish(status, reason, record)
         with suppress(StudyBusy):  # killed before, too: the next start writes all of it again
             study.remember("over", self._target())
         return record or self.record()
 
-    def _check(self) -> None:
-        """Keep the study, and raise a signal that waits; called all the time."""
+    def _stay(self) -> None:
+        """Keep the study, and account of its time; called all the time."""
         self._study.stay()
         self._clock.tick()
+
+    def _check(self) -> None:
+        """Do so, and raise a signal that waits."""
+        self._stay()
         self._interruption.check()
 
     def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
@@ -185,15 +190,7 @@ class _Sweep:
         return jobs.trial(trial)
 
     def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None) -> None:
-        """Run trials until there are so many in all, or their share of the time is over.
-
-        As long as none is complete, they have the time of the finalists as well.
-        """
-        left = self._clock.race_left
-        # The driver counts the seconds of racing alone, over all starts.
-        raced = float(self._study.recall("seconds") or 0.0)
-        seconds = None if left is None else raced + left
-        reserve = 0.0 if left is None else max(0.0, (self._clock.left or 0.0) - left)
+        """Run trials until there are so many in all, or their share of the time is over."""
         Driver(
             self._study,
             pool,
@@ -202,26 +199,25 @@ class _Sweep:
             observers=(self._display, self._parent),
             affordable=self._affordable,
             trials=trials,
-            seconds=seconds,
-            reserve=reserve,
             epochs=self._settings.budget.epochs,
+            time_left=self._clock.time_left,
+            stay=self._stay,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
         ).race()
         self._interruption.check()
 
     def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
-        self._clock.settle()
         Finals(
             pool,
             jobs,
             show=self._display.show,
             check=self._check,
+            stay=self._stay,
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
             seconds_left=lambda: self._clock.left,
         ).run()
-        self._clock.settle()
 
     def _enqueue(self, names: Sequence[str]) -> None:
         """Let the families' own configurations, as prepared, come before all others, each once."""
@@ -272,7 +268,7 @@ class _Sweep:
             test=final.get("metrics", {}),
             test_measurements=final.get("measurements"),
             caution=final.get("caution", ""),
-            seconds=float(study.recall("seconds") or 0.0),
+            seconds=_spent(study),
             steps=self._steps,
             networks=ranked_networks(study),
             looks=max(1, len(looks)),
@@ -282,6 +278,14 @@ class _Sweep:
             parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
             next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
+
+
+def _spent(study: SweepStudy) -> float:
+    """Return the seconds that all starts of a study took, without pauses.
+
+    Earlier versions kept those of racing apart, and did not count on while trials ran.
+    """
+    return max(float(study.recall(key) or 0.0) for key in ("spent", "seconds"))
 
 
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:

@@ -68,12 +68,21 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 @pytest.fixture
 def race(tmp_path: Path, pool: Pool, watch: Watch) -> Callable[..., bool]:
-    """`race(job_of, trials=8)` opens the study, races, and closes it."""
+    """`race(job_of, trials=8)` opens the study, races, and closes it.
+
+    All races of a test have `seconds` from its begin on, and `reserve` more for the first answer.
+    """
+    began = time.monotonic()
 
     def run(job_of: Callable[[TrialRecord], dict[str, Any]], **given: Any) -> bool:
         metrics = given.pop("metrics", ("val/accuracy",))
         directions = ["maximize", "minimize"][: len(metrics)]
         judge = pruner(given.pop("pruner", "none"), EPOCHS, reduction_factor=2)
+        seconds, reserve = given.pop("seconds", None), given.pop("reserve", 0.0)
+        if seconds is not None:
+            given["time_left"] = lambda answered: max(
+                0.0, began + seconds + (0.0 if answered else reserve) - time.monotonic()
+            )
 
         def job(trial: TrialRecord) -> Job:
             watch.jobs.append(trial.number)
@@ -147,7 +156,7 @@ def test_folds_that_are_reported_again_take_no_time(tmp_path: Path) -> None:
         for step in (1, 2, 3):
             study.report(trial.number, step, 1.0)
         driver = Driver(
-            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=30.0
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 30
         )
         driver.job(trial.number)
         for step in (1, 2, 3):
@@ -278,7 +287,7 @@ def test_a_trial_that_ends_itself_in_time_is_not_stopped_before(
         assert trial is not None
         whole = Job({}, epochs=30, seconds=limit)
         driver = Driver(
-            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=100.0
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 100
         )
         driver.job(trial.number)
         assert driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 20.0) is None or stops
@@ -296,7 +305,7 @@ def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
         assert trial is not None
         whole = Job({}, epochs=30)
         driver = Driver(
-            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, seconds=100.0
+            study, Pool(Leaving(0)), metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 100
         )
         driver.job(trial.number)
         stop = driver.judge(trial.number, whole, Report(21, {"m": 1.0}), seconds)
@@ -389,7 +398,7 @@ def test_epochs_are_counted_over_all_starts(
     assert spent < len(watch.epochs) <= spent + 2 * EPOCHS
 
 
-def test_time_is_counted_over_all_starts_and_stops_what_runs(
+def test_time_that_is_over_stops_what_runs_and_nothing_begins(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     race(lambda trial: {"seconds": 0.3, "epochs": 1000}, seconds=1.0)

@@ -64,6 +64,29 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
     assert log(tmp_path) == done and (folder / "sweep.json").is_file()
 
 
+def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.sweeps.prepare._NOTE_SECONDS", 0.0)
+    grew: list[tuple[str, bool]] = []
+    for part, name in ((race_module.Driver, "race"), (race_module.Finals, "run_jobs")):
+        real = getattr(part, name)
+
+        def watched(self: Any, real: Any = real, name: str = name) -> Any:
+            before = self._study.recall("spent")
+            result = real(self)
+            grew.append((name, self._study.recall("spent") > before))
+            return result
+
+        monkeypatch.setattr(part, name, watched)
+    short = ["families=[mlp]", "budget.trials=1", "finalists=1", "finalist_seeds=1"]
+    record = sweep(tmp_path, *short)
+    assert grew == [("race", True), ("run_jobs", True)]
+    trained = sum(trial.seconds or 0.0 for trial in record.trials)
+    assert record.seconds > trained, "the page says how long all of it took"
+    assert sweep(tmp_path, *short).seconds == record.seconds, "to show it takes none"
+
+
 @pytest.mark.parametrize(
     ("race", "takes", "best", "alone"),
     [(60, 25, None, False), (60, 31, None, True), (60, 31, 0.9, False), (None, 70, None, False)],
