@@ -21,8 +21,8 @@ from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 
-# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit into
-# how many minutes.
+# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit, with
+# what was asked for.
 _REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
@@ -197,28 +197,30 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return how many finalists, and seeds of each, end within the time that is left.
 
-        Of as many trainings the more seeds, since one figure of each is little. A later start with
-        the same minutes goes on with the same numbers.
+        Of as many trainings the more seeds, since one figure of each is little. A later start that
+        asks for the same in the same minutes goes on with the same numbers.
         """
-        minutes = self._settings.budget.minutes
+        settings = self._settings
+        asked = [settings.budget.minutes, settings.finalists, settings.finalist_seeds]
         known = self._study.recall(_SIZE)
-        if known is not None and known[2:] == [minutes] and len(chosen) >= known[0]:
+        if known is not None and known[2:] == asked and len(chosen) >= known[0]:
             return known[0], known[1]
-        most = len(chosen), self._settings.finalist_seeds
+        known_size = (1, 0) if known is None else (min(known[0], len(chosen)), known[1])
+        most = len(chosen), settings.finalist_seeds
         fitting = [
             (finalists, seeds)
             for finalists in range(1, most[0] + 1)
             for seeds in range(1, most[1] + 1)
             if self._fits(chosen[:finalists], seeds)
         ]
-        size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=(1, 0))
+        size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=known_size)
         if size != most:
             count = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
             self._show(
                 f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
                 "than the budget"
             )
-        self._study.remember(_SIZE, [*size, minutes])
+        self._study.remember(_SIZE, [*size, *asked])
         return size
 
     def _drop_substitutes(self) -> None:
@@ -231,9 +233,12 @@ class Finals(JobLoop[tuple[int, int]]):
         left = self._seconds_left()
         if left is None:
             return True
-        each = [trial.seconds or 0.0 for trial in trials]
-        slots = max(1, len(self.pool.free()))
-        return seeds * max(sum(each) / slots, *each) <= left
+        slots, first, needed = max(1, len(self.pool.free())), self._settings.seed + 1, 0.0
+        for seed in range(first, first + seeds):
+            missing = [t for t in trials if "value" not in self.facts((t.number, seed))]
+            each = [trial.seconds or 0.0 for trial in missing]
+            needed += max(sum(each) / slots, max(each, default=0.0))
+        return needed <= left
 
     def _is_late(self) -> bool:
         left = self._seconds_left()

@@ -18,7 +18,7 @@ from ..search.study import SweepStudy
 from ..targets import kind_of
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["Clock", "Preparation", "ranked_networks"]
+__all__ = ["Clock", "Preparation", "considered_networks"]
 
 # Of the budget, kept for training the finalists again.
 _FINALS_SHARE = 0.3
@@ -52,7 +52,8 @@ _LEAST_DESCRIBING, _SURE = 15.0, 0.85
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
 # What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
-_SMALLER, _SMALLER_TUNED = "data.image_size=64", "model.input_size=160"
+_SMALLER_SIDE = 64
+_SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", "model.input_size=160"
 _FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
@@ -255,9 +256,10 @@ class Preparation:
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self.clock.race_left or 0.0)
-            found = self._measured(family, (smaller,), measuring)
-            note = f"{smaller}, for lack of time"
-            found = replace(found, limit=left, notes=[*found.notes, note])
+            cheaper = self._measured(family, (smaller,), measuring)
+            if cheaper.affordable and cheaper.seconds < found.seconds:
+                notes = [*cheaper.notes, f"{smaller}, for lack of time"]
+                found = replace(cheaper, limit=left, notes=notes)
             if found.seconds <= allowance:
                 return found
         times = f"{found.trainings} times " if found.trainings > 1 else ""
@@ -285,6 +287,8 @@ class Preparation:
             return _left_out(unknown, f"to measure it took more than {duration(most)}")
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
+        if ending.state in ("lost", "gone"):  # another one may be smaller
+            return _left_out(Prepared(list(changes), 1, 0.0), f"{ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
         found = _prepared(ending.result)
@@ -302,11 +306,12 @@ class Preparation:
         if any(word.startswith(kept) for word in self.jobs.base):
             return None
         if not _FROM_SCRATCH.isdisjoint(family.overrides):
-            return _SMALLER
+            small = found.side is not None and found.side <= _SMALLER_SIDE
+            return None if small else _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
 
 
-def ranked_networks(study: SweepStudy) -> tuple[NetworkRecord, ...]:
+def considered_networks(study: SweepStudy) -> tuple[NetworkRecord, ...]:
     """Return the frozen networks that a study's families were chosen among."""
     kept = study.recall(_PREPARED) or {}
     return tuple(

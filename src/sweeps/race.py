@@ -37,7 +37,7 @@ from .finalists import TEST, Finals, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
-from .prepare import Clock, Preparation, ranked_networks
+from .prepare import Clock, Preparation, considered_networks
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
@@ -156,9 +156,12 @@ class _Sweep:
             self._race(pool, jobs, begun + 1)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
-            if all(found.limit is None for found in self._prepared.values()):  # none for its time
+            measured = self._prepared.values()
+            if measured and all(found.limit is None for found in measured):  # none for its time
+                last = {name: found.notes[-1:] for name, found in self._prepared.items()}
+                reasons = "; ".join(f"{name}: {note}" for name in last for note in last[name])
                 raise RunFailed(
-                    f"there is not enough memory for any of {', '.join(self._families)}: choose a "
+                    f"none of the families can be trained on this machine ({reasons}): choose a "
                     "smaller data.image_size, or name smaller families"
                 )
             raise RunFailed(
@@ -270,7 +273,7 @@ class _Sweep:
             caution=final.get("caution", ""),
             seconds=_spent(study),
             steps=self._steps,
-            networks=ranked_networks(study),
+            networks=considered_networks(study),
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
             data=settings.data.name,

@@ -157,6 +157,8 @@ class TrialRunner:
             networks=[asdict(one) for one in found.networks],
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
+            side=max(found.data.pictures.image_size) if found.sized else None,
+            search_seconds=_search_seconds(settings),
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -285,6 +287,14 @@ def _settings(
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
+
+
+def _search_seconds(settings: RunSettings) -> float:
+    """Return the time that a run has for its choice of classifiers, one for each fold."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings) or model.classifier != "auto":
+        return 0.0
+    return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

@@ -119,6 +119,9 @@ class Prepared:
         networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
             was considered.
         parts: number of pictures in each part.
+        side: pixels of the longer side of the pictures, as they are taken; None where it is not
+            known.
+        search_seconds: in which a trial may try classifiers, beyond `seconds`.
     """
 
     overrides: Sequence[str]
@@ -132,10 +135,12 @@ class Prepared:
     data: Sequence[str] = ()
     networks: Sequence[Mapping[str, Any]] = ()
     parts: Mapping[str, int] = field(default_factory=dict)
+    side: int | None = None
+    search_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """About what a whole trial takes."""
+        """About what a whole trial takes; 0 where all its features are there."""
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     def is_cut_as(self, other: Prepared) -> bool:

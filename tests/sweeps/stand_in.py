@@ -29,7 +29,7 @@ class StandIn:
 
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
     file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small. With
-    a file `huge` no memory is large enough for it.
+    a file `huge` no memory is large enough for it, and with `kills mlp` measuring it ends the worker.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -39,6 +39,9 @@ class StandIn:
         with (output_dir / "log").open("a") as log:
             log.write(f"{type(task).__name__} {family}\n")
         match task:
+            case Prepare() if (output_dir / f"kills {family}").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+                raise AssertionError
             case Prepare():
                 frozen = family == "embedding"
                 small = any(word.startswith("data.image_size=") for word in job.overrides)
@@ -48,7 +51,8 @@ class StandIn:
                 if frozen:
                     found = replace(found, networks=[{"name": "n", "taken": True, "side": 96}])
                 elif (output_dir / "huge").exists():
-                    found = replace(found, affordable=False, seconds_per_epoch=0.0)
+                    notes = ["left out: there is not enough memory"]
+                    found = replace(found, affordable=False, seconds_per_epoch=0.0, notes=notes)
                 return Ending("complete", result=found.__dict__)
             case Train():
                 return self._train(task, job, channel, _LEVELS[family], output_dir)

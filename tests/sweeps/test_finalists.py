@@ -103,6 +103,19 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
     assert tuple(later._affordable(later._chosen(study.trials()))) == (2, 3)
 
 
+def test_more_finalists_and_seeds_than_before_are_trained_at_a_later_start() -> None:
+    study = study_of([10, 10, 10])
+    first, _ = finals(study, 100, words=["finalists=1", "finalist_seeds=1"])
+    assert first._affordable(first._chosen(study.trials())) == (1, 1)
+    first.keep((0, 1), {"value": 0.9})
+    kept = study.recall("finalists")
+    # Of four trainings one is there: 10 s for the other first seed, and 10 s for two at once.
+    for left, size in ((20, (2, 2)), (19, (1, 2)), (0, (1, 1))):
+        study.remember("finalists", kept)
+        later, _ = finals(study, left, words=["finalists=2", "finalist_seeds=2"])
+        assert later._affordable(later._chosen(study.trials())) == size
+
+
 def test_more_minutes_train_the_finalists_that_there_was_no_time_for() -> None:
     study = study_of([10, 10, 10])
     first, _ = finals(study, 5)

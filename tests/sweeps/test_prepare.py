@@ -101,6 +101,16 @@ def test_smaller_pictures_come_before_fewer_epochs_unless_somebody_gave_a_size(
     assert len(pool.jobs) == 2 - len(base)
 
 
+@pytest.mark.parametrize(("side", "small", "measured"), [(28, 1, 1), (64, 1, 1), (224, 10, 2)])
+def test_pictures_that_are_small_or_no_cheaper_when_small_keep_their_size(
+    side: int, small: float, measured: int
+) -> None:
+    pool = Answers(lambda words: of_size(10, small)(words) | {"side": side})
+    found = preparation(pool, 100).measure(family("cnn"))
+    assert found.overrides == ["data.batch_size=64", "trainer.max_epochs=5"]
+    assert len(pool.jobs) == measured and not any("image_size" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("word", ["model=fcn", "model=unet"])
 def test_pictures_with_masks_keep_their_size_for_others_are_measured_in_it(word: str) -> None:
     def cost(words: list[str]) -> dict[str, Any]:

@@ -205,8 +205,25 @@ def test_a_family_that_memory_is_too_small_for_leaves_the_race_to_the_others(
     record = sweep(tmp_path, "finalists=0", "budget.trials=2", "evaluate_test=false")
     assert [trial.family for trial in record.trials] == ["embedding"] * 2
     for minutes in ("null", "60"):
-        with pytest.raises(RunFailed, match="there is not enough memory for any of mlp: choose"):
+        with pytest.raises(RunFailed, match=r"\(mlp: left out: .* memory\): choose a smaller"):
             sweep(tmp_path, "families=[mlp]", "study=alone", f"budget.minutes={minutes}")
+
+
+def test_a_family_that_kills_its_worker_leaves_the_race_to_the_others(tmp_path: Path) -> None:
+    (tmp_path / "kills mlp").touch()
+    record = sweep(tmp_path, "finalists=0", "budget.trials=1", "evaluate_test=false")
+    assert [trial.family for trial in record.trials] == ["embedding"]
+    assert log(tmp_path).count("Prepare mlp") == 2, "it is tried once more"
+    with pytest.raises(RunFailed, match=r"\(mlp: left out: its worker ended by signal 9"):
+        sweep(tmp_path, "families=[mlp]", "study=alone")
+
+
+def test_where_time_is_up_before_any_family_is_measured_memory_is_not_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race_module, "_spent", lambda study: 1e4)
+    with pytest.raises(RunFailed, match=r"budget\.minutes=20.* is too short for any of mlp"):
+        sweep(tmp_path, "families=[mlp]", "budget.minutes=20")
 
 
 def test_what_was_cut_down_is_a_further_candidate_with_more_minutes(tmp_path: Path) -> None:

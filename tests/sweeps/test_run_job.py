@@ -193,6 +193,7 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
     assert known.overrides == [] and known.epochs == 1 and not known.published
+    assert (known.side, known.search_seconds) == (8, 60.0)
     ending = runner(job(tmp_path, words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)
