@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..records.trials import FAILED, RUNNING, TrialRecord
+from ..records.trials import COMPLETE, FAILED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
 from .loop import JobLoop, Observer, Pool, TooManyFailures
 from .study import SweepStudy
@@ -30,8 +30,8 @@ class Driver(JobLoop[int]):
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
-        affordable: names of the families of which a whole trial ends within so many seconds; None
-            for no limit.
+        affordable: returns the names of the families of which a whole trial ends within so many
+            seconds, None for no limit; called with what the last trial of each took as well.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -49,7 +49,7 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        affordable: Callable[[float | None], frozenset[str]] | None = None,
+        affordable: Callable[[float | None, Mapping[str, float]], frozenset[str]] | None = None,
         trials: int | None = None,
         epochs: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
@@ -69,6 +69,8 @@ class Driver(JobLoop[int]):
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
         self._best: TrialRecord | None = None
+        # By family, of its last trial that ended, or was stopped because it would take so long.
+        self._took: dict[str, float] = {}
         # Of running attempts: the step, and the seconds at it, from which further steps are timed.
         self._timed_from: dict[int, tuple[int, float]] = {}
         # Trials that an earlier driver left running, and how many run or wait to.
@@ -86,6 +88,7 @@ class Driver(JobLoop[int]):
             self._epochs += trial.epochs
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
+            self._note_time(trial)
         # Trials whose first metric is known at their end alone have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         self._best = self._study.best()
@@ -106,7 +109,8 @@ class Driver(JobLoop[int]):
             return self._left.popleft()
         if self._is_spent:
             return None
-        families = None if self._affordable is None else self._affordable(self.seconds_left())
+        left = self.seconds_left()
+        families = None if self._affordable is None else self._affordable(left, self._took)
         # Nothing that begins now would end in time, or nothing is left to propose.
         affordable = families is None or bool(families)
         trial = self._study.ask(families) if affordable else None
@@ -151,15 +155,18 @@ class Driver(JobLoop[int]):
             return None
         if left <= 0:
             return f"the time was over after {step} {name}"
-        # What goes on has done the steps before its first report in another attempt.
-        first, before = self._timed_from.setdefault(key, (step - 1, 0.0))
-        if step == first:
-            return None
-        needed = (seconds - before) / (step - first) * (whole - step)
+        # What comes before the first report is not only a step: pictures are decoded, a head is
+        # fitted, a network is compiled.
+        first, before = self._timed_from.setdefault(key, (step, seconds))
+        each = min(seconds, job.step_seconds or 0.0)
+        if step > first:
+            each = (seconds - before) / (step - first)
+        needed = each * (whole - step)
         if job.seconds is not None:
             needed = min(needed, max(0.0, job.seconds - seconds))
         if needed <= left:
             return None
+        self._took[self._study.trial(key).family] = seconds + needed
         return (
             f"stopped after {step} {name}: the other {whole - step} would take {needed:.0f} s, and "
             f"{left:.0f} s are left"
@@ -170,6 +177,7 @@ class Driver(JobLoop[int]):
         self._open -= 1
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
+        self._note_time(trial)
         self._best = self._study.better(self._best, trial)
         for observer in self.observers:
             observer.ended(slot, trial, self._best)
@@ -209,6 +217,10 @@ class Driver(JobLoop[int]):
             minutes, seconds = divmod(max(0, int(time_left)), 60)
             parts.append(f"{minutes}:{seconds:02d}")
         return f"{', '.join(parts)} left" if parts else ""
+
+    def _note_time(self, trial: TrialRecord) -> None:
+        if trial.state == COMPLETE and trial.seconds is not None:
+            self._took[trial.family] = trial.seconds
 
     # The end of a trial.
 

@@ -45,6 +45,8 @@ class Job:
         overrides: command-line overrides that make the configuration, kept with the trial.
         folders: that the job goes on with or reads, for a worker that does not see them.
         seconds: after which its training ends by itself; None for no limit.
+        step_seconds: about what an epoch or a fold takes, as it was measured before; None where it
+            was not.
     """
 
     task: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Job:
     overrides: Sequence[str] = ()
     folders: Sequence[str] = ()
     seconds: float | None = None
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -78,17 +78,17 @@ class Proposer:
     def prepare(self, families: frozenset[str] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
-        Where some families are left out and nothing is enqueued, those that the trial may have
-        (None for all) take turns. Return False where the sampler has nothing left to propose.
+        To be called where nothing that it may be is enqueued. Where some families are left out,
+        those that the trial may have (None for all) take turns. Return False where the sampler has
+        nothing left to propose.
         """
         if self.spec.sampler == "grid":
             return self._enqueue_untried()
         names = {family.name for family in self.spec.families}
         if families is not None and not names <= families and len(names) > 1:
-            trials = self.study.get_trials(deepcopy=False)
-            if all(trial.state is not TrialState.WAITING for trial in trials):
-                turn = sorted(families)[len(trials) % len(families)]
-                self.study.enqueue_trial({FAMILY: turn})
+            count = len(self.study.get_trials(deepcopy=False))
+            turn = {FAMILY: sorted(families)[count % len(families)]}
+            self.study.enqueue_trial(turn, user_attrs=turn)
         return True
 
     def draw(self, trial: Trial, trial_id: int) -> None:
@@ -133,8 +133,6 @@ class Proposer:
         Optuna's own grid leaves out as many points as were enqueued by hand.
         """
         known = self.study.get_trials(deepcopy=False)
-        if any(trial.state is TrialState.WAITING for trial in known):
-            return True
         tried = [trial.system_attrs.get("fixed_params") for trial in known]
         for values in _grid(self.spec.families[0], self.spec.seed):
             if values not in tried:

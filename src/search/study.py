@@ -173,15 +173,31 @@ class SweepStudy:
     def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
         """Return a new trial, running; None where the sampler has nothing left to propose.
 
-        `families` as of `Proposer.prepare`.
+        `families` that it may have, None for all; what waits of others goes on waiting.
         """
         with translated_errors():
-            if not self._proposer.prepare(families):
-                return None
-            trial = self._study.ask()
+            fitting, others = self._waiting(families)
+            if not fitting:
+                if not self._proposer.prepare(families):
+                    return None
+                fitting, others = self._waiting(families)
+            if fitting and others:  # `Study.ask` takes whatever waits first
+                self._storage.set_trial_state_values(self._id(fitting[0]), TrialState.RUNNING)
+                trial = Trial(self._study, self._id(fitting[0]))
+            else:
+                trial = self._study.ask()
             self._proposer.draw(trial, self._id(trial.number))
         self._running.add(trial.number)
         return self.trial(trial.number)
+
+    def _waiting(self, families: frozenset[str] | None) -> tuple[list[int], list[int]]:
+        """Return the enqueued trials that may be of these families, and those of others."""
+        found: tuple[list[int], list[int]] = [], []
+        for trial in self._all():
+            if trial.state is TrialState.WAITING:
+                fits = families is None or self._family_of(trial) in (None, *families)
+                found[not fits].append(trial.number)
+        return found
 
     def unfinished(self) -> list[TrialRecord]:
         """Return the trials that an earlier driver left running; they run on here."""

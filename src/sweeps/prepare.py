@@ -152,6 +152,9 @@ class Preparation:
         known = {name: _prepared(plain) for name, plain in kept.items()}
         if any(n not in known or self._has_more(known[n]) for n in self.jobs.families):
             self.pool.gather(_GATHER_SECONDS, self.check)
+        # Trials that an earlier start left running go on as soon as others begin.
+        found.update({name: known[name] for name in self.jobs.families if name in known})
+        described = False
         for name, family in self.jobs.families.items():
             ready = any(one.affordable for one in found.values())
             new = name not in known
@@ -164,7 +167,8 @@ class Preparation:
                 self.show(f"{name}: finding out how to train it on this machine")
                 self._keep(known, name, self.measure(family))
             found[name] = one = known[name]
-            if one.affordable and not ready:
+            if one.affordable and not described:
+                described = True
                 for line in one.data:
                     self.show(f"data: {line}")
             immediate = one.affordable and one.published and one.seconds == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -153,7 +153,7 @@ class _Sweep:
         for name in preparation.run():
             self._enqueue([name])
             begun = len(self._study.trials())
-            self._race(pool, jobs, begun + 1)
+            self._race(pool, jobs, begun + 1, name)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
             measured = self._prepared.values()
@@ -192,15 +192,15 @@ class _Sweep:
             self._study.note(trial.number, changes=[limit])
         return jobs.trial(trial)
 
-    def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None) -> None:
-        """Run trials until there are so many in all, or their share of the time is over."""
+    def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None, *families: str) -> None:
+        """Run trials, of these families or of all, until there are so many or time is over."""
         Driver(
             self._study,
             pool,
             metrics=self._settings.metrics,
             job_of=partial(self._trial, jobs),
             observers=(self._display, self._parent),
-            affordable=self._affordable,
+            affordable=partial(self._affordable, frozenset(families or self._families)),
             trials=trials,
             epochs=self._settings.budget.epochs,
             time_left=self._clock.time_left,
@@ -229,13 +229,12 @@ class _Sweep:
             facts = {PREPARED: list(self._prepared[name].overrides)}
             self._study.enqueue(name, values, **facts)
 
-    def _affordable(self, seconds: float | None) -> frozenset[str]:
-        """Return the families of which a whole trial ends in so many seconds; None for no limit."""
-        return frozenset(
-            name
-            for name, found in self._prepared.items()
-            if found.affordable and (seconds is None or found.seconds <= seconds)
-        )
+    def _affordable(
+        self, names: frozenset[str], seconds: float | None, took: Mapping[str, float]
+    ) -> frozenset[str]:
+        """Return which of these families have trials that end in so many seconds."""
+        found = {name: self._prepared[name] for name in names & self._prepared.keys()}
+        return frozenset(n for n, one in found.items() if one.fits(seconds, took.get(n)))
 
     def _target(self) -> dict[str, Any]:
         """Return what this command wants of the study: once reached, it only prints."""

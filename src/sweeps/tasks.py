@@ -143,6 +143,15 @@ class Prepared:
         """About what a whole trial takes; 0 where all its features are there."""
         return self.epochs * self.seconds_per_epoch * self.trainings
 
+    def fits(self, seconds: float | None, took: float | None) -> bool:
+        """Return whether a trial ends in so many seconds; None for no limit.
+
+        What the last one `took` counts where it is more than was measured: other work may have
+        come. The search for a classifier may end early, and is not repeated.
+        """
+        needed = max(self.seconds, self.seconds + self.search_seconds if took is None else took)
+        return self.affordable and (seconds is None or needed <= seconds)
+
     def is_cut_as(self, other: Prepared) -> bool:
         """Return whether networks, sizes of pictures and epochs are those of another."""
         mine, others = (
@@ -224,13 +233,16 @@ class SweepJobs:
         base = (*self.base, *prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         words = changed(overrides, [*facts.get("changes", ()), *changes])
+        epochs = trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs))
+        whole = self.settings.cv.is_whole
         return Job(
             plain_task(task),
-            epochs=trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs)),
-            folds=self.settings.cv.count if self.settings.cv.is_whole else None,
+            epochs=epochs,
+            folds=self.settings.cv.count if whole else None,
             # What earlier attempts have shown to be needed comes before what this one is for.
             overrides=words,
             seconds=limit_of(words),
+            step_seconds=found.seconds_per_epoch * (epochs if whole else 1),
             folders=_folders_of(task.resume) if isinstance(task, Train) else (),
         )
 

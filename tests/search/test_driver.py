@@ -309,9 +309,38 @@ def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
         )
         driver.job(trial.number)
         stop = driver.judge(trial.number, whole, Report(21, {"m": 1.0}), seconds)
-        assert (stop or "").startswith("stopped after 21 epochs: the other 9 would take") is stops
+        assert stop is None, "what comes before the first report is more than an epoch"
         again = driver.judge(trial.number, whole, Report(22, {"m": 1.0}), 2 * seconds)
         assert (again or "").startswith("stopped after 22 epochs") is stops
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "stops"), [(None, None), (2.0, None), (15.0, "would take 165 s")]
+)
+def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
+    tmp_path: Path, step_seconds: float | None, stops: str | None
+) -> None:
+    """Of twelve epochs; 20 s of decoding and compiling come first, and 100 s are left."""
+    asked: list[dict[str, float]] = []
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=12, step_seconds=step_seconds)
+        driver = Driver(
+            *(study, Pool(Leaving(0))),
+            metrics=("m",),
+            job_of=lambda _: whole,
+            affordable=lambda _, took: asked.append(dict(took)) or frozenset(),
+            time_left=lambda _: 100.0,
+        )
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 22.0)
+        assert (stop or "").rpartition(": the other 11 ")[2].startswith(stops or "")
+        assert (stop is None) is (stops is None)
+        # Epochs of 12 s, because other work has come: the next trial does not begin.
+        slow = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 34.0)
+        assert slow is not None and "the other 10 would take 120 s" in slow
+        assert driver.next() is None and asked == [{trial.family: 154.0}]
 
 
 def test_too_little_memory_is_tried_once_with_half(
@@ -404,9 +433,9 @@ def test_time_that_is_over_stops_what_runs_and_nothing_begins(
     race(lambda trial: {"seconds": 0.3, "epochs": 1000}, seconds=1.0)
     for trial in records(tmp_path):
         assert trial.state == PRUNED
-        # Its first epoch shows that the others would take longer than there is.
+        # Its second epoch shows that the others would take longer than there is.
         late = f"the time was over after {trial.epochs} epochs"
-        slow = "stopped after 1 epochs: the other 999 would take"
+        slow = "stopped after 2 epochs: the other 998 would take"
         assert trial.reason == late or (trial.reason or "").startswith(slow)
     spent = len(watch.epochs)
     race(lambda trial: {}, seconds=1.0)
@@ -436,12 +465,13 @@ def test_the_driver_stays_flat_in_memory(race: Callable[..., bool], watch: Watch
 
 
 def test_nothing_begins_that_would_not_end_in_time(
-    race: Callable[..., bool], tmp_path: Path
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:
     asked: list[float | None] = []
 
-    def affordable(seconds: float | None) -> frozenset[str]:
+    def affordable(seconds: float | None, took: Mapping[str, float]) -> frozenset[str]:
         asked.append(seconds)
+        assert bool(took) == any(trial.state == COMPLETE for trial in watch.ends)
         return frozenset({"mlp"} if len(asked) <= 3 else ())
 
     assert race(lambda trial: {}, trials=50, seconds=60.0, affordable=affordable)

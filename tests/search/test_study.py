@@ -398,12 +398,17 @@ def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:
     three = plan(*(family(NUMBERS, name) for name in ("mlp", "cnn", "fcn")))
     with SweepStudy(tmp_path, three) as study:
         study.enqueue("cnn", {"a": 0.5, "b": 7})
-        first = study.ask(frozenset({"mlp", "fcn"}))
-        assert first is not None and first.family == "cnn"  # what waits comes first
         others = [study.ask(frozenset({"mlp", "fcn"})) for _ in range(8)]
         found = [trial.family for trial in others if trial is not None]
         assert set(found) == {"mlp", "fcn"} and len(found) == 8
         assert all(trial is not None and trial.values for trial in others)
+        study.enqueue("fcn", {"a": 0.25, "b": 6})
+        turn = study.ask(frozenset({"fcn"}))
+        assert turn is not None and (turn.is_default, turn.values["a"]) == (True, 0.25)
+        # What waits goes on waiting, and comes first where it fits.
+        last = study.ask()
+        assert last is not None and (last.family, last.values["b"]) == ("cnn", 7)
+        assert len(study.trials()) == 10
 
 
 def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class StandIn:
 
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
     file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small. With
-    a file `huge` no memory is large enough for it, and with `kills mlp` measuring it ends the worker.
+    a file `huge` no memory is large enough for it, with `kills mlp` measuring it ends the worker,
+    and with `cut` more time would choose another frozen network.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -49,7 +50,10 @@ class StandIn:
                 each = 60.0 if large or (output_dir / "slow").exists() else 0.01
                 found = Prepared([], 1 if frozen else _EPOCHS, 0.0 if frozen else each, frozen)
                 if frozen:
-                    found = replace(found, networks=[{"name": "n", "taken": True, "side": 96}])
+                    limit = task.seconds if (output_dir / "cut").exists() else None
+                    networks = [{"name": "n", "taken": True, "side": 96}]
+                    words = [f"model.input_size={96 if limit else 128}"]
+                    found = replace(found, networks=networks, limit=limit, overrides=words)
                 elif (output_dir / "huge").exists():
                     notes = ["left out: there is not enough memory"]
                     found = replace(found, affordable=False, seconds_per_epoch=0.0, notes=notes)

@@ -13,11 +13,13 @@ import pytest
 from filelock import FileLock
 
 from src.config.checks import ConfigError
-from src.config.sweep import read_sweep_settings
+from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
+from src.search.study import SweepStudy
 from src.sweeps import race as race_module
 from src.sweeps.earlier_command import completed_command
+from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
 from src.sweeps.tasks import Prepared
 
@@ -28,12 +30,15 @@ def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
 
 
+GIVEN = (
+    *("families=[mlp,embedding]", "study=s", "tracking=none", "workers.count=1"),
+    *("search=[model.dropout,model.classifier]", "budget.trials=4", "finalists=2"),
+)
+
+
 def sweep(output_dir: Path, *words: str) -> SweepRecord:
-    given = [
-        *("families=[mlp,embedding]", "study=s", "tracking=none", "workers.count=1"),
-        *("search=[model.dropout,model.classifier]", "budget.trials=4", "finalists=2"),
-        *("finalist_seeds=2", f"output_dir={output_dir}", *words),
-    ]
+    seeds = () if "finalists=0" in words else ("finalist_seeds=2",)
+    given = [*GIVEN, *seeds, f"output_dir={output_dir}", *words]
     return run_sweep(read_sweep_settings(given, "default"), given, "default")
 
 
@@ -196,6 +201,38 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
     assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
+
+
+def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_renewed(
+    tmp_path: Path,
+) -> None:
+    """A kill came while a trial of the mlp ran and another one waited; now there is more time."""
+    (tmp_path / "cut").touch()
+    words = ["families=[embedding,mlp]", "finalists=0", "evaluate_test=false"]
+    sweep(tmp_path, *words, "budget.minutes=1", "budget.trials=2")
+    given = [*GIVEN, f"output_dir={tmp_path}", *words]
+    settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
+    families = load_families(settings.families, base, settings.search)
+    spec = race_module._study_spec(settings, families, base)
+    with SweepStudy(settings.study_folder, spec) as study:
+        for number in (0, 1):
+            study.enqueue("mlp", default_values(families[1], base), prepared=[f"data.batch_size={64 + number}"])
+        assert (running := study.ask()) and running.family == "mlp"
+    (tmp_path / "cut").unlink()
+    done = len(log(tmp_path))
+    more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=5")
+    assert [(t.family, t.state) for t in more.trials[2:]] == [
+        ("mlp", COMPLETE),
+        ("mlp", COMPLETE),
+        ("embedding", COMPLETE),
+    ]
+    assert "model.input_size=128" in more.trials[4].overrides
+    assert log(tmp_path)[done:] == [
+        "Prepare embedding",
+        "Train mlp",
+        "Train embedding",
+        "Train mlp",
+    ], "what was left goes on, the renewed family begins, and what waited comes after it"
 
 
 def test_a_family_that_memory_is_too_small_for_leaves_the_race_to_the_others(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -180,6 +181,27 @@ def test_of_two_changes_the_later_counts() -> None:
     assert both == ["data.batch_size=64"]
 
 
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (["model=embedding", "model.auto.seconds=7"], 7),
+        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], 35),
+        (["model=embedding", "model.classifier=rbf_svm"], 0),
+        (["model=mlp"], 0),
+    ],
+)
+def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
+    words: list[str], seconds: float
+) -> None:
+    assert runners._search_seconds(read_run_settings(words)) == seconds
+    known = Prepared([], 1, 10.0, search_seconds=seconds)
+    assert known.seconds == 10 and known.fits(10 + seconds, None)
+    assert known.fits(9 + seconds, None) is False
+    # What the last trial took is nearer, but no less than what was measured.
+    assert known.fits(12, 12) and not known.fits(12, 13) and not known.fits(9, 1)
+    assert known.fits(None, 1e9) and not replace(known, affordable=False).fits(None, None)
+
+
 def test_a_trial_without_epochs_is_a_run_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +215,7 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
     assert known.overrides == [] and known.epochs == 1 and not known.published
-    assert (known.side, known.search_seconds) == (8, 60.0)
+    assert (known.side, known.search_seconds) == (8, 0.0)
     ending = runner(job(tmp_path, words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)
