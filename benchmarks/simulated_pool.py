@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from src.search.jobs import Ending, Job, Report
-from src.search.loop import Event, Pool
+from src.search.pool import Event, Pool
 
 __all__ = ["Preemption", "SimulatedPool"]
 

@@ -17,7 +17,7 @@ from benchmarks.table import Row, spread
 from src.records.trials import TrialRecord
 from src.search.driver import Driver
 from src.search.jobs import Job
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.tracking.mirror_process import MirrorProcess

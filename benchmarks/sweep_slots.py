@@ -14,7 +14,8 @@ from benchmarks.table import Row
 from src.records.trials import FAILED, TrialRecord
 from src.search.driver import Driver
 from src.search.jobs import Job
-from src.search.loop import Observer, Pool
+from src.search.loop import Observer
+from src.search.pool import Pool
 from src.search.study import JOURNAL
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..records.trials import COMPLETE, FAILED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
-from .loop import JobLoop, Observer, Pool, TooManyFailures
+from .loop import JobLoop, Observer, TooManyFailures
+from .pool import Pool
 from .study import SweepStudy
 
 __all__ = ["Driver", "TooManyFailures"]

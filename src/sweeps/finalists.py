@@ -13,7 +13,8 @@ from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
 from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
-from ..search.loop import JobLoop, Observer, Pool, run_single
+from ..search.loop import JobLoop, Observer, run_single
+from ..search.pool import Pool
 from ..search.study import SweepStudy
 from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
 from .judging import verdict_on

@@ -12,7 +12,8 @@ from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
 from ..records.trials import NetworkRecord
 from ..reporting.formatting import duration
-from ..search.loop import Pool, run_single
+from ..search.loop import run_single
+from ..search.pool import Pool
 from ..search.space import Family
 from ..search.study import SweepStudy
 from ..targets import kind_of

@@ -22,7 +22,7 @@ from ..machine.parallel import available_cores
 from ..records.trials import SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
-from ..search.loop import Pool
+from ..search.pool import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
 from ..search.space import Family, StudySpec

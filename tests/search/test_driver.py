@@ -14,7 +14,8 @@ import pytest
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from src.search.driver import Driver, TooManyFailures
 from src.search.jobs import Death, Ending, Job, Message, Ready, Report
-from src.search.loop import Observer, Pool
+from src.search.loop import Observer
+from src.search.pool import Pool
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot

@@ -13,7 +13,7 @@ from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.search.jobs import Ending, Job
-from src.search.loop import Event
+from src.search.pool import Event
 from src.search.space import Family
 from src.sweeps.prepare import Clock, Preparation
 from src.sweeps.tasks import SweepJobs

@@ -216,7 +216,11 @@ def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_rene
     spec = race_module._study_spec(settings, families, base)
     with SweepStudy(settings.study_folder, spec) as study:
         for number in (0, 1):
-            study.enqueue("mlp", default_values(families[1], base), prepared=[f"data.batch_size={64 + number}"])
+            study.enqueue(
+                "mlp",
+                default_values(families[1], base),
+                prepared=[f"data.batch_size={64 + number}"],
+            )
         assert (running := study.ask()) and running.family == "mlp"
     (tmp_path / "cut").unlink()
     done = len(log(tmp_path))

@@ -22,7 +22,7 @@ from src.records.run import RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network import NetworkCandidate
 from src.search.jobs import Ending, Job, NoReports, Note
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.ray import RayEngine
 from src.search.workers.slots import Slot

@@ -12,7 +12,7 @@ import pytest
 
 from src.config.sweep import WorkersSettings
 from src.search.jobs import Ending, Note, Report
-from src.search.loop import Event, Pool
+from src.search.pool import Event, Pool
 
 RUNNER = "tests.search.runners:Tiny"
 WORKERS = WorkersSettings(engine="local", count=None, per_gpu=1, threads=None, address=None)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from src.search.jobs import Ending, Job, Note, Report, WorkersFail
-from src.search.loop import Pool, run_single
+from src.search.loop import run_single
+from src.search.pool import Pool
 from tests.search.workers.pools import (
     RUNNER,
     answered,

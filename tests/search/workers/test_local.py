@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from src.search.jobs import Job
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from tests.search.workers.pools import RUNNER, endings, gone, wait_free, wait_until
@@ -22,7 +22,7 @@ _DRIVER = """
 import sys, time
 from pathlib import Path
 from src.search.jobs import Job
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from tests.search.workers.pools import RUNNER, begun, wait_free

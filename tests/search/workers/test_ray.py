@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from src.search.jobs import Job
-from src.search.loop import Pool
+from src.search.pool import Pool
 from src.search.workers.ray import RayEngine
 from tests.search.workers.pools import (
     RUNNER,
