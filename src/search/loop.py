@@ -13,7 +13,7 @@ from ..records.trials import TrialRecord
 from .jobs import Ending, Job, Note, Report
 from .pool import POLL_SECONDS, Event, Pool
 
-__all__ = ["JobLoop", "Observer", "TooManyFailures", "run_single"]
+__all__ = ["OVER", "JobLoop", "Observer", "TooManyFailures", "run_single"]
 
 _MOST_ATTEMPTS = 2
 # Of a job whose machines go: more than bad luck, it may be what brings them down.
@@ -23,6 +23,9 @@ _MOST_MACHINES = 10
 _MOST_AT_ONCE = 4
 # After the end of the time: until what reports nothing is interrupted, and until its worker ends.
 _LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
+
+# Why a job was ended that reported nothing, whatever its worker wrote of it.
+OVER = "the time was over"
 
 K = TypeVar("K")
 
@@ -197,7 +200,7 @@ class JobLoop(ABC, Generic[K]):
         lost = ending.state in ("interrupted", "lost", "gone")
         # A library may take what interrupts it for a fault of its own.
         if event.slot in self._late and (lost or ending.state == "failed"):
-            ending, lost = Ending("pruned", reason="the time was over"), False
+            ending, lost = Ending("pruned", reason=OVER), False
         if lost or ending.again is not None:
             # Each kind has its own attempts.
             counted, most = ("lost" if lost else "eased", _MOST_ATTEMPTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,10 +15,11 @@ from ..config.checks import to_plain
 from ..config.sweep import SweepSettings
 from ..machine.package import command
 from ..machine.yaml_text import yaml_text
+from ..records.run import RunSummary
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 from ..reporting.run_note import note
 from ..reporting.sweep_report import COMMAND, headline, verdict
-from ..search.loop import Observer
+from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
 from ..storage.digests import checked_json
 from ..storage.files import write_atomically
@@ -25,6 +27,7 @@ from ..tracking.addresses import absolute_uri, public_uri, without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.spool import Spool
 from ..tracking.tracker import NOTE, Tracker
+from .tasks import folders_of
 
 __all__ = ["ParentRun"]
 
@@ -100,8 +103,9 @@ class ParentRun(Observer):
                 self._mirror.follow(Path(run_dir), *self._where)
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
-        if trial.state == FAILED and trial.run_dir is not None:
-            _close_lost(Path(trial.run_dir), trial.reason)
+        for path in _ended_from_outside(trial):
+            if _closed(path, trial) and self._mirror is not None:
+                self._mirror.follow(path, *self._where)
         if self._tracker is not None and best is not None and best.objectives is not None:
             name = self._settings.metrics[0]
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
@@ -171,15 +175,46 @@ def _finite(plain: Any) -> Any:
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
-def _close_lost(run_dir: Path, reason: str | None) -> None:
-    """End the record of a run whose worker died, unless it has an end or went with its machine."""
+def _ended_from_outside(trial: TrialRecord) -> list[Path]:
+    """Return the folders of a trial's runs that may lack the end which the trial has.
+
+    What was ended for its time loses its checkpoints, as any other trial that was stopped.
+    """
+    if trial.run_dir is None or _is_finished(Path(trial.run_dir)):
+        return []
+    if trial.state == FAILED:
+        return [Path(trial.run_dir)]
+    if (trial.state, trial.reason) != (PRUNED, OVER):
+        return []
+    late = [Path(folder) for folder in folders_of(trial.run_dir)]
+    for folder in late:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return [folder for folder in late if not _is_finished(folder)]
+
+
+def _is_finished(run_dir: Path) -> bool:
+    try:
+        return RunSummary.read(run_dir / "summary.json").status == "FINISHED"
+    except (ValueError, OSError):
+        return False
+
+
+def _closed(run_dir: Path, trial: TrialRecord) -> bool:
+    """End the record of a run as its trial has ended; return whether there was anything to do.
+
+    A run that failed may have its end, and one that went with its machine has no folder. One that
+    was stopped wrote that it was killed, if it could, but is a trial that lost.
+    """
     if not run_dir.is_dir():
-        return
+        return False
     try:
         spool = Spool(run_dir, wait_seconds=5.0)
     except (ValueError, OSError):  # gone, or its worker takes its time to die
-        return
+        return False
     with spool:
-        if not spool.finished:
-            spool.tags({"bakeoff.state": FAILED})
-            spool.end(FAILED.upper(), reason)
+        stopped = trial.state == PRUNED
+        if spool.finished and not stopped:
+            return False
+        spool.tags({"bakeoff.state": trial.state})
+        spool.end("FINISHED" if stopped else FAILED.upper(), trial.reason)
+    return True

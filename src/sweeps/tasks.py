@@ -34,6 +34,7 @@ __all__ = [
     "changed",
     "command_of",
     "commands",
+    "folders_of",
     "limit_of",
     "plain_task",
     "read_task",
@@ -219,7 +220,7 @@ class SweepJobs:
         kept = ("output_dir=", "tracking.uri=")
         task = MeasureTest([p for p in self._places(final=True) if p.startswith(kept)], run_dir)
         if not self.settings.cv.is_whole:
-            return Job(plain_task(task), folders=_folders_of(run_dir))
+            return Job(plain_task(task), folders=folders_of(run_dir))
         train = self._train(trial, None, seed)
         task = replace(task, train=replace(train, name=f"{train.name}-test"))
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
@@ -228,6 +229,7 @@ class SweepJobs:
         facts = self.study.facts(trial.number)
         found = self.prepared[trial.family]
         prepared = facts.get(PREPARED, found.overrides)
+        known = list(prepared) == list(found.overrides)  # else it was prepared anew since
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
         base = (*self.base, *prepared)
@@ -242,8 +244,8 @@ class SweepJobs:
             # What earlier attempts have shown to be needed comes before what this one is for.
             overrides=words,
             seconds=limit_of(words),
-            step_seconds=found.seconds_per_epoch * (epochs if whole else 1),
-            folders=_folders_of(task.resume) if isinstance(task, Train) else (),
+            step_seconds=found.seconds_per_epoch * (epochs if whole else 1) if known else None,
+            folders=folders_of(task.resume) if isinstance(task, Train) else (),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -322,7 +324,7 @@ def limit_of(overrides: Sequence[str]) -> float | None:
     return None if value is None else seconds_of(value)
 
 
-def _folders_of(run_dir: str | None) -> list[str]:
+def folders_of(run_dir: str | None) -> list[str]:
     """Return the folder of a run, and those of its folds; none where it is gone."""
     if run_dir is None or not Path(run_dir).is_dir():
         return []

@@ -66,7 +66,8 @@ def test_a_trial_keeps_the_preparation_that_it_began_with() -> None:
     )
     before = jobs.trial(first)
     prepared["cnn"] = Prepared(["data.image_size=128"], 12, 4.0)
-    assert jobs.trial(first) == before and before.epochs == 5
+    assert before.epochs == 5 and before.step_seconds == 1.0
+    assert jobs.trial(first) == replace(before, step_seconds=None), "that of another size"
     assert "data.image_size=64" in jobs.finalist(first, 1, (), None).overrides
     after = jobs.trial(second)
     assert after.epochs == 12 and "data.image_size=128" in after.overrides

@@ -17,6 +17,7 @@ from src.tracking.events import read_events, spool_path
 from src.tracking.follower import Entry, batches
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import Rejected, Store
+from src.tracking.spool import Spool
 from tests.tracking.diary import Diary, client, history, run_of
 
 
@@ -76,6 +77,21 @@ def test_a_run_arrives_as_it_was_written(store: Store, output_dir: Path) -> None
     artifacts = Path(output_dir, "mlartifacts", got.info.run_id, "artifacts")
     files = {str(p.relative_to(artifacts)) for p in artifacts.rglob("*") if p.is_file()}
     assert files == {"figures/a b#.txt", "single/deep/a b#.txt"}
+
+
+def test_a_run_that_was_sent_may_end_otherwise(store: Store, diary: Diary) -> None:
+    """As a killed trial of a sweep does, which is pruned for its time."""
+    with diary.open() as spool:
+        spool.tags({"bakeoff.state": "interrupted"})
+        spool.end("KILLED", "stopped by SIGTERM")
+    diary.send(store)
+    with Spool(diary.run_dir) as spool:
+        spool.tags({"bakeoff.state": "pruned"})
+        spool.end("FINISHED", "the time was over")
+    diary.send(store)
+    got = run_of(store, diary.run_id)
+    assert got.info.status == "FINISHED" and got.data.tags["bakeoff.state"] == "pruned"
+    assert got.data.tags["bakeoff.reason"] == "the time was over"
 
 
 def test_what_exceeds_a_batch_arrives_whole(store: Store, diary: Diary) -> None:

@@ -1,0 +1,95 @@
+"""What becomes of the runs of trials that were ended from outside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from src.records.run import RunSummary
+from src.records.trials import FAILED, PRUNED, TrialRecord
+from src.runs.folder import RunFolder
+from src.search.loop import OVER
+from src.sweeps.parent_run import ParentRun
+from src.tracking.events import read_events, spool_path
+from src.tracking.spool import Spool
+
+
+def begun(output_dir: Path, *, ends: str | None = "KILLED") -> RunFolder:
+    """Return the folder of a run with a checkpoint, as its worker left it."""
+    folder = RunFolder.create(output_dir, "cnn", "digits")
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / "last.ckpt").touch()
+    with Spool(folder.path) as spool:
+        about = {"run_name": "cnn-0", "experiment": "e", "mirrored": True, "target": None}
+        spool.begin(run_id=folder.run_id, tags={}, **about)
+        if ends is not None:
+            spool.tags({"bakeoff.state": "interrupted"})
+            spool.end(ends, "stopped by SIGTERM")
+    return folder
+
+
+def events(folder: RunFolder) -> list[dict[str, Any]]:
+    return [event for event, _ in read_events(spool_path(folder.path), 0)]
+
+
+def end(trial: TrialRecord) -> list[Path]:
+    """End a trial; return the runs that are sent once more."""
+    sent: list[Path] = []
+    parent: Any = object.__new__(ParentRun)
+    parent._mirror = SimpleNamespace(follow=lambda path, *_: sent.append(path))
+    parent._where, parent._tracker = ("", ""), None
+    parent.ended(0, trial, None)
+    return sent
+
+
+@pytest.mark.parametrize("ends", ["KILLED", None])
+def test_a_trial_that_ended_for_its_time_is_closed_as_pruned_and_leaves_no_checkpoints(
+    tmp_path: Path, ends: str | None
+) -> None:
+    folder = begun(tmp_path, ends=ends)
+    trial = TrialRecord(0, "cnn", PRUNED, {}, reason=OVER, run_dir=str(folder.path))
+    assert end(trial) == [folder.path] and not folder.checkpoints.exists()
+    *_, tags, last = events(folder)
+    assert tags["values"] == {"bakeoff.state": PRUNED}
+    assert (last["event"], last["status"], last["reason"]) == ("finish", "FINISHED", OVER)
+
+
+def test_of_a_late_cross_validation_the_folds_that_ended_keep_their_record(tmp_path: Path) -> None:
+    whole, *folds = (begun(tmp_path) for _ in range(3))
+    book = {"command": [], "runs": {n: fold.name for n, fold in enumerate(folds)}}
+    (whole.path / "folds.json").write_text(json.dumps(book))
+    about = {
+        "name": "n",
+        "model": "cnn",
+        "data": "digits",
+        "seed": 0,
+        "command": "",
+        "run_dir": "/gone",
+    }
+    about |= {"split_fingerprint": None, "num_parameters": None, "duration_seconds": 1.0}
+    done = RunSummary(run_id="0" * 32, status="FINISHED", metrics={}, **about)
+    done.write(folds[0].summary)
+    trial = TrialRecord(0, "cnn", PRUNED, {}, reason=OVER, run_dir=str(whole.path))
+    assert end(trial) == [whole.path, folds[1].path]
+    assert not any(run.checkpoints.exists() for run in (whole, *folds))
+    # Its worker was killed between its last word and the answer to it.
+    finished = begun(tmp_path, ends="FINISHED")
+    done.write(finished.summary)
+    trial = replace(trial, run_dir=str(finished.path))
+    assert end(trial) == [] and finished.checkpoints.exists()
+
+
+def test_what_its_own_worker_ended_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = begun(tmp_path, ends="FAILED")
+    before = events(folder)
+    for state, reason in ((PRUNED, "pruned after 2 epochs"), (FAILED, "no memory")):
+        trial = TrialRecord(0, "cnn", state, {}, reason=reason, run_dir=str(folder.path))
+        assert end(trial) == [] and events(folder) == before and folder.checkpoints.exists()
+    lost = begun(tmp_path, ends=None)
+    trial = TrialRecord(1, "cnn", FAILED, {}, reason="it died", run_dir=str(lost.path))
+    assert end(trial) == [lost.path] and events(lost)[-1]["status"] == "FAILED"
