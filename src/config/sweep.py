@@ -39,6 +39,15 @@ _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Who of its group uses a setting, where not all do.
+_USED_BY = {
+    "pruner.min_epochs": ("asha", "hyperband", "median", "wilcoxon"),
+    "pruner.across_families": ("asha", "hyperband", "median", "wilcoxon"),
+    "pruner.reduction_factor": ("asha", "hyperband"),
+    "pruner.p_threshold": ("wilcoxon",),
+    "sampler.startup_trials": ("tpe", "gp", "cmaes", "nsga2"),
+    "workers.address": ("ray",),
+}
 # Of a run, but not of its result: no part of the command that repeats a trial.
 _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progress")
 
@@ -66,7 +75,9 @@ class SamplerSettings(Settings):
     name: Literal["tpe", "gp", "random", "cmaes", "grid", "qmc", "nsga2"] = setting(
         "Optuna's sampler"
     )
-    startup_trials: int = positive_int("random trials before it begins to learn")
+    startup_trials: int = positive_int(
+        "random trials before it begins to learn; of nsga2 its population"
+    )
 
 
 @dataclass(frozen=True)
@@ -274,7 +285,31 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain.get("study") is None:
         plain["study"] = config_name
-    return from_plain(SweepSettings, plain)
+    settings = from_plain(SweepSettings, plain)
+    _refuse_idle([word.partition("=")[0] for word in overrides], settings)
+    return settings
+
+
+def _refuse_idle(keys: Sequence[str], settings: SweepSettings) -> None:
+    """Raise ConfigError for a key of the command line that changes nothing."""
+    chosen = {
+        "pruner": settings.pruner.name,
+        "sampler": settings.sampler.name,
+        "workers": settings.workers.engine,
+    }
+    for key in keys:
+        group = key.partition(".")[0]
+        if key in _USED_BY and chosen[group] not in _USED_BY[key]:
+            users = " or ".join(f"{group}={name}" for name in _USED_BY[key])
+            raise ConfigError(
+                f"{key}: {group}={chosen[group]} does not use it: leave it out, or say {users}."
+            )
+        least = {"finalist_seeds": 1, "extra_trainings": 2}.get(key, 0)
+        if settings.finalists < least:
+            raise ConfigError(
+                f"{key}: finalists={settings.finalists} does not use it: leave it out, or say "
+                f"finalists={least}."
+            )
 
 
 def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:

@@ -60,7 +60,7 @@ def check_sampler(name: str, families: Sequence[Family], objectives: int) -> Non
             if name == "cmaes" and parameter.choices:
                 raise ValueError(f"sampler=cmaes takes numbers only, and {parameter.key} is none")
     if objectives > 1 and name not in ("tpe", "nsga2", "random", "grid", "qmc"):
-        raise ValueError(f"sampler={name} takes one metric: say sampler=nsga2 or sampler=tpe")
+        raise ValueError(f"sampler={name} takes one metric: say sampler=tpe")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Proposer:
         which the storage knows by `trial_id`, has already is kept.
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
-            self.study.sampler = self._sampler(trial.number)
+            self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
             if self.spec.sampler in _LEARN and trial.number > _MOST_READ:
                 subset = self._subset(self._all(), None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
@@ -109,7 +109,7 @@ class Proposer:
         trials = [] if self.spec.sampler == "random" else self._all()
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
-        own = self._subset(trials, name, trial.number, self._sampler(trial.number))
+        own = self._subset(trials, name, trial.number, self._sampler(trial.number, name))
         by_name[name].draw(Trial(own, trial_id))
 
     def _all(self) -> list[FrozenTrial]:
@@ -140,7 +140,7 @@ class Proposer:
                 return True
         return False
 
-    def _sampler(self, number: int) -> BaseSampler:
+    def _sampler(self, number: int, family: str) -> BaseSampler:
         """Return the sampler of a family's values, for the trial with this number.
 
         TPE is the multivariate one of Bergstra et al. (2011) and Falkner et al. (2018), which takes
@@ -150,7 +150,8 @@ class Proposer:
         startup, count = spec.startup_trials, len(spec.families)
         if count > 1:
             startup = max(_LEAST_STARTUP, startup // count)
-        make = partial(_make, spec.sampler, study_seed=spec.seed, startup_trials=startup)
+        known = {"family": family, "study_seed": spec.seed, "startup_trials": startup}
+        make = partial(_make, spec.sampler, **known)
         draw = _seed(spec.seed, number)
         sampler = make(draw)
 
@@ -232,7 +233,9 @@ class _Known:
         return [trials[number] for number in numbers]
 
 
-def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> BaseSampler:
+def _make(
+    name: str, draw: int, *, family: str, study_seed: int, startup_trials: int
+) -> BaseSampler:
     match name:
         case "tpe":
             return _tpe(draw, startup_trials)
@@ -250,7 +253,10 @@ def _make(name: str, draw: int, *, study_seed: int, startup_trials: int) -> Base
             # A sequence is one only if its scrambling stays the same.
             return samplers.QMCSampler(seed=study_seed, scramble=True)
         case _:
-            return samplers.NSGAIISampler(seed=draw)
+            # A study keeps the parents of a generation by the class of the sampler.
+            own = type(f"NSGAII-{family}", (samplers.NSGAIISampler,), {})
+            # The first population is drawn at random.
+            return own(seed=draw, population_size=max(2, startup_trials))
 
 
 def _tpe(seed: int, startup_trials: int) -> BaseSampler:

@@ -21,6 +21,7 @@ WORDS = [
     *("trainer.accelerator=cpu", "data.batch_size=32", "trainer.max_epochs=3", "budget.trials=4"),
     *("finalists=1", "finalist_seeds=2", f"study={STUDY}"),
 ]
+RACE = [*(word for word in WORDS if not word.startswith("finalist")), "finalists=0"]
 
 
 def folder(output_dir: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.entries.commands import mlflow_runs, summary_of
 from tests.entries.conftest import Outputs, Run, Train
-from tests.entries.sweeps import STUDY, WORDS, folder, trials
+from tests.entries.sweeps import RACE, STUDY, WORDS, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -101,7 +101,7 @@ def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Pat
 
 
 def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:
-    words = [*WORDS, "trainer.devices=2", "budget.trials=3", "finalists=0", "tracking=none"]
+    words = [*RACE, "trainer.devices=2", "budget.trials=3", "tracking=none"]
     result = run("src.sweep", *words, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     found = trials(tmp_path)

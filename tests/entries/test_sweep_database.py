@@ -15,7 +15,7 @@ import pytest
 
 from tests.entries.commands import wait_until
 from tests.entries.conftest import Begin, Run
-from tests.entries.sweeps import WORDS, folder
+from tests.entries.sweeps import RACE, folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 _HOLD = """
@@ -56,7 +56,7 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
 ) -> None:
     database = tmp_path / "study.db"
     words = [
-        *(*WORDS, "pruner=none", "finalists=0", "trainer.max_epochs=6", "data.batch_size=4"),
+        *(*RACE, "pruner=none", "trainer.max_epochs=6", "data.batch_size=4"),
         *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
     ]
     sweep = begin("src.sweep", *words)

@@ -13,6 +13,7 @@ from tests.entries.commands import mlflow_runs, points, summary_of
 from tests.entries.conftest import Begin, Outputs, Run
 from tests.entries.small_disk import on_a_full_disk
 from tests.entries.sweeps import (
+    RACE,
     WORDS,
     folder,
     states,
@@ -26,14 +27,14 @@ from tests.search.workers.pools import gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Long enough to be met in the middle, whatever is drawn.
-SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none", "finalists=0"]
+SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none"]
 
 
 def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     begin: Begin, outputs: Outputs
 ) -> None:
     output_dir = outputs("sweep")
-    words = [*WORDS, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
+    words = [*RACE, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
     sweep = begin("src.sweep", *words, f"output_dir={output_dir}")
     found = wait_for(lambda known: trains(0)(known) and trains(1)(known), output_dir, sweep)
     run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
@@ -64,7 +65,7 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     begin: Begin, run: Run, outputs: Outputs
 ) -> None:
     output_dir = outputs("sweep")
-    words = [*WORDS, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={output_dir}"]
+    words = [*RACE, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={output_dir}"]
     sweep = begin("src.sweep", *words)
     found = wait_for(trains(0, 2), output_dir, sweep)
     sweep.send_signal(signal.SIGINT)
@@ -121,7 +122,7 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
 def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
-    words = [*WORDS, *SLOW, "tracking=none", "budget.trials=2"]
+    words = [*RACE, *SLOW, "tracking=none", "budget.trials=2"]
     typed = [*words, "output_dir=DISK"]
     a_trial_reports = """'"op_code":7' "$out"/sweeps/s/study.journal"""
     result, _, kept = on_a_full_disk(
