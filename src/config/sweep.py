@@ -304,12 +304,8 @@ def _refuse_idle(keys: Sequence[str], settings: SweepSettings) -> None:
             raise ConfigError(
                 f"{key}: {group}={chosen[group]} does not use it: leave it out, or say {users}."
             )
-        least = {"finalist_seeds": 1, "extra_trainings": 2}.get(key, 0)
-        if settings.finalists < least:
-            raise ConfigError(
-                f"{key}: finalists={settings.finalists} does not use it: leave it out, or say "
-                f"finalists={least}."
-            )
+        if key in ("finalist_seeds", "extra_trainings") and not settings.finalists:
+            raise ConfigError(f"{key}: finalists=0 does not use it: leave it out, or say finalists=3.")
 
 
 def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
