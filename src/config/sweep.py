@@ -305,7 +305,9 @@ def _refuse_idle(keys: Sequence[str], settings: SweepSettings) -> None:
                 f"{key}: {group}={chosen[group]} does not use it: leave it out, or say {users}."
             )
         if key in ("finalist_seeds", "extra_trainings") and not settings.finalists:
-            raise ConfigError(f"{key}: finalists=0 does not use it: leave it out, or say finalists=3.")
+            raise ConfigError(
+                f"{key}: finalists=0 does not use it: leave it out, or say finalists=3."
+            )
 
 
 def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:

@@ -137,6 +137,8 @@ class Driver(JobLoop[int]):
 
     def keep(self, key: int, facts: Mapping[str, Any]) -> None:
         self._study.note(key, **facts)
+        if facts.get("run_dir", "") is None:  # another attempt has a run of its own
+            self._study.begin_anew(key)
 
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step

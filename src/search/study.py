@@ -19,7 +19,7 @@ from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, StudySpec, Value
 from .storage import Journal, Lease, StudyBusy, translated_errors
-from .trials import STATES, importances, trial_record
+from .trials import STALE, STATES, StudySubset, current, importances, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
@@ -225,15 +225,28 @@ class SweepStudy:
         `Trial.report` this takes the curves of studies with several objectives.
         """
         with translated_errors():
-            new = step not in self._frozen(number).intermediate_values
+            trial = self._frozen(number)
+            new = step not in trial.intermediate_values
             if new:
                 self._storage.set_trial_intermediate_value(self._id(number), step, value)
+                if step in (stale := trial.user_attrs.get(STALE, ())):
+                    self.note(number, **{STALE: [one for one in stale if one != step]})
         return new
+
+    def begin_anew(self, number: int) -> None:
+        """Forget what a running trial has reported: its next attempt is another training."""
+        with translated_errors():
+            trial = self._storage.get_trial(self._id(number))
+            self.note(number, **{STALE: sorted(trial.intermediate_values)})
+            for key in trial.system_attrs:
+                if key.startswith("completed_rung_"):  # of successive halving
+                    self._storage.set_trial_system_attr(self._id(number), key, None)
 
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner stops a running trial."""
         with translated_errors():
-            return self.spec.pruner.prune(self._study, self._frozen(number))
+            known = StudySubset(self._study, self._all)
+            return self.spec.pruner.prune(known, self._frozen(number))
 
     def complete(self, number: int, objectives: Sequence[float]) -> None:
         """End a trial with its metrics."""
@@ -294,11 +307,11 @@ class SweepStudy:
 
     def _all(self) -> list[FrozenTrial]:
         with translated_errors():
-            return self._study.get_trials(deepcopy=False)
+            return [*map(current, self._study.get_trials(deepcopy=False))]
 
     def _frozen(self, number: int) -> FrozenTrial:
         with translated_errors():
-            return self._storage.get_trial(self._id(number))
+            return current(self._storage.get_trial(self._id(number)))
 
     def _id(self, number: int) -> int:
         if number not in self._ids:

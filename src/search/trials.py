@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .space import FAMILY, Family
 
-__all__ = ["STATES", "StudySubset", "importances", "trial_record"]
+__all__ = ["STALE", "STATES", "StudySubset", "current", "importances", "trial_record"]
 
 STATES = {
     TrialState.RUNNING: RUNNING,
@@ -24,8 +24,22 @@ STATES = {
     TrialState.PRUNED: PRUNED,
     TrialState.FAIL: FAILED,
 }
+# What a trial keeps: steps that an attempt reported which was begun anew since, as no storage takes
+# a report back.
+STALE = "stale"
 # Fewer complete trials show nothing.
 _LEAST_TRIALS = 4
+
+
+def current(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial as its last attempt has it, without what an abandoned one reported."""
+    stale = trial.user_attrs.get(STALE)
+    if stale is None:
+        return trial
+    found, curve = copy.copy(trial), trial.intermediate_values
+    found.intermediate_values = {step: curve[step] for step in curve if step not in stale}
+    found.system_attrs = {k: value for k, value in trial.system_attrs.items() if value is not None}
+    return found
 
 
 def trial_record(

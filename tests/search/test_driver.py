@@ -351,6 +351,7 @@ def test_too_little_memory_is_tried_once_with_half(
     (trial,) = records(tmp_path)
     assert (trial.state, trial.overrides) == (COMPLETE, ("whole", "half"))
     assert trial.run_dir == "small" and len(watch.jobs) == 2
+    assert trial.curve == ((1, 0.3),), "that of the attempt that came to its end"
 
 
 @pytest.mark.parametrize("dies", [0, 1])

@@ -221,7 +221,8 @@ def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_rene
                 default_values(families[1], base),
                 prepared=[f"data.batch_size={64 + number}"],
             )
-        assert (running := study.ask()) and running.family == "mlp"
+        running = study.ask()
+        assert running is not None and running.family == "mlp"
     (tmp_path / "cut").unlink()
     done = len(log(tmp_path))
     more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=5")
