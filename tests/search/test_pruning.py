@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import optuna
@@ -13,6 +14,8 @@ from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 
 from src.search.pruning import _Hyperband
 from src.search.space import FAMILY
+from src.search.study import SweepStudy
+from tests.search.studies import NUMBERS, family, plan
 from tests.search.studies import pruner as make
 
 EPOCHS = 9
@@ -28,8 +31,8 @@ def trials(
     """The epochs that each trial gets, one trial after another."""
     chance = optuna.samplers.RandomSampler()
     study = optuna.create_study(direction=direction, pruner=pruner, sampler=chance)
-    for family, curve in zip(families, known, strict=True):
-        study.enqueue_trial({FAMILY: family})
+    for name, curve in zip(families, known, strict=True):
+        study.enqueue_trial({FAMILY: name})
         trial = study.ask()
         trial.suggest_categorical(FAMILY, ["cnn", "gru"])
         epoch = 0
@@ -182,3 +185,33 @@ def test_a_bracket_of_hyperband_begins_to_prune_where_it_should() -> None:
             study.tell(trial, 1.0)
     assert ends[0] == 1 and ends[1] == 3 and ends[2] == 9
     assert ends.get(3, 27) == 27
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_that_begins_anew_is_judged_by_its_new_curve_alone(
+    tmp_path: Path, name: str
+) -> None:
+    judge = make(name, reduction_factor=2)
+    with SweepStudy(tmp_path, plan(family(NUMBERS), pruner=judge)) as study:
+        for _ in range(6):  # by the middle of which others are judged
+            other = study.ask()
+            assert other is not None
+            for step in range(1, 10):
+                study.report(other.number, step, 0.5 + 0.01 * other.number)
+                study.should_prune(other.number)
+            study.complete(other.number, [0.5])
+        trial = study.ask()
+        assert trial is not None
+        for step in (1, 2, 3):  # of all the best
+            assert study.report(trial.number, step, 0.9)
+            assert not study.should_prune(trial.number)
+        study.begin_anew(trial.number)
+        assert study.trial(trial.number).curve == ()
+        assert study.report(trial.number, 1, 0.1) and not study.report(trial.number, 1, 0.2)
+        assert study.trial(trial.number).curve == ((1, 0.1),)
+        assert study.report(trial.number, 2, 0.1)
+        assert study.should_prune(trial.number), "it is the worst"
+        study.pruned(trial.number, "it loses")
+        assert study.trials()[-1].curve == ((1, 0.1), (2, 0.1))
+    with SweepStudy(tmp_path, plan(family(NUMBERS), pruner=judge)) as again:
+        assert again.trials()[-1].epochs == 2, "the third was another training's"

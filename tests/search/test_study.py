@@ -24,7 +24,7 @@ from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.search import database
 from src.search.storage import Lease
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
-from tests.search.studies import CONDITIONS, NUMBERS, family, plan, pruner, run, value_of
+from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MLP, CNN = family(NUMBERS, "mlp"), family(CONDITIONS, "cnn")
@@ -33,7 +33,7 @@ _ENDLESS = """
 import sys
 from pathlib import Path
 from src.search.study import SweepStudy
-from tests.search.studies import CONDITIONS, NUMBERS, family, plan, pruner, run, value_of
+from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
 one = plan(family(NUMBERS, "mlp"), family(CONDITIONS, "cnn"))
 with SweepStudy(Path(sys.argv[1]), one, *sys.argv[2:]) as study:
@@ -409,36 +409,6 @@ def test_families_that_are_left_out_are_not_proposed(tmp_path: Path) -> None:
         last = study.ask()
         assert last is not None and (last.family, last.values["b"]) == ("cnn", 7)
         assert len(study.trials()) == 10
-
-
-@pytest.mark.parametrize("name", ["asha", "median"])
-def test_a_trial_that_begins_anew_is_judged_by_its_new_curve_alone(
-    tmp_path: Path, name: str
-) -> None:
-    judge = pruner(name, reduction_factor=2)
-    with SweepStudy(tmp_path, plan(MLP, pruner=judge)) as study:
-        for _ in range(6):  # by the middle of which others are judged
-            other = study.ask()
-            assert other is not None
-            for step in range(1, 10):
-                study.report(other.number, step, 0.5 + 0.01 * other.number)
-                study.should_prune(other.number)
-            study.complete(other.number, [0.5])
-        trial = study.ask()
-        assert trial is not None
-        for step in (1, 2, 3):  # of all the best
-            assert study.report(trial.number, step, 0.9)
-            assert not study.should_prune(trial.number)
-        study.begin_anew(trial.number)
-        assert study.trial(trial.number).curve == ()
-        assert study.report(trial.number, 1, 0.1) and not study.report(trial.number, 1, 0.2)
-        assert study.trial(trial.number).curve == ((1, 0.1),)
-        assert study.report(trial.number, 2, 0.1)
-        assert study.should_prune(trial.number), "it is the worst"
-        study.pruned(trial.number, "it loses")
-        assert study.trials()[-1].curve == ((1, 0.1), (2, 0.1))
-    with SweepStudy(tmp_path, plan(MLP, pruner=judge)) as again:
-        assert again.trials()[-1].epochs == 2, "the third was another training's"
 
 
 def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:

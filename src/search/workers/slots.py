@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 GPU_SHARE = "BAKEOFF_GPU_SHARE"
 # A worker has some 0.7 GB of its own: many cores are no reason for as many workers.
 _CORES_A_WORKER = 4
+# A number, or the begin of an identifier of a GPU or of a part of one.
+_GPU = re.compile(r"\d+$|GPU-|MIG-")
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,14 @@ def slots(workers: WorkersSettings, devices: int, *, gpus: Sequence[str], cores:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES names, or all there are; without torch."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, or all there are; without torch.
+
+    As CUDA reads it: up to the first name that no GPU can have, such as -1, "NoDevFiles" or none.
+    """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+        names = map(str.strip, named.split(","))
+        return [*itertools.takewhile(_GPU.match, names)]
     import pynvml
 
     try:

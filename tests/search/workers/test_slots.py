@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.workers.slots import Share, share, slots
+from src.search.workers.slots import Share, share, slots, visible_gpus
 from tests.search.workers.pools import WORKERS
 
 
@@ -110,3 +110,25 @@ def test_all_slots_find_room_at_the_same_time(
         by_gpu = int(gpus / found.gpus + tiny) if found.gpus else 10**9
         room += min(by_gpu, int(cpus / found.cpus + tiny))
     assert room >= found.count
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus"),
+    [
+        ("0,1", ["0", "1"]),
+        (" 2 , 0", ["2", "0"]),
+        ("-1", []),
+        ("0,-1,1", ["0"]),
+        ("", []),
+        ("NoDevFiles", []),
+        ("0,,1", ["0"]),
+        ("1,x,0", ["1"]),
+        ("GPU-8932f937,MIG-3e1b,1", ["GPU-8932f937", "MIG-3e1b", "1"]),
+    ],
+)
+def test_gpus_are_named_up_to_the_first_that_none_can_be(
+    monkeypatch: pytest.MonkeyPatch, named: str, gpus: list[str]
+) -> None:
+    """As the CUDA programming guide says of CUDA_VISIBLE_DEVICES."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert visible_gpus() == gpus

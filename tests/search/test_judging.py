@@ -1,0 +1,102 @@
+"""When the driver stops a trial that would not end in time, by reports that are made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.search.driver import Driver
+from src.search.jobs import Job, Report
+from src.search.study import SweepStudy
+from tests.search.studies import NUMBERS, family, plan
+
+# What is judged here runs nowhere.
+NO_POOL: Any = None
+
+
+def test_folds_that_are_reported_again_take_no_time(tmp_path: Path) -> None:
+    """Three of six have ended, the fourth takes 20 seconds, and there are some 30 for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=10, folds=6)
+        for step in (1, 2, 3):
+            study.report(trial.number, step, 1.0)
+        driver = Driver(
+            study, NO_POOL, metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 30
+        )
+        driver.job(trial.number)
+        for step in (1, 2, 3):
+            assert driver.judge(trial.number, whole, Report(step, {"m": 1.0}), 1.0) is None
+        stop = driver.judge(trial.number, whole, Report(4, {"m": 1.0}), 21.0)
+        assert stop is not None and stop.startswith(
+            "stopped after 4 folds: the other 2 would take 40"
+        )
+
+
+@pytest.mark.parametrize(("limit", "stops"), [(None, True), (400.0, True), (90.0, False)])
+def test_a_trial_that_ends_itself_in_time_is_not_stopped_before(
+    tmp_path: Path, limit: float | None, stops: bool
+) -> None:
+    """Twenty seconds an epoch, of which thirty do not fit into a hundred seconds."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=30, seconds=limit)
+        driver = Driver(
+            study, NO_POOL, metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 100
+        )
+        driver.job(trial.number)
+        assert driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 20.0) is None or stops
+        stop = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 40.0)
+        assert (stop or "").startswith("stopped after") is stops
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [(20.0, True), (5.0, False)])
+def test_a_trial_that_goes_on_is_judged_by_the_epochs_of_this_attempt(
+    tmp_path: Path, seconds: float, stops: bool
+) -> None:
+    """It goes on behind epoch 20 of 30, and there are some 100 seconds for the rest."""
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=30)
+        driver = Driver(
+            study, NO_POOL, metrics=("m",), job_of=lambda _: whole, time_left=lambda _: 100
+        )
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, whole, Report(21, {"m": 1.0}), seconds)
+        assert stop is None, "what comes before the first report is more than an epoch"
+        again = driver.judge(trial.number, whole, Report(22, {"m": 1.0}), 2 * seconds)
+        assert (again or "").startswith("stopped after 22 epochs") is stops
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "stops"), [(None, None), (2.0, None), (15.0, "would take 165 s")]
+)
+def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
+    tmp_path: Path, step_seconds: float | None, stops: str | None
+) -> None:
+    """Of twelve epochs; 20 s of decoding and compiling come first, and 100 s are left."""
+    asked: list[dict[str, float]] = []
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        whole = Job({}, epochs=12, step_seconds=step_seconds)
+        driver = Driver(
+            *(study, NO_POOL),
+            metrics=("m",),
+            job_of=lambda _: whole,
+            affordable=lambda _, took: asked.append(dict(took)) or frozenset(),
+            time_left=lambda _: 100.0,
+        )
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, whole, Report(1, {"m": 1.0}), 22.0)
+        assert (stop or "").rpartition(": the other 11 ")[2].startswith(stops or "")
+        assert (stop is None) is (stops is None)
+        # Epochs of 12 s, because other work has come: the next trial does not begin.
+        slow = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 34.0)
+        assert slow is not None and "the other 10 would take 120 s" in slow
+        assert driver.next() is None and asked == [{trial.family: 154.0}]
