@@ -150,8 +150,7 @@ class Proposer:
         startup, count = spec.startup_trials, len(spec.families)
         if count > 1:
             startup = max(_LEAST_STARTUP, startup // count)
-        known = {"family": family, "study_seed": spec.seed, "startup_trials": startup}
-        make = partial(_make, spec.sampler, **known)
+        make = partial(_make, spec.sampler, family, study_seed=spec.seed, startup_trials=startup)
         draw = _seed(spec.seed, number)
         sampler = make(draw)
 
@@ -234,7 +233,7 @@ class _Known:
 
 
 def _make(
-    name: str, draw: int, *, family: str, study_seed: int, startup_trials: int
+    name: str, family: str, draw: int, *, study_seed: int, startup_trials: int
 ) -> BaseSampler:
     match name:
         case "tpe":
