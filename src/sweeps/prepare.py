@@ -212,7 +212,7 @@ class Preparation:
             return False
         # The last trial shows what one takes once the pictures are described.
         took = [trial.seconds or left for trial in trials if trial.family == family.name]
-        seconds = _SURE * left - took[-1]
+        seconds = _SURE * left - took[-1] if took else 0.0
         if seconds < _LEAST_DESCRIBING:
             return False
         self.show(f"{family.name}: finding out what the time that is left buys")

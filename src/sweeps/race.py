@@ -234,7 +234,9 @@ class _Sweep:
     ) -> frozenset[str]:
         """Return which of these families have trials that end in so many seconds."""
         found = {name: self._prepared[name] for name in names & self._prepared.keys()}
-        return frozenset(n for n, one in found.items() if one.fits(seconds, took.get(n)))
+        return frozenset(
+            n for n, one in found.items() if one.fits(seconds, took.get(n), bool(took))
+        )
 
     def _target(self) -> dict[str, Any]:
         """Return what this command wants of the study: once reached, it only prints."""

@@ -144,13 +144,17 @@ class Prepared:
         """About what a whole trial takes; 0 where all its features are there."""
         return self.epochs * self.seconds_per_epoch * self.trainings
 
-    def fits(self, seconds: float | None, took: float | None) -> bool:
+    def fits(self, seconds: float | None, took: float | None, answered: bool = True) -> bool:
         """Return whether a trial ends in so many seconds; None for no limit.
 
-        What the last one `took` counts where it is more than was measured: other work may have
-        come. The search for a classifier may end early, and is not repeated.
+        What the last one `took` counts where it is more than was measured, for other work may have
+        come, but for the search for a classifier, which is not repeated. The search, which may end
+        early, does not count before some trial has `answered`.
         """
-        needed = max(self.seconds, self.seconds + self.search_seconds if took is None else took)
+        if took is None:
+            needed = self.seconds + self.search_seconds * answered
+        else:
+            needed = max(self.seconds, took - self.search_seconds * (took > self.search_seconds))
         return self.affordable and (seconds is None or needed <= seconds)
 
     def is_cut_as(self, other: Prepared) -> bool:
