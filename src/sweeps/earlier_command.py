@@ -20,6 +20,12 @@ _FREE = (
     *("extra_trainings", "budget", "workers", "tracking"),
 )
 
+# What an earlier start said that a later one makes idle by a word of these.
+_IDLE_WITH = {
+    "workers=local": ("workers.address",),
+    "finalists=0": ("finalist_seeds", "extra_trainings"),
+}
+
 
 def keep_command(folder: Path, overrides: Sequence[str], config_name: str) -> None:
     """Keep the command line of a study in its folder.
@@ -51,7 +57,8 @@ def completed_command(
         folder = Path(given.get("output_dir", "outputs"), "sweeps", given["study"])
         kept = _kept(folder)
         if kept is not None:
-            earlier = [word for word in kept[0] if word.partition("=")[0] not in given]
+            newer = {*given, *(key for word in overrides for key in _IDLE_WITH.get(word, ()))}
+            earlier = [word for word in kept[0] if word.partition("=")[0] not in newer]
             return [*earlier, *overrides], kept[1]
     return list(overrides), config_name or default
 

@@ -18,7 +18,7 @@ from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
 from src.search.study import SweepStudy
 from src.sweeps import race as race_module
-from src.sweeps.earlier_command import completed_command
+from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
 from src.sweeps.tasks import Prepared
@@ -186,6 +186,17 @@ def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
     kept = tmp_path / "sweeps" / "s" / "command.json"
     kept.write_bytes(kept.read_bytes().replace(b"seed=5", b"seed=6"))
     assert completed_command(named, None, "default") == (named, "default"), "it is damaged"
+
+
+def test_what_a_later_start_makes_idle_is_left_out_of_the_command(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    folder.mkdir(parents=True)
+    first = ["seed=5", "finalist_seeds=2", "workers=ray", "workers.address=10.0.0.1:6379"]
+    keep_command(folder, first, "default")
+    named = ["study=s", f"output_dir={tmp_path}", "finalists=0", "workers=local"]
+    words, config_name = completed_command(named, None, "default")
+    assert words == ["seed=5", *named]
+    read_sweep_settings(words, config_name)  # it refuses what is idle
 
 
 def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path) -> None:
