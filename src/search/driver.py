@@ -142,7 +142,7 @@ class Driver(JobLoop[int]):
 
     def judge(self, key: int, job: Job, report: Report, seconds: float) -> str | None:
         step = report.step
-        whole, name = (job.epochs, "epochs") if job.folds is None else (job.folds, "folds")
+        whole, name = job.steps, "epochs" if job.folds is None else "folds"
         value = report.metrics.get(self._metrics[0])
         new = value is None or self._study.report(key, step, value)
         if new:
@@ -154,7 +154,7 @@ class Driver(JobLoop[int]):
             if judged and self._study.should_prune(key):
                 return f"pruned after {step} {name} at {self._metrics[0]} {value:.4g}"
         left = self.seconds_left()
-        if left is None:
+        if left is None or step >= whole:
             return None
         if left <= 0:
             return f"the time was over after {step} {name}"

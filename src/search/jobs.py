@@ -57,6 +57,11 @@ class Job:
     seconds: float | None = None
     step_seconds: float | None = None
 
+    @property
+    def steps(self) -> int:
+        """The number of its reports: folds, or else epochs."""
+        return self.epochs if self.folds is None else self.folds
+
 
 @dataclass(frozen=True)
 class Answer:

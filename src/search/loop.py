@@ -23,6 +23,8 @@ _MOST_MACHINES = 10
 _MOST_AT_ONCE = 4
 # After the end of the time: until what reports nothing is interrupted, and until its worker ends.
 _LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
+# And so much more for what has made its last report, and is being measured and written.
+_WRITING_SECONDS = 10.0
 
 # Why a job was ended that reported nothing, whatever its worker wrote of it.
 OVER = "the time was over"
@@ -83,6 +85,7 @@ class JobLoop(ABC, Generic[K]):
         self._retries: deque[K] = deque()
         self._facts: dict[K, dict[str, Any]] = {}
         self._late: set[int] = set()  # slots
+        self._written: set[int] = set()  # slots of jobs after their last report
         self._over_since: float | None = None
         self._fault: str | None = None
         self._stopping = False
@@ -180,10 +183,13 @@ class JobLoop(ABC, Generic[K]):
                     observer.reported(event.slot, report.step, report.metrics)
                 if self._stopping:  # a job that was just beginning may have missed it
                     self.pool.interrupt([event.slot])
+                if report.step >= event.job.steps:
+                    self._written.add(event.slot)
                 stop = self.judge(key, event.job, report, event.seconds)
                 self.pool.answer(event.slot, stop)
             case Ending() as ending:
                 del self._running[event.slot]
+                self._written.discard(event.slot)
                 for observer in self.observers:
                     observer.freed(event.slot)
                 self._end(key, event, ending)
@@ -223,11 +229,12 @@ class JobLoop(ABC, Generic[K]):
             return
         self._over_since = self._over_since or now
         late = now - self._over_since
-        if late > _LATE_SECONDS and (new := set(self.pool.busy) - self._late):
-            self.pool.interrupt(new)
-            self._late |= new
-        if late > _ABANDON_SECONDS:
-            for slot in self.pool.busy:
+        for slot in self.pool.busy:
+            own = late - _WRITING_SECONDS * (slot in self._written)
+            if own > _LATE_SECONDS and slot not in self._late:
+                self.pool.interrupt([slot])
+                self._late.add(slot)
+            if own > _ABANDON_SECONDS:
                 for event in self.pool.abandon(slot):
                     self._take(event)
 

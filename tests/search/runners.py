@@ -33,7 +33,7 @@ class Tiny:
         return Ending("complete", result={"seen": SEEN, "heavy": heavy})
 
     def _train(self, job: Job, channel: Channel) -> Ending:
-        """`epochs` that take `seconds` each; `die` with a signal at an epoch."""
+        """`epochs` that take `seconds` each, then `write`; `die` with a signal at an epoch."""
         signal.signal(signal.SIGTERM, _interrupt)
         task = job.task
         try:
@@ -48,6 +48,7 @@ class Tiny:
                 value = task.get("value", 1.0) * epoch
                 if stop := channel.report(epoch, {"val/accuracy": value, "other": 1.0}):
                     return Ending("pruned", reason=stop)
+            time.sleep(task.get("write", 0.0))
             return Ending("complete", {"val/accuracy": task.get("value", 1.0), "other": 1.0})
         except Interrupted:
             return Ending("interrupted", reason="stopped")

@@ -368,6 +368,21 @@ def test_the_first_answer_may_come_late(race: Callable[..., bool], tmp_path: Pat
     assert len(records(tmp_path)) == 2, "there is an answer by now"
 
 
+def test_what_was_trained_in_time_is_written_down_after_it(
+    race: Callable[..., bool], tmp_path: Path
+) -> None:
+    """Two trials are late alike: one has made its last report, and the other one has not."""
+    epochs = {0: {"seconds": 0.0, "write": 3.0}, 1: {"seconds": 3.0}}
+    assert race(lambda t: {**epochs[t.number], "epochs": 1}, trials=2, seconds=0.5)
+    found = records(tmp_path)
+    assert [trial.state for trial in found] == [COMPLETE, PRUNED] and found[1].epochs == 0
+
+
+def test_what_writes_for_ever_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
+    assert race(lambda _: {"epochs": 1, "write": 300.0}, trials=1, seconds=0.5)
+    assert [trial.state for trial in records(tmp_path)] == [PRUNED]
+
+
 def test_the_driver_stays_flat_in_memory(race: Callable[..., bool], watch: Watch) -> None:
     process = psutil.Process()
     sizes: dict[int, int] = {}
