@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 ALIAS = "champion"
 _NAMED = 10  # classes in a remark
+_PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,58}[A-Za-z0-9])?")
+_WITH_DIGEST = re.compile(r"(?s).*[-_][0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Champion:
     @property
     def registered_model(self) -> str:
         """What its model is a version of in MLflow."""
-        return f"bakeoff-{plain_name(self.data)}"
+        return f"bakeoff-{_own_name(self.data)}"
 
     def replacement_remark(self, before: Champion) -> str | None:
         """Return a warning where `before`, which this one replaces, has other classes."""
@@ -55,7 +57,8 @@ class Champion:
     @classmethod
     def read(cls, output_dir: Path, data: str) -> Champion | None:
         """Return the champion of a data set, or None."""
-        return _read(champions_folder(output_dir) / f"{plain_name(data)}.json")
+        found = map(_read, _files(output_dir, data))
+        return next((one for one in found if one is not None and one.data == data), None)
 
     def write(self, output_dir: Path) -> Path:
         """Write its record, and return the file.
@@ -63,8 +66,13 @@ class Champion:
         Raises:
             OSError: it cannot be written; the champion before stays.
         """
-        path = champions_folder(output_dir) / f"{plain_name(self.data)}.json"
+        path, *earlier = _files(output_dir, self.data)
+        if (other := _read(path)) is not None and other.data != self.data:
+            other.write(output_dir)  # of an earlier version, in which sets shared a file
         write_atomically(path, checked_json(asdict(self)))
+        for other in earlier:
+            if (before := _read(other)) is not None and before.data == self.data:
+                other.unlink()
         return path
 
 
@@ -88,7 +96,9 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
         raise ValueError(
             f"there is no champion in {output_dir.absolute()} yet: python -m src.select chooses one"
         )
-    found = [one for one in known if not colon or plain_name(one.data) == plain_name(data)]
+    found = [one for one in known if not colon or one.data == data] or [
+        one for one in known if plain_name(one.data) == plain_name(data)
+    ]
     names = ", ".join(f"{ALIAS}:{one.data}" for one in known)
     if not found:
         raise ValueError(f"there is no champion of {data!r}: there is {names}")
@@ -101,8 +111,25 @@ def plain_name(name: str) -> str:
     """Return `name` with letters of the Latin alphabet, digits, dots and underscores only."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60]
     # Names in another alphabet, of which nothing is left, must not become one and the same.
-    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
-    return plain or f"unnamed_{digest[:6]}"
+    return plain or f"unnamed_{_digest(name)}"
+
+
+def _own_name(name: str) -> str:
+    """Return a plain name that no other name becomes: with a digest where it is another one."""
+    if _PLAIN.fullmatch(name) and not _WITH_DIGEST.fullmatch(name):
+        return name
+    plain = plain_name(name)
+    return plain if plain.startswith("unnamed_") else f"{plain}-{_digest(name)}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+
+
+def _files(output_dir: Path, data: str) -> list[Path]:
+    """Return the files that may hold the champion of a data set: now, and in earlier versions."""
+    names = dict.fromkeys([_own_name(data), plain_name(data)])
+    return [champions_folder(output_dir) / f"{name}.json" for name in names]
 
 
 def _read(path: Path) -> Champion | None:

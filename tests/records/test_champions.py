@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,51 @@ def test_a_champion_of_other_classes_is_not_replaced_without_a_remark(tmp_path: 
     assert Champion("data", "second", "2", ("a", "b")).replacement_remark(old) is None
 
 
+def test_the_champions_of_two_sets_are_two_however_alike_their_names(tmp_path: Path) -> None:
+    long = "x" * 80
+    names = [
+        "猫1",
+        "犬1",
+        "猫",
+        "犬",
+        "my-photos",
+        "my_photos",
+        "my photos",
+        "a.",
+        "a",
+        long,
+        long + "y",
+    ]
+    folders = {name: crowned(tmp_path, name) for name in names}
+    for name, folder in folders.items():
+        champion = Champion.read(tmp_path, name)
+        assert champion is not None and champion.data == name and champion.run == folder.name
+        assert RunFolder.find(f"champion:{name}", tmp_path) == folder
+        # The name that stands for another one is no other set's.
+        assert Champion.read(tmp_path, champion.registered_model.removeprefix("bakeoff-")) in (
+            None,
+            champion,
+        )
+    registered = [Champion(name, "r", "0").registered_model.lower() for name in names]
+    assert len(set(registered)) == len(names)
+    with pytest.raises(ValueError, match="say one of"):
+        RunFolder.find("champion:my/photos", tmp_path)
+
+
+def test_a_champion_of_an_earlier_version_is_read_and_replaced(tmp_path: Path) -> None:
+    folder = crowned(tmp_path, "my photos")
+    (now,) = champions_folder(tmp_path).glob("*.json")
+    earlier = now.rename(now.with_name("my_photos.json"))
+    assert RunFolder.find("champion", tmp_path) == folder
+    assert Champion.read(tmp_path, "my_photos") is None
+    other = crowned(tmp_path, "my_photos")  # whose file that is now
+    assert RunFolder.find("champion:my photos", tmp_path) == folder
+    assert RunFolder.find("champion:my_photos", tmp_path) == other
+    now.rename(now.with_name("my_photos.json"))
+    later = crowned(tmp_path, "my photos")
+    assert RunFolder.find("champion", tmp_path) == later and not earlier.exists()
+
+
 def test_without_a_champion_it_says_how_to_come_by_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"python -m src\.select chooses one"):
         RunFolder.find("champion", tmp_path)
@@ -82,4 +128,7 @@ def test_a_record_does_not_lead_out_of_the_runs(tmp_path: Path) -> None:
 
 def test_the_registered_model_has_a_name_that_mlflow_takes() -> None:
     assert Champion("digits", "r", "0").registered_model == "bakeoff-digits"
-    assert Champion("a/b: c", "r", "0").registered_model == "bakeoff-a_b_c"
+    assert Champion("my-photos", "r", "0").registered_model == "bakeoff-my-photos"
+    for name in ("a/b: c", "猫", "x" * 300, "", ".", "\udcff"):
+        registered = Champion(name, "r", "0").registered_model
+        assert re.fullmatch(r"bakeoff-[A-Za-z0-9._-]{1,70}", registered)
