@@ -32,6 +32,7 @@ from ..machine.failures import DiskRefuses
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
 from .files import write_atomically
+from .locks import if_free
 
 __all__ = [
     "UNFINISHED",
@@ -41,10 +42,12 @@ __all__ = [
     "cache_folder",
     "cached",
     "check_again",
+    "entry_folders",
     "key_of",
     "load_record",
     "locked",
     "read_entry",
+    "remove_unfinished",
     "shortage",
     "store_record",
 ]
@@ -107,7 +110,8 @@ def cached(
     Args:
         folder: of the entry; its parents are created.
         build: fills the empty folder that it is given, and returns the values of the entry. The
-            files directly in the folder are checksummed; of those below, `usable` decides.
+            files directly in the folder are checked when it is read; of those below `usable`
+            decides.
         what: what is in it, in the plural, for messages.
         usable: whether a whole entry has what is needed.
 
@@ -143,10 +147,14 @@ def cached(
     return replace(entry, built=True)
 
 
-def read_entry(folder: Path) -> Entry | None:
+def read_entry(folder: Path, *, below: bool = False) -> Entry | None:
     """Return the entry of a folder; None where it is missing or is not what was written.
 
     Files are read once by each process, until their inode, size or time of change differ.
+
+    Args:
+        below: whether files in folders of the entry are checked as well, which may be very many.
+            Entries of earlier versions have no checksums of these.
 
     Raises:
         OSError: it cannot be read now, as where a disk fails or too many files are open.
@@ -154,6 +162,8 @@ def read_entry(folder: Path) -> Entry | None:
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)
         for name, expected in content["files"].items():
+            if "/" in name and not below:
+                continue
             file = folder / name
             state = _state(file)
             if state not in _checked and _checksums(file) != expected:
@@ -164,6 +174,28 @@ def read_entry(folder: Path) -> Entry | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def entry_folders(cache_dir: Path) -> list[Path]:
+    """Return the folders of the entries in a cache, in order, whatever kinds it has."""
+    kinds = {entry.parents[1] for entry in cache_dir.glob(f"*/*/{_ENTRY}")}
+    found = (folder for kind in kinds for folder in kind.glob("*/"))
+    return sorted(folder for folder in found if folder.suffix != UNFINISHED)
+
+
+def remove_unfinished(cache_dir: Path) -> list[Path]:
+    """Remove the folders that processes left which died while they filled them; return which.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    removed = []
+    for folder in sorted(cache_dir.glob(f"*/*{UNFINISHED}/")):
+        with if_free(_lock_of(folder.with_suffix(""))) as free:
+            if free:
+                shutil.rmtree(folder)
+                removed.append(folder)
+    return removed
 
 
 def check_again() -> None:
@@ -263,7 +295,7 @@ def cache_errors(what: str, folder: Path) -> Iterator[None]:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock on `path` that all processes share; logs when it has to wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(path.name + ".lock"))
+    lock = FileLock(_lock_of(path))
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -275,14 +307,19 @@ def locked(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
 def _complete(folder: Path, values: dict[str, Any]) -> None:
     """Write an entry's values and the checksums of its files, which are then on the disk."""
     checksums = {}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.rglob("*")):
         if file.is_file():
-            with file.open("r+b") as stream:
-                os.fsync(stream.fileno())
-            checksums[file.name] = _checksums(file)
+            if file.parent == folder:
+                with file.open("r+b") as stream:
+                    os.fsync(stream.fileno())
+            checksums[file.relative_to(folder).as_posix()] = _checksums(file)
             _checked.add(_state(file))
     write_atomically(folder / _ENTRY, checked_line({"files": checksums, "values": values}))
 
@@ -296,6 +333,8 @@ def _checksums(file: Path) -> list[int]:
             return zlib.crc32(stream.read(_BLOCK_BYTES))
 
     starts = range(0, file.stat().st_size, _BLOCK_BYTES)
+    if len(starts) < 2:  # a thread costs more
+        return [checksum(start) for start in starts]
     return [*in_order(checksum, starts, available_cores())]
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "NEVER",
     "DamagedLine",
     "HashingWriter",
+    "carries_check",
     "checked_json",
     "checked_line",
     "digest_of",
@@ -32,6 +33,8 @@ __all__ = [
 _ALGORITHM = "sha256"
 # The end of a line that carries the checksum of all before it.
 _CHECK = re.compile(rb',\s?"check": ?"([0-9a-f]{8})"\n?\}\n?\Z')
+# Those of `checked_line` and of `checked_json`, by their lengths without the last line's end.
+_CHECK_SIZES = (len(b',"check":"01234567"}'), len(b',\n"check": "01234567"\n}'))
 # A zip archive ends with a record whose last two bytes are the length of a comment behind it.
 _COMMENT_LENGTH = 2
 _MARK = b"bakeoff " + _ALGORITHM.encode() + b" "
@@ -105,18 +108,24 @@ def checked_json(values: Mapping[str, Any]) -> bytes:
     return b'%s,\n"check": "%08x"\n}\n' % (text, zlib.crc32(text))
 
 
+def carries_check(line: bytes) -> bool:
+    """Return whether a line ends with a checksum, be it the right one."""
+    return _CHECK.search(line) is not None
+
+
 def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
     """Return what `checked_line` or `checked_json` wrote, without the checksum.
 
     Args:
         line: with or without its end; a whole file of `checked_json`.
-        strict: whether a line without a checksum, as earlier versions wrote it, is damaged.
+        strict: whether a line without a checksum, as earlier versions wrote it, is damaged. One
+            whose checksum is there, and what marks it as one is not, is damaged in any case.
 
     Raises:
         DamagedLine: it is not what was written.
     """
     found = _CHECK.search(line)
-    if found is None and strict:
+    if found is None and (strict or _lost_its_mark(line)):
         raise DamagedLine("its checksum is missing")
     if found is not None and int(found[1], 16) != zlib.crc32(line[: found.start()]):
         raise DamagedLine("its checksum is not that of its content")
@@ -126,9 +135,16 @@ def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
         raise DamagedLine(f"it is no JSON: {error}") from error
     if not isinstance(values, dict):
         raise DamagedLine("it is no JSON object")
-    if found is not None:
-        del values["check"]
+    if ("check" in values) != (found is not None):
+        raise DamagedLine("its checksum is damaged")
+    values.pop("check", None)
     return values
+
+
+def _lost_its_mark(line: bytes) -> bool:
+    """Return whether the end of a line holds the checksum of what is before that end."""
+    line = line.removesuffix(b"\n")
+    return any(b"%08x" % zlib.crc32(line[:-size]) in line[-size:] for size in _CHECK_SIZES)
 
 
 class HashingWriter:
@@ -158,6 +174,8 @@ class HashingWriter:
 
 def zip_is_whole(path: Path) -> bool | None:
     """Return whether an archive is what was written; None for one that carries no digest.
+
+    A file that is cut off carries none.
 
     Raises:
         OSError: it cannot be read.

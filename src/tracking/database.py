@@ -8,6 +8,7 @@ every run.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import uuid
 from contextlib import closing, suppress
@@ -15,12 +16,24 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ..storage.locks import if_free
 from .addresses import sqlite_uri
 from .filters import as_sql
 
-__all__ = ["artifacts_of", "limit_retries", "make_database", "remove_decoy", "run_folders"]
+__all__ = [
+    "JOURNALS",
+    "artifacts_of",
+    "limit_retries",
+    "make_database",
+    "remove_decoy",
+    "remove_unfinished",
+    "run_folders",
+]
 
+# Ends of the names of the files beside a SQLite file that hold changes to it.
+JOURNALS = ("-journal", "-wal", "-shm")
 _SCHEMA_TIMEOUT_SECONDS = 120.0
+_UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}\.db({'|'.join(JOURNALS)})?")
 _RUN_FOLDERS = """
 SELECT tags.value FROM runs
 JOIN experiments ON experiments.experiment_id = runs.experiment_id
@@ -40,15 +53,17 @@ def make_database(database: Path) -> None:
     """Create a SQLite file with MLflow's tables unless it has them, under another name first.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or a journal of another one lies where its own would.
     """
     if database.is_file() and database.stat().st_size > 0:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(database.with_name(f"{database.name}.lock"), timeout=_SCHEMA_TIMEOUT_SECONDS)
-    with lock:
+    with FileLock(_lock_of(database), timeout=_SCHEMA_TIMEOUT_SECONDS):
         if database.is_file() and database.stat().st_size > 0:
             return
+        for end in JOURNALS:  # SQLite would mix it into the new one
+            if (left := database.with_name(database.name + end)).exists():
+                raise FileExistsError(f"{left} is left of another database: move it away")
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         unfinished = database.with_name(f".{uuid.uuid4().hex}.db")
@@ -57,6 +72,26 @@ def make_database(database: Path) -> None:
             unfinished.replace(database)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(database: Path) -> list[Path]:
+    """Remove what processes left that died while they made a database; return which files.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    left = [path for path in database.parent.glob(".*.db*") if _UNFINISHED.fullmatch(path.name)]
+    if not left:
+        return []
+    with if_free(_lock_of(database)) as free:
+        removed = sorted(left) if free else []
+        for path in removed:
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}.lock")
 
 
 def run_folders(database: Path, experiment: str | None, condition: str = "") -> list[Path]:

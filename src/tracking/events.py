@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..storage.digests import DamagedLine, line_content
+from ..machine.package import command
+from ..storage.digests import DamagedLine, carries_check, line_content
 
 __all__ = [
     "find_runs",
     "forget_warnings",
+    "last_event",
     "last_start",
     "read_events",
     "read_history",
@@ -27,6 +30,7 @@ _NO_RUNS = {
 }
 # Folders whose folders have names that users gave.
 _NAMED = {"sweeps", "compare"}
+_GROUPS = {"runs", *_NAMED}
 _SLICE_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -38,9 +42,20 @@ def spool_path(run_dir: Path) -> Path:
 
 def find_runs(output_dir: Path) -> Iterator[Path]:
     """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
-    for folder, below, _ in os.walk(output_dir):
+    top = os.fspath(output_dir)
+    for folder, below, _ in os.walk(top, followlinks=True):
         left_out = set() if os.path.basename(folder) in _NAMED else _NO_RUNS
-        below[:] = sorted(name for name in below if name not in left_out and name[0] != ".")
+        below[:] = sorted(
+            name
+            for name in below
+            if name not in left_out
+            and name[0] != "."
+            # The folder of all runs may lie on another disk; other links may lead anywhere.
+            and (
+                (folder == top and name in _GROUPS)
+                or not os.path.islink(os.path.join(folder, name))
+            )
+        )
         if spool_path(Path(folder)).is_file():
             yield Path(folder)
 
@@ -51,14 +66,22 @@ def last_start(run_dir: Path) -> dict[str, Any]:
     return starts[-1] if starts else {}
 
 
+def last_event(run_dir: Path) -> dict[str, Any]:
+    """Return the last event of a run's spool; empty where that is damaged, or there is none."""
+    found = deque(_events(run_dir), maxlen=1)
+    return found[0] if found else {}
+
+
 def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]:
     """Return up to some 1 MB of events from byte `offset` on, each with the offset after it.
 
     A last line without its end is left out, and a damaged line (after a power cut, say) is `{}`, so
-    that the offsets go on. Without a file there are no events.
+    that the offsets go on. So is a line without a checksum below one that has it. Without a file
+    there are no events.
     """
     try:
         with path.open("rb") as file:
+            checked = offset > 0 and carries_check(file.readline())
             file.seek(offset)
             lines = file.readlines(_SLICE_BYTES)
     except FileNotFoundError:
@@ -68,7 +91,8 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
         if not line.endswith(b"\n"):
             break
         try:
-            event = line_content(line)
+            checked = checked or carries_check(line)
+            event = line_content(line, strict=checked)
         except DamagedLine as error:
             _warn_of_line(path, offset, str(error))
             event = {}
@@ -105,11 +129,15 @@ def _events(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 @cache  # once a line
 def _warn_of_line(path: Path, offset: int, reason: str) -> None:
+    folder = path.parent.parent
+    match folder.parent.name:
+        case "sweeps":
+            place = f"study={folder}"
+        case "compare":
+            place = f"output_dir={folder.parents[1]}"
+        case _:
+            place = f"run={folder}"
     _log.warning(
-        "a line of %s at byte %d is damaged (%s) and is left out: "
-        "python -m src.verify run=%s repair=true puts it aside",
-        path,
-        offset,
-        reason,
-        path.parent.parent,
+        "a line of %s at byte %d is damaged (%s) and is left out: %s puts it aside",
+        *(path, offset, reason, command("verify", place, "repair=true")),
     )

@@ -19,7 +19,7 @@ from ..records.champions import Champion
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
 from .mlflow_store import Rejected, ServerAway, Store, Unsupported
-from .spool import Spool
+from .spool import Spool, mirror_lock
 
 __all__ = ["Entry", "Follower", "batches"]
 
@@ -73,7 +73,7 @@ class Follower:
         self.given_up: str | None = None
         self._warn = cache(warn)  # once a text
         self._state = MirrorState.read(run_dir, target)
-        self._lock = FileLock(run_dir / "tracking" / "mirror.lock", thread_local=False)
+        self._lock = FileLock(mirror_lock(run_dir), thread_local=False)
         self._parent: str | None = None
         self._restarted = False
         self._closed = False
@@ -117,15 +117,12 @@ class Follower:
         """
         if self._closed or not spool_path(self.run_dir).exists():
             return True
-        # Before it is opened, which cuts off a line without an end.
-        last_written = spool_path(self.run_dir).stat().st_mtime_ns // 1_000_000
         try:
             spool = Spool(self.run_dir, wait_seconds=0)
         except ValueError:
             return False
         with spool:
-            reason = "the process ended without a result (killed, or the machine stopped)"
-            spool.end_lost(reason, last_written)
+            spool.end_lost("the process ended without a result (killed, or the machine stopped)")
         self._closed = True
         return True
 

@@ -11,16 +11,16 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from ..storage.digests import checked_line
+from ..storage.locks import if_free
 from .events import read_events, spool_path
 
-__all__ = ["Spool", "is_being_written"]
+__all__ = ["Spool", "is_being_written", "mirror_lock", "writer_lock"]
 
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 
@@ -29,9 +29,18 @@ def is_being_written(run_dir: Path) -> bool:
     """Return whether a process has the spool of a run folder open for writing."""
     if not spool_path(run_dir).is_file():
         return False
-    with suppress(Timeout), _writer_lock(run_dir).acquire(timeout=0):
-        return False
-    return True
+    with if_free(writer_lock(run_dir)) as free:
+        return not free
+
+
+def writer_lock(run_dir: Path) -> Path:
+    """Return the path of the lock that the writer of a run folder's spool holds."""
+    return run_dir / "tracking" / "writer.lock"
+
+
+def mirror_lock(run_dir: Path) -> Path:
+    """Return the path of the lock that whoever sends a run folder's spool holds."""
+    return run_dir / "tracking" / "mirror.lock"
 
 
 class Spool:
@@ -39,7 +48,8 @@ class Spool:
 
     Opening cuts a torn last line. In a spool that had events before (a resumed run) a metric whose
     key and step are there is not written again, nor a parameter; a parameter that has changed is
-    written as the tag `bakeoff.changed.<key>`, since MLflow keeps the first value.
+    written as the tag `bakeoff.changed.<key>`, since MLflow keeps the first value. So is a tag of
+    the run's start, as by another command or other code.
 
     Writing never raises, as a training must not fail because of its record. Events that a full disk
     refuses stay in memory and are written with the next one; meanwhile `error` is the reason.
@@ -61,6 +71,8 @@ class Spool:
         self.error: OSError | None = None
         self._began_ms = 0
         self._ended_ms: int | None = None
+        self._last_ms = 0  # of the events that say when they were
+        self._start: dict[str, Any] = {}  # of the last event of a start, its fields
         self._amends: dict[str, Any] | None = None  # the run's end, as arguments of `end`
         self._earlier: set[tuple[str, int]] = set()
         self._latest: dict[tuple[str, int], float | str] = {}
@@ -68,7 +80,8 @@ class Spool:
         self._waiting: list[bytes] = []
         self._mutex = threading.Lock()
         spool_path(run_dir).parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _writer_lock(run_dir)
+        # Not bound to a thread: a run may be finished by another thread than it was started by.
+        self._lock = FileLock(writer_lock(run_dir), thread_local=False)
         try:
             self._lock.acquire(timeout=wait_seconds, poll_interval=0.05)
         except Timeout:
@@ -106,20 +119,30 @@ class Spool:
         self.run_id = run_id
         start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
         self._began_ms = self._began_ms or start_time_ms
-        ended = {"status": amends, "end_time_ms": self._ended_ms}
+        ended = {"status": amends, "end_time_ms": self._ended_ms or self._last_ms or None}
         self._amends = None if amends is None else ended
-        self._write(
-            "start",
-            run_id=run_id,
-            run_name=run_name,
-            experiment=experiment,
-            mirrored=mirrored,
-            target=target,
-            tags=dict(tags),
-            parent_run_id=parent_run_id,
-            start_time_ms=start_time_ms,
-            amends=self._amends,
-        )
+        earlier: Mapping[str, str] | None = self._start.get("tags")
+        self._start = {
+            "run_id": run_id,
+            "run_name": run_name,
+            "experiment": experiment,
+            "mirrored": mirrored,
+            "target": target,
+            "tags": dict(tags),
+            "parent_run_id": parent_run_id,
+            "start_time_ms": start_time_ms,
+            "amends": self._amends,
+        }
+        self._write("start", **self._start)
+        if earlier is not None:  # MLflow has those of the start that made the run
+            changed = {key: text for key, text in tags.items() if earlier.get(key) != text}
+            changed.pop("mlflow.note.content", None)  # it is written anew at the end
+            self.tags(
+                {
+                    f"bakeoff.changed.{key}" if key in earlier else key: text
+                    for key, text in changed.items()
+                }
+            )
 
     def params(self, values: Mapping[str, str]) -> None:
         """Record parameters; those that the spool has already are left out."""
@@ -223,11 +246,26 @@ class Spool:
             end_time_ms = max(_now_ms(), self._began_ms)
         self._write("finish", status=status, reason=reason, end_time_ms=end_time_ms)
 
-    def end_lost(self, reason: str, end_time_ms: int) -> None:
-        """Record the end of a run whose process died, unless it has one: KILLED, or as before."""
+    def end_lost(self, reason: str) -> None:
+        """Record the end of a run whose process died, unless it has one.
+
+        It is that with which the run had ended before something was added to it, else that of a
+        summary which says that the run finished, else KILLED at the time of the last event.
+        """
         if not self.finished:
-            lost = {"status": "KILLED", "reason": reason, "end_time_ms": end_time_ms}
-            self.end(**(self._amends or lost))
+            lost = {"status": "KILLED", "reason": reason, "end_time_ms": self._last_ms or None}
+            self.end(**(self._amends or self._summarized_end() or lost))
+
+    def correct_end(self) -> None:
+        """Record that the run finished, as its summary says, in the place of no end or another."""
+        end = self._summarized_end()
+        if end is None:
+            return
+        if self.finished:  # what MLflow shows of the other end goes with a new start
+            self._write("start", **{**self._start, "amends": end})
+        elif self._amends is not None:
+            end = self._amends
+        self.end(**end)
 
     def close(self) -> None:
         """Flush to the disk and release the spool; events that could not be written are lost."""
@@ -248,6 +286,20 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _summarized_end(self) -> dict[str, Any] | None:
+        """Return the end of a run that has finished by its summary; None for any other."""
+        from ..records.run import RunSummary  # which imports NumPy
+
+        try:
+            summary = RunSummary.read(self.run_dir / "summary.json")
+        except (OSError, ValueError):
+            return None
+        if summary.status != "FINISHED":  # it may be of an earlier try
+            return None
+        took_ms = round(1000 * summary.duration_seconds)
+        end_time_ms = max(self._start.get("start_time_ms", 0) + took_ms, self._last_ms)
+        return {"status": "FINISHED", "end_time_ms": end_time_ms if self._start else None}
 
     def _relative(self, path: Path) -> str:
         root = self.run_dir.resolve()
@@ -295,21 +347,22 @@ class Spool:
         self.finished = kind == "finish"
         if kind == "start":
             self.run_id = self.run_id or event["run_id"]
-            self._began_ms = self._began_ms or int(event.get("start_time_ms", 0))
+            began_ms = int(event.get("start_time_ms", 0))
+            self._began_ms = self._began_ms or began_ms
             self._amends = event.get("amends")
+            if self._amends is None:
+                self._last_ms = max(self._last_ms, began_ms)
+                self._start = {key: value for key, value in event.items() if key != "event"}
         elif kind == "finish":
             self._ended_ms = int(event["end_time_ms"])
         elif kind == "metrics":
+            if self._amends is None:
+                self._last_ms = max(self._last_ms, int(event.get("timestamp_ms", 0)))
             values = {(key, event["step"]): text for key, text in event["values"].items()}
             self._earlier.update(values)
             self._latest.update(values)
         elif kind == "params":
             self._known_params.update(event["values"])
-
-
-def _writer_lock(run_dir: Path) -> FileLock:
-    # Not bound to a thread: a run may be finished by another thread than it was started by.
-    return FileLock(run_dir / "tracking" / "writer.lock", thread_local=False)
 
 
 def _now_ms() -> int:

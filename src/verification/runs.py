@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +13,17 @@ import yaml
 
 from ..config.schema import stored_settings
 from ..data.splitting.splits import Split
+from ..machine.disk import refusal
+from ..machine.package import command
 from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..runs.folder import RunFolder
 from ..runs.seal import read_seal
-from ..storage.digests import DamagedLine, line_content, zip_is_whole
+from ..storage.digests import DamagedLine, carries_check, line_content, zip_is_whole
 from ..storage.files import write_atomically
-from ..tracking.events import spool_path
-from ..tracking.spool import is_being_written
+from ..storage.locks import if_free
+from ..tracking.events import last_event, spool_path
+from ..tracking.spool import Spool, is_being_written, mirror_lock, writer_lock
 
 __all__ = ["DamagedLines", "Fault", "find_damaged_lines", "verify_run", "verify_spool"]
 
@@ -78,25 +83,32 @@ class DamagedLines:
 def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLines | None:
     """Return the damaged lines of a file; None where there are none, or no file.
 
-    A last line without its end is damaged, and one for which `read` raises DamagedLine.
+    A last line without its end is damaged, one for which `read` raises DamagedLine, and one without
+    a checksum below one that has it.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return None
-    reasons = {}
+    reasons, checked = {}, False
     for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
                 raise DamagedLine("it has no end")
             read(line)
+            if checked and not carries_check(line):
+                raise DamagedLine("its checksum is missing")
+            checked = checked or carries_check(line)
         except DamagedLine as error:
             reasons[number] = str(error)
     return DamagedLines(path, lines, reasons) if reasons else None
 
 
 def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the faults of a run's folder; `repair` puts damaged lines of its spool aside."""
+    """Yield the faults of a run's folder, none while it is being written.
+
+    `repair` puts damaged lines of its spool aside, and corrects its end there.
+    """
     try:
         folder = RunFolder.open(path)
     except ValueError as error:
@@ -111,9 +123,13 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
         yield Fault(path / "seal.json", str(error), _COPY)
     if sealed is None:
         yield from _unreadable(folder)
-    for name, fault in sealed.faults(path).items() if sealed else ():
+    changed = sealed.faults(path) if sealed else {}
+    for name, fault in changed.items():
         yield Fault(path / name, fault, _remedy(folder, name))
-    yield from verify_spool(path, repair=repair)
+    damaged = [*verify_spool(path, repair=repair)]
+    yield from damaged
+    if sealed and folder.summary.name not in changed and all(one.repaired for one in damaged):
+        yield from _verify_end(folder, repair=repair)
 
 
 def _remedy(folder: RunFolder, name: str) -> str:
@@ -150,21 +166,62 @@ def _read_config(path: Path) -> None:
 
 
 def _read_checkpoint(path: Path) -> None:
-    if zip_is_whole(path) is False:
+    whole = zip_is_whole(path)
+    if whole is None:  # one of an earlier version, unless it is cut off
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path):
+            return
+    if not whole:
         raise ValueError("its content is not what was written")
 
 
 def verify_spool(run_dir: Path, *, repair: bool) -> Iterator[Fault]:
-    """Yield the damaged lines of a run's spool as one fault; `repair` puts them aside."""
-    damaged = find_damaged_lines(spool_path(run_dir), line_content)
-    if damaged is None:
+    """Yield the damaged lines of a spool as one fault; `repair` puts them aside.
+
+    Nothing is looked at while a process writes it, and nothing changed while one sends it.
+    """
+    path = spool_path(run_dir)
+    if not path.is_file():
         return
-    lost = "what it held is lost to MLflow"
+    with if_free(writer_lock(run_dir)) as unwritten, if_free(mirror_lock(run_dir)) as unsent:
+        damaged = find_damaged_lines(path, line_content) if unwritten else None
+        if damaged is None:
+            return
+        lost = "what it held is lost to MLflow"
+        if not repair:
+            yield Fault(path, damaged.what, f"repair=true puts it aside; {lost}")
+            return
+        if not unsent:
+            yield Fault(path, damaged.what, "it is being sent to MLflow: repair it after that")
+            return
+        lines = enumerate(damaged.lines, 1)
+        try:
+            aside = damaged.put_aside(
+                b"".join(line for n, line in lines if n not in damaged.reasons)
+            )
+            # Offsets have changed: it is sent again from its beginning, which changes nothing.
+            (run_dir / "tracking" / "mirror.json").unlink(missing_ok=True)
+        except OSError as error:
+            yield Fault(path, damaged.what, refusal(error, path.parent) or str(error))
+            return
+    yield Fault(path, damaged.what, f"put aside in {aside}; {lost}", True)
+
+
+def _verify_end(folder: RunFolder, *, repair: bool) -> Iterator[Fault]:
+    """Yield where the spool of a run that was sealed as finished lacks that end, or has another."""
+    path, last = spool_path(folder.path), last_event(folder.path)
+    end = last.get("status") if last.get("event") == "finish" else None
+    if not last or end == "FINISHED" or RunSummary.read(folder.summary).status != "FINISHED":
+        return
+    what = f"{'the end is missing' if end is None else f'it ends as {end}'}, and the run FINISHED"
     if not repair:
-        yield Fault(damaged.path, damaged.what, f"repair=true puts it aside; {lost}")
+        yield Fault(path, what, "repair=true corrects it, and replay what MLflow shows")
         return
-    kept = [line for number, line in enumerate(damaged.lines, 1) if number not in damaged.reasons]
-    aside = damaged.put_aside(b"".join(kept))
-    # Offsets in the spool have changed: it is sent again from its beginning, which changes nothing.
-    (run_dir / "tracking" / "mirror.json").unlink(missing_ok=True)
-    yield Fault(damaged.path, damaged.what, f"put aside in {aside}; {lost}", True)
+    try:
+        with Spool(folder.path, wait_seconds=0) as spool:
+            spool.correct_end()
+    except OSError as error:
+        yield Fault(path, what, refusal(error, path.parent) or str(error))
+    except ValueError:  # it is being written
+        return
+    else:
+        yield Fault(path, what, f"corrected; {command('replay')} corrects what MLflow shows", True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,34 +9,41 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from ..machine.package import command
 from ..search.storage import operation_of
 from ..storage.digests import DamagedLine, checked_line, line_content
+from ..storage.locks import if_free
+from ..tracking.database import JOURNALS
 from .runs import Fault, find_damaged_lines, verify_spool
 
-__all__ = ["verify_json", "verify_output", "verify_study"]
+__all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
 _CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
 _COMPLETE, _PRUNED, _FAILED = 1, 2, 3
-_JOURNAL = "study.journal"
+# What says nothing of the content: another process writes it, or this one may not.
+_NOT_JUDGED = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
+}
+_JOURNAL, _LOCK = "study.journal", "driver.lock"
 
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of a study's folder; `repair` puts damaged lines aside."""
-    lock = FileLock(folder / "driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return  # its driver runs, and has checked the folder
-    try:
+    with if_free(folder / _LOCK) as free:
+        if not free:
+            return  # its driver runs, and has checked the folder
         yield from _journal(folder / _JOURNAL, repair=repair)
         again = "the sweep's own command writes it anew"
         yield from verify_json(folder / "sweep.json", again)
         yield from verify_json(folder / "command.json", again)
         yield from verify_spool(folder, repair=repair)
-    finally:
-        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a driver has the study of a folder open."""
+    with if_free(folder / _LOCK) as free:
+        return not free
 
 
 def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
@@ -57,15 +63,20 @@ def _database(path: Path) -> Iterator[Fault]:
     if not path.is_file():
         return
     try:
+        # For writing: SQLite takes back what a process that was killed had written of a change.
         with closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
         ) as connection:
             ((found,),) = connection.execute("PRAGMA integrity_check(1)")
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_JUDGED:
+            return
         found = str(error)
-    if found not in ("ok", "database is locked"):
-        replay = f"python -m src.tracking.replay {shlex.quote(f'output_dir={path.parent}')}"
-        yield Fault(path, found.replace("\n", " "), f"move it away, and {replay} makes it anew")
+    if found != "ok":
+        beside = ", ".join(path.name + end for end in JOURNALS)
+        what = f"it and what is there of {beside}"  # SQLite would mix these into the new one
+        replay = command("replay", f"output_dir={path.parent}")
+        yield Fault(path, found.replace("\n", " "), f"move {what} away, and {replay} makes it anew")
 
 
 def verify_json(path: Path, remedy: str) -> Iterator[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -12,15 +12,25 @@ from ..config.finished import VerifySettings
 from ..data.quality.audit import Findings
 from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
-from ..storage.cache import UNFINISHED, cache_folder, check_again, read_entry
-from .runs import Fault, verify_run
-from .studies import verify_json, verify_output, verify_study
+from ..runs.seal import SEAL
+from ..storage.cache import (
+    cache_folder,
+    check_again,
+    entry_folders,
+    read_entry,
+    remove_unfinished,
+)
+from ..tracking.database import remove_unfinished as remove_unfinished_database
+from ..tracking.events import find_runs
+from ..tracking.spool import is_being_written
+from .runs import Fault, verify_run, verify_spool
+from .studies import is_running, verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
 
 _STUDY_FILES = ("study.journal", "sweep.json", "config.yaml")
-# The kinds of entries, each a folder of folders; see `src.storage.cache`.
-_ENTRIES = ("pictures", "features", "activations", "examined", "archives")
+# Any of them may be what was lost.
+_RUN_FILES = ("run.json", SEAL, "config.yaml", FOLDS)
 
 
 def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
@@ -34,28 +44,40 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         return _run(settings.run, output_dir, repair)
     if settings.study is not None:
         folder = _study(settings.study, output_dir)
-        return f"the study {folder.name}", verify_study(folder, repair=repair)
+        what = "no study, since one drives" if is_running(folder) else "the study"
+        return f"{what} {folder.name}", verify_study(folder, repair=repair)
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no such folder.")
-    runs = sorted(path.parent for path in (output_dir / "runs").glob("*/run.json"))
-    studies = sorted(
-        {p.parent for n in _STUDY_FILES for p in (output_dir / "sweeps").glob(f"*/{n}")}
-    )
+    runs, written = _apart(output_dir / "runs", _RUN_FILES, is_being_written)
+    studies, running = _apart(output_dir / "sweeps", _STUDY_FILES, is_running)
     cache = cache_folder(settings.cache_dir).absolute()
     entries, stores = _stores(cache, repair=repair)
     faults = chain(
         verify_output(output_dir, repair=repair),
         *(verify_run(path, repair=repair) for path in runs),
         *(verify_study(path, repair=repair) for path in studies),
+        *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
         stores,
+        _leftovers(output_dir, cache) if repair else (),
     )
-    unsealed = sum(not (path / "seal.json").exists() for path in runs)
+    unsealed = sum(not (path / SEAL).exists() for path in runs)
     without = f" ({unsealed} without a seal)" if unsealed else ""
+    busy = [f"{len(one)} {what}" for one, what in ((written, "runs"), (running, "studies")) if one]
+    left_out = f" (without {' and '.join(busy)} that are being written)" if busy else ""
     return (
-        f"{len(runs)} runs{without} and {len(studies)} studies in {output_dir}, "
+        f"{len(runs)} runs{without} and {len(studies)} studies in {output_dir}{left_out}, "
         f"{entries} stored results in {cache}",
         faults,
     )
+
+
+def _apart(
+    folder: Path, names: Sequence[str], is_busy: Callable[[Path], bool]
+) -> tuple[list[Path], list[Path]]:
+    """Return the folders in a folder that have any of these files: those at rest, and the busy."""
+    found = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
+    busy = [path for path in found if is_busy(path)]
+    return [path for path in found if path not in busy], busy
 
 
 def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]]:
@@ -65,9 +87,10 @@ def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]
             path = RunFolder.find(run, output_dir).path
         except ValueError as error:
             raise ConfigError(f"run: {error}.") from error
-    elif not any((path / name).exists() for name in ("run.json", "config.yaml", FOLDS)):
+    elif not any((path / name).exists() for name in _RUN_FILES):
         raise ConfigError(f"run: {path} is not the folder of a run.")
-    return f"the run {path.name}", verify_run(path.absolute(), repair=repair)
+    what = "no run, since one writes" if is_being_written(path) else "the run"
+    return f"{what} {path.name}", verify_run(path.absolute(), repair=repair)
 
 
 def _study(study: str, output_dir: Path) -> Path:
@@ -85,17 +108,35 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
     """
     check_again()
     kinds: list[tuple[str, str, Callable[[Path], bool]]] = [
-        *((kind, "*/", lambda folder: read_entry(folder) is not None) for kind in _ENTRIES),
         ("findings", "*.npz", lambda file: Findings.load(file) is not None),
         ("plans", "*.json", lambda file: not any(verify_json(file, ""))),
     ]
-    entries = [
-        (path, is_whole)
-        for folder, pattern, is_whole in kinds
-        for path in sorted((cache_dir / folder).glob(pattern))
-        if path.suffix != UNFINISHED
+    entries: list[tuple[Path, Callable[[Path], bool]]] = [
+        *((path, _is_whole) for path in entry_folders(cache_dir)),
+        *(
+            (path, is_whole)
+            for folder, pattern, is_whole in kinds
+            for path in sorted((cache_dir / folder).glob(pattern))
+        ),
     ]
     return len(entries), _faults(entries, repair=repair)
+
+
+def _is_whole(entry: Path) -> bool:
+    return read_entry(entry, below=True) is not None
+
+
+def _leftovers(output_dir: Path, cache_dir: Path) -> Iterator[Fault]:
+    """Remove what was being made by processes that died, and yield it."""
+    database = output_dir / "mlflow.db"
+    for remove, place in ((remove_unfinished_database, database), (remove_unfinished, cache_dir)):
+        try:
+            removed = remove(place)
+        except OSError as error:
+            yield Fault(place, "it holds what killed processes left", refusal(error) or str(error))
+            continue
+        for path in removed:
+            yield Fault(path, "a process that was killed left it", "removed", True)
 
 
 def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool) -> Iterator[Fault]:

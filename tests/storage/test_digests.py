@@ -7,6 +7,7 @@ import json
 import random
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from src.storage.digests import (
     DamagedLine,
     HashingWriter,
+    checked_json,
     checked_line,
     digest_of,
     file_digest,
@@ -40,21 +42,18 @@ def test_a_line_is_json_with_the_checksum_of_what_comes_before_it() -> None:
     assert line_content(line) == line_content(line, strict=True) == VALUES
 
 
-def test_no_flipped_byte_of_a_line_gives_other_content() -> None:
-    line = checked_line(VALUES)
+@pytest.mark.parametrize("write", [checked_line, checked_json])
+def test_a_line_with_a_flipped_bit_is_damaged(write: Callable[..., bytes]) -> None:
+    line = write(VALUES)
     for place in range(len(line)):
         for bit in range(8):
             flipped = bytearray(line)
             flipped[place] ^= 1 << bit
-            for part in bytes(flipped).splitlines(keepends=True):
-                try:
-                    found = line_content(part)
-                except DamagedLine:
-                    continue
-                found.pop("check", None)
-                assert {key: found[key] for key in VALUES} == VALUES, (place, bit)
+            # A flip may make the end of a line; a file of several lines is read as a whole.
+            parts = flipped.splitlines(keepends=True) if write is checked_line else [flipped]
+            for part in parts:
                 with pytest.raises(DamagedLine):
-                    line_content(part, strict=True)
+                    line_content(bytes(part))
 
 
 def test_a_line_without_a_checksum_is_one_of_an_earlier_version() -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.storage.digests import checked_line
 from src.tracking.addresses import default_uri
 from src.tracking.events import read_events, spool_path
 from src.tracking.follower import Entry, batches
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import Rejected, Store
 from src.tracking.spool import Spool
+from tests.records.summaries import SUMMARY
 from tests.tracking.diary import Diary, client, history, run_of
 
 
@@ -240,9 +242,10 @@ def test_artifacts_that_are_gone_or_lie_outside_are_left_out(store: Store, diary
         spool.end("FINISHED")
     (diary.run_dir / "gone.txt").unlink()
     (diary.run_dir.parent / "secret.txt").write_text("secret")
-    lines = spool_path(diary.run_dir).read_text().splitlines(keepends=True)
-    lines.insert(1, '{"event":"artifact","path":"../secret.txt","folder":""}\n')
-    spool_path(diary.run_dir).write_text("".join(lines))
+    lines = spool_path(diary.run_dir).read_bytes().splitlines(keepends=True)
+    outside = {"event": "artifact", "path": "../secret.txt", "folder": ""}
+    lines.insert(1, checked_line(outside))
+    spool_path(diary.run_dir).write_bytes(b"".join(lines))
     follower = diary.send(store)
     assert follower.finished
     assert [w.partition(", and")[0] for w in diary.warnings] == [
@@ -331,13 +334,12 @@ def test_children_find_their_parent_even_when_it_comes_later(
 
 
 def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
-    spool = diary.open()
-    spool.metrics({"loss": 1.0}, 1)
+    spool = diary.open(start_time_ms=1000)
+    spool.metrics({"loss": 1.0}, 1, timestamp_ms=5000)
     follower = diary.follower(store)
     assert not follower.close_lost()  # it lives
     spool.close()
-    died = int(time.time()) - 3600
-    os.utime(spool_path(diary.run_dir), (died, died))
+    os.utime(spool_path(diary.run_dir), (0, 0))  # as a copy of the folder may have it
     assert follower.close_lost() and follower.close_lost()
     follower.step(store)
     follower.release()
@@ -345,8 +347,60 @@ def test_a_run_without_a_last_word_gets_one(store: Store, diary: Diary) -> None:
     assert (
         got.info.status == "KILLED" and "ended without a result" in got.data.tags["bakeoff.reason"]
     )
-    assert got.info.end_time == 1000 * died
+    assert got.info.end_time == 5000
     assert [e["event"] for e, _ in read_events(spool_path(diary.run_dir))].count("finish") == 1
+
+
+@pytest.mark.parametrize("lost", ["never written", "damaged"])
+def test_a_run_whose_summary_says_that_it_finished_is_not_killed(
+    store: Store, diary: Diary, lost: str
+) -> None:
+    with diary.open(start_time_ms=1000) as spool:
+        spool.metrics({"loss": 1.0}, 1, timestamp_ms=2000)
+        if lost == "damaged":
+            spool.end("FINISHED", end_time_ms=3500)
+    if lost == "damaged":
+        path = spool_path(diary.run_dir)
+        path.write_bytes(path.read_bytes().replace(b"FINISHED", b"FINISHEE"))
+    summary = replace(SUMMARY, duration_seconds=2.5)
+    summary.write(diary.run_dir / "summary.json")
+    follower = diary.follower(store)
+    assert follower.close_lost()
+    follower.release()
+    diary.send(store)
+    got = run_of(store, diary.run_id)
+    assert (got.info.status, got.info.end_time) == ("FINISHED", 3500)
+    assert "bakeoff.reason" not in got.data.tags
+    # Of a run that goes on and is killed then, the summary does not say that.
+    replace(summary, status="KILLED", reason="it went on").write(diary.run_dir / "summary.json")
+    diary.open(start_time_ms=9000).close()
+    follower = diary.follower(store)
+    assert follower.close_lost()
+    follower.release()
+    diary.send(store)
+    assert run_of(store, diary.run_id).info.status == "KILLED"
+    assert run_of(store, diary.run_id).info.end_time == 9000
+
+
+def test_what_a_resumed_run_was_begun_with_is_shown_beside_the_first(
+    store: Store, diary: Diary
+) -> None:
+    note = {"mlflow.note.content": "begun"}
+    diary.ended(tags={"bakeoff.command": "one", "bakeoff.git.dirty": "false", **note})
+    diary.send(store)
+    again = {"bakeoff.command": "two", "bakeoff.git.dirty": "false", "commit": "c"}
+    for _ in range(2):
+        diary.ended(tags={**again, "mlflow.note.content": "goes on"})
+        diary.send(store)
+    diary.ended(amends="FINISHED")  # evaluate has none
+    diary.send(store)
+    tags = run_of(store, diary.run_id).data.tags
+    assert {key: tags.get(key) for key in tags if "bakeoff.c" in key or "dirty" in key} == {
+        "bakeoff.command": "one",
+        "bakeoff.changed.bakeoff.command": "two",
+        "bakeoff.git.dirty": "false",
+    }
+    assert tags["commit"] == "c" and tags["mlflow.note.content"] == "begun"
 
 
 def test_only_one_process_sends_a_run(store: Store, diary: Diary) -> None:
@@ -362,8 +416,8 @@ def test_only_one_process_sends_a_run(store: Store, diary: Diary) -> None:
 
 def test_a_damaged_spool_is_given_up_with_a_word(store: Store, diary: Diary) -> None:
     diary.open().close()
-    with spool_path(diary.run_dir).open("a") as file:
-        file.write('{"event":"metrics","values":{"loss":"one"},"step":1}\n')
+    with spool_path(diary.run_dir).open("ab") as file:
+        file.write(checked_line({"event": "metrics", "values": {"loss": "one"}, "step": 1}))
     follower = diary.send(store)
     assert follower.given_up is not None and "damaged" in follower.given_up
 

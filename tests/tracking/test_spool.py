@@ -278,6 +278,18 @@ def test_runs_are_found_wherever_they_lie_but_not_among_artifacts(tmp_path: Path
     assert list(find_runs(tmp_path / "nowhere")) == []
 
 
+def test_the_folder_of_all_runs_may_be_a_link_and_no_link_leads_astray(tmp_path: Path) -> None:
+    output, disk = tmp_path / "outputs", tmp_path / "disk"
+    with Spool(disk / "a") as spool:
+        start(spool)
+    output.mkdir()
+    (output / "runs").symlink_to(disk, target_is_directory=True)
+    (output / "latest").symlink_to(disk / "a", target_is_directory=True)
+    (disk / "a" / "up").symlink_to(output, target_is_directory=True)
+    (output / "sweeps").symlink_to(output, target_is_directory=True)
+    assert [*find_runs(output)] == [output / "runs" / "a"]
+
+
 def test_the_last_start_tells_where_a_run_goes(tmp_path: Path) -> None:
     assert last_start(tmp_path) == {}
     with Spool(tmp_path) as spool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import sqlite3
 import sys
 from contextlib import closing
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.storages import JournalStorage
 
 from benchmarks.faults import flip_bytes, own_cache
@@ -25,8 +28,8 @@ from src.records.champions import Champion
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
 from src.search.storage import Journal
-from src.storage.cache import Record, load_record, store_record
-from src.storage.digests import checked_json
+from src.storage.cache import Record, cached, load_record, store_record
+from src.storage.digests import checked_json, zip_is_whole
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from src.verification.runs import Fault
@@ -44,6 +47,12 @@ def faults_of(output_dir: Path, *words: str) -> list[Fault]:
     given = [f"output_dir={output_dir}", *words]
     _, found = verify_all(compose_settings(VerifySettings, given, "verify"))
     return [*found]
+
+
+def checked(output_dir: Path, *words: str) -> str:
+    """What is said of what was looked at."""
+    given = [f"output_dir={output_dir}", *words]
+    return verify_all(compose_settings(VerifySettings, given, "verify"))[0]
 
 
 def flip(file: Path, place: int) -> None:
@@ -135,6 +144,86 @@ def test_a_damaged_line_of_a_diary_is_put_aside(tmp_path: Path) -> None:
     assert b"2: " in path.with_name("spool.jsonl.damaged").read_bytes()
     assert not (folder.path / "tracking" / "mirror.json").exists(), "sent again from its beginning"
     assert faults_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["compare/x", "sweeps/y", "runs/z"])
+def test_the_remark_on_a_damaged_line_names_a_command_that_repairs_it(
+    tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / place
+    with Spool(folder) as spool:
+        spool.metrics({"m": 0.5}, 1)
+        spool.end("FINISHED")
+    (folder / "sweep.json").write_bytes(checked_json({"trials": []}))
+    (folder / "run.json").write_text('{"run_id": "a", "name": "z"}')
+    path = spool_path(folder)
+    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.6"))
+    assert {} in [event for event, _ in read_events(path)]
+    (advised,) = re.findall(r"python -m src\.verify (.*) puts it aside", caplog.text)
+    assert [fault.repaired for fault in faults_of(tmp_path)] == [False]
+    assert [fault.repaired for fault in faults_of(tmp_path, *shlex.split(advised))] == [True]
+    assert faults_of(tmp_path) == []
+
+
+def test_a_line_that_lost_its_checksum_with_others_is_damaged(tmp_path: Path) -> None:
+    folder = sealed_run(tmp_path)
+    path = spool_path(folder.path)
+    first, line, last = path.read_bytes().splitlines(keepends=True)
+    forged = line.replace(b'"check"', b'"cheak"').replace(b"0.5", b"0.6")
+    path.write_bytes(first + forged + last)
+    (fault,) = faults_of(tmp_path)
+    assert "line 2 is damaged (its checksum is missing)" in fault.what
+    assert next(event for event, _ in read_events(path, len(first))) == {}
+    # Lines of an earlier version come before those of this one.
+    path.write_bytes(first.replace(line_end(first), b"}\n") + line + last)
+    assert faults_of(tmp_path) == []
+
+
+def line_end(line: bytes) -> bytes:
+    return line[line.rindex(b',"check"') :]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_checkpoint_without_a_digest_is_an_archive_at_least(tmp_path: Path, whole: bool) -> None:
+    folder = finished_run(tmp_path, "mlp", 3)
+    (folder.path / "config.yaml").unlink()
+    path = folder.checkpoints / "last.ckpt"
+    path.parent.mkdir(exist_ok=True)
+    torch.save({"weight": torch.zeros(9000)}, path)
+    assert zip_is_whole(path) is None
+    if not whole:
+        os.truncate(path, path.stat().st_size // 2)
+    assert [fault.place for fault in faults_of(tmp_path)] == ([] if whole else [path])
+
+
+@pytest.mark.parametrize("kept", ["seal.json", "config.yaml", "folds.json"])
+def test_a_run_that_lost_its_name_is_found_by_its_other_files(tmp_path: Path, kept: str) -> None:
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    (folder / kept).write_text("")
+    assert checked(tmp_path).startswith("1 runs")
+    for words in ([], [f"run={folder}"]):
+        assert [fault.place for fault in faults_of(tmp_path, *words)] == [folder / "run.json"]
+
+
+@pytest.mark.parametrize("kind", ["pictures", "masks", "shards", "archives"])
+@pytest.mark.parametrize("name", ["data.bin", "content/a/b.bin"])
+def test_stores_of_every_kind_are_checked_to_the_last_file(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    def build(folder: Path) -> dict[str, str]:
+        (folder / "content" / "a").mkdir(parents=True)
+        for file in ("data.bin", "content/a/b.bin"):
+            (folder / file).write_bytes(bytes(1000))
+        return {}
+
+    store = tmp_path / "cache" / kind / "key"
+    cached(store, build, what="the pictures")
+    flip(store / name, 700)
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == store and not fault.repaired
+    (fault,) = faults_of(tmp_path, "repair=true")
+    assert fault.repaired and not store.exists()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0\0\0\0", b"garbage", b"[1]", b'{"op_code":5}x'])
