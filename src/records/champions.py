@@ -67,12 +67,12 @@ class Champion:
             OSError: it cannot be written; the champion before stays.
         """
         path, *earlier = _files(output_dir, self.data)
-        if (other := _read(path)) is not None and other.data != self.data:
-            other.write(output_dir)  # of an earlier version, in which sets shared a file
+        if (before := _read(path)) is not None and before.data != self.data:
+            before.write(output_dir)  # of an earlier version, in which sets shared a file
         write_atomically(path, checked_json(asdict(self)))
-        for other in earlier:
-            if (before := _read(other)) is not None and before.data == self.data:
-                other.unlink()
+        for file in earlier:
+            if (before := _read(file)) is not None and before.data == self.data:
+                file.unlink()
         return path
 
 

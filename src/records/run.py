@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
 import typing
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from ..storage.files import replacing, write_atomically
 from .pixels import pixel_columns, read_pixel_columns
 from .trials import candidate_name
+from .field_types import check_type
 
 __all__ = ["Predictions", "RunSummary"]
 
@@ -202,7 +201,7 @@ class Predictions:
             # and outside of `try`, because a file that is not there is no rubbish.
             # What lies in memory needs no reading ahead by further threads.
             file = pq.ParquetFile(content, pre_buffer=False)
-            stored = file.schema_arrow.metadata
+            stored = file.schema_arrow.metadata or {}
             kind = stored.get(_KIND_KEY, b"single").decode()
             columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]
             columns = [name for name in columns if with_paths or name not in ("path", "map")]
@@ -302,7 +301,7 @@ class RunSummary:
 
     def __post_init__(self) -> None:
         for name, hint in _SUMMARY_TYPES.items():
-            _check(name, getattr(self, name), hint)
+            check_type(name, getattr(self, name), hint)
         if self.status not in _STATUSES:
             raise ValueError(
                 f"status is {self.status!r}: it must be one of {', '.join(_STATUSES)}."
@@ -361,35 +360,6 @@ class RunSummary:
 
 
 _SUMMARY_TYPES = typing.get_type_hints(RunSummary)
-_ALLOWED = {
-    str: "text",
-    str | None: "text or nothing",
-    int: "a whole number",
-    int | None: "a whole number or nothing",
-    float: "a finite number",
-    dict[str, float]: "numbers by name",
-    dict[str, list[float]] | None: "lists of numbers by name, or nothing",
-}
-
-
-def _check(name: str, value: Any, hint: Any) -> None:
-    """Raise a ValueError unless `value` is what the annotation says."""
-    fits = isinstance(value, int | float) and math.isfinite(value) if hint is float else True
-    if not (fits and _fits(value, hint)):
-        raise ValueError(f"{name} is {value!r}: it must be {_ALLOWED[hint]}.")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    kinds = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, kind) for kind in kinds)
-    if typing.get_origin(hint) is dict:
-        return isinstance(value, dict) and all(
-            _fits(key, kinds[0]) and _fits(one, kinds[1]) for key, one in value.items()
-        )
-    if typing.get_origin(hint) is list:
-        return isinstance(value, list) and all(_fits(one, kinds[0]) for one in value)
-    return isinstance(value, Real if hint is float else hint) and not isinstance(value, bool)
 
 
 def _to_json(value: float) -> float | str | None:

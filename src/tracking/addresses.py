@@ -29,7 +29,10 @@ def absolute_uri(uri: str | None, output_dir: Path) -> str:
     if uri is None:
         return default_uri(output_dir)
     path = sqlite_path(uri)
-    return uri if path is None or "?" in uri else sqlite_uri(path)
+    if path is None:
+        return uri
+    _, mark, options = uri.partition("?")
+    return f"{sqlite_uri(path)}{mark}{options}"
 
 
 def public_uri(uri: str | None, output_dir: Path) -> str | None:

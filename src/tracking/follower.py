@@ -15,19 +15,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..machine.text import encodable
 from ..records.champions import Champion
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
 from .mlflow_store import Rejected, ServerAway, Store, Unsupported
 from .spool import Spool, mirror_lock
 
-__all__ = ["Entry", "Follower", "batches"]
+__all__ = ["Entry", "FilesAway", "Follower", "batches"]
 
 # MLflow's limits of a batch, with some room in the bytes for the request around it.
 _MOST_ENTRIES = 1000
 _MOST_OF_KIND = {"metric": 1000, "param": 100, "tag": 100}
 _MOST_BYTES = 900_000
 _LONGEST = {"param": 6000, "tag": 8000}
+# Of the files kept for later, at one try: an artifact store that is away takes its time to fail.
+_MOST_FAILURES = 3
 
 # kind ("metric", "param", "tag"), key, value, step, timestamp_ms (the last two for metrics alone)
 Entry = tuple[str, str, Any, int, int]
@@ -53,6 +56,10 @@ def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         size += weight
     if batch:
         yield batch
+
+
+class FilesAway(ServerAway):
+    """Files of one run cannot be sent now, while MLflow itself answers."""
 
 
 class Follower:
@@ -202,8 +209,8 @@ class Follower:
         own = {"bakeoff.run_id": event["run_id"], "bakeoff.run_dir": str(self.run_dir)}
         tags = event["tags"] | own | self._parent_tag(store)
         self._state.mlflow_run_id = store.create_run(
-            experiment=event["experiment"],
-            name=event["run_name"],
+            experiment=encodable(event["experiment"]),
+            name=encodable(event["run_name"]),
             start_time_ms=event["start_time_ms"],
             tags={key: _cut(text, _LONGEST["tag"]) for key, text in tags.items()},
         )
@@ -213,7 +220,7 @@ class Follower:
         # The parent may have been sent since the start, by another process.
         tags = self._parent_tag(store)
         if event["reason"]:
-            tags["bakeoff.reason"] = event["reason"]
+            tags["bakeoff.reason"] = _cut(event["reason"], _LONGEST["tag"])
         self._send_entries(store, [("tag", key, text, 0, 0) for key, text in tags.items()])
         store.finish(self._run(), event["status"], event["end_time_ms"])
         self._state.status = event["status"]
@@ -257,7 +264,14 @@ class Follower:
         elif not file.exists():
             self._warn(f"the {kind} {path!r} is not there any more, and is left out")
         else:
-            return True
+            try:
+                if file.is_file():
+                    file.open("rb").close()
+            except OSError as error:
+                reason = error.strerror or error
+                self._warn(f"the {kind} {path!r} cannot be read ({reason}), and is left out")
+            else:
+                return True
         return False
 
     def _send_file(self, store: Store, event: Mapping[str, Any]) -> None:
@@ -304,7 +318,11 @@ class Follower:
         self._state.write(self.run_dir)
 
     def _send_pending(self, store: Store) -> bool:
-        """Send files kept for later, once everything else is sent; return whether there are any."""
+        """Send files kept for later, once everything else is sent; return whether there are any.
+
+        Raises:
+            FilesAway: some are still kept.
+        """
         state = self._state
         if self.status is None or not state.pending:
             return False
@@ -312,14 +330,22 @@ class Follower:
             # MLflow takes files of a run that was deleted, or that its database does not have.
             if store.stage(self._run()) != "active":
                 raise Rejected("the run is not in MLflow any more")
-            while state.pending:
-                event = state.pending[0]
-                if self._is_there(event):
-                    try:
+            failures: list[str] = []
+            for event in [*state.pending]:
+                try:
+                    if self._is_there(event):
                         self._log_file(store, event)
-                    except Rejected as error:
-                        self._leave_out(store, event, error)
-                del state.pending[0]
+                except Rejected as error:
+                    self._leave_out(store, event, error)
+                except ServerAway as error:
+                    failures.append(f"the {event['event']} {event['path']!r}: {error}")
+                    state.pending.append(event)  # others come first the next time
+                state.pending.remove(event)
+                if len(failures) == _MOST_FAILURES:
+                    break
+            if failures:
+                state.pending.sort(key=lambda event: event["event"] == "registration")
+                raise FilesAway(failures[0])
         except Rejected as error:
             self._handle_rejection(store, error)
         finally:
@@ -353,4 +379,5 @@ def _entries(event: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def _cut(text: str, longest: int) -> str:
+    text = encodable(text)  # a path may have bytes that are no UTF-8
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .events import find_runs, last_start
-from .follower import Follower
+from .follower import FilesAway, Follower
 from .mirror_state import is_complete
 from .mlflow_store import ServerAway, Store
 
@@ -41,12 +41,22 @@ _NICENESS = 10
 
 
 @dataclass
-class _Server:
-    """One tracking URI: its store, once opened, and when to try again after a failure."""
+class _Pause:
+    """When to try again after a failure."""
 
-    uri: str
     delay: float = 0.0
     next_try: float = 0.0
+
+    def lengthen(self, now: float, longest: float) -> None:
+        self.delay = min(max(2 * self.delay, _FIRST_DELAY_SECONDS), longest)
+        self.next_try = now + self.delay
+
+
+@dataclass
+class _Server(_Pause):
+    """One tracking URI, and its store, once opened."""
+
+    uri: str = ""
 
     @cached_property
     def store(self) -> Store:
@@ -66,6 +76,7 @@ class Mirror:
         self._report = report
         self._clock = clock
         self._servers: dict[str, _Server] = {}
+        self._files: dict[Path, _Pause] = {}  # of runs whose files cannot be sent
         self._followed: dict[Path, Follower] = {}
         self._earlier: deque[Iterator[Follower]] = deque()
         self._replaying: Follower | None = None
@@ -93,8 +104,8 @@ class Mirror:
                     self._unsent_runs(output_dir, message["uri"], message["target"])
                 )
         self._reported_away.clear()
-        for server in self._servers.values():
-            server.next_try = 0.0
+        for pause in (*self._servers.values(), *self._files.values()):
+            pause.next_try = 0.0
 
     def close(self) -> None:
         """Begin to close: the trainings are gone, and runs without an end were killed."""
@@ -120,14 +131,16 @@ class Mirror:
                 self._earlier.popleft()
             return True
         sent = self._advance(self._replaying)
-        if self._is_over(self._replaying):
+        kept = self._files.pop(self._replaying.run_dir, None)  # another replay tries them again
+        if kept is not None or self._is_over(self._replaying):
             self._replaying.release()
             self._replaying = None
         return sent
 
     def _advance(self, follower: Follower) -> bool:
-        server = self._servers.setdefault(follower.uri, _Server(follower.uri))
-        if self._clock() < server.next_try:
+        server = self._servers.setdefault(follower.uri, _Server(uri=follower.uri))
+        files = self._files.get(follower.run_dir, _Pause())
+        if self._clock() < max(server.next_try, files.next_try):
             return False
         run_dir = str(follower.run_dir)
         try:
@@ -138,8 +151,11 @@ class Mirror:
             sent = follower.step(server.store)
         except ServerAway as error:
             longest = _FIRST_DELAY_SECONDS if self.closing else _LONGEST_DELAY_SECONDS
-            server.delay = min(max(2 * server.delay, _FIRST_DELAY_SECONDS), longest)
-            server.next_try = self._clock() + server.delay
+            # Files that one run is left with are no reason for others to wait.
+            pause: _Pause = server
+            if isinstance(error, FilesAway):
+                pause = self._files.setdefault(follower.run_dir, files)
+            pause.lengthen(self._clock(), longest)
             if follower.run_dir not in self._reported_away:
                 self._reported_away.add(follower.run_dir)
                 self._report({"report": "away", "run_dir": run_dir, "text": str(error)})
@@ -148,6 +164,7 @@ class Mirror:
             follower.given_up = f"{run_dir} cannot be read: {error}"
             return False
         server.delay = 0.0
+        self._files.pop(follower.run_dir, None)
         if follower.mlflow_run_id and follower.run_dir not in self._created:
             self._created.add(follower.run_dir)
             self._report(
@@ -175,6 +192,7 @@ class Mirror:
     def _forget(self, run_dir: Path) -> None:
         self._created.discard(run_dir)
         self._reported_away.discard(run_dir)
+        self._files.pop(run_dir, None)
         if follower := self._followed.pop(run_dir, None):
             follower.release()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..machine.package import command
+from ..machine.text import encodable
 from .addresses import sqlite_path, without_password
 from .database import artifacts_of, limit_retries, make_database, remove_decoy
 from .mlflow_pages import view_tags
@@ -167,7 +168,7 @@ class Store:
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             dataset = Dataset(
-                name=event["name"][:500],
+                name=encodable(event["name"])[:500],
                 digest=event["digest"],
                 source_type="local",
                 source=json.dumps({"uri": event["source"]}),

@@ -15,8 +15,8 @@ from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.tracking import ReplaySettings
 from .addresses import absolute_uri, public_uri, without_password
-from .events import find_runs, last_start
-from .follower import Follower
+from .events import find_runs, last_start, spool_path
+from .follower import FilesAway, Follower
 from .mlflow_store import ServerAway, Store
 
 __all__ = ["main", "replay"]
@@ -43,6 +43,13 @@ def replay(settings: ReplaySettings) -> bool:
     for start, run_dir in starts:
         name = str(start.get("run_name", run_dir.name))
         chosen = settings.tracking.uri
+        if not start and spool_path(run_dir).stat().st_size:
+            print(
+                f"{name}: not sent: the beginning of {spool_path(run_dir)} is damaged, which says "
+                "where it goes: put a copy of the file back"
+            )
+            complete = False
+            continue
         if chosen is None and not start.get("mirrored"):
             print(f"{name}: not meant for MLflow; name a tracking.uri to send it")
             continue
@@ -82,8 +89,11 @@ def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[st
         follower.restart_if_missing(store)
         follower.retry_unsupported()
         news = not follower.finished
-        while follower.step(store) and follower.given_up is None:
-            continue
+        try:
+            while follower.step(store) and follower.given_up is None:
+                continue
+        except FilesAway as error:  # which is no reason to leave other runs out
+            return f"sent, but not all of its files: {error}", False
         if follower.given_up is not None:
             return f"not sent: {follower.given_up}", False
         what = "sent" if news else "is there already"

@@ -46,6 +46,7 @@ def test_the_database_lies_where_it_was_meant(tmp_path: Path, name: str) -> None
 def test_relative_uris_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute_uri("sqlite:///runs.db", Path("out")) == f"sqlite:///{tmp_path}/runs.db"
+    assert absolute_uri("sqlite:///a?b=3&c", Path("o")) == f"sqlite:///{tmp_path}/a?b=3&c"
     assert absolute_uri(None, Path("out")) == f"sqlite:///{tmp_path}/out/mlflow.db"
     assert absolute_uri("http://host:5000", Path("out")) == "http://host:5000"
 

@@ -403,6 +403,22 @@ def test_what_a_resumed_run_was_begun_with_is_shown_beside_the_first(
     assert tags["commit"] == "c" and tags["mlflow.note.content"] == "begun"
 
 
+def test_what_is_no_utf_8_arrives_as_an_escape(store: Store, diary: Diary) -> None:
+    name = os.fsdecode(b"/pictures\xff")
+    with diary.open(run_name=name, tags={"bakeoff.command": name}) as spool:
+        spool.params({"data.root": name, "seed": "1"})
+        spool.tags({"bakeoff.state": name})
+        spool.dataset(name=name, digest="abc", source=name, profile={"root": name})
+        spool.end("FAILED", name)
+    assert diary.send(store).finished
+    got = run_of(store, diary.run_id)
+    shown = r"/pictures\xff"
+    assert got.data.params == {"data.root": shown, "seed": "1"} and got.info.run_name == shown
+    for key in ("bakeoff.command", "bakeoff.state", "bakeoff.reason"):
+        assert got.data.tags[key] == shown
+    assert got.inputs.dataset_inputs[0].dataset.name == shown
+
+
 def test_only_one_process_sends_a_run(store: Store, diary: Diary) -> None:
     diary.open().close()
     first = diary.follower(store)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mlflow.tracking._tracking_service import utils
 
+from src.config.checks import from_plain
+from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
+from src.tracking.mirror import Mirror
 from src.tracking.mirror_state import is_complete
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
+from src.tracking.replay import replay
 from tests.tracking.diary import Diary, client, history, run_of
 
 
@@ -66,6 +74,81 @@ def test_a_file_that_is_kept_and_then_gone_keeps_no_other_out(store: Store, kept
     assert kept.send(store).finished
     assert kept.warnings[-1] == "the artifact 'a.txt' is not there any more, and is left out"
     assert texts(store, kept) == ["b.txt"]
+
+
+def with_a_file_that_is_never_taken(run_dir: Path) -> Diary:
+    """A run with a file that is called as a folder of its files: MLflow cannot keep both."""
+    diary = Diary(run_dir)
+    with diary.open() as spool:
+        for name, folder in (("x.txt", "figures/a"), ("y/a", "figures"), ("z.txt", "")):
+            (run_dir / name).parent.mkdir(exist_ok=True)
+            (run_dir / name).write_text(name)
+            spool.artifact(run_dir / name, folder)
+        spool.end("FINISHED")
+    return diary
+
+
+def test_a_file_that_is_never_taken_keeps_no_other_run_out(
+    store: Store, output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stuck = with_a_file_that_is_never_taken(output_dir / "runs" / "a")
+    other = Diary(output_dir / "runs" / "b").ended()
+    plain = {"output_dir": str(output_dir), "tracking": {"uri": None}}
+    settings = from_plain(ReplaySettings, plain)
+    for sent in ("sent", "is there already"):
+        assert not replay(settings)
+        told, line = capsys.readouterr().out.splitlines()[-2:]
+        assert told.startswith("a: sent, but not all of its files: the artifact 'y/a': ")
+        assert line.startswith(f"b: {sent}, MLflow run {store.find(other.run_id)}")
+    run = str(store.find(stuck.run_id))
+    assert {one.path for one in client(store).list_artifacts(run)} == {"figures", "z.txt"}
+    shutil.rmtree(output_dir / "mlartifacts" / run / "artifacts" / "figures")
+    assert replay(settings)
+
+
+def test_the_mirror_goes_on_with_the_next_run(store: Store, output_dir: Path) -> None:
+    stuck = [with_a_file_that_is_never_taken(output_dir / "runs" / name) for name in "ac"]
+    other = [Diary(output_dir / "runs" / name).ended() for name in "bd"]
+    reports: list[dict[str, Any]] = []
+    mirror = Mirror(reports.append, lambda: 0.0)  # no time passes, and nothing is tried twice
+    mirror._servers[store.uri] = SimpleNamespace(store=store, delay=0.0, next_try=0.0)  # type: ignore[assignment]
+    for diary in (stuck[1], other[1]):
+        follow = {"command": "follow", "run_dir": str(diary.run_dir), "target": None}
+        mirror.command({**follow, "uri": store.uri})
+    mirror.command(
+        {"command": "replay", "output_dir": str(output_dir), "uri": store.uri, "target": None}
+    )
+    for _ in range(60):
+        mirror.work()
+    done = {report["run_dir"] for report in reports if report["report"] == "done"}
+    assert done == {str(diary.run_dir) for diary in other}
+    away = [report["run_dir"] for report in reports if report["report"] == "away"]
+    assert sorted(away) == [str(diary.run_dir) for diary in stuck]
+    mirror._forget(stuck[1].run_dir)
+    assert mirror.idle
+
+
+def test_a_file_that_cannot_be_read_is_left_out_with_a_word(
+    store: Store, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with diary.open() as spool:
+        for name in ("a.txt", "b.txt"):
+            (diary.run_dir / name).write_text(name)
+            spool.artifact(diary.run_dir / name, "texts")
+        spool.end("FINISHED")
+    opened = Path.open
+
+    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+        if path.name == "a.txt":  # root is refused nothing
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *words, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert diary.send(store).finished
+    assert diary.warnings == [
+        "the artifact 'a.txt' cannot be read (Permission denied), and is left out"
+    ]
+    assert texts(store, diary) == ["b.txt"]
 
 
 @pytest.mark.parametrize("process", ["the same", "another"])

@@ -9,6 +9,7 @@ import pytest
 from src.config.checks import ConfigError, from_plain
 from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
+from src.tracking.events import spool_path
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import main, replay
 from tests.tracking.diary import Diary, client, history, python, run_of
@@ -147,6 +148,18 @@ def test_what_cannot_be_sent_is_said_once_a_run(
         "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL: "
         "PGPASSWORD) in the environment",
     ]
+
+
+def test_a_run_whose_beginning_is_damaged_is_not_passed_over(
+    output_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diary = Diary(output_dir / "runs" / "a").ended()
+    path = spool_path(diary.run_dir)
+    path.write_bytes(path.read_bytes().replace(b"bakeoff", b"bakeofg", 1))
+    assert main_with(output_dir) == 1
+    assert f"a: not sent: the beginning of {path} is damaged" in capsys.readouterr().out
+    path.write_bytes(b"")  # it was killed before it began
+    assert main_with(output_dir) == 0
 
 
 def test_a_parent_is_sent_first_though_the_clock_was_set_back_after_it_began(
