@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import psutil
 
@@ -19,7 +20,7 @@ _WHOLE = 0.9
 
 
 class CpuLoad:
-    """Measures `others`, the cores that other programs use on average, from entry to exit."""
+    """Measures `others`, how many cores of its own other programs use on average in a block."""
 
     def __init__(self) -> None:
         self.others = 0.0
@@ -101,10 +102,17 @@ class ThreadCount:
 
 
 def _clocks() -> tuple[float, float, float]:
-    """Return seconds of the wall clock, of all cores, and of this process."""
-    cores = psutil.cpu_times()
-    idle = cores.idle + getattr(cores, "iowait", 0.0)
-    # guest time is part of user time already
-    busy = sum(cores) - idle - getattr(cores, "guest", 0.0) - getattr(cores, "guest_nice", 0.0)
+    """Return seconds of the wall clock, of the cores that this process may use, and of itself."""
+    cores = psutil.cpu_times(percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        cores = [cores[core] for core in os.sched_getaffinity(0) if core < len(cores)] or cores
     own = os.times()
-    return time.perf_counter(), busy, own.user + own.system
+    return time.perf_counter(), sum(map(_busy, cores)), own.user + own.system
+
+
+def _busy(core: Any) -> float:
+    """Return the seconds that a core has worked, by what psutil counts of it."""
+    idle = core.idle + getattr(core, "iowait", 0.0)
+    # guest time is part of user time already
+    guest = getattr(core, "guest", 0.0) + getattr(core, "guest_nice", 0.0)
+    return float(sum(core) - idle - guest)

@@ -19,10 +19,22 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is no YAML, or names other types.
     """
-    return yaml.load(text, _LOADER)
+    try:
+        return yaml.load(text, _LOADER)
+    except yaml.YAMLError:
+        if "\\u" not in text:
+            raise
+        return yaml.load(text, yaml.SafeLoader)  # libyaml refuses the escapes of `yaml_text`
 
 
 def yaml_text(plain: Any) -> str:
-    """Return nested dicts and lists of plain values as a document, with the keys in their order."""
-    text: str = yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    """Return nested dicts and lists of plain values as a document, with the keys in their order.
+
+    A byte of a path that is no UTF-8, half a character in Python, is written as an escape.
+    """
+    text: str
+    try:
+        text = yaml.dump(plain, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    except UnicodeEncodeError:
+        text = yaml.dump(plain, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True)
     return text

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..storage.files import replacing, write_atomically
+from .field_types import check_type
 from .pixels import pixel_columns, read_pixel_columns
 from .trials import candidate_name
-from .field_types import check_type
 
 __all__ = ["Predictions", "RunSummary"]
 

@@ -8,6 +8,7 @@ every run.
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import uuid
@@ -115,10 +116,14 @@ def run_folders(database: Path, experiment: str | None, condition: str = "") -> 
 
 
 def limit_retries() -> None:
-    """Have MLflow try a query of a database that does not answer once, not eleven times."""
+    """Have MLflow try a query of a database that does not answer once, not eleven times.
+
+    It also prints the whole query and where it was made, though it raises the error as well.
+    """
     import mlflow.store.db.utils as databases
 
     databases.MAX_RETRY_COUNT = 1
+    logging.getLogger(databases.__name__).setLevel(logging.CRITICAL)
 
 
 def remove_decoy(uri: str, database: Path) -> None:

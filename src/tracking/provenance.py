@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,8 @@ _PACKAGES = (
     *("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "scikit-learn"),
     *("scikit-image", "pillow", "hydra-core", "omegaconf", "optuna", "mlflow"),
 )
+# Options of Python, of which several may be one word; those that are named take a value.
+_OPTION = re.compile(r"-[^-cmWX]*(?P<name>.?)(?P<value>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,9 @@ class Provenance:
 
     def tags(self) -> dict[str, str]:
         """Return it as tags of a run; a tag that MLflow defines has MLflow's name."""
-        words = shlex.split(self.command)
         tags = {
             "bakeoff.command": self.command,
-            "mlflow.source.name": words[2] if words[1:2] == ["-m"] else words[0],
+            "mlflow.source.name": _source_name(shlex.split(self.command)),
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
         }
@@ -91,6 +93,21 @@ class Provenance:
 def command_line() -> str:
     """Return this process's command line, without passwords in URIs."""
     return without_password(shlex.join(["python", *sys.orig_argv[1:]]))
+
+
+def _source_name(words: list[str]) -> str:
+    """Return the module or the script that a command line runs."""
+    rest = iter(words[1:] if words[0] == "python" else ())
+    for word in rest:
+        option = _OPTION.fullmatch(word)
+        if option is None:
+            return Path(word).name
+        value = option["value"] or (next(rest, "") if option["name"] else "")
+        if option["name"] == "m":
+            return value
+        if option["name"] == "c":
+            break
+    return words[0]
 
 
 def read_git(root: Path) -> Git | None:

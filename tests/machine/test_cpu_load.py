@@ -27,15 +27,19 @@ class Machine:
 
     def __init__(self, others: float, own: float) -> None:
         self.now, self.others, self.own = 0.0, others, own
+        self.cores = {1, 3}  # others on other cores are no load
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def cpu_times(self) -> tuple[float, ...]:
+    def cpu_times(self, percpu: bool) -> list[tuple[float, ...]]:
         class Times(tuple[float, ...]):
             idle = 5.0
 
-        return Times((self.now * (self.others + self.own), 5.0))
+        assert percpu
+        share = self.now * (self.others + self.own) / len(self.cores)
+        busy = [share if core in self.cores else 7.0 * self.now for core in range(4)]
+        return [Times((seconds, 5.0)) for seconds in busy]
 
     def times(self) -> SimpleNamespace:
         return SimpleNamespace(user=self.now * self.own * 0.75, system=self.now * self.own * 0.25)
@@ -45,6 +49,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, others: float, own: float) -> Machi
     made = Machine(others, own)
     monkeypatch.setattr(cpu_load.psutil, "cpu_times", made.cpu_times)
     monkeypatch.setattr(cpu_load.os, "times", made.times)
+    monkeypatch.setattr(cpu_load.os, "sched_getaffinity", lambda _: made.cores, raising=False)
     monkeypatch.setattr(time, "perf_counter", lambda: made.now)
     monkeypatch.setattr(time, "sleep", made.sleep)
     return made

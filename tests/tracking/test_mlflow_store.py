@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,17 @@ def test_what_cannot_be_sent_is_sent_later(
     the_model(store, diary)
     assert versions(store) == ["1"]
     assert str(client(store).get_model_version_by_alias(NAME, ALIAS).version) == "1"
+
+
+def test_a_database_that_fails_is_told_in_one_sentence(
+    store: Store, diary: Diary, output_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diary.ended()
+    with closing(sqlite3.connect(output_dir / "mlflow.db")) as connection:
+        connection.execute("ALTER TABLE runs RENAME TO gone")  # at once, unlike a lock
+    with pytest.raises(ServerAway, match="no such table"):
+        diary.send(store)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_long_card_is_cut_at_the_end_of_a_line(

@@ -86,6 +86,16 @@ def test_tags_carry_mlflows_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tags["mlflow.source.name"] == "src.train"
     assert tags["mlflow.source.git.commit"] == "c" * 40
     assert tags["bakeoff.command"] == command and tags["bakeoff.git.dirty"] == "true"
+    for line, name in (
+        ("python -u -m src.train -m", "src.train"),
+        ("python -X importtime -W ignore -um src.tracking.replay", "src.tracking.replay"),
+        ("python -Wignore -msrc.train x", "src.train"),
+        ("python -u '/my venv/bin/bakeoff' train model=mlp", "bakeoff"),
+        ("bakeoff train -m", "bakeoff"),
+        ("python -Bc 'print(1)' x.py", "python"),
+        ("python", "python"),
+    ):
+        assert Provenance(line, None, {}, {}).tags()["mlflow.source.name"] == name
     assert "mlflow.source.git.commit" not in Provenance("python", None, {}, {}).tags()
 
     def nobody() -> str:
