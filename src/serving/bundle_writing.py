@@ -188,7 +188,7 @@ def _complete(
     packages: Sequence[str],
 ) -> str:
     """Write everything but the model's own file and return the digest."""
-    content = json.dumps(dict(metadata), ensure_ascii=False, indent=1).encode()
+    content = json.dumps(dict(metadata), ensure_ascii=False, indent=1)
     write_atomically(folder / METADATA, content)
     ship_modules(folder / CODE, shipped)
     packages = [*packages, *ship_plugins(folder / CODE, metadata)]

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from src.serving.bundle import open_predictor
+from src.serving.bundle_files import read_metadata
 from src.serving.bundle_writing import write_bundle
 from src.serving.whole_network import network_classifier
 from tests.models.test_conformance import OWN
@@ -122,6 +123,14 @@ def test_tensors_that_share_memory_are_stored(tmp_path: Path) -> None:
     write_bundle(tmp_path / "model", network, metadata, pictures()[0])
     with safe_open(tmp_path / "model" / "network.safetensors", "pt") as weights:
         torch.testing.assert_close(weights.get_tensor("again"), first.detach(), rtol=0, atol=0)
+
+
+def test_settings_may_name_a_folder_that_is_no_utf_8(tmp_path: Path) -> None:
+    network, metadata = network_and_metadata()
+    metadata["settings"]["data"]["root"] = os.fsdecode(b"/pictures\xff")
+    write_bundle(tmp_path, network, metadata, np.zeros((3, 16, 24), np.uint8))
+    assert open_predictor(tmp_path).class_names == CLASSES
+    assert read_metadata(tmp_path) == metadata
 
 
 def test_packages_are_pinned_and_few(tmp_path: Path) -> None:
