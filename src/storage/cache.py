@@ -57,6 +57,8 @@ _log = logging.getLogger(__name__)
 # The end of the name of a folder that is being filled, or was when its process died.
 UNFINISHED = ".unfinished"
 _ENTRY = "entry.json"
+# Kinds of entries that earlier formats had as well; those of today are known by their files.
+_KINDS = ("pictures", "features", "activations", "examined", "archives")
 _RECORDS = "plans"
 _BLOCK_BYTES = 4 << 20
 # What a limit of time has cut short is begun anew where there is so many times as much.
@@ -177,8 +179,12 @@ def read_entry(folder: Path, *, below: bool = False) -> Entry | None:
 
 
 def entry_folders(cache_dir: Path) -> list[Path]:
-    """Return the folders of the entries in a cache, in order, whatever kinds it has."""
+    """Return the folders of the entries in a cache, in order, whatever kinds it has.
+
+    Those of earlier formats are among them.
+    """
     kinds = {entry.parents[1] for entry in cache_dir.glob(f"*/*/{_ENTRY}")}
+    kinds |= {cache_dir / name for name in _KINDS}
     found = (folder for kind in kinds for folder in kind.glob("*/"))
     return sorted(folder for folder in found if folder.suffix != UNFINISHED)
 
