@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,13 +12,17 @@ from filelock import FileLock, Timeout
 
 __all__ = ["if_free"]
 
+_MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+
 
 @contextmanager
 def if_free(*paths: Path) -> Iterator[bool]:
     """Hold the locks of these files, and yield True; yield False where another holder has one.
 
-    Where this process may not write it cannot hold a lock, and the lock counts as free: so does one
-    in a folder that is mounted read-only, or gone.
+    A lock that this process may not write, or whose folder is missing, is looked at and not held.
+
+    Raises:
+        OSError: a lock cannot be opened for another reason, such as too many open files.
     """
     with ExitStack() as held:
         free = True
@@ -24,10 +30,32 @@ def if_free(*paths: Path) -> Iterator[bool]:
             lock = FileLock(path, thread_local=False)
             try:
                 lock.acquire(timeout=0)
+                held.callback(lock.release)
             except Timeout:
                 free = False
+            except OSError as error:
+                if error.errno not in _MAY_NOT_WRITE:
+                    raise
+                free = not _is_held(path)
+            if not free:
                 break
-            except OSError:
-                continue
-            held.callback(lock.release)
         yield free
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a process holds a lock of which the file may at most be read."""
+    try:
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows has other locks; without a file nobody holds it
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
