@@ -25,6 +25,9 @@ class Basis:
     Attributes:
         source, refitted, candidates: see `src.records.certainty.Certainty`.
         calibration: pictures, one of each group.
+        novelty: whether the model measures how far pictures are from the training pictures.
+        false_alarms: share of pictures like the training pictures that is flagged as unlike them;
+            None where nothing is flagged.
         of_sets: whether pictures have sets of labels.
     """
 
@@ -32,6 +35,8 @@ class Basis:
     refitted: bool
     candidates: int
     calibration: int
+    novelty: bool
+    false_alarms: float | None
     of_sets: bool = False
 
 
@@ -47,7 +52,7 @@ class Judgement(Basis):
         empty: sets without a label.
         max_error: largest share of wrong answers; None to answer all.
         answered: pictures.
-        unlike: pictures flagged as unlike the training pictures; None where nothing flags.
+        unlike: pictures flagged as unlike the training pictures.
         shift_p_value: of the hypothesis that the pictures look like the calibration pictures.
     """
 
@@ -58,7 +63,7 @@ class Judgement(Basis):
     empty: int
     max_error: float | None
     answered: int
-    unlike: int | None
+    unlike: int
     shift_p_value: float
 
 
@@ -71,13 +76,11 @@ class CardCertainty(Basis):
             None where it cannot be promised. Empty for sets of labels, as `errors`.
         coverages: that sets of labels can be asked for.
         errors: share of wrong answers by the share of pictures that is answered, surest first.
-        novelty: whether pictures unlike the training pictures are flagged.
     """
 
     answered: Mapping[float, float | None]
     coverages: Sequence[float]
     errors: Mapping[float, float]
-    novelty: bool
 
 
 def card_lines(found: CardCertainty) -> list[str]:
@@ -100,8 +103,11 @@ def card_lines(found: CardCertainty) -> list[str]:
         if found.of_sets:
             held = "hold on average as large a share of a picture's labels as is asked"
         lines += ["", f"Sets of labels that {held}: {asked}."]
-    if found.novelty:
-        lines += ["", "Pictures unlike the training pictures are flagged; of others 1 % is, too."]
+    if found.false_alarms is not None:
+        share = percent(found.false_alarms)
+        lines += ["", f"Pictures unlike the training pictures are flagged; of others {share} are."]
+    elif found.novelty:
+        lines += ["", f"{_unflagged(found)}."]
     return lines
 
 
@@ -126,11 +132,13 @@ def judgement_lines(found: Judgement) -> list[str]:
             f"{100 * found.max_error:g} % of the answers wrong (95 % sure); {left:,} "
             f"({percent(left / found.pictures)}) are left to a person"
         )
-    if found.unlike is not None:
+    if found.false_alarms is not None:
         lines.append(
             f"unlike: {found.unlike:,} of {found.pictures:,} pictures are unlike the training "
-            "pictures; of pictures like them 1 % would be"
+            f"pictures; of pictures like them {percent(found.false_alarms)} would be"
         )
+    elif found.novelty:
+        lines.append(f"unlike: {_unflagged(found)}")
     if promised:
         lines.append(source_sentence(found))
     if found.shift_p_value < _CLEAR:
@@ -143,7 +151,7 @@ def judgement_lines(found: Judgement) -> list[str]:
             "shift: together they do not look like the pictures that the model was measured on "
             f"(p = {found.shift_p_value:.2g}), so {broken}"
         )
-    elif promised or found.unlike is not None:
+    elif promised or found.novelty:
         lines.append(
             "shift: nothing speaks against these pictures being like those that the model was "
             f"measured on (p = {found.shift_p_value:.2g})"
@@ -161,6 +169,14 @@ def _held(found: Judgement) -> str:
     if found.classwise:
         return f"holds each label in {share} of the pictures that have it"
     return f"holds on average {share} of a picture's labels"
+
+
+def _unflagged(found: Basis) -> str:
+    """Return why no picture is flagged as unlike the training pictures."""
+    return (
+        f"{found.calibration:,} calibration pictures are too few to flag those unlike the training "
+        "pictures"
+    )
 
 
 def source_sentence(found: Basis) -> str:

@@ -27,7 +27,7 @@ from ..records.certainty import Certainty, FeatureSample
 from ..records.run import Predictions, RunSummary
 from ..reporting.certainty_report import CardCertainty
 from ..runs.finished.evaluate import Revisited
-from ..serving.trust import familiar
+from ..serving.trust import false_alarms, familiar
 from ..statistics.conformal import fewest_pictures, one_of_each_group
 from ..statistics.missed_labels import fewest_labelled
 from ..statistics.novelty import feature_rows, feature_scale, neighbour_distances
@@ -195,6 +195,7 @@ def card_certainty(certainty: Certainty) -> CardCertainty:
             ],
             errors={},
             novelty=certainty.sample is not None,
+            false_alarms=false_alarms(certainty),
         )
     counted = familiar(certainty)
     confidences, correct = certainty.confidences[counted], certainty.correct[counted]
@@ -222,4 +223,5 @@ def card_certainty(certainty: Certainty) -> CardCertainty:
         ],
         errors={share: float(curve.errors[i]) for share, i in zip(_SHARES, at, strict=True)},
         novelty=certainty.sample is not None,
+        false_alarms=false_alarms(certainty),
     )

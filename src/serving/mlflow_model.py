@@ -126,6 +126,7 @@ class PictureClassifier(PythonModel):
             columns["answered"] = [verdict.answered for verdict in verdicts]
         if any(verdict.novelty is not None for verdict in verdicts):
             columns["novelty"] = [verdict.novelty for verdict in verdicts]
+        if any(verdict.unlike is not None for verdict in verdicts):
             columns["unlike"] = [verdict.unlike for verdict in verdicts]
         return pd.DataFrame(columns)
 

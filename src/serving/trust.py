@@ -6,6 +6,7 @@ bundle carries.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -26,12 +27,14 @@ from ..statistics.novelty import (
 )
 from ..statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
 
-__all__ = ["NO_CALIBRATION", "Judged", "Promise", "Trust", "Verdict", "familiar"]
+__all__ = ["NO_CALIBRATION", "Judged", "Promise", "Trust", "Verdict", "false_alarms", "familiar"]
 
 NO_CALIBRATION = (
     "this model carries no calibration: python -m src.select run=RUN makes a run the champion and "
     "calibrates it"
 )
+# With a larger share of false alarms, as of fewer than 19 calibration pictures, nothing is flagged.
+_MOST_FALSE_ALARMS = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Verdict:
             coverage asked for; None where none was asked for.
         answered: whether the label counts as an answer; None where all do.
         novelty: p-value of being like the training pictures; None for a model without features.
-        unlike: whether the picture is flagged as unlike them; None as `novelty`.
+        unlike: whether the picture is flagged as unlike them; None where nothing is flagged.
         distance: to the training pictures; None as `novelty`.
     """
 
@@ -90,7 +93,8 @@ class Judged:
         answered: (N,) bool; None where all are.
         novelty: (N,) float64, p-values of being like the training pictures; None for a model
             without features.
-        unlike: (N,) bool, flagged as unlike the training pictures; None as `novelty`.
+        unlike: (N,) bool, flagged as unlike the training pictures; None where nothing is flagged,
+            see `false_alarms`.
         distances: (N,) float32 to the training pictures; None as `novelty`.
     """
 
@@ -111,6 +115,8 @@ class Trust:
     Attributes:
         certainty, promise: as they were given.
         rule: which pictures are answered; None where all are.
+        false_alarms: share of pictures like the training pictures that is flagged as unlike them;
+            None where nothing is flagged, see `false_alarms`.
 
     Raises:
         ValueError: there is no calibration, or its pictures do not suffice for the promise; a
@@ -121,6 +127,7 @@ class Trust:
         if certainty is None:
             raise ValueError(NO_CALIBRATION)
         self.certainty, self.promise = certainty, promise
+        self.false_alarms = false_alarms(certainty)
         self._thresholds = self._set_thresholds()
         self.rule = self._rule()
 
@@ -188,7 +195,8 @@ class Trust:
         if sample is not None and features is not None:
             distances = neighbour_distances(feature_rows(features, sample.scale), sample.rows)
             novelty = novelty_p_values(distances, sample.distances)
-            unlike = novelty <= _flagged_below(len(sample.distances))
+            if self.false_alarms is not None:
+                unlike = novelty <= self.false_alarms
         answered = None
         if self.rule is not None:
             answered = probs.max(axis=1) >= self.rule.threshold
@@ -251,14 +259,29 @@ def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> 
     return np.full(known.num_classes, found)
 
 
+def false_alarms(certainty: Certainty) -> float | None:
+    """Return the share of pictures like the training pictures that is flagged as unlike them.
+
+    Flagged is what has a p-value of this share at most. Of n calibration pictures p-values are
+    multiples of 1 / (n + 1), so the share is the largest multiple up to 1 %, and the smallest one
+    where n is below 99. It is the mean over calibrations: of one of them it varies like a beta
+    distribution (Bates et al. 2023).
+
+    Returns:
+        a value in (0, 0.05]; None where nothing is flagged, since the model has no features, or so
+        few calibration pictures that it would be above 5 %.
+    """
+    if certainty.sample is None:
+        return None
+    steps = len(certainty.sample.distances) + 1
+    share = max(1, math.floor(FALSE_ALARMS * steps + 1e-9)) / steps
+    return share if share <= _MOST_FALSE_ALARMS else None
+
+
 def familiar(certainty: Certainty) -> NDArray[np.bool_]:
     """Return which calibration pictures (n,) are not flagged as unlike the training pictures."""
-    if certainty.sample is None:
+    least = false_alarms(certainty)
+    if certainty.sample is None or least is None:
         return np.ones(len(certainty.targets), bool)
     distances = certainty.sample.distances
-    return novelty_p_values(distances, distances) > _flagged_below(len(distances))
-
-
-def _flagged_below(pictures: int) -> float:
-    """Return the p-value from which on a picture is flagged; with few pictures the least one."""
-    return max(FALSE_ALARMS, 1 / (pictures + 1))
+    return novelty_p_values(distances, distances) > least

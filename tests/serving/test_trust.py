@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from src.records.certainty import Certainty, FeatureSample
+from src.reporting.certainty_report import CardCertainty, Judgement, card_lines, judgement_lines
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
 from src.serving.bundle_writing import add_certainty
 from src.serving.predictor import Predictor
-from src.serving.trust import NO_CALIBRATION, Promise, Trust, familiar
+from src.serving.trust import NO_CALIBRATION, Promise, Trust, false_alarms, familiar
 from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.targets import kind_of
 from tests.serving.bundles import CLASSES, bundle
@@ -93,6 +94,52 @@ def test_the_flagged_are_those_of_the_calibration_beyond_the_same_distance() -> 
     assert unlike is not None and unlike.any()
     np.testing.assert_array_equal(familiar(known), ~unlike)
     assert familiar(dataclasses.replace(known, sample=None)).all()
+
+
+@pytest.mark.parametrize("count", [19, 36, 99, 150, 2900])
+def test_as_many_of_the_like_pictures_are_flagged_as_is_said(count: int) -> None:
+    chance = np.random.default_rng(count)
+    known = certainty(count)
+    assert known.sample is not None
+    said = false_alarms(known)
+    assert said is not None
+    # Distances, which alone count, of 4,000 calibrations and of one new picture for each.
+    new, others = chance.random(4000), np.sort(chance.random((4000, count)), axis=1)
+    flagged = []
+    for distance, calibration in zip(new, others.astype(np.float32), strict=True):
+        sample = dataclasses.replace(known.sample, distances=calibration)
+        least = false_alarms(dataclasses.replace(known, sample=sample))
+        assert least == said
+        flagged.append((1 + (calibration >= distance).sum()) / (count + 1) <= said)
+    error = np.sqrt(said * (1 - said) / 4000)
+    assert np.mean(flagged) == pytest.approx(said, abs=4 * error)
+    assert said == {19: 0.05, 36: 1 / 37, 99: 0.01, 150: 1 / 151, 2900: 29 / 2901}[count]
+
+
+def test_lines_and_cards_say_which_share_of_like_pictures_is_flagged() -> None:
+    plain = {"source": "test", "refitted": False, "candidates": 1, "novelty": True}
+    judged = {"pictures": 200, "coverage": None, "classwise": False, "labels": 0, "empty": 0}
+    judged |= {"max_error": None, "answered": 200, "shift_p_value": 0.5, "unlike": 7}
+    card = {"answered": {}, "coverages": [], "errors": {}}
+    for count, line, of_card in (
+        (36, "of pictures like them 2.7 % would be", "of others 2.7 % are"),
+        (2000, "of pictures like them 1.0 % would be", "of others 1.0 % are"),
+        (18, "unlike: 18 calibration pictures are too few", "18 calibration pictures are too few"),
+    ):
+        rate = false_alarms(certainty(count))
+        basis = {**plain, "calibration": count, "false_alarms": rate}
+        (said, _) = judgement_lines(Judgement(**basis, **judged))
+        assert line in said and ("7 of 200" in said) == (rate is not None)
+        assert of_card in card_lines(CardCertainty(**basis, **card))[-1]
+
+
+def test_with_fewer_than_19_calibration_pictures_nothing_is_flagged_and_all_is_answered() -> None:
+    probs, _, features = answers(300, 2)
+    known = certainty(18)
+    judged = Trust(known, Promise()).judge(probs, 100 * features)
+    assert judged.unlike is None and judged.novelty is not None and familiar(known).all()
+    assert judged.novelty.min() == pytest.approx(1 / 19)
+    assert Trust(certainty(19), Promise()).judge(probs, 100 * features).unlike is not None
 
 
 def test_without_features_nothing_is_flagged() -> None:

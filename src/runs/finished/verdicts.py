@@ -80,7 +80,7 @@ class Tally:
             "label_set": trust.promise.coverage is not None,
             "answered": trust.promise.max_error is not None,
             "novelty": trust.certainty.sample is not None,
-            "unlike": trust.certainty.sample is not None,
+            "unlike": trust.false_alarms is not None,
         }
         return [name for name, filled in names.items() if filled]
 
@@ -102,8 +102,10 @@ class Tally:
             self._answered += verdict.answered
             cells.append("yes" if verdict.answered else "no")
         if verdict.novelty is not None:
-            self._unlike += bool(verdict.unlike)
-            cells += [f"{verdict.novelty:.4f}", "yes" if verdict.unlike else "no"]
+            cells.append(f"{verdict.novelty:.4f}")
+        if verdict.unlike is not None:
+            self._unlike += verdict.unlike
+            cells.append("yes" if verdict.unlike else "no")
         return cells
 
     def sentences(self) -> list[str]:
@@ -128,7 +130,9 @@ class Tally:
                 empty=self._empty,
                 max_error=promise.max_error,
                 answered=self._answered,
-                unlike=None if distances is None else self._unlike,
+                unlike=self._unlike,
+                novelty=distances is not None,
+                false_alarms=trust.false_alarms,
                 shift_p_value=shift.p_value,
             )
         )
