@@ -104,8 +104,8 @@ def card_lines(found: CardCertainty) -> list[str]:
             held = "hold on average as large a share of a picture's labels as is asked"
         lines += ["", f"Sets of labels that {held}: {asked}."]
     if found.false_alarms is not None:
-        share = percent(found.false_alarms)
-        lines += ["", f"Pictures unlike the training pictures are flagged; of others {share} are."]
+        alarms = percent(found.false_alarms)
+        lines += ["", f"Pictures unlike the training pictures are flagged; of others {alarms} are."]
     elif found.novelty:
         lines += ["", f"{_unflagged(found)}."]
     return lines

@@ -14,6 +14,9 @@ from .predictor import Predictor, kind_in
 
 __all__ = ["ensemble_predictor"]
 
+# What `mixed_pixels` has of a picture at once: sum, a member's answer, and what is made of it.
+_MAPS = 5
+
 
 def ensemble_predictor(
     members: Sequence[Predictor],
@@ -60,7 +63,11 @@ def ensemble_predictor(
     combined = {**metadata, "formats": [wanted.plain() for wanted in formats]}
     described = any(member.gives_features for member in members)
     return Predictor(
-        classify, combined, describe=describe if described else None, batch_size=batch_size
+        classify,
+        combined,
+        describe=describe if described else None,
+        batch_size=batch_size,
+        maps=_MAPS,
     )
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..data.decoding.picture_files import PictureError, read_header
 
-__all__ = ["as_picture", "check_request", "named_picture", "pixels_in_memory"]
+__all__ = ["MOST_VALUES", "as_picture", "check_request", "named_picture", "pixels_of"]
 
 _CHANNELS = (1, 3, 4)
 # Limits of one request: far above ordinary use, and low enough not to block a server for long. One
@@ -25,8 +25,10 @@ _MOST_PICTURES = 2_000
 _MOST_BYTES = 256_000_000
 _MOST_PIXELS = 2_000_000_000
 _MOST_PIXELS_OF_ONE = 40_000_000
-# Float32 values, 4 GB of them, of a model that answers about every pixel of a picture's own.
-_MOST_VALUES_OF_ONE = 1_000_000_000
+# Of a model whose answers are masks, which are as large as the pictures.
+_MOST_PIXELS_OF_MASKS = 400_000_000
+# Float32 values that a model keeps of a picture's own pixels: 1.4 GB.
+MOST_VALUES = 350_000_000
 _JPEG = b"\xff\xd8"
 # Decoding a JPEG to a smaller size needs at most the coefficients of the whole one.
 _JPEG_SHARE = 4
@@ -77,12 +79,13 @@ def named_picture(row: int, value: object) -> Iterator[None]:
         raise ValueError(f"{name} {error}") from None
 
 
-def check_request(rows: Sequence[object], values: float = 0.0) -> None:
+def check_request(rows: Sequence[object], values: float = 0.0, *, masks: bool = False) -> None:
     """Refuse a request that would take too much memory or time; nothing is decoded.
 
     Args:
         rows: the pictures.
         values: that a model keeps of each pixel of a picture's own, see `Predictor.values`.
+        masks: whether it answers with masks.
 
     Raises:
         ValueError: `rows`, as `as_picture` takes them, are too many pictures, bytes or pixels;
@@ -93,49 +96,49 @@ def check_request(rows: Sequence[object], values: float = 0.0) -> None:
             f"a request of {len(rows):,} pictures is too large: ask for at most "
             f"{_MOST_PICTURES:,} at once"
         )
-    size = sum(len(row) for row in rows if isinstance(row, str | bytes | bytearray))
+    size = sum(map(_bytes_of, rows))
     if size > _MOST_BYTES:
         raise ValueError(
             f"pictures of {size / 1e6:,.0f} MB in one request are too many: ask for at most "
             f"{_MOST_BYTES / 1e6:,.0f} MB at once"
         )
+    most_of_all = _MOST_PIXELS_OF_MASKS if masks else _MOST_PIXELS
     total, most = 0, _MOST_PIXELS_OF_ONE
     if values:
-        most = min(most, int(_MOST_VALUES_OF_ONE / values))
+        most = min(most, int(MOST_VALUES / values))
     for row, value in enumerate(rows):
-        if not isinstance(value, str | bytes | bytearray | memoryview):
-            continue
-        try:
-            picture = as_picture(value)
-        except PictureError:  # reported when it is read
-            continue
-        pixels = pixels_in_memory(picture, whole=values > 0)
+        pixels = pixels_of(value, whole=masks)
         if pixels > most:
             raise ValueError(
                 f"the picture in row {row} has {pixels / 1e6:,.0f} megapixels; the limit is "
                 f"{most / 1e6:,.0f}: make it smaller"
             )
         total += pixels
-        if total > _MOST_PIXELS:
+        if total > most_of_all:
             raise ValueError(
                 f"the pictures up to row {row} have {total / 1e6:,.0f} megapixels; the limit for a "
-                f"request is {_MOST_PIXELS / 1e6:,.0f}: ask for fewer at once"
+                f"request is {most_of_all / 1e6:,.0f}: ask for fewer at once"
             )
 
 
-def pixels_in_memory(
-    picture: bytes | Path | Image.Image | NDArray[Any], *, whole: bool = False
-) -> int:
-    """Return the pixels in memory while a picture is decoded, from its header alone.
+def pixels_of(value: object, *, whole: bool = True) -> int:
+    """Return the pixels in memory while a picture is decoded, from its shape or header alone.
 
-    Less than its own for a JPEG, which is decoded at a reduced size unless it is wanted `whole`,
-    and 0 for an unreadable file.
+    Args:
+        value: the picture, as `as_picture` takes it or returns it.
+        whole: of a JPEG all of them, and not those of the reduced size that it is decoded at.
+
+    Returns:
+        several for one of many bands; 0 for what is no picture, which is said when it is read.
     """
-    if isinstance(picture, Image.Image):
-        return picture.width * picture.height
-    if isinstance(picture, np.ndarray):
-        return picture.size
+    if isinstance(value, np.ndarray | list | tuple):
+        places, bands = _shape(value)
+        return places * max(1, bands // 3)
+    if isinstance(value, Image.Image):
+        return value.width * value.height
     try:
+        picture = as_picture(value)
+        assert isinstance(picture, bytes | Path)
         with io.BytesIO(picture) if isinstance(picture, bytes) else picture.open("rb") as stream:
             is_jpeg = stream.read(2) == _JPEG
             stream.seek(0)
@@ -144,6 +147,25 @@ def pixels_in_memory(
         return 0
     pixels = header.height * header.width * max(1, header.bands // 3)
     return pixels // _JPEG_SHARE if is_jpeg and not whole else pixels
+
+
+def _bytes_of(value: object) -> int:
+    """Return how many bytes a picture of a request has; of lists, how many numbers."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if isinstance(value, memoryview) or (isinstance(value, np.ndarray) and value.dtype != object):
+        return value.nbytes
+    return math.prod(_shape(value)) if isinstance(value, np.ndarray | list | tuple) else 0
+
+
+def _shape(value: NDArray[Any] | Sequence[Any]) -> tuple[int, int]:
+    """Return places and numbers of each in an array, or in nested lists or arrays of arrays."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return math.prod(value.shape[:2]), math.prod(value.shape[2:])
+    rows = [row for row in value if isinstance(row, np.ndarray | list | tuple) and len(row)]
+    firsts = [row[0] for row in rows]
+    bands = [len(one) for one in firsts if isinstance(one, np.ndarray | list | tuple)]
+    return sum(map(len, rows)), max(bands, default=1)
 
 
 def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +18,15 @@ from ..data.decoding.masks import LEFT_OUT
 from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
-from ..records.pictures import Pixels
-from .inputs import as_picture, named_picture
-from .predictor import Page, Predictor
+from .inputs import named_picture
+from .predictor import Decoded, Page, Predictor
 
 __all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]
 
 # Pictures that are answered at once: each has as many probabilities as pixels and classes.
 _AT_ONCE = 8
+# Pixels of a picture's own for which probabilities are held at once.
+_STRIP_PIXELS = 1_000_000
 
 Mask = NDArray[np.uint8]
 
@@ -44,60 +46,70 @@ def predicted_masks(
     Raises:
         DamagedModel: as `Predictor.probabilities`.
     """
-
-    def read(file: Path | Page) -> tuple[Pixels, tuple[int, int]] | Problem:
-        path, page = file if isinstance(file, Page) else (file, 0)
-        try:
-            return predictor.pixels(file), shown_size(path, page)
-        except PictureError as error:
-            return Problem(str(file), str(error))
-
-    waiting = iter(files)
-    with ThreadPoolExecutor() as pool:
-        at_once = 1 if predictor.formats[0].windowed else _AT_ONCE
-        while some := list(islice(waiting, at_once)):
-            found = list(pool.map(read, some))
-            readable = [one for one in found if not isinstance(one, Problem)]
-            masks = iter(_masks(predictor, readable))
-            for file, one in zip(some, found, strict=True):
-                if isinstance(one, Problem):
-                    yield one
-                else:
-                    yield PredictedMask(str(file), next(masks))
+    named, pictures = tee(files)
+    for file, found in zip(named, _masks(predictor, pictures)):
+        if isinstance(found, PictureError):
+            yield Problem(str(file), str(found))
+        else:
+            yield PredictedMask(str(file), found)
 
 
 def masks_of(predictor: Predictor, rows: Iterable[object]) -> Iterator[Mask]:
     """Yield the masks of pictures, each as `as_picture` takes it or the path of a file.
 
+    Threads that ask one predictor decode together what a limit of memory allows, and answer one
+    after another about large pictures of whose pixels much is kept.
+
     Raises:
         ValueError: names the first row, counted from 0, or the file, that is no picture.
         DamagedModel: as `Predictor.probabilities`.
     """
-    waiting = enumerate(rows)
-    at_once = 1 if predictor.formats[0].windowed else _AT_ONCE
-    while some := list(islice(waiting, at_once)):
-        decoded = []
-        for row, value in some:
-            with named_picture(row, value):
-                picture = as_picture(value, deep=predictor.deep)
-                decoded.append((predictor.pixels(picture), shown_size(picture)))
-        yield from _masks(predictor, decoded)
+    named, values = tee(rows)
+    for row, (value, found) in enumerate(zip(named, _masks(predictor, values))):
+        with named_picture(row, value):
+            if isinstance(found, PictureError):
+                raise found
+        yield found
 
 
-def _masks(
-    predictor: Predictor, pictures: Sequence[tuple[Pixels, tuple[int, int]]]
-) -> Iterator[Mask]:
-    if not pictures:
-        return
-    probs = predictor.probabilities(np.stack([pixels for pixels, _ in pictures]))
-    for one, (_, size) in zip(probs, pictures, strict=True):
-        yield restored(one, size, predictor.formats[0])
+def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Mask | PictureError]:
+    """Yield the mask of each picture, or why it has none."""
+    waiting = iter(values)
+    if predictor.values:
+        for value in waiting:
+            with predictor.room_for(value):
+                (found,) = _answers(predictor, [value])
+            yield found
+    while some := list(islice(waiting, _AT_ONCE)):
+        yield from _answers(predictor, some)
+
+
+def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | PictureError]:
+    """Yield what `_masks` does of pictures that are answered at once."""
+    decoded: list[Decoded | PictureError] = []
+    with ThreadPoolExecutor() as pool:
+        for waiting in [predictor.submitted(pool, value) for value in values]:
+            try:
+                decoded.append(waiting.result())
+            except PictureError as error:
+                decoded.append(error)
+    readable = [one for one in decoded if not isinstance(one, PictureError)]
+    probs = iter(())
+    if readable:
+        probs = iter(predictor.probabilities(np.stack([one.pixels[0] for one in readable])))
+    for one in decoded:
+        if isinstance(one, PictureError):
+            yield one
+        else:
+            file, page = one.picture if isinstance(one.picture, Page) else (one.picture, 0)
+            yield restored(next(probs), shown_size(file, page), predictor.formats[0])
 
 
 def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFormat) -> Mask:
     """Return the most probable classes (H, W) of a picture's own pixels.
 
-    Probabilities are enlarged or reduced before the class is chosen, so that borders are smooth.
+    Probabilities are enlarged or reduced before the class is chosen, so that borders are smooth;
+    strip by strip, so that memory beside the mask does not grow with the picture.
 
     Args:
         probs: (K, h, w) of the picture as the model takes it.
@@ -122,20 +134,34 @@ def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFor
         inner_height = min(height, max(1, round(form.image_size[0] / scale)))
         inner_width = min(width, max(1, round(form.image_size[1] / scale)))
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    best = np.zeros((inner_height, inner_width), np.uint8)
-    highest = np.full(best.shape, -1.0, np.float32)
-    for k, plane in enumerate(probs):  # one at a time: a picture may be large
-        image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
-        sized = np.asarray(image.resize((inner_width, inner_height), Image.Resampling.BILINEAR))
-        higher = sized > highest
-        best[higher], highest[higher] = k, sized[higher]
     mask = np.full(size, LEFT_OUT, np.uint8)
-    mask[top : top + inner_height, left : left + inner_width] = best
+    inner = mask[top : top + inner_height, left : left + inner_width]
+    lines = max(1, _STRIP_PIXELS // inner_width)
+    for first in range(0, inner_height, lines):
+        strip = inner[first : first + lines]
+        highest = np.full(strip.shape, -1.0, np.float32)
+        for k, plane in enumerate(probs):
+            sized = _sized_lines(plane, inner.shape, first, len(strip))
+            strip[sized > highest] = k
+            np.maximum(highest, sized, out=highest)
     return mask
+
+
+def _sized_lines(
+    plane: NDArray[np.float32], size: tuple[int, ...], first: int, lines: int
+) -> NDArray[np.float32]:
+    """Return so many lines (lines, W), from `first` on, of a plane (h, w) resized to `size`."""
+    ratio = len(plane) / size[0]
+    reach = math.ceil(max(1.0, ratio)) + 1  # of what lies around, as far as interpolation sees
+    upper, lower = first * ratio, min((first + lines) * ratio, len(plane))
+    start, end = max(0, math.floor(upper) - reach), math.ceil(lower) + reach
+    image = Image.fromarray(np.ascontiguousarray(plane[start:end], np.float32))
+    box = (0, upper - start, image.width, lower - start)
+    return np.asarray(image.resize((size[1], lines), Image.Resampling.BILINEAR, box))
 
 
 def class_shares(mask: Mask, classes: int) -> NDArray[np.float64]:
     """Return (K,) the share of each class among the pixels that have one."""
-    counts = np.bincount(mask.ravel(), minlength=256)[:classes]
+    counts = np.array(Image.fromarray(mask).histogram()[:classes])  # bincount makes 8 bytes a pixel
     shares: NDArray[np.float64] = counts / max(1, int(counts.sum()))
     return shares

@@ -86,15 +86,13 @@ class PictureClassifier(PythonModel):
                 if top_k is not None:
                     raise ValueError("top_k is about whole pictures, and here pixels have classes")
                 rows = list(model_input["image"])
-                self._check_request(rows, self._predictor.values)
-                masks = list(self._masks_of(self._predictor, rows))
-                shares = [self._shares(mask, len(names)).tolist() for mask in masks]
-                return pd.DataFrame(
-                    {
-                        "mask": [base64.b64encode(self._png(mask)).decode() for mask in masks],
-                        "shares": [dict(zip(names, one, strict=True)) for one in shares],
-                    }
-                )
+                self._check_request(rows, self._predictor.values, masks=True)
+                answers: dict[str, list[Any]] = {"mask": [], "shares": []}
+                for mask in self._masks_of(self._predictor, rows):  # one at a time: they are large
+                    answers["mask"].append(base64.b64encode(self._png(mask)).decode())
+                    shares = self._shares(mask, len(names)).tolist()
+                    answers["shares"].append(dict(zip(names, shares, strict=True)))
+                return pd.DataFrame(answers)
             probs, verdicts = self._predictor.judge(list(model_input["image"]), trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error

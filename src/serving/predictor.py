@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
@@ -22,12 +22,13 @@ from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
-from .inputs import as_picture, check_request, named_picture, pixels_in_memory
+from .inputs import MOST_VALUES, as_picture, check_request, named_picture, pixels_of
 from .trust import Trust, Verdict
 
 __all__ = [
     "Classify",
     "DamagedModel",
+    "Decoded",
     "Describe",
     "Labelled",
     "Page",
@@ -43,8 +44,8 @@ Picture = bytes | Path | Image.Image | NDArray[Any]
 Describe = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
 # Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
 _PIXELS_AT_ONCE = 32_000_000
-# Larger pictures are decoded one after another by the calling thread: the allocator keeps for every
-# thread the memory of its largest picture.
+# Larger pictures are decoded one after another by one thread: the allocator keeps for every thread
+# the memory of its largest picture.
 _LARGE_PIXELS = 8_000_000
 
 
@@ -60,6 +61,13 @@ class Page(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}#{self.number + 1}"
+
+
+class Decoded(NamedTuple):
+    """A picture as `decode_picture` takes it, or a page of a file; in each format of a model."""
+
+    picture: Picture | Page
+    pixels: list[Pixels]
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class Predictor:
         describe: as `classify`, with features beside the probabilities; None for a model that
             gives no features.
         batch_size: pictures per call of `classify`.
+        maps: arrays of a value a pixel and class that `classify` holds at once, where it answers
+            about pixels.
 
     Attributes:
         formats: of the decoded pictures.
@@ -117,6 +127,7 @@ class Predictor:
         *,
         describe: Describe | None = None,
         batch_size: int = 128,
+        maps: int = 1,
     ) -> None:
         self.class_names: tuple[str, ...] = tuple(metadata["class_names"])
         self.kind = kind_in(metadata)
@@ -130,11 +141,13 @@ class Predictor:
         self.all_pages: bool = data.get("pages") == "all"
         self.frames: int | None = data.get("frames")
         form, self.values = self.formats[0], 0.0
-        if form.windowed:  # picture, logits and probabilities; then the best class, at full size
-            self.values = form.scale**2 * (form.channels + 2 * len(self.class_names)) + 3
+        if form.windowed:  # picture and probabilities; then the best class, at full size
+            self.values = form.scale**2 * (form.channels + maps * len(self.class_names)) + 3
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
-        self._limit = _PixelLimit(_PIXELS_AT_ONCE)
+        self._limit = _Limit(_PIXELS_AT_ONCE)
+        self._for_large = ThreadPoolExecutor(1)
+        self._room = _Limit(MOST_VALUES)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
@@ -201,7 +214,7 @@ class Predictor:
             ValueError: as `answer`; or the request is too large (`check_request`).
             DamagedModel: as `probabilities`.
         """
-        check_request(rows, self.values)
+        check_request(rows, self.values, masks=self.kind.pixels)
         return self._answered(rows, trust)
 
     def _answered(
@@ -211,14 +224,11 @@ class Predictor:
         verdicts: list[Verdict] = []
         with ThreadPoolExecutor() as pool:
             for batch in _batched(enumerate(rows), self._batch_size):
-                waiting = []
-                for row, value in batch:
-                    with named_picture(row, value):
-                        waiting.append(self._submitted(pool, as_picture(value, deep=self.deep)))
+                waiting = [self.submitted(pool, value) for _, value in batch]
                 decoded = []
-                for (row, value), pixels in zip(batch, waiting, strict=True):
+                for (row, value), picture in zip(batch, waiting, strict=True):
                     with named_picture(row, value):
-                        decoded.append(pixels.result())
+                        decoded.append(picture.result().pixels)
                 found, judged = self._judged(decoded, trust)
                 probs.append(found)
                 verdicts += judged
@@ -246,8 +256,8 @@ class Predictor:
         top_k = min(top_k, len(self.class_names))
         with ThreadPoolExecutor() as pool:
             for batch in _batched(files, self._batch_size):
-                waiting = [(path, self._submitted(pool, path)) for path in batch]
-                decoded = [_of_file(path, pixels) for path, pixels in waiting]
+                waiting = [(path, self.submitted(pool, path)) for path in batch]
+                decoded = [_of_file(path, picture) for path, picture in waiting]
                 images = [d for d in decoded if not isinstance(d, Problem)]
                 probs, verdicts = self._judged(images, trust) if images else ((), [])
                 answers = zip(probs, verdicts or repeat(None))
@@ -276,23 +286,39 @@ class Predictor:
         data, page = picture if isinstance(picture, Page) else (picture, 0)
         return decode_picture(data, self.formats[0], page=page)
 
-    def _submitted(self, pool: ThreadPoolExecutor, picture: Picture | Page) -> Future[list[Pixels]]:
-        """Return the picture in all formats, decoded or being decoded."""
-        file = picture.file if isinstance(picture, Page) else picture
-        pixels = pixels_in_memory(file, whole=self.values > 0)
-        if pixels <= _LARGE_PIXELS:
-            return pool.submit(self._all_pixels, picture, pixels)
-        done: Future[list[Pixels]] = Future()
+    def submitted(self, pool: ThreadPoolExecutor, value: object) -> Future[Decoded]:
+        """Return a picture, decoded or being decoded by the pool; a `PictureError` comes with it.
+
+        Threads that do so at the same time keep within a limit of memory.
+
+        Args:
+            pool: decodes small pictures.
+            value: the picture as `as_picture` takes it, the path of a file, or a page of one.
+        """
+        done: Future[Decoded] = Future()
         try:
-            done.set_result(self._all_pixels(picture, pixels))
+            picture = value if isinstance(value, Page) else as_picture(value, deep=self.deep)
+            file = picture.file if isinstance(picture, Page) else picture
+            pixels = pixels_of(file, whole=self.values > 0)
+            pool = pool if pixels <= _LARGE_PIXELS else self._for_large
+            return pool.submit(self._decoded, picture, pixels)
         except PictureError as error:
             done.set_exception(error)
         return done
 
-    def _all_pixels(self, picture: Picture | Page, pixels: int) -> list[Pixels]:
+    def room_for(self, value: object) -> AbstractContextManager[None]:
+        """Wait until there is memory for what is kept of a picture; it is free after the block.
+
+        `value` is the picture, as of `submitted`. Nothing is kept where `values` is 0.
+        """
+        file = value.file if isinstance(value, Page) else value
+        return self._room.reserved(int(self.values * pixels_of(file)))
+
+    def _decoded(self, picture: Picture | Page, pixels: int) -> Decoded:
+        data, page = picture if isinstance(picture, Page) else (picture, 0)
         with self._limit.reserved(pixels):
-            data, page = picture if isinstance(picture, Page) else (picture, 0)
-            return [decode_picture(data, wanted, page=page) for wanted in self.formats]
+            found = [decode_picture(data, wanted, page=page) for wanted in self.formats]
+        return Decoded(picture, found)
 
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
@@ -333,35 +359,35 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
-class _PixelLimit:
-    """Limits the pixels that threads decode at the same time.
+class _Limit:
+    """Limits what threads take at the same time, such as pixels that they decode.
 
     Args:
-        pixels: the limit; a single larger picture is decoded alone.
+        most: the limit; who wants more gets all of it, alone.
     """
 
-    def __init__(self, pixels: int) -> None:
-        self._all = self._free = pixels
+    def __init__(self, most: int) -> None:
+        self._all = self._free = most
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserved(self, pixels: int) -> Iterator[None]:
-        """Wait until so many are free, and reserve them until the block ends."""
-        pixels = min(pixels, self._all)
+    def reserved(self, wanted: int) -> Iterator[None]:
+        """Wait until so much is free, and reserve it until the block ends."""
+        wanted = min(wanted, self._all)
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
         try:
             yield
         finally:
             with self._changed:
-                self._free += pixels
+                self._free += wanted
                 self._changed.notify_all()
 
 
-def _of_file(path: Path | Page, pixels: Future[list[Pixels]]) -> list[Pixels] | Problem:
+def _of_file(path: Path | Page, picture: Future[Decoded]) -> list[Pixels] | Problem:
     try:
-        return pixels.result()
+        return picture.result().pixels
     except PictureError as error:
         return Problem(str(path), str(error))
 

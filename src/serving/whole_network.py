@@ -20,6 +20,9 @@ from .predictor import Classify, Describe
 
 __all__ = ["WholeNetwork", "network_classifier", "network_describer"]
 
+# Lines of a picture whose logits become probabilities at once.
+_LINES = 64
+
 
 class WholeNetwork(nn.Module):
     """Decoded pictures (B, C, H, W) to logits (B, K) or (B, K, H, W) float32, in evaluation mode.
@@ -72,9 +75,12 @@ def network_classifier(
     def classify(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device)).cpu()
-            # In double precision rows sum to 1 as closely as float32 allows; pixels are too many.
-            found = probabilities(logits.double() if logits.ndim == 2 else logits, link).float()
-            probs: NDArray[np.float32] = found.numpy()
+            if logits.ndim == 2:  # in double precision, so that rows sum to 1 within float32
+                logits = probabilities(logits.double(), link).float()
+            else:  # of pixels, which are many, in the place of the logits
+                for lines in logits.split(_LINES, dim=2):
+                    lines.copy_(probabilities(lines, link))
+            probs: NDArray[np.float32] = logits.numpy()
         return probs
 
     return classify

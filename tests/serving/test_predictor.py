@@ -15,6 +15,7 @@ from PIL import Image
 
 from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_format import PictureFormat
+from src.serving.inputs import check_request
 from src.serving.predictor import DamagedModel, Labelled, Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,10 +90,57 @@ def test_a_request_may_not_ask_too_much(predictor: Predictor) -> None:
         predictor.judge([claiming(6000, 6000)] * 60, None)
     with pytest.raises(ValueError, match="at most 256 MB at once"):
         predictor.judge(["A" * 1_000_000] * 300, None)
+    with pytest.raises(ValueError, match="at most 256 MB at once"):
+        predictor.judge([memoryview(np.zeros((10, 10_000_000), np.uint8))] * 3, None)
+    with pytest.raises(ValueError, match="have 432 megapixels; the limit for a request is 400"):
+        check_request([claiming(6000, 6000)] * 12, masks=True)
+
+
+def test_a_photo_may_have_100_megapixels_and_not_more(predictor: Predictor) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "JPEG")
+    data = stream.getvalue()
+    at = data.index(b"\xff\xc0") + 5  # height and width in the header of a frame
+    check_request([data[:at] + struct.pack(">HH", 9900, 9900) + data[at + 4 :]])
+    with pytest.raises(ValueError, match="row 0 has 101 megapixels; the limit is 100"):
+        predictor.judge([data[:at] + struct.pack(">HH", 10_100, 10_000) + data[at + 4 :]], None)
+
+
+def in_lists(height: int, width: int) -> list[list[int]]:
+    return [[0] * width] * height
+
+
+def of_objects(height: int, width: int) -> NDArray[np.object_]:
+    rows = np.empty(height, object)
+    rows[:] = [np.zeros((width, 3), np.uint8)] * height
+    return rows
 
 
 @pytest.mark.parametrize(
-    ("classes", "scale", "most"), [(3, 1.0, 40), (30, 1.0, 15), (30, 0.5, 40)], ids=str
+    "value",
+    [
+        np.broadcast_to(np.uint8(0), (7000, 7000)),
+        np.broadcast_to(np.uint8(0), (7000, 7000, 3)),
+        np.broadcast_to(np.uint8(0), (700, 700, 300)),
+        in_lists(7000, 7000),
+        of_objects(7000, 7000),
+    ],
+    ids=["grey", "colour", "bands", "lists", "objects"],
+)
+def test_arrays_count_by_their_shape(predictor: Predictor, value: object) -> None:
+    with pytest.raises(ValueError, match=r"row 0 has 49 megapixels; the limit is 40"):
+        predictor.judge([value], None)
+    with pytest.raises(ValueError, match="MB in one request are too many: ask for at most 256 MB"):
+        predictor.judge([value] * 6, None)
+
+
+def test_ordinary_arrays_are_answered(predictor: Predictor) -> None:
+    rows = [np.zeros((9, 9, 3), np.uint8), in_lists(9, 9), of_objects(9, 9)]
+    assert len(predictor.judge(rows, None)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "scale", "most"), [(3, 1.0, 39), (30, 1.0, 10), (30, 0.5, 31)], ids=str
 )
 def test_a_model_that_keeps_the_pixels_of_a_picture_takes_fewer_of_them(
     classes: int, scale: float, most: int
@@ -106,7 +154,7 @@ def test_a_model_that_keeps_the_pixels_of_a_picture_takes_fewer_of_them(
         "settings": {"data": {"target": "dense"}},
     }
     windowed = Predictor(lambda _: pytest.fail("nothing is answered"), metadata)
-    assert 4 * windowed.values * most * 1e6 <= 4.1e9, "bytes"
+    assert 4 * windowed.values * most * 1e6 <= 1.5e9, "bytes"
     too_large = io.BytesIO()
     Image.new("L", (8000, (most + 1) * 125)).save(too_large, "JPEG")  # a quarter, were it reduced
     with pytest.raises(ValueError, match=f"{most + 1} megapixels; the limit is {most}"):
