@@ -13,11 +13,11 @@ import numpy as np
 from benchmarks.commands import python
 from benchmarks.table import Row, spread
 from src.runs.build import load_task
-from src.runs.finished.export import eager
 from src.runs.folder import RunFolder
 from src.serving.export_formats import exportable
 from src.serving.exported import open_logits
 from src.serving.variant_choice import ratios, times_in_turns
+from src.serving.whole_network import eager
 
 __all__ = ["measure"]
 

@@ -16,9 +16,10 @@ from ..records.pictures import Pixels
 from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
 from ..training.links import link_of, probabilities
 from ..training.sliding_windows import over_windows
+from .exported import Logits
 from .predictor import Classify, Describe
 
-__all__ = ["WholeNetwork", "network_classifier", "network_describer"]
+__all__ = ["WholeNetwork", "eager", "network_classifier", "network_describer"]
 
 # Lines of a picture whose logits become probabilities at once.
 _LINES = 64
@@ -84,6 +85,20 @@ def network_classifier(
         return probs
 
     return classify
+
+
+def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
+    """Return the network computed by PyTorch, operation by operation, on the CPU.
+
+    It takes pictures of the size of the training, of large ones windows.
+    """
+
+    def logits(images: Pixels) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast(torch.device("cpu"), precision):
+            found: NDArray[np.float32] = network.at_once(torch.from_numpy(images)).numpy()
+        return found
+
+    return logits
 
 
 def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:

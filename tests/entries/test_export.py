@@ -131,6 +131,43 @@ def test_without_the_extra_it_says_how_to_get_it(short_run: Path, environment: d
     assert len(done.stderr.splitlines()) == 1
 
 
+UNFINISHED = """
+import os, signal, sys
+import src.runs.finished.export as module
+from src.export import main
+
+def refused(*_):
+    raise module.CannotExport("not today")
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+sys.argv[1:] = [sys.argv[1], "variants=[pt2]", "choose=pt2", "rounds=1"]
+module.write_pt2 = refused
+assert main() == 2
+module.write_pt2 = killed
+main()
+"""
+
+
+def test_a_refused_or_killed_export_leaves_the_earlier_one(
+    exported: tuple[Path, str], environment: dict, run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / exported[0].name
+    shutil.copytree(exported[0], folder)
+
+    def contents() -> dict[str, bytes]:
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        return {str(f.relative_to(folder)): f.read_bytes() for f in files if "exports" in f.parts}
+
+    before = contents()
+    assert f"exports/{VARIANTS[0]}/digest.txt" in before
+    done = complete([sys.executable, "-c", UNFINISHED, f"run={folder}"], environment)
+    assert done.returncode == -9 and "choose is pt2: not today" in done.stderr, done.stderr
+    assert contents() == before
+    assert labels(run, folder, pictures, tmp_path / "a.csv", f"variant={VARIANTS[0]}")
+
+
 @pytest.fixture(scope="module")
 def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures of noise in which labels brighten corners: their sets, and how many, as grades."""

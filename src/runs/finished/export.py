@@ -9,7 +9,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,11 +44,10 @@ from ...serving.export_formats import (
 from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from ...serving.variant_choice import fastest_within, ratios, times_in_turns
 from ...serving.variant_figures import variant_figures
-from ...serving.whole_network import WholeNetwork
+from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
-from ...training.inference import autocast
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
@@ -85,7 +85,7 @@ def export_run(
 ) -> tuple[ExportRecord, str | None]:
     """Write the variants into the run's `exports` folder, and log the chosen one to MLflow.
 
-    The variants of an earlier export are replaced. Everything is computed on the CPU.
+    The variants of an earlier export are replaced at the end. Everything is computed on the CPU.
 
     Returns:
         their comparison, and the command that serves the chosen one; None where MLflow does not
@@ -117,13 +117,12 @@ def export_run(
     )
     # Contiguous whatever the run's layout: ONNX has none, and .pt2 stores no other completely.
     plain = exportable(trained.task.evaluated, trained.metadata, "contiguous")
-    with amending(folder.path, f"{folder.exports.name}/*"):
-        shutil.rmtree(folder.exports, ignore_errors=True)
-        made, missing = _made(again, settings, plain)
+    with _replacing(folder) as place:
+        made, missing = _made(again, settings, plain, place)
         if settings.choose in missing:
             raise ConfigError(f"choose is {settings.choose}: {missing[settings.choose]}.")
         record = _compared(settings, {**models, **made}, missing, data, trained.metadata)
-        write_atomically(folder.exports / "export.json", record.text())
+        write_atomically(place / "export.json", record.text())
     if folder.model_card.is_file():
         with amending(folder.path, updated=[folder.model_card.name]):
             card = folder.model_card.read_text(encoding="utf-8")
@@ -131,6 +130,30 @@ def export_run(
     if record.chosen is None:
         return record, None
     return record, _logged(again, settings, record.chosen, made[record.chosen])
+
+
+@contextmanager
+def _replacing(folder: RunFolder) -> Iterator[Path]:
+    """Yield a folder that takes the place of the earlier exports if the block ends as it should.
+
+    Who is killed between the two renames leaves them aside, and the next export takes them back.
+    """
+    place = folder.exports
+    new, old = (place.with_name(f".{place.name}-{name}") for name in ("new", "old"))
+    if old.is_dir() and not place.is_dir():
+        old.rename(place)
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+        with amending(folder.path, f"{place.name}/*"):
+            shutil.rmtree(old, ignore_errors=True)
+            if place.is_dir():
+                place.rename(old)
+            new.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _expected_seconds(
@@ -176,35 +199,21 @@ def _not_exportable(folder: RunFolder, again: Revisited) -> str:
     )
 
 
-def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
-    """Return the network computed by PyTorch, operation by operation, on the CPU.
-
-    It takes pictures of the size of the training, of large ones windows.
-    """
-
-    def logits(images: Pixels) -> NDArray[np.float32]:
-        with torch.inference_mode(), autocast(torch.device("cpu"), precision):
-            found: NDArray[np.float32] = network.at_once(torch.from_numpy(images)).numpy()
-        return found
-
-    return logits
-
-
 def _made(
-    again: Revisited, settings: ExportSettings, network: WholeNetwork
+    again: Revisited, settings: ExportSettings, network: WholeNetwork, place: Path
 ) -> tuple[dict[str, _Model], dict[str, str]]:
-    """Return the variants, and why others cannot be made, by name."""
+    """Return the variants, whose bundles are in `place`, and why others cannot be made, by name."""
     data, metadata = again.data, again.trained.metadata
     example = _pictures(data, data.split.train[:1])[0]
     models: dict[str, _Model] = {}
     missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as files:
         for name in settings.variants:
-            bundle = again.folder.exports / name
+            bundle = place / name
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
-                file = _written(name, Path(place), network, metadata, data, count)
+                file = _written(name, Path(files), network, metadata, data, count)
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
                 models[name] = _Model(_opened(bundle, example), size, digest)
