@@ -15,7 +15,7 @@ around.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -305,6 +305,9 @@ class Model:
         with a class for every pixel `mask`, an array (H, W) uint8 of the picture's size with its
         classes, 255 where it saw nothing, and the share of each class.
 
+        A model of all pages of files, or of frames of videos, gives a row for each, named
+        "FILE#3"; of bytes it takes the first.
+
         Args:
             pictures: one or several: paths, folders and patterns such as "photos/*.jpg", bytes of
                 files, pictures of Pillow, or arrays (H, W) or (H, W, C) with values from 0 to 255
@@ -315,16 +318,18 @@ class Model:
         """
         import pandas as pd
 
-        listed = list(_listed(pictures))
-        pictures_named = [str(one) if isinstance(one, str | Path) else None for one in listed]
+        from .serving.pages import Page
+
+        listed = list(self._pages(pictures))
+        pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]
         if self._predictor.kind.pixels:
             from .serving.masks import class_shares, masks_of
 
-            masks = list(masks_of(self._predictor, map(_content, listed)))
+            masks = list(masks_of(self._predictor, listed))
             shares = [class_shares(mask, len(self.class_names)) for mask in masks]
             columns = np.array(shares).reshape(-1, len(self.class_names)).T
             return self._table({"picture": pictures_named, "mask": masks}, columns)
-        probs = self.probabilities(listed)
+        probs = self._predictor.answer(listed)
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
@@ -339,10 +344,12 @@ class Model:
         )
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
-        """Return columns, and one (N,) for each class, called `class NAME` where NAME is taken."""
+        """Return columns, and one (N,) for each class, as `class_columns` calls them."""
         import pandas as pd
 
-        names = [f"class {name}" if name in first else name for name in self.class_names]
+        from .targets.labels import class_columns
+
+        names = class_columns(self.class_names, first)
         return pd.DataFrame(first | dict(zip(names, of_classes, strict=True)))
 
     def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
@@ -357,7 +364,12 @@ class Model:
         """
         if self._predictor.kind.pixels:
             raise ValueError("the model has a class for every pixel: take the masks of predict")
-        return self._predictor.answer(map(_content, _listed(pictures)))
+        return self._predictor.answer(self._pages(pictures))
+
+    def _pages(self, pictures: Picture | Sequence[Picture]) -> Iterator[Any]:
+        """Yield single pictures; of files those that the model was trained on."""
+        for one in _listed(pictures):
+            yield from self._predictor.pages_in(one) if isinstance(one, Path) else [one]
 
 
 def _data(data: str | Path) -> list[str]:
@@ -373,28 +385,12 @@ def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:
     """Yield single pictures; folders and patterns are listed."""
     from .data.sources.files import find_pictures
 
-    several = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
+    one_alone = isinstance(pictures, str | bytes | bytearray | memoryview)
+    several = isinstance(pictures, Sequence) and not one_alone
     for one in cast("Sequence[Picture]", pictures if several else [pictures]):
-        if isinstance(one, str | Path) and not Path(one).is_file():
-            yield from map(Path, find_pictures(str(one)).pictures)
-        else:
+        if not isinstance(one, str | Path):
             yield one
-
-
-def _content(picture: Any) -> Any:
-    """Return what `Predictor.answer` takes of a picture."""
-    if isinstance(picture, str | Path):
-        return Path(picture)
-    if hasattr(picture, "convert"):  # of Pillow
-        from .data.decoding.depth import is_deep
-        from .data.decoding.picture_files import turn_of
-
-        picture.load()
-        if (turn := turn_of(picture)) is not None:
-            picture = picture.transpose(turn)
-        if is_deep(picture):
-            return np.asarray(picture)
-        if picture.has_transparency_data:
-            return np.asarray(picture.convert("RGBA"))
-        return np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
-    return picture
+        elif Path(one).is_file():
+            yield Path(one)
+        else:
+            yield from map(Path, find_pictures(str(one)).pictures)

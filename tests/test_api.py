@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
+from src.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("brief_costs")
 QUICK = ["model=mlp", "trainer.max_epochs=2", "trainer.progress=false"]
@@ -104,6 +105,46 @@ def test_columns_of_classes_take_no_others_place() -> None:
     table = model._table({"picture": [None], "mask": masks}, np.array([[0.25], [0.75]]))
     assert list(table) == ["picture", "mask", "class mask", "cat"]
     assert table["mask"][0] is masks[0] and table["class mask"][0] == 0.25
+
+
+def test_buffers_are_one_picture_and_grey_of_16_bits_may_have_any_byte_order(
+    run: api.Run, digits: np.ndarray
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(digits[0]).save(buffer, "PNG")
+    model, deep = run.model(), digits[0].astype(np.uint16) * 257
+    expected = model.probabilities(digits[0])
+    for one in (bytearray(buffer.getvalue()), memoryview(buffer.getvalue())):
+        np.testing.assert_array_equal(model.probabilities(one), expected)
+    images = [
+        Image.frombytes(mode, (8, 8), deep.astype(order).tobytes())
+        for mode, order in (("I;16", "<u2"), ("I;16B", ">u2"))
+    ]
+    for one in (*images, deep, deep.astype(">u2")):
+        np.testing.assert_allclose(model.probabilities(one), expected, atol=1e-3)
+
+
+def test_pages_of_a_file_are_pictures_where_the_model_learnt_them_so(tmp_path: Path) -> None:
+    levels = [10, 120, 250]
+    pages = [Image.fromarray(np.full((8, 8), level, np.uint8)) for level in levels]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[1].save(tmp_path / "b.png")
+
+    def light(images: np.ndarray) -> np.ndarray:
+        share = images.mean(axis=(1, 2, 3)) / 255
+        return np.stack([share, 1 - share], axis=1).astype(np.float32)
+
+    for kind, wanted in (("all", [*levels, 120]), ("first", [10, 120])):
+        settings = {"data": {"pages": kind}}
+        metadata = {"class_names": ["light", "dark"], "image_size": [8, 8], "channels": 1}
+        model = api.Model(tmp_path, Predictor(light, metadata | {"settings": settings}))
+        probs = model.probabilities(tmp_path)
+        np.testing.assert_allclose(probs[:, 0], np.array(wanted) / 255, atol=1e-6)
+        table = model.predict([tmp_path / "a.tif", str(tmp_path / "b.png")])
+        files = [str(tmp_path / "a.tif"), str(tmp_path / "b.png")]
+        named = [f"{files[0]}#{n}" for n in (1, 2, 3)] if kind == "all" else files[:1]
+        assert list(table["picture"]) == [*named, files[1]]
+        assert list(table["label"]) == ["light" if level > 127 else "dark" for level in wanted]
 
 
 def test_what_is_no_picture_is_named(run: api.Run, tmp_path: Path) -> None:

@@ -44,7 +44,13 @@ _SHIPPED = (
     *("metrics/multilabel", "metrics/ordered", "metrics/probabilistic", "metrics/summary"),
     *("metrics/segmentation", "metrics/validation", "serving/masks"),
     *("serving/bundle_files", "serving/exported", "serving/inputs", "serving/mlflow_model"),
-    *("serving/predictor", "serving/trust", "records/__init__", "records/certainty"),
+    *(
+        "serving/pages",
+        "serving/predictor",
+        "serving/trust",
+        "records/__init__",
+        "records/certainty",
+    ),
     *("statistics/__init__", "statistics/conformal", "statistics/novelty"),
     *("statistics/missed_labels", "statistics/risk_control"),
 )

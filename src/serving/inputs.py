@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.decoding.picture_files import PictureError, read_header
+from ..data.decoding.depth import is_deep
+from ..data.decoding.picture_files import PictureError, read_header, turn_of
+from .pages import Page
 
 __all__ = ["MOST_VALUES", "as_picture", "check_request", "named_picture", "pixels_of"]
 
@@ -34,14 +36,17 @@ _JPEG = b"\xff\xd8"
 _JPEG_SHARE = 4
 
 
-def as_picture(value: object, *, deep: bool = False) -> bytes | Path | Image.Image | NDArray[Any]:
-    """Return a picture as `decode_picture` takes it.
+def as_picture(
+    value: object, *, deep: bool = False
+) -> bytes | Path | Page | Image.Image | NDArray[Any]:
+    """Return a picture as `decode_picture` takes it, or a page of a file.
 
     Args:
         value: the bytes of a picture file; these in base64, as JSON has no bytes; or an array,
             also as nested lists: (H, W), (H, W, 1), (H, W, 3) RGB, (H, W, 4) with transparency, or
             (H, W, C) of the model's bands; whole numbers from 0 to 255, or (H, W) uint16, of which
-            65535 is white. A path, which no request can hold, stays one.
+            65535 is white. What no request can hold: a picture of Pillow; a path or a page, which
+            stays one.
         deep: the model has seen more than 8 bits: numbers of other kinds than uint8 are taken as
             those of the files that it was trained on.
 
@@ -51,7 +56,7 @@ def as_picture(value: object, *, deep: bool = False) -> bytes | Path | Image.Ima
     match value:
         case bytes() | bytearray() | memoryview():
             return bytes(value)
-        case Path():
+        case Path() | Page():
             return value
         case str():
             try:
@@ -59,6 +64,8 @@ def as_picture(value: object, *, deep: bool = False) -> bytes | Path | Image.Ima
                 return base64.b64decode("".join(value.split()), validate=True)
             except ValueError:
                 raise PictureError("is text, and not the bytes of a picture in base64") from None
+        case Image.Image():
+            return _image(_of_pillow(value), deep)
         case np.ndarray() | list() | tuple():
             return _image(value, deep)
         case _ if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -75,7 +82,7 @@ def named_picture(row: int, value: object) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        name = str(value) if isinstance(value, Path) else f"the picture in row {row}"
+        name = str(value) if isinstance(value, Path | Page) else f"the picture in row {row}"
         raise ValueError(f"{name} {error}") from None
 
 
@@ -131,6 +138,7 @@ def pixels_of(value: object, *, whole: bool = True) -> int:
     Returns:
         several for one of many bands; 0 for what is no picture, which is said when it is read.
     """
+    value = value.file if isinstance(value, Page) else value
     if isinstance(value, np.ndarray | list | tuple):
         places, bands = _shape(value)
         return places * max(1, bands // 3)
@@ -166,6 +174,18 @@ def _shape(value: NDArray[Any] | Sequence[Any]) -> tuple[int, int]:
     firsts = [row[0] for row in rows]
     bands = [len(one) for one in firsts if isinstance(one, np.ndarray | list | tuple)]
     return sum(map(len, rows)), max(bands, default=1)
+
+
+def _of_pillow(image: Image.Image) -> NDArray[Any]:
+    """Return the pixels of a picture of Pillow, turned and with the channels that its file has."""
+    image.load()
+    if (turn := turn_of(image)) is not None:
+        image = image.transpose(turn)
+    if is_deep(image):
+        return np.asarray(image)
+    if image.has_transparency_data:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
 def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:
@@ -204,4 +224,4 @@ def _array(value: object) -> NDArray[np.generic]:
         raise PictureError("is no array: its rows differ in length or in kind") from None
     if pixels.dtype.kind not in "iufb":
         raise PictureError("is an array of something else than numbers")
-    return pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # Pillow's I;16B is big-endian

@@ -19,7 +19,8 @@ from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from .inputs import named_picture
-from .predictor import Decoded, Page, Predictor
+from .pages import Page
+from .predictor import Decoded, Predictor
 
 __all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]
 
@@ -39,7 +40,7 @@ class PredictedMask(NamedTuple):
 
 
 def predicted_masks(
-    predictor: Predictor, files: Iterable[Path | Page]
+    predictor: Predictor, files: Iterable[Path]
 ) -> Iterator[PredictedMask | Problem]:
     """Yield the mask of each file in order, or a `Problem` for one that cannot be read.
 
@@ -101,7 +102,7 @@ def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | 
         if isinstance(one, PictureError):
             yield one
         else:
-            file, page = one.picture if isinstance(one.picture, Page) else (one.picture, 0)
+            file, page = one.picture[:2] if isinstance(one.picture, Page) else (one.picture, 0)
             yield restored(next(probs), shown_size(file, page), predictor.formats[0])
 
 

@@ -23,6 +23,7 @@ from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
 from .inputs import MOST_VALUES, as_picture, check_request, named_picture, pixels_of
+from .pages import OpenPages, Page, pages_in
 from .trust import Trust, Verdict
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "Decoded",
     "Describe",
     "Labelled",
-    "Page",
     "Predictor",
     "kind_in",
 ]
@@ -51,16 +51,6 @@ _LARGE_PIXELS = 8_000_000
 
 class DamagedModel(Exception):
     """The outputs of a model are not finite, so it is not the one that was trained."""
-
-
-class Page(NamedTuple):
-    """A picture of a file that has several; `number` is from 0."""
-
-    file: Path
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.file}#{self.number + 1}"
 
 
 class Decoded(NamedTuple):
@@ -146,7 +136,7 @@ class Predictor:
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = _Limit(_PIXELS_AT_ONCE)
-        self._for_large = ThreadPoolExecutor(1)
+        self._apart, self._pages = ThreadPoolExecutor(1), OpenPages()
         self._room = _Limit(MOST_VALUES)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
@@ -171,6 +161,10 @@ class Predictor:
         ranked = np.argsort(-probs, axis=1, kind="stable")[:, :count]
         return [[self.class_names[k] for k in order] for order in ranked.tolist()]
 
+    def pages_in(self, file: Path) -> list[Path | Page]:
+        """Return the pictures in a file, pages and frames as the model was trained on them."""
+        return pages_in(file, all_pages=self.all_pages, frames=self.frames)
+
     @property
     def gives_features(self) -> bool:
         """Whether the model has features."""
@@ -193,7 +187,7 @@ class Predictor:
         Memory does not grow with the number of pictures.
 
         Args:
-            rows: the pictures, as `as_picture` takes them, or paths of files.
+            rows: the pictures, as `as_picture` takes them.
 
         Raises:
             ValueError: names the first row, counted from 0, or the file, that is no picture.
@@ -283,8 +277,9 @@ class Predictor:
         Raises:
             PictureError: as `decode_picture`.
         """
-        data, page = picture if isinstance(picture, Page) else (picture, 0)
-        return decode_picture(data, self.formats[0], page=page)
+        if isinstance(picture, Page):
+            return decode_picture(picture.file, self.formats[0], page=picture.number)
+        return decode_picture(picture, self.formats[0])
 
     def submitted(self, pool: ThreadPoolExecutor, value: object) -> Future[Decoded]:
         """Return a picture, decoded or being decoded by the pool; a `PictureError` comes with it.
@@ -292,16 +287,15 @@ class Predictor:
         Threads that do so at the same time keep within a limit of memory.
 
         Args:
-            pool: decodes small pictures.
-            value: the picture as `as_picture` takes it, the path of a file, or a page of one.
+            pool: decodes small pictures that are files of their own.
+            value: the picture, as `as_picture` takes it.
         """
         done: Future[Decoded] = Future()
         try:
-            picture = value if isinstance(value, Page) else as_picture(value, deep=self.deep)
-            file = picture.file if isinstance(picture, Page) else picture
-            pixels = pixels_of(file, whole=self.values > 0)
-            pool = pool if pixels <= _LARGE_PIXELS else self._for_large
-            return pool.submit(self._decoded, picture, pixels)
+            picture = as_picture(value, deep=self.deep)
+            pixels = pixels_of(picture, whole=self.values > 0)
+            alone = pixels > _LARGE_PIXELS or isinstance(picture, Page)
+            return (self._apart if alone else pool).submit(self._decoded, picture, pixels)
         except PictureError as error:
             done.set_exception(error)
         return done
@@ -311,14 +305,15 @@ class Predictor:
 
         `value` is the picture, as of `submitted`. Nothing is kept where `values` is 0.
         """
-        file = value.file if isinstance(value, Page) else value
-        return self._room.reserved(int(self.values * pixels_of(file)))
+        return self._room.reserved(int(self.values * pixels_of(value)))
 
     def _decoded(self, picture: Picture | Page, pixels: int) -> Decoded:
-        data, page = picture if isinstance(picture, Page) else (picture, 0)
         with self._limit.reserved(pixels):
-            found = [decode_picture(data, wanted, page=page) for wanted in self.formats]
-        return Decoded(picture, found)
+            if not isinstance(picture, Page):
+                return Decoded(picture, [decode_picture(picture, one) for one in self.formats])
+            with self._pages.opened(picture) as file:
+                decoded = [decode_picture(file, one, page=picture.number) for one in self.formats]
+            return Decoded(picture, decoded)
 
     def _named(
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int

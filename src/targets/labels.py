@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 __all__ = [
     "IGNORED",
     "SEPARATOR",
+    "class_columns",
     "has_class",
     "label_codes",
     "label_counts",
     "label_text",
+    "labels_text",
     "memberships",
 ]
 
@@ -61,4 +65,25 @@ def label_text(target: Any, class_names: Sequence[str]) -> str:
     """Return the name of a class, or the names of a row's labels; "" for none."""
     if np.ndim(target) == 0:
         return class_names[int(target)]
-    return SEPARATOR.join(class_names[k] for k in np.flatnonzero(target).tolist())
+    return labels_text([class_names[k] for k in np.flatnonzero(target).tolist()])
+
+
+def labels_text(labels: Iterable[str]) -> str:
+    """Return names divided by semicolons, in double quotes where they hold one, as in CSV."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=SEPARATOR, lineterminator="").writerow(labels)
+    return text.getvalue()
+
+
+def class_columns(class_names: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return names (K,) of columns for classes, distinct, and none of those that are taken.
+
+    A class is called by its name, and `class NAME` where that is taken.
+    """
+    names = list[str]()
+    for name in class_names:
+        others = {*taken, *names, *(set(class_names) - {name})}
+        while name in others:
+            name = f"class {name}"
+        names.append(name)
+    return names

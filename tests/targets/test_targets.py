@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from itertools import product
 from typing import Any
 
@@ -19,7 +20,14 @@ from src.records.pixels import pixel_answers
 from src.statistics.candidates import Candidate
 from src.statistics.verdict import judge
 from src.targets import KINDS, kind_of
-from src.targets.labels import label_codes, label_counts, label_text, memberships
+from src.targets.labels import (
+    class_columns,
+    label_codes,
+    label_counts,
+    label_text,
+    labels_text,
+    memberships,
+)
 
 CLASSES = 4
 NAMES = ("a", "b", "c", "d")
@@ -243,3 +251,17 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
         else:
             with pytest.raises(ConfigError, match=rf"not measured with .*{name}: say metric=val/"):
                 read_sweep_settings(words, "default")
+
+
+def test_names_in_one_cell_can_be_told_apart() -> None:
+    names = ["cat", "black;white", 'so-called "dog"', "two, three"]
+    assert labels_text(names[:1]) == "cat" and labels_text([]) == ""
+    assert next(csv.reader([labels_text(names)], delimiter=";")) == names
+    assert label_text(np.array([1, 1, 0, 0]), names) == 'cat;"black;white"'
+
+
+def test_columns_of_classes_are_distinct_whatever_these_are_called() -> None:
+    taken = ["path", "labels"]
+    assert class_columns(["cat", "path", "=1"], taken) == ["cat", "class path", "=1"]
+    both = class_columns(["labels", "class labels", "path"], taken)
+    assert both == ["class class labels", "class labels", "class path"]

@@ -19,15 +19,16 @@ from ...config.checks import ConfigError
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
-from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError, pages_of
+from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
 from ...machine.status import doing
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
-from ...serving.predictor import DamagedModel, Labelled, Page, Predictor
+from ...serving.pages import Page
+from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
-from ...targets.labels import SEPARATOR
+from ...targets.labels import class_columns, labels_text
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model"]
@@ -72,11 +73,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
             predictor, maps = open_model(model, settings)
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
-        pages = (
-            [page for file in files for page in _pages_of(file, predictor)]
-            if predictor.all_pages or predictor.frames
-            else files
-        )
+        pages = [page for file in files for page in predictor.pages_in(file)]
         sample = _write_rows(predictor, pages, settings.top_k, stream, tally)
         if sample.count == 0:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
@@ -221,16 +218,6 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
     return trained.predictor(settings.batch_size), maps
 
 
-def _pages_of(file: Path, predictor: Predictor) -> list[Path | Page]:
-    """Return the pages of a file that has several, as the model knows them, else the file."""
-    try:
-        with file.open("rb") as stream:
-            pages = pages_of(stream, all_pages=predictor.all_pages, frames=predictor.frames)
-    except (OSError, PictureError):  # said when it is read
-        pages = range(1)
-    return [Page(file, number) for number in pages] if len(pages) > 1 else [file]
-
-
 def _page(path: str) -> Path | Page:
     """Return the page or the file that a row names."""
     file, _, number = path.rpartition("#")
@@ -276,21 +263,22 @@ def _write_sets(
 ) -> GuessSample:
     """Write the labels of each picture, and a column of probabilities for each label.
 
-    With `top_k` also the most probable labels, those below their thresholds among them.
+    A label that is called like another column has the column `class NAME`. With `top_k` also the
+    most probable labels, those below their thresholds among them.
     """
     sample = GuessSample(predictor.class_names)
     rows = csv.writer(stream)
-    names = map(csv_cell, predictor.class_names)
-    ranking = [] if top_k is None else ["most_probable"]
-    rows.writerow(["path", "labels", *ranking, *names, *tally.columns])
+    first = ["path", "labels", *([] if top_k is None else ["most_probable"])]
+    names = class_columns(predictor.class_names, [*first, *tally.columns])
+    rows.writerow([*first, *map(csv_cell, names), *tally.columns])
     try:
         for item in predictor.label(files, trust=tally.trust):
             if isinstance(item, Labelled):
-                named = SEPARATOR.join(item.labels)
+                named = labels_text(item.labels)
                 cells = [f"{p:.6f}" for p in item.every]
                 if top_k is not None:
                     (likely,) = predictor.most_probable(np.array([item.every]), top_k)
-                    cells.insert(0, csv_cell(SEPARATOR.join(likely)))
+                    cells.insert(0, csv_cell(labels_text(likely)))
                 rows.writerow([csv_cell(item.path), csv_cell(named), *cells, *tally.add(item)])
                 sample.add(Guess(item.confidence, item.path, named or "none"))
             else:

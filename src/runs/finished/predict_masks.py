@@ -29,6 +29,7 @@ from ...data.sources.source import Problem
 from ...machine.text import csv_cell, from_csv_cell
 from ...records.pixels import colours
 from ...storage.files import replacing
+from ...targets.labels import class_columns
 from ..folder import RunFolder
 
 if TYPE_CHECKING:  # torch takes seconds
@@ -38,6 +39,8 @@ if TYPE_CHECKING:  # torch takes seconds
 __all__ = ["predicts_pixels", "windowed_masks", "write_masks"]
 
 _TABLE, _MASKS, _OVERLAYS = "shares.csv", "masks", "overlays"
+# The first columns of the table.
+_COLUMNS = ("path", "mask")
 # Pixels of an overlay's longer side at most, and how much of it is the colour of the class.
 _LONGEST, _OPACITY = 1024, 0.5
 
@@ -102,7 +105,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     earlier, written = _listed(place), set[str]()
     with written_to("out", place or Path("-")), _table(place) as stream:
         rows = csv.writer(stream)
-        rows.writerow(["path", "mask", *map(csv_cell, names)])
+        rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(names, _COLUMNS))])
         try:
             windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
             masks = windowed_masks if windows else predicted_masks
@@ -172,9 +175,12 @@ def _listed(place: Path | None) -> set[str]:
     """Return the names of the masks in the table of an earlier call."""
     try:
         with Path(place or os.devnull, _TABLE).open(encoding="utf-8", newline="") as stream:
-            cells = [from_csv_cell(row.get("mask") or "") for row in csv.DictReader(stream)]
+            header, *rows = csv.reader(stream)  # by places: earlier versions named a class so, too
+        if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
+            return set()
     except (OSError, ValueError, csv.Error):
         return set()
+    cells = [from_csv_cell(row[1]) for row in rows if len(row) > 1]
     paths = [PurePath(cell) for cell in cells if cell.endswith(".png")]
     return {
         path.relative_to(_MASKS).as_posix()

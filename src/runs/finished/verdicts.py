@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from array import array
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from ...reporting.certainty_report import Judgement, judgement_lines
 from ...serving.bundle_files import CERTAINTY
 from ...serving.predictor import Labelled
 from ...serving.trust import NO_CALIBRATION, Promise, Trust
+from ...targets.labels import labels_text
 
 __all__ = ["Tally", "trust_in"]
 
@@ -97,7 +96,7 @@ class Tally:
         if verdict.label_set is not None:
             self._labels += len(verdict.label_set)
             self._empty += not verdict.label_set
-            cells.append(csv_cell(_listed(verdict.label_set)))
+            cells.append(csv_cell(labels_text(verdict.label_set)))
         if verdict.answered is not None:
             self._answered += verdict.answered
             cells.append("yes" if verdict.answered else "no")
@@ -136,10 +135,3 @@ class Tally:
                 shift_p_value=shift.p_value,
             )
         )
-
-
-def _listed(labels: tuple[str, ...]) -> str:
-    """Return names divided by semicolons, in double quotes where they hold one."""
-    text = io.StringIO()
-    csv.writer(text, delimiter=";", lineterminator="").writerow(labels)
-    return text.getvalue()

@@ -186,6 +186,35 @@ def test_a_disk_that_fills_meanwhile_is_named(
     assert (tmp_path / "labels.csv").read_text() == "earlier"
 
 
+def named(cell: str) -> list[str]:
+    """The names in a cell."""
+    return next(csv.reader([cell], delimiter=";"), [])
+
+
+def test_labels_of_any_name_can_be_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("path", "labels", "black;white", "most_probable")
+    settings = {"data": {"target": "multi"}}
+    metadata = {"class_names": names, "channels": 1, "image_size": [4, 4], "settings": settings}
+    probs = np.array([[0.9, 0.2, 0.8, 0.1]], np.float32)
+    trained = SimpleNamespace(predictor=lambda _: Predictor(lambda x: probs[: len(x)], metadata))
+    monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
+    words = ["run=x", "images=x", f"out={tmp_path / 'a.csv'}", "top_k=3"]
+    asked = compose_settings(PredictSettings, words, config_name="predict")
+    label_pictures(tmp_path / "a" / "b", Listing([picture(tmp_path / "in.png")]), asked)
+    header, row = rows_of(tmp_path / "a.csv")
+    assert len(set(header)) == len(header) == 7
+    found = dict(zip(header, row, strict=True))
+    assert found["path"] == str(tmp_path / "in.png") and found["class path"] == "0.900000"
+    for column, wanted in (
+        ("labels", ["path", "black;white"]),
+        ("most_probable", ["path", "black;white", "labels"]),
+    ):
+        assert named(found[column]) == wanted
+    assert found["class most_probable"] == "0.100000" and found["class labels"] == "0.200000"
+
+
 def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: Path) -> None:
     bundle(tmp_path / "model", link="sigmoid")
     files = []
@@ -206,9 +235,9 @@ def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: 
     least = dict(zip(CLASSES, (0.2, 0.5, 0.55, 0.7), strict=True))  # of the bundle
     for row in rows("top_k=3"):
         order = sorted(CLASSES, key=lambda name: -float(row[name]))
-        assert row["most_probable"].split(";") == order[:3]
+        assert named(row["most_probable"]) == order[:3]
         reached = [name for name in order if float(row[name]) >= least[name]]
-        assert row["labels"].split(";") == (reached or [""])
+        assert named(row["labels"]) == reached
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,11 +60,12 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
         label_pictures(tmp_path / "model", Listing([], []), settings)
 
 
+@pytest.mark.parametrize("names", [("dark", "grey", "light"), ("path", "mask", "class path")])
 def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = {
-        "class_names": ["dark", "grey", "light"],
+        "class_names": names,
         "channels": 1,
         "image_size": [16, 16],
         "settings": {"data": {"target": "dense"}},
@@ -86,3 +88,7 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     assert written(*files[:2]) == {"a.png", "b.png"}
     (tmp_path / "new" / "masks" / "own.png").write_bytes(b"of somebody")
     assert written(*files[1:]) == {"b.png", "c.png", "own.png"}
+    with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
+        (columns, first, _) = csv.reader(stream)
+    assert len(set(columns)) == 5 and columns[:2] == ["path", "mask"]
+    assert first[1] == "masks/b.png" and first[2:] == ["0.000000", "1.000000", "0.000000"]
