@@ -76,12 +76,16 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
     """Return Markdown lines with the Python that labels a picture, or its pixels.
 
     Args:
-        address: as timm takes it: "hf-hub:USER/NAME" or "local-dir:FOLDER".
+        address: as timm takes it: "hf-hub:USER/NAME" or "local-dir:FOLDER", the folder as it is
+            named where it lies.
         library: "timm", or another for the code that comes with the model.
         bundle: name of the folder with that code.
     """
     source, _, place = address.partition(":")
     fetched = source == "hf-hub"
+    folder = f"{place!r}  # that of this file"
+    if fetched:
+        folder = f"snapshot_download({place!r})"
     answers = [
         'for answer in predictor.label([Path("picture.jpg")]):',
         "    print(answer.labels, answer.probabilities)",
@@ -97,7 +101,7 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
         *("import sys", "from pathlib import Path"),
         *(["from huggingface_hub import snapshot_download"] if fetched else []),
         "",
-        f"folder = {f'snapshot_download({place!r})' if fetched else repr(place)}",
+        f"folder = {folder}",
         f'sys.path.insert(0, f"{{folder}}/{bundle}/code")',
         "from src.serving.bundle import open_predictor",
         *(["from src.serving.masks import class_shares, predicted_masks"] if pixels else []),

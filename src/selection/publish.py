@@ -58,7 +58,7 @@ def publish(folder: RunFolder, settings: PushSettings) -> None:
     else:
         target = Path(settings.to).absolute()
         with written_to("to", target), _replaced(target) as new:
-            library = _write(chosen, new, settings, f"local-dir:{target}")
+            library = _write(chosen, new, settings, f"local-dir:{target.name}")
         print(f"written: {target}")
         loads = f"local-dir:{target}"
     if library == "timm":

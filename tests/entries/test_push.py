@@ -104,6 +104,7 @@ def test_a_folder_has_a_card_that_says_how_it_is_used(
     assert done.returncode == 0, done.stderr
     assert f"written: {place}" in done.stdout
     card, summary = ModelCard.load(place / "README.md"), summary_of(trained)
+    assert str(tmp_path) not in card.content and str(trained.parents[1]) not in card.content
     assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "image-classification"
     (accuracy,) = (r for r in card.data.eval_results or () if r.metric_type == "accuracy")
     assert accuracy.dataset_split == "test"
