@@ -82,11 +82,28 @@ def test_the_help_of_a_sweep_lists_what_it_chooses_by_name(
         ("bakeoff train model=cnn model.w", ["model.widths="], ["model.hidden="]),
         ("bakeoff sweep bud", ["budget.minutes="], ["model="]),
         ("bakeoff train 'op", [], ["optimizer.lr="]),
+        ("bakeoff train -m optimizer.lr=0.1,0.2 optimizer.l", ["optimizer.lr="], []),
+        ("bakeoff train --config-dir x model=cnn model.w", ["model.widths="], []),
+        ("bakeoff train bogus=1 --bogus model=cnn model.w", ["model.widths="], []),
+        ("bakeoff sweep --config-name dense bud", ["budget.minutes="], []),
+        ("bakeoff sweep --config-name de", ["default", "dense"], ["budget.minutes="]),
+        ("bakeoff predict top", ["top_k="], ["run="]),
+        ("bakeoff push ", ["to=", "run=", "license="], ["model="]),
+        ("bakeoff verify ", ["run="], []),
+        ("bakeoff weights fil", ["filter="], []),
+        ("bakeoff ui ", ["port="], []),
+        ("bakeoff bogus ", [], ["run="]),
     ],
 )
 def test_what_a_shell_completes(line: str, some: list[str], others: list[str]) -> None:
     found = completions(line)
     assert set(some) <= set(found) and not set(others) & set(found)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_keys_of_every_entry_are_completed(entry: str) -> None:
+    found = completions(f"bakeoff {entry} ")
+    assert found and all(one.endswith("=") and "_target_" not in one for one in found)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -27,12 +27,20 @@ from .credentials import problem_of_overrides, without_password
 from .plugins import take_plugins
 from .tracking import environment_overrides
 
-__all__ = ["ChildEnded", "Invocation", "parse", "run_entry", "take_config_name"]
+__all__ = [
+    "CONFIG_NAME_FLAGS",
+    "ChildEnded",
+    "Invocation",
+    "parse",
+    "run_entry",
+    "take_config_name",
+]
 
 S = TypeVar("S", bound=Settings)
 
 _FLAGS = "--help, --cfg job, --config-dir FOLDER"
 _MULTIRUN = "-m or --multirun"
+CONFIG_NAME_FLAGS = ("--config-name", "-cn")
 # Stands for a setting that must be given where settings are shown without it.
 _NOT_GIVEN = "???"
 
@@ -92,7 +100,7 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
     overrides, name, rest = list[str](), default, iter(argv)
     for word in rest:
         flag, equals, value = word.partition("=")
-        if flag in ("--config-name", "-cn"):
+        if flag in CONFIG_NAME_FLAGS:
             name = (value if equals else next(rest, "")).removesuffix(".yaml")
         else:
             overrides.append(word)

@@ -6,15 +6,42 @@ import shlex
 from contextlib import suppress
 
 from ..machine.package import ENTRIES
-from .checks import to_plain
-from .compose import compose_settings, groups, leaves
+from .checks import ConfigError, to_plain
+from .command_line import CONFIG_NAME_FLAGS, parse, take_config_name
+from .compose import compose_plain, groups, leaves
+from .finished import (
+    CompareSettings,
+    EvaluateSettings,
+    ExportSettings,
+    PredictSettings,
+    PushSettings,
+    SelectSettings,
+    VerifySettings,
+)
+from .models import WeightsSettings
 from .other_names import library_networks, stored_networks
 from .schema import RunSettings
-from .sweep import read_sweep_settings
+from .sweep import DashboardSettings, read_sweep_settings, sweep_files
+from .tracking import ReplaySettings, UISettings
 
 __all__ = ["completions"]
 
 _RUNS = ("train", "sweep")
+# What the settings of other entries than `sweep` are; their files in conf/ are called as they are.
+_SETTINGS: dict[str, type] = {
+    "train": RunSettings,
+    "compare": CompareSettings,
+    "select": SelectSettings,
+    "predict": PredictSettings,
+    "evaluate": EvaluateSettings,
+    "export": ExportSettings,
+    "push": PushSettings,
+    "verify": VerifySettings,
+    "weights": WeightsSettings,
+    "ui": UISettings,
+    "replay": ReplaySettings,
+    "dashboard": DashboardSettings,
+}
 
 
 def completions(line: str) -> list[str]:
@@ -42,15 +69,43 @@ def completions(line: str) -> list[str]:
             if not any(one.startswith(value) for one in known):
                 known = library_networks()
         return [f"{key}={one}" for one in known if one.startswith(value)]
-    keys = [f"{name}=" for name in options] + [f"{name}=" for name in _keys(entry, words[2:-1])]
+    if entry == "sweep" and words[-2] in CONFIG_NAME_FLAGS:
+        return [name for name in sweep_files() if name.startswith(last)]
+    keys = [f"{name}=" for name in (*options, *_keys(entry, words[2:-1]))]
     return sorted({one for one in keys if one.startswith(last)})
 
 
-def _keys(entry: str, overrides: list[str]) -> list[str]:
-    """Return the keys of an entry's settings, as far as the words before allow to know them."""
-    with suppress(Exception):  # what is wrong with the command line is said when it is run
-        if entry == "train":
-            return list(leaves(to_plain(compose_settings(RunSettings, overrides))))
+def _keys(entry: str, words: list[str]) -> list[str]:
+    """Return the keys of an entry's settings, as the words before have them.
+
+    What is wrong with one of them is said when the command is run: here it is left out.
+    """
+    name = "config" if entry == "train" else entry
+    if entry == "sweep":
+        words, name = take_config_name(words, "default")
+    elif entry not in _SETTINGS:
+        return []
+    try:
+        overrides = parse(words).overrides
+    except ConfigError:  # a flag that there is not
+        overrides = [word for word in words if not word.startswith("-")]
+    # Code of plugins is not run while somebody types.
+    overrides = [word for word in overrides if not word.startswith("plugins=")]
+
+    def keys(some: list[str]) -> list[str]:
         if entry == "sweep":
-            return list(leaves(to_plain(read_sweep_settings(overrides, "default"))))
+            plain = to_plain(read_sweep_settings(some, name))
+        else:
+            plain = compose_plain(some, name, cls=_SETTINGS[entry])
+        return [key for key in leaves(plain) if not key.endswith("_target_")]
+
+    with suppress(Exception):
+        return keys(overrides)
+    composing = list[str]()
+    for word in overrides:
+        with suppress(Exception):
+            keys([*composing, word])
+            composing.append(word)
+    with suppress(Exception):
+        return keys(composing)
     return []
