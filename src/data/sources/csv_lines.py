@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...config.checks import ConfigError
 from ...machine.text import from_csv_cell
+from .label_sets import is_yes_or_no
 from .source import clean_label
 from .table_columns import IS_VALID, Table, cell_value, recognised_columns
 
@@ -70,6 +71,13 @@ def read_csv_lines(
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
     if not table.lines:
         raise ConfigError(f"{file} has no line after its header: it names no pictures.")
+    if table.alike:
+        path, label = (table.header[table.places[one]] for one in ("path", "label"))
+        raise ConfigError(
+            f"{file}: {label} holds 0 and 1, as {table.header[min(table.alike)]} does: if it is a "
+            "label like the others, give its column another name; if it holds the labels, say "
+            f"data.columns=[{path},{label}]."
+        )
     return table
 
 
@@ -83,6 +91,12 @@ def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) 
         table.values.setdefault(column, []).append(value)
     if table.several and "label" not in table.places:
         table.cells.append(cells)
+    if table.alike:
+        table.alike = {
+            place
+            for place in table.alike
+            if is_yes_or_no(cells[place]) and is_yes_or_no(cells[table.places["label"]])
+        }
     if len(table.lines) == _MAX_ROWS:
         raise ConfigError(f"{file} names more than {_MAX_ROWS:,} pictures: divide it into several.")
     table.lines.append(line)
@@ -131,6 +145,9 @@ def _opened(
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)
     table.used -= {places.get(IS_VALID)} - {None}
+    if several and columns is None and "label" in places:
+        named = {place for place, name in enumerate(header) if name}
+        table.alike = named - set(places.values())
     label = ("mask",) if masks else ("label", "labels") if several else ("label",)
     usual = {"path": ("path",), "label": label}
     others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]

@@ -19,6 +19,7 @@ from .source import Source, clean_label, natural_order
 __all__ = [
     "LabelColumns",
     "indicators",
+    "is_yes_or_no",
     "labels_of_columns",
     "named_classes",
     "ordered",
@@ -167,7 +168,12 @@ def labels_of_columns(
 
 
 def _mostly_yes_or_no(cells: Sequence[str]) -> bool:
-    return 2 * sum(_yes_or_no(cell) is not None for cell in cells) >= len(cells)
+    return 2 * sum(map(is_yes_or_no, cells)) >= len(cells)
+
+
+def is_yes_or_no(cell: str) -> bool:
+    """Return whether a cell of a column says that a label is there, or that it is not."""
+    return _yes_or_no(cell) is not None
 
 
 def _yes_or_no(cell: str) -> bool | None:

@@ -46,6 +46,8 @@ class Table:
         several: whether a picture has a set of labels.
         cells: of each line, where the labels are columns.
         sets: labels of each line, where these came as lists.
+        alike: positions of columns without a meaning whose cells are all 0 or 1, as those of the
+            column of label sets are, which was recognised by its name.
     """
 
     header: list[str]
@@ -57,6 +59,7 @@ class Table:
     several: bool = False
     cells: list[list[str]] = field(default_factory=list)
     sets: list[tuple[str, ...]] | None = None
+    alike: set[int] = field(default_factory=set)
 
 
 def recognised_columns(

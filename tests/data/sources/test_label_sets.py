@@ -73,6 +73,22 @@ def test_each_label_may_be_a_column_of_0_and_1(pictures: Path) -> None:
     assert "fish" in said and "note" in said
 
 
+@pytest.mark.parametrize("name", ["labels", "target", "label"])
+def test_a_label_that_is_called_as_their_column_is_not_taken_for_it(
+    pictures: Path, name: str
+) -> None:
+    rows = ["0.png,x,1,0,1", "1.png,y,0,1,yes", "2.png,x,0,0,0"]
+    file = table(pictures, f"path,note,cat,{name},dog", *rows)
+    with pytest.raises(ConfigError, match=rf"{name} holds 0 and 1, as cat does.*\[path,{name}\]"):
+        listed(file)
+    source = load(file, pictures / "c", False, columns=["path", name], target="multi")
+    assert source.class_names == ("0", "1")
+    file = table(pictures, f"path,{name},cat", "0.png,tall,1", "1.png,1,0")
+    assert set(listed(file).class_names) == {"tall", "1"}, "one cell that is neither is enough"
+    file = table(pictures, f"path,{name},height", "0.png,1,1", "1.png,0,180")
+    assert listed(file).class_names == ("0", "1")
+
+
 def test_a_file_of_json_lines_has_lists_of_labels(pictures: Path) -> None:
     lines = [
         json.dumps({"path": name, "labels": sorted(one), "split": split})
