@@ -6,19 +6,12 @@ their order.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..machine.text import percent
-from ..metrics.classification import class_scores, confusion_matrix
-from ..metrics.multilabel import label_scores
-from ..metrics.probabilistic import binned, reliability_bins
-from ..metrics.segmentation import class_pixel_scores
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
+from .card_tables import PART_NAMES, calibration_table, class_scores_table
 from .certainty_report import CardCertainty, card_lines
 from .export_report import EXPORTED, exported_lines
 from .formatting import (
@@ -34,10 +27,7 @@ from .formatting import (
 
 __all__ = ["CardFacts", "model_card"]
 
-_MOST_CLASSES = 50
 _NAMED_CLASSES = 20
-_CONFIDENCE_BINS = 5
-_NAMES = {"train": "training", "val": "validation", "test": "test"}
 _SCORES = {
     "map": "mean average precision",
     "kappa": "quadratic kappa",
@@ -251,7 +241,7 @@ def _evaluation_data(facts: CardFacts) -> list[str]:
 
 def _training_data(facts: CardFacts) -> list[str]:
     height, width, channels = facts.picture
-    parts = ", ".join(f"{facts.parts.get(p, 0):,} {name}" for p, name in _NAMES.items())
+    parts = ", ".join(f"{facts.parts.get(p, 0):,} {name}" for p, name in PART_NAMES.items())
     return [
         f"{escaped(facts.summary.data)} (`{one_line(facts.source)}`), as "
         f"{height}x{width}x{channels}; parts of this run: {parts}; split seed "
@@ -263,9 +253,9 @@ def _training_data(facts: CardFacts) -> list[str]:
 def _analyses(facts: CardFacts) -> list[str]:
     tables = [_scores(facts)]
     for part, predictions in facts.predictions.items():
-        tables.append(_classes(part, predictions))
+        tables.append(class_scores_table(part, predictions))
         if predictions.kind != "dense":  # the probabilities of pixels are not kept
-            tables.append(_calibration(part, predictions))
+            tables.append(calibration_table(part, predictions))
     lines = ["\n\n".join(table.markdown() for table in tables)]
     if facts.certainty is not None:
         lines += ["", "### Certainty of single answers", "", *card_lines(facts.certainty)]
@@ -287,7 +277,7 @@ def _scores(facts: CardFacts) -> Table:
         if any(cell is not None for cell in cells):
             rows.append((name, *("" if c is None else f"{c:.4f}" for c in cells)))
     heads = [
-        "validation (of the chosen run)" if part == "val" and facts.chosen else _NAMES[part]
+        "validation (of the chosen run)" if part == "val" and facts.chosen else PART_NAMES[part]
         for part in shown
     ]
     numbers = frozenset(range(1, len(heads) + 1))
@@ -297,98 +287,6 @@ def _scores(facts: CardFacts) -> Table:
 def _mean_iou(found: Mapping[str, float], part: str) -> str:
     low, high = (found.get(f"{part}/miou_{end}") for end in ("low", "high"))
     return share_with_interval(found[f"{part}/miou"], low, high)
-
-
-def _pixels(part: str, predictions: Predictions) -> Table:
-    scores = class_pixel_scores(
-        predictions.probs["matrix"], predictions.class_names, predictions.groups
-    )
-    rows = sorted((r for r in scores if not math.isnan(r.iou)), key=lambda row: row.iou)
-    title = f"Classes, {_NAMES[part]} part"
-    if len(rows) > _MOST_CLASSES:
-        title += f": the {_MOST_CLASSES} of {len(rows)} with the least IoU"
-    cells = tuple(
-        (
-            *(row.name, f"{row.pictures:,}", percent(row.share)),
-            percent(row.iou)
-            + ("" if math.isnan(row.low) else f" ({percent(row.low)} to {percent(row.high)})"),
-            *map(percent, (row.dice, row.recall, row.precision)),
-        )
-        for row in rows[:_MOST_CLASSES]
-    )
-    heads = ("class", "pictures", "share of pixels", "IoU (95 % interval)", "Dice", "found")
-    return Table(title, (*heads, "right when said"), cells, frozenset(range(1, 7)))
-
-
-def _labels(part: str, predictions: Predictions) -> Table:
-    scores = label_scores(predictions.probs, predictions.targets, predictions.decided)
-    least = predictions.thresholds
-    rows = sorted((r for r in scores if r.pictures), key=lambda row: row.average_precision)
-    title = f"Labels, {_NAMES[part]} part"
-    if len(rows) > _MOST_CLASSES:
-        title += f": the {_MOST_CLASSES} of {len(rows)} with the least average precision"
-    cells = tuple(
-        (
-            *(predictions.class_names[row.index], f"{row.pictures:,}"),
-            *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
-            f"{0.5 if least is None else least[row.index]:.3f}",
-        )
-        for row in rows[:_MOST_CLASSES]
-    )
-    heads = ("label", "pictures", "average precision", "found", "right when said", "F1")
-    return Table(title, (*heads, "threshold"), cells, frozenset(range(1, 7)))
-
-
-def _classes(part: str, predictions: Predictions) -> Table:
-    if predictions.kind == "multi":
-        return _labels(part, predictions)
-    if predictions.kind == "dense":
-        return _pixels(part, predictions)
-    rows = [
-        r
-        for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
-        if r.pictures
-    ]
-    title = f"Classes, {_NAMES[part]} part"
-    if len(rows) > _MOST_CLASSES:
-        title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
-        rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
-    names = predictions.class_names
-    cells = tuple(
-        (
-            *(names[row.index], f"{row.pictures:,}"),
-            f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
-            *(percent(row.precision), percent(row.f1)),
-            "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
-        )
-        for row in rows
-    )
-    scores = ("found (95 % interval)", "right when said", "F1")
-    heads = ("class", "pictures", *scores, "mostly taken for")
-    return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
-
-
-def _calibration(part: str, predictions: Predictions) -> Table:
-    probs, targets = predictions.probs, predictions.targets
-    if predictions.kind == "multi":  # each label of a picture has a probability
-        bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
-    else:
-        bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
-    rows = tuple(
-        (
-            f"{100 * low:.0f} to {percent(high, 0)}",
-            f"{number:,}",
-            percent(claimed),
-            percent(right),
-        )
-        for low, high, number, claimed, right in zip(
-            bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
-        )
-        if number
-    )
-    what = "labels" if predictions.kind == "multi" else "pictures"
-    heads = ("it claims", what, "claimed on average", "right")
-    return Table(f"Calibration, {_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))
 
 
 def _costs(summary: RunSummary) -> Table:

@@ -1,0 +1,118 @@
+"""Tables of a model card on classes, labels and pixels, and on how much probabilities say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..machine.text import percent
+from ..metrics.classification import class_scores, confusion_matrix
+from ..metrics.multilabel import label_scores
+from ..metrics.probabilistic import binned, reliability_bins
+from ..metrics.segmentation import class_pixel_scores
+from ..records.run import Predictions
+from .formatting import Table
+
+__all__ = ["PART_NAMES", "calibration_table", "class_scores_table"]
+
+PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
+_MOST_CLASSES = 50
+_CONFIDENCE_BINS = 5
+
+
+def class_scores_table(part: str, predictions: Predictions) -> Table:
+    """Return how well a model finds each class or label, of pixels too, by a part's predictions.
+
+    With more than 50 those that it does worst.
+    """
+    if predictions.kind == "multi":
+        return _label_table(part, predictions)
+    if predictions.kind == "dense":
+        return _pixel_table(part, predictions)
+    rows = [
+        r
+        for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
+        if r.pictures
+    ]
+    title = f"Classes, {PART_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
+        rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
+    names = predictions.class_names
+    cells = tuple(
+        (
+            *(names[row.index], f"{row.pictures:,}"),
+            f"{percent(row.recall)} ({percent(row.recall_low)} to {percent(row.recall_high)})",
+            *(percent(row.precision), percent(row.f1)),
+            "" if row.confused_with is None else f"{names[row.confused_with]} ({row.confused})",
+        )
+        for row in rows
+    )
+    scores = ("found (95 % interval)", "right when said", "F1")
+    heads = ("class", "pictures", *scores, "mostly taken for")
+    return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
+
+
+def _pixel_table(part: str, predictions: Predictions) -> Table:
+    scores = class_pixel_scores(
+        predictions.probs["matrix"], predictions.class_names, predictions.groups
+    )
+    rows = sorted((r for r in scores if not math.isnan(r.iou)), key=lambda row: row.iou)
+    title = f"Classes, {PART_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} with the least IoU"
+    cells = tuple(
+        (
+            *(row.name, f"{row.pictures:,}", percent(row.share)),
+            percent(row.iou)
+            + ("" if math.isnan(row.low) else f" ({percent(row.low)} to {percent(row.high)})"),
+            *map(percent, (row.dice, row.recall, row.precision)),
+        )
+        for row in rows[:_MOST_CLASSES]
+    )
+    heads = ("class", "pictures", "share of pixels", "IoU (95 % interval)", "Dice", "found")
+    return Table(title, (*heads, "right when said"), cells, frozenset(range(1, 7)))
+
+
+def _label_table(part: str, predictions: Predictions) -> Table:
+    scores = label_scores(predictions.probs, predictions.targets, predictions.decided)
+    least = predictions.thresholds
+    rows = sorted((r for r in scores if r.pictures), key=lambda row: row.average_precision)
+    title = f"Labels, {PART_NAMES[part]} part"
+    if len(rows) > _MOST_CLASSES:
+        title += f": the {_MOST_CLASSES} of {len(rows)} with the least average precision"
+    cells = tuple(
+        (
+            *(predictions.class_names[row.index], f"{row.pictures:,}"),
+            *map(percent, (row.average_precision, row.recall, row.precision, row.f1)),
+            f"{0.5 if least is None else least[row.index]:.3f}",
+        )
+        for row in rows[:_MOST_CLASSES]
+    )
+    heads = ("label", "pictures", "average precision", "found", "right when said", "F1")
+    return Table(title, (*heads, "threshold"), cells, frozenset(range(1, 7)))
+
+
+def calibration_table(part: str, predictions: Predictions) -> Table:
+    """Return how often a model is right by what it claims, of a part with its probabilities."""
+    probs, targets = predictions.probs, predictions.targets
+    if predictions.kind == "multi":  # each label of a picture has a probability
+        bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
+    else:
+        bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
+    rows = tuple(
+        (
+            f"{100 * low:.0f} to {percent(high, 0)}",
+            f"{number:,}",
+            percent(claimed),
+            percent(right),
+        )
+        for low, high, number, claimed, right in zip(
+            bins.edges[:-1], bins.edges[1:], bins.counts, bins.confidence, bins.accuracy
+        )
+        if number
+    )
+    what = "labels" if predictions.kind == "multi" else "pictures"
+    heads = ("it claims", what, "claimed on average", "right")
+    return Table(f"Calibration, {PART_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))
