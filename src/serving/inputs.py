@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..data.decoding.depth import is_deep
 from ..data.decoding.picture_files import PictureError, read_header, turn_of
 from .pages import Page
 
-__all__ = ["MOST_VALUES", "as_picture", "check_request", "named_picture", "pixels_of"]
+__all__ = ["MOST_VALUES", "Limit", "as_picture", "check_request", "named_picture", "pixels_of"]
 
 _CHANNELS = (1, 3, 4)
 # Limits of one request: far above ordinary use, and low enough not to block a server for long. One
@@ -155,6 +156,32 @@ def pixels_of(value: object, *, whole: bool = True) -> int:
         return 0
     pixels = header.height * header.width * max(1, header.bands // 3)
     return pixels // _JPEG_SHARE if is_jpeg and not whole else pixels
+
+
+class Limit:
+    """Limits what threads take at the same time, such as pixels that they decode.
+
+    Args:
+        most: the limit; who wants more gets all of it, alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._all = self._free = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, wanted: int) -> Iterator[None]:
+        """Wait until so much is free, and reserve it until the block ends."""
+        wanted = min(wanted, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
 
 
 def _bytes_of(value: object) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, tee
 from pathlib import Path
 from typing import NamedTuple
@@ -88,22 +87,23 @@ def _masks(predictor: Predictor, values: Iterable[object]) -> Iterator[Mask | Pi
 def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | PictureError]:
     """Yield what `_masks` does of pictures that are answered at once."""
     decoded: list[Decoded | PictureError] = []
-    with ThreadPoolExecutor() as pool:
-        for waiting in [predictor.submitted(pool, value) for value in values]:
+    with predictor.decoding(values) as waiting:
+        for one in waiting:
             try:
-                decoded.append(waiting.result())
+                decoded.append(one.result())
             except PictureError as error:
                 decoded.append(error)
     readable = [one for one in decoded if not isinstance(one, PictureError)]
     probs = iter(())
     if readable:
         probs = iter(predictor.probabilities(np.stack([one.pixels[0] for one in readable])))
-    for one in decoded:
-        if isinstance(one, PictureError):
-            yield one
+    for found in decoded:
+        if isinstance(found, PictureError):
+            yield found
         else:
-            file, page = one.picture[:2] if isinstance(one.picture, Page) else (one.picture, 0)
-            yield restored(next(probs), shown_size(file, page), predictor.formats[0])
+            own = found.picture
+            size = shown_size(*own[:2] if isinstance(own, Page) else (own,))
+            yield restored(next(probs), size, predictor.formats[0])
 
 
 def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFormat) -> Mask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +21,7 @@ from ..data.sources.source import Problem
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
-from .inputs import MOST_VALUES, as_picture, check_request, named_picture, pixels_of
+from .inputs import MOST_VALUES, Limit, as_picture, check_request, named_picture, pixels_of
 from .pages import OpenPages, Page, pages_in
 from .trust import Trust, Verdict
 
@@ -135,9 +134,9 @@ class Predictor:
             self.values = form.scale**2 * (form.channels + maps * len(self.class_names)) + 3
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
-        self._limit = _Limit(_PIXELS_AT_ONCE)
+        self._limit = Limit(_PIXELS_AT_ONCE)
         self._apart, self._pages = ThreadPoolExecutor(1), OpenPages()
-        self._room = _Limit(MOST_VALUES)
+        self._room = Limit(MOST_VALUES)
 
     def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
         """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
@@ -216,16 +215,15 @@ class Predictor:
     ) -> tuple[NDArray[np.float32], list[Verdict]]:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         verdicts: list[Verdict] = []
-        with ThreadPoolExecutor() as pool:
-            for batch in _batched(enumerate(rows), self._batch_size):
-                waiting = [self.submitted(pool, value) for _, value in batch]
-                decoded = []
+        for batch in _batched(enumerate(rows), self._batch_size):
+            decoded = []
+            with self.decoding([value for _, value in batch]) as waiting:
                 for (row, value), picture in zip(batch, waiting, strict=True):
                     with named_picture(row, value):
                         decoded.append(picture.result().pixels)
-                found, judged = self._judged(decoded, trust)
-                probs.append(found)
-                verdicts += judged
+            found, judged = self._judged(decoded, trust)
+            probs.append(found)
+            verdicts += judged
         return np.concatenate(probs), verdicts
 
     def label(
@@ -248,18 +246,17 @@ class Predictor:
                 "src.serving.masks.predicted_masks gives its masks"
             )
         top_k = min(top_k, len(self.class_names))
-        with ThreadPoolExecutor() as pool:
-            for batch in _batched(files, self._batch_size):
-                waiting = [(path, self.submitted(pool, path)) for path in batch]
-                decoded = [_of_file(path, picture) for path, picture in waiting]
-                images = [d for d in decoded if not isinstance(d, Problem)]
-                probs, verdicts = self._judged(images, trust) if images else ((), [])
-                answers = zip(probs, verdicts or repeat(None))
-                for path, item in zip(batch, decoded, strict=True):
-                    if isinstance(item, Problem):
-                        yield item
-                    else:
-                        yield self._named(str(path), *next(answers), top_k)
+        for batch in _batched(files, self._batch_size):
+            with self.decoding(batch) as waiting:
+                decoded = [_of_file(*one) for one in zip(batch, waiting, strict=True)]
+            images = [d for d in decoded if not isinstance(d, Problem)]
+            probs, verdicts = self._judged(images, trust) if images else ((), [])
+            answers = zip(probs, verdicts or repeat(None))
+            for path, item in zip(batch, decoded, strict=True):
+                if isinstance(item, Problem):
+                    yield item
+                else:
+                    yield self._named(str(path), *next(answers), top_k)
 
     def _judged(
         self, pictures: Sequence[Sequence[Pixels]], trust: Trust | None
@@ -281,29 +278,39 @@ class Predictor:
             return decode_picture(picture.file, self.formats[0], page=picture.number)
         return decode_picture(picture, self.formats[0])
 
-    def submitted(self, pool: ThreadPoolExecutor, value: object) -> Future[Decoded]:
-        """Return a picture, decoded or being decoded by the pool; a `PictureError` comes with it.
+    @contextmanager
+    def decoding(self, values: Sequence[object]) -> Iterator[list[Future[Decoded]]]:
+        """Yield pictures that threads decode; each gives its `PictureError` when it is asked for.
 
-        Threads that do so at the same time keep within a limit of memory.
+        Who decodes at the same time keeps within a limit of memory. Whoever leaves the block before
+        all are decoded waits for no further ones.
 
         Args:
-            pool: decodes small pictures that are files of their own.
-            value: the picture, as `as_picture` takes it.
+            values: the pictures, as `as_picture` takes them.
         """
-        done: Future[Decoded] = Future()
+        with ThreadPoolExecutor() as pool:
+            waiting = [self._submitted(pool, value) for value in values]
+            try:
+                yield waiting
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+    def _submitted(self, pool: ThreadPoolExecutor, value: object) -> Future[Decoded]:
         try:
             picture = as_picture(value, deep=self.deep)
-            pixels = pixels_of(picture, whole=self.values > 0)
-            alone = pixels > _LARGE_PIXELS or isinstance(picture, Page)
-            return (self._apart if alone else pool).submit(self._decoded, picture, pixels)
         except PictureError as error:
-            done.set_exception(error)
-        return done
+            refused: Future[Decoded] = Future()
+            refused.set_exception(error)
+            return refused
+        pixels = pixels_of(picture, whole=self.values > 0)
+        alone = pixels > _LARGE_PIXELS or isinstance(picture, Page)
+        return (self._apart if alone else pool).submit(self._decoded, picture, pixels)
 
     def room_for(self, value: object) -> AbstractContextManager[None]:
         """Wait until there is memory for what is kept of a picture; it is free after the block.
 
-        `value` is the picture, as of `submitted`. Nothing is kept where `values` is 0.
+        `value` is the picture, as of `decoding`. Nothing is kept where `values` is 0.
         """
         return self._room.reserved(int(self.values * pixels_of(value)))
 
@@ -352,32 +359,6 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
             "damaged, or it does not suit this machine's arithmetic"
         )
     return values
-
-
-class _Limit:
-    """Limits what threads take at the same time, such as pixels that they decode.
-
-    Args:
-        most: the limit; who wants more gets all of it, alone.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._all = self._free = most
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def reserved(self, wanted: int) -> Iterator[None]:
-        """Wait until so much is free, and reserve it until the block ends."""
-        wanted = min(wanted, self._all)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= wanted)
-            self._free -= wanted
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += wanted
-                self._changed.notify_all()
 
 
 def _of_file(path: Path | Page, picture: Future[Decoded]) -> list[Pixels] | Problem:

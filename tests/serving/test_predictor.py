@@ -65,6 +65,23 @@ def test_large_and_small_pictures_are_answered_in_their_order(
     assert "is no picture" in str(problem)
 
 
+def test_what_waits_behind_a_picture_that_is_none_is_not_decoded(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def watched(data: bytes, form: PictureFormat) -> NDArray[np.uint8]:
+        decoded.append(data)
+        return decode_picture(data, form)
+
+    monkeypatch.setattr("src.serving.predictor.decode_picture", watched)
+    predictor._batch_size = 60
+    with pytest.raises(ValueError, match="row 0 is no picture"):
+        predictor.answer([b"none", *[png(3000, 3000)] * 50])
+    assert len(predictor.answer([png(3000, 3000)])) == 1
+    assert len(decoded) < 45, "and not 52"
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_answers_that_are_no_numbers_are_refused(number: float, tmp_path: Path) -> None:
     def damaged(images: NDArray[np.uint8]) -> NDArray[np.float32]:
