@@ -280,7 +280,8 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     assert "label_set: holds on average 50 % of a picture's labels" in said
     with (tmp_path / "new.csv").open(newline="") as stream:
         found = list(csv.DictReader(stream))
-    columns = ["path", "labels", "a", "b", "c", "label_set", "novelty", "unlike"]
+    assert "unlike: 13 calibration pictures are too few" in said
+    columns = ["path", "labels", "a", "b", "c", "label_set", "novelty"]
     assert list(found[0]) == columns and len(found) == 90
     # The bundle, which is what is served, names the same sets.
     predictor = open_predictor(folder.path / "model")
