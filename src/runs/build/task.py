@@ -39,6 +39,7 @@ from ...training.losses import (
     balanced_weights,
 )
 from ...training.optimizers import parameter_groups
+from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
 from .data import model_metadata
 from .network import build_network, network_arguments, network_of, rebuild_arguments
@@ -260,12 +261,11 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
         # False rather than None, which would leave it as the process's last training had it.
         deterministic="warn" if trainer.deterministic else False,
         benchmark=on_cuda and not trainer.deterministic,  # all batches are of one size
-        sync_batchnorm=several and on_cuda,
         use_distributed_sampler=False,  # the loaders divide the batches themselves
         num_sanity_val_steps=0,
         logger=False,
         callbacks=[keeper],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([SynchronizedNorms()] if several and on_cuda else [])],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
