@@ -154,7 +154,15 @@ class ClassificationTask(pl.LightningModule):
         self.on_train_epoch_start()  # Lightning skips it for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
-        self._freezing.apply(head_alone=self.current_epoch < self._freeze_epochs)
+        self.freeze(self.current_epoch)
+
+    def freeze(self, epoch: int | None = None) -> None:
+        """Set gradients and modes of the network as an epoch trains it.
+
+        Args:
+            epoch: from 0; None for one after all that train the head alone.
+        """
+        self._freezing.apply(head_alone=epoch is not None and epoch < self._freeze_epochs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
