@@ -104,7 +104,8 @@ class NetworkSettings(ModelSettings):
     )
     head_start: Literal["fitted", "random"] = setting(
         "the classifier head that training starts from: fitted for a logistic regression on the "
-        "features of the pretrained weights, where the head is a single linear layer, or random",
+        "features of the pretrained weights; where it is not a single linear layer, that of "
+        "pretrained=FILE, if for as many classes; random for a new one in any case",
         "fitted",
     )
     freeze_norm: bool = setting(

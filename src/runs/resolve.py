@@ -27,6 +27,7 @@ from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_
 from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
+from ..training.task import ClassificationTask
 from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
 from . import build
 
@@ -228,8 +229,17 @@ class _Choices:
         """Set the learning rate by a range test."""
         settings = self.settings
         use_threads(settings)
+        task = build.build_task(settings, self.data)
+        if build.fitted_layer(task, settings, self.data) is not None:
+            raise ConfigError(
+                "find_lr: training begins from a fitted head, near its lowest loss, and a range "
+                "test needs one that falls: give optimizer.lr, or say model.head_start=random."
+            )
+        build.start_network(task, settings, self.data, self.device, head=False)
+        batches: Any = self.data.batches("train", training=True)
+        group = min(settings.trainer.accumulate_batches, len(batches))
         try:
-            found = range_test(_stepper(settings, self.data, self.device), _endless(self.data))
+            found = range_test(_stepper(settings, task, self.device), _endless(batches), group)
         except ValueError as error:
             raise ConfigError(f"find_lr: {error}.") from error
         self.rates = found
@@ -297,21 +307,21 @@ def _step_seconds(
     settings: RunSettings, data: PictureData, device: torch.device, deadline: float | None
 ) -> tuple[float, bool]:
     batch = next(iter(data.batches("train", training=True)))
-    return step_seconds(_stepper(settings, data, device), batch, deadline)
+    task = build.build_task(settings, data)
+    return step_seconds(_stepper(settings, task, device), batch, deadline)
 
 
-def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> Stepper:
+def _stepper(settings: RunSettings, task: ClassificationTask, device: torch.device) -> Stepper:
     return Stepper(
-        build.build_task(settings, data),
+        task,
         precision=settings.runtime.precision,
         device=device,
         gradient_clip=settings.trainer.gradient_clip,
     )
 
 
-def _endless(data: PictureData) -> Iterator[Batch]:
+def _endless(loader: Any) -> Iterator[Batch]:
     """Yield training batches, epoch after epoch."""
-    loader: Any = data.batches("train", training=True)
     for epoch in count():
         loader.set_epoch(epoch)
         yield from loader

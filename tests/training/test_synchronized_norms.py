@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from src.models.cnn import CNN
 from src.models.zoo import TimmNet
 from src.training.freezing import Freezing
 from src.training.frozen_front import _frozen_modules, _rest_of
@@ -48,16 +47,29 @@ def test_activations_stay_and_come_back(name: str) -> None:
     torch.testing.assert_close(network(images), trained, rtol=0, atol=0)
 
 
+class Flat(nn.Module):
+    head_prefixes = ("head.",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.middle = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.norm(self.middle(self.stem(images))).mean((2, 3)))
+        return found
+
+
 def test_the_rest_of_a_stored_front_has_them_too() -> None:
-    network = CNN(1, 3, (8, 8), widths=[4, 8], blocks=1, dropout=0.0)
+    network = Flat()
     Freezing(network, network.head_prefixes, stages=1)
-    last = _frozen_modules(network)[-1]
-    rest = _rest_of(network, last)
-    plugin = SynchronizedNorms()
-    plugin.apply(network)
-    rest.eval()(torch.randn(2, network.get_submodule(last)(torch.randn(2, 1, 8, 8)).shape[1], 8, 8))
-    assert norms(rest)
-    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms(rest))
+    assert _frozen_modules(network) == ["stem"]
+    rest = _rest_of(network, "stem")
+    SynchronizedNorms().apply(network.eval())
+    activations = network.stem(torch.randn(2, 1, 8, 8))
+    rest(activations)
+    assert [*map(type, norms(rest))] == [nn.SyncBatchNorm]
 
 
 def test_lightning_takes_them(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def test_norms_that_no_training_measured_keep_their_statistics(
     data = build.build_data(settings)
     torch.save(build.build_task(settings, data).network.state_dict(), file)
     networks = [
-        trained(read_run_settings([*WORDS, f"model.pretrained={file}", f"model.freeze_norm={f}"]), i)
+        trained(
+            read_run_settings([*WORDS, f"model.pretrained={file}", f"model.freeze_norm={f}"]), i
+        )
         for i, f in enumerate(map(str.lower, map(str, kept)))
     ]
     states = [network.task.evaluated.state_dict() for network in networks]
