@@ -132,18 +132,20 @@ class _Choices:
 
     def without_timing(self) -> None:
         """Choose threads of several processes, views of a prediction, monitor and epochs."""
-        trainer, augment = self.settings.trainer, self.settings.augment
+        settings, trainer, runtime = self.settings, self.settings.trainer, self.settings.runtime
         processes = trainer.devices if isinstance(trainer.devices, int) else 1
-        free = self.settings.runtime.threads in (None, _AUTO)
-        if self.device.type == "cpu" and processes > 1 and free:
+        if self.device.type == "cpu" and processes > 1 and runtime.threads in (None, _AUTO):
             # With more threads than cores, all of them wait for each other.
             self._set("runtime", threads=max(1, torch.get_num_threads() // processes))
+        if build.network_of(self.settings).stores_views and runtime.compile == _AUTO:
+            self._set("runtime", compile=False)  # training goes past what would be compiled
         if trainer.tta == _AUTO:
+            flip = settings.augment.flip
             # Mirrored views are unlike the training pictures of a network trained without.
-            mirrored = self.settings.data.mirror_ok if augment.flip is None else augment.flip
+            mirrored = settings.data.mirror_ok if flip is None else flip
             self._set("trainer", tta="flip" if mirrored else "none")
         if trainer.monitor == _AUTO:
-            self._set("trainer", monitor=PRIMARY[self.settings.data.target])
+            self._set("trainer", monitor=PRIMARY[settings.data.target])
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // self.data.samples
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
@@ -230,11 +232,7 @@ class _Choices:
         settings = self.settings
         use_threads(settings)
         task = build.build_task(settings, self.data)
-        if build.fitted_layer(task, settings, self.data) is not None:
-            raise ConfigError(
-                "find_lr: training begins from a fitted head, near its lowest loss, and a range "
-                "test needs one that falls: give optimizer.lr, or say model.head_start=random."
-            )
+        build.refuse_fitted_head(task, settings, self.data)
         build.start_network(task, settings, self.data, self.device, head=False)
         batches: Any = self.data.batches("train", training=True)
         group = min(settings.trainer.accumulate_batches, len(batches))
@@ -307,8 +305,8 @@ def _step_seconds(
     settings: RunSettings, data: PictureData, device: torch.device, deadline: float | None
 ) -> tuple[float, bool]:
     batch = next(iter(data.batches("train", training=True)))
-    task = build.build_task(settings, data)
-    return step_seconds(_stepper(settings, task, device), batch, deadline)
+    stepper = _stepper(settings, build.build_task(settings, data), device)
+    return step_seconds(stepper, batch, deadline)
 
 
 def _stepper(settings: RunSettings, task: ClassificationTask, device: torch.device) -> Stepper:

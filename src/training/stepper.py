@@ -47,7 +47,7 @@ class Stepper:
         gradient_clip: float | None,
     ) -> None:
         self.task = task.to(device).train()
-        self.task.freeze()
+        self.task.set_modes()
         self.optimizer = task.make_optimizer(task.network)
         self._precision = precision
         self._device = device

@@ -21,7 +21,7 @@ class SynchronizedNorms(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace the batch norms within `model`; parameters and statistics stay the same."""
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
         replaced: dict[nn.Module, nn.Module] = {}  # a norm may have several places
         for module in [*model.modules()]:

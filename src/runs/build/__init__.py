@@ -15,7 +15,7 @@ from .extractors import (
     frozen_network,
 )
 from .network import check_network, network_of
-from .start import fitted_layer, start_head, start_network
+from .start import refuse_fitted_head, start_head, start_network
 from .task import build_task, build_trainer, check_devices, load_task
 
 __all__ = [
@@ -28,13 +28,13 @@ __all__ = [
     "check_network",
     "feature_table",
     "first_batch_size",
-    "fitted_layer",
     "foreign_descriptors",
     "frozen_network",
     "load_task",
     "model_metadata",
     "native_side",
     "network_of",
+    "refuse_fitted_head",
     "start_head",
     "start_network",
     "stated_batch_size",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
@@ -24,7 +25,7 @@ from .network import network_of
 if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
     from ...features.table import FeatureTable
 
-__all__ = ["fitted_layer", "start_head", "start_network"]
+__all__ = ["refuse_fitted_head", "start_head", "start_network"]
 
 # Of the search for the penalty of a fitted head.
 _FOLDS = 3
@@ -62,7 +63,7 @@ def start_network(
         task.network.start_from(task.normalized(batch.images.to(task.device)))
 
 
-def fitted_layer(
+def _fitted_layer(
     task: ClassificationTask, settings: RunSettings, data: PictureData
 ) -> nn.Linear | None:
     """Return the layer of an untrained network that training begins with fitted; None for none."""
@@ -72,6 +73,15 @@ def fitted_layer(
     channels, size = data.pictures.channels, data.pictures.image_size
     blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
     return final_linear(task.network, task.normalized(blank))
+
+
+def refuse_fitted_head(task: ClassificationTask, settings: RunSettings, data: PictureData) -> None:
+    """Raise a ConfigError where training begins from a fitted head: a range test finds no rate."""
+    if _fitted_layer(task, settings, data) is not None:
+        raise ConfigError(
+            "find_lr: training begins from a fitted head, near its lowest loss, and a range test "
+            "needs one that falls: give optimizer.lr, or say model.head_start=random."
+        )
 
 
 def start_head(
@@ -86,7 +96,7 @@ def start_head(
         The head; None where the network's own is left unchanged, as the settings have it so, or
         as it is not a single linear layer, or answers questions about ordered classes.
     """
-    layer = fitted_layer(task, settings, data)
+    layer = _fitted_layer(task, settings, data)
     if layer is None:
         _say_why_not(task, settings)
         return None

@@ -241,7 +241,7 @@ class NetworkCandidate:
         """Compute the output of the frozen stages for the training pictures, where it is kept."""
         settings, data = self._settings, self._data
         model = build.network_of(settings)
-        if not (model.frozen_stages and model.stored_views):
+        if not model.stores_views:
             return
         if resumed is not None:  # which Lightning reads later
             self._task.load_state_dict(read_checkpoint(resumed)["state_dict"])

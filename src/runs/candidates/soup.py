@@ -166,7 +166,7 @@ class _Averaged:
             return self._alone[chosen[0]]
         task = self._first.task
         task.network.load_state_dict(mean_of_weights([self._states[i] for i in chosen]))
-        task.freeze()
+        task.set_modes()
         for name in self._measured:
             task.network.get_submodule(name).train()
         renew_batch_statistics(task.network, self._training_images())
@@ -186,7 +186,7 @@ class _Averaged:
 
 def _measured_norms(task: ClassificationTask) -> set[str]:
     """Return the names of the batch norms whose statistics a training measured."""
-    task.freeze(task.metadata["epochs"] - 1)
+    task.set_modes(task.metadata["epochs"] - 1)
     norms = {n for n, m in task.network.named_modules() if isinstance(m, _BatchNorm) and m.training}
     task.eval()
     return norms
