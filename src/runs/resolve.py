@@ -140,8 +140,8 @@ class _Choices:
         if build.network_of(self.settings).stores_views and runtime.compile == _AUTO:
             self._set("runtime", compile=False)  # training goes past what would be compiled
         if trainer.tta == _AUTO:
-            flip = settings.augment.flip
             # Mirrored views are unlike the training pictures of a network trained without.
+            flip = settings.augment.flip
             mirrored = settings.data.mirror_ok if flip is None else flip
             self._set("trainer", tta="flip" if mirrored else "none")
         if trainer.monitor == _AUTO:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
+from ..models.arithmetic import autocast
 from ..storage.cache import cached
 from .freezing import evaluating, unwrapped
-from .inference import autocast
 from .task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]

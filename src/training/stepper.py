@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
-from .inference import autocast
+from ..models.arithmetic import autocast
 from .task import ClassificationTask
 
 __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]

@@ -28,9 +28,10 @@ from ...data.splitting.folds import training_seed
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
+from ...models.arithmetic import MEMORY_FORMATS
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
-from ...training.inference import MEMORY_FORMATS, require_finite
+from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
 from ...training.losses import (
     OF_SETS,

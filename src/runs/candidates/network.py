@@ -23,6 +23,7 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
+from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in
@@ -32,7 +33,7 @@ from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
-from ...training.inference import autocast, predict
+from ...training.inference import predict
 from ...training.links import link_of, outputs_of
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress

@@ -25,6 +25,7 @@ from ...config.plugins import plugin_overrides
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
+from ...models.arithmetic import autocast
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
@@ -47,7 +48,6 @@ from ...serving.whole_network import WholeNetwork
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
-from ...training.inference import autocast
 from ..candidates.network import TrainedNetwork
 from ..folder import RunFolder
 from ..seal import amending
