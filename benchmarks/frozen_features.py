@@ -18,7 +18,8 @@ import torch
 from benchmarks.table import Row, spread
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.features.embedding import MEMORY_FORMATS, PRECISIONS, NetworkFeatures
+from src.features.embedding import NetworkFeatures
+from src.models.arithmetic import AUTOCAST, MEMORY_FORMATS
 from src.runs.build import build_data, build_extractors
 
 __all__ = ["measure"]
@@ -71,7 +72,7 @@ def _own() -> NetworkFeatures:
 def _bare(
     network: torch.nn.Module, images: np.ndarray, precision: str, memory_format: str
 ) -> Callable[[], object]:
-    layout, dtype = MEMORY_FORMATS[memory_format], PRECISIONS[precision]
+    layout, dtype = MEMORY_FORMATS[memory_format], AUTOCAST[precision]
     laid = timm.create_model(_NETWORK, num_classes=0).eval()
     laid.load_state_dict(network.state_dict())
     laid = laid.to(memory_format=layout)

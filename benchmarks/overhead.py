@@ -28,13 +28,13 @@ from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
+from src.models.arithmetic import autocast
 from src.runs import build
 from src.runs.build.task import _make_schedule
 from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
 from src.tracking.tracker import Tracker
 from src.training.cost import wait_for
-from src.training.inference import autocast
 
 __all__ = ["bare_epochs", "measure"]
 

@@ -23,10 +23,10 @@ from src.config.compose import read_run_settings
 from src.features.embedding import NetworkFeatures
 from src.features.table import described
 from src.machine.parallel import available_cores
+from src.models.arithmetic import MEMORY_FORMATS, autocast
 from src.models.zoo import TimmNet
 from src.runs import build
 from src.training.cost import wait_for
-from src.training.inference import MEMORY_FORMATS, autocast
 from src.training.inference_plan import InferencePlan, inference_plan
 
 __all__ = ["bare_forward", "bare_tuning", "features", "finetune"]

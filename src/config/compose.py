@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
 from .checks import ConfigError, completed, from_plain, is_literal, nearest
+from .models import NetworkSettings
 from .other_names import (
     hint_for_key,
     hint_for_option,
@@ -267,11 +268,19 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
             f"augment.{name}: it changes nothing without {others}; say that as well, or leave it "
             "out."
         )
-    if "data.band_names" in given and settings.data.bands is None:
-        raise ConfigError(
-            "data.band_names: it changes nothing without data.bands, the names of those to read; "
-            "say that as well, or leave it out."
-        )
+    model, scheduler = settings.model, settings.scheduler
+    norms = isinstance(model, NetworkSettings) and model.freeze_norm and not model.pretrained
+    idle = {
+        "data.band_names": settings.data.bands is None and "data.bands, the names of those to read",
+        "model.freeze_norm": norms and "model.pretrained, whose statistics are to be kept",
+        "scheduler.start_divisor": not getattr(scheduler, "warmup_fraction", 1)
+        and "scheduler.warmup_fraction, the way up from there",
+    }
+    for key, lacking in idle.items():
+        if key in given and lacking:
+            raise ConfigError(
+                f"{key}: it changes nothing without {lacking}; say that as well, or leave it out."
+            )
 
 
 def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:

@@ -80,9 +80,14 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True)
 class NetworkSettings(ModelSettings):
-    """Fields of every network; those of a subclass are its constructor's own arguments."""
+    """Fields of every network; those of a subclass are its constructor's own arguments.
+
+    Attributes:
+        batch_norms: whether the network may have some.
+    """
 
     uses = TRAINING
+    batch_norms: ClassVar[bool] = True
 
     pretrained: bool | str | None = setting(
         "weights to start from: null or false for none, true for the published ones wherever they "
@@ -104,11 +109,14 @@ class NetworkSettings(ModelSettings):
     )
     head_start: Literal["fitted", "random"] = setting(
         "the classifier head that training starts from: fitted for a logistic regression on the "
-        "features of the pretrained weights, where the head is a single linear layer, or random",
+        "features of the pretrained weights; where it is not a single linear layer, that of "
+        "pretrained=FILE, if for as many classes; random for a new one in any case",
         "fitted",
     )
     freeze_norm: bool = setting(
-        "batch normalisation outside of the head keeps the statistics that it starts with", False
+        "batch normalisation outside of the head keeps the statistics that it starts with, those "
+        "of the pretrained weights; of no effect without any",
+        False,
     )
     frozen_stages: int = setting(
         "stages at the input side that are never trained; 0 for none", 0, at_least=0
@@ -121,8 +129,17 @@ class NetworkSettings(ModelSettings):
     )
 
     def unused(self) -> tuple[str, ...]:
-        needs = {"head_start": self.pretrained, "stored_views": self.frozen_stages}
+        needs = {
+            "head_start": self.pretrained,
+            "stored_views": self.frozen_stages,
+            "freeze_norm": self.batch_norms,
+        }
         return (*super().unused(), *(name for name, needed in needs.items() if not needed))
+
+    @property
+    def stores_views(self) -> bool:
+        """Whether training begins at what frozen stages gave for stored views of pictures."""
+        return bool(self.frozen_stages and self.stored_views)
 
     def without_weights(self) -> Self:
         """Return settings of the same network that load no weights, which may be gone."""
@@ -199,11 +216,16 @@ class MLPSettings(OwnNetworkSettings):
     batch_norm: bool = setting("normalise each hidden layer")
     dropout: float = _dropout("after each hidden layer")
 
+    def unused(self) -> tuple[str, ...]:
+        return (*super().unused(), *(() if self.batch_norm else ("freeze_norm",)))
+
 
 @variant(ModelSettings, "src.models.recurrent.RecurrentNet")
 @dataclass(frozen=True)
 class RecurrentSettings(OwnNetworkSettings):
     """A recurrent network that reads the picture as a sequence."""
+
+    batch_norms = False
 
     cell: _Cell = setting("recurrent cell")
     reading: Literal["rows", "columns", "patches"] = setting(
@@ -223,6 +245,8 @@ class RecurrentSettings(OwnNetworkSettings):
 @dataclass(frozen=True)
 class ReNetSettings(OwnNetworkSettings):
     """Recurrent networks that sweep the picture in two dimensions."""
+
+    batch_norms = False
 
     cell: _Cell = setting("recurrent cell")
     patch_sizes: list[int] = positive_int(

@@ -323,13 +323,37 @@ class RunSettings(Settings):
         if self.data.train_on_val and self.cv.folds is not None:
             raise ConfigError("data.train_on_val holds nothing out, and cv.folds does: say one.")
         self._check_target()
+        self._check_choice()
+        self._check_stored()
+
+    def _check_choice(self) -> None:
+        """Check that there is a validation where something is chosen by one."""
+        trainer = self.trainer
+        lacking = "data.train_on_val leaves no validation part to choose by: say"
+        never = isinstance(trainer.max_epochs, int) and trainer.validate_every > trainer.max_epochs
+        if never and not self.data.train_on_val:
+            lacking = (
+                f"trainer.validate_every is {trainer.validate_every}, and with "
+                f"{trainer.max_epochs} epochs there is never a validation to choose by: take a "
+                "lower one, or say"
+            )
         chooses = {"early_stopping": None, "final_weights": "last"}
-        for key, must in chooses.items() if self.data.train_on_val else ():
-            if getattr(self.trainer, key) != must and not self.is_idle(f"trainer.{key}"):
-                raise ConfigError(
-                    "data.train_on_val leaves no validation part to choose by: say "
-                    f"trainer.{key}={'null' if must is None else must}."
-                )
+        for key, must in chooses.items() if never or self.data.train_on_val else ():
+            if getattr(trainer, key) != must and not self.is_idle(f"trainer.{key}"):
+                value = "null" if must is None else must
+                raise ConfigError(f"{lacking} trainer.{key}={value}.")
+
+    def _check_stored(self) -> None:
+        """Check that the network is not compiled where stored views bypass it."""
+        model = self.model
+        if not isinstance(model, NetworkSettings) or not model.stores_views:
+            return
+        if self.runtime.compile is True:
+            raise ConfigError(
+                f"runtime.compile is true, and with model.stored_views={model.stored_views} "
+                "training goes past what would be compiled: say runtime.compile=false, or "
+                "model.stored_views=0."
+            )
 
     def _check_target(self) -> None:
         """Check that loss, monitor and devices go with what pictures are labelled with."""
@@ -380,7 +404,7 @@ class RunSettings(Settings):
                 "views alone: say trainer.tta=flip or none."
             )
         model = self.model
-        if isinstance(model, NetworkSettings) and model.frozen_stages and model.stored_views:
+        if isinstance(model, NetworkSettings) and model.stores_views:
             raise ConfigError(
                 f"model.stored_views is {model.stored_views}, and masks are not stored with views: "
                 "say model.stored_views=0."

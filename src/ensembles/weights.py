@@ -16,6 +16,8 @@ from .mixing import logs_of
 
 __all__ = ["greedy_weights", "stacking_weights"]
 
+_BAGS, _LEAST_FOR_BAGS = 20, 10
+
 Floats = NDArray[np.float64]
 Probs = NDArray[np.float32]
 
@@ -24,7 +26,7 @@ def greedy_weights(
     probs: Probs,
     targets: NDArray[np.int64],
     *,
-    bags: int = 20,
+    bags: int | None = None,
     bag_share: float = 0.5,
     max_steps: int = 50,
     seed: int = 0,
@@ -37,10 +39,15 @@ def greedy_weights(
     are averaged. The measure that is climbed is the log-loss: it moves with every picture, where
     accuracy stands still for most, and it needs only the probability of each target.
 
+    The bags are for libraries of many good members, there of some 2,000. One of few members, or of
+    few good ones, often holds no good one, and then gives weight to what is bad: below 10 members
+    there are none, nor where their mean is worse than the best member alone.
+
     Args:
         probs: (M, N, K) of M members.
         targets: (N,).
-        bags: random parts of the members to select from; 0 selects once from all of them.
+        bags: random parts of the members to select from; 0 selects once from all of them; None for
+            20 where there are 10 members or more.
         bag_share: of the members, in each bag, in (0, 1]; at least one.
         max_steps: members added after the start, at most.
         seed: of the bags.
@@ -51,14 +58,17 @@ def greedy_weights(
     likelihood = np.take_along_axis(probs, targets[None, :, None], axis=2)[:, :, 0]
     likelihood = likelihood.clip(SMALLEST_PROBABILITY, 1.0)
     members = len(probs)
+    if bags is None:
+        bags = _BAGS if members >= _LEAST_FOR_BAGS else 0
     if bags == 0:
         return _climb(likelihood, max_steps)
     weights, generator = np.zeros(members), np.random.default_rng(seed)
     size = max(1, round(bag_share * members))
     for _ in range(bags):
         bag = np.sort(generator.choice(members, size, replace=False))
-        weights[bag] += _climb(likelihood[bag], max_steps)
-    return weights / bags
+        weights[bag] += _climb(likelihood[bag], max_steps) / bags
+    best_alone = _loss(likelihood).min()
+    return weights if _loss(weights @ likelihood) <= best_alone else _climb(likelihood, max_steps)
 
 
 def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
@@ -96,21 +106,26 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
     return np.asarray(found.x, np.float64)
 
 
+def _loss(likelihood: NDArray[np.floating]) -> Floats:
+    """Return the log-loss of (..., N) probabilities of the targets."""
+    return -np.log(likelihood).mean(axis=-1, dtype=np.float64)
+
+
 def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
     """Return weights of the best ensemble found, for (M, N) probabilities of the targets."""
     counts = np.zeros(len(likelihood))
-    order = np.argsort(-np.log(likelihood).mean(axis=1, dtype=np.float64), kind="stable")
+    order = np.argsort(_loss(likelihood), kind="stable")
     sums = np.zeros_like(likelihood[0])
     best, start = np.inf, 0
     for size, member in enumerate(order, start=1):
         sums = sums + likelihood[member]
-        loss = float(-np.log(sums / size).mean(dtype=np.float64))
+        loss = float(_loss(sums / size))
         if loss < best:
             best, start, start_sums = loss, size, sums
     counts[order[:start]] = 1
     best_counts, sums = counts.copy(), start_sums
     for size in range(start + 1, start + max_steps + 1):
-        losses = -np.log((likelihood + sums) / size).mean(axis=1, dtype=np.float64)
+        losses = _loss((likelihood + sums) / size)
         member = int(losses.argmin())
         counts[member] += 1
         sums = sums + likelihood[member]

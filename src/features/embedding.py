@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..machine.imports import import_object
+from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..models.folding import fold_batch_norms
 from ..records.pictures import Pixels
 from .descriptors.picture import Floats
@@ -24,8 +25,6 @@ __all__ = ["NetworkFeatures"]
 
 # What changes no feature: how they lie in memory, and what comes after them.
 _NO_DIFFERENCE = ("memory_format", "classes")
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class NetworkFeatures:
@@ -59,7 +58,7 @@ class NetworkFeatures:
             setattr(network.get_submodule(owner), leaf, nn.Identity())
         self.metadata = dict(metadata)
         self._layout = MEMORY_FORMATS[metadata.get("memory_format", "contiguous")]
-        self._dtype = PRECISIONS[metadata.get("precision", "float32")]
+        self._precision = metadata.get("precision", "float32")
         self._network = network.requires_grad_(False).eval().cpu()
         self.device = device
         self.on_gpu = device.type != "cpu"
@@ -146,11 +145,7 @@ class NetworkFeatures:
         return self._compute
 
     def _described(self, network: nn.Module, images: Pixels) -> Tensor:
-        enabled = self._dtype is not None
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled),
-        ):
+        with torch.inference_mode(), autocast(self.device, self._precision):
             pixels = torch.from_numpy(images)
             if self.device.type == "cuda":  # the only memory that is copied while others compute
                 pixels = pixels.pin_memory()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,13 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .pretrained import reason_of
-from .weights import unknown_network
+from .weights import PUBLISHED, unknown_network
 from .zoo import Statistics, TimmNet
 
 __all__ = ["EncoderDecoder"]
-
-# Which published weights an encoder starts from; a file's are put into it from outside.
-_PUBLISHED = (True, "hub", "package")
 
 
 class EncoderDecoder(nn.Module):
@@ -54,7 +54,7 @@ class EncoderDecoder(nn.Module):
         import timm
 
         super().__init__()
-        self._stride = stride
+        self._stride, self._encoder = stride, encoder
         if not timm.is_model(encoder):
             known = timm.list_models()
             raise ValueError(unknown_network("timm", encoder, known, pretrained))
@@ -66,7 +66,7 @@ class EncoderDecoder(nn.Module):
             )
         self.input_statistics: Statistics | None = None
         whole: TimmNet | None = None
-        if pretrained in _PUBLISHED:
+        if pretrained in PUBLISHED:
             whole = TimmNet(
                 *(in_channels, num_classes, image_size),
                 name=encoder,
@@ -105,16 +105,52 @@ class EncoderDecoder(nn.Module):
         logits: Tensor = self.network(images)
         return logits[..., :height, :width]
 
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """Return the function from a parameter's name to its depth, as timm's networks have one.
 
-def _copy_weights(whole: nn.Module, encoder: nn.Module, name: str) -> None:
-    """Copy the tensors of a classifier into its part that gives maps.
+        An encoder has the depths of the classifier that it is made of; the rest comes after it.
+
+        Args:
+            coarse: whether a level is a stage of the encoder, or a block.
+        """
+        depths = _encoder_depths(self._encoder, coarse)
+
+        def depth(name: str) -> float:
+            within = name.removeprefix("network.encoder.model.")
+            return depths.get(_plain(within), math.inf) if within != name else math.inf
+
+        return depth
+
+
+@cache
+def _encoder_depths(name: str, coarse: bool) -> dict[str, int]:
+    """Return the depth of each parameter of a classifier, by its plain name; {} if not declared."""
+    import timm
+    from timm.models import group_parameters
+
+    with torch.random.fork_rng(devices=[]):
+        whole = timm.create_model(name)
+    if not hasattr(whole, "group_matcher"):
+        return {}
+    matcher: Any = whole.group_matcher
+    found = group_parameters(whole, matcher(coarse=coarse), reverse=True)
+    return {_plain(name): depth for name, depth in found.items()}
+
+
+def _plain(name: str) -> str:
+    """Return the name of a tensor as it is both in a classifier and in an encoder.
 
     timm flattens the names of modules there, `stages.0` to `stages_0`, or puts the network into a
     member `model`.
     """
-    known = {name.replace(".", "_"): tensor for name, tensor in whole.state_dict().items()}
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _copy_weights(whole: nn.Module, encoder: nn.Module, name: str) -> None:
+    """Copy the tensors of a classifier into its part that gives maps."""
+    known = {_plain(name): tensor for name, tensor in whole.state_dict().items()}
     own = encoder.state_dict()
-    found = {n: known.get(n.removeprefix("model.").replace(".", "_")) for n in own}
+    found = {n: known.get(_plain(n)) for n in own}
     missing = [n for n, t in found.items() if t is None or t.shape != own[n].shape]
     if missing:
         raise ValueError(

@@ -43,7 +43,9 @@ class Loaded(NamedTuple):
     fresh: tuple[str, ...]
 
 
-def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | None:
+def load_weights(
+    network: nn.Module, pretrained: bool | str | None, *, head: bool = True
+) -> Loaded | None:
     """Put weights into a network; those of a head for other classes are left out.
 
     The first convolution is adapted where the pictures have another number of channels. Names are
@@ -53,6 +55,7 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
         network: of any kind; its `head_prefixes` may stay fresh.
         pretrained: path of a .safetensors file, a state dict or a run's checkpoint; None, False,
             True, "hub" and "package" are none and leave the network as it is.
+        head: whether a head for as many classes is loaded as well.
 
     Returns:
         What was loaded; None where there was no file to load.
@@ -67,8 +70,9 @@ def load_weights(network: nn.Module, pretrained: bool | str | None) -> Loaded | 
     first = next((name for name, tensor in own.items() if tensor.ndim == 4), None)
     if first in weights and weights[first].ndim == 4:
         weights[first] = adapt_input(weights[first], own[first].shape[1])
-    fitting = {n: t for n, t in weights.items() if n in own and own[n].shape == t.shape}
     heads = tuple(getattr(network, "head_prefixes", ()))
+    wanted = own if head else {n: t for n, t in own.items() if not n.startswith(heads)}
+    fitting = {n: t for n, t in weights.items() if n in wanted and own[n].shape == t.shape}
     body = [name for name in own if not name.startswith(heads) and not name.endswith(_COUNTED)]
     if not any(name in fitting for name in body):
         raise ValueError(f"no tensor of {pretrained} fits this network: is it of another kind?")

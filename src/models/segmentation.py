@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .pretrained import read_weights
-from .weights import find_weights, place_of_weights, unknown_network
+from .weights import PUBLISHED, find_weights, place_of_weights, unknown_network
 from .zoo import Statistics, adapt_first_convolution, for_channels
 
 __all__ = ["SegmentationNet", "backbone_of"]
-
-# Which published weights a backbone starts from; a file's are put into it from outside.
-_PUBLISHED = (True, "hub", "package")
 
 
 def backbone_of(name: str) -> str:
@@ -64,7 +61,7 @@ class SegmentationNet(nn.Module):
         self.network: nn.Module = models.get_model(
             name, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=False
         )
-        published = pretrained in _PUBLISHED
+        published = pretrained in PUBLISHED
         self.input_statistics: Statistics | None = None
         if published:
             self._fill(name, pretrained)

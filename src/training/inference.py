@@ -6,7 +6,6 @@ A served model ships this file, so it imports neither Lightning nor the loaders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..models.arithmetic import autocast
 from .links import link_of, mean_logits, probabilities
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from .task import ClassificationTask
 
 __all__ = [
-    "AUTOCAST",
-    "MEMORY_FORMATS",
     "VIEWS",
-    "autocast",
     "averaged_logits",
     "memory_formats",
     "predict",
@@ -33,26 +30,11 @@ __all__ = [
     "views",
 ]
 
-# The dtype of torch's autocast for `runtime.precision`; float32 needs none.
-AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# The layouts of `runtime.memory_format`.
-MEMORY_FORMATS = {
-    "contiguous": torch.contiguous_format,
-    "channels_last": torch.channels_last,
-}
 # The kinds of test-time augmentation.
 VIEWS = ("none", "flip", "shift", "flip_shift")
 # A shift of one pixel per this many pixels of the shorter side, as in Jordan (2024), who moves
 # pictures of 32 x 32 by one pixel towards two opposite corners.
 _PIXELS_PER_SHIFT = 32
-
-
-@contextmanager
-def autocast(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute in `precision` ("float32", "bfloat16", "float16"), as in training."""
-    dtype = AUTOCAST[precision]
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        yield
 
 
 def memory_formats(network: nn.Module) -> list[str]:

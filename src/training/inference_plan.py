@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from ..machine.cpu_load import is_idle
 from ..machine.hardware import machine, precisions
+from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..storage.cache import Record, load_record, store_record
-from .inference import MEMORY_FORMATS, autocast, memory_formats
+from .inference import memory_formats
 
 __all__ = ["InferencePlan", "fastest", "forward", "inference_plan"]
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.decoding.masks import mask_png
+from ..models.arithmetic import autocast
 from ..records.pixels import pixel_answers
 from ..targets import TargetKind
 from ..targets.labels import IGNORED
-from .inference import autocast, averaged_logits
+from .inference import averaged_logits
 from .sliding_windows import over_windows
 from .totals import LossTotal
 
@@ -111,8 +112,10 @@ def answers_of(logits: Tensor, targets: Tensor) -> NDArray[Any]:
         targets: (B, H, W) int64 in [0, K), or `IGNORED`.
     """
     preds = logits.argmax(dim=1)
-    matrices = confusion_matrices(preds, targets, logits.shape[1])
+    matrices = confusion_matrices(preds, targets, logits.shape[1]).cpu()
     losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
-    means = losses.sum(dim=(1, 2), dtype=torch.float64) / matrices.sum(dim=(1, 2)).clamp_min(1)
+    # Summed on the CPU: Apple's GPU has no double precision.
+    sums = losses.cpu().sum(dim=(1, 2), dtype=torch.float64)
+    means = sums / matrices.sum(dim=(1, 2)).clamp_min(1)
     maps = [mask_png(one) for one in preds.to(torch.uint8).cpu().numpy()]
-    return pixel_answers(matrices.cpu().numpy(), means.cpu().numpy(), maps)
+    return pixel_answers(matrices.numpy(), means.numpy(), maps)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
-from .inference import autocast
+from ..models.arithmetic import autocast
 from .task import ClassificationTask
 
 __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]
@@ -47,6 +47,7 @@ class Stepper:
         gradient_clip: float | None,
     ) -> None:
         self.task = task.to(device).train()
+        self.task.set_modes()
         self.optimizer = task.make_optimizer(task.network)
         self._precision = precision
         self._device = device
@@ -61,16 +62,16 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss), flat
 
-    def step(self, batch: Batch) -> Tensor:
-        """Make one step of the optimizer and return the loss, a scalar on the device."""
-        loss = self._backward(batch)
+    def step(self, *batches: Batch) -> Tensor:
+        """Make one step of the optimizer and return the mean loss, a scalar on the device."""
+        losses = [self._backward(batch, 1 / len(batches)) for batch in batches]
         self._scaler.unscale_(self.optimizer)
         if self._clip is not None:
             nn.utils.clip_grad_norm_(self.task.network.parameters(), self._clip)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss
+        return torch.stack(losses).mean()
 
     def timed(self, batch: Batch) -> float:
         """Return the seconds of one step, to its end on the device.
@@ -85,13 +86,13 @@ class Stepper:
             torch.cuda.synchronize(self._device)
         return clock() - began
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch, share: float = 1.0) -> Tensor:
         images, targets, ids, step = batch
         device = self._device
         batch = Batch(images.to(device), targets.to(device), ids.to(device), step)
         with autocast(device, self._precision):
             loss = self.task.training_step(batch, step)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(share * loss).backward()
         return loss.detach()
 
 
@@ -145,7 +146,7 @@ class RangeTest:
     suggestion: float
 
 
-def range_test(stepper: Stepper, batches: Iterable[Batch]) -> RangeTest:
+def range_test(stepper: Stepper, batches: Iterable[Batch], accumulate: int = 1) -> RangeTest:
     """Train on `batches` with a growing learning rate until the loss diverges.
 
     Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
@@ -153,7 +154,8 @@ def range_test(stepper: Stepper, batches: Iterable[Batch]) -> RangeTest:
     Args:
         stepper: of a fresh task, which is not to be used afterwards. Rates of its optimizer's
             groups keep their proportions; the rates of the result are those of the greatest.
-        batches: at least `_STEPS` of them, or as many as there are.
+        batches: for `_STEPS` steps, or as many as there are.
+        accumulate: batches a step.
 
     Raises:
         ValueError: the loss never fell, so there is no rate to suggest.
@@ -164,11 +166,11 @@ def range_test(stepper: Stepper, batches: Iterable[Batch]) -> RangeTest:
     rates: list[float] = []
     losses: list[float] = []
     average = 0.0
-    for step, batch in zip(range(_STEPS), batches):
+    for step, taken in zip(range(_STEPS), zip(*[iter(batches)] * accumulate)):
         rate = _LOWEST * (_HIGHEST / _LOWEST) ** (step / (_STEPS - 1))
         for group, share in zip(groups, shares):
             group["lr"] = rate * share
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * float(stepper.step(batch))
+        average = _SMOOTHING * average + (1 - _SMOOTHING) * float(stepper.step(*taken))
         smoothed = average / (1 - _SMOOTHING ** (step + 1))
         if not math.isfinite(smoothed):
             break

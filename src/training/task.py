@@ -143,7 +143,19 @@ class ClassificationTask(pl.LightningModule):
             logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)
         self.totals["train"].add(loss, logits, targets)
-        return loss
+        share = self._share(batch_index)
+        return loss if share == 1 else share * loss
+
+    def _share(self, batch_index: int) -> float:
+        """Return the factor that makes the sum over the batches of a step their mean.
+
+        Lightning divides by their usual number, and the last step of an epoch may have fewer.
+        """
+        if self._trainer is None:
+            return 1.0
+        usual, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        first = batch_index - batch_index % usual
+        return usual / min(usual, int(batches) - first)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         logits = self(batch.images)
@@ -154,7 +166,15 @@ class ClassificationTask(pl.LightningModule):
         self.on_train_epoch_start()  # Lightning skips it for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
-        self._freezing.apply(head_alone=self.current_epoch < self._freeze_epochs)
+        self.set_modes(self.current_epoch)
+
+    def set_modes(self, epoch: int | None = None) -> None:
+        """Set gradients and modes of the network as an epoch trains it.
+
+        Args:
+            epoch: from 0; None for one after all that train the head alone.
+        """
+        self._freezing.apply(head_alone=epoch is not None and epoch < self._freeze_epochs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

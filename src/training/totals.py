@@ -100,9 +100,10 @@ class CollectedAnswers(LossTotal):
         """Return `loss` and what the kind measures after each epoch."""
         if not self._answers:
             return {}
-        logits = torch.cat([logits for logits, _ in self._answers]).double()
+        # On the CPU first: Apple's GPU has no double precision.
+        logits = torch.cat([logits for logits, _ in self._answers]).cpu().double()
         targets = torch.cat([targets for _, targets in self._answers]).cpu().numpy()
-        probs = probabilities(logits, self._link).cpu().numpy()
+        probs = probabilities(logits, self._link).numpy()
         if not np.isfinite(probs).all():
             return super().read()
         return super().read() | self._kind.epoch_metrics(probs, targets)

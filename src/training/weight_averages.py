@@ -7,12 +7,15 @@ checkpoints that users have, and a counter on the device would cost a synchronis
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["WeightAverage", "mean_of_weights", "renew_batch_statistics"]
 
@@ -27,7 +30,8 @@ class WeightAverage(nn.Module):
     Update number n = 0, 1, ... uses the decay min(decay, n / (n + 9)): the first one copies, so
     initial weights have no influence and no bias needs correction; then the window grows with the
     training (polynomial-decay averaging, Shamir & Zhang 2013) until `decay` bounds it. Floating
-    point buffers, such as batch statistics, are averaged alike; others are copied.
+    point buffers, such as batch statistics, are averaged alike; others are copied, and so are
+    those that begin with infinite entries, such as masks.
 
     Attributes:
         network: the averaged network, in its own memory and without gradients.
@@ -42,15 +46,16 @@ class WeightAverage(nn.Module):
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
+        self._averaged = [_is_averaged(tensor) for tensor in _tensors(self.network)]
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Add the current weights and buffers of `network`; call once after an optimizer step."""
-        floats, others = _by_kind(self.network)
-        new_floats, new_others = _by_kind(network)
+        pairs = [*zip(_tensors(self.network), _tensors(network), strict=True)]
+        averaged = [*compress(pairs, self._averaged)]
         decay = min(self.decay, self.updates / (self.updates + _WARMUP))
-        get_ema_multi_avg_fn(decay)(floats, new_floats, self.updates)
-        for tensor, new in zip(others, new_others, strict=True):
+        get_ema_multi_avg_fn(decay)(*map(list, zip(*averaged)), self.updates)
+        for tensor, new in compress(pairs, map(not_, self._averaged)):
             tensor.copy_(new)
         self.updates += 1
 
@@ -84,17 +89,33 @@ def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor], seed: 
     """Measure means and variances of batch norms anew, as averaged weights need.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018.
-    The network keeps its training mode. `batches` are of training pictures, normalised, on its
-    device; `seed` is that of dropout.
+    Those in eval mode are left alone: what was trained with given statistics needs them.
+
+    Args:
+        network: in the modes of its training, which it keeps.
+        batches: of training pictures, normalised, on the network's device.
+        seed: of dropout.
     """
-    with torch.random.fork_rng():
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    if not norms:
+        return
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        update_bn(batches, network)
+        for images in batches:
+            network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
-def _by_kind(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return weights and buffers: those of floating point, and the others."""
-    kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for tensor in (*network.parameters(), *network.buffers()):
-        kinds[0 if tensor.is_floating_point() else 1].append(tensor)
-    return kinds
+def _is_averaged(tensor: Tensor) -> bool:
+    """Return whether a weight or buffer has a mean; a mask of infinite entries has none."""
+    return tensor.is_floating_point() and bool(tensor.isfinite().all())
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()

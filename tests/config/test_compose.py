@@ -81,6 +81,8 @@ def test_every_setting_of_an_augmentation_changes_something(option: str) -> None
         (["augment=none", "augment.padding=reflect"], "augment.translate"),
         (["augment=none", "augment.alternate_flip=true"], "augment.flip"),
         (["data=folder", "data.root=x", "data.band_names=[nir]"], "data.bands"),
+        (["model=resnet18", "model.freeze_norm=true"], "model.pretrained"),
+        (["scheduler.warmup_fraction=0", "scheduler.start_divisor=9"], "scheduler.warmup_fraction"),
     ],
 )
 def test_what_does_nothing_by_itself_is_refused(words: list[str], without: str) -> None:
@@ -99,10 +101,39 @@ def test_what_does_nothing_by_itself_is_refused(words: list[str], without: str) 
         ["augment.alternate_flip=true"],
         ["augment.warp_probability=0", "augment.zoom=0.1"],
         ["augment.policy=rand", "augment.policy_magnitude=3"],
+        ["model=efficientnet_lite0", "model.pretrained=null"],
+        ["model=efficientnet_lite0", "model.freeze_norm=true"],
+        ["model=resnet18", "model.freeze_norm=false"],
+        ["scheduler.start_divisor=9"],
+        ["trainer.validate_every=5", "trainer.max_epochs=5", "trainer.final_weights=best"],
+        ["trainer.validate_every=5", "trainer.max_epochs=3"],
     ],
 )
 def test_what_goes_with_others_or_is_turned_off_is_taken(words: list[str]) -> None:
     read_run_settings(words)
+
+
+@pytest.mark.parametrize("choice", ["early_stopping=2", "final_weights=best"])
+def test_nothing_is_chosen_by_a_validation_that_never_comes(choice: str) -> None:
+    words = ["trainer.validate_every=5", "trainer.max_epochs=3", f"trainer.{choice}"]
+    with pytest.raises(ConfigError, match=r"validate_every is 5, and with 3 epochs there is never"):
+        read_run_settings(words)
+
+
+def test_nothing_is_compiled_that_stored_views_bypass() -> None:
+    words = ["model=cnn", "model.frozen_stages=1", "model.stored_views=2"]
+    with pytest.raises(ConfigError, match=r"compile is true, and with model\.stored_views=2"):
+        read_run_settings([*words, "runtime.compile=true"])
+    read_run_settings([*words[:2], "runtime.compile=true"])
+
+
+@pytest.mark.parametrize("model", ["gru", "renet", "mlp"])
+def test_norms_that_are_not_there_are_not_frozen(model: str) -> None:
+    words = [f"model={model}", "model.pretrained=weights.pt", "model.freeze_norm=true"]
+    words += ["model.batch_norm=false"] if model == "mlp" else []
+    with pytest.raises(ConfigError, match=r"model\.freeze_norm: it changes nothing"):
+        read_run_settings(words)
+    read_run_settings(["model=mlp", "model.batch_norm=true", *words[1:3]])
 
 
 EXPERIMENTS = {

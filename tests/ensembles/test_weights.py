@@ -66,6 +66,26 @@ def test_bags_are_weighted_means_of_their_own_selections() -> None:
     np.testing.assert_array_equal(halves, greedy_weights(probs, targets, bags=10, seed=4))
 
 
+@pytest.mark.parametrize("useless", [1, 3, 14])
+def test_a_good_member_is_not_outvoted_by_useless_ones(useless: int) -> None:
+    generator, pictures, classes = np.random.default_rng(0), 300, 10
+    targets = generator.integers(classes, size=pictures)
+    probs = generator.dirichlet(np.ones(classes), (1 + useless, pictures)).astype(np.float32)
+    probs[0] = 0.1 / 9
+    probs[0, np.arange(pictures), targets] = 0.9
+    weights = greedy_weights(probs, targets)
+    assert weights[0] == pytest.approx(1)
+
+
+def test_many_members_are_selected_from_bags() -> None:
+    probs, targets = library(5, 12)
+    weights = greedy_weights(probs, targets)
+    assert weights == pytest.approx(greedy_weights(probs, targets, bags=20))
+    assert np.count_nonzero(weights) > np.count_nonzero(greedy_weights(probs, targets, bags=0))
+    few = probs[:9]
+    assert greedy_weights(few, targets) == pytest.approx(greedy_weights(few, targets, bags=0))
+
+
 def test_a_mean_is_a_mean() -> None:
     probs, _ = library(3, 4)
     weights = np.array([0.5, 0.0, 0.25, 0.25])

@@ -16,6 +16,7 @@ from src.models.deeplab import DeepLab
 from src.models.unet import UNet
 from src.models.weights import find_weights, package_state
 from src.runs.build.network import build_network, rebuild_arguments
+from src.training.freezing import Freezing, parameter_depths
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
 
 LITE = "tf_efficientnet_lite0"
@@ -134,3 +135,37 @@ def test_a_trained_network_is_rebuilt_without_its_first_weights(model: str) -> N
 def test_shapes_that_no_decoder_has_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=words[1].partition("=")[0].rpartition(".")[2]):
         compose_settings(RunSettings, ["data.target=dense", *words])
+
+
+# Names of modules as in the classifier, flattened ones, and a network in a member.
+@pytest.mark.parametrize("encoder", [LITE, "resnet18", "test_convnext", "tf_mobilenetv3_small_075"])
+@pytest.mark.parametrize("stages", [True, False])
+@pytest.mark.parametrize("make", [unet, deeplab])
+def test_depths_are_those_of_the_encoder(make: Any, encoder: str, stages: bool) -> None:
+    classifier = timm.create_model(encoder)
+    network = make(encoder)
+    of_classifier = parameter_depths(classifier, stages=stages)
+    found = parameter_depths(network, stages=stages)
+    assert found.keys() == {name for name, _ in network.named_parameters()}
+    body = {n: d for n, d in found.items() if not n.startswith(network.head_prefixes)}
+    # Several depths of the classifier become none in an encoder that ends before.
+    same = {}
+    for name, depth in body.items():
+        plain = name.removeprefix("network.encoder.model.").removeprefix("model.")
+        (own,) = (n for n in of_classifier if n.replace(".", "_") == plain.replace(".", "_"))
+        assert same.setdefault(depth, of_classifier[own]) == of_classifier[own]
+    assert sorted(same) == [*range(len(same))]
+    assert [same[depth] for depth in sorted(same)] == sorted(same.values())
+    assert len(same) >= (5 if stages else 6)
+    heads = {d for n, d in found.items() if n.startswith(network.head_prefixes)}
+    assert heads == {len(same)}
+
+
+def test_stages_of_the_encoder_are_frozen() -> None:
+    network = unet("resnet18")
+    Freezing(network, network.head_prefixes, stages=2)
+    frozen = {n.split(".")[3] for n, p in network.named_parameters() if not p.requires_grad}
+    assert frozen == {"conv1", "bn1", "layer1"}
+    assert not network.get_submodule("network.encoder.model.layer1").training
+    with pytest.raises(ValueError, match="the network has 5 before its head"):
+        Freezing(network, network.head_prefixes, stages=5)

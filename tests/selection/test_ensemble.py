@@ -38,7 +38,7 @@ from src.serving.bundle import open_predictor
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
 SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
 MLP = ["model=mlp", "model.batch_norm=false", "model.hidden=[64]", *SHORT]
-KNN = ["model=handcrafted", "model.features=[raw]", "model.classifier=knn"]
+MEANS = ["model=handcrafted", "model.features=[lbp]", "model.classifier=nearest_mean"]
 
 
 def train(output_dir: Path, *words: str) -> RunFolder:
@@ -56,9 +56,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, ...]:
         patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
         patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
         return (
-            train(output_dir, *MLP),
-            train(output_dir, *MLP, "seed=1"),
-            train(output_dir, *KNN),
+            # Long enough that each of the three has something to say.
+            train(output_dir, *MLP, "trainer.max_epochs=12"),
+            train(output_dir, *MLP, "trainer.max_epochs=12", "seed=1"),
+            train(output_dir, *MEANS),
         )
 
 
@@ -261,6 +262,16 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
         combined((pair, runs[2]), "ensemble=true", f"runs=[two,{runs[2].name}]")
 
 
+def test_a_single_run_is_no_ensemble(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    poor = train(runs[0].output_dir, *MLP, "trainer.max_epochs=1", "optimizer.lr=1e-6")
+    words = ["ensemble=greedy", f"runs=[{runs[2].name},{poor.name}]"]
+    settings = asked(runs[0].output_dir, *words)
+    assert ensemble_of([runs[2].run_id, poor.run_id], settings) is None
+    assert f"than {runs[2].name} alone, so nothing is gained" in capsys.readouterr().out
+
+
 def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:
     """A copy of a run with another id, changed."""
     path = folder.path.parent / name
@@ -331,7 +342,7 @@ def test_networks_that_started_apart_do_not_average(
 def test_members_that_take_pictures_of_other_sizes_answer_together(
     runs: tuple[RunFolder, ...],
 ) -> None:
-    larger = train(runs[0].output_dir, *KNN, "data.image_size=16")
+    larger = train(runs[0].output_dir, *MEANS, "data.image_size=16")
     words = f"runs=[{runs[0].name},{larger.name}]"
     both = combined((runs[0], larger), "ensemble=greedy", words)
     trained = load_trained(both.chosen_checkpoint())
@@ -360,7 +371,8 @@ def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...
     refused("at least two runs are needed that can be combined, and there is 1", runs[0])
     refused("is no network, and only weights have a mean", runs[2], way="soup")
     refused(
-        "was trained and validated on other pictures", train(output_dir, *KNN, "data.split_seed=1")
+        "was trained and validated on other pictures",
+        train(output_dir, *MEANS, "data.split_seed=1"),
     )
     wide = train(output_dir, *MLP, "model.hidden=[32]")
     refused("networks of different architectures", wide, way="soup")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -33,10 +34,28 @@ class Height(nn.Module):
         return self.curvature / 2 * logits.square().sum(1).mean()
 
 
-def stepper(curvature: float, shares: tuple[float, ...] = (1.0,)) -> Stepper:
+class Normed(nn.Module):
+    head_prefixes = ("head.",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.head = nn.Linear(1, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.head(self.norm(images).mean((2, 3)))
+        return found
+
+
+def stepper(
+    curvature: float,
+    shares: tuple[float, ...] = (1.0,),
+    network: nn.Module | None = None,
+    **options: Any,
+) -> Stepper:
     task = ClassificationTask(
-        Bowl(),
-        loss=Height(curvature),
+        network or Bowl(),
+        loss=nn.CrossEntropyLoss() if network else Height(curvature),
         mean=[0.5],
         std=[0.3],
         augment=None,
@@ -46,6 +65,7 @@ def stepper(curvature: float, shares: tuple[float, ...] = (1.0,)) -> Stepper:
         make_schedule=lambda total: lambda step: 1.0,
         seed=0,
         memory_format=torch.contiguous_format,
+        **options,
     )
     return Stepper(task, precision="float32", device=torch.device("cpu"), gradient_clip=None)
 
@@ -94,3 +114,40 @@ def test_a_loss_that_only_rises_gives_no_rate() -> None:
     rising.task.loss = Rising()
     with pytest.raises(ValueError, match="rose from the first step"):
         range_test(rising, batches())
+
+
+def test_what_is_frozen_stays_so() -> None:
+    network = Normed()
+    for frozen, kept in (({"freeze_norm": True}, True), ({}, False)):
+        measured = stepper(1.0, network=network, **frozen)
+        before = network.norm.running_mean.clone()  # type: ignore[union-attr]
+        measured.step(next(batches()))
+        assert torch.equal(network.norm.running_mean, before) == kept  # type: ignore[arg-type]
+
+
+def test_a_step_of_several_batches_is_one_of_their_pictures() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8)
+    whole = Batch(images, torch.arange(12) % 3, torch.arange(12), 0)
+    parts = [Batch(*(t[at : at + 4] for t in whole[:3]), 0) for at in (0, 4, 8)]
+    found = []
+    for given in ([whole], parts):
+        torch.manual_seed(1)
+        measured = stepper(1.0, (1.0,) * 4, network=Normed(), freeze_norm=True)
+        loss = measured.step(*given)
+        found.append([loss, *(p.detach() for p in measured.task.network.parameters())])
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_range_test_accumulates() -> None:
+    taken = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal taken
+        for batch in batches():
+            taken += 1
+            yield batch
+
+    found = range_test(stepper(1.0), counted(), accumulate=3)
+    assert found.suggestion == range_test(stepper(1.0), batches()).suggestion
+    assert taken in (3 * len(found.rates), 3 * len(found.rates) + 3)

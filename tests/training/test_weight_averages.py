@@ -116,12 +116,24 @@ def test_weights_of_another_network_are_refused(other: dict[str, torch.Tensor]) 
 
 
 def test_statistics_are_those_of_the_pictures() -> None:
-    network = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).eval()
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.Dropout(0.5))
     network[0].running_mean.fill_(100.0)
+    network[1].eval().running_mean.fill_(50.0)
     batches = torch.randn(8, 64, 3, generator=torch.Generator().manual_seed(0)) * 2 + 1
     state = torch.random.get_rng_state()
     renew_batch_statistics(network, list(batches))
     expected = batches.mean(dim=1).mean(dim=0)
     torch.testing.assert_close(network[0].running_mean, expected)
     torch.testing.assert_close(network[0].running_var, batches.var(dim=1).mean(dim=0))
-    assert not network.training and torch.equal(torch.random.get_rng_state(), state)
+    assert network[0].training and network[0].momentum == 0.1
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not network[1].training and (network[1].running_mean == 50).all()
+
+
+def test_an_infinite_mask_stays_infinite() -> None:
+    network = nn.Linear(2, 2)
+    network.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    average = WeightAverage(network, 0.9)
+    for _ in range(3):
+        average.update(network)
+    assert torch.equal(average.network.mask, network.mask)  # type: ignore[arg-type]

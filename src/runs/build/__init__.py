@@ -15,6 +15,7 @@ from .extractors import (
     frozen_network,
 )
 from .network import check_network, network_of
+from .start import refuse_fitted_head, start_head, start_network
 from .task import build_task, build_trainer, check_devices, load_task
 
 __all__ = [
@@ -33,5 +34,8 @@ __all__ = [
     "model_metadata",
     "native_side",
     "network_of",
+    "refuse_fitted_head",
+    "start_head",
+    "start_network",
     "stated_batch_size",
 ]

@@ -22,6 +22,7 @@ from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
 from ...models.weights import find_weights
+from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
 from ..folder import RunFolder
@@ -181,6 +182,11 @@ def _own_network(
         folder = RunFolder.find(str(model.run), Path(settings.output_dir))
         task = load_task(folder.chosen_checkpoint())
         metadata, pictures = task.metadata, data.pictures
+        if kind_in(metadata).pixels:
+            raise ValueError(
+                f"{folder.name} gives every pixel a class, and has no features of whole pictures: "
+                "name a run of another data.target"
+            )
         takes = (metadata["channels"], *metadata["image_size"])
         if takes != (pictures.channels, *pictures.image_size):
             raise ValueError(

@@ -76,7 +76,7 @@ def build_network(
     make, arguments = import_object(model.network_class(target)), network_arguments(model)
     with input_of("model"):
         network: nn.Module = make(channels, classes, image_size, **arguments)
-        loaded = load_weights(network, model.pretrained)
+        loaded = load_weights(network, model.pretrained, head=model.head_start == "fitted")
         if loaded is not None:
             fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
             print(f"model: {loaded.used} tensors from {model.pretrained}{fresh}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,10 @@ from ...data.splitting.folds import training_seed
 from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
+from ...models.arithmetic import MEMORY_FORMATS
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
-from ...training.inference import MEMORY_FORMATS, require_finite
+from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
 from ...training.losses import (
     OF_SETS,
@@ -39,6 +41,7 @@ from ...training.losses import (
     balanced_weights,
 )
 from ...training.optimizers import parameter_groups
+from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
 from .data import model_metadata
 from .network import build_network, network_arguments, network_of, rebuild_arguments
@@ -95,13 +98,39 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
-    if model.frozen_stages and model.stored_views and augment.soft_targets:
+    if model.stores_views and augment.soft_targets:
         raise ConfigError(
             f"model.stored_views is {model.stored_views}, but augment.mix_probability is "
             f"{settings.augment.mix_probability:g}: what is stored of single pictures cannot be "
             "mixed; set one of them to 0."
         )
-    return _assemble(settings, network, metadata, loss=loss, augment=augment)
+    task = _assemble(settings, network, metadata, loss=loss, augment=augment)
+    _check_batch(settings, task, data)
+    return task
+
+
+def _check_batch(settings: RunSettings, task: ClassificationTask, data: PictureData) -> None:
+    """Check that the network can be trained on batches of a single picture, where these are.
+
+    Raises:
+        ConfigError: it has a batch norm that would see one value a channel.
+    """
+    devices = settings.trainer.devices if isinstance(settings.trainer.devices, int) else 1
+    if min(data.batch_size, data.samples // devices) > 1:
+        return
+    form = data.pictures.format
+    picture = torch.zeros(1, form.channels, *form.image_size)
+    try:
+        with torch.no_grad():
+            copy.deepcopy(task.network)(picture)  # whose statistics stay as they are
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"data.batch_size is {data.batch_size}, with {data.samples} training pictures: "
+            f"{task.network.__class__.__name__} normalises over a batch, which needs two pictures "
+            "a device at least; say data.batch_size=2 or more."
+        ) from None
 
 
 def load_task(checkpoint: Path) -> ClassificationTask:
@@ -159,8 +188,9 @@ def _assemble(
             seed=training_seed(settings.seed, settings.cv.fold),
             freeze_epochs=model.freeze_epochs,
             frozen_stages=model.frozen_stages,
-            freeze_norm=model.freeze_norm,
-            stored_views=model.stored_views if model.frozen_stages else 0,
+            # Statistics that nothing has measured are not worth keeping.
+            freeze_norm=bool(model.freeze_norm and model.pretrained),
+            stored_views=model.stored_views if model.stores_views else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
             metadata=metadata,
@@ -260,12 +290,11 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
         # False rather than None, which would leave it as the process's last training had it.
         deterministic="warn" if trainer.deterministic else False,
         benchmark=on_cuda and not trainer.deterministic,  # all batches are of one size
-        sync_batchnorm=several and on_cuda,
         use_distributed_sampler=False,  # the loaders divide the batches themselves
         num_sanity_val_steps=0,
         logger=False,
         callbacks=[keeper],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *([SynchronizedNorms()] if several and on_cuda else [])],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

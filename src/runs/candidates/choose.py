@@ -31,7 +31,7 @@ from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..resolve import Resolved, resolve, seconds_per_epoch
 from .candidate import Trainable, Trained, read_thresholds
-from .members import ENSEMBLE_SUFFIX, choose_among, read_members
+from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .network import NetworkCandidate, TrainedNetwork
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
@@ -51,7 +51,7 @@ def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
 
     Raises:
         ConfigError: it cannot be made for these pictures.
-        NothingGained: of a soup, no mean of weights is better than the best of its members.
+        NothingGained: no mean, of weights or of answers, is better than the best of the runs.
     """
     if isinstance(settings.model, ClassicalSettings):
         # scikit-learn and scikit-image take seconds to import, and networks need none of it.
@@ -87,6 +87,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         found = choose_for_pixels(library, load_trained, data, **how)
     else:
         found = choose_among(library, data.pictures.kind, **how)
+    refuse_single(library, found)
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
     seconds = time.perf_counter() - started

@@ -37,6 +37,7 @@ __all__ = [
     "choose_among",
     "read_held_out",
     "read_members",
+    "refuse_single",
 ]
 
 ENSEMBLE_SUFFIX = ".json"
@@ -133,6 +134,17 @@ def choose_among(
         seed=seed,
         groups=held_out.groups,
     )
+
+
+def refuse_single(library: Sequence[Member], found: Combination) -> None:
+    """Raise NothingGained for a mean of probabilities in which a single run has all the weight."""
+    used = np.flatnonzero(found.weights)
+    if found.way == "greedy" and len(used) == 1:
+        alone = library[used[0]].name
+        raise NothingGained(
+            f"ensemble: no mean of the answers of these {len(library)} runs has a lower log-loss "
+            f"on the validation part than {alone} alone, so nothing is gained by it."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,45 +17,33 @@ from torch import Tensor
 from ...config.augment import OPERATIONS
 from ...config.checks import input_of, to_plain
 from ...config.plugins import code_digest
-from ...config.schema import RunSettings, seconds_of, stored_settings
+from ...config.schema import seconds_of, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
+from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in
 from ...serving.whole_network import network_classifier, network_describer
 from ...storage.cache import cache_folder
-from ...targets import kind_of
-from ...targets.labels import label_codes
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
-from ...training.inference import autocast, predict
-from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
-from ...training.links import link_of, outputs_of, probabilities
-from ...training.losses import balanced_weights
+from ...training.inference import predict
+from ...training.links import link_of, outputs_of
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
-from ..build import feature_table
 from ..folder import RunFolder
 from ..resolve import Resolved, use_threads
 from .candidate import Answers, FitContext, Fitted, described_features
 
-if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
-    from ...features.table import FeatureTable
-
-__all__ = ["NetworkCandidate", "TrainedNetwork", "start_head"]
-
-# Of the search for the penalty of a fitted head.
-_FOLDS = 3
-# Held-out pictures enough to choose the penalty: no further fold is fitted.
-_ENOUGH_HELD_OUT = 5_000
+__all__ = ["NetworkCandidate", "TrainedNetwork"]
 
 
 @dataclass
@@ -152,13 +139,6 @@ class TrainedNetwork:
         return self.task.normalized(torch.from_numpy(images).to(self.device))
 
 
-@runtime_checkable
-class _StartsFromPictures(Protocol):
-    """A network some of whose weights are set by training pictures, once before its training."""
-
-    def start_from(self, images: Tensor) -> None: ...
-
-
 class NetworkCandidate:
     """A network with its training, ready to start or to go on.
 
@@ -237,15 +217,11 @@ class NetworkCandidate:
             torch.cuda.reset_peak_memory_stats(device)
         self._data.live_on(device)
         started = time.perf_counter()
-        model = build.network_of(self._settings)
-        fits_head = model.pretrained and model.head_start == "fitted"
-        # On several devices Lightning starts the others later, and sends them these weights.
-        if resumed is None and tracker is not None and fits_head:
-            start_head(task, self._settings, self._data, device)
-        if resumed is None and isinstance(task.network, _StartsFromPictures):
-            batch = next(iter(self._data.batches("train", training=True)))
-            task.network.start_from(task.normalized(batch.images.to(task.device)))
-        self._store_front(device)
+        if resumed is None:
+            # On several devices Lightning starts the others later, and sends them the head.
+            first = tracker is not None
+            build.start_network(task, self._settings, self._data, device, head=first)
+        self._store_front(device, resumed)
         keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
@@ -262,12 +238,14 @@ class NetworkCandidate:
             history=keeper.history,
         )
 
-    def _store_front(self, device: torch.device) -> None:
+    def _store_front(self, device: torch.device, resumed: Path | None) -> None:
         """Compute the output of the frozen stages for the training pictures, where it is kept."""
         settings, data = self._settings, self._data
         model = build.network_of(settings)
-        if not (model.frozen_stages and model.stored_views):
+        if not model.stores_views:
             return
+        if resumed is not None:  # which Lightning reads later
+            self._task.load_state_dict(read_checkpoint(resumed)["state_dict"])
         identity = {
             "pictures": data.pictures.identity(),
             "augment": to_plain(settings.augment),
@@ -297,85 +275,3 @@ class NetworkCandidate:
         batch = next(iter(self._data.batches("train", training=True)))
         images, targets = self._task.augmented(batch)
         return images.cpu().numpy(), targets.cpu().numpy()
-
-
-def start_head(
-    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
-) -> FittedHead | None:
-    """Fit a linear head to the features of a network's pretrained weights, and put it in place.
-
-    The features are those of the training part, not augmented, in the run's own precision; they
-    are cached. The head of the untrained task's network, and that of its average, are changed.
-
-    Returns:
-        The head; None where the network's own is left unchanged, as it is not a single linear
-        layer, or answers questions about ordered classes.
-    """
-    if link_of(task.metadata) == "corn":
-        print("head: random, for its questions are about ordered classes")
-        return None
-    # scikit-learn, which divides the folds, takes seconds to import.
-    from ...features.calibration import folds_of
-
-    started = time.perf_counter()
-    channels, size = data.pictures.channels, data.pictures.image_size
-    blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
-    layer = final_linear(task.network, task.normalized(blank))
-    if layer is None:
-        print("head: random, for it is not a single linear layer on pooled features")
-        return None
-    table = _features(task, settings, data, device)
-    features = torch.from_numpy(table.part("train"))
-    indices = data.split.train
-    targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
-    seed = training_seed(settings.seed, settings.cv.fold)
-    folds: list[tuple[Tensor, Tensor]] = []
-    for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):
-        folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
-        if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
-            break
-    balanced = settings.loss.class_weights == "balanced"
-    head = fit_linear_head(
-        features,
-        torch.from_numpy(targets),
-        num_classes=len(data.pictures.class_names),
-        folds=folds,
-        class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
-    )
-    put_head(task, layer, head)
-    print(
-        f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
-        f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
-        f"{_accuracy(head, table, data)}"
-    )
-    return head
-
-
-def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
-    """Describe the accuracy of the head before the training."""
-    if not len(data.split.val):  # its pictures train
-        return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
-    logits = head(torch.from_numpy(table.part("val")))
-    kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
-    probs = probabilities(logits, "sigmoid" if kind.sets else "softmax").numpy()
-    value = kind.epoch_metrics(probs, targets)[kind.primary]
-    return f"validation {kind.primary} {100 * value:.1f} %"
-
-
-def _features(
-    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
-) -> FeatureTable:
-    """Return the input of the network's head for each picture."""
-    from ...features.embedding import NetworkFeatures
-
-    metadata = task.metadata
-    described = metadata["network"] | {
-        **data.pictures.format.plain(),
-        "classes": outputs_of(link_of(metadata), len(metadata["class_names"])),
-        "mean": metadata["mean"],
-        "std": metadata["std"],
-        "precision": settings.runtime.precision,
-        "memory_format": settings.runtime.memory_format,
-    }
-    extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
-    return feature_table(settings, data, [extractor])

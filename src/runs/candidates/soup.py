@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
@@ -20,6 +21,7 @@ from ...ensembles.combine import figure_of, greedy_soup
 from ...records.combination import Combination
 from ...reporting.comparison_verdict import MEASURE_NAMES, figure_text
 from ...training.checkpoints import AtomicCheckpointIO
+from ...training.task import ClassificationTask
 from ...training.weight_averages import mean_of_weights, renew_batch_statistics
 from .candidate import Answers, FitContext, Fitted, Trained
 from .members import CombinationCandidate, Member, NothingGained, read_held_out
@@ -30,7 +32,10 @@ __all__ = ["SoupCandidate", "TrainedSoup", "choose_soup", "networks_of"]
 _FILE = "soup.ckpt"
 # Batch statistics settle long before every training picture has been seen.
 _PICTURES_FOR_STATISTICS = 8192
-_SAME = ("network", "class_names", "image_size", "channels", "fit", "mean", "std", "bands")
+_SAME = (
+    *("network", "class_names", "image_size", "channels", "fit", "mean", "std", "bands"),
+    "link",
+)
 
 
 @dataclass
@@ -148,6 +153,8 @@ class _Averaged:
         self._data = data.formatted(self._first.format)
         states = [network.task.evaluated.state_dict() for network in networks]
         self._states = [{name: t.clone() for name, t in state.items()} for state in states]
+        # Norms that kept their statistics in every training have weights that go with these.
+        self._measured = set[str]().union(*(_measured_norms(network.task) for network in networks))
 
     def predictions(self, chosen: tuple[int, ...]) -> NDArray[Any]:
         """Predict the validation part with the mean of some networks' weights.
@@ -158,10 +165,14 @@ class _Averaged:
         if len(chosen) == 1:
             return self._alone[chosen[0]]
         task = self._first.task
-        task.evaluated.load_state_dict(mean_of_weights([self._states[i] for i in chosen]))
-        renew_batch_statistics(task.evaluated, self._training_images())
+        task.network.load_state_dict(mean_of_weights([self._states[i] for i in chosen]))
+        task.set_modes()
+        for name in self._measured:
+            task.network.get_submodule(name).train()
+        renew_batch_statistics(task.network, self._training_images())
+        task.eval()
         # Where the evaluated weights are a moving average, there is another set beside them.
-        task.network.load_state_dict(task.evaluated.state_dict())
+        task.evaluated.load_state_dict(task.network.state_dict())
         probs, _, _ = self._first.predict(self._data, "val")
         return probs
 
@@ -171,3 +182,11 @@ class _Averaged:
         most = max(1, _PICTURES_FOR_STATISTICS // self._data.batch_size)
         batches = islice(self._data.batches("train", training=True), most)
         return [task.normalized(batch.images.to(device)) for batch in batches]
+
+
+def _measured_norms(task: ClassificationTask) -> set[str]:
+    """Return the names of the batch norms whose statistics a training measured."""
+    task.set_modes(task.metadata["epochs"] - 1)
+    norms = {n for n, m in task.network.named_modules() if isinstance(m, _BatchNorm) and m.training}
+    task.eval()
+    return norms

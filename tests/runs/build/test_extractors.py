@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.data.decoding.picture_format import PictureFormat
@@ -64,3 +66,14 @@ def test_other_weights_make_another_network(made, monkeypatch, tmp_path: Path) -
     elsewhere = type(found)(copy, found.source, found.custom)
     monkeypatch.setattr(extractors, "find_weights", lambda *_: elsewhere)
     assert made(32) is not first
+
+
+def test_a_run_about_pixels_has_no_features_of_pictures(made, monkeypatch, tmp_path: Path) -> None:
+    metadata = {"settings": {"data": {"target": "dense"}}}
+    folder = SimpleNamespace(name="unet-7", chosen_checkpoint=lambda: tmp_path)
+    monkeypatch.setattr(extractors.RunFolder, "find", lambda *_: folder)
+    monkeypatch.setattr(extractors, "load_task", lambda _: SimpleNamespace(metadata=metadata))
+    words = ["model=embedding", "model.run=unet-7", "data=digits", f"data.cache_dir={tmp_path}"]
+    settings = compose_settings(RunSettings, words)
+    with pytest.raises(ConfigError, match=r"model\.run: unet-7 gives every pixel a class"):
+        extractors.build_extractors(settings, build_data(settings))

@@ -10,6 +10,7 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
+from src.data.loading.datamodule import PictureData
 from src.runs.build import build_data, build_task, check_devices, load_task
 from src.training.task import ClassificationTask
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
@@ -127,6 +128,49 @@ def test_frozen_stages_that_cannot_be_are_refused(
     settings = compose_settings(RunSettings, [*base, *words])
     with pytest.raises(ConfigError, match=message):
         build_task(settings, build_data(settings))
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["model=mlp", "model.batch_norm=true", "data.batch_size=1"], True),
+        (["model=mlp", "model.batch_norm=false", "data.batch_size=1"], False),
+        (["model=cnn", "data.batch_size=1"], False),  # its maps have several places
+        (["model=mlp", "model.batch_norm=true", "data.batch_size=2"], False),
+        (["model=mlp", "model.batch_norm=true", "data.batch_size=64", "data.limit=3"], True),
+    ],
+)
+def test_a_picture_alone_is_no_batch_to_normalise_over(
+    words: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    settings = compose_settings(RunSettings, ["data=digits", "runtime=float32", *words])
+    data = build_data(settings)
+    if "data.limit=3" in words:
+        monkeypatch.setattr(PictureData, "samples", 1)
+    if not refused:
+        before = build_task(settings, data).network.state_dict()
+        assert not any(tensor.any() for name, tensor in before.items() if "mean" in name)
+        return
+    size = settings.data.batch_size
+    with pytest.raises(ConfigError, match=f"data.batch_size is {size}, .* needs two pictures"):
+        build_task(settings, data)
+
+
+def test_norms_without_weights_measure_their_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    words = ["data=digits", "runtime=float32", "model=cnn", "model.freeze_norm=true"]
+    settings = compose_settings(RunSettings, words)
+    data = build_data(settings)
+    task = build_task(settings, data)
+    assert all(module.training for module in task.network.modules())
+    file = tmp_path / "weights.pt"
+    torch.save(task.network.state_dict(), file)
+    task = build_task(compose_settings(RunSettings, [*words, f"model.pretrained={file}"]), data)
+    norms = [m for m in task.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
 
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

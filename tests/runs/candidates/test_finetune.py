@@ -15,8 +15,7 @@ from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.records.run import RunSummary
 from src.runs import build
-from src.runs.candidates import network as candidates
-from src.runs.candidates.network import start_head
+from src.runs.build import start, start_head
 from src.runs.experiment import run_experiment
 from src.runs.resume import read_resumed_settings
 from src.training.inference import predict
@@ -88,17 +87,17 @@ def test_pictures_are_not_described_for_a_head_that_stays_as_it_is(
     words = ["data.target=ordinal", f"data.order=[{order}]", "loss=corn"]
     settings = settings_of(photos, *words)
     data = build.build_data(settings)
-    monkeypatch.setattr(candidates, "_features", lambda *_: pytest.fail("described for nothing"))
+    monkeypatch.setattr(start, "_features", lambda *_: pytest.fail("described for nothing"))
     assert start_head(build.build_task(settings, data), settings, data, torch.device("cpu")) is None
-    assert "head: random, for its questions" in capsys.readouterr().out
+    assert "head: not fitted, for its questions" in capsys.readouterr().out
 
 
 def test_the_first_epoch_is_already_better_than_a_guess(photos: Path, tmp_path: Path) -> None:
     chance = math.log(len(PHOTOS))
     losses = {}
-    for start in ("fitted", "random"):
-        summary = train(photos, tmp_path, f"model.head_start={start}")
-        losses[start] = summary.metrics["train/loss"]
+    for head in ("fitted", "random"):
+        summary = train(photos, tmp_path, f"model.head_start={head}")
+        losses[head] = summary.metrics["train/loss"]
     assert losses["fitted"] < chance < losses["random"]
 
 
@@ -110,7 +109,7 @@ def test_a_resumed_run_does_not_fit_its_head_again(
     def never(*_: object) -> None:
         raise AssertionError("the checkpoint has the weights")
 
-    monkeypatch.setattr(candidates, "start_head", never)
+    monkeypatch.setattr(start, "start_head", never)
     words = [f"resume={first.run_dir}", "trainer.max_epochs=2"]
     again = run_experiment(read_resumed_settings(words))
     assert again is not None and again.status == "FINISHED"

@@ -13,6 +13,7 @@ from src.data.loading.datamodule import PictureData
 from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment
+from src.runs.resume import read_resumed_settings
 from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 
 
@@ -41,6 +42,32 @@ def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
     trained = read_checkpoint(Path(summary.run_dir) / "checkpoints" / "last.ckpt")
     kernels = trained["state_dict"]["network.whiten.kernels"]
     torch.testing.assert_close(kernels, _kernels(data), rtol=1e-4, atol=1e-4)
+
+
+def test_stored_stages_of_a_resumed_run_are_those_that_it_began_with(tmp_path: Path) -> None:
+    words = ["data=digits", "data.limit=200", "data.batch_size=32", "model=whitened"]
+    words += ["model.widths=[8,8]", "model.frozen_stages=1", "model.stored_views=1"]
+    words += ["trainer.max_epochs=2", "runtime=float32", "runtime.threads=1", "tracking=none"]
+    words += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
+    words += ["trainer.progress=false", f"output_dir={tmp_path}"]
+
+    class Stopped(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    whole = run_experiment(read_run_settings(words))
+    with pytest.raises(Stopped):
+        run_experiment(read_run_settings([*words, f"output_dir={tmp_path / 'stopped'}"]), stop)
+    folder = next(p for p in (tmp_path / "stopped" / "runs").iterdir() if p.is_dir())
+    resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert whole is not None and resumed is not None
+    states = [
+        read_checkpoint(Path(summary.run_dir) / "checkpoints" / "last.ckpt")["state_dict"]
+        for summary in (whole, resumed)
+    ]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
 
 
 def _kernels(data: PictureData) -> torch.Tensor:

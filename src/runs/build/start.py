@@ -1,0 +1,171 @@
+"""What a network's training begins with, beside the weights that were loaded."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ...config.checks import ConfigError
+from ...config.schema import RunSettings
+from ...data.loading.datamodule import PictureData
+from ...data.splitting.folds import training_seed
+from ...targets import kind_of
+from ...targets.labels import label_codes
+from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
+from ...training.links import link_of, outputs_of, probabilities
+from ...training.losses import balanced_weights
+from ...training.task import ClassificationTask
+from .extractors import feature_table
+from .network import network_of
+
+if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
+    from ...features.table import FeatureTable
+
+__all__ = ["refuse_fitted_head", "start_head", "start_network"]
+
+# Of the search for the penalty of a fitted head.
+_FOLDS = 3
+# Held-out pictures enough to choose the penalty: no further fold is fitted.
+_ENOUGH_HELD_OUT = 5_000
+
+
+@runtime_checkable
+class _StartsFromPictures(Protocol):
+    """A network some of whose weights are set by training pictures, once before its training."""
+
+    def start_from(self, images: Tensor) -> None: ...
+
+
+def start_network(
+    task: ClassificationTask,
+    settings: RunSettings,
+    data: PictureData,
+    device: torch.device,
+    *,
+    head: bool = True,
+) -> None:
+    """Set what the training pictures determine before the first step of a new training.
+
+    Args:
+        task: untrained, on the CPU.
+        device: where features are computed.
+        head: whether the head is fitted, where the settings have it so.
+    """
+    if head:
+        start_head(task, settings, data, device)
+    # A file's weights have been trained with what its own pictures set.
+    if not network_of(settings).pretrained and isinstance(task.network, _StartsFromPictures):
+        batch = next(iter(data.batches("train", training=True)))
+        task.network.start_from(task.normalized(batch.images.to(task.device)))
+
+
+def _fitted_layer(
+    task: ClassificationTask, settings: RunSettings, data: PictureData
+) -> nn.Linear | None:
+    """Return the layer of an untrained network that training begins with fitted; None for none."""
+    model = network_of(settings)
+    if not model.pretrained or model.head_start == "random" or link_of(task.metadata) == "corn":
+        return None
+    channels, size = data.pictures.channels, data.pictures.image_size
+    blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
+    return final_linear(task.network, task.normalized(blank))
+
+
+def refuse_fitted_head(task: ClassificationTask, settings: RunSettings, data: PictureData) -> None:
+    """Raise a ConfigError where training begins from a fitted head: a range test finds no rate."""
+    if _fitted_layer(task, settings, data) is not None:
+        raise ConfigError(
+            "find_lr: training begins from a fitted head, near its lowest loss, and a range test "
+            "needs one that falls: give optimizer.lr, or say model.head_start=random."
+        )
+
+
+def start_head(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FittedHead | None:
+    """Fit a linear head to the features of a network's pretrained weights, and put it in place.
+
+    The features are those of the training part, not augmented, in the run's own precision; they
+    are cached. The head of the untrained task's network, and that of its average, are changed.
+
+    Returns:
+        The head; None where the network's own is left unchanged, as the settings have it so, or
+        as it is not a single linear layer, or answers questions about ordered classes.
+    """
+    layer = _fitted_layer(task, settings, data)
+    if layer is None:
+        _say_why_not(task, settings)
+        return None
+    # scikit-learn, which divides the folds, takes seconds to import.
+    from ...features.calibration import folds_of
+
+    started = time.perf_counter()
+    table = _features(task, settings, data, device)
+    features = torch.from_numpy(table.part("train"))
+    indices = data.split.train
+    targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
+    seed = training_seed(settings.seed, settings.cv.fold)
+    folds: list[tuple[Tensor, Tensor]] = []
+    for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):
+        folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
+        if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
+            break
+    balanced = settings.loss.class_weights == "balanced"
+    head = fit_linear_head(
+        features,
+        torch.from_numpy(targets),
+        num_classes=len(data.pictures.class_names),
+        folds=folds,
+        class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
+    )
+    put_head(task, layer, head)
+    print(
+        f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
+        f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
+        f"{_accuracy(head, table, data)}"
+    )
+    return head
+
+
+def _say_why_not(task: ClassificationTask, settings: RunSettings) -> None:
+    """Print why a head that was to be fitted is not."""
+    model = network_of(settings)
+    if model.pretrained and model.head_start == "fitted" and settings.data.target != "dense":
+        if link_of(task.metadata) == "corn":
+            print("head: not fitted, for its questions are about ordered classes")
+        else:
+            print("head: not fitted, for it is not a single linear layer on pooled features")
+
+
+def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
+    """Describe the accuracy of the head before the training."""
+    if not len(data.split.val):  # its pictures train
+        return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
+    logits = head(torch.from_numpy(table.part("val")))
+    kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
+    probs = probabilities(logits, "sigmoid" if kind.sets else "softmax").numpy()
+    value = kind.epoch_metrics(probs, targets)[kind.primary]
+    return f"validation {kind.primary} {100 * value:.1f} %"
+
+
+def _features(
+    task: ClassificationTask, settings: RunSettings, data: PictureData, device: torch.device
+) -> FeatureTable:
+    """Return the input of the network's head for each picture."""
+    from ...features.embedding import NetworkFeatures
+
+    metadata = task.metadata
+    described = metadata["network"] | {
+        **data.pictures.format.plain(),
+        "classes": outputs_of(link_of(metadata), len(metadata["class_names"])),
+        "mean": metadata["mean"],
+        "std": metadata["std"],
+        "precision": settings.runtime.precision,
+        "memory_format": settings.runtime.memory_format,
+    }
+    extractor = NetworkFeatures(copy.deepcopy(task.network), described, device)
+    return feature_table(settings, data, [extractor])
