@@ -109,13 +109,23 @@ Choose = Callable[..., tuple[NetworkChoice, _Clocked]]
 
 @pytest.fixture
 def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch) -> Choose:
-    """Choose among networks, with a budget in seconds for each picture to be described."""
+    """Choose among networks, with a budget in seconds for each picture to be described.
+
+    All training pictures are described, unless some of them may be (`shares`).
+    """
     settings = replace(settings, data=replace(settings.data, image_size=None))
     pictures = len(digits.split.train) + len(digits.split.val)
 
     def of(
-        budget: float | None, seconds: dict[str, float], costs: dict[str, float] | None = None
+        budget: float | None,
+        seconds: dict[str, float],
+        costs: dict[str, float] | None = None,
+        shares: bool = False,
     ) -> tuple[NetworkChoice, _Clocked]:
+        if not shares:
+            monkeypatch.setattr(
+                ranking, "counts_by_share", lambda train, others, _: {1.0: train + others}
+            )
         clocked = _Clocked(digits, seconds)
         known = {name: ranking._Network(cost) for name, cost in (costs or seconds).items()}
         monkeypatch.setattr(ranking, "Sample", clocked)
@@ -149,6 +159,16 @@ def test_what_cannot_be_afforded_is_not_ranked_and_the_fastest_gets_smaller_pict
     assert (choice.networks, choice.input_size) == (taken, size)
     assert (choice.seconds > 0) is (budget == 0.01)
     assert choice.cut is (budget is not None)
+
+
+def test_half_of_the_training_pictures_may_be_worth_more_than_all_of_them_smaller(
+    choose: Choose,
+) -> None:
+    choice, _ = choose(0.8, {"a": 4.0, "b": 1.0}, shares=True)
+    assert (choice.networks, choice.input_size, choice.share) == (("b",), None, 0.5)
+    assert choice.cut and not choice.seconds
+    assert "1/2 of the training part" in choice.notes[-1]
+    assert [one.name for one in choice.considered if one.taken] == ["b"]
 
 
 def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
