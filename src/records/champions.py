@@ -15,7 +15,14 @@ from ..machine.text import visible
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
-__all__ = ["ALIAS", "Champion", "champions_folder", "find_champion", "plain_name"]
+__all__ = [
+    "ALIAS",
+    "Champion",
+    "champions_folder",
+    "find_champion",
+    "plain_name",
+    "withdraw_champion",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +112,17 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
     if len(found) > 1:
         raise ValueError(f"{ALIAS} could mean several: say one of {names}")
     return found[0]
+
+
+def withdraw_champion(output_dir: Path, run_id: str) -> list[str]:
+    """Remove the records that name a run; return the data sets that it was the champion of."""
+    found = []
+    for path in sorted(champions_folder(output_dir).glob("*.json")):
+        champion = _read(path)
+        if champion is not None and champion.run_id == run_id:
+            path.unlink()
+            found.append(champion.data)
+    return found
 
 
 def plain_name(name: str) -> str:

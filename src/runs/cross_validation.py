@@ -33,9 +33,9 @@ from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
 from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
-from .folder import RunFolder
+from .folder import RunFolder, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
-from .lifecycle import ParentLink, Run, open_folder, show_finished
+from .lifecycle import ParentLink, Run, show_finished
 from .resume import finished_before, finished_summary, with_format
 from .seal import changed_since
 
@@ -139,9 +139,9 @@ class _CrossValidation(Run):
                 self._on_fold(number - 1, self._ended[number].metrics)
         self._join(tracker)
 
-    def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
+    def prepare_folder(self) -> None:
+        super().prepare_folder()
         self._book.write()  # with the first command, which nothing else keeps
-        return super()._begin_record(mirror)
 
     def completed(self, summary: RunSummary) -> RunSummary:
         ended = [self._ended[number] for number in sorted(self._ended)]

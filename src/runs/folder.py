@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.checks import ConfigError
+from ..config.schema import RunSettings
+from ..machine.disk import NO_ROOM, refusal
+from ..machine.failures import DiskRefuses
 from ..records.champions import find_champion, plain_name
 from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 
-__all__ = ["FOLDS", "RunFolder", "sweep_file"]
+__all__ = ["FOLDS", "LABELS", "PAGE", "RunFolder", "open_folder", "sweep_file"]
 
 # In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
+
+# What the review of a run's labels writes: a table to correct, and a page to look at.
+LABELS, PAGE = "labels.csv", "label_errors.html"
 
 _RUNS = "runs"
 _IDENTITY = "run.json"
@@ -196,6 +203,23 @@ class RunFolder:
         if not (bundle / "digest.txt").is_file():
             raise ValueError(f"{self.name} has no variant {variant}: python -m src.export makes it")
         return bundle
+
+
+def open_folder(settings: RunSettings) -> RunFolder:
+    """Make the folder of a new run, or return that of the run to resume.
+
+    Raises:
+        DiskRefuses: there is no room for it.
+        ConfigError: it cannot be made.
+    """
+    if settings.resume is not None:
+        return RunFolder.open(Path(settings.resume))
+    try:
+        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
+    except OSError as error:
+        reason = refusal(error, settings.output_dir) or error.strerror
+        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
+        raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:

@@ -11,11 +11,9 @@ from ..records.pictures import LabelRow, Suspect, write_labels
 from ..records.run import Predictions
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
+from .folder import LABELS, PAGE
 
-__all__ = ["LABELS", "PAGE", "write_label_review"]
-
-LABELS = "labels.csv"
-PAGE = "label_errors.html"
+__all__ = ["write_label_review"]
 
 
 def write_label_review(

@@ -23,7 +23,6 @@ from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
-from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
@@ -45,7 +44,7 @@ from .resolve import Resolved
 from .resume import reopen_record
 from .seal import amending, seal
 
-__all__ = ["ParentLink", "Run", "open_folder", "show_finished"]
+__all__ = ["ParentLink", "Run", "show_finished"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -72,23 +71,6 @@ class ParentLink:
     figures: Callable[[], Mapping[str, float]] = dict
     family: str | None = None
     trial: int | None = None
-
-
-def open_folder(settings: RunSettings) -> RunFolder:
-    """Make the folder of a new run, or return that of the run to resume.
-
-    Raises:
-        DiskRefuses: there is no room for it.
-        ConfigError: it cannot be made.
-    """
-    if settings.resume is not None:
-        return RunFolder.open(Path(settings.resume))
-    try:
-        return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
-    except OSError as error:
-        reason = refusal(error, settings.output_dir) or error.strerror
-        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
-        raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def show_finished(
@@ -149,6 +131,13 @@ class Run(ABC):
     def completed(self, summary: RunSummary) -> RunSummary:
         """Return a summary of what all runs have, with what this one has found beside it."""
 
+    def prepare_folder(self) -> None:
+        """Write settings and parts; called once no other process writes the folder."""
+        reopen_record(self.folder)
+        write_atomically(self.folder.config, yaml_text(self.settings.effective()))
+        self.data.split.write(self.folder.split)
+        write_suspects(self.folder.suspects, self.data.suspects)
+
     @contextmanager
     def shared_mirror(self) -> Iterator[MirrorProcess | None]:
         """Yield the process that sends this run and others; None where it has one of its own."""
@@ -162,8 +151,6 @@ class Run(ABC):
             OSError: the folder cannot be written.
             Exception: what `work` raised.
         """
-        with explained(self.folder.path):
-            reopen_record(self.folder)
         with ExitStack() as stack, Interruption() as interruption:
             try:
                 with self._outcome() as outcome, explained(self.folder.path, self.batch_size):
@@ -228,11 +215,8 @@ class Run(ABC):
             tracker.artifact(file)
 
     def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
-        """Write settings, parts and provenance into the folder, and start the tracker."""
+        """Start the tracker, and write settings, parts and provenance into the folder."""
         settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
-        write_atomically(folder.config, yaml_text(settings.effective()))
-        data.split.write(folder.split)
-        write_suspects(folder.suspects, data.suspects)
         provenance = replace(Provenance.read(), command=self.command)
         self._about = self.headline().partition("\n")[0]
         tracker = self._tracker = Tracker.start(
@@ -255,6 +239,7 @@ class Run(ABC):
             parent_run_id=None if parent is None else parent.parent_run_id,
             mirror=mirror,
             mirrored_elsewhere=parent is not None,
+            prepare=self.prepare_folder,
         )
         if parent is not None:
             parent.announce(folder)

@@ -5,6 +5,7 @@ Nothing is written before all of this is known.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from ..config.compose import refuse_idle
 from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
+from ..machine.package import command
 from ..machine.yaml_text import read_yaml
+from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
-from .folder import RunFolder
+from .folder import LABELS, PAGE, RunFolder
 from .seal import break_seal, changed_since
 
 if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
@@ -36,6 +39,10 @@ __all__ = [
 ]
 
 _CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
+# All that is made of a run's weights, by the run and by later commands; what the run itself writes
+# anew at its end is not worth a line.
+_WRITTEN_ANEW = ("predictions", "model", "figures", LABELS, PAGE)
+_OF_WEIGHTS = (*_WRITTEN_ANEW, "exports", "refit.json", "model_card.md")
 _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
 
 
@@ -119,15 +126,37 @@ def finished_summary(folder: RunFolder) -> RunSummary | None:
 
 
 def reopen_record(folder: RunFolder) -> None:
-    """Break a run's seal, and write into a finished one's summary that it goes on.
+    """Break a run's seal, and take from a finished one that goes on what its weights gave.
 
-    A kill then leaves no metrics of other weights than the run's.
+    A kill then leaves no metrics, answers or files of other weights than the run's. What is gone
+    and will not come back by itself is printed.
     """
     break_seal(folder.path)
     summary = finished_summary(folder)
-    if summary is not None:
-        reason = "it went on after it had finished, and has not ended since"
-        replace(summary, status="KILLED", reason=reason).write(folder.summary)
+    if summary is None:  # new, or killed before it had measured all that it writes at its end
+        return
+    removed = [name for name in _OF_WEIGHTS if _removed(folder.path / name)]
+    if told := [name for name in removed if name not in _WRITTEN_ANEW]:
+        print(f"{folder.name} goes on: removed, for its weights change: {', '.join(told)}")
+    for data in withdraw_champion(folder.output_dir, folder.run_id):
+        print(
+            f"champion of {data}: none any more, as {folder.name} goes on: once it has ended, "
+            f"{command('select', f'run={folder.name}')} makes it the champion again"
+        )
+    reason = "it went on after it had finished, and has not ended since"
+    replace(summary, status="KILLED", reason=reason).write(folder.summary)
+
+
+def _removed(path: Path) -> bool:
+    """Remove a file or a folder; return whether it was there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def _check_pictures(folder: RunFolder, data: PictureData) -> None:

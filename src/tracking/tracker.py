@@ -66,6 +66,7 @@ class Tracker(Spool):
         mirrored_elsewhere: bool = False,
         system_metrics_seconds: float | None = None,
         amends: str | None = None,
+        prepare: Callable[[], None] | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
         """Begin a run, or resume the one in `run_dir`.
@@ -84,6 +85,7 @@ class Tracker(Spool):
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
+            prepare: changes the run's folder once no other process writes it, before it begins.
             warn: shows a line to the user; None for standard error.
 
         Raises:
@@ -95,6 +97,12 @@ class Tracker(Spool):
             tracker = cls(run_dir, output_dir, uri, warn)
         except ValueError as error:
             raise ConfigError(f"{error}: wait for it, or end it.") from None
+        try:
+            if prepare is not None:
+                prepare()
+        except BaseException:
+            tracker.close()
+            raise
         own_name = os.environ.get(RUN_NAME, "").strip()
         if own_name and parent_run_id is None and not tracker.run_id:
             run_name = own_name

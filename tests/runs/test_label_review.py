@@ -14,7 +14,8 @@ from src.config.schema import RunSettings
 from src.data.sources.table import list_table
 from src.records.run import Predictions
 from src.runs.build import build_data
-from src.runs.label_review import LABELS, PAGE, write_label_review
+from src.runs.folder import LABELS, PAGE
+from src.runs.label_review import write_label_review
 from src.statistics.label_errors import doubtful_labels, review_labels
 
 

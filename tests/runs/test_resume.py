@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from src.config.checks import ConfigError
-from src.config.compose import read_run_settings
-from src.records.run import RunSummary
+from src.config.compose import compose_settings, read_run_settings
+from src.config.finished import SelectSettings
+from src.records.champions import Champion
+from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import revisit
+from src.runs.folder import RunFolder
 from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
+from src.selection.choose import choose
+from src.selection.select import select
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
@@ -134,6 +141,66 @@ def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path])
     assert longer.test_measurements == 2, "other weights, and another look at the test part"
     stored = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["epoch"] == 2
+
+
+def test_what_was_made_of_a_runs_weights_goes_with_them(
+    place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = place
+    output_dir = folder.parent.parent
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("evaluate_test: true", "evaluate_test: false"))
+    seal(folder)
+    asked = compose_settings(
+        SelectSettings, [f"run={folder}", f"output_dir={output_dir}"], config_name="select"
+    )
+    select(choose(asked), asked)
+    for name in ("exports/export.json", "refit.json", "predictions/train.parquet"):
+        write(folder / name, b"of the weights before")
+    made = ["model", "exports", "refit.json", "model_card.md", "predictions/train.parquet"]
+    assert all((folder / name).exists() for name in made)
+    assert Champion.read(output_dir, "pets") is not None
+    before = Predictions.read(folder / "predictions" / "test.parquet").probs
+
+    run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=5"]))
+    said = capsys.readouterr().out
+    assert "exports, refit.json, model_card.md" in said and "champion of pets: none" in said
+    assert not any((folder / name).exists() for name in made)
+    assert not (folder / "predictions" / "test.parquet").exists()
+    assert Champion.read(output_dir, "pets") is None
+
+    select(choose(asked), asked)
+    again = revisit(RunFolder.open(folder), folder / "checkpoints" / "last.ckpt")
+    probs, _, _ = again.trained.predict(again.data, "test")
+    found = Predictions.read(folder / "predictions" / "test.parquet").probs
+    np.testing.assert_allclose(found, probs, atol=1e-6)
+    assert not np.allclose(found, before, atol=1e-3)
+    assert RunSummary.read(folder / "summary.json").test_measurements == 2
+    assert again.trained.metadata["epochs"] == 5 and (folder / "model" / "digest.txt").is_file()
+
+
+def test_fewer_epochs_than_were_trained_are_refused(place: tuple[Path, Path]) -> None:
+    _, folder = place
+    end_as(folder, "KILLED")
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=r"max_epochs is 1, .* in epoch 2 .*: say 2 or more"):
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=1"]))
+    assert contents(folder.parent.parent) == before
+    ended = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"]))
+    assert ended is not None and ended.status == "FINISHED"
+
+
+def test_a_run_that_another_process_begins_to_write_meanwhile_is_left_alone(
+    place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was free when it was looked at, and is not when this process begins to write."""
+    _, folder = place
+    before = contents(folder.parent.parent)
+    monkeypatch.setattr("src.runs.resume.is_being_written", lambda _: False)
+    monkeypatch.setattr(Spool.__init__, "__defaults__", (0.1,))
+    with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
+    assert contents(folder.parent.parent) == before
 
 
 def test_a_finished_run_that_is_killed_while_it_goes_on_is_not_finished(

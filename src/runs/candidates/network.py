@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config.augment import OPERATIONS
-from ...config.checks import input_of, to_plain
+from ...config.checks import ConfigError, input_of, to_plain
 from ...config.plugins import code_digest
 from ...config.schema import seconds_of, stored_settings
 from ...data.decoding.picture_format import PictureFormat
@@ -41,6 +41,7 @@ from ...training.task import ClassificationTask
 from .. import build
 from ..folder import RunFolder
 from ..resolve import Resolved, use_threads
+from ..resume import finished_summary
 from .candidate import Answers, FitContext, Fitted, described_features
 
 __all__ = ["NetworkCandidate", "TrainedNetwork"]
@@ -177,13 +178,20 @@ class NetworkCandidate:
                     f"{file} is not of the network that {folder.config.name} describes "
                     f"({difference}): begin a new run without resume"
                 )
-            settings = self._settings.trainer
+            epochs = int(self._settings.trainer.max_epochs)
             try:
-                return is_complete(checkpoint, max_epochs=int(settings.max_epochs), **self._limits)
+                begun = int(checkpoint["epoch"]) + 1
+                complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
             except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
                 ) from error
+        if begun > epochs and finished_summary(folder) is None:
+            raise ConfigError(
+                f"trainer.max_epochs is {epochs}, but {folder.name} is in epoch {begun} of its "
+                f"training already or has ended that: say {begun} or more."
+            )
+        return complete
 
     @property
     def _limits(self) -> dict[str, Any]:
