@@ -7,13 +7,15 @@ runs that have not finished, are not checked.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ..storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
 from ..storage.files import write_atomically
@@ -129,9 +131,12 @@ def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
     """
     try:
         sealed = read_seal(folder)
+        found = [] if sealed is None else [*sealed.faults(folder, patterns).values()]
+        while found and (newer := read_seal(folder)) != sealed:  # sealed anew meanwhile
+            sealed = newer
+            found = [] if newer is None else [*newer.faults(folder, patterns).values()]
     except ValueError as error:
         return str(error)
-    found = [] if sealed is None else [*sealed.faults(folder, patterns).values()]
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -179,7 +184,9 @@ def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, 
 def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Iterator[None]:
     """Add the files that are written to a sealed folder within the block to its seal.
 
-    Files that match the patterns are not checked if the process was killed within such a block.
+    Files that match the patterns are not checked while the block lasts; if the process was killed
+    within it, until a block with the same patterns ends. Other processes may amend the folder meanwhile: each changes
+    the entries of its own patterns alone, and blocks that update files come one after another.
 
     Args:
         folder: without a seal it gets none.
@@ -190,24 +197,44 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
     Raises:
         ValueError: the manifest is damaged.
     """
-    before = read_seal(folder)
-    if before is None:
-        yield
-        return
-    spoilt = before.faults(folder, updated)
-    opened = tuple(dict.fromkeys([*before.open, *patterns, *updated]))
-    _write(folder, replace(before, open=opened))
-    try:
-        yield
-    finally:
-        files = dict(before.files)
+    own, spoilt = [*patterns, *updated], dict[str, str]()
+    with ExitStack() as stack:
+        if updated:
+            stack.enter_context(_alone(folder, "update"))
+        with _alone(folder, "seal"):
+            before = read_seal(folder)
+            if before is not None:
+                spoilt = before.faults(folder, updated)
+                opened = tuple(dict.fromkeys([*before.open, *own]))
+                _write(folder, replace(before, open=opened))
+        try:
+            yield
+        finally:
+            if before is not None:
+                _close(folder, own, spoilt)
+
+
+def _close(folder: Path, own: Sequence[str], spoilt: Container[str]) -> None:
+    """Seal what matches patterns as it is now, but for spoilt files; a broken seal stays broken."""
+    with _alone(folder, "seal"):
+        now = read_seal(folder)
+        if now is None:  # the run goes on
+            return
+        files = dict(now.files)
         for name in sorted({*_names(folder), *files}):
-            if not _matches(name, opened) or name in spoilt:
+            if not _matches(name, own) or name in spoilt:
                 continue
             files.pop(name, None)
             if (path := folder / name).is_file():
                 files[name] = path.stat().st_size, file_digest(path)
-        _write(folder, Seal(files, identity=before.identity))
+        still = tuple(pattern for pattern in now.open if pattern not in own)
+        _write(folder, replace(now, files=files, open=still))
+
+
+@contextmanager
+def _alone(folder: Path, what: str) -> Iterator[None]:
+    with FileLock(folder / f".{what}.lock"):
+        yield
 
 
 def _names(folder: Path) -> list[str]:

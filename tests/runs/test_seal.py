@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,10 +129,48 @@ def test_a_command_that_is_killed_leaves_no_folder_that_seems_changed(folder: Pa
     (folder / "config.yaml").write_text("config.yaml")
     with amending(folder, "card.md"):
         (folder / "card.md").write_text("card")
+    assert changed_since(folder) is None, "the process may still be at it"
+    with amending(folder, "summary.json"):
+        pass
     sealed = read_seal(folder)
     assert sealed is not None and sealed.open == () and sealed.faults(folder) == {}
     (folder / "summary.json").write_text("forged")
     assert sealed.faults(folder).keys() == {"summary.json"}
+
+
+def test_commands_that_write_at_the_same_time_keep_what_each_of_them_seals(folder: Path) -> None:
+    with amending(folder, "exports/*"):
+        (folder / "exports").mkdir()
+        (folder / "exports" / "a.onnx").write_text("half of it")
+        with amending(folder, "predictions/train.parquet", updated=["summary.json"]):
+            (folder / "predictions" / "train.parquet").write_text("train")
+            (folder / "summary.json").write_text("with train")
+        assert changed_since(folder, ["*"]) is None, "the export is not over"
+        (folder / "exports" / "a.onnx").write_text("all of it")
+    sealed = read_seal(folder)
+    assert sealed is not None and sealed.open == () and sealed.faults(folder) == {}
+    assert {"exports/a.onnx", "predictions/train.parquet"} <= sealed.files.keys()
+
+
+def test_commands_that_update_one_file_wait_for_each_other(folder: Path) -> None:
+    (folder / "summary.json").write_text("0")
+    seal(folder)
+
+    def add(_: int) -> None:
+        with amending(folder, updated=["summary.json"]):
+            count = int((folder / "summary.json").read_text())
+            time.sleep(0.01)
+            (folder / "summary.json").write_text(str(count + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        [*pool.map(add, range(8))]
+    assert (folder / "summary.json").read_text() == "8" and changed_since(folder, ["*"]) is None
+
+
+def test_a_seal_that_is_broken_meanwhile_stays_broken(folder: Path) -> None:
+    with amending(folder, "card.md"):
+        break_seal(folder)
+    assert read_seal(folder) is None
 
 
 def test_a_reader_that_comes_while_a_command_seals_anew_sees_no_change(folder: Path) -> None:
