@@ -137,10 +137,12 @@ def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
     from .config.checks import ConfigError
     from .runs.candidates.choose import load_trained
     from .runs.folder import RunFolder
+    from .runs.resume import refuse_unfinished
 
     try:
         folder = RunFolder.find(run, Path(output_dir))
         file = folder.model_file(None)
+        refuse_unfinished(folder)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
     return Model(folder.path, load_trained(file).predictor(_BATCH))

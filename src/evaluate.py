@@ -16,6 +16,7 @@ from .config.finished import EvaluateSettings
 from .machine.ending import leave
 from .machine.status import doing
 from .runs.folder import RunFolder
+from .runs.resume import refuse_unfinished
 from .runs.seal import refuse_changed
 
 
@@ -24,6 +25,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
+        refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error

@@ -19,6 +19,7 @@ from .machine.ending import leave
 from .machine.package import command
 from .machine.status import doing
 from .runs.folder import RunFolder
+from .runs.resume import refuse_unfinished
 from .runs.seal import refuse_changed
 
 
@@ -27,6 +28,7 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
+        refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error

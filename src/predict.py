@@ -19,6 +19,7 @@ from .config.compose import compose_settings
 from .config.finished import PredictSettings
 from .machine.ending import leave
 from .runs.folder import RunFolder
+from .runs.resume import refuse_unfinished
 from .runs.seal import RECORD, refuse_changed
 
 
@@ -27,6 +28,7 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
     try:
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         model = folder.model_file(settings.variant)
+        refuse_unfinished(folder)
         asked = model.relative_to(folder.path).as_posix()
         read = (*RECORD, "exports/export.json", f"{asked}/*", "model/certainty.npz")
         refuse_changed(folder.path, settings.changed, read)

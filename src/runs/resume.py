@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import yaml
 from ..config.checks import ConfigError
 from ..config.compose import refuse_idle
 from ..config.overrides import value_of
+from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
 from ..machine.package import command
@@ -34,6 +36,7 @@ __all__ = [
     "finished_before",
     "finished_summary",
     "read_resumed_settings",
+    "refuse_unfinished",
     "reopen_record",
     "with_format",
 ]
@@ -123,6 +126,23 @@ def finished_summary(folder: RunFolder) -> RunSummary | None:
     except (OSError, ValueError):
         return None
     return summary if summary.status == "FINISHED" else None
+
+
+def refuse_unfinished(folder: RunFolder) -> None:
+    """Refuse a run whose weights are not those that it will have, or has no end to be measured by.
+
+    Raises:
+        ValueError: the message is a clause with the remedy.
+    """
+    if finished_summary(folder) is not None:
+        return
+    if is_being_written(folder.path):
+        raise ValueError(f"{folder.name} is still being trained: wait until it has ended")
+    line = command("train", *plugin_overrides(), f"resume={folder.path}")
+    why = ""
+    with suppress(OSError, ValueError):
+        why = f" ({RunSummary.read(folder.summary).reason})"
+    raise ValueError(f"{folder.name} did not finish{why}: {line} goes on with it")
 
 
 def reopen_record(folder: RunFolder) -> None:

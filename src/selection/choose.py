@@ -17,6 +17,7 @@ from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..runs.folder import RunFolder
+from ..runs.resume import refuse_unfinished
 from ..runs.seal import refuse_changed
 from .comparison import compared
 
@@ -102,6 +103,10 @@ def read_chosen(
         ConfigError: it did not finish, has no trained model, or was changed and is refused.
     """
     try:
+        refuse_unfinished(folder)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
+    try:
         summary = RunSummary.read(folder.summary)
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
         settings = stored_settings(plain)
@@ -113,6 +118,4 @@ def read_chosen(
         refuse_changed(folder.path, changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
-    if summary.status != "FINISHED":
-        raise ConfigError(f"run: {folder.name} did not finish: {summary.reason}.")
     return Chosen(folder, settings, summary, reasons)

@@ -19,6 +19,7 @@ from ..build import build_data
 from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
 from ..folder import RunFolder
+from ..resume import refuse_unfinished
 from ..seal import amending
 from ..test_part import counted_measurement
 
@@ -50,12 +51,11 @@ def measure_again(
     """
     again = revisit(folder, checkpoint)
     measured, measurements = measure(again, settings.split)
-    if folder.summary.is_file():
-        summary = RunSummary.read(folder.summary)
-        tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
-        send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.metadata["epochs"])
-        tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
-        tracker.finish(summary.status, summary.reason)
+    summary = RunSummary.read(folder.summary)
+    tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
+    send_final(tracker, measured.metrics, _WITH_CURVES, again.trained.metadata["epochs"])
+    tracker.artifact(folder.predictions / f"{settings.split}.parquet", "predictions")
+    tracker.finish(summary.status, summary.reason)
     return measured.metrics, measurements
 
 
@@ -63,8 +63,10 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
     """Load a run's model and open its pictures.
 
     Raises:
-        ConfigError: the pictures are not those that the run was trained and split on.
+        ConfigError: the run has not finished, or the pictures are not those that it was trained and
+            split on.
     """
+    _refuse_unfinished(folder)
     trained = load_trained(checkpoint)
     settings = stored_settings(trained.metadata["settings"])
     data = build_data(settings)
@@ -104,15 +106,22 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     thresholds = None if known is None else np.array(known)
     measured = measure_part(data, part, answers, thresholds, again.settings.data.threshold)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
+        _refuse_unfinished(folder)  # it may go on since the measurement began
         measured.predictions.write(folder.predictions / f"{part}.parquet")
-        if folder.summary.is_file():
-            summary = RunSummary.read(folder.summary)
-            replace(
-                summary,
-                metrics=summary.metrics | measured.metrics,
-                test_measurements=measurements or summary.test_measurements,
-            ).write(folder.summary)
+        summary = RunSummary.read(folder.summary)
+        replace(
+            summary,
+            metrics=summary.metrics | measured.metrics,
+            test_measurements=measurements or summary.test_measurements,
+        ).write(folder.summary)
     return measured, measurements
+
+
+def _refuse_unfinished(folder: RunFolder) -> None:
+    try:
+        refuse_unfinished(folder)
+    except ValueError as error:
+        raise ConfigError(f"run: {error}.") from error
 
 
 def _finite(probs: NDArray[Any]) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,9 +8,67 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from src.api import load
 from src.config.checks import ConfigError
-from src.runs.finished.evaluate import Revisited, measure
+from src.config.compose import compose_settings, read_run_settings
+from src.config.finished import EvaluateSettings, ExportSettings, PredictSettings, PushSettings
+from src.evaluate import evaluate
+from src.export import export
+from src.predict import predict
+from src.records.run import RunSummary
+from src.runs.experiment import run_experiment
+from src.runs.finished.evaluate import Revisited, measure, measure_again
 from src.runs.folder import RunFolder
+from src.runs.seal import break_seal
+from src.selection.publish import publish
+
+SMALL = [
+    *("data=digits", "data.limit=120", "model=mlp", "runtime=float32", "trainer.progress=false"),
+    *("tracking=none", "tracking.figures=false", "tracking.log_model=false"),
+]
+
+
+def test_a_run_that_has_not_finished_is_neither_measured_nor_used(tmp_path: Path) -> None:
+    """What was measured of its weights in between would be taken for that of the last ones."""
+    said: list[str] = []
+
+    def use(folder: RunFolder) -> None:
+        place = [f"run={folder.path}", f"output_dir={tmp_path}"]
+        asked = compose_settings(EvaluateSettings, [*place, "split=test"], config_name="evaluate")
+        exporting = compose_settings(ExportSettings, place, config_name="export")
+        pictures = [*place, f"images={tmp_path}"]
+        labelling = compose_settings(PredictSettings, pictures, config_name="predict")
+        pushing = compose_settings(PushSettings, [*place, f"to={tmp_path}/x"], config_name="push")
+        for used in (
+            lambda: evaluate(asked, ()),
+            lambda: measure_again(folder, folder.chosen_checkpoint(), asked),
+            lambda: export(exporting, ()),
+            lambda: predict(labelling, ()),
+            lambda: publish(folder, pushing),
+            lambda: load(str(folder.path)),
+        ):
+            with pytest.raises(ConfigError) as raised:
+                used()
+            said.append(str(raised.value))
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == 1:
+            use(RunFolder.open(next((tmp_path / "runs").iterdir())))
+
+    words = [*SMALL, "trainer.max_epochs=3", "evaluate_test=false", f"output_dir={tmp_path}"]
+    summary = run_experiment(read_run_settings(words), on_epoch)
+    assert summary is not None and summary.status == "FINISHED"
+    assert len(said) == 6 and all("is still being trained: wait" in text for text in said)
+    folder = RunFolder.open(Path(summary.run_dir))
+    assert not any(key.startswith("test/") for key in RunSummary.read(folder.summary).metrics)
+    assert not (tmp_path / "test_measurements.jsonl").exists()
+
+    said.clear()
+    break_seal(folder.path)
+    replace(summary, status="KILLED", reason="the power went").write(folder.summary)
+    use(folder)
+    assert all("did not finish (the power went): " in text for text in said)
+    assert all(f"resume={folder.path} goes on with it" in text for text in said)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
