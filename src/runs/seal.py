@@ -185,8 +185,9 @@ def amending(folder: Path, *patterns: str, updated: Sequence[str] = ()) -> Itera
     """Add the files that are written to a sealed folder within the block to its seal.
 
     Files that match the patterns are not checked while the block lasts; if the process was killed
-    within it, until a block with the same patterns ends. Other processes may amend the folder meanwhile: each changes
-    the entries of its own patterns alone, and blocks that update files come one after another.
+    within it, until a block with the same patterns ends. Other processes may amend the folder
+    meanwhile: each changes the entries of its own patterns alone, and blocks that update files come
+    one after another.
 
     Args:
         folder: without a seal it gets none.

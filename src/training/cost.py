@@ -56,6 +56,8 @@ def measure_cost(
     *,
     batch_size: int = 128,
     checkpoint: Path | None = None,
+    answering: nn.Module | None = None,
+    picture_shape: tuple[int, int, int] | None = None,
 ) -> dict[str, float]:
     """Measure every figure of cost, by its plain name; takes some 1.5 s for a small network,
     and up to 2.5 s beside other programs.
@@ -77,17 +79,24 @@ def measure_cost(
         image_shape: (C, H, W).
         batch_size: pictures in a batch for "throughput".
         checkpoint: file to measure the size of.
+        answering: what is timed in the place of the network, where that runs several times for the
+            answer to a picture.
+        picture_shape: (C, H, W) of what is timed, where the network takes pieces of pictures.
 
     Raises:
         ValueError: `image_shape` or `batch_size` holds a number below 1.
     """
     # Before the measurements, whose batches need memory too.
     peak_bytes = peak_memory_bytes(_device(network))
+    flops, shape = count_flops(network, image_shape), picture_shape or image_shape
+    answering = network if answering is None else answering
+    timing = _time(answering, _batch_shape(1, shape), attempts=_ATTEMPTS)
+    fast = 1 / timing.seconds if batch_size == 1 else throughput(answering, shape, batch_size)
     cost: dict[str, float] = {
         "parameters": num_parameters(network),
-        "flops": count_flops(network, image_shape),
-        **timing_figures(_time(network, _batch_shape(1, image_shape), attempts=_ATTEMPTS)),
-        "throughput": throughput(network, image_shape, batch_size),
+        "flops": flops,
+        **timing_figures(timing),
+        "throughput": fast,
         "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
     }
     if checkpoint is not None:

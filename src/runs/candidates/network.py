@@ -42,6 +42,7 @@ from .. import build
 from ..folder import RunFolder
 from ..resolve import Resolved, use_threads
 from ..resume import finished_summary
+from .answer_cost import answer_cost
 from .candidate import Answers, FitContext, Fitted, described_features
 
 __all__ = ["NetworkCandidate", "TrainedNetwork"]
@@ -102,9 +103,7 @@ class TrainedNetwork:
         return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        shape = (self.format.channels, *self.format.image_size)
-        with autocast(self.device, self.precision):
-            return cost.measure_cost(self.task.evaluated.eval(), shape, checkpoint=checkpoint)
+        return answer_cost(self.task, data.formatted(self.format), self.device, checkpoint)
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
