@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
@@ -29,6 +30,7 @@ from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
 from .build import build_data, check_devices, stated_batch_size
 from .candidates.candidate import (
+    Answers,
     FitContext,
     Fitted,
     OnEpoch,
@@ -96,11 +98,15 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
-    if settings.cv.is_whole:
-        return cross_validate(
-            settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
-        )
-    return _run_single(settings, data, on_epoch, command=command, parent=parent)
+    threads = torch.get_num_threads()
+    try:
+        if settings.cv.is_whole:
+            return cross_validate(
+                settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
+            )
+        return _run_single(settings, data, on_epoch, command=command, parent=parent)
+    finally:  # `runtime.threads` is this run's alone
+        torch.set_num_threads(threads)
 
 
 def _run_single(
@@ -171,9 +177,10 @@ class _SingleRun(Run):
         self._fitted = fitted
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
-        held_out = None
+        answers, held_out = None, None
         if self.data.pictures.kind == "multi" and len(split.val):
-            held_out = measure_part(self.data, "val", fitted.trained.predict(self.data, "val"))
+            answers = fitted.trained.predict(self.data, "val")
+            held_out = measure_part(self.data, "val", answers)
         self._thresholds = settle_thresholds(
             self.folder,
             self.data.pictures.kind,
@@ -188,7 +195,7 @@ class _SingleRun(Run):
             tracker.model(bundle, fitted.trained.write_bundle(bundle, example))
         parts = {}
         if len(split.val):
-            parts["val"] = self._measure(tracker, fitted, "val")
+            parts["val"] = self._measure(tracker, fitted, "val", answers)
         # Folds choose between candidates: what they choose by is never the test part.
         if settings.evaluate_test and settings.cv.fold is None and len(split.test):
             parts["test"] = self._measure(tracker, fitted, "test")
@@ -224,8 +231,12 @@ class _SingleRun(Run):
             weights=origin.weights,
         )
 
-    def _measure(self, tracker: Tracker, fitted: Fitted, part: str) -> Predictions:
-        answers = fitted.trained.predict(self.data, part)
+    def _measure(
+        self, tracker: Tracker, fitted: Fitted, part: str, answers: Answers | None = None
+    ) -> Predictions:
+        """Measure a part; `answers` are what the model predicts of it, where that is known."""
+        if answers is None:
+            answers = fitted.trained.predict(self.data, part)
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 
@@ -142,9 +141,9 @@ def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, f
     for key, those in values.items():
         if key.endswith(_OF_ONE):
             continue
-        found[key] = fmean(those)
+        found[key] = float(np.mean(those))
         if key.startswith("val/") and key.count("/") == 1:
-            found[f"{key}_sd"] = stdev(those)
+            found[f"{key}_sd"] = float(np.std(those, ddof=1))
     accuracy, miou = (metric_key("val", name) for name in ("accuracy", "miou"))
     judged = accuracy if accuracy in values else miou
     interval = corrected_resampled_t(values[judged], 1 / folds).interval

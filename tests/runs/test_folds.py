@@ -98,3 +98,12 @@ def test_means_spreads_and_the_interval_of_the_accuracy() -> None:
     assert found["val/accuracy_high"] == pytest.approx(min(high, 1.0))
     wide = fold_means({"val/accuracy": [0.0, 1.0]}, folds=2)
     assert (wide["val/accuracy_low"], wide["val/accuracy_high"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("unknown", [float("nan"), float("inf")])
+def test_a_figure_that_a_fold_does_not_have_is_none_of_the_means(unknown: float) -> None:
+    """As of a class that the fold holds no picture of, or of a loss that exploded."""
+    found = fold_means({"val/accuracy": [0.5, 0.6], "val/auroc": [unknown, 0.7]}, 2)
+    assert found["val/accuracy"] == pytest.approx(0.55)
+    assert found["val/accuracy_sd"] == pytest.approx(0.1 / 2**0.5)
+    assert not np.isfinite(found["val/auroc"]) and np.isnan(found["val/auroc_sd"])

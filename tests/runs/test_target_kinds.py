@@ -296,3 +296,31 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     assert inside and outside and min(inside) >= max(outside)
     with pytest.raises(ConfigError, match="max_error is for pictures with one label"):
         label_pictures(*asked, replace(predict_settings, coverage=None, max_error=0.1))
+
+
+def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, rows = np.random.default_rng(0), ["path,labels"]
+    for number in range(40):
+        pixels = rng.integers(0, 100, (8, 8, 3)).astype(np.uint8)
+        labels = [name for channel, name in enumerate("rgb") if (number >> channel) & 1]
+        pixels[..., ["rgb".index(name) for name in labels]] += 120
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{';'.join(labels)}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    parts: list[str] = []
+    predict = TrainedNetwork.predict
+
+    def counted(self: TrainedNetwork, data: PictureData, part: str) -> Answers:
+        parts.append(part)
+        return predict(self, data, part)
+
+    monkeypatch.setattr(TrainedNetwork, "predict", counted)
+    words = [
+        *("data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.target=multi", "model=mlp"),
+        *("runtime=float32", "tracking=none", "tracking.figures=false", "trainer.max_epochs=1"),
+        *("trainer.progress=false", f"output_dir={tmp_path / 'out'}", "data.batch_size=16"),
+    ]
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None and summary.status == "FINISHED" and parts == ["val", "test"]
