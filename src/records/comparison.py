@@ -272,6 +272,8 @@ class Entrant:
         training_seconds: of one training, mean over the repeats; None where not measured.
         run_dirs: folders of its repeats, in the order of `standing.run_ids`.
         command: the command line that repeats the first of them.
+        disturbed: whether a latency of theirs was measured beside other programs, which makes it
+            longer.
     """
 
     standing: Standing
@@ -284,6 +286,7 @@ class Entrant:
     training_seconds: float | None
     run_dirs: tuple[str, ...]
     command: str
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _ALLOWED = {
     int: "a whole number",
     int | None: "a whole number or nothing",
     float: "a finite number",
+    list[str] | None: "texts or nothing",
     dict[str, float]: "numbers by name",
     dict[str, list[float]] | None: "lists of numbers by name, or nothing",
 }

@@ -116,6 +116,17 @@ class Predictions:
         least = 0.5 if self.thresholds is None else self.thresholds
         return (self.probs >= least).astype(np.uint8)
 
+    def in_order(self) -> Predictions:
+        """Return them by ascending sample id; those of one id stay in their order."""
+        order = np.argsort(self.sample_ids, kind="stable")
+        rows: dict[str, Any] = {
+            name: None if value is None else value[order]
+            for name in ("sample_ids", "targets", "probs", "groups", "preds")
+            for value in (getattr(self, name),)
+        }
+        paths = None if self.paths is None else tuple(self.paths[i] for i in order.tolist())
+        return dataclasses.replace(self, paths=paths, **rows)
+
     def write(self, path: Path | str) -> None:
         r"""Write a parquet file that explains itself to any other reader, atomically.
 
@@ -265,6 +276,8 @@ class RunSummary:
         weights: names of the published weights, with source and licence; None without.
         folds: of a whole cross-validation, the values of its folds in order, by metric key;
             `metrics` then holds their means. None for a run of its own.
+        found: keys of settings whose values the run measured, as it was asked to; None where it was
+            asked for none, or nobody noted it.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -291,6 +304,7 @@ class RunSummary:
     folds: dict[str, list[float]] | None = None
     family: str | None = None
     trial: int | None = None
+    found: list[str] | None = None
 
     @property
     def candidate(self) -> str:

@@ -181,12 +181,17 @@ def _price(one: Entrant) -> str:
     """Return latency, size and training time, as far as they are known."""
     cost, seconds = one.standing.cost, one.training_seconds
     parts = [
-        "" if cost is None else f"{cost:.3g} ms a picture",
+        "" if cost is None else _latency(one),
         "" if one.size is None else f"of {'x'.join(map(str, one.size))} pixels",
         "" if one.parameters is None else f"{count(one.parameters)} parameters",
         "" if seconds is None else f"trained in {duration(seconds)}",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _latency(one: Entrant) -> str:
+    beside = ", measured beside other programs" if one.disturbed else ""
+    return f"{one.standing.cost:.3g} ms a picture{beside}"
 
 
 def _board(
@@ -343,7 +348,7 @@ def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
         "expected loss": f"{100 * standing.loss:.2f} points"
         if is_percent(measure)
         else f"{standing.loss:.2g}",
-        "latency": None if standing.cost is None else f"{standing.cost:.3g} ms a picture",
+        "latency": None if standing.cost is None else _latency(one),
         "runs": " ".join(one.run_dirs),
         _COMMAND: one.command,
     }

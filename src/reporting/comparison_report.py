@@ -46,10 +46,13 @@ def pictures_compared(comparison: Comparison) -> str:
 
 def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     """Return what was left out, and how often the test part of the split has been measured."""
+    said = [*comparison.remarks]
+    if any(one.disturbed for one in comparison.entrants):
+        said.append("ms marked * were measured beside other programs, which makes them longer.")
     if not comparison.test_measurements:
-        return (*comparison.remarks, "The test part of this split has not been measured.")
+        return (*said, "The test part of this split has not been measured.")
     times = measured(comparison.test_measurements).removesuffix(" on this split")
-    return (*comparison.remarks, f"The test part of this split has been measured {times}.")
+    return (*said, f"The test part of this split has been measured {times}.")
 
 
 def format_comparison(comparison: Comparison, width: int = 100) -> str:
@@ -152,6 +155,7 @@ def _candidate(one: Entrant, comparison: Comparison) -> dict[str, Any]:
         "weights": one.weights,
         "parameters": one.parameters,
         "latency_ms": standing.cost,
+        "latency_disturbed": one.disturbed,
         "training_seconds": one.training_seconds,
         "tied": standing.tied,
         "best": standing.best,
@@ -175,7 +179,7 @@ def _cells(one: Entrant, measure: str) -> dict[str, str]:
         "tied": "yes" if standing.tied else "",
         "best": percent(standing.best, 0),
         "runs": str(len(standing.run_ids)),
-        "ms": "" if standing.cost is None else f"{standing.cost:.3g}",
+        "ms": "" if standing.cost is None else f"{standing.cost:.3g}{'*' * one.disturbed}",
         "trained": "" if one.training_seconds is None else duration(one.training_seconds),
         "log-loss": f"{standing.log_loss:.3f}",
         "calib.": "" if math.isnan(error) else percent(error),

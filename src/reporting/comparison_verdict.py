@@ -53,11 +53,23 @@ def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
         said.append(_collapsed(verdict, verdict.collapses))
     if len(verdict.standings) > 1:
         said += [_tied(verdict), _chances(verdict), _difference(verdict)]
-        said += [_choice(verdict), _need(verdict)]
+        said += [_choice(verdict), _disturbed(comparison), _need(verdict)]
     said += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
         said.append(pair_sentence(comparison.pair))
     return tuple(filter(None, said))
+
+
+def _disturbed(comparison: Comparison) -> str:
+    """Return that latencies decided which are longer than they are on an idle machine, if any."""
+    tied = [one for one in comparison.entrants if one.standing.tied]
+    marked = [one.standing for one in tied if one.disturbed]
+    if len(tied) < 2 or not marked or comparison.verdict.cheapest is None:
+        return ""
+    return (
+        f"The latency of {_which(marked)} was measured beside other programs, which makes it "
+        "longer: on an idle machine another of the tied may be the cheapest."
+    )
 
 
 def baseline_sentence(verdict: Verdict) -> str:

@@ -19,7 +19,7 @@ from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 
-__all__ = ["FOLDS", "LABELS", "PAGE", "RunFolder", "open_folder", "sweep_file"]
+__all__ = ["FOLDS", "LABELS", "PAGE", "RunFolder", "open_folder", "read_json", "sweep_file"]
 
 # In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
@@ -104,7 +104,7 @@ class RunFolder:
         Raises:
             ValueError: it is no run's folder.
         """
-        match _read_json(path / _IDENTITY):
+        match read_json(path / _IDENTITY):
             case {"run_id": str(run_id), "name": str(name)}:
                 return cls(path.absolute(), run_id, name)
         raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")
@@ -144,11 +144,11 @@ class RunFolder:
             return trainings
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
-            if _read_json(folder / _IDENTITY).get("run_id") == run:
+            if read_json(folder / _IDENTITY).get("run_id") == run:
                 return [cls.open(folder)]
         for folder in folders:
-            tracked = _read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
-            if run in (tracked, _read_json(folder / "summary.json").get("run_id")):
+            tracked = read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
+            if run in (tracked, read_json(folder / "summary.json").get("run_id")):
                 return [cls.open(folder)]
         raise ValueError(
             f"there is no run {run!r}: give the folder of a run, the id or name of one under "
@@ -172,7 +172,7 @@ class RunFolder:
         Raises:
             ValueError: there is none.
         """
-        named = _read_json(self.summary).get("checkpoint")
+        named = read_json(self.summary).get("checkpoint")
         # The name alone counts: the folder may have been moved since the summary was written.
         file = Path(named).name if isinstance(named, str) else "last.ckpt"
         if not (self.checkpoints / file).is_file():
@@ -193,7 +193,7 @@ class RunFolder:
             ValueError: there is none.
         """
         if variant == "chosen":
-            record = _read_json(self.exports / "export.json")
+            record = read_json(self.exports / "export.json")
             if "chosen" not in record:
                 raise ValueError(f"{self.name} has not been exported: python -m src.export does it")
             variant = record["chosen"]
@@ -277,7 +277,8 @@ def _trainings(record: Path, name: str) -> list[str]:
     return []
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; {} where there is none, or it is damaged."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

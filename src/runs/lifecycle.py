@@ -6,19 +6,17 @@ candidate, `src.runs.cross_validation` that of many folds.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.checks import ConfigError, to_plain
+from ..config.checks import ConfigError
 from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
@@ -38,6 +36,7 @@ from ..tracking.addresses import without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.provenance import Provenance
 from ..tracking.tracker import NOTE, Tracker
+from .choices import found_settings, write_choices
 from .folder import RunFolder
 from .label_review import write_label_review
 from .resolve import Resolved
@@ -256,7 +255,7 @@ class Run(ABC):
         )
         for file in (folder.config, folder.split, folder.suspects):
             tracker.artifact(file)
-        for file in _write_choices(self.resolved, folder.path / "choices"):
+        for file in write_choices(self.resolved, folder.path / "choices"):
             tracker.artifact(file, "choices")
         for file in provenance.write(folder.path / "provenance"):
             tracker.artifact(file, "provenance")
@@ -319,6 +318,7 @@ class Run(ABC):
                 fold=settings.cv.fold,
                 family=None if self.parent is None else self.parent.family,
                 trial=None if self.parent is None else self.parent.trial,
+                found=found_settings(folder.path / "choices"),
             )
         )
         if outcome.state == "refused":  # another process writes this run, and its summary
@@ -345,24 +345,6 @@ class Run(ABC):
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
         return summary
-
-
-def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
-    """Write what was measured to choose the settings that were left open; return the files."""
-    written = []
-    if resolved.timings:
-        written.append(folder / "runtime.json")
-        chosen, timings = to_plain(resolved.settings.runtime), resolved.timings
-        record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
-        write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
-    if resolved.rates is not None:
-        from ..reporting.run_figures import range_figure
-        from ..reporting.style import save
-
-        found = resolved.rates
-        written.append(folder / "learning_rate.png")
-        save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
-    return written
 
 
 def _measured_with(settings: RunSettings) -> str | None:

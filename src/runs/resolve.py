@@ -52,12 +52,14 @@ class Resolved:
         notes: a line for each choice.
         timings: of the plans that were compared; empty where the runtime was given.
         rates: of the range test, where there was one.
+        found: keys of the settings whose values were measured, but for the runtime.
     """
 
     settings: RunSettings
     notes: tuple[str, ...] = ()
     timings: tuple[Timing, ...] = ()
     rates: RangeTest | None = None
+    found: tuple[str, ...] = ()
 
 
 def resolve(settings: RunSettings, data: PictureData, deadline: float | None = None) -> Resolved:
@@ -81,7 +83,9 @@ def resolve(settings: RunSettings, data: PictureData, deadline: float | None = N
         choices.batch_size()
     if settings.find_lr:
         choices.rate()
-    return Resolved(choices.settings, tuple(choices.notes), choices.timings, choices.rates)
+    measured = {"data.batch_size": not sized, "optimizer.lr": settings.find_lr}
+    found = tuple(key for key, asked in measured.items() if asked)
+    return Resolved(choices.settings, tuple(choices.notes), choices.timings, choices.rates, found)
 
 
 def use_threads(settings: RunSettings) -> None:

@@ -31,6 +31,7 @@ from ..runs.candidates.choose import load_trained
 from ..runs.experiment import run_experiment
 from ..runs.folder import RunFolder
 from ..runs.folds import fold_runs
+from ..runs.resume import finished_summary
 from ..runs.seal import amending
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
@@ -64,7 +65,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
         Exception: as `run_experiment`.
     """
     earlier = earlier_refit(chosen)
-    if earlier is not None and _is_finished(earlier):
+    if earlier is not None and finished_summary(earlier) is not None:
         print(f"refit: {earlier.name} is there already")
         return earlier
     if isinstance(settings.model, EnsembleSettings):
@@ -147,13 +148,6 @@ def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
     if not found:
         raise ConfigError(f"refit: the runs of the folds of {chosen.name} are gone.")
     return int(median_high(found))
-
-
-def _is_finished(folder: RunFolder) -> bool:
-    try:
-        return RunSummary.read(folder.summary).status == "FINISHED"
-    except (OSError, ValueError):
-        return False
 
 
 def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:

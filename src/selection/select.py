@@ -6,12 +6,10 @@ killed is simply given again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -33,7 +31,7 @@ from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, read_json
 from ..runs.seal import amending
 from ..serving.bundle_files import CERTAINTY, DIGEST
 from ..serving.bundle_writing import add_certainty
@@ -251,7 +249,7 @@ def card_facts(
         validation=validation,
         test_measurements=count,
         exported=ExportRecord.read(folder.exports / "export.json"),
-        provenance=_json(folder.path / "provenance" / "provenance.json"),
+        provenance=read_json(folder.path / "provenance" / "provenance.json"),
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
@@ -292,11 +290,3 @@ def _alone(output_dir: Path) -> Iterator[None]:
         raise ConfigError(
             f"output_dir: another process is choosing a champion in {output_dir}: wait for it."
         ) from None
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

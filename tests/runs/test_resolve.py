@@ -225,6 +225,17 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
     again = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"])
     assert to_plain(again.runtime) == plain["runtime"]
     assert resolve.resolve(again, build.build_data(again)).notes == ()
+    assert summary.found == ["data.batch_size", "optimizer.lr"]
+    longer = run_experiment(again)
+    assert longer is not None and longer.found == summary.found
+
+
+def test_the_threads_of_a_run_are_those_of_no_other(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    words = [*SMALL, f"output_dir={tmp_path}", f"runtime.threads={before + 1}"]
+    run_experiment(read_run_settings(words), lambda *_: seen.append(torch.get_num_threads()))
+    assert {*seen} == {before + 1} and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

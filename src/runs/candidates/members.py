@@ -229,8 +229,8 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     except ValueError as error:
         raise ConfigError(f"runs: {error}.") from error
 
-    order = np.argsort(held_out.sample_ids, kind="stable")
-    ids, wanted = held_out.sample_ids[order], data.split.val
+    held_out = replace(held_out, paths=None, preds=None).in_order()
+    ids, wanted = held_out.sample_ids, data.split.val
     if book is not None:
         wanted = np.sort(np.concatenate([data.split.train, data.split.val]))
     refused = {
@@ -252,16 +252,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
     for reason, holds in refused.items():
         if holds:
             raise ConfigError(f"runs: {folder.name} {reason}.")
-    ordered = replace(
-        held_out,
-        sample_ids=ids,
-        paths=None,
-        targets=held_out.targets[order],
-        probs=held_out.probs[order],
-        groups=None if held_out.groups is None else held_out.groups[order],
-        preds=None,
-    )
-    return Member(folder, summary, checkpoints, ordered)
+    return Member(folder, summary, checkpoints, held_out)
 
 
 def _refuse_changed(folder: RunFolder) -> None:

@@ -240,6 +240,7 @@ def _entrant(standing: Standing, runs: Sequence[FinishedRun], apart: Mapping[str
         training_seconds=_mean([run.summary.metrics for run in runs], "cost/training_seconds"),
         run_dirs=tuple(str(run.folder.path) for run in runs),
         command=runs[0].summary.command,
+        disturbed=any("cost/latency_others" in run.summary.metrics for run in runs),
     )
 
 

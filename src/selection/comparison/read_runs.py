@@ -220,6 +220,8 @@ def _read(
         if settings.runs is None and _is_fold(plain):
             return None
         known = _candidate_settings(groups)
+        # What a run found is no other candidate: a repeat with another seed finds another value.
+        known |= dict.fromkeys(summary.found or (), "found")
         predictions = [
             Predictions.parse(record.read(file), file, with_paths=False)
             for file in folder.answers(settings.part)
@@ -241,7 +243,7 @@ def _read(
                 seed=summary.seed + repeat * _SEEDS,
                 part=settings.part,
                 split_fingerprint=summary.split_fingerprint,
-                cost=_finite(summary.metrics.get("cost/latency_ms")),
+                cost=_latency(summary, known),
                 measure=measure,
             )
             for repeat, one in enumerate(predictions)
@@ -308,5 +310,13 @@ def _is_fold(plain: Mapping[str, Any]) -> bool:
     return plain.get("cv", {}).get("fold") is not None
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _latency(summary: RunSummary, known: Mapping[str, Any]) -> float | None:
+    """Return the milliseconds of an answer; None where they were not measured.
+
+    Of networks that answer by several passes, older runs have the time of one.
+    """
+    found = summary.metrics.get("cost/latency_ms", math.nan)
+    several = known.get("trainer.tta", "none") != "none" or known.get("data.fit") == "windows"
+    if "trainer.tta" in known and several and "cost/passes" not in summary.metrics:
+        return None
+    return found if math.isfinite(found) else None

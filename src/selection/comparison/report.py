@@ -98,25 +98,12 @@ def _predictions(one: Entrant, part: str) -> list[Predictions]:
     folders = [RunFolder.open(Path(place)) for place in one.run_dirs]
     try:
         return [
-            _in_order(Predictions.read(file)) for folder in folders for file in folder.answers(part)
+            Predictions.read(file).in_order() for folder in folders for file in folder.answers(part)
         ]
     except FileNotFoundError as error:
         raise ConfigError(
             f"{error.filename} is gone since the comparison began: run it again."
         ) from error
-
-
-def _in_order(said: Predictions) -> Predictions:
-    order = np.argsort(said.sample_ids, kind="stable")
-    return replace(
-        said,
-        sample_ids=said.sample_ids[order],
-        paths=None if said.paths is None else tuple(said.paths[i] for i in order.tolist()),
-        targets=said.targets[order],
-        probs=said.probs[order],
-        groups=None if said.groups is None else said.groups[order],
-        preds=None if said.preds is None else said.preds[order],
-    )
 
 
 def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:

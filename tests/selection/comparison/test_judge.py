@@ -14,9 +14,10 @@ from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.comparison import Verdict
-from src.records.run import Predictions
+from src.records.run import Predictions, RunSummary
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
+from src.runs.folder import RunFolder
 from src.selection.comparison import compared
 from src.selection.comparison.costs import CostTable
 from src.selection.comparison.judge import settings_apart
@@ -35,6 +36,61 @@ def test_seeds_are_repeats_and_settings_are_candidates(tmp_path: Path) -> None:
     assert [one.name for one in found.verdict.tied] == ["cnn-12"]
     assert found.verdict.winner.accuracy == pytest.approx(1 - 10 / len(TARGETS))
     assert "cnn-12 comes first of 3 candidates" in format_comparison(found)
+
+
+def amended(folder: RunFolder, metrics: dict[str, float], found: list[str] | None = None) -> None:
+    summary = RunSummary.read(folder.summary)
+    metrics = summary.metrics | metrics
+    dataclasses.replace(summary, metrics=metrics, found=found).write(folder.summary)
+
+
+def test_what_each_seed_finds_by_itself_makes_no_candidate(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        folder = finished_run(tmp_path, "cnn", 10, seed=seed, lr=0.1 * seed, trial=12)
+        amended(folder, {}, ["optimizer.lr"])
+    finished_run(tmp_path, "cnn", 10, seed=1, lr=0.1, trial=3)
+    found = compared(compare_settings(tmp_path))
+    runs = {one.name: len(one.run_ids) for one in found.verdict.standings}
+    assert runs == {"cnn-12": 3, "cnn-3": 1}
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_a_latency_beside_other_programs_is_marked_where_it_decides(
+    tmp_path: Path, disturbed: bool
+) -> None:
+    """The three are tied; the last is told from them, and decides nothing."""
+    for number, wrong in enumerate((10, 11, 120)):
+        folder = finished_run(tmp_path, "cnn", wrong, lr=0.1 * (1 + number), trial=number)
+        others = {"cost/latency_others": 1.5} if disturbed or number == 2 else {}
+        amended(folder, {"cost/latency_ms": 5.0 - number, **others})
+    compared_runs = compared(compare_settings(tmp_path))
+    text = format_comparison(compared_runs)
+    assert compared_runs.verdict.cheapest is not None and len(compared_runs.verdict.tied) == 2
+    assert " 3* " in text and (" 4* " in text) == disturbed
+    assert "ms marked * were measured beside other programs" in text
+    said = " ".join(verdict_sentences(compared_runs))
+    assert ("The latency of cnn-0 and cnn-1 was measured beside" in said) == disturbed
+
+
+@pytest.mark.parametrize(
+    ("settings", "metrics", "expected"),
+    [
+        ({"trainer": {"tta": "flip"}}, {}, None),
+        ({"trainer": {"tta": "flip"}}, {"cost/passes": 2.0}, 7.0),
+        ({"trainer": {"tta": "none"}}, {}, 7.0),
+        ({"trainer": {"tta": "none"}, "data": {"fit": "windows"}}, {}, None),
+        ({"data": {"fit": "windows"}}, {}, 7.0),  # of no network
+    ],
+)
+def test_the_time_of_one_of_several_passes_is_no_latency(
+    tmp_path: Path, settings: dict[str, object], metrics: dict[str, float], expected: float | None
+) -> None:
+    folder = finished_run(tmp_path, "cnn", 10)
+    plain = yaml.safe_load(folder.config.read_text())
+    folder.config.write_text(yaml.safe_dump(plain | settings))
+    amended(folder, {"cost/latency_ms": 7.0} | metrics)
+    (standing,) = compared(compare_settings(tmp_path)).verdict.standings
+    assert standing.cost == expected
 
 
 def test_a_candidate_outside_of_a_sweep_has_the_name_of_its_first_run(tmp_path: Path) -> None:
