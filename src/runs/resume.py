@@ -69,6 +69,12 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise ConfigError(f"resume: {error}.") from error
+    place = given.get("output_dir")
+    if place is not None and Path(str(place)).resolve() != folder.output_dir.resolve():
+        raise ConfigError(
+            f"output_dir is {str(place)!r}, but {folder.name} lies in {folder.output_dir}, and "
+            "stays there: leave output_dir out."
+        )
     plain |= {"resume": str(folder.path), "output_dir": str(folder.output_dir)}
     for key, value in given.items():
         group, _, name = key.partition(".")
@@ -120,12 +126,13 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
 
 
 def finished_summary(folder: RunFolder) -> RunSummary | None:
-    """Return the summary of a finished run; None for any other."""
+    """Return the summary of a finished run, which may have been moved; None for any other."""
     try:
         summary = RunSummary.read(folder.summary)
     except (OSError, ValueError):
         return None
-    return summary if summary.status == "FINISHED" else None
+    here = replace(summary, run_dir=str(folder.path))
+    return here if summary.status == "FINISHED" else None
 
 
 def refuse_unfinished(folder: RunFolder) -> None:

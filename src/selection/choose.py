@@ -5,7 +5,7 @@ Imports no torch, so that mistakes in the settings and the verdict show without 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -107,7 +107,7 @@ def read_chosen(
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
     try:
-        summary = RunSummary.read(folder.summary)
+        summary = replace(RunSummary.read(folder.summary), run_dir=str(folder.path))
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
         settings = stored_settings(plain)
         if not settings.cv.is_whole:
@@ -118,4 +118,9 @@ def read_chosen(
         refuse_changed(folder.path, changed)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
+    if settings.cv.fold is not None:
+        raise ConfigError(
+            f"run: {folder.name} is a fold of a cross-validation, one of the models that it judges "
+            "by, and none to use: name the whole cross-validation and say refit=true."
+        )
     return Chosen(folder, settings, summary, reasons)

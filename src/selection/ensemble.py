@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,6 +14,7 @@ from ..config.models import ModelSettings, NetworkSettings
 from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
+from ..machine.imports import import_object
 from ..machine.package import command
 from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
@@ -107,8 +108,18 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
             shared = [plain["data"].get(key) for key in _OF_PICTURES]
         if soup:
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
+            shared.append(_link(plain["loss"]))
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
     return next((group for group in alike.values() if len(group) > 1), [])
+
+
+def _link(loss: Mapping[str, Any]) -> str:
+    """Return how a network's outputs become probabilities, which is what they mean."""
+    target = str(loss["_target_"])
+    try:
+        return str(import_object(target).link)
+    except (ValueError, AttributeError):  # of a plugin that is not here
+        return target
 
 
 def _has_model(folder: RunFolder, plain: dict[str, Any], *, alone: bool, network: bool) -> bool:

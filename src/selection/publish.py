@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,18 +100,23 @@ def _replaced(target: Path) -> Iterator[Path]:
     Raises:
         ConfigError: there is something else.
     """
-    earlier = (target / BUNDLE / DIGEST).is_file() and (target / _CARD).is_file()
-    if target.exists() and not (earlier or (target.is_dir() and not any(target.iterdir()))):
+    pushed = (target / BUNDLE / DIGEST).is_file() and (target / _CARD).is_file()
+    if target.exists() and not (pushed or (target.is_dir() and not any(target.iterdir()))):
         raise ConfigError(
             f"to: {target} is there and was not written by this command: name a new folder."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as place:
-        new = Path(place, target.name)
+        new, earlier = Path(place, "new"), Path(place, "earlier")
         yield new
         if target.exists():
-            target.rename(Path(place, "earlier"))
-        shutil.move(new, target)
+            target.rename(earlier)
+        try:
+            new.rename(target)
+        except BaseException:
+            if earlier.exists():  # what leaves the block is removed
+                earlier.rename(target)
+            raise
 
 
 def _send(files: Path, name: str, *, private: bool) -> str:

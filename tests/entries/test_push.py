@@ -165,6 +165,26 @@ def test_what_it_did_not_write_is_left_alone(trained: Path, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_an_earlier_push_stays_where_the_new_one_cannot_take_its_place(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "earlier"
+    publish(RunFolder.open(trained), to(str(place)))
+    (place / "README.md").write_text("the card of before")
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == place and self.name == "new":
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ConfigError, match="to"):
+        publish(RunFolder.open(trained), to(str(place)))
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier"]
+    assert (place / "README.md").read_text() == "the card of before"
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,17 @@ def test_a_finished_run_is_shown_and_measures_nothing(
     before = contents(folder.parent.parent)
     assert before["test_measurements.jsonl"].count(b"\n") == 1
     shown = run_experiment(read_resumed_settings([f"resume={folder}", *words]))
-    assert shown == RunSummary.read(folder / "summary.json")
+    assert shown == replace(RunSummary.read(folder / "summary.json"), run_dir=str(folder))
     assert "nothing left to do" in capsys.readouterr().out
     assert contents(folder.parent.parent) == before
+
+
+def test_a_run_stays_in_its_output_folder(place: tuple[Path, Path], tmp_path: Path) -> None:
+    _, folder = place
+    with pytest.raises(ConfigError, match=f"output_dir is .*, but {folder.name} lies in "):
+        read_resumed_settings([f"resume={folder}", f"output_dir={tmp_path / 'else'}"])
+    same = read_resumed_settings([f"resume={folder}", f"output_dir={folder.parent.parent}"])
+    assert same == read_resumed_settings([f"resume={folder}"])
 
 
 def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path]) -> None:

@@ -28,7 +28,8 @@ from src.features.fusion import extractors_of
 from src.features.pipeline import make_pipeline
 from src.records.run import Predictions
 from src.runs.build import build_task
-from src.runs.candidates.candidate import cross_fitted, read_thresholds
+from src.runs.candidates.candidate import Answers, cross_fitted, read_thresholds
+from src.runs.candidates.network import TrainedNetwork
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure, revisit
 from src.runs.finished.predict import label_pictures
@@ -310,11 +311,11 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
         rows.append(f"{number}.png,{';'.join(labels)}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     parts: list[str] = []
-    predict = TrainedNetwork.predict
+    original = TrainedNetwork.predict
 
     def counted(self: TrainedNetwork, data: PictureData, part: str) -> Answers:
         parts.append(part)
-        return predict(self, data, part)
+        return original(self, data, part)
 
     monkeypatch.setattr(TrainedNetwork, "predict", counted)
     words = [

@@ -306,14 +306,35 @@ def moved(by: float) -> Callable[[RunFolder], None]:
     return change
 
 
+def with_loss(target: str) -> Callable[[RunFolder], None]:
+    def change(folder: RunFolder) -> None:
+        plain = yaml.safe_load(folder.config.read_text())
+        plain["loss"]["_target_"] = target
+        folder.config.write_text(yaml.safe_dump(plain))
+
+    return change
+
+
+def test_features_of_what_is_no_network_are_refused(
+    runs: tuple[RunFolder, ...], ensemble: RunFolder
+) -> None:
+    for folder in (runs[2], ensemble):
+        words = ["model=embedding", f"model.run={folder.path}", "model.classifier=logistic"]
+        with pytest.raises(ConfigError, match=rf"^model\.run: {folder.name} is no single network"):
+            train(runs[0].output_dir, "data=digits", *words)
+
+
 def test_a_soup_is_one_network_with_the_mean_of_the_weights(
     runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = runs[0]
     pair = tuple(changed(original, name, moved(by)) for name, by in (("up", 0.7), ("down", -0.7)))
     before = {one.name: (val(one).probs.argmax(axis=1) == val(one).targets).mean() for one in pair}
-    soup = combined(pair, "ensemble=soup")
-    assert "mean of the weights of 2 of 2" in capsys.readouterr().out
+    # Outputs that answer other questions, as CORN's do, have no mean with these.
+    corn = changed(original, "corn", with_loss("src.training.losses.Corn"))
+    soup = combined((corn, *pair), "ensemble=soup")
+    said = capsys.readouterr().out
+    assert "mean of the weights of 2 of 2" in said and "One run left out" in said
     summary = RunSummary.read(soup.summary)
     assert summary.model == "soup" and summary.metrics["val/accuracy"] > max(before.values())
     mean = load_trained(soup.chosen_checkpoint())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from src.config.checks import ConfigError
@@ -195,6 +196,18 @@ def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
         select(settings(output_dir, f"run={folder.run_id}"))
     with pytest.raises(ConfigError, match="there is no run 'nobody'"):
         select(settings(output_dir, "run=nobody"))
+    assert looks(output_dir) == 0 and not list(champions_folder(output_dir).glob("*.json"))
+
+
+@pytest.mark.parametrize("refit", ["true", "false"])
+def test_a_fold_is_no_champion(output_dir: Path, refit: str) -> None:
+    folder = run_of(output_dir, "mlp")
+    break_seal(folder.path)
+    plain = yaml.safe_load(folder.config.read_text())
+    plain["cv"] = {"folds": 5, "repeats": 1, "fold": 2}
+    folder.config.write_text(yaml.safe_dump(plain))
+    with pytest.raises(ConfigError, match="is a fold of a cross-validation"):
+        select(settings(output_dir, f"run={folder.run_id}", f"refit={refit}"))
     assert looks(output_dir) == 0 and not list(champions_folder(output_dir).glob("*.json"))
 
 

@@ -26,6 +26,7 @@ from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
 from ..folder import RunFolder
+from ..resume import refuse_unfinished
 from .network import build_network, rebuild_arguments
 from .task import load_task
 
@@ -180,7 +181,14 @@ def _own_network(
     """The network of an earlier run, which must not know the pictures it will be judged by."""
     with input_of("model.run"):
         folder = RunFolder.find(str(model.run), Path(settings.output_dir))
-        task = load_task(folder.chosen_checkpoint())
+        checkpoint = folder.chosen_checkpoint()
+        refuse_unfinished(folder)
+        if checkpoint.suffix != ".ckpt":
+            raise ValueError(
+                f"{folder.name} is no single network, and features are taken of a network alone: "
+                "name the run of one"
+            )
+        task = load_task(checkpoint)
         metadata, pictures = task.metadata, data.pictures
         if kind_in(metadata).pixels:
             raise ValueError(

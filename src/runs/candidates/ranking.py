@@ -11,14 +11,13 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
-from ...machine.hardware import machine
+from ...machine.hardware import device_of, machine
 from ...models.weights import loadable
 from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
@@ -176,7 +175,7 @@ def _identity(
         "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
-        "machine": machine(torch.device("cpu")),
+        "machine": machine(device_of(settings.trainer.accelerator)),
     }
 
 

@@ -213,6 +213,19 @@ def test_what_the_pictures_are_described_by_takes_no_time(
     assert (more.networks, more.input_size) == (("b",), None)
 
 
+def test_what_was_measured_on_another_device_is_not_known(
+    settings: RunSettings, digits: PictureData
+) -> None:
+    known = ranking._known(("a",))
+    here, there = (
+        ranking._identity(
+            replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits, known
+        )
+        for one in ("cpu", "mps")
+    )
+    assert here["machine"]["device"] == "cpu" and there["machine"]["device"] == "mps"
+
+
 def test_networks_that_must_be_too_slow_are_not_even_measured(choose: Choose) -> None:
     choice, clocked = choose(4.5, {"a": 40.0, "b": 6.0, "c": 2.0, "d": 1.0})
     assert clocked.measured == ["d", "b", "c"]
