@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...config.schema import stored_settings
@@ -14,6 +13,7 @@ from ...serving.whole_network import WholeNetwork
 from ...training.cost import measure_cost
 from ...training.inference import autocast, views
 from ...training.task import ClassificationTask
+from .candidate import typical_picture
 
 __all__ = ["answer_cost"]
 
@@ -39,9 +39,8 @@ def answer_cost(
     size, batch_size = form.image_size, _AT_ONCE
     passes = sum(1 for _ in views(torch.zeros(1, 1, 1, 1), settings.trainer.tta))
     if form.windowed:
-        sizes = data.pictures.array_sizes
-        height, width = sizes[np.argsort(sizes.prod(axis=1), kind="stable")[len(sizes) // 2]]
-        size, batch_size = (int(height), int(width)), 1
+        height, width = data.pictures.array_sizes[typical_picture(data)].tolist()
+        size, batch_size = (height, width), 1
         passes *= len(window_places(size, form.image_size))
     network = task.evaluated.eval()
     with autocast(device, settings.runtime.precision):

@@ -42,6 +42,7 @@ __all__ = [
     "read_thresholds",
     "send_final",
     "settle_thresholds",
+    "typical_picture",
 ]
 
 _DESCRIBED_AT_ONCE = 128
@@ -180,6 +181,12 @@ def described_features(
         images = [np.stack([store.read(one) for one in batch]) for store in stores]
         found.append(predictor.described(*images)[1])
     return np.concatenate([one for one in found if one is not None])
+
+
+def typical_picture(data: PictureData) -> int:
+    """Return the index of the picture with the median number of pixels, as it is kept."""
+    sizes = data.pictures.array_sizes
+    return int(np.argsort(sizes.prod(axis=1), kind="stable")[len(sizes) // 2])
 
 
 def measure_part(

@@ -29,7 +29,7 @@ from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
 from ...training import cost
 from ..build import feature_table
-from .candidate import Answers
+from .candidate import Answers, typical_picture
 
 __all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier", "threads_of"]
 
@@ -105,6 +105,7 @@ class TrainedClassifier:
             "parameters": self.num_parameters,
             **cost.timing_figures(cost.Timing(speed.alone, speed.others)),
             "throughput": 1 / speed.each,
+            **({"passes": 1} if data.pictures.format.windowed else {}),
             "peak_memory_mb": peak_bytes / _BYTES_PER_MB,
             "checkpoint_mb": checkpoint.stat().st_size / _BYTES_PER_MB,
         }
@@ -180,8 +181,9 @@ def _measured(
 
 def _some_pictures(data: PictureData) -> Pixels:
     ids = np.concatenate([data.split.val, data.split.train])[:_AT_ONCE]
-    height, width = data.pictures.image_size  # of pictures that are taken in windows, one
-    found: Pixels = np.stack([data.pictures.read(int(i))[:, :height, :width] for i in ids])
+    if data.pictures.format.windowed:  # each has a size of its own, and is answered whole
+        ids = np.array([typical_picture(data)])
+    found: Pixels = np.stack([data.pictures.read(int(i)) for i in ids])
     return found
 
 

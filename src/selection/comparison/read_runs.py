@@ -313,10 +313,10 @@ def _is_fold(plain: Mapping[str, Any]) -> bool:
 def _latency(summary: RunSummary, known: Mapping[str, Any]) -> float | None:
     """Return the milliseconds of an answer; None where they were not measured.
 
-    Of networks that answer by several passes, older runs have the time of one.
+    Of several views, and of pictures in windows, older runs have the time of one.
     """
     found = summary.metrics.get("cost/latency_ms", math.nan)
     several = known.get("trainer.tta", "none") != "none" or known.get("data.fit") == "windows"
-    if "trainer.tta" in known and several and "cost/passes" not in summary.metrics:
+    if several and "cost/passes" not in summary.metrics:
         return None
     return found if math.isfinite(found) else None

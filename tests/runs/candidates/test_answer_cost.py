@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from src.config.compose import read_run_settings
-from src.runs.build import build_data
-from src.runs.build.task import build_task
+from src.config.features import PixelsSettings
+from src.features.classifier import FeatureClassifier
+from src.machine.interruption import Interruption
+from src.runs.build import build_data, build_task
+from src.runs.candidates.candidate import FitContext
 from src.runs.candidates.network import TrainedNetwork
+from src.runs.candidates.pixels import PixelCandidate
+from src.runs.folder import RunFolder
 from src.serving.whole_network import network_classifier
 from src.training import cost
 from tests.data.pictures import write_pair
@@ -75,3 +80,28 @@ def test_the_answer_is_timed_that_is_given(
     height, width = data.pictures.image_size
     channels = data.pictures.channels
     assert found["flops"] == cost.count_flops(trained.task.evaluated, (channels, height, width))
+
+
+def test_a_forest_on_pixels_is_timed_on_a_whole_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [word for word in windowed(tmp_path / "pictures") if not word.startswith("model")]
+    words += ["model=pixels", "model.pixels=200", f"data.cache_dir={tmp_path / 'cache'}"]
+    settings = read_run_settings([*words, f"output_dir={tmp_path}"])
+    data = build_data(settings)
+    assert isinstance(settings.model, PixelsSettings)
+    folder = RunFolder.create(tmp_path, "pixels", "pictures")
+    with Interruption() as interruption:
+        context = FitContext(folder, None, interruption)
+        fitted = PixelCandidate(settings, settings.model, data).fit(context)
+    seen: list[tuple[int, ...]] = []
+    answer = FeatureClassifier.__call__
+
+    def noted(self: FeatureClassifier, images: np.ndarray) -> np.ndarray:
+        seen.append(images.shape)
+        return answer(self, images)
+
+    monkeypatch.setattr(FeatureClassifier, "__call__", noted)
+    monkeypatch.setattr(cost, "_BUDGET_SECONDS", 0.0)
+    found = fitted.trained.cost(data, fitted.checkpoint)
+    assert {*seen} == {(1, data.pictures.channels, 96, 130)} and found["passes"] == 1

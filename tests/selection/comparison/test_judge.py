@@ -79,7 +79,8 @@ def test_a_latency_beside_other_programs_is_marked_where_it_decides(
         ({"trainer": {"tta": "flip"}}, {"cost/passes": 2.0}, 7.0),
         ({"trainer": {"tta": "none"}}, {}, 7.0),
         ({"trainer": {"tta": "none"}, "data": {"fit": "windows"}}, {}, None),
-        ({"data": {"fit": "windows"}}, {}, 7.0),  # of no network
+        ({"data": {"fit": "windows"}}, {}, None),  # a forest's of one window
+        ({"data": {"fit": "windows"}}, {"cost/passes": 1.0}, 7.0),
     ],
 )
 def test_the_time_of_one_of_several_passes_is_no_latency(
