@@ -136,8 +136,7 @@ def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
     """
     from .config.checks import ConfigError
     from .runs.candidates.choose import load_trained
-    from .runs.folder import RunFolder
-    from .runs.resume import refuse_unfinished
+    from .runs.folder import RunFolder, refuse_unfinished
 
     try:
         folder = RunFolder.find(run, Path(output_dir))

@@ -15,8 +15,7 @@ from .config.compose import compose_settings
 from .config.finished import EvaluateSettings
 from .machine.ending import leave
 from .machine.status import doing
-from .runs.folder import RunFolder
-from .runs.resume import refuse_unfinished
+from .runs.folder import RunFolder, refuse_unfinished
 from .runs.seal import refuse_changed
 
 

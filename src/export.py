@@ -18,8 +18,7 @@ from .config.plugins import plugin_overrides
 from .machine.ending import leave
 from .machine.package import command
 from .machine.status import doing
-from .runs.folder import RunFolder
-from .runs.resume import refuse_unfinished
+from .runs.folder import RunFolder, refuse_unfinished
 from .runs.seal import refuse_changed
 
 

@@ -18,8 +18,7 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import PredictSettings
 from .machine.ending import leave
-from .runs.folder import RunFolder
-from .runs.resume import refuse_unfinished
+from .runs.folder import RunFolder, refuse_unfinished
 from .runs.seal import RECORD, refuse_changed
 
 

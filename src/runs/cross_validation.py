@@ -33,10 +33,10 @@ from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
 from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
-from .folder import RunFolder, open_folder
+from .folder import RunFolder, finished_summary, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
 from .lifecycle import ParentLink, Run, show_finished
-from .resume import finished_before, finished_summary, with_format
+from .resume import finished_before, with_format
 from .seal import changed_since
 
 __all__ = ["cross_validate"]

@@ -42,10 +42,10 @@ from .candidates.candidate import (
 from .candidates.choose import candidate_of, origin_of
 from .candidates.network import NetworkCandidate
 from .cross_validation import cross_validate
-from .folder import RunFolder, open_folder
+from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ParentLink, Run, show_finished
 from .resolve import Resolved
-from .resume import finished_before, finished_summary, with_format
+from .resume import finished_before, with_format
 from .test_part import counted_measurement
 
 __all__ = ["OnEpoch", "run_experiment"]

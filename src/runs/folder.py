@@ -6,20 +6,35 @@ import json
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
+from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses
+from ..machine.package import command
 from ..records.champions import find_champion, plain_name
+from ..records.run import RunSummary
 from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
+from ..tracking.spool import is_being_written
 
-__all__ = ["FOLDS", "LABELS", "PAGE", "RunFolder", "open_folder", "read_json", "sweep_file"]
+__all__ = [
+    "FOLDS",
+    "LABELS",
+    "PAGE",
+    "RunFolder",
+    "finished_summary",
+    "open_folder",
+    "read_json",
+    "refuse_unfinished",
+    "sweep_file",
+]
 
 # In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
@@ -220,6 +235,33 @@ def open_folder(settings: RunSettings) -> RunFolder:
         reason = refusal(error, settings.output_dir) or error.strerror
         kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
         raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
+
+
+def finished_summary(folder: RunFolder) -> RunSummary | None:
+    """Return the summary of a finished run, which may have been moved; None for any other."""
+    try:
+        summary = RunSummary.read(folder.summary)
+    except (OSError, ValueError):
+        return None
+    here = replace(summary, run_dir=str(folder.path))
+    return here if summary.status == "FINISHED" else None
+
+
+def refuse_unfinished(folder: RunFolder) -> None:
+    """Refuse a run whose weights are not those that it will have, or has no end to be measured by.
+
+    Raises:
+        ValueError: the message is a clause with the remedy.
+    """
+    if finished_summary(folder) is not None:
+        return
+    if is_being_written(folder.path):
+        raise ValueError(f"{folder.name} is still being trained: wait until it has ended")
+    line = command("train", *plugin_overrides(), f"resume={folder.path}")
+    why = ""
+    with suppress(OSError, ValueError):
+        why = f" ({RunSummary.read(folder.summary).reason})"
+    raise ValueError(f"{folder.name} did not finish{why}: {line} goes on with it")
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:

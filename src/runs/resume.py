@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ import yaml
 from ..config.checks import ConfigError
 from ..config.compose import refuse_idle
 from ..config.overrides import value_of
-from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
 from ..machine.package import command
@@ -26,7 +24,7 @@ from ..machine.yaml_text import read_yaml
 from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
-from .folder import LABELS, PAGE, RunFolder
+from .folder import LABELS, PAGE, RunFolder, finished_summary
 from .seal import break_seal, changed_since
 
 if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
@@ -34,9 +32,7 @@ if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait 
 
 __all__ = [
     "finished_before",
-    "finished_summary",
     "read_resumed_settings",
-    "refuse_unfinished",
     "reopen_record",
     "with_format",
 ]
@@ -123,33 +119,6 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
     place, tracking = settings.output_dir, settings.tracking
     same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
     return finished if same else None
-
-
-def finished_summary(folder: RunFolder) -> RunSummary | None:
-    """Return the summary of a finished run, which may have been moved; None for any other."""
-    try:
-        summary = RunSummary.read(folder.summary)
-    except (OSError, ValueError):
-        return None
-    here = replace(summary, run_dir=str(folder.path))
-    return here if summary.status == "FINISHED" else None
-
-
-def refuse_unfinished(folder: RunFolder) -> None:
-    """Refuse a run whose weights are not those that it will have, or has no end to be measured by.
-
-    Raises:
-        ValueError: the message is a clause with the remedy.
-    """
-    if finished_summary(folder) is not None:
-        return
-    if is_being_written(folder.path):
-        raise ValueError(f"{folder.name} is still being trained: wait until it has ended")
-    line = command("train", *plugin_overrides(), f"resume={folder.path}")
-    why = ""
-    with suppress(OSError, ValueError):
-        why = f" ({RunSummary.read(folder.summary).reason})"
-    raise ValueError(f"{folder.name} did not finish{why}: {line} goes on with it")
 
 
 def reopen_record(folder: RunFolder) -> None:

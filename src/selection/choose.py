@@ -16,8 +16,7 @@ from ..config.schema import RunSettings, stored_settings
 from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
-from ..runs.folder import RunFolder
-from ..runs.resume import refuse_unfinished
+from ..runs.folder import RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
 from .comparison import compared
 

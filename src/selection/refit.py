@@ -29,9 +29,8 @@ from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
 from ..runs.candidates.choose import load_trained
 from ..runs.experiment import run_experiment
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, finished_summary
 from ..runs.folds import fold_runs
-from ..runs.resume import finished_summary
 from ..runs.seal import amending
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password

@@ -25,8 +25,7 @@ from ...models.weights import find_weights
 from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
-from ..folder import RunFolder
-from ..resume import refuse_unfinished
+from ..folder import RunFolder, refuse_unfinished
 from .network import build_network, rebuild_arguments
 from .task import load_task
 

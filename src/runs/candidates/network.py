@@ -39,9 +39,8 @@ from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
-from ..folder import RunFolder
+from ..folder import RunFolder, finished_summary
 from ..resolve import Resolved, use_threads
-from ..resume import finished_summary
 from .answer_cost import answer_cost
 from .candidate import Answers, FitContext, Fitted, described_features
 

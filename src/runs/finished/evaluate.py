@@ -18,8 +18,7 @@ from ...tracking.tracker import Tracker
 from ..build import build_data
 from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
-from ..folder import RunFolder
-from ..resume import refuse_unfinished
+from ..folder import RunFolder, refuse_unfinished
 from ..seal import amending
 from ..test_part import counted_measurement
 
