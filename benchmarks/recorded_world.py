@@ -27,8 +27,7 @@ from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.build import build_data, build_extractors
 from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
-from src.runs.folder import RunFolder
-from src.runs.resume import finished_summary
+from src.runs.folder import RunFolder, finished_summary
 from src.search.storage import Journal
 from src.selection.choose import read_chosen
 from src.selection.comparison import compared
