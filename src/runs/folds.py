@@ -143,7 +143,8 @@ def fold_means(values: Mapping[str, Sequence[float]], folds: int) -> dict[str, f
             continue
         found[key] = float(np.mean(those))
         if key.startswith("val/") and key.count("/") == 1:
-            found[f"{key}_sd"] = float(np.std(those, ddof=1))
+            with np.errstate(invalid="ignore"):  # of infinities it is NaN
+                found[f"{key}_sd"] = float(np.std(those, ddof=1))
     accuracy, miou = (metric_key("val", name) for name in ("accuracy", "miou"))
     judged = accuracy if accuracy in values else miou
     interval = corrected_resampled_t(values[judged], 1 / folds).interval
