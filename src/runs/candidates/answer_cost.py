@@ -9,9 +9,10 @@ import torch
 from ...config.schema import stored_settings
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
+from ...models.arithmetic import autocast
 from ...serving.whole_network import WholeNetwork
 from ...training.cost import measure_cost
-from ...training.inference import autocast, views
+from ...training.inference import views
 from ...training.task import ClassificationTask
 from .candidate import typical_picture
 

@@ -23,7 +23,6 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
-from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in

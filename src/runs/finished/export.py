@@ -26,7 +26,6 @@ from ...config.plugins import plugin_overrides
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
-from ...models.arithmetic import autocast
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
