@@ -53,6 +53,20 @@ class ConfigError(ValueError):
     """The user's input is wrong; the message is one plain sentence for them. Exit code 2."""
 
 
+class WithoutEffect(ConfigError):
+    """A setting changes nothing with the values of others.
+
+    Attributes:
+        key: the setting's.
+    """
+
+    def __init__(self, key: str, lacking: str) -> None:
+        super().__init__(
+            f"{key}: it changes nothing without {lacking}; say that as well, or leave it out."
+        )
+        self.key = key
+
+
 class ForeignCode(ConfigError):
     """Settings name code, or a group of settings, that no allowed plugin brings."""
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
-from .checks import ConfigError, completed, from_plain, is_literal, nearest
+from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal, nearest
 from .models import NetworkSettings
 from .other_names import (
     hint_for_key,
@@ -249,7 +249,7 @@ def read_run_settings(
 
 
 def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
-    """Raise a ConfigError for a key that changes nothing with the model."""
+    """Raise `WithoutEffect` for a key that changes nothing with the model."""
     for key in keys:
         if settings.is_idle(key):
             raise ConfigError(
@@ -259,15 +259,11 @@ def refuse_idle(keys: Iterable[str], settings: RunSettings) -> None:
 
 
 def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
-    """Raise a ConfigError for a key that changes nothing with the values of others."""
+    """Raise `WithoutEffect` for a key that changes nothing with the values of others."""
     given = set(keys)
     augment = {key.removeprefix("augment.") for key in given if key.startswith("augment.")}
     for name, needed in settings.augment.without_effect(augment):
-        others = " or ".join(f"augment.{other}" for other in needed)
-        raise ConfigError(
-            f"augment.{name}: it changes nothing without {others}; say that as well, or leave it "
-            "out."
-        )
+        raise WithoutEffect(f"augment.{name}", " or ".join(f"augment.{one}" for one in needed))
     model, scheduler = settings.model, settings.scheduler
     norms = isinstance(model, NetworkSettings) and model.freeze_norm and not model.pretrained
     idle = {
@@ -278,9 +274,7 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
     }
     for key, lacking in idle.items():
         if key in given and lacking:
-            raise ConfigError(
-                f"{key}: it changes nothing without {lacking}; say that as well, or leave it out."
-            )
+            raise WithoutEffect(key, lacking)
 
 
 def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:

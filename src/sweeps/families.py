@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ..config.checks import ConfigError, nearest
+from ..config.checks import ConfigError, WithoutEffect, nearest
 from ..config.compose import (
     SWEEPS,
     chosen_options,
@@ -63,8 +63,7 @@ def load_families(
                 f"timm and torchvision{near}."
             )
         try:
-            family = _load(name, base, search)
-            _check(family, base)
+            family = _checked(*_load(name, base, search), base)
         except ValueError as error:
             place = f"sweeps/spaces/{name}.yaml" if name in known else f"families: {name}"
             raise ConfigError(f"{place}: {str(error).rstrip('.')}.") from error
@@ -101,7 +100,10 @@ def _space_files() -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
 
-def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Family:
+def _load(
+    name: str, base: Sequence[str], search: Sequence[str] | None
+) -> tuple[Family, frozenset[str]]:
+    """Return a family, and those of its keys that it shares with others."""
     path = _space_files().get(name, _TUNED)
     file = _read(path)
     if path == _TUNED:
@@ -115,7 +117,9 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
     for part in file.get("use") or []:
         shared = path.parent / "shared" / f"{part}.yaml"
         space |= _read(shared if shared.is_file() else _SPACES / "shared" / f"{part}.yaml")
-    space |= file.get("space") or {}
+    own = file.get("space") or {}
+    shared_keys = frozenset(space.keys() - own.keys())
+    space |= own
     overrides = tuple(file.get("words") or ())
     given = {word.partition("=")[0] for word in base}
     known = _known([*overrides, *base])
@@ -135,7 +139,7 @@ def _load(name: str, base: Sequence[str], search: Sequence[str] | None) -> Famil
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
         if key not in given and (search is None or any(fnmatchcase(key, one) for one in search)):
             parameters += _fitting(parameter, [*overrides, *base])
-    return Family(name, overrides, tuple(parameters), constants)
+    return Family(name, overrides, tuple(parameters), constants), shared_keys
 
 
 def _fitting(parameter: Parameter, shared: Sequence[str]) -> list[Parameter]:
@@ -158,6 +162,21 @@ def _known(overrides: Sequence[str]) -> dict[str, Any]:
     return leaves(compose_plain(overrides, "config")) | chosen_options(overrides, "config")
 
 
+def _checked(family: Family, shared: frozenset[str], base: Sequence[str]) -> Family:
+    """Return the family, without shared keys that change nothing with what all its trials set."""
+    while True:
+        try:
+            _check(family, base)
+        except WithoutEffect as idle:
+            searched = {one.key for one in family.parameters}
+            if idle.key not in searched & shared:
+                raise ValueError(f"the space does not fit the config: {idle}") from None
+            kept = tuple(one for one in family.parameters if one.key != idle.key)
+            family = replace(family, parameters=kept)
+        else:
+            return family
+
+
 def _check(family: Family, base: Sequence[str]) -> None:
     """Check that every choice, both bounds of every range and the family's own values are valid."""
     own = default_values(family, base)
@@ -175,6 +194,8 @@ def _check(family: Family, base: Sequence[str]) -> None:
     for values in _corners(family, own):
         try:
             read_run_settings(overrides_of(family, base, values))
+        except WithoutEffect:
+            raise
         except ConfigError as error:
             raise ValueError(f"the space does not fit the config: {error}") from None
 

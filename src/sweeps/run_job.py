@@ -102,6 +102,7 @@ class TrialRunner:
     def _prepare(self, job: Job, task: Prepare) -> Ending:
         """Measure a family, in batches of half the size as long as there is not enough memory."""
         changes: list[str] = []
+        reason = ""
         while True:
             overrides = changed(job.overrides, changes)
             settings = _settings(overrides, task.places)
@@ -110,6 +111,11 @@ class TrialRunner:
                     found = self._measured(settings, overrides, task)
             except OutOfMemory as error:
                 reason, smaller = str(error), _smaller(settings)
+            except ConfigError:
+                if not changes:
+                    raise
+                # A single picture is too few for a network that normalises batches.
+                reason, smaller = reason.partition(":")[0], None
             else:
                 break
             gc.collect()  # what the exception's frames held

@@ -56,6 +56,12 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
 
 
+@pytest.mark.parametrize(("weights", "searched"), [("package", True), ("null", False)])
+def test_a_shared_key_that_changes_nothing_is_not_searched(weights: str, searched: bool) -> None:
+    (found,) = load_families(["unet"], [f"model.pretrained={weights}", "model.encoder=resnet18"])
+    assert ("model.freeze_norm" in {one.key for one in found.parameters}) is searched
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> None:
     path = SWEEPS / group / f"{option}.yaml"
