@@ -1,11 +1,13 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
 Commands that write into a sealed folder later do so within `amending`. Folders without a seal, of
-runs that have not finished, are not checked.
+runs that have not finished or of earlier versions, are not checked; the summary of a run that got
+one says so.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +23,7 @@ from ..storage.digests import DamagedLine, checked_line, digest_of, file_digest,
 from ..storage.files import write_atomically
 
 __all__ = [
+    "NO_SEAL",
     "RECORD",
     "SEAL",
     "Seal",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 SEAL = "seal.json"
+NO_SEAL = f"its {SEAL} is gone, so nothing vouches for its files"
 # Files that later commands read; the figures and the bundle beside them are for people and MLflow.
 RECORD = (
     *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
@@ -127,7 +131,7 @@ def break_seal(folder: Path) -> None:
 def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
     """Describe in a clause what was changed in a folder since it was sealed.
 
-    None if nothing was in the files that match the patterns, or if the folder has no seal.
+    None if nothing was in the files that match the patterns, or if the folder never had a seal.
     """
     try:
         sealed = read_seal(folder)
@@ -137,6 +141,8 @@ def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
             found = [] if newer is None else [*newer.faults(folder, patterns).values()]
     except ValueError as error:
         return str(error)
+    if sealed is None:
+        return f"{folder.name} was changed: {NO_SEAL}" if _had_seal(folder) else None
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -161,8 +167,16 @@ def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD)
     print(f"{clause}; it is used all the same", file=sys.stderr, flush=True)
 
 
-def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, str | None]:
+def read_checked(
+    folder: Path,
+    path: Path,
+    sealed: Seal | None,
+    digest: Callable[[bytes], str] = digest_of,
+) -> tuple[bytes, str | None]:
     """Read a file of a folder, and describe what is wrong with it by the folder's seal.
+
+    Args:
+        digest: of its content, as `digest_of` returns it.
 
     Raises:
         OSError: it cannot be read.
@@ -171,12 +185,12 @@ def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, 
     if sealed is None:
         return content, None
     name = path.relative_to(folder).as_posix()
-    fault = sealed.fault(name, len(content), partial(digest_of, content))
+    fault = sealed.fault(name, len(content), partial(digest, content))
     if fault is not None:  # another process may have sealed it anew between the two looks
         newer = read_seal(folder)
         if newer is not None and newer != sealed:
             content = path.read_bytes()
-            fault = newer.fault(name, len(content), partial(digest_of, content))
+            fault = newer.fault(name, len(content), partial(digest, content))
     return content, fault
 
 
@@ -247,6 +261,15 @@ def _names(folder: Path) -> list[str]:
         if path.is_file() and not hidden and relative.parts[0] not in (*_APART, SEAL):
             found.append(relative.as_posix())
     return sorted(found)
+
+
+def _had_seal(folder: Path) -> bool:
+    """Whether the summary of a run says that it finished and was sealed."""
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+        return summary["status"] == "FINISHED" and summary["sealed"] is True
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def _write(folder: Path, found: Seal) -> None:

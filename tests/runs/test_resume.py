@@ -273,7 +273,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     place: tuple[Path, Path], damage: Callable[[Path], None], status: str
 ) -> None:
     _, folder = place
-    break_seal(folder)  # as of a run that never had one
+    break_seal(folder)  # as of a run of an earlier version, which never had one
+    summary = folder / "summary.json"
+    summary.write_text(summary.read_text().replace('"sealed": true', '"sealed": false'))
     end_as(folder, status)
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)
