@@ -167,16 +167,8 @@ def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD)
     print(f"{clause}; it is used all the same", file=sys.stderr, flush=True)
 
 
-def read_checked(
-    folder: Path,
-    path: Path,
-    sealed: Seal | None,
-    digest: Callable[[bytes], str] = digest_of,
-) -> tuple[bytes, str | None]:
+def read_checked(folder: Path, path: Path, sealed: Seal | None) -> tuple[bytes, str | None]:
     """Read a file of a folder, and describe what is wrong with it by the folder's seal.
-
-    Args:
-        digest: of its content, as `digest_of` returns it.
 
     Raises:
         OSError: it cannot be read.
@@ -185,12 +177,12 @@ def read_checked(
     if sealed is None:
         return content, None
     name = path.relative_to(folder).as_posix()
-    fault = sealed.fault(name, len(content), partial(digest, content))
+    fault = sealed.fault(name, len(content), partial(digest_of, content))
     if fault is not None:  # another process may have sealed it anew between the two looks
         newer = read_seal(folder)
         if newer is not None and newer != sealed:
             content = path.read_bytes()
-            fault = newer.fault(name, len(content), partial(digest, content))
+            fault = newer.fault(name, len(content), partial(digest_of, content))
     return content, fault
 
 
