@@ -29,6 +29,9 @@ class FileNotes:
     def __init__(self) -> None:
         self._rows: dict[str, tuple[int, ...]] = {}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
     def __len__(self) -> int:
         return len(self._rows)
 
