@@ -23,6 +23,8 @@ from src import verify
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
+from src.data.decoding.opening import list_pictures
+from src.data.sources.file_notes import NOTES, FileNotes
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.records.champions import Champion
 from src.runs.folder import RunFolder
@@ -34,7 +36,8 @@ from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from src.verification.runs import Fault
 from src.verification.targets import verify_all
-from tests.data.pictures import opened, tree
+from tests.data.pictures import opened, settings_of, tree, write
+from tests.data.sources.test_archive import pack
 from tests.selection.comparison.runs import finished_run
 
 
@@ -315,6 +318,27 @@ def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
         assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
     again = opened(root, tmp_path / "cache", image_size=8)
     assert not again.from_cache and np.array_equal(again.images, before)
+
+
+def test_what_archives_and_addresses_left_is_read(tmp_path: Path) -> None:
+    archive = pack(tree(tmp_path / "pets", {"a": 4, "b": 4}), tmp_path / "pets.tar")
+    list_pictures(settings_of(tmp_path / "cache", root=str(archive)))
+    place = tmp_path / "cache" / "remote" / "x"
+    notes = FileNotes()
+    for name in ("one.png", "two.png"):
+        write(place / "content" / name, b"content")
+        notes.add(name, place / "content" / name)
+    notes.write(place / NOTES)
+    (tmp_path / "out").mkdir()
+    assert faults_of(tmp_path / "out") == []
+    (extracted,) = (tmp_path / "cache" / "archives").glob("*/content/b/004.png")
+    for file in (extracted, place / "content" / "two.png"):
+        flip(file, 5)
+        found = faults_of(tmp_path / "out")
+        assert len(found) == 1 and file.is_relative_to(found[0].place)
+        (fault,) = faults_of(tmp_path / "out", "repair=true")
+        assert fault.repaired and not file.exists()
+    assert (place / "content" / "one.png").exists()
 
 
 def test_a_store_that_cannot_be_read_now_is_not_deleted(
