@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..machine.regular_files import file_fault
+
 __all__ = [
     "Loaded",
     "adapt_input",
@@ -133,6 +135,7 @@ def tensor_shapes(path: Path) -> dict[str, torch.Size] | None:
     """
     if path.suffix == ".safetensors":
         return _opened(path, lambda: _safetensors_shapes(path))
+    _check_file(path)
     if not zipfile.is_zipfile(path):
         return None
     tensors = _network_tensors(path, _content(path, mmap=True))
@@ -171,10 +174,14 @@ def _content(path: Path, *, mmap: bool = False) -> Any:
     return _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
 
 
+def _check_file(path: Path) -> None:
+    if (fault := file_fault(path)) is not None:
+        raise ValueError(f"pretrained is {str(path)!r}, which {fault}")
+
+
 def _opened(path: Path, read: Callable[[], T]) -> T:
     """Return what `read` returns; its errors as one sentence."""
-    if not path.is_file():
-        raise ValueError(f"pretrained is {str(path)!r}, and there is no such file")
+    _check_file(path)
     try:
         return read()
     except pickle.UnpicklingError as error:

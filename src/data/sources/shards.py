@@ -75,7 +75,7 @@ def find_shards(root: Path) -> list[str]:
         if not root.name.endswith(SHARD_ENDING):
             return []
         if root.exists():
-            return [root.name] if _is_shard(root) else []
+            return [root.name] if root.is_file() and _is_shard(root) else []
         names = expanded(root.name)
         lacking = [name for name in names if not (root.parent / name).is_file()]
         if lacking and names != [root.name]:
@@ -95,7 +95,7 @@ def _shards_of_folder(root: Path) -> list[str]:
         for path in folder.iterdir()
         if path not in parts and not is_left_behind(path.name)
     ]
-    found = [path for path in inside if path.name.endswith(SHARD_ENDING)]
+    found = [path for path in inside if path.name.endswith(SHARD_ENDING) and path.is_file()]
     if not found or any(path.suffix.lower() in PICTURE_ENDINGS for path in inside):
         return []
     if any(path.is_dir() for path in inside):
