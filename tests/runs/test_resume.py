@@ -263,6 +263,7 @@ def further_layer(file: Path) -> None:
     [
         lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
         lambda file: file.write_bytes(b"no checkpoint at all"),
+        lambda file: file.write_bytes(b"hello\n" * 100),  # to a pickle, h and e are instructions
         lambda file: torch.save({"something": 1}, file),
         other_network,
         further_layer,
