@@ -270,6 +270,41 @@ def test_a_journal_that_has_lost_its_beginning_is_not_repaired(tmp_path: Path) -
     assert path.read_bytes() == before
 
 
+def test_a_journal_that_lost_its_end_is_told_by_the_record(tmp_path: Path) -> None:
+    """Cut between two lines it is whole by itself."""
+    folder = tmp_path / "sweeps" / "s"
+    states = study_of(folder)
+    journal = folder / "study.journal"
+    again = Journal(journal)
+    study = optuna.load_study(storage=JournalStorage(again), study_name="s")
+    study.set_user_attr("refits", {"0": {"1": {"run_dir": "x"}}})
+    again.close()
+    trials = [{"number": number, "state": "complete"} for number, _ in states]
+    finalists = [{"trial": 0, "run_dirs": {"1": "x"}}]
+    record = checked_json({"trials": trials, "finalists": finalists})
+    (folder / "sweep.json").write_bytes(record)
+    (folder / "config.yaml").write_text("storage: null\n")
+    assert faults_of(tmp_path, "study=s") == []
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for count in range(len(lines)):
+        journal.write_bytes(b"".join(lines[:count]))
+        for words in ([], ["repair=true"]):
+            (fault,) = faults_of(tmp_path, "study=s", *words)
+            assert fault.place == journal and not fault.repaired
+    journal.unlink()
+    assert [fault.what for fault in faults_of(tmp_path, "study=s")] == ["it is gone, with 4 trials"]
+    (folder / "config.yaml").write_text("storage: sqlite:///study.db\n")
+    assert faults_of(tmp_path, "study=s") == []
+
+
+def test_a_journal_may_be_ahead_of_the_record(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    study_of(folder)
+    trials = [{"number": 0, "state": "complete"}, {"number": 1, "state": "running"}]
+    (folder / "sweep.json").write_bytes(checked_json({"trials": trials, "finalists": []}))
+    assert faults_of(tmp_path) == []
+
+
 def test_what_an_output_folder_has_of_its_own(tmp_path: Path) -> None:
     folder = sealed_run(tmp_path)
     for _ in range(2):
