@@ -26,7 +26,7 @@ from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
 from .label_sets import indicators, named_classes, split_labels
-from .source import Problem, Source, case_remarks, clean_label, is_left_behind, merged_remarks
+from .source import Problem, Source, alike_remarks, clean_label, is_left_behind, merged_remarks
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
 
@@ -192,7 +192,7 @@ def list_shards(
         if several
         else np.array([place[label] for (label,) in chosen], np.int64)
     )
-    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    remarks = [*merged_remarks(spellings), *alike_remarks(class_names)]
     parts = _parts(shards, shown)
     return Source(
         "folder",
