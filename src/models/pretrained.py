@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..machine.regular_files import file_fault
-
 __all__ = [
     "Loaded",
     "adapt_input",
@@ -175,8 +173,10 @@ def _content(path: Path, *, mmap: bool = False) -> Any:
 
 
 def _check_file(path: Path) -> None:
-    if (fault := file_fault(path)) is not None:
-        raise ValueError(f"pretrained is {str(path)!r}, which {fault}")
+    # A device gives bytes for ever, and a pipe may never give one.
+    if not path.is_file():
+        what = "is no plain file" if path.exists() else "does not exist"
+        raise ValueError(f"pretrained is {str(path)!r}, which {what}")
 
 
 def _opened(path: Path, read: Callable[[], T]) -> T:
