@@ -41,7 +41,7 @@ class FileNotes:
         try:
             stored = load_arrays(file)
             names = stored["names"].tobytes().decode("utf-8", "surrogateescape")
-            rows = stored["rows"].reshape(-1, _NUMBERS).tolist()
+            rows = map(tuple, stored["rows"].reshape(-1, _NUMBERS).tolist())
             notes = cls()
             notes._rows = dict(zip(names.split("\0") if names else [], rows, strict=True))
         except (OSError, ValueError, KeyError):
