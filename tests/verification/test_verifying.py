@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from src.data.decoding.opening import list_pictures
 from src.data.sources.file_notes import NOTES, FileNotes
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.records.champions import Champion
+from src.records.run import RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
 from src.search.storage import Journal
@@ -130,6 +132,15 @@ def test_a_run_without_a_seal_is_read(tmp_path: Path) -> None:
     folder.summary.write_text("{")
     (fault,) = faults_of(tmp_path)
     assert fault.place == folder.summary
+
+
+def test_a_seal_that_was_deleted_is_missed(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, "mlp", 3)
+    replace(RunSummary.read(folder.summary), sealed=True).write(folder.summary)
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == folder.path / "seal.json" and "is gone" in fault.what
+    seal(folder.path, run_id=folder.run_id, name=folder.name)
+    assert faults_of(tmp_path) == []
 
 
 def test_a_damaged_line_of_a_diary_is_put_aside(tmp_path: Path) -> None:
