@@ -136,6 +136,7 @@ def test_a_run_without_a_seal_is_read(tmp_path: Path) -> None:
 
 def test_a_seal_that_was_deleted_is_missed(tmp_path: Path) -> None:
     folder = finished_run(tmp_path, "mlp", 3)
+    folder.config.unlink()
     replace(RunSummary.read(folder.summary), sealed=True).write(folder.summary)
     (fault,) = faults_of(tmp_path)
     assert fault.place == folder.path / "seal.json" and "is gone" in fault.what
