@@ -309,6 +309,25 @@ def test_a_journal_that_lost_its_end_is_told_by_the_record(tmp_path: Path) -> No
     assert faults_of(tmp_path, "study=s") == []
 
 
+@pytest.mark.parametrize(
+    ("number", "state", "said"),
+    [
+        (2, "pruned", "trial 2 is complete in it, and pruned in sweep.json"),
+        (4, "failed", "it has 4 trials, and sweep.json tells of 5"),
+        (4, "running", "it has 4 trials, and sweep.json tells of 5"),
+    ],
+)
+def test_a_record_of_other_trials_than_the_journal_has(
+    tmp_path: Path, number: int, state: str, said: str
+) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    study_of(folder)
+    trials = [{"number": number, "state": state}]
+    (folder / "sweep.json").write_bytes(checked_json({"trials": trials, "finalists": []}))
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == folder / "study.journal" and said in fault.what
+
+
 def test_a_journal_may_be_ahead_of_the_record(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     study_of(folder)
