@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
+from ..storage.digests import (
+    DamagedLine,
+    checked_line,
+    digest_of,
+    file_digest,
+    file_state,
+    line_content,
+    was_settled,
+)
 from ..storage.files import write_atomically
 
 __all__ = [
@@ -43,6 +51,8 @@ RECORD = (
     *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
     *("predictions/*", "checkpoints/*"),
 )
+# Of a line a picture, and read by few.
+_LARGE = frozenset({"split.csv"})
 # The spool of a run has a checksum a line, and is written to after the run's end.
 _APART = ("tracking",)
 
@@ -55,11 +65,14 @@ class Seal:
         files: (size in bytes, SHA-256 as hex digits) by path, relative with slashes.
         open: patterns of paths that a command has begun to write and not sealed yet.
         identity: plain values that say whose folder it is.
+        states: `file_state` of large files that few commands read, by path: one that still has it
+            has not been written to since, as nothing sets the time of the entry's change.
     """
 
     files: Mapping[str, tuple[int, str]]
     open: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
+    states: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def fault(self, name: str, size: int, digest: Callable[[], str]) -> str | None:
         """Describe what is wrong with a file of this size and digest; None if it was sealed so."""
@@ -97,7 +110,12 @@ def seal(folder: Path, **identity: Any) -> None:
     """
     paths = {name: folder / name for name in _names(folder)}
     files = {name: (path.stat().st_size, file_digest(path)) for name, path in paths.items()}
-    _write(folder, Seal(files, identity=identity))
+    states = {}
+    for name in files.keys() & _LARGE:
+        state = file_state(paths[name].stat())
+        if was_settled(*state[1:3]):
+            states[name] = state
+    _write(folder, Seal(files, identity=identity, states=states))
 
 
 def read_seal(folder: Path) -> Seal | None:
@@ -110,7 +128,8 @@ def read_seal(folder: Path) -> Seal | None:
     try:
         plain = line_content(path.read_bytes(), strict=True)
         files = {name: (int(size), str(digest)) for name, (size, digest) in plain["files"].items()}
-        return Seal(files, tuple(plain["open"]), plain["identity"])
+        states = {name: tuple(state) for name, state in plain.get("states", {}).items()}
+        return Seal(files, tuple(plain["open"]), plain["identity"], states)
     except FileNotFoundError:
         return None
     except (DamagedLine, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -234,8 +253,9 @@ def _close(folder: Path, own: Sequence[str], spoilt: Container[str]) -> None:
             files.pop(name, None)
             if (path := folder / name).is_file():
                 files[name] = path.stat().st_size, file_digest(path)
+        states = {k: v for k, v in now.states.items() if not _matches(k, own)}
         still = tuple(pattern for pattern in now.open if pattern not in own)
-        _write(folder, replace(now, files=files, open=still))
+        _write(folder, replace(now, files=files, open=still, states=states))
 
 
 @contextmanager
@@ -266,6 +286,7 @@ def _had_seal(folder: Path) -> bool:
 
 def _write(folder: Path, found: Seal) -> None:
     plain = {"files": found.files, "open": found.open, "identity": found.identity or {}}
+    plain["states"] = found.states
     write_atomically(folder / SEAL, checked_line(plain))
 
 

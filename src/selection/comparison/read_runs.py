@@ -27,7 +27,7 @@ from ...runs.folder import RunFolder
 from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
 from ...statistics.candidates import MeasuredRun
 from ...statistics.measures import Measure
-from ...storage.digests import digest_of
+from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 from .costs import CostTable
 
@@ -48,6 +48,8 @@ _NOT_THE_CANDIDATE = (
 _LATELY: dict[tuple[int, str] | None, bytes] = {}
 _REMEMBERED = 4
 _BUFFER = threading.local()
+# Device, state, bytes and digest of the files that proved to be what was sealed.
+_HELD: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
 _NO_SETTINGS = "its config.yaml holds no settings"
 _MODELS: dict[str, _Model | None] = {}  # by what decides which keys are idle
 
@@ -299,10 +301,19 @@ class _Record:
         name = path.relative_to(self._folder.path).as_posix()
         sealed = None if self._sealed is None else self._sealed.files.get(name)
         try:
+            status = path.stat()
+            state = file_state(status)
+            if self._sealed is not None and self._sealed.states.get(name) == state:
+                return
+            known = status.st_dev, state, sealed
+            if known in _HELD:  # another name of the same file
+                return
             if sealed not in _LATELY or not _holds(path, _LATELY[sealed]):
                 content = self.read(path)
-                if sealed == (len(content), digest_of(content)):
-                    _remember(sealed, content)
+                if sealed != (len(content), digest_of(content)):
+                    return
+                _remember(sealed, content)
+            _HELD.add(known)
         except FileNotFoundError:
             if sealed is not None:
                 self._note(f"{name} is gone since it was sealed")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from src.config.checks import ConfigError
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
-from src.runs.seal import seal
+from src.runs.seal import amending, seal
 from src.selection.comparison import compared
+from tests.data.sources.test_archive import flipped
 from tests.selection.comparison.runs import compare_settings, finished_run
 
 
@@ -142,3 +145,29 @@ def test_a_split_is_checked_also_after_an_equal_one(tmp_path: Path) -> None:
     other_parts(folders[2])
     found = compared(compare_settings(tmp_path))
     assert found.runs == 3 and folders[2].name in found.remarks[0]
+
+
+def test_a_split_that_nobody_wrote_to_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finished_run(tmp_path, "mlp", 20)
+    whole.split.write_text("path,split,label\n1.png,train,0\n2.png,val,0\n3.png,test,1\n")
+    time.sleep(0.05)  # as in a run, whose split is written long before its end
+    seal(whole.path, run_id=whole.run_id, name=whole.name)
+    with amending(whole.path, "summary.json"):
+        whole.summary.write_text(whole.summary.read_text())
+    usual = Path.open
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> Any:
+        assert path.name != "split.csv"
+        return usual(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        assert compared(compare_settings(tmp_path)).remarks == ()
+    flipped(whole.split)  # size and time of change are as they were
+    sealed_run(tmp_path, "cnn", 40)
+    (remark,) = compared(compare_settings(tmp_path)).remarks
+    assert whole.name in remark and "split.csv has other contents" in remark
+    flipped(whole.split)  # back: of another state, and of the same content
+    assert compared(compare_settings(tmp_path)).remarks == ()
