@@ -28,6 +28,7 @@ from src.selection.select import select
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
+from tests.runs.unsealed import unseal
 
 SMALL = [
     *("model=mlp", "runtime=float32", "trainer.max_epochs=2", "data.batch_size=16"),
@@ -274,9 +275,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     place: tuple[Path, Path], damage: Callable[[Path], None], status: str
 ) -> None:
     _, folder = place
-    break_seal(folder)  # as of a run of an earlier version, which never had one
-    summary = folder / "summary.json"
-    summary.write_text(summary.read_text().replace('"sealed": true', '"sealed": false'))
+    unseal(folder)
     end_as(folder, status)
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)
