@@ -55,10 +55,6 @@ from tests.entries.conftest import Run
         ("compare output_dir=OUTPUTS metric=cost costs=HERE/device", ["is a device, and no file"]),
         ("compare output_dir=OUTPUTS metric=cost costs=HERE/pipe", ["is a pipe, and no file"]),
         ("train data=folder data.root=HERE/pipe", ["is a pipe, and no file or folder"]),
-        (
-            "train model=timm model.name=resnet18 model.pretrained=HERE/pipe",
-            ["is a pipe, and no file"],
-        ),
     ],
 )
 def test_bad_input_ends_with_2_and_one_sentence(
