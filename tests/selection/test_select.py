@@ -202,7 +202,7 @@ def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
 @pytest.mark.parametrize("refit", ["true", "false"])
 def test_a_fold_is_no_champion(output_dir: Path, refit: str) -> None:
     folder = run_of(output_dir, "mlp")
-    break_seal(folder.path)
+    unseal(folder.path)
     plain = yaml.safe_load(folder.config.read_text())
     plain["cv"] = {"folds": 5, "repeats": 1, "fold": 2}
     folder.config.write_text(yaml.safe_dump(plain))
