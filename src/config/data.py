@@ -193,8 +193,9 @@ class DataSettings(Settings):
         at_least=0,
     )
     check_content: bool = setting(
-        "read every picture at every start; without, a file whose path, size, times and inode are "
-        "what they were is taken to be what it was",
+        "read every picture at every start, and what archives and addresses left in the cache; "
+        "without, a file whose path, size, times and inode are what they were is taken to be what "
+        "it was",
         False,
     )
     num_workers: int | None = positive_int(

@@ -133,6 +133,7 @@ def tensor_shapes(path: Path) -> dict[str, torch.Size] | None:
     """
     if path.suffix == ".safetensors":
         return _opened(path, lambda: _safetensors_shapes(path))
+    _check_file(path)
     if not zipfile.is_zipfile(path):
         return None
     tensors = _network_tensors(path, _content(path, mmap=True))
@@ -171,10 +172,16 @@ def _content(path: Path, *, mmap: bool = False) -> Any:
     return _opened(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
 
 
+def _check_file(path: Path) -> None:
+    # A device gives bytes for ever, and a pipe may never give one.
+    if not path.is_file():
+        what = "is no plain file" if path.exists() else "does not exist"
+        raise ValueError(f"pretrained is {str(path)!r}, which {what}")
+
+
 def _opened(path: Path, read: Callable[[], T]) -> T:
     """Return what `read` returns; its errors as one sentence."""
-    if not path.is_file():
-        raise ValueError(f"pretrained is {str(path)!r}, and there is no such file")
+    _check_file(path)
     try:
         return read()
     except pickle.UnpicklingError as error:

@@ -15,6 +15,7 @@ _ALLOWED = {
     str | None: "text or nothing",
     int: "a whole number",
     int | None: "a whole number or nothing",
+    bool: "true or false",
     float: "a finite number",
     list[str] | None: "texts or nothing",
     dict[str, float]: "numbers by name",
@@ -43,4 +44,6 @@ def _fits(value: Any, hint: Any) -> bool:
         )
     if typing.get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(one, kinds[0]) for one in value)
-    return isinstance(value, Real if hint is float else hint) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, Real if hint is float else hint)

@@ -278,6 +278,7 @@ class RunSummary:
             `metrics` then holds their means. None for a run of its own.
         found: keys of settings whose values the run measured, as it was asked to; None where it was
             asked for none, or nobody noted it.
+        sealed: whether the run's folder got a seal at its end, as finished ones do.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -305,6 +306,7 @@ class RunSummary:
     family: str | None = None
     trial: int | None = None
     found: list[str] | None = None
+    sealed: bool = False
 
     @property
     def candidate(self) -> str:

@@ -335,6 +335,8 @@ class Run(ABC):
             return summary
         if outcome.status == "FINISHED":
             seal(folder.path, run_id=folder.run_id, name=folder.name)
+            # Noted only now: a kill in between leaves no run that seems to have lost its seal.
+            summary = replace(summary, sealed=True)
         line = without_password(self.command)
         tracker.tags({NOTE: run_note(self._about, line, summary)})
         # MLflow has no status for a trial that was stopped by comparison, and shows KILLED as it
@@ -342,6 +344,7 @@ class Run(ABC):
         status = "FINISHED" if outcome.state == "pruned" else outcome.status
         if tracked_as := tracker.finish(status, outcome.reason):
             summary = replace(summary, run_id=tracked_as)
+        if tracked_as or summary.sealed:
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
         return summary

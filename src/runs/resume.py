@@ -25,7 +25,7 @@ from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
 from .folder import LABELS, PAGE, RunFolder, finished_summary
-from .seal import break_seal, changed_since
+from .seal import amending, break_seal, changed_since
 
 if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
     from ..data.loading.datamodule import PictureData
@@ -127,8 +127,13 @@ def reopen_record(folder: RunFolder) -> None:
     A kill then leaves no metrics, answers or files of other weights than the run's. What is gone
     and will not come back by itself is printed.
     """
-    break_seal(folder.path)
     summary = finished_summary(folder)
+    if summary is not None and summary.sealed:
+        summary = replace(summary, sealed=False)
+        # Before the seal is gone, which a finished run would seem to have lost.
+        with amending(folder.path, folder.summary.name):
+            summary.write(folder.summary)
+    break_seal(folder.path)
     if summary is None:  # new, or killed before it had measured all that it writes at its end
         return
     removed = [name for name in _OF_WEIGHTS if _removed(folder.path / name)]

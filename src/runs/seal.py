@@ -1,15 +1,17 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
 Commands that write into a sealed folder later do so within `amending`. Folders without a seal, of
-runs that have not finished, are not checked.
+runs that have not finished or of earlier versions, are not checked; the summary of a run that got
+one says so.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -17,10 +19,19 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..storage.digests import DamagedLine, checked_line, digest_of, file_digest, line_content
+from ..storage.digests import (
+    DamagedLine,
+    checked_line,
+    digest_of,
+    file_digest,
+    file_state,
+    line_content,
+    was_settled,
+)
 from ..storage.files import write_atomically
 
 __all__ = [
+    "NO_SEAL",
     "RECORD",
     "SEAL",
     "Seal",
@@ -34,11 +45,14 @@ __all__ = [
 ]
 
 SEAL = "seal.json"
+NO_SEAL = f"its {SEAL} is gone, so nothing vouches for its files"
 # Files that later commands read; the figures and the bundle beside them are for people and MLflow.
 RECORD = (
     *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
     *("predictions/*", "checkpoints/*"),
 )
+# Of a line a picture, and read by few.
+_LARGE = frozenset({"split.csv"})
 # The spool of a run has a checksum a line, and is written to after the run's end.
 _APART = ("tracking",)
 
@@ -51,11 +65,14 @@ class Seal:
         files: (size in bytes, SHA-256 as hex digits) by path, relative with slashes.
         open: patterns of paths that a command has begun to write and not sealed yet.
         identity: plain values that say whose folder it is.
+        states: `file_state` of large files that few commands read, by path: one that still has it
+            has not been written to since, as nothing sets the time of the entry's change.
     """
 
     files: Mapping[str, tuple[int, str]]
     open: tuple[str, ...] = ()
     identity: Mapping[str, Any] | None = None
+    states: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def fault(self, name: str, size: int, digest: Callable[[], str]) -> str | None:
         """Describe what is wrong with a file of this size and digest; None if it was sealed so."""
@@ -93,7 +110,12 @@ def seal(folder: Path, **identity: Any) -> None:
     """
     paths = {name: folder / name for name in _names(folder)}
     files = {name: (path.stat().st_size, file_digest(path)) for name, path in paths.items()}
-    _write(folder, Seal(files, identity=identity))
+    states = {}
+    for name in files.keys() & _LARGE:
+        state = file_state(paths[name].stat())
+        if was_settled(*state[1:3]):
+            states[name] = state
+    _write(folder, Seal(files, identity=identity, states=states))
 
 
 def read_seal(folder: Path) -> Seal | None:
@@ -106,7 +128,8 @@ def read_seal(folder: Path) -> Seal | None:
     try:
         plain = line_content(path.read_bytes(), strict=True)
         files = {name: (int(size), str(digest)) for name, (size, digest) in plain["files"].items()}
-        return Seal(files, tuple(plain["open"]), plain["identity"])
+        states = {name: tuple(state) for name, state in plain.get("states", {}).items()}
+        return Seal(files, tuple(plain["open"]), plain["identity"], states)
     except FileNotFoundError:
         return None
     except (DamagedLine, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -127,7 +150,7 @@ def break_seal(folder: Path) -> None:
 def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
     """Describe in a clause what was changed in a folder since it was sealed.
 
-    None if nothing was in the files that match the patterns, or if the folder has no seal.
+    None if nothing was in the files that match the patterns, or if the folder never had a seal.
     """
     try:
         sealed = read_seal(folder)
@@ -137,6 +160,8 @@ def changed_since(folder: Path, patterns: Sequence[str] = RECORD) -> str | None:
             found = [] if newer is None else [*newer.faults(folder, patterns).values()]
     except ValueError as error:
         return str(error)
+    if sealed is None:
+        return f"{folder.name} was changed: {NO_SEAL}" if _had_seal(folder) else None
     if not found:
         return None
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -228,8 +253,9 @@ def _close(folder: Path, own: Sequence[str], spoilt: Container[str]) -> None:
             files.pop(name, None)
             if (path := folder / name).is_file():
                 files[name] = path.stat().st_size, file_digest(path)
+        states = {k: v for k, v in now.states.items() if not _matches(k, own)}
         still = tuple(pattern for pattern in now.open if pattern not in own)
-        _write(folder, replace(now, files=files, open=still))
+        _write(folder, replace(now, files=files, open=still, states=states))
 
 
 @contextmanager
@@ -249,8 +275,18 @@ def _names(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def _had_seal(folder: Path) -> bool:
+    """Whether the summary of a run says that it finished and was sealed."""
+    try:
+        summary = json.loads((folder / "summary.json").read_bytes())
+        return summary["status"] == "FINISHED" and summary["sealed"] is True
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
 def _write(folder: Path, found: Seal) -> None:
     plain = {"files": found.files, "open": found.open, "identity": found.identity or {}}
+    plain["states"] = found.states
     write_atomically(folder / SEAL, checked_line(plain))
 
 

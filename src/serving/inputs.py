@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.decoding.depth import is_deep
-from ..data.decoding.picture_files import PictureError, read_header, turn_of
+from ..data.decoding.picture_files import PictureError, check_size, read_header, turn_of
 from .pages import Page
 
 __all__ = ["MOST_VALUES", "Limit", "as_picture", "check_request", "named_picture", "pixels_of"]
@@ -227,6 +227,7 @@ def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:
         raise PictureError(f"is an array of {shape}: HxW or HxWxC is needed")
     if not pixels.size:
         raise PictureError(f"is an empty array of {shape}")
+    check_size(pixels.shape[1], pixels.shape[0])
     if deep and pixels.dtype != np.uint8:
         return pixels
     if pixels.dtype == np.uint16 and pixels.ndim == 2:

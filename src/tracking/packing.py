@@ -6,10 +6,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..storage.digests import checked_line, file_digest
+from ..storage.files import write_atomically
+
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
-__all__ = ["pack"]
+__all__ = ["BUNDLE", "CODE_FILE", "CONTENTS", "pack"]
+
+# In a packed model: the folder of its bundle, and the digests of all files, as MLflow keeps none.
+BUNDLE = "artifacts"
+CONTENTS = "digests.json"
+# In a bundle: what MLflow also copies beside it, and loads.
+CODE_FILE = Path("code", "src", "serving", "mlflow_model.py")
 
 
 def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
@@ -54,7 +63,7 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
     )
     pyfunc.save_model(
         target,
-        python_model=str(bundle / "code" / "src" / "serving" / "mlflow_model.py"),
+        python_model=str(bundle / CODE_FILE),
         artifacts={"bundle": bundle.as_uri()},
         pip_requirements=(bundle / "requirements.txt").read_text().split(),
         signature=signature,
@@ -66,3 +75,6 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
             model_id=model.model_id,
         ),
     )
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    digests = {path.relative_to(target).as_posix(): file_digest(path) for path in files}
+    write_atomically(target / CONTENTS, checked_line({"files": digests, "bundle": str(bundle)}))

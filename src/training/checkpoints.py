@@ -72,21 +72,32 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         ValueError: the file is missing, damaged, or holds anything else.
     """
     try:
-        if zip_is_whole(path) is False:
-            raise ValueError(
-                f"{path} is damaged: its content is not what was written; put a copy of it back, "
-                "or train anew"
-            )
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        whole = zip_is_whole(path)
     except FileNotFoundError:
         raise ValueError(f"there is no checkpoint {path}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    if whole is False:
+        raise ValueError(
+            f"{path} is damaged: its content is not what was written; put a copy of it back, or "
+            "train anew"
+        )
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} holds more than weights and plain values (it could run code), "
+            f"{path} is damaged, or holds more than weights and plain values (it could run code), "
             "so it is not loaded"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    # What is no checkpoint is taken for a pickle, in which any byte may be an instruction.
+    except Exception as error:
+        if whole and isinstance(error, MemoryError):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = f"{type(error).__name__}{f': {lines[0]:.160}' if lines else ''}"
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({what}); put a copy of it back, or train anew"
+        ) from None
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} is not a checkpoint of a run")
     return checkpoint

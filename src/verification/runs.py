@@ -18,7 +18,7 @@ from ..machine.package import command
 from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..runs.folder import RunFolder
-from ..runs.seal import read_seal
+from ..runs.seal import SEAL, changed_since, read_seal
 from ..storage.digests import DamagedLine, carries_check, line_content, zip_is_whole
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
@@ -120,8 +120,10 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
     try:
         sealed = read_seal(path)
     except ValueError as error:
-        yield Fault(path / "seal.json", str(error), _COPY)
+        yield Fault(path / SEAL, str(error), _COPY)
     if sealed is None:
+        if not (path / SEAL).exists() and (lost := changed_since(path)) is not None:
+            yield Fault(path / SEAL, lost, _COPY)
         yield from _unreadable(folder)
     changed = sealed.faults(path) if sealed else {}
     for name, fault in changed.items():

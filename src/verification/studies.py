@@ -15,6 +15,7 @@ from ..storage.digests import DamagedLine, checked_line, line_content
 from ..storage.locks import if_free
 from ..tracking.database import JOURNALS
 from .runs import Fault, find_damaged_lines, verify_spool
+from .study_records import verify_record
 
 __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
@@ -37,6 +38,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
         again = "the sweep's own command writes it anew"
         yield from verify_json(folder / "sweep.json", again)
         yield from verify_json(folder / "command.json", again)
+        yield from verify_record(folder)
         yield from verify_spool(folder, repair=repair)
 
 

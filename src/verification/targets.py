@@ -23,7 +23,9 @@ from ..storage.cache import (
 from ..tracking.database import remove_unfinished as remove_unfinished_database
 from ..tracking.events import find_runs
 from ..tracking.spool import is_being_written
+from .models import verify_models
 from .runs import Fault, verify_run, verify_spool
+from .sources import verify_fetched
 from .studies import is_running, verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
@@ -54,10 +56,12 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
     entries, stores = _stores(cache, repair=repair)
     faults = chain(
         verify_output(output_dir, repair=repair),
+        verify_models(output_dir, repair=repair),
         *(verify_run(path, repair=repair) for path in runs),
         *(verify_study(path, repair=repair) for path in studies),
         *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
         stores,
+        verify_fetched(cache, repair=repair),
         _leftovers(output_dir, cache) if repair else (),
     )
     unsealed = sum(not (path / SEAL).exists() for path in runs)

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
-from src.runs.seal import break_seal
 from tests.entries.commands import MEASURED, complete
 from tests.entries.conftest import Run
+from tests.runs.unsealed import unseal
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_model_that_was_tampered_with_is_refused(
     with zipfile.ZipFile(model, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
-    break_seal(folder)  # who changes a model may take its seal away too
+    unseal(folder)  # who changes a model may take its seal away too
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     words = [f"images={tmp_path / 'a.png'}"] if module == "src.predict" else []
     result = run(module, f"run={folder}", *words)

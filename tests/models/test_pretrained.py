@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from src.models.cnn import CNN
 from src.models.mlp import MLP
-from src.models.pretrained import adapt_input, load_weights
+from src.models.pretrained import adapt_input, check_weights, load_weights, read_weights
 from src.models.zoo import TorchvisionNet
 from tests.models.code import Code
 
@@ -134,8 +135,13 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
 
 
 def test_a_file_that_is_not_there_or_holds_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="which does not exist"):
         load_weights(cnn(), str(tmp_path / "missing.pt"))
+    for name in ("pipe.pt", "pipe.safetensors"):
+        os.mkfifo(tmp_path / name)
+        for read in (check_weights, read_weights):
+            with pytest.raises(ValueError, match="which is no plain file"):
+                read(tmp_path / name)
     with pytest.raises(ValueError, match="holds no weights"):
         load_weights(cnn(), str(as_torch({"epoch": 3}, tmp_path)))
 

@@ -28,6 +28,7 @@ from src.selection.select import select
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
+from tests.runs.unsealed import unseal
 
 SMALL = [
     *("model=mlp", "runtime=float32", "trainer.max_epochs=2", "data.batch_size=16"),
@@ -263,6 +264,7 @@ def further_layer(file: Path) -> None:
     [
         lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
         lambda file: file.write_bytes(b"no checkpoint at all"),
+        lambda file: file.write_bytes(b"hello\n" * 100),  # to a pickle, h and e are instructions
         lambda file: torch.save({"something": 1}, file),
         other_network,
         further_layer,
@@ -273,7 +275,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     place: tuple[Path, Path], damage: Callable[[Path], None], status: str
 ) -> None:
     _, folder = place
-    break_seal(folder)  # as of a run that never had one
+    unseal(folder)
     end_as(folder, status)
     damage(folder / "checkpoints" / "last.ckpt")
     before = contents(folder.parent.parent)

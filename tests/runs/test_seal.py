@@ -86,6 +86,17 @@ def test_a_folder_without_a_seal_is_taken_as_it_is(folder: Path) -> None:
     assert not (folder / SEAL).exists()
 
 
+def test_a_seal_that_was_deleted_is_missed(folder: Path) -> None:
+    (folder / "summary.json").write_text('{"status": "FINISHED", "sealed": true}')
+    break_seal(folder)
+    assert "seal.json is gone" in str(changed_since(folder))
+    with pytest.raises(ValueError, match="changed=use"):
+        refuse_changed(folder, "refuse")
+    for other in ('{"status": "FINISHED"}', '{"status": "KILLED", "sealed": true}'):
+        (folder / "summary.json").write_text(other)  # of an earlier version; of a run that goes on
+        assert changed_since(folder) is None
+
+
 def test_a_damaged_seal_vouches_for_nothing(folder: Path) -> None:
     content = (folder / SEAL).read_bytes()
     for place in range(len(content)):

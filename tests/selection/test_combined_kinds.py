@@ -27,7 +27,6 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
-from src.runs.seal import break_seal
 from src.selection.choose import choose
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of
@@ -35,6 +34,7 @@ from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
 from src.targets import kind_of
+from tests.runs.unsealed import unseal
 from tests.serving.stranger import a_stranger_asks
 
 SIDE = 16
@@ -121,7 +121,7 @@ class Made:
         path = self.out / "runs" / name
         shutil.copytree(original.path, path)
         (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
-        break_seal(path)
+        unseal(path)
         copy = RunFolder.open(path)
         file = copy.chosen_checkpoint()
         stored = torch.load(file, weights_only=True)

@@ -30,10 +30,10 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
-from src.runs.seal import break_seal
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of
 from src.serving.bundle import open_predictor
+from tests.runs.unsealed import unseal
 
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
 SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
@@ -278,7 +278,7 @@ def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(folder.path, path)
     (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
-    break_seal(path)
+    unseal(path)
     copy = RunFolder.open(path)
     change(copy)
     return copy

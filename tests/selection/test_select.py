@@ -19,9 +19,9 @@ from src.records.champions import Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.runs.seal import break_seal
 from src.selection import select as selecting
 from src.selection.choose import choose
+from tests.runs.unsealed import unseal
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
@@ -74,7 +74,7 @@ def copy_of(folder: RunFolder) -> RunFolder:
     identity = (copy.path / "run.json").read_text()
     shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
     (copy.path / "run.json").write_text(identity)
-    break_seal(copy.path)
+    unseal(copy.path)
     return copy
 
 
@@ -118,8 +118,8 @@ def test_a_figure_that_a_kill_kept_out_of_the_summary_comes_from_the_predictions
     before = RunSummary.read(folder.summary)
     select(settings(output_dir, f"run={folder.run_id}"))
     measured = RunSummary.read(folder.summary)
-    break_seal(folder.path)
-    before.write(folder.summary)
+    unseal(folder.path)
+    replace(before, sealed=False).write(folder.summary)
     select(settings(output_dir, f"run={folder.run_id}"))
     again = RunSummary.read(folder.summary)
     tested = {k: v for k, v in measured.metrics.items() if k.startswith("test/")}
@@ -159,7 +159,7 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
     """Two copies that answer alike are tied; the second of them costs less."""
     folder = run_of(output_dir, "handcrafted")
     copy = copy_of(folder)
-    break_seal(folder.path)
+    unseal(folder.path)
     text = copy.config.read_text()
     assert "neighbours: 5" in text
     copy.config.write_text(text.replace("neighbours: 5", "neighbours: 7"))
@@ -177,7 +177,7 @@ def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
     for seed in (7, 3):
         copy = copy_of(folder)
         summary = RunSummary.read(folder.summary)
-        replace(summary, seed=seed, run_dir=str(copy.path)).write(copy.summary)
+        replace(summary, seed=seed, run_dir=str(copy.path), sealed=False).write(copy.summary)
     assert choose(settings(output_dir)).folder == folder
     shutil.rmtree(folder.path)
     assert choose(settings(output_dir)).summary.seed == 3
@@ -185,8 +185,8 @@ def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
 
 def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
     folder = run_of(output_dir, "mlp")
+    unseal(folder.path)
     summary = RunSummary.read(folder.summary)
-    break_seal(folder.path)
     replace(summary, status="KILLED", reason="the power went").write(folder.summary)
     with pytest.raises(ConfigError, match=r"did not finish \(the power went\)"):
         select(settings(output_dir, f"run={folder.run_id}"))
@@ -202,7 +202,7 @@ def test_a_run_that_cannot_be_used_is_named(output_dir: Path) -> None:
 @pytest.mark.parametrize("refit", ["true", "false"])
 def test_a_fold_is_no_champion(output_dir: Path, refit: str) -> None:
     folder = run_of(output_dir, "mlp")
-    break_seal(folder.path)
+    unseal(folder.path)
     plain = yaml.safe_load(folder.config.read_text())
     plain["cv"] = {"folds": 5, "repeats": 1, "fold": 2}
     folder.config.write_text(yaml.safe_dump(plain))

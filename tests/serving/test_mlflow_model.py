@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from PIL import Image
 
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
+from src.verification.models import verify_models
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
 from tests.tracking.diary import client
@@ -262,3 +264,54 @@ def test_no_model_is_written_where_none_is_wanted(typed: Typed, tmp_path: Path) 
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "checkpoints").is_dir() and not (folder / "model").exists()
     assert '"event":"model"' not in (folder / "tracking" / "spool.jsonl").read_text()
+
+
+def flipped(path: Path) -> bytes:
+    """Flip a bit in the middle of a file; returns what it was."""
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return whole
+
+
+def test_a_flipped_bit_in_any_of_its_files_is_named(
+    trained: Path, logged: Any, tmp_path: Path
+) -> None:
+    output_dir = tmp_path / "moved"
+    shutil.copytree(trained.parents[1], output_dir)
+    place = output_dir / "mlartifacts" / "models" / logged.model_id / "artifacts"
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert place / "MLmodel" in files and [*verify_models(output_dir, repair=False)] == []
+    for file in files:
+        whole = flipped(file)
+        assert [fault.place for fault in verify_models(output_dir, repair=False)] == [file]
+        file.write_bytes(whole)
+    code = place / "mlflow_model.py"
+    flipped(code)
+    weights = place / "artifacts" / "model" / "network.safetensors"
+    weights.unlink()
+    found = list(verify_models(output_dir, repair=True))
+    assert {fault.place for fault in found} == {code, weights}
+    assert all(fault.repaired for fault in found)
+    assert [*verify_models(output_dir, repair=False)] == []
+
+
+def test_models_of_an_earlier_version_are_compared_with_their_bundles(
+    trained: Path, logged: Any, tmp_path: Path
+) -> None:
+    place = tmp_path / "mlartifacts" / "models" / logged.model_id / "artifacts"
+    at = trained.parents[1] / place.relative_to(tmp_path)
+    shutil.copytree(at, place)
+    (place / "digests.json").unlink()
+    assert [*verify_models(tmp_path, repair=True)] == []
+    bundle = place / "artifacts" / "model"
+    expected = {
+        place / "mlflow_model.py": place / "mlflow_model.py",
+        bundle / "network.safetensors": bundle,
+        bundle / "code" / "src" / "serving" / "mlflow_model.py": bundle,
+    }
+    for file, named in expected.items():
+        whole = flipped(file)
+        assert [fault.place for fault in verify_models(tmp_path, repair=True)] == [named]
+        file.write_bytes(whole)

@@ -223,21 +223,28 @@ from PIL import Image
 from src.serving.predictor import Predictor
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-stream = io.BytesIO()
-Image.new("RGBA", (6000, 6000)).save(stream, "PNG", compress_level=1)  # 36 megapixels
+def png(mode, *size):
+    stream = io.BytesIO()
+    Image.new(mode, size).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
 predictor = Predictor(
     lambda images: np.full((len(images), 2), 0.5, np.float32),
     {"class_names": ["a", "b"], "image_size": [8, 8], "channels": 3},
 )
-assert predictor.judge([stream.getvalue()] * 8, None)[0].shape == (8, 2)
-stream = io.BytesIO()
-Image.new("1", (9900, 9900)).save(stream, "PNG")  # 98 megapixels
-try:
-    predictor.judge([stream.getvalue()] * 8, None)
-except ValueError as error:
-    assert "98 megapixels; the limit is 40" in str(error)
-else:
-    raise SystemExit("98 megapixels were accepted")
+for size in ((6000, 6000), (65_535, 610)):  # 36 and 40 megapixels
+    assert predictor.judge([png("RGBA", *size)] * 8, None)[0].shape == (8, 2)
+for picture, reason in (
+    (png("1", 9900, 9900), "98 megapixels; the limit is 40"),
+    (png("L", 1, 39_000_000), "the limit of a side is 65,535"),
+    (np.zeros((1, 65_536, 3), np.uint8), "the limit of a side is 65,535"),
+):
+    try:
+        predictor.judge([picture] * 8, None)
+    except ValueError as error:
+        assert reason in str(error), error
+    else:
+        raise SystemExit(f"accepted in spite of {reason}")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

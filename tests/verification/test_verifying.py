@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,11 @@ from src import verify
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
+from src.data.decoding.opening import list_pictures
+from src.data.sources.file_notes import NOTES, FileNotes
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.records.champions import Champion
+from src.records.run import RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
 from src.search.storage import Journal
@@ -34,7 +38,8 @@ from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from src.verification.runs import Fault
 from src.verification.targets import verify_all
-from tests.data.pictures import opened, tree
+from tests.data.pictures import opened, settings_of, tree, write
+from tests.data.sources.test_archive import pack
 from tests.selection.comparison.runs import finished_run
 
 
@@ -127,6 +132,16 @@ def test_a_run_without_a_seal_is_read(tmp_path: Path) -> None:
     folder.summary.write_text("{")
     (fault,) = faults_of(tmp_path)
     assert fault.place == folder.summary
+
+
+def test_a_seal_that_was_deleted_is_missed(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path, "mlp", 3)
+    folder.config.unlink()
+    replace(RunSummary.read(folder.summary), sealed=True).write(folder.summary)
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == folder.path / "seal.json" and "is gone" in fault.what
+    seal(folder.path, run_id=folder.run_id, name=folder.name)
+    assert faults_of(tmp_path) == []
 
 
 def test_a_damaged_line_of_a_diary_is_put_aside(tmp_path: Path) -> None:
@@ -267,6 +282,60 @@ def test_a_journal_that_has_lost_its_beginning_is_not_repaired(tmp_path: Path) -
     assert path.read_bytes() == before
 
 
+def test_a_journal_that_lost_its_end_is_told_by_the_record(tmp_path: Path) -> None:
+    """Cut between two lines it is whole by itself."""
+    folder = tmp_path / "sweeps" / "s"
+    states = study_of(folder)
+    journal = folder / "study.journal"
+    again = Journal(journal)
+    study = optuna.load_study(storage=JournalStorage(again), study_name="s")
+    study.set_user_attr("refits", {"0": {"1": {"run_dir": "x"}}})
+    again.close()
+    trials = [{"number": number, "state": "complete"} for number, _ in states]
+    finalists = [{"trial": 0, "run_dirs": {"1": "x"}}]
+    record = checked_json({"trials": trials, "finalists": finalists})
+    (folder / "sweep.json").write_bytes(record)
+    (folder / "config.yaml").write_text("storage: null\n")
+    assert faults_of(tmp_path, "study=s") == []
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for count in range(len(lines)):
+        journal.write_bytes(b"".join(lines[:count]))
+        for words in ([], ["repair=true"]):
+            (fault,) = faults_of(tmp_path, "study=s", *words)
+            assert fault.place == journal and not fault.repaired
+    journal.unlink()
+    assert [fault.what for fault in faults_of(tmp_path, "study=s")] == ["it is gone, with 4 trials"]
+    (folder / "config.yaml").write_text("storage: sqlite:///study.db\n")
+    assert faults_of(tmp_path, "study=s") == []
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "said"),
+    [
+        (2, "pruned", "trial 2 is complete in it, and pruned in sweep.json"),
+        (4, "failed", "it has 4 trials, and sweep.json tells of 5"),
+        (4, "running", "it has 4 trials, and sweep.json tells of 5"),
+    ],
+)
+def test_a_record_of_other_trials_than_the_journal_has(
+    tmp_path: Path, number: int, state: str, said: str
+) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    study_of(folder)
+    trials = [{"number": number, "state": state}]
+    (folder / "sweep.json").write_bytes(checked_json({"trials": trials, "finalists": []}))
+    (fault,) = faults_of(tmp_path)
+    assert fault.place == folder / "study.journal" and said in fault.what
+
+
+def test_a_journal_may_be_ahead_of_the_record(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    study_of(folder)
+    trials = [{"number": 0, "state": "complete"}, {"number": 1, "state": "running"}]
+    (folder / "sweep.json").write_bytes(checked_json({"trials": trials, "finalists": []}))
+    assert faults_of(tmp_path) == []
+
+
 def test_what_an_output_folder_has_of_its_own(tmp_path: Path) -> None:
     folder = sealed_run(tmp_path)
     for _ in range(2):
@@ -315,6 +384,27 @@ def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
         assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
     again = opened(root, tmp_path / "cache", image_size=8)
     assert not again.from_cache and np.array_equal(again.images, before)
+
+
+def test_what_archives_and_addresses_left_is_read(tmp_path: Path) -> None:
+    archive = pack(tree(tmp_path / "pets", {"a": 4, "b": 4}), tmp_path / "pets.tar")
+    list_pictures(settings_of(tmp_path / "cache", root=str(archive)))
+    place = tmp_path / "cache" / "remote" / "x"
+    notes = FileNotes()
+    for name in ("one.png", "two.png"):
+        write(place / "content" / name, b"content")
+        notes.add(name, place / "content" / name)
+    notes.write(place / NOTES)
+    (tmp_path / "out").mkdir()
+    assert faults_of(tmp_path / "out") == []
+    (extracted,) = (tmp_path / "cache" / "archives").glob("*/content/b/004.png")
+    for file in (extracted, place / "content" / "two.png"):
+        flip(file, 5)
+        found = faults_of(tmp_path / "out")
+        assert len(found) == 1 and file.is_relative_to(found[0].place)
+        (fault,) = faults_of(tmp_path / "out", "repair=true")
+        assert fault.repaired and not file.exists()
+    assert (place / "content" / "one.png").exists()
 
 
 def test_a_store_that_cannot_be_read_now_is_not_deleted(

@@ -5,7 +5,6 @@ A file is opened by its header, within limits of memory; `decode` reads its pixe
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ __all__ = [
     "PictureError",
     "PictureFile",
     "bands_of",
+    "check_size",
     "decoder_errors",
     "deep_values",
     "file_errors",
@@ -63,6 +63,9 @@ _START = 12
 _MAX_PIXELS = 100_000_000
 # Decoders of these take 16 and 25 bytes a pixel, and those of others 4 to 8: a gigabyte each.
 _FEWER_PIXELS = {"WEBP": 64_000_000, "JPEG2000": 40_000_000}
+# The longest side that a JPEG can have. To make a side of millions of pixels smaller, Pillow first
+# writes down which of them each pixel of the result is made of: 50 bytes and more each.
+_MAX_SIDE = 65_535
 # The largest pixels that a file may have are of 4 colours of 16 bits, and few are not compressed.
 MAX_FILE_BYTES = 500_000_000
 # The pixels of an array or of many bands are in memory as a whole.
@@ -255,12 +258,12 @@ class PictureFile:
             return raster
         if self._image is None:
             image = _opened(self.stream)
-            _check_pixels(image.width * image.height, image.format)
+            check_size(image.width, image.height, image.format)
             self._image = image
         image = self._image
         if image.tell() != page:
             image.seek(page)
-            _check_pixels(image.width * image.height, image.format)
+            check_size(image.width, image.height, image.format)
         return image
 
     def _raster(self, page: int) -> Raster | None:
@@ -269,7 +272,7 @@ class PictureFile:
         self.stream.seek(0)
         raster = open_raster(self.stream, page, self._tiff_pages)
         if raster is not None:
-            _check_pixels(raster.width * raster.height)
+            check_size(raster.width, raster.height)
             if raster.nbytes > _MAX_BYTES:
                 raise PictureError(
                     f"takes {raster.nbytes / 1e6:,.0f} MB in memory ({raster.bands} bands); the "
@@ -288,7 +291,7 @@ def _opened(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
     start = stream.read(_START)
     stream.seek(0)
-    _check_pixels(_webp_pixels(stream), "WEBP")  # of which opening takes memory for all pixels
+    check_size(*_webp_size(stream), "WEBP")  # of which opening takes memory for all pixels
     try:
         return Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
@@ -297,29 +300,41 @@ def _opened(stream: BinaryIO) -> Image.Image:
         return _opened_heic(stream)
 
 
-def _check_pixels(pixels: int, kind: str | None = None) -> None:
+def check_size(width: int, height: int, kind: str | None = None) -> None:
+    """Raise a PictureError for a picture of too many pixels, or with too long a side.
+
+    Args:
+        width, height: in pixels.
+        kind: of the file, as Pillow names it; some have a limit of their own.
+    """
+    pixels = width * height
     limit = _FEWER_PIXELS.get(kind or "", _MAX_PIXELS)
     if pixels > limit:
         of_kind = f" of {kind}" if kind in _FEWER_PIXELS else ""
         raise PictureError(
             f"has {pixels / 1e6:.0f} megapixels; the limit{of_kind} is {limit / 1e6:.0f}"
         )
+    if max(width, height) > _MAX_SIDE:
+        raise PictureError(
+            f"has {height:,}x{width:,} pixels (height x width); the limit of a side is "
+            f"{_MAX_SIDE:,}: cut it into pieces"
+        )
 
 
-def _webp_pixels(stream: BinaryIO) -> int:
-    """Return the pixels that the header of a WebP file states; 0 for other files."""
+def _webp_size(stream: BinaryIO) -> tuple[int, int]:
+    """Return the width and height that the header of a WebP file states; 0, 0 for other files."""
     start = stream.read(30)
     stream.seek(0)
     if start[:4] != b"RIFF" or start[8:12] != b"WEBP" or len(start) < 30:
-        return 0
+        return 0, 0
     if start[12:16] == b"VP8X":
-        sides = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+        width, height = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
     elif start[12:16] == b"VP8L":
         bits = int.from_bytes(start[21:25], "little")
-        sides = ((bits >> at & 0x3FFF) + 1 for at in (0, 14))
+        width, height = ((bits >> at & 0x3FFF) + 1 for at in (0, 14))
     else:
-        sides = (int.from_bytes(start[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-    return math.prod(sides)
+        width, height = (int.from_bytes(start[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    return width, height
 
 
 def _opened_heic(stream: BinaryIO) -> Image.Image:

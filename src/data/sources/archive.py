@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import lzma
 import math
 import os
@@ -26,8 +27,11 @@ from ...config.checks import ConfigError
 from ...storage.cache import Entry, cached, key_of, shortage
 from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
+from .file_notes import NOTES, FileNotes, counted
 
-__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive", "tar_index"]
+__all__ = ["ARCHIVE_ENDINGS", "changed_files", "extract_archive", "forget_archive", "tar_index"]
+
+_log = logging.getLogger(__name__)
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _CONTENT = "content"
@@ -60,6 +64,10 @@ _DAMAGE = (
 def extract_archive(archive: Path, folder: Path) -> Path:
     """Return the folder with the files of an archive, extracted now or found by its content.
 
+    What was extracted earlier is compared with what was noted of each file then: its size, times
+    and inode, and where the archive itself is read anew, its content. Where one differs, all are
+    extracted anew.
+
     Args:
         archive: a .zip, or a .tar, plain or compressed with gzip, xz or bzip2.
         folder: where extracted archives are kept.
@@ -68,21 +76,44 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
             out of it, or unpacks to suspiciously much or to more than the disk has room for.
     """
+    key, read = _content_of(archive, folder)
+    changed: list[str] = []
+
+    def build(unfinished: Path) -> dict[str, Any]:
+        nonlocal read
+        read = False
+        if changed:
+            _log.warning(
+                "%s: what was extracted from it is not what it was (%s): it is extracted anew",
+                *(archive, counted(changed)),
+            )
+        return _extract(archive, unfinished)
 
     def complete(entry: Entry) -> bool:
-        """Return whether all files are still there; systems clean up caches file by file."""
-        places = os.walk(entry.folder / _CONTENT)
-        files = [os.path.join(where, name) for where, _, names in places for name in names]
-        total = sum(os.stat(file).st_size for file in files)
-        return bool(entry.values == {"files": len(files), "bytes": total})
+        found = changed_files(entry.folder, content=read)
+        changed[:] = found or []
+        return found == []
 
-    entry = cached(
-        folder / _content_of(archive, folder),
-        lambda unfinished: _extract(archive, unfinished),
-        what=f"the files of {archive}",
-        usable=complete,
-    )
+    entry = cached(folder / key, build, what=f"the files of {archive}", usable=complete)
     return entry.folder / _CONTENT
+
+
+def changed_files(entry: Path, *, content: bool) -> list[str] | None:
+    """Return the files in an extracted archive's folder that are not as they were left.
+
+    None for one that an earlier version extracted, which noted nothing.
+
+    Args:
+        entry: the folder.
+        content: whether files are read, also those whose size, times and inode are the same.
+    """
+    notes = FileNotes.read(entry / NOTES)
+    if notes is None:
+        return None
+    if changed := notes.changed(entry / _CONTENT, content=content):
+        return changed
+    there = sum(len(names) for _, _, names in os.walk(entry / _CONTENT))
+    return [] if there == len(notes) else ["a file that was added"]
 
 
 def forget_archive(archive: Path, folder: Path) -> None:
@@ -94,15 +125,18 @@ def _note_of(archive: Path, folder: Path) -> Path:
     return folder / f"{key_of('note', os.fsencode(archive.absolute()))}.json"
 
 
-def _content_of(archive: Path, folder: Path) -> str:
-    """Return 32 hexadecimal digits: the hash of an archive's bytes, from a note or read now."""
+def _content_of(archive: Path, folder: Path) -> tuple[str, bool]:
+    """Return the hash of an archive's bytes, 32 hexadecimal digits, and whether it was read now.
+
+    Otherwise there was a note of it.
+    """
     note = _note_of(archive, folder)
     try:
         state = list(file_state(archive.stat()))
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(note.read_text())
             if known["state"] == state:
-                return str(known["content"])
+                return str(known["content"]), False
         with archive.open("rb") as stream:
             content = hashlib.file_digest(
                 stream, lambda: hashlib.blake2b(digest_size=16)
@@ -114,7 +148,7 @@ def _content_of(archive: Path, folder: Path) -> str:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(note, json.dumps({"state": state, "content": content}))
-    return content
+    return content, True
 
 
 def _extract(archive: Path, target: Path) -> dict[str, Any]:
@@ -123,12 +157,12 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
     size = archive.stat().st_size
     room = shutil.disk_usage(target).free
     by_ratio = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * size)
-    written: dict[str, int] = {}
+    notes = FileNotes()
     total = 0
     for name, stream in _members(archive):
         inside = _inside(archive, name)
-        with _created(archive, content / inside) as file:
-            before = total
+        path, checksum = content / inside, 0
+        with _created(archive, path) as file:
             while chunk := _chunk(archive, stream):
                 total += len(chunk)
                 if total > by_ratio:
@@ -143,8 +177,10 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
                         f"{target.parent}: make room, or name another folder with data.cache_dir."
                     )
                 file.write(chunk)
-        written[str(inside)] = total - before
-    return {"files": len(written), "bytes": sum(written.values())}
+                checksum = zlib.crc32(chunk, checksum)
+        notes.add(str(inside), path, checksum)
+    notes.write(target / NOTES)
+    return {}
 
 
 def _created(archive: Path, path: Path) -> IO[bytes]:

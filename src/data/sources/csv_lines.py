@@ -12,14 +12,13 @@ from ...config.checks import ConfigError
 from ...machine.text import from_csv_cell
 from .label_sets import is_yes_or_no
 from .source import clean_label
-from .table_columns import IS_VALID, Table, cell_value, recognised_columns
+from .table_columns import IS_VALID, Table, cell_value, check_table, recognised_columns
 
 __all__ = ["read_csv_lines"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
-_MAX_BYTES = 500_000_000
 _HEADER_LETTERS = 1_000_000
 
 
@@ -39,12 +38,7 @@ def read_csv_lines(
             clear; with the number of the line.
     """
     try:
-        size = file.stat().st_size
-        if size > _MAX_BYTES:
-            raise ConfigError(
-                f"{file} has {size / 1e6:,.0f} MB, more than a table of pictures has: the limit "
-                f"is {_MAX_BYTES / 1e6:.0f} MB."
-            )
+        check_table(file)
         # utf-8-sig: spreadsheets put a mark before the first column's name.
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline(_HEADER_LETTERS)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...machine.regular_files import file_fault
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .source import Problem, is_left_behind
 
 __all__ = ["Listing", "find_pictures"]
 
-_KINDS = (
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-)
+_WANTED = "picture file or folder"
 
 
 @dataclass
@@ -54,7 +49,7 @@ def find_pictures(images: str) -> Listing:
             raise ValueError(f"{images} holds no picture ({kinds}){_instead(found)}")
         return found
     if os.path.lexists(images) or not glob.has_magic(images):
-        raise ValueError(f"{images} {_what_it_is(images)}")
+        raise ValueError(f"{images} {file_fault(images, wanted=_WANTED)}")
     matches = glob.glob(images, recursive=True)
     if not matches:
         raise ValueError(f"nothing matches {images}")
@@ -129,7 +124,7 @@ class _Walk:
 def _no_picture(path: str) -> str | None:
     """Return why a file is no picture; None for one by its ending or its first bytes."""
     if not os.path.isfile(path):
-        return _what_it_is(path)
+        return file_fault(path, wanted=_WANTED)
     if os.path.splitext(path)[1].lower() in PICTURE_ENDINGS:
         return None
     try:
@@ -140,18 +135,6 @@ def _no_picture(path: str) -> str | None:
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
     return None
-
-
-def _what_it_is(path: str) -> str:
-    """Return what a path is that is neither file nor folder, to be read after the path."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return "is a link to nothing" if os.path.islink(path) else "does not exist"
-    except (OSError, ValueError) as error:
-        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
-    kind = next((name for test, name in _KINDS if test(mode)), "something else")
-    return f"is {kind}, and no picture file or folder"
 
 
 def _instead(found: Listing) -> str:

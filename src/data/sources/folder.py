@@ -23,7 +23,8 @@ from .source import (
     PARTS,
     Problem,
     Source,
-    case_remarks,
+    alike,
+    alike_remarks,
     clean_label,
     merged_remarks,
     natural_order,
@@ -196,7 +197,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
         for label in class_names:
             if ("train", label) not in paths:
                 tree.note(label, "is a class without pictures in the train part")
-    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    remarks = [*merged_remarks(spellings), *alike_remarks(class_names)]
     targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
     listed = [path for key in keys for path in paths[key]]
     if several:
@@ -263,14 +264,17 @@ def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:
 def _check_case(
     paths: Mapping[tuple[str, str], object], names: tuple[str, ...], shown: str
 ) -> None:
-    """Refuse a class of another part that is one of the train part but for its capitals."""
-    training = {label.casefold(): label for part, label in paths if part == "train"}
+    """Refuse a class of another part that is hardly told from one of the train part."""
+    training = {alike(label): label for part, label in paths if part == "train"}
     for label in names:
-        usual = training.get(label.casefold(), label)
+        usual = training.get(alike(label), label)
         if training and ("train", label) not in paths and usual != label:
+            how = "differ only in capitals"
+            if usual.lower() != label.lower():
+                usual, label, how = ascii(usual), ascii(label), "may be meant for one"
             raise ConfigError(
                 f"{shown} has the class {usual} in the train part and {label} in another: they "
-                "differ only in capitals, so rename the folders alike."
+                f"{how}, so rename the folders alike."
             )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ...config.checks import ConfigError, nearest
 from ...machine.text import text_fault
 from .source import clean_label
-from .table_columns import Table, cell_value
+from .table_columns import Table, cell_value, check_table
 
 __all__ = ["read_json_lines"]
 
@@ -61,6 +61,7 @@ def read_json_lines(file: Path, several: bool) -> Table:
 def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of each line that is not empty."""
     number = 0
+    check_table(file)
     try:
         with file.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from ...config.checks import ConfigError
+from ...machine.regular_files import file_fault
 from ...targets.labels import has_class
 from .source import Source
 
@@ -24,11 +25,14 @@ def existing_root(root: Path) -> Path:
     """Return `root` if there is such a file or folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it is a device or a pipe.
     """
     try:
-        if root.exists():
+        if root.is_dir() or root.is_file():
             return root
+        if root.exists():
+            fault = file_fault(root, wanted="file or folder")
+            raise ConfigError(f"data.root is {str(root)!r}, which {fault}.")
     except OSError as error:
         raise ConfigError(
             f"data.root is {str(root)!r}, which cannot be read: {error.strerror}."

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
+from ...machine.regular_files import file_fault
 from ...storage.cache import cached, key_of
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
@@ -21,6 +22,7 @@ from .source import Masks, Source, natural_order
 __all__ = ["MaskClasses", "list_masks"]
 
 _CLASSES = "classes.txt"
+_MAX_NAMES_BYTES = 1_000_000
 # Part of a key: to be raised when the same file would be read otherwise.
 _VERSION = 2
 _FILE = "values.npz"
@@ -254,10 +256,12 @@ def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
 
 def _read_names(file: Path) -> list[str] | None:
     """Return the lines of a file of class names; None where there is none."""
+    if not file.exists():
+        return None
+    if (fault := file_fault(file, _MAX_NAMES_BYTES)) is not None:
+        raise ConfigError(f"{file} {fault}: it must name each class once, a line each.")
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from None
     names = [line.strip() for line in lines if line.strip()]

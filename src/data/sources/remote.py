@@ -26,6 +26,7 @@ from ...storage.digests import checked_line, line_content
 from ...storage.files import write_atomically
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import ARCHIVE_ENDINGS
+from .file_notes import NOTES, FileNotes, counted
 from .shards import SHARD_ENDING, expanded
 from .source import is_left_behind
 from .table import TABLE_ENDINGS
@@ -74,11 +75,14 @@ def fetched(
     anything else is a folder, of which the picture files are fetched, or its shards. With a table
     come the files that it names by relative paths.
 
+    What was fetched earlier is compared with what was noted of each file then: its size, times and
+    inode, and with `look_again` its content. What differs is fetched anew.
+
     Args:
         address: as fsspec has it.
         cache_dir: the project's cache folder.
         named: from a table's file to the paths in it.
-        look_again: list the address anew, and fetch what has changed.
+        look_again: list the address anew, read what is here, and fetch what has changed.
 
     Raises:
         ConfigError: the address cannot be read, holds nothing, needs a package that is not
@@ -92,12 +96,14 @@ def fetched(
     place = cache_dir / "remote" / key_of(address)
     is_table = name.lower().endswith(TABLE_ENDINGS)
     files, whole = _known(place)
-    if look_again or files is None or not whole or _missing(place, files):
+    if look_again or files is None or not whole or _lacks_some(place, files):
         what = f"the files of {address}"
         with cache_errors(what, place.parent), locked(place, what):
             place.mkdir(exist_ok=True)
             remote = _Remote(address, names)
             before, _ = _known(place)
+            notes = FileNotes.read(place / NOTES) or FileNotes()
+            _remove_changed(address, place, notes, content=look_again)
             if before is None or look_again:
                 files = remote.themselves() if names else remote.below()
                 _remove_outdated(place, before or {}, files)
@@ -108,6 +114,10 @@ def fetched(
                 paths = filter(None, map(_plain, named(place / _CONTENT / name)))
                 files = dict.fromkeys(paths, (None, "")) | files
                 remote.fetch(files, place)
+            for file, (size, _) in files.items():
+                if size != _ABSENT and (file in remote.came or file not in notes):
+                    notes.add(file, place / _CONTENT / file)
+            notes.write(place / NOTES)
             shutil.rmtree(place / _PARTIAL, ignore_errors=True)
     else:
         _log.info("%s was fetched earlier; data.check_content=true looks for changes", address)
@@ -115,11 +125,15 @@ def fetched(
 
 
 class _Remote:
-    """The files at an address: those that it names, `own`, and those beside, or those below it."""
+    """The files at an address: those that it names, `own`, and those beside, or those below it.
+
+    `came` are the names of those that were fetched.
+    """
 
     def __init__(self, address: str, own: Sequence[str]) -> None:
         self._address = address
         self._own = own
+        self.came: set[str] = set()
         self._web = address.partition("://")[0].lower() in _WEB
         with self._errors():
             self._system, root = _opened(address, web=self._web)
@@ -215,6 +229,7 @@ class _Remote:
         for count, (name, found) in enumerate(zip(names, there, strict=True), start=1):
             if not found:
                 files[name] = _ABSENT, ""
+            self.came.add(name)
             if time.monotonic() - logged > _PROGRESS_SECONDS:
                 logged = time.monotonic()
                 _log.info("%d of %d files", count, len(names))
@@ -354,6 +369,27 @@ def _missing(place: Path, files: _Files) -> list[str]:
         if size != _ABSENT and (here is None or size not in (None, here)):
             missing.append(name)
     return missing
+
+
+def _lacks_some(place: Path, files: _Files) -> bool:
+    """Return whether a file is not here, or not as it was when it came."""
+    notes = FileNotes.read(place / NOTES)  # None of what an earlier version fetched
+    return notes is None or bool(
+        _missing(place, files) or notes.changed(place / _CONTENT, content=False)
+    )
+
+
+def _remove_changed(address: str, place: Path, notes: FileNotes, *, content: bool) -> None:
+    """Remove the files that are here and not as they were when they came."""
+    here = place / _CONTENT
+    changed = [n for n in notes.changed(here, content=content) if (here / n).is_file()]
+    for name in changed:
+        (here / name).unlink()
+    if changed:
+        _log.warning(
+            "%s: what was fetched from it is not what it was (%s): it is fetched anew",
+            *(address, counted(changed)),
+        )
 
 
 def _remove_outdated(place: Path, before: _Files, now: _Files) -> None:

@@ -26,7 +26,7 @@ from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
 from .label_sets import indicators, named_classes, split_labels
-from .source import Problem, Source, case_remarks, clean_label, is_left_behind, merged_remarks
+from .source import Problem, Source, alike_remarks, clean_label, is_left_behind, merged_remarks
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
 
@@ -75,7 +75,7 @@ def find_shards(root: Path) -> list[str]:
         if not root.name.endswith(SHARD_ENDING):
             return []
         if root.exists():
-            return [root.name] if _is_shard(root) else []
+            return [root.name] if root.is_file() and _is_shard(root) else []
         names = expanded(root.name)
         lacking = [name for name in names if not (root.parent / name).is_file()]
         if lacking and names != [root.name]:
@@ -95,7 +95,7 @@ def _shards_of_folder(root: Path) -> list[str]:
         for path in folder.iterdir()
         if path not in parts and not is_left_behind(path.name)
     ]
-    found = [path for path in inside if path.name.endswith(SHARD_ENDING)]
+    found = [path for path in inside if path.name.endswith(SHARD_ENDING) and path.is_file()]
     if not found or any(path.suffix.lower() in PICTURE_ENDINGS for path in inside):
         return []
     if any(path.is_dir() for path in inside):
@@ -192,7 +192,7 @@ def list_shards(
         if several
         else np.array([place[label] for (label,) in chosen], np.int64)
     )
-    remarks = [*merged_remarks(spellings), *case_remarks(class_names)]
+    remarks = [*merged_remarks(spellings), *alike_remarks(class_names)]
     parts = _parts(shards, shown)
     return Source(
         "folder",

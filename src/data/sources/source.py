@@ -23,7 +23,8 @@ __all__ = [
     "Masks",
     "Problem",
     "Source",
-    "case_remarks",
+    "alike",
+    "alike_remarks",
     "clean_label",
     "is_left_behind",
     "merged_remarks",
@@ -323,13 +324,27 @@ def merged_remarks(spellings: Mapping[str, Iterable[str]]) -> list[str]:
     ]
 
 
-def case_remarks(labels: Iterable[str]) -> list[str]:
-    """Return a sentence for each set of labels that differ in nothing but capitals."""
-    alike: dict[str, list[str]] = {}
+def alike(label: str) -> str:
+    """Return what is equal for labels that people hardly tell apart.
+
+    Those that differ in capitals, in the width or the form of letters, as ﬁ and fi, and numbers
+    that differ in leading zeros.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    return (folded.lstrip("0") or "0") if folded.isdecimal() else folded
+
+
+def alike_remarks(labels: Iterable[str]) -> list[str]:
+    """Return a sentence for each set of labels that people hardly tell apart."""
+    groups: dict[str, list[str]] = {}
     for label in labels:
-        alike.setdefault(label.casefold(), []).append(label)
-    return [
-        f"the labels {', '.join(group)} differ only in capitals, and are classes of their own"
-        for group in alike.values()
-        if len(group) > 1
-    ]
+        groups.setdefault(alike(label), []).append(label)
+    remarks = []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        listed, how = ", ".join(group), "differ only in capitals"
+        if len({label.lower() for label in group}) > 1:
+            listed, how = ", ".join(map(ascii, group)), "may be meant for one"
+        remarks.append(f"the labels {listed} {how}, and are classes of their own")
+    return remarks

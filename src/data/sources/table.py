@@ -16,7 +16,7 @@ from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
 from .label_sets import indicators, labels_of_columns, named_classes, split_labels
-from .source import PARTS, Problem, Source, case_remarks, clean_label, merged_remarks
+from .source import PARTS, Problem, Source, alike_remarks, clean_label, merged_remarks
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
 
@@ -86,7 +86,7 @@ def list_table(
     else:
         place = {name: number for number, name in enumerate(class_names)}
         targets = np.array([place[label] for (label,) in chosen], np.int64)
-    remarks = [*table.remarks, *merged_remarks(spellings), *case_remarks(class_names)]
+    remarks = [*table.remarks, *merged_remarks(spellings), *alike_remarks(class_names)]
     return Source(
         "folder",
         class_names,

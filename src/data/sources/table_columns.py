@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...config.checks import ConfigError, nearest
+from ...machine.regular_files import file_fault
 from .source import clean_label
 
-__all__ = ["IS_VALID", "Table", "cell_value", "recognised_columns"]
+__all__ = ["IS_VALID", "Table", "cell_value", "check_table", "recognised_columns"]
 
 _COLUMNS = ("path", "label", "split", "group")
 IS_VALID = "is_valid"
+_MAX_BYTES = 500_000_000
 # What the columns of tables are called elsewhere, in letters and digits only. Of several for the
 # path the first one here counts: a name with its folder and ending before one without.
 _OTHER_NAMES = {
@@ -30,6 +33,12 @@ _OTHER_NAMES = {
 }
 # Likewise of the column of masks, which then stand in the place of labels.
 _MASK_NAMES = ("mask", "maskpath", "maskfile", "maskname", "maskfilename", "segmentation")
+
+
+def check_table(file: Path) -> None:
+    """Raise a ConfigError for what is no file, or larger than a table of pictures is."""
+    if (fault := file_fault(file, _MAX_BYTES)) is not None:
+        raise ConfigError(f"{file} {fault}: a table of pictures is needed.")
 
 
 @dataclass

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def load_task(checkpoint: Path) -> ClassificationTask:
     Raises:
         ConfigError: the file is no checkpoint of a run, or holds code.
     """
-    with input_of("run"):
+    with input_of("run"), _of_a_run(checkpoint):
         stored = read_checkpoint(checkpoint)
         metadata = stored.get("bakeoff")
         if not isinstance(metadata, dict):
@@ -164,6 +165,22 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         except ValueError as error:
             raise ValueError(f"{checkpoint} cannot be used: {error}") from None
         return task.eval()
+
+
+@contextmanager
+def _of_a_run(checkpoint: Path) -> Iterator[None]:
+    """Raise a ValueError for a checkpoint that lacks something, or has it of another kind."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        # Any other RuntimeError of torch's is about memory or the device.
+        if isinstance(error, RuntimeError) and not str(error).startswith("Error(s) in loading"):
+            raise
+        what = " ".join(str(error).split())
+        raise ValueError(
+            f"{checkpoint} is not a checkpoint of a Bakeoff run "
+            f"({type(error).__name__}: {what:.160})"
+        ) from error
 
 
 def _assemble(

@@ -158,8 +158,12 @@ def read_metadata(file: Path) -> dict[str, Any]:
     """
     try:
         metadata: dict[str, Any] = json.loads(file.read_bytes())
+        known = metadata["settings"], metadata["class_names"], metadata["ensemble"]["way"]
+        weights = [float(entry["weight"]) for entry in metadata["ensemble"]["members"]]
+        if not (all(known) and weights):
+            raise ValueError("it names no members, settings or classes")
         missing = [path.name for path in member_files(metadata, file) if not path.is_file()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(f"run: {file} cannot be read as an ensemble: {error!r}.") from error
     if missing:
         raise ConfigError(f"run: of the ensemble {file} the member {missing[0]} is gone.")

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...data.sources.source import clean_label
+from ...machine.regular_files import file_fault
 
 __all__ = ["CostTable"]
 
 _MARKS = (",", ";", "\t")
+# A thousand classes have a million costs.
+_MAX_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,8 @@ class CostTable:
         Raises:
             ConfigError: the file cannot be read, or is no square table of numbers.
         """
+        if (fault := file_fault(file, _MAX_BYTES)) is not None:
+            raise ConfigError(f"costs: {file} {fault}: name a CSV file, a row for each class.")
         try:
             text = file.read_text(encoding="utf-8-sig")
             first = text.partition("\n")[0]

@@ -90,7 +90,7 @@ def compared_runs(
     if not runs:
         raise ConfigError(
             f"there is no finished run to compare in {output_dir} (with stored predictions of the "
-            f"{settings.part} part)."
+            f"{settings.part} part).{''.join(f' {one}' for one in [*found.damaged, *damaged][:1])}"
         )
     pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
     left_out = len(runs) - count

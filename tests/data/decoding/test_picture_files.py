@@ -41,6 +41,8 @@ def jpeg2000_header(width: int, height: int) -> bytes:
         (png(9, 64, 64)[:3000], "cut short"),
         (png_file(10_001, 10_000, 8, 0, bytes(99)), "100 megapixels; the limit is 100"),
         (png_file(40_000, 40_000, 8, 0, bytes(99)), "larger than 100 megapixels"),
+        (png_file(65_536, 1, 8, 0, bytes(99)), "1x65,536 pixels .* a side is 65,535"),
+        (png_file(1, 39_000_000, 8, 0, bytes(99)), "39,000,000x1 pixels"),
         (webp_header(10_000, 9_000), "90 megapixels; the limit of WEBP is 64"),
         (jpeg2000_header(10_000, 9_000), "90 megapixels; the limit of JPEG2000 is 40"),
         (b"%PDF-1.4\n%%EOF", "no picture"),

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import shutil
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from src.config.checks import ConfigError
 from src.data.decoding.opening import list_pictures
 from src.data.sources import archive as module
+from src.data.sources import file_notes
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
 from tests.data.pictures import settings_of, tree, write
@@ -346,3 +351,50 @@ def test_an_archive_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     assert extract_archive(moved, cache) == second
     settings = settings_of(tmp_path / "cache", root=str(moved), check_content=True)
     assert list_pictures(settings).root == first
+
+
+def flipped(file: Path) -> None:
+    """Flip a bit of a file, which keeps its size and time of change."""
+    status, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    with file.open("r+b") as stream:
+        stream.write(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_extracted_files_that_are_not_what_they_were_are_extracted_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = pack(tree(tmp_path / "pets", {"cat": 2, "dog": 2}), tmp_path / "pets.tar")
+    time.sleep(0.05)  # a file that was written just now is read again
+    settings = settings_of(tmp_path / "cache", root=str(archive))
+    root = list_pictures(settings).root
+    assert root is not None
+    file = root / "cat" / "000.png"
+    whole = file.read_bytes()
+    assert list_pictures(settings).root == root and not caplog.records
+    for damage in (partial(flipped, file), partial(write, root / "cat" / "planted.png", whole)):
+        damage()
+        assert list_pictures(settings).root == root
+        assert file.read_bytes() == whole and len(files_below(root)) == 4
+        assert "extracted anew" in caplog.text and len(caplog.records) == 1
+        caplog.clear()
+
+
+def test_checking_content_reads_extracted_files_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a disk that changes bytes without a word, or a file system that keeps times and inodes."""
+    monkeypatch.setattr(file_notes, "file_state", lambda status: (1, 2, 3, 4))
+    archive = pack(tree(tmp_path / "pets", {"cat": 2, "dog": 2}), tmp_path / "pets.tar")
+    time.sleep(0.05)  # a file that was written just now is read again
+    settings = settings_of(tmp_path / "cache", root=str(archive))
+    root = list_pictures(settings).root
+    assert root is not None
+    file = root / "dog" / "002.png"
+    whole = file.read_bytes()
+    flipped(file)
+    assert list_pictures(settings).root == root and file.read_bytes() != whole
+    assert list_pictures(replace(settings, check_content=True)).root == root
+    assert file.read_bytes() == whole
+    assert "dog/002.png" in caplog.text and "extracted anew" in caplog.text

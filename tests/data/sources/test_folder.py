@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -171,6 +172,33 @@ def test_labels_that_look_alike(tmp_path: Path) -> None:
     counts = {"train/cat": 1, "train/dog": 1, "test/Cat": 1, "test/dog": 1}
     with pytest.raises(ConfigError, match="class cat in the train part and Cat in another"):
         listed(tree(tmp_path / "two", counts))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("cat", "\uff43\uff41\uff54"), r"the labels 'cat', '\\uff43\\uff41\\uff54' may be meant"),
+        (("stra\u00dfe", "strasse"), r"'strasse', 'stra\\xdfe' may be meant for one"),
+        (("\ufb01g", "FIG"), r"'FIG', '\\ufb01g' may be meant for one"),
+        (("1", "01", "\uff11"), r"'01', '1', '\\uff11' may be meant for one"),
+        (("00", "0"), r"may be meant for one"),
+        (("1", "10", "img1", "img01", "c\u0430t", "cat"), None),  # a Cyrillic letter is another
+    ],
+)
+def test_labels_that_may_be_meant_for_one(
+    tmp_path: Path, labels: tuple[str, ...], said: str | None
+) -> None:
+    source = listed(tree(tmp_path / "root", dict.fromkeys(labels, 1)))
+    assert set(source.class_names) == set(labels)
+    remarks = [problem.reason for problem in source.problems]
+    if said is None:
+        assert remarks == []
+        return
+    (remark,) = remarks
+    assert re.search(said, remark) and remark.endswith("and are classes of their own")
+    counts = {f"train/{labels[0]}": 1, "train/dog": 1, f"test/{labels[1]}": 1, "test/dog": 1}
+    with pytest.raises(ConfigError, match="in another: they may be meant for one"):
+        listed(tree(tmp_path / "parts", counts))
 
 
 def test_one_folder_around_all_is_looked_through(tmp_path: Path) -> None:

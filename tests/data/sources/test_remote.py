@@ -20,10 +20,10 @@ import pytest
 from src.config.checks import ConfigError
 from src.config.data import FolderSettings
 from src.data.decoding.opening import list_pictures, open_pictures
-from src.data.sources import remote
+from src.data.sources import file_notes, remote
 from src.data.sources.source import Source
 from tests.data.pictures import age, png, tree, write
-from tests.data.sources.test_archive import pack
+from tests.data.sources.test_archive import flipped, pack
 
 
 class Server:
@@ -210,6 +210,42 @@ def test_what_changes_there_is_seen_when_content_is_checked(memory: Any, tmp_pat
     again = listed("memory://pets", tmp_path, check_content=True)
     assert again.sample_paths == ("cat/1.png", "cat/5.png", "dog/2.png", "dog/3.png")
     assert Path(again.file(3)).read_bytes() == png(33)
+
+
+@pytest.mark.parametrize("name", ["pets", "pets.tar"])
+def test_what_is_not_as_it_came_is_fetched_anew(
+    memory: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    root = tree(tmp_path / "pets", {"cat": 2, "dog": 2})
+    for path in (*root.rglob("*.png"), pack(root, tmp_path / "pets.tar")):
+        memory.pipe_file(f"/{path.relative_to(tmp_path)}", path.read_bytes())
+    address = f"memory://{name}"
+    listed(address, tmp_path)
+    assert_same(listed(address, tmp_path), listed(str(root), tmp_path))
+    assert not caplog.records
+    for file in (tmp_path / "cache/remote").glob("*/content/**/*.*"):
+        flipped(file)
+    assert_same(listed(address, tmp_path), listed(str(root), tmp_path))
+    assert "is fetched anew" in caplog.text and len(caplog.records) == 1
+
+
+def test_checking_content_reads_what_was_fetched_as_well(
+    memory: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On a disk that changes bytes without a word."""
+    monkeypatch.setattr(file_notes, "file_state", lambda status: (1, 2, 3, 4))
+    for number, label in enumerate(("cat", "cat", "dog", "dog")):
+        memory.pipe_file(f"/pets/{label}/{number}.png", png(number))
+    file = Path(listed("memory://pets", tmp_path).file(3))
+    flipped(file)
+    assert listed("memory://pets", tmp_path) and file.read_bytes() != png(3)
+    for _ in range(2):
+        listed("memory://pets", tmp_path, check_content=True)
+        assert file.read_bytes() == png(3)
+    assert "dog/3.png" in caplog.text and len(caplog.records) == 1
 
 
 def test_a_large_file_comes_in_parts_and_goes_on_where_it_ended(

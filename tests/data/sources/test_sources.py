@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, from_plain
 from src.config.data import DataSettings
+from src.data.decoding.opening import list_pictures
 from src.data.sources import cifar10, cifar100, digits, fashion_mnist, folder, mnist
 from src.data.sources.idx import read_idx
 from src.data.sources.source import Source, natural_order
+from tests.data.pictures import settings_of
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 LOADERS = {
@@ -342,3 +344,10 @@ def test_cifar_found_nowhere_says_what_to_put_where(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("else"), io.BytesIO())
     with pytest.raises(ConfigError, match="has no data_batch_1, "):
         cifar10.load(cut, tmp_path, False)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "npz", "tar", "zip"])
+def test_pictures_do_not_come_from_a_pipe(tmp_path: Path, ending: str) -> None:
+    os.mkfifo(pipe := tmp_path / f"pets.{ending}")
+    with pytest.raises(ConfigError, match="is a pipe, and no file or folder"):
+        list_pictures(settings_of(tmp_path / "cache", root=str(pipe)))

@@ -1,0 +1,115 @@
+"""What was noted of the files that archives and addresses left in the cache, when they came."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ...machine.parallel import available_cores, in_order
+from ...storage.arrays import load_arrays
+from ...storage.digests import FILE_STATE, file_state
+from ...storage.files import replacing
+
+__all__ = ["NOTES", "FileNotes", "counted"]
+
+# The usual name of the file with the notes, beside the folder of the files.
+NOTES = "files.npz"
+_CHUNK_BYTES = 1 << 20
+# A file's state, and the CRC-32 of its content.
+_NUMBERS = len(FILE_STATE) + 1
+
+
+class FileNotes:
+    """The state and checksum of files in a folder, by their paths in it with slashes."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[int, ...]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @classmethod
+    def read(cls, file: Path) -> FileNotes | None:
+        """Return what `write` wrote; None where it is missing or damaged."""
+        try:
+            stored = load_arrays(file)
+            names = stored["names"].tobytes().decode("utf-8", "surrogateescape")
+            rows = map(tuple, stored["rows"].reshape(-1, _NUMBERS).tolist())
+            notes = cls()
+            notes._rows = dict(zip(names.split("\0") if names else [], rows, strict=True))
+        except (OSError, ValueError, KeyError):
+            return None
+        return notes
+
+    def write(self, file: Path) -> None:
+        """Write the notes, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        names = "\0".join(self._rows).encode("utf-8", "surrogateescape")
+        rows = np.array([*self._rows.values()], np.int64).reshape(-1, _NUMBERS)
+        with replacing(file) as temporary:
+            np.savez(temporary, names=np.frombuffer(names, np.uint8), rows=rows, allow_pickle=False)
+
+    def add(self, name: str, path: Path, checksum: int | None = None) -> None:
+        """Note a file as it is now.
+
+        Args:
+            name: its path in the folder.
+            path: of the file.
+            checksum: the CRC-32 of its content, where that is known; otherwise the file is read.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        state = file_state(path.stat())
+        self._rows[name] = *state, _checksum(path) if checksum is None else checksum
+
+    def changed(
+        self, folder: Path, *, content: bool, names: Iterable[str] | None = None
+    ) -> list[str]:
+        """Return the noted files that are gone or not as they were, in the order of the notes.
+
+        Args:
+            folder: with the files.
+            content: whether files are read, also those whose size, times and inode are the same.
+            names: that are looked at; None for all.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        looked = self._rows.keys() if names is None else [n for n in names if n in self._rows]
+
+        def differs(name: str) -> bool:
+            *state, checksum = self._rows[name]
+            path = folder / name
+            try:
+                if list(file_state(os.stat(path))) != state:
+                    return True
+                return content and _checksum(path) != checksum
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+
+        found = in_order(differs, looked, available_cores()) if content else map(differs, looked)
+        return [name for name, other in zip(looked, found, strict=True) if other]
+
+
+def counted(names: list[str]) -> str:
+    """Return the first of several names, and how many more there are."""
+    return names[0] + (f" and {len(names) - 1:,} more" if names[1:] else "")
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
