@@ -100,3 +100,15 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
         slow = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 34.0)
         assert slow is not None and "the other 10 would take 120 s" in slow
         assert driver.next() is None and asked == [{trial.family: 154.0}]
+
+
+@pytest.mark.parametrize(("job", "last"), [(Job({}, epochs=3), 3), (Job({}, epochs=9, folds=2), 2)])
+def test_the_last_report_is_never_too_late(tmp_path: Path, job: Job, last: int) -> None:
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        trial = study.ask()
+        assert trial is not None
+        driver = Driver(study, NO_POOL, metrics=("m",), job_of=lambda _: job, time_left=lambda _: 0)
+        driver.job(trial.number)
+        stop = driver.judge(trial.number, job, Report(last - 1, {"m": 1.0}), 1.0)
+        assert stop is not None and stop.startswith(f"the time was over after {last - 1} ")
+        assert driver.judge(trial.number, job, Report(last, {"m": 1.0}), 2.0) is None

@@ -77,6 +77,7 @@ def test_some_of_the_training_pictures_may_be_worth_more_than_all_at_a_smaller_s
         assert found.option == Option("small", 64, 0.125)
     assert found.speed == true_speed(found.option)
     assert found.better is (found.option != Option("large"))
+    assert {one.share for one in found.measured} == {1.0}, "a share has no speed of its own"
 
 
 def test_the_shares_are_halves_of_halves_until_pictures_are_few() -> None:
