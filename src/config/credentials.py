@@ -20,12 +20,12 @@ _SECRET_KEY = (
     r"|pass|pw|auth|sig|sas|key)(?:\[\w*\])?"
 )
 # What else the address of a server or database may be told, by drivers that say what it is.
-_PARAMETER = re.compile(r"[?&;]\s*([^=?&;#\s]+)=")
+_PARAMETER = re.compile(r"[?&]\s*(?P<name>[^=?&;#\s]+)(?P<value>=?)|;\s*(?P<other>[^=?&;#\s]+)=")
 _HARMLESS = re.compile(
     # SQLite
     "timeout|mode|cache|uri|immutable|nolock|vfs|check_same_thread|isolation_level"
     # PostgreSQL
-    "|host|port|dbname|user|service|passfile|options|application_name|client_encoding|krbsrvname"
+    "|host|port|dbname|service|passfile|options|application_name|client_encoding|krbsrvname"
     "|ssl(?:mode|rootcert|cert|key|crl)?|connect_timeout|tcp_user_timeout|target_session_attrs"
     "|keepalives(?:_idle|_interval|_count)?|load_balance_hosts|gssencmode|channel_binding"
     # MySQL and MariaDB
@@ -75,12 +75,14 @@ def credentials_problem(value: str, key: str = "") -> str | None:
                 f"that out of it and {_remedy(scheme, key)}"
             )
         # A token may be called anything: what is not known to be none is not written down.
-        names = _PARAMETER.findall(spelled) if is_address else ()
-        if unknown := next((name for name in names if not _HARMLESS.fullmatch(name)), None):
-            return (
-                f"its parameter {unknown} may be a password or token, and would be written down "
-                f"with the run: leave it out, and {_remedy(spelled.partition(':')[0], key)}"
-            )
+        for match in _PARAMETER.finditer(spelled) if is_address else ():
+            name = match["name"] or match["other"]
+            if not _HARMLESS.fullmatch(name):
+                named = "one of its parameters" if match["value"] == "" else f"its parameter {name}"
+                return (
+                    f"{named} may be a password or token, and would be written down with the run: "
+                    f"leave it out, and {_remedy(spelled.partition(':')[0], key)}"
+                )
     return None
 
 

@@ -50,6 +50,7 @@ ADDRESSES = [
     *("https://host/?user[password]=s3cret", "https://host/?password[]=s3cret"),
     *("https://host/?authorization=Bearer%20s3cret", "https://host/?subscription-key=s3cret"),
     *("http:// me:s3cret@host", "https://host/?tok%0Aen=s3cret", "https://host/?tok\ten=s3cret"),
+    *("https://host/?token:s3cret", "https://host/?s3cret", "https://host/?user=me:s3cret"),
     *("https://host/?q=s3cret", "postgresql://host/db?sslmode=require&x=s3cret"),
 ]
 WORDS = [

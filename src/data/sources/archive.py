@@ -378,4 +378,5 @@ def _damaged(archive: Path, error: BaseException) -> ConfigError:
         return short
     if isinstance(error, OSError) and error.errno is not None:
         return ConfigError(f"{archive} cannot be read: {error.strerror}.")
-    return ConfigError(f"{archive} cannot be extracted, it is damaged or encrypted: {error}.")
+    why = "headers within headers" if isinstance(error, RecursionError) else error
+    return ConfigError(f"{archive} cannot be extracted, it is damaged or encrypted: {why}.")
