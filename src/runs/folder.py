@@ -122,6 +122,8 @@ class RunFolder:
         match read_json(path / _IDENTITY):
             case {"run_id": str(run_id), "name": str(name)}:
                 return cls(path.absolute(), run_id, name)
+        if (path / _IDENTITY).exists():
+            raise ValueError(f"{path} cannot be read as a run: its {_IDENTITY} is damaged")
         raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")
 
     @classmethod

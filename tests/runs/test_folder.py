@@ -103,3 +103,16 @@ def test_commands_take_candidates(tmp_path: Path) -> None:
         choose(select_settings("run=cnn-13", "sweep=second"))
     with pytest.raises(ConfigError, match="run names one run and sweep several"):
         select_settings("run=champion", "sweep=second")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "it has no run.json"), ("{", "run.json is damaged"), ("[]", "damaged")],
+)
+def test_a_damaged_identity_is_told_from_one_that_is_not_there(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        RunFolder.open(tmp_path)
