@@ -22,10 +22,8 @@ _SECRET_KEY = (
 # What else the address of a server or database may be told, by drivers that say what it is.
 _PARAMETER = re.compile(r"[?&]\s*(?P<name>[^=?&;#\s]+)(?P<value>=?)|;\s*(?P<other>[^=?&;#\s]+)=")
 _HARMLESS = re.compile(
-    # SQLite
-    "timeout|mode|cache|uri|immutable|nolock|vfs|check_same_thread|isolation_level"
     # PostgreSQL
-    "|host|port|dbname|service|passfile|options|application_name|client_encoding|krbsrvname"
+    "host|port|dbname|service|passfile|options|application_name|client_encoding|krbsrvname"
     "|ssl(?:mode|rootcert|cert|key|crl)?|connect_timeout|tcp_user_timeout|target_session_attrs"
     "|keepalives(?:_idle|_interval|_count)?|load_balance_hosts|gssencmode|channel_binding"
     # MySQL and MariaDB
@@ -55,6 +53,7 @@ _DATABASES = (
 _ADDRESS_KEY = re.compile(r"(?:^|[._{+])(?:uri|url|storage|address)$", re.IGNORECASE)
 _KEY = re.compile(r"[\w./@~+-]+")
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*:\s*/", re.IGNORECASE)
+_SQLITE = re.compile(r"\W*sqlite", re.IGNORECASE)
 _BLANK = re.compile(r"[\x00-\x20]+")
 _END_OF_SHOWN = re.compile(r"[\s'\"]|\Z")
 _SHOWN_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
@@ -75,7 +74,9 @@ def credentials_problem(value: str, key: str = "") -> str | None:
                 f"that out of it and {_remedy(scheme, key)}"
             )
         # A token may be called anything: what is not known to be none is not written down.
-        for match in _PARAMETER.finditer(spelled) if is_address else ():
+        # Before the first ? stands the path, of SQLite that of a file of any name.
+        asked = spelled.find("?") if is_address and not _SQLITE.match(spelled) else -1
+        for match in _PARAMETER.finditer(spelled, asked) if asked >= 0 else ():
             name = match["name"] or match["other"]
             if not _HARMLESS.fullmatch(name):
                 named = "one of its parameters" if match["value"] == "" else f"its parameter {name}"

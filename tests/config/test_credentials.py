@@ -67,6 +67,7 @@ WORDS = [
 ]
 HARMLESS = [
     *("tracking.uri=http://host:5000/a@b", "tracking.uri=sqlite:////a/b:c@d.db"),
+    *("tracking.uri=sqlite:///a?b&c=d;e=f.db", "tracking.uri=http://host:5000/a&b;c=d"),
     *("tracking.uri=sqlite:///x.db?timeout=5", "tracking.uri=postgresql://me@host:1/db"),
     *("storage=postgresql://me@host/db?sslmode=require&passfile=/x", "tracking.uri=databricks"),
     *("tracking.uri=databricks://scope:prefix", "storage=mysql://me@h/d?read_default_file=/x"),
