@@ -122,7 +122,7 @@ class Finals(JobLoop[tuple[int, int]]):
             seeds = [settings.seed + 1 + i for i in range(count)]
             self._show(
                 f"finalists: {', '.join(one.name for one in self._trials.values())}, "
-                f"each with seeds {', '.join(map(str, seeds))}"
+                f"each with seed{'s' * (count > 1)} {', '.join(map(str, seeds))}"
             )
             self._in_time = True
             self._train(dict.fromkeys(self._trials, count))
@@ -216,11 +216,8 @@ class Finals(JobLoop[tuple[int, int]]):
         ]
         size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=known_size)
         if size != most:
-            count = "none" if not size[1] else f"{size[0]} with {size[1]} seeds each"
-            self._show(
-                f"finalists: {count}, for {most[0]} with {most[1]} seeds each would take longer "
-                "than the budget"
-            )
+            count = "none" if not size[1] else _times(*size)
+            self._show(f"finalists: {count}, for {_times(*most)} would take longer than the budget")
         self._study.remember(_SIZE, [*size, *asked])
         return size
 
@@ -327,3 +324,8 @@ class Finals(JobLoop[tuple[int, int]]):
             return {}
         metrics = {k: v for k, v in ending.metrics.items() if k.startswith("test/")}
         return {"metrics": metrics, **ending.result}
+
+
+def _times(finalists: int, seeds: int) -> str:
+    """Return "3 with 2 seeds each"."""
+    return f"{finalists} with {seeds} seed{'s' * (seeds > 1)}{' each' * (finalists > 1)}"

@@ -38,8 +38,9 @@ _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
-# By so much more of it describing may be late, when other work has come, before all is given up:
-# the first trial may end in the time that is kept for finalists.
+# By so much more of all that is left describing may be late, where other work has come or the
+# least that can be described takes longer, before all is given up: the first trial may end in the
+# time that is kept for finalists.
 _LATE = 0.2
 # What measures and describes watches its time; after so many times as long it is stopped all the
 # same, for a step of a large network on a busy machine, or decoding, may take longer than expected.
@@ -157,9 +158,8 @@ class Preparation:
         found.update({name: known[name] for name in self.jobs.families if name in known})
         described = False
         for name, family in self.jobs.families.items():
-            ready = any(one.affordable for one in found.values())
-            new = name not in known
-            if new and self.clock.trials_wait and (ready or not self.clock.race_left):
+            ready, new = self._ready, name not in known
+            if new and self.clock.trials_wait and (ready or not self.clock.left):
                 reason = "so that the others have time for trials" if ready else "for time is up"
                 self.show(f"{name}: left out, {reason}")
                 continue
@@ -230,6 +230,20 @@ class Preparation:
         tried = {name for name, facts in kept if facts.get(PREPARED) in (None, fitting.get(name))}
         return ((self._left_out() | begun) & fitting.keys()) - tried
 
+    @property
+    def _ready(self) -> bool:
+        """Whether trials of some family can begin."""
+        return any(one.affordable for one in self.jobs.prepared.values())
+
+    @property
+    def _left(self) -> float | None:
+        """Seconds for measuring a family and for its first trial; None for no limit.
+
+        Where trials should have begun by now and no family is ready, the time for finalists counts.
+        """
+        late = self.clock.trials_wait and not self._ready
+        return self.clock.left if late else self.clock.race_left
+
     def _left_out(self) -> set[str]:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
@@ -242,11 +256,13 @@ class Preparation:
             ConfigError: the pictures or the settings are wrong.
             RunFailed: it cannot be trained.
         """
-        left = self.clock.race_left
+        left = self._left
         allowance = None if left is None else left * _ALLOWANCE
         frozen = "model=embedding" in family.overrides
-        measuring = None if left is None else left * (_DESCRIBING if frozen else _MEASURING)
-        found = self._measured(family, (), measuring, late_by=_LATE * (left or 0.0))
+        share = _DESCRIBING if frozen else _MEASURING
+        measuring = None if left is None else share * left
+        latest = (share + _LATE) * (self.clock.time_left(self._ready) or 0.0)
+        found = self._measured(family, (), measuring, late_by=latest - (measuring or 0.0))
         from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         if allowance is None or found.seconds <= allowance:
             return found
@@ -260,7 +276,7 @@ class Preparation:
             return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
-            measuring = _MEASURING * (self.clock.race_left or 0.0)
+            measuring = _MEASURING * (self._left or 0.0)
             cheaper = self._measured(family, (smaller,), measuring)
             if cheaper.affordable and cheaper.seconds < found.seconds:
                 notes = [*cheaper.notes, f"{smaller}, for lack of time"]

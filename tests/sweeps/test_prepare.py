@@ -266,6 +266,36 @@ def test_measuring_ends_while_trials_have_time() -> None:
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
 
 
+class NotInTime(Answers):
+    """A worker that measures for all the time it is given; describing pictures does not end."""
+
+    def __init__(self, time: ByHand) -> None:
+        super().__init__(of_size(0.01, 0.01))
+        self.time = time
+
+    def gather(self, *_: object) -> None: ...
+
+    def give(self, slot: int, job: Job) -> None:
+        super().give(slot, job)
+        self.time.now += job.task["seconds"] + job.task["late_by"]
+        self.cost = of_size(1e6, 1e6) if "model=embedding" in job.overrides else of_size(0.01, 0.01)
+
+
+def test_as_long_as_nothing_can_be_trained_the_time_for_finalists_counts() -> None:
+    time, study = ByHand(), Study()
+    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
+    names = ("embedding", "cnn", "fcn")
+    made = preparation(NotInTime(time), None, study=study, **{one: family(one) for one in names})
+    pool = made.pool
+    list(replace(made, clock=clock).run())
+    tasks = [job.task for job in pool.jobs]
+    # What is chosen should be described in the trials' time (70 s); until 85 of 100 s it may end.
+    assert (tasks[0]["seconds"], tasks[0]["late_by"]) == pytest.approx((0.65 * 70, 85 - 0.65 * 70))
+    # The trials' time is over by then, and yet another family is tried in what is left.
+    assert tasks[1]["seconds"] == pytest.approx(0.35 * 15)
+    assert len(tasks) == 2 and made.jobs.prepared["cnn"].affordable, "fcn would take its time"
+
+
 class Described(Answers):
     """A worker that describes pictures at the size that its time buys, and takes half of it."""
 

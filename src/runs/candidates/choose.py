@@ -242,12 +242,14 @@ def _with_networks(
         if choice.share < 1:
             most = math.ceil(choice.share * len(data.split.train))
             found = replace(found, data=replace(settings.data, train_limit=most))
-        if choice.seconds:  # nothing is described that cannot end
+        latest = None if deadline is None else deadline + late_by
+        ends = time.perf_counter() + choice.seconds
+        if choice.seconds and latest is not None and ends > latest:
+            # Nothing is described that cannot end.
             return Preparation(found, data, 1, choice.seconds, notes, cut=True, sized=False)
         opened = open_pictures(found)
         try:
-            last = None if deadline is None else deadline + late_by
-            ClassicalCandidate(found, chosen, opened).describe_seconds(last)
+            ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
             keep_described(settings, data, choice)
             return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
         except TooSlow as late:

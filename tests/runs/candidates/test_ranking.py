@@ -314,6 +314,23 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
 
 
+@pytest.mark.parametrize(("late_by", "described"), [(0.0, False), (30.0, True)])
+def test_the_least_that_can_be_described_may_be_late(
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    late_by: float,
+    described: bool,
+) -> None:
+    choice = NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64, seconds=40.0)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
+    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
+    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
+    assert found.seconds_per_epoch == (0.0 if described else 40.0)
+    assert found.sized is described
+
+
 def photo_folder(root: Path) -> Path:
     """Crops of three photographs, a class each."""
     generator = np.random.default_rng(0)
