@@ -60,7 +60,10 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
     if left_out := len(folders) - len(usable):
         some = "One run" if left_out == 1 else f"{left_out} runs"
         kind = "pictures of one size and one architecture" if soup else "pictures of one size"
-        print(f"{some} left out of it: it needs models that are kept and that have {kind}.")
+        print(
+            f"{some} left out of it: it needs models that are kept, that can be loaded (plugins=... "
+            f"names the code of others), and that have {kind}."
+        )
     if len(usable) < 2:
         raise ConfigError(
             f"ensemble: at least two runs are needed that can be combined, and there "
@@ -101,7 +104,8 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
     for folder in folders:
         plain = _plain(folder)
         pixels = plain["data"].get("target") == "dense"
-        if not _has_model(folder, plain, alone=soup or pixels, network=soup):
+        alone = soup or pixels
+        if not (_has_model(folder, plain, alone=alone, network=soup) and _is_readable(plain)):
             continue
         shared: list[Any] = []
         if soup or pixels:
@@ -111,6 +115,15 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
             shared.append(_link(plain["loss"]))
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
     return next((group for group in alike.values() if len(group) > 1), [])
+
+
+def _is_readable(plain: Mapping[str, Any]) -> bool:
+    """Return whether a run's settings are undamaged, and of code that is allowed here."""
+    try:
+        stored_settings(plain)
+    except ConfigError:
+        return False
+    return True
 
 
 def _link(loss: Mapping[str, Any]) -> str:

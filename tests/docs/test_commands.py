@@ -36,6 +36,9 @@ PARTS = ("src", "conf", "sweeps", "docs", "benchmarks", "Makefile", "pyproject.t
 # Make would compare the ages of files, and install anew.
 MAKE = 'make() { command make -o .venv/.core -o .venv/.made "$@"; }\n'
 SECONDS = 600
+# Pages that need a champion of their own, or leave champions and runs of plugins that others with
+# `run=champion` or without the plugin could not use.
+ALONE = ("certainty.md", "labels.md", "extending.md")
 RUNNABLE = {
     page: [one for one in blocks_of(page) if one.language in ("bash", "python") and not one.skipped]
     for page in PAGES
@@ -228,8 +231,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[W
 
 @pytest.fixture
 def workshop(page: Path, shared: Workshop, photos: Path, tmp_path: Path) -> Iterator[Workshop]:
-    """The folder of a page: that of all, or one of its own where it needs a champion of its own."""
-    alone = page.name == "certainty.md"
+    """The folder of a page: that of all, or one of its own."""
+    alone = page.name in ALONE
     found = Workshop(tmp_path, photos, shared.place / "cache") if alone else shared
     yield found
     found.close()

@@ -80,6 +80,19 @@ def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
     return RunFolder.open(Path(summary.run_dir))
 
 
+def of_plugin(run: RunFolder) -> RunFolder:
+    """Copy a run as that of a network which a plugin brings."""
+    copy, new_id = run.path.with_name("mixer"), run.run_id[::-1]
+    shutil.copytree(run.path, copy)
+    for file in (copy / "run.json", copy / "summary.json"):
+        file.write_text(file.read_text(encoding="utf-8").replace(run.run_id, new_id))
+    config = RunFolder.open(copy).config
+    plain = yaml.safe_load(config.read_text(encoding="utf-8"))
+    plain["model"]["_target_"] = "mixer.Mixer"
+    config.write_text(yaml.safe_dump(plain))
+    return RunFolder.open(copy)
+
+
 @pytest.fixture(scope="module")
 def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     with pytest.MonkeyPatch.context() as patch:
@@ -163,11 +176,13 @@ def test_it_lives_without_its_members_and_is_compared_like_any_run(
 ) -> None:
     shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
     copies = tuple(RunFolder.open(tmp_path / "runs" / one.name) for one in runs)
-    pruned = copies[1]
+    pruned, foreign = copies[1], of_plugin(copies[1])
     shutil.rmtree(pruned.checkpoints)
-    made = combined((copies[0], copies[2], pruned), "ensemble=stacking")
+    made = combined((copies[0], copies[2], pruned, foreign), "ensemble=stacking")
     said = capsys.readouterr().out
-    assert "One run left out of it" in said and "McNemar's exact test" in said
+    assert (
+        "2 runs left out of it" in said and "plugins=..." in said and "McNemar's exact test" in said
+    )
     assert "One picture takes its members" in said
     shutil.rmtree(copies[0].path)
     assert load_trained(made.chosen_checkpoint()).predictor(8).class_names == tuple("0123456789")
