@@ -2,7 +2,8 @@
 
 After the choice the validation part is free for training, and more pictures make a better model as
 a rule. But it is measured on the test part alone, so nothing may be left to choose: every setting
-is the chosen run's, and so is the number of epochs.
+is the chosen run's, and so is the number of epochs. Only `data.train_limit` goes, by which a race
+of few minutes, or the question what fewer pictures teach, kept training pictures out.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
         )
     epochs = _epochs(chosen, settings)
     wanted = refit_settings(settings, epochs)
-    data = build_data(wanted)
-    if data.split.fingerprint != Split.read(chosen.split).with_val_training().fingerprint:
+    most = settings.data.train_limit
+    data = build_data(replace(wanted, data=replace(wanted.data, train_limit=most)))
+    before = Split.read(chosen.split)
+    if data.split.fingerprint != before.with_val_training().fingerprint:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {chosen.name} was trained: "
             "train and choose again, or say refit=false."
@@ -88,6 +91,12 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
     how_long = f" for {epochs} epochs" if epochs else ""
     print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
+    if most is not None:
+        data = build_data(wanted)
+        print(
+            f"refit: on all {len(data.split.train):,} pictures of them, where {chosen.name} learned "
+            f"from {len(before.train):,} (data.train_limit)"
+        )
     if wanted.trainer.devices != 1:
         _train_on_devices(folder, wanted)
     else:
@@ -134,7 +143,7 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
         resume=None,
         evaluate_test=False,
         cv=CrossValidationSettings(folds=None, repeats=1, fold=None),
-        data=replace(settings.data, train_on_val=True),
+        data=replace(settings.data, train_on_val=True, train_limit=None),
         trainer=trainer,
         tracking=replace(settings.tracking, log_model=True, figures=True),
     )

@@ -95,6 +95,17 @@ def test_it_is_the_training_that_the_union_would_give(tmp_path: Path) -> None:
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
+def test_it_learns_from_the_pictures_too_that_a_limit_kept_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1", "data.train_limit=200")
+    folder = refitted(chosen)
+    before, after = Split.read(chosen.split), Split.read(folder.split)
+    assert len(before.train) == 200 and len(after.test) == len(before.test)
+    assert len(after.train) == len(after.parts) - len(after.test)
+    assert f"all {len(after.train):,} pictures of them, where" in capsys.readouterr().out
+
+
 def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from(
     tmp_path: Path,
 ) -> None:
