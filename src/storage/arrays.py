@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-__all__ = ["load_arrays", "open_arrays"]
+__all__ = ["load_arrays", "open_arrays", "packed_texts", "unpacked_texts"]
 
 # What numpy and zipfile raise for an archive that is damaged anywhere: in a member, in a header
 # (which numpy reads as Python), or in the directory of members.
@@ -52,3 +52,18 @@ def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """
     with open_arrays(file) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def packed_texts(texts: Iterable[str]) -> NDArray[np.uint8]:
+    """Return texts without NUL as bytes: in an array of texts each would be as long as any."""
+    joined = "".join(f"{text}\0" for text in texts)
+    return np.frombuffer(joined.encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def unpacked_texts(packed: NDArray[np.uint8]) -> list[str]:
+    """Return the texts of `packed_texts`.
+
+    Raises:
+        ValueError: they are no UTF-8.
+    """
+    return packed.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]

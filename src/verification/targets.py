@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config.checks import ConfigError
 from ..config.finished import VerifySettings
-from ..data.quality.audit import Findings
+from ..data.quality.findings import Findings
 from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
 from ..runs.seal import SEAL

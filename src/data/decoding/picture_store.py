@@ -292,7 +292,7 @@ def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> ND
     with file_errors():
         data = file.read_bytes()
     if content_hash(data) != masks.hashes[index]:
-        raise PictureError(f"{masks.files[index]} has been changed since it was looked at")
+        raise PictureError(f"{masks.files[index]} {_CHANGED}")
     return decode_mask(mask_values(data), masks.tables[masks.table_of[index]], form)
 
 

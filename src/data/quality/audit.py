@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import struct
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ import numpy.typing as npt
 
 from ...machine.disk import OF_THE_PROCESS
 from ...machine.parallel import in_order
-from ...storage.arrays import load_arrays
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
-from ...storage.files import replacing
 from ...targets.labels import label_text
 from ..decoding.depth import PixelError, pixel_bounds
 from ..decoding.picture_files import (
@@ -36,35 +33,11 @@ from ..decoding.picture_files import (
     read_header,
 )
 from ..sources.source import Problem, Source
+from .findings import HASH_DTYPE, Findings
 
-__all__ = [
-    "Findings",
-    "Survey",
-    "content_hash",
-    "copies",
-    "duplicate_groups",
-    "page_hash",
-    "survey",
-]
+__all__ = ["Survey", "content_hash", "copies", "page_hash", "survey"]
 
-_HASH_DTYPE = np.dtype("S32")
-_ROW = np.dtype(
-    [
-        *((name, "i8") for name in FILE_STATE),
-        ("known", "?"),
-        ("hash", _HASH_DTYPE),
-        ("height", "i4"),
-        ("width", "i4"),
-        ("bands", "i4"),
-        ("low", "f8"),
-        ("high", "f8"),
-        ("windowed", "?"),
-        ("group", _HASH_DTYPE),
-        ("reason", "i4"),
-    ]
-)
-_VERSION = 2
-_HASH_BYTES = _HASH_DTYPE.itemsize // 2
+_HASH_BYTES = HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
 # What is found is true now, but a later change might not show: not known the next time.
 _UNSETTLED = {"mtime_ns": NEVER}
@@ -157,20 +130,6 @@ def survey(
     )
 
 
-def duplicate_groups(hashes: npt.NDArray[np.bytes_]) -> list[npt.NDArray[np.int64]]:
-    """Return the ascending indices of each set of two or more equal hashes, by first index."""
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    lengths = np.diff(np.append(starts, len(order)))
-    groups = [
-        order[start : start + length]
-        for start, length in zip(starts, lengths, strict=True)
-        if length > 1
-    ]
-    return sorted(groups, key=lambda group: int(group[0]))
-
-
 def copies(
     hashes: npt.NDArray[np.bytes_],
     targets: npt.NDArray[Any],
@@ -182,104 +141,18 @@ def copies(
     `hashes` are (N,), `targets` as of `Source`; `names` are of pictures.
     """
     problems = []
-    for first, *others in duplicate_groups(hashes):
-        for index in others:
-            reason = f"is an exact copy of {names[first]}"
-            kind = "pictures are exact copies of others"
-            labels = [label_text(targets[one], class_names) for one in (index, first)]
-            if labels[0] != labels[1]:
-                reason += (
-                    f", but is labelled {labels[0] or 'nothing'}, not {labels[1] or 'nothing'}"
-                )
-                kind += " with another label"
-            problems.append(Problem(names[index], reason, kind))
+    first: dict[bytes, int] = {}
+    for index, content in enumerate(hashes.tolist()):
+        before = first.setdefault(content, index)
+        if before == index:
+            continue
+        reason, kind = f"is an exact copy of {names[before]}", "pictures are exact copies of others"
+        own, other = (label_text(targets[one], class_names) for one in (index, before))
+        if own != other:
+            reason += f", but is labelled {own or 'nothing'}, not {other or 'nothing'}"
+            kind += " with another label"
+        problems.append(Problem(names[index], reason, kind))
     return tuple(problems)
-
-
-@dataclass(eq=False)
-class Findings:
-    """Rows of findings, one a path.
-
-    Attributes:
-        paths: N distinct paths.
-        rows: (N,) of `FILE_STATE`, known, hash, height, width, bands, low, high, windowed, group
-            and reason, the last an index into `reasons`.
-        reasons: texts; the first is empty and means that nothing is wrong.
-    """
-
-    paths: tuple[str, ...] = ()
-    rows: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, _ROW))
-    reasons: list[str] = field(default_factory=lambda: [""])
-
-    @classmethod
-    def load(cls, file: Path) -> Findings | None:
-        """Return the findings in a file; None where it is missing or damaged."""
-        try:
-            stored = load_arrays(file)
-            rows, paths = stored["rows"], _texts(stored["paths"])
-            reasons = _texts(stored["reasons"])
-            if rows.dtype != _ROW or len(paths) != len(rows):
-                raise ValueError("not a table of this kind")
-            if stored.get("version", 1) < _VERSION:  # what is found of others may differ now
-                plain = (rows["bands"] == 3) & np.isnan(rows["low"]) & (rows["reason"] == 0)
-                rows["known"] &= plain
-        except (OSError, ValueError, KeyError, MemoryError, struct.error):
-            return None
-        return cls(paths, rows, list(reasons))
-
-    def save(self, file: Path) -> None:
-        """Write the findings, whole or not at all.
-
-        Raises:
-            OSError: the file cannot be written; it is then as it was.
-        """
-        with replacing(file) as temporary, temporary.open("wb") as stream:
-            paths, reasons = _blob(self.paths), _blob(self.reasons)
-            np.savez(stream, rows=self.rows, paths=paths, reasons=reasons, version=_VERSION)
-
-    def of(
-        self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool
-    ) -> Findings:
-        """Return the rows of M distinct paths, known where the files' `states` (M, 4) are the same.
-
-        With `forget`, all are unknown.
-        """
-        rows = np.zeros(len(paths), _ROW)
-        if paths == self.paths:
-            rows[:] = self.rows
-        else:
-            places = {path: row for row, path in enumerate(self.paths)}
-            found = np.array([places.get(path, -1) for path in paths], np.int64)
-            rows[found >= 0] = self.rows[found[found >= 0]]
-        same = [rows[name] == now for name, now in zip(FILE_STATE, states.T, strict=True)]
-        known = np.logical_and.reduce([rows["known"], *same]) & (not forget)
-        rows[~known] = np.zeros((), _ROW)
-        for name, now in zip(FILE_STATE, states.T, strict=True):
-            rows[name] = now
-        return Findings(paths, rows, list(self.reasons))
-
-    def fill(self, index: int, columns: dict[str, Any], reason: str) -> None:
-        """Write a row that was unknown."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
-        columns = columns | {"known": True, "reason": self.reasons.index(reason)}
-        for name, value in columns.items():
-            self.rows[index][name] = value
-
-    def joined(self, before: Findings) -> Findings:
-        """Return these findings and, after them, those of other paths in earlier ones.
-
-        Two lists of files may share a root, such as two CSV files in one folder.
-        """
-        mine = set(self.paths)
-        kept = [row for row, path in enumerate(before.paths) if path not in mine]
-        rows = before.rows[kept]
-        # `of` copied the earlier reasons, and `fill` only appends, so the indices still hold.
-        return Findings(
-            (*self.paths, *(before.paths[row] for row in kept)),
-            np.concatenate([self.rows, rows]),
-            self.reasons,
-        )
 
 
 def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
@@ -291,12 +164,12 @@ def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
         except PixelError as error:
             reasons[index] = str(error)
     return Survey(
-        hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], _HASH_DTYPE),
+        hashes=np.array([content_hash(row) for row in np.ascontiguousarray(arrays)], HASH_DTYPE),
         sizes=np.tile(np.array([height, width], np.int64), (count, 1)),
         bands=np.full(count, bands),
         bounds=bounds,
         windowed=np.zeros(count, np.bool_),
-        groups=np.zeros(count, _HASH_DTYPE),
+        groups=np.zeros(count, HASH_DTYPE),
         reasons=reasons,
     )
 
@@ -392,11 +265,3 @@ def _fault_of(error: OSError | PictureError, found: dict[str, Any]) -> tuple[dic
     if error.errno in OF_THE_PROCESS:
         raise error
     return found | _UNSETTLED | {"hash": b""}, f"cannot be opened: {error.strerror}"
-
-
-def _blob(texts: tuple[str, ...] | list[str]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer("\0".join(texts).encode(), np.uint8)
-
-
-def _texts(blob: npt.NDArray[np.uint8]) -> tuple[str, ...]:
-    return tuple(blob.tobytes().decode().split("\0"))

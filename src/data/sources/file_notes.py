@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...machine.parallel import available_cores, in_order
-from ...storage.arrays import load_arrays
+from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE, file_state
 from ...storage.files import replacing
 
@@ -40,10 +40,9 @@ class FileNotes:
         """Return what `write` wrote; None where it is missing or damaged."""
         try:
             stored = load_arrays(file)
-            names = stored["names"].tobytes().decode("utf-8", "surrogateescape")
             rows = map(tuple, stored["rows"].reshape(-1, _NUMBERS).tolist())
             notes = cls()
-            notes._rows = dict(zip(names.split("\0") if names else [], rows, strict=True))
+            notes._rows = dict(zip(unpacked_texts(stored["names"]), rows, strict=True))
         except (OSError, ValueError, KeyError):
             return None
         return notes
@@ -54,10 +53,9 @@ class FileNotes:
         Raises:
             OSError: the file cannot be written.
         """
-        names = "\0".join(self._rows).encode("utf-8", "surrogateescape")
         rows = np.array([*self._rows.values()], np.int64).reshape(-1, _NUMBERS)
         with replacing(file) as temporary:
-            np.savez(temporary, names=np.frombuffer(names, np.uint8), rows=rows, allow_pickle=False)
+            np.savez(temporary, names=packed_texts(self._rows), rows=rows, allow_pickle=False)
 
     def add(self, name: str, path: Path, checksum: int | None = None) -> None:
         """Note a file as it is now.

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import text_fault
-from ...storage.arrays import load_arrays
+from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
 from ...storage.cache import cached, key_of
 from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
@@ -31,7 +31,7 @@ from .source import Problem, Source, alike_remarks, clean_label, is_left_behind,
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
 
 SHARD_ENDING = ".tar"
-_VERSION = 1
+_VERSION = 2
 _FILE = "index.npz"
 # Of what stands beside a picture, the first that is there has its label.
 _LABELS = (".cls", ".json", ".txt")
@@ -234,14 +234,15 @@ def _indexed(shard: Path, cache_dir: Path) -> _Index:
 
     def build(unfinished: Path) -> dict[str, Any]:
         index = _read_index(shard)
-        texts = {name: _blob(getattr(index, name)) for name in ("names", "labels")}
+        texts = {name: packed_texts(getattr(index, name)) for name in ("names", "labels")}
         np.savez(unfinished / _FILE, spans=index.spans, allow_pickle=False, **texts)
         return {}
 
     key = key_of([_VERSION, str(shard), *state])
     entry = cached(cache_dir / key, build, what=f"the index of {shard}")
     stored = load_arrays(entry.folder / _FILE)
-    return _Index(_texts(stored["names"]), stored["spans"], _texts(stored["labels"]))
+    names, labels = (unpacked_texts(stored[name]) for name in ("names", "labels"))
+    return _Index(names, stored["spans"], labels)
 
 
 def _read_index(shard: Path) -> _Index:
@@ -299,12 +300,3 @@ def _key_and_ending(name: str) -> tuple[str, str]:
     if is_left_behind(path.name):
         return name, ""
     return str(path.parent / path.name.partition(".")[0]), path.suffix.lower()
-
-
-def _blob(texts: list[str]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer("\0".join(texts).encode(), np.uint8)
-
-
-def _texts(blob: npt.NDArray[np.uint8]) -> list[str]:
-    text = blob.tobytes().decode()
-    return text.split("\0") if text else []
