@@ -27,7 +27,7 @@ from .config.checks import ConfigError
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
 from .config.sweep import SweepSettings, read_sweep_settings
-from .data.decoding.opening import check_root
+from .data.sources.listing import check_root
 from .machine.package import command
 from .records.run import RunSummary
 from .runs.settings import read_settings

@@ -26,7 +26,7 @@ _NO_MULTIRUN = (
 def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str) -> None:
     """Run a study, or go on with it, and print its result and the command that judges it."""
     if settings.workers.engine == "local":  # those of a cluster may be the only ones to have them
-        from .data.decoding.opening import check_root
+        from .data.sources.listing import check_root
 
         check_root(settings.data)
     with doing("loading Optuna"):

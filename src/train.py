@@ -29,7 +29,7 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
             raise ChildEnded(code)
         return
 
-    from .data.decoding.opening import check_root
+    from .data.sources.listing import check_root
 
     check_root(settings.data)
     # torch, Lightning and the rest are paid for only once the settings are known to be right.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
-from ..data.decoding.opening import list_pictures
 from ..data.quality.audit import Survey, survey
+from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.parallel import available_cores
 from ..search.study import SweepStudy

@@ -17,9 +17,10 @@ from PIL import Image
 
 from src.config.data import DataSettings
 from src.data.decoding.decode import decode_picture
-from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.picture_store import PictureStore
+from src.data.sources.listing import list_pictures
 from src.records.pictures import Pixels
 
 if TYPE_CHECKING:

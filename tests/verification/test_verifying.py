@@ -24,8 +24,8 @@ from src import verify
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
 from src.config.finished import VerifySettings
-from src.data.decoding.opening import list_pictures
 from src.data.sources.file_notes import NOTES, FileNotes
+from src.data.sources.listing import list_pictures
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.records.champions import Champion
 from src.records.run import RunSummary

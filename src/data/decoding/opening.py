@@ -1,4 +1,4 @@
-"""From the settings of a data set to its pictures: listed, checked, and decoded once.
+"""From listed pictures to decoded ones: checked, and decoded once.
 
 The decoded pictures are an entry of the cache that is mapped into memory. It is named after the
 content of the pictures and the format that they are decoded to, so it is found from wherever the
@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,33 +17,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...config.checks import ConfigError, own_fields
-from ...config.data import DataSettings, FolderSettings
-from ...machine.imports import import_object
+from ...config.checks import ConfigError
+from ...config.data import DataSettings
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
-from ...targets import kind_of
 from ..quality.audit import Survey, survey
-from ..sources.label_sets import ordered
-from ..sources.listing import existing_root, without
-from ..sources.remote import fetched, is_address
-from ..sources.source import Problem, Source
-from ..sources.table import named_paths
+from ..sources.source import Source
 from .decode import decode_picture
 from .format_choice import chosen_format
 from .large_pictures import array_sizes
-from .picture_files import NotReadHere, PictureError, pages_of
+from .picture_files import NotReadHere, PictureError
 from .picture_format import PictureFormat
 from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
 from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
 
-__all__ = ["check_root", "list_pictures", "open_pictures"]
+__all__ = ["open_pictures"]
 
 _log = logging.getLogger(__name__)
 
 # Part of every key: to be raised when the same file would decode to other pixels.
-_VERSION = 3
+_VERSION = 4
 _BLOCK_BYTES = 4 << 20
 _PROGRESS_SECONDS = 10.0
 _NAMED = 20
@@ -54,125 +46,6 @@ _NAMED_ALIKE = 3  # pictures of one fault
 
 class _ContentChanged(ConfigError):
     """A file was changed after the audit; another audit helps, unless the changes go on."""
-
-
-def list_pictures(data: DataSettings) -> Source:
-    """Return the labelled pictures of a data set; nothing is decoded.
-
-    Raises:
-        ConfigError: they are not there, or not what they should be.
-    """
-    if data.root is None or not is_address(data.root):
-        root = None if data.root is None else Path(data.root.removeprefix("file://")).absolute()
-        return _listed(data, root)
-    columns = data.columns if isinstance(data, FolderSettings) else None
-    address = data.root
-
-    def named(table: Path) -> list[str]:
-        with _said_of(address, table):
-            return named_paths(table, columns, target=data.target)
-
-    root = fetched(
-        address,
-        cache_folder(data.cache_dir).absolute(),
-        named=named,
-        look_again=data.check_content,
-    )
-    with _said_of(address, root):
-        return _listed(data, root)
-
-
-@contextmanager
-def _said_of(address: str, here: Path) -> Iterator[None]:
-    """Have messages name the address instead of the place that it was fetched to."""
-    try:
-        yield
-    except ConfigError as error:
-        text = str(error).replace(str(here), address)
-        raise ConfigError(text.replace(str(here.parent), address.rpartition("/")[0])) from error
-
-
-def _listed(data: DataSettings, root: Path | None) -> Source:
-    load = import_object(data._target_)
-    cache = cache_folder(data.cache_dir).absolute()
-    if data.check_content and root is not None and root.is_file():
-        from ..sources.archive import forget_archive
-
-        forget_archive(root, cache / "archives")
-    own = own_fields(data, DataSettings)
-    if isinstance(data, FolderSettings):
-        own["target"] = data.target
-    source: Source = load(root, cache, data.download, **own)
-    if not hasattr(source, "class_names"):
-        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
-    wanted = "single" if data.target == "ordinal" else data.target
-    if source.kind != wanted:
-        raise ConfigError(
-            f"data.target is {data.target}, but the pictures of {source.name} have "
-            f"{kind_of(source.kind).described}: say data.target={source.kind}, or name pictures of "
-            "your own, data=folder data.root=PATH."
-        )
-    if data.target == "ordinal":
-        source = ordered(source, data.order)
-    source = _present(source, data)
-    frames = data.frames if isinstance(data, FolderSettings) else None
-    return _with_pages(source, data, frames) if data.pages == "all" or frames else source
-
-
-def _with_pages(source: Source, data: DataSettings, frames: int | None) -> Source:
-    """Return the source with the pages of its files; what is no picture is left to the audit."""
-    if source.sample_paths is None:
-        return source
-
-    def pages(index: int) -> range:
-        try:
-            with source.open(index) as stream:
-                return pages_of(stream, all_pages=data.pages == "all", frames=frames)
-        except (PictureError, OSError):
-            return range(1)
-
-    workers = data.num_workers or available_cores()
-    return source.with_pages(list(in_order(pages, range(len(source)), workers)))
-
-
-def _present(source: Source, data: DataSettings) -> Source:
-    """Return the source without the samples that are missing, where these are to be skipped."""
-    missing = source.missing
-    if not missing:
-        return source
-    if data.on_bad_image == "error" or len(missing) == len(source):
-        named = "; ".join(list(missing.values())[:_NAMED])
-        more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        advice = "Correct them, or say data.on_bad_image=skip to leave them out."
-        raise ConfigError(
-            f"{data.root} names {len(missing)} of {len(source)} pictures that are no files "
-            f"(relative paths start at {source.root}): {named}{more}."
-            + (f" {advice}" if len(missing) < len(source) else "")
-        )
-    problems = [
-        Problem(
-            source.sample_name(i),
-            f"is no file ({where.partition(':')[0]}); left out",
-            "pictures are no files, and were left out",
-        )
-        for i, where in missing.items()
-    ]
-    usable = without(source, dict.fromkeys(missing, "is no file"))
-    return replace(usable, problems=(*usable.problems, *problems))
-
-
-def check_root(data: DataSettings) -> None:
-    """Check that `data.root` holds what it should, without decoding and without torch.
-
-    Of a person's own pictures all are listed; of another set the root must be there.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    if isinstance(data, FolderSettings):
-        list_pictures(data)
-    elif data.root is not None:
-        existing_root(Path(data.root))
 
 
 def open_pictures(
@@ -227,14 +100,8 @@ def _opened(
     if source.masks is not None:
         check_sizes(source, source.masks, found)
     form = form or chosen_format(source, found, settings, native_side)
-    ready = source.arrays is not None and source.arrays.dtype == form.dtype == "uint8"
-    whole = form.bands in (None, tuple(range(1, form.channels + 1)))
-    shape = (form.channels, *form.image_size)
-    if source.arrays is not None and ready and whole and source.arrays.shape[1:] == shape:
-        # Already the array that is wanted, and no faster to be had from the disk.
-        flat = np.flatnonzero(np.ptp(source.arrays.reshape(len(source), -1), axis=1) == 0)
-        images = source.arrays.view()
-        images.flags.writeable = False
+    if (images := _ready_array(source, form)) is not None:
+        flat = np.flatnonzero(np.ptp(images.reshape(len(source), -1), axis=1) == 0)
         return store_of(source, found, images, form, flat.tolist(), from_cache=False)
     stored = _all_bytes(found, form) <= int(settings.cache_limit_gb * 1e9)
     entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
@@ -256,6 +123,18 @@ def _opened(
         shape = (len(store), *form.image_size)
         return replace(store, masks=np.memmap(folder / FILE, np.uint8, mode="r", shape=shape))
     return store
+
+
+def _ready_array(source: Source, form: PictureFormat) -> Pixels | None:
+    """Return the array of a source, read-only, where it is the one that would be decoded."""
+    arrays, shape = source.arrays, (form.channels, *form.image_size)
+    if arrays is None or arrays.shape[1:] != shape or not arrays.dtype == form.dtype == "uint8":
+        return None
+    if form.bands not in (None, tuple(range(1, form.channels + 1))):
+        return None
+    images = arrays.view()
+    images.flags.writeable = False
+    return images
 
 
 def _all_bytes(found: Survey, form: PictureFormat) -> int:
@@ -281,10 +160,9 @@ def _decoded(
     identity = pixels_identity(form, found.sizes[kept], found.bounds_to_scale(kept))
 
     def usable(entry: Entry) -> bool:
-        # Earlier versions did not say which pictures need a package.
-        missing = entry.values.get("not_read_here", [] if not entry.values["reasons"] else None)
+        missing = entry.values["not_read_here"]
         whole = entry.values["stored"] or not stored
-        return whole and missing is not None and not any_read(source, missing, form, found.hashes)
+        return whole and not any_read(source, missing, form, found.hashes)
 
     return cached(
         folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...config.checks import ConfigError
-from .listing import existing_root, find_published
+from .roots import existing_root, find_published
 from .source import Source
 
 __all__ = ["CifarSet"]

@@ -16,8 +16,8 @@ from .archive import ARCHIVE_ENDINGS, extract_archive
 from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
-from .listing import existing_root
 from .masks import MaskClasses, list_masks
+from .roots import existing_root
 from .shards import find_shards, list_shards
 from .source import (
     PARTS,

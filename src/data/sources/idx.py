@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...config.checks import ConfigError
-from .listing import existing_root, find_published
+from .roots import existing_root, find_published
 from .source import Source
 
 __all__ = ["IdxSet", "read_idx"]

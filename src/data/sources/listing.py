@@ -1,109 +1,142 @@
-"""Whether a root is there, where the files of published sets may lie, and what is left of a set."""
+"""From the settings of a data set to its labelled pictures, of which nothing is decoded."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
-from filelock import FileLock
+from ...config.checks import ConfigError, own_fields
+from ...config.data import DataSettings, FolderSettings
+from ...machine.imports import import_object
+from ...machine.parallel import available_cores, in_order
+from ...storage.cache import cache_folder
+from ...targets import kind_of
+from ..decoding.picture_files import PictureError, pages_of
+from .archive import forget_archive
+from .label_sets import ordered
+from .remote import fetched, is_address
+from .roots import existing_root
+from .source import Problem, Source
+from .table import named_paths
 
-from ...config.checks import ConfigError
-from ...machine.regular_files import file_fault
-from ...targets.labels import has_class
-from .source import Source
+__all__ = ["check_root", "list_pictures"]
 
-__all__ = ["existing_root", "find_published", "without"]
-
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_NAMED = 20
 
 
-def existing_root(root: Path) -> Path:
-    """Return `root` if there is such a file or folder.
+def list_pictures(data: DataSettings) -> Source:
+    """Return the labelled pictures of a data set; nothing is decoded.
 
     Raises:
-        ConfigError: there is none, or it is a device or a pipe.
+        ConfigError: they are not there, or not what they should be.
     """
+    if data.root is None or not is_address(data.root):
+        return _listed(data, None if data.root is None else _local(data.root).absolute())
+    columns = data.columns if isinstance(data, FolderSettings) else None
+    address = data.root
+
+    def named(table: Path) -> list[str]:
+        with _said_of(address, table):
+            return named_paths(table, columns, target=data.target)
+
+    cache = cache_folder(data.cache_dir).absolute()
+    root = fetched(address, cache, named=named, look_again=data.check_content)
+    with _said_of(address, root):
+        return _listed(data, root)
+
+
+@contextmanager
+def _said_of(address: str, here: Path) -> Iterator[None]:
+    """Have messages name the address instead of the place that it was fetched to."""
     try:
-        if root.is_dir() or root.is_file():
-            return root
-        if root.exists():
-            fault = file_fault(root, wanted="file or folder")
-            raise ConfigError(f"data.root is {str(root)!r}, which {fault}.")
-    except OSError as error:
+        yield
+    except ConfigError as error:
+        text = str(error).replace(str(here), address)
+        raise ConfigError(text.replace(str(here.parent), address.rpartition("/")[0])) from error
+
+
+def _listed(data: DataSettings, root: Path | None) -> Source:
+    load = import_object(data._target_)
+    cache = cache_folder(data.cache_dir).absolute()
+    if data.check_content and root is not None and root.is_file():
+        forget_archive(root, cache / "archives")
+    own = own_fields(data, DataSettings)
+    if isinstance(data, FolderSettings):
+        own["target"] = data.target
+    source: Source = load(root, cache, data.download, **own)
+    if not hasattr(source, "class_names"):
+        raise ConfigError(f"data: {data._target_} returned {type(source).__name__}, no Source.")
+    wanted = "single" if data.target == "ordinal" else data.target
+    if source.kind != wanted:
         raise ConfigError(
-            f"data.root is {str(root)!r}, which cannot be read: {error.strerror}."
-        ) from None
-    hint = ""
-    if root.parts and root.parts[0].startswith("~"):
-        hint = " A path is taken literally: write out what ~ stands for."
-    raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
-
-
-def find_published(
-    name: str,
-    torchvision_name: str,
-    find: Callable[[Path], T | None],
-    *,
-    places: Sequence[Path],
-    folder: Path | None,
-    files: str,
-    put: Path,
-) -> T:
-    """Return what is found of a published data set, downloaded by way of torchvision if need be.
-
-    Args:
-        name, torchvision_name: of the data set, and of its class in `torchvision.datasets`.
-        find: from a place to what is in it; None where the set is not there.
-        places: where to look.
-        folder: to download into, while no other process does; None to download nothing.
-        files: what is looked for, for messages.
-        put: where it is after a download, and may be put instead.
-
-    Raises:
-        ConfigError: it is nowhere, or the download failed; says which files to put where instead.
-    """
-    advice = f"Put {files} into {put}, or name the folder that has them with data.root=FOLDER."
-    found = next((one for place in places if (one := find(place)) is not None), None)
-    if found is None and folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{name}.lock"):
-                from torchvision import datasets
-
-                _log.info("fetching %s into %s", name, folder)
-                getattr(datasets, torchvision_name)(folder, download=True)
-        # URLError, timeouts and full disks are OSErrors; torchvision adds RuntimeError of its own.
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(
-                f"{name} is not on this machine and could not be downloaded ({reason}). {advice}"
-            ) from None
-        found = find(put)
-    if found is None:
-        looked = " and ".join(map(str, places))
-        raise ConfigError(f"{name} is not on this machine (looked in {looked}). {advice}")
-    return found
-
-
-def without(source: Source, reasons: Mapping[int, str]) -> Source:
-    """Return a source of N pictures without those that cannot be used.
-
-    `reasons` says of these, by their indices in [0, N), why; some others are left.
-
-    Raises:
-        ConfigError: no picture of a class is left.
-    """
-    usable = source.only(np.array([i for i in range(len(source)) if i not in reasons], np.int64))
-    for label in sorted(set(source.class_names) - set(usable.class_names)):
-        own = has_class(source.targets, source.class_names.index(label))
-        members = np.flatnonzero(own).tolist()
-        raise ConfigError(
-            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
-            f"{source.sample_name(members[0])} {reasons[members[0]]}. Repair them, or take the "
-            "class out of the data."
+            f"data.target is {data.target}, but the pictures of {source.name} have "
+            f"{kind_of(source.kind).described}: say data.target={source.kind}, or name pictures of "
+            "your own, data=folder data.root=PATH."
         )
-    return usable
+    if data.target == "ordinal":
+        source = ordered(source, data.order)
+    source = _present(source, data)
+    frames = data.frames if isinstance(data, FolderSettings) else None
+    return _with_pages(source, data, frames) if data.pages == "all" or frames else source
+
+
+def _with_pages(source: Source, data: DataSettings, frames: int | None) -> Source:
+    """Return the source with the pages of its files; what is no picture is left to the audit."""
+    if source.sample_paths is None:
+        return source
+
+    def pages(index: int) -> range:
+        try:
+            with source.open(index) as stream:
+                return pages_of(stream, all_pages=data.pages == "all", frames=frames)
+        except (PictureError, OSError):
+            return range(1)
+
+    workers = data.num_workers or available_cores()
+    return source.with_pages(list(in_order(pages, range(len(source)), workers)))
+
+
+def _present(source: Source, data: DataSettings) -> Source:
+    """Return the source without the samples that are missing, where these are to be skipped."""
+    missing = source.missing
+    if not missing:
+        return source
+    if data.on_bad_image == "error" or len(missing) == len(source):
+        named = "; ".join(list(missing.values())[:_NAMED])
+        more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        advice = "Correct them, or say data.on_bad_image=skip to leave them out."
+        raise ConfigError(
+            f"{data.root} names {len(missing)} of {len(source)} pictures that are no files "
+            f"(relative paths start at {source.root}): {named}{more}."
+            + (f" {advice}" if len(missing) < len(source) else "")
+        )
+    problems = [
+        Problem(
+            source.sample_name(i),
+            f"is no file ({where.partition(':')[0]}); left out",
+            "pictures are no files, and were left out",
+        )
+        for i, where in missing.items()
+    ]
+    usable = source.without(dict.fromkeys(missing, "is no file"))
+    return replace(usable, problems=(*usable.problems, *problems))
+
+
+def check_root(data: DataSettings) -> None:
+    """Check that `data.root` holds what it should, without decoding and without torch.
+
+    Of a person's own pictures all are listed; of another set the root must be there.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(data, FolderSettings):
+        list_pictures(data)
+    elif data.root is not None:
+        existing_root(_local(data.root))
+
+
+def _local(root: str) -> Path:
+    return Path(root.removeprefix("file://"))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...config.checks import ConfigError
 from ...machine.text import visible
-from ...targets.labels import label_counts
+from ...targets.labels import has_class, label_counts
 
 __all__ = [
     "PARTS",
@@ -219,6 +220,26 @@ class Source:
                 if index in self.missing
             },
         )
+
+    def without(self, reasons: Mapping[int, str]) -> Source:
+        """Return the source without pictures that cannot be used; some others are left.
+
+        `reasons` says of these, by their indices, why.
+
+        Raises:
+            ConfigError: no picture of a class is left.
+        """
+        kept = [index for index in range(len(self)) if index not in reasons]
+        usable = self.only(np.array(kept, np.int64))
+        for label in sorted(set(self.class_names) - set(usable.class_names)):
+            members = np.flatnonzero(has_class(self.targets, self.class_names.index(label)))
+            first = int(members[0])
+            raise ConfigError(
+                f"{self.name}: no picture of the class {label} can be used ({len(members)}), for "
+                f"{self.sample_name(first)} {reasons[first]}. Repair them, or take the class out "
+                "of the data."
+            )
+        return usable
 
     def file(self, index: int) -> str:
         """Return the file of sample `index`, of a source that has files."""

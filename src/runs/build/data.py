@@ -8,8 +8,8 @@ from ...config.checks import input_of, to_plain
 from ...config.features import EmbeddingSettings
 from ...config.models import ModelSettings, ZooSettings
 from ...config.schema import RunSettings
-from ...data.decoding.opening import list_pictures
 from ...data.loading.datamodule import PictureData
+from ...data.sources.listing import list_pictures
 from ...data.splitting.folds import training_seed
 from ...models.weights import native_size
 

@@ -15,9 +15,9 @@ from ...config.checks import ConfigError, from_plain
 from ...config.data import DataSettings
 from ...config.finished import ComparisonSettings
 from ...data.decoding.decode import thumbnail
-from ...data.decoding.opening import list_pictures
 from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
+from ...data.sources.listing import list_pictures
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
 from ...machine.yaml_text import read_yaml

@@ -15,11 +15,11 @@ from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.data.decoding import videos
 from src.data.decoding.decode import decode_picture
-from src.data.decoding.opening import list_pictures
 from src.data.decoding.picture_files import PictureError, PictureFile, pages_of, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.picture_store import picture
 from src.data.decoding.videos import container_of
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import png, write
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.data.decoding.opening import list_pictures
 from src.data.sources import archive as module
 from src.data.sources import file_notes
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
+from src.data.sources.listing import list_pictures
 from tests.data.pictures import settings_of, tree, write
 from tests.data.quality.test_audit import exchanged
 

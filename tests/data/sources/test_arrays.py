@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture
-from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.opening import open_pictures
 from src.data.sources.folder import load
+from src.data.sources.listing import list_pictures
 from tests.data.pictures import data_of, settings_of
 
 

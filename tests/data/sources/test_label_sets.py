@@ -13,8 +13,8 @@ from PIL import Image
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
-from src.data.decoding.opening import list_pictures
 from src.data.sources.folder import load
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 
 NAMES = ("0.png", "1.png", "2.png", "3.png")

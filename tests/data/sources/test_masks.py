@@ -16,10 +16,11 @@ from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
 from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
-from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.opening import open_pictures
 from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_store import PictureStore
 from src.data.loading.datamodule import PictureData
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import encoded, png_file
 

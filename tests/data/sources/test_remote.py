@@ -19,8 +19,9 @@ import pytest
 
 from src.config.checks import ConfigError
 from src.config.data import FolderSettings
-from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.opening import open_pictures
 from src.data.sources import file_notes, remote
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import age, png, tree, write
 from tests.data.sources.test_archive import flipped, pack

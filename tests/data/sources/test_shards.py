@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from src.config.checks import ConfigError
-from src.data.decoding.opening import list_pictures, open_pictures
+from src.data.decoding.opening import open_pictures
 from src.data.loading.datamodule import PictureData
 from src.data.loading.loaders import StreamLoader
 from src.data.sources import shards as module
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import decoded, png, tree
 from tests.data.sources.test_archive import pack

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from src.config.checks import ConfigError, from_plain
 from src.config.data import DataSettings
-from src.data.decoding.opening import list_pictures
 from src.data.sources import cifar10, cifar100, digits, fashion_mnist, folder, mnist
 from src.data.sources.idx import read_idx
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source, natural_order
 from tests.data.pictures import settings_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
-from src.data.decoding.opening import list_pictures
 from src.data.sources.folder import load
+from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import png, settings_of, tree, write
 

@@ -1,0 +1,86 @@
+"""Where the files of a data set lie: at a root that is there, or where a published set may be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+
+from ...config.checks import ConfigError
+from ...machine.regular_files import file_fault
+
+__all__ = ["existing_root", "find_published"]
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def existing_root(root: Path) -> Path:
+    """Return `root` if there is such a file or folder.
+
+    Raises:
+        ConfigError: there is none, or it is a device or a pipe.
+    """
+    try:
+        if root.is_dir() or root.is_file():
+            return root
+        if root.exists():
+            fault = file_fault(root, wanted="file or folder")
+            raise ConfigError(f"data.root is {str(root)!r}, which {fault}.")
+    except OSError as error:
+        raise ConfigError(
+            f"data.root is {str(root)!r}, which cannot be read: {error.strerror}."
+        ) from None
+    hint = ""
+    if any(part.startswith("~") for part in root.parts):
+        hint = " A path is taken literally: write out what ~ stands for."
+    raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
+
+
+def find_published(
+    name: str,
+    torchvision_name: str,
+    find: Callable[[Path], T | None],
+    *,
+    places: Sequence[Path],
+    folder: Path | None,
+    files: str,
+    put: Path,
+) -> T:
+    """Return what is found of a published data set, downloaded by way of torchvision if need be.
+
+    Args:
+        name, torchvision_name: of the data set, and of its class in `torchvision.datasets`.
+        find: from a place to what is in it; None where the set is not there.
+        places: where to look.
+        folder: to download into, while no other process does; None to download nothing.
+        files: what is looked for, for messages.
+        put: where it is after a download, and may be put instead.
+
+    Raises:
+        ConfigError: it is nowhere, or the download failed; says which files to put where instead.
+    """
+    advice = f"Put {files} into {put}, or name the folder that has them with data.root=FOLDER."
+    found = next((one for place in places if (one := find(place)) is not None), None)
+    if found is None and folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{name}.lock"):
+                from torchvision import datasets
+
+                _log.info("fetching %s into %s", name, folder)
+                getattr(datasets, torchvision_name)(folder, download=True)
+        # URLError, timeouts and full disks are OSErrors; torchvision adds RuntimeError of its own.
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                f"{name} is not on this machine and could not be downloaded ({reason}). {advice}"
+            ) from None
+        found = find(put)
+    if found is None:
+        looked = " and ".join(map(str, places))
+        raise ConfigError(f"{name} is not on this machine (looked in {looked}). {advice}")
+    return found
