@@ -29,7 +29,7 @@ from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
 from .file_notes import NOTES, FileNotes, counted
 
-__all__ = ["ARCHIVE_ENDINGS", "changed_files", "extract_archive", "forget_archive", "tar_index"]
+__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive", "tar_index"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,26 +90,21 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         return _extract(archive, unfinished)
 
     def complete(entry: Entry) -> bool:
-        found = changed_files(entry.folder, content=read)
-        changed[:] = found or []
-        return found == []
+        changed[:] = _changed_files(entry.folder, content=read)
+        return not changed
 
     entry = cached(folder / key, build, what=f"the files of {archive}", usable=complete)
     return entry.folder / _CONTENT
 
 
-def changed_files(entry: Path, *, content: bool) -> list[str] | None:
+def _changed_files(entry: Path, *, content: bool) -> list[str]:
     """Return the files in an extracted archive's folder that are not as they were left.
 
-    None for one that an earlier version extracted, which noted nothing.
-
-    Args:
-        entry: the folder.
-        content: whether files are read, also those whose size, times and inode are the same.
+    With `content`, files are read, also those whose size, times and inode are the same.
     """
     notes = FileNotes.read(entry / NOTES)
     if notes is None:
-        return None
+        return [NOTES]
     if changed := notes.changed(entry / _CONTENT, content=content):
         return changed
     there = sum(len(names) for _, _, names in os.walk(entry / _CONTENT))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...machine.text import text_fault
 from ...storage.arrays import open_arrays
-from .source import PARTS, Source, clean_label, natural_order
+from .label_sets import class_targets
+from .source import PARTS, Source, clean_label
 
 __all__ = ["list_arrays"]
 
@@ -129,10 +130,6 @@ def _classes(
     if several:
         return tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8)
     names = [clean_label(str(label)) for label in labels.tolist()]
-    class_names = tuple(sorted(set(names), key=natural_order))
-    if fault := next(filter(None, map(text_fault, class_names)), None):
+    if fault := next(filter(None, map(text_fault, set(names))), None):
         raise ConfigError(f"{file}: a label has {fault}.")
-    if len(class_names) < 2:
-        raise ConfigError(f"{file}: a classifier needs at least 2 labels, and there is 1.")
-    index = {name: number for number, name in enumerate(class_names)}
-    return class_names, np.array([index[name] for name in names], np.int64)
+    return class_targets(str(file), [(name,) for name in names], several=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -71,20 +70,16 @@ class FileNotes:
         state = file_state(path.stat())
         self._rows[name] = *state, _checksum(path) if checksum is None else checksum
 
-    def changed(
-        self, folder: Path, *, content: bool, names: Iterable[str] | None = None
-    ) -> list[str]:
+    def changed(self, folder: Path, *, content: bool) -> list[str]:
         """Return the noted files that are gone or not as they were, in the order of the notes.
 
         Args:
             folder: with the files.
             content: whether files are read, also those whose size, times and inode are the same.
-            names: that are looked at; None for all.
 
         Raises:
             OSError: a file cannot be read.
         """
-        looked = self._rows.keys() if names is None else [n for n in names if n in self._rows]
 
         def differs(name: str) -> bool:
             *state, checksum = self._rows[name]
@@ -96,8 +91,9 @@ class FileNotes:
             except (FileNotFoundError, NotADirectoryError):
                 return True
 
-        found = in_order(differs, looked, available_cores()) if content else map(differs, looked)
-        return [name for name, other in zip(looked, found, strict=True) if other]
+        names = self._rows
+        found = in_order(differs, names, available_cores()) if content else map(differs, names)
+        return [name for name, other in zip(names, found, strict=True) if other]
 
 
 def counted(names: list[str]) -> str:

@@ -151,7 +151,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
             break
         top = inside[0]
     paths: _Paths = {}
-    spellings: dict[str, set[str]] = {}
+    written: list[str] = []
     for part, label_name, folder in class_folders(tree, top, shown):
         found = tree.pictures_below(folder)
         if not found:
@@ -168,23 +168,13 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
             )
             continue
         label = clean_label(label_name) or label_name
-        spellings.setdefault(label, set()).add(label_name)
+        written.append(label_name)
         paths.setdefault((part, label), []).extend(found)
     _leave_out_unlabelled(tree, paths)
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
-        merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(spellings)]
-        inner = (
-            [folder for folder in tree.folders(top) if len(tree.folders(folder)) > 1]
-            if len(class_names) == 1
-            else []
-        )
-        hint = f" If {inner[0]} holds them, say data.root={shown}/{inner[0]}." if inner else ""
-        if not class_names and (strays := tree.pictures(top)):
-            hint = (
-                f" The {len(strays)} pictures that lie directly in it have no labels so; a CSV "
-                "file path,label would give them some."
-            )
+        merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(written)]
+        hint = _where_classes_may_be(tree, top, class_names, shown)
         raise ConfigError(_too_few(class_names, shown) + "".join(merged) + hint)
     _check_case(paths, class_names, shown)
     index = {label: number for number, label in enumerate(class_names)}
@@ -197,7 +187,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
         for label in class_names:
             if ("train", label) not in paths:
                 tree.note(label, "is a class without pictures in the train part")
-    remarks = [*merged_remarks(spellings), *alike_remarks(class_names)]
+    remarks = [*merged_remarks(written), *alike_remarks(class_names)]
     targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
     listed = [path for key in keys for path in paths[key]]
     if several:
@@ -285,3 +275,18 @@ def _too_few(class_names: tuple[str, ...], shown: str) -> str:
         f"pictures of each class into a folder of its own, such as {shown}/cat and {shown}/dog; "
         f"pictures are files ending in {', '.join(sorted(PICTURE_ENDINGS))}."
     )
+
+
+def _where_classes_may_be(
+    tree: FolderTree, top: str, class_names: tuple[str, ...], shown: str
+) -> str:
+    """Return the rest of the message about too few classes: where there may be some."""
+    if not class_names and (strays := tree.pictures(top)):
+        return (
+            f" The {len(strays)} pictures that lie directly in it have no labels so; a CSV file "
+            "path,label would give them some."
+        )
+    inner = [folder for folder in tree.folders(top) if len(tree.folders(folder)) > 1]
+    if len(class_names) == 1 and inner:
+        return f" If {inner[0]} holds them, say data.root={shown}/{inner[0]}."
+    return ""

@@ -7,8 +7,9 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,9 @@ from ...config.checks import ConfigError, nearest
 from .source import Source, clean_label, natural_order
 
 __all__ = [
-    "LabelColumns",
-    "indicators",
+    "class_targets",
     "is_yes_or_no",
     "labels_of_columns",
-    "named_classes",
     "ordered",
     "same_contents",
     "split_labels",
@@ -104,29 +103,14 @@ def _listed(cell: str, place: str) -> list[str] | None:
     return found
 
 
-@dataclass(frozen=True)
-class LabelColumns:
-    """The labels that columns of 0 and 1 give.
-
-    Attributes:
-        columns: places of the columns.
-        labels: of each row.
-        unused: labels that no row has.
-    """
-
-    columns: tuple[int, ...]
-    labels: list[tuple[str, ...]]
-    unused: tuple[str, ...]
-
-
 def labels_of_columns(
     file: Path,
     header: Sequence[str],
     taken: Collection[int],
     lines: Sequence[int],
     rows: Sequence[Sequence[str]],
-) -> LabelColumns:
-    """Return the labels of rows that have a column of 0 and 1 (or yes and no) for each label.
+) -> tuple[list[int], list[tuple[str, ...]]]:
+    """Return the places of columns of 0 and 1 (or yes and no), and the labels of each row.
 
     Args:
         file: for messages.
@@ -163,8 +147,7 @@ def labels_of_columns(
                 "(1) or not (0)."
             )
         found.append(tuple(name for name, one in zip(names, there, strict=True) if one))
-    used = {name for labels in found for name in labels}
-    return LabelColumns(tuple(columns), found, tuple(n for n in names if n not in used))
+    return columns, found
 
 
 def _mostly_yes_or_no(cells: Sequence[str]) -> bool:
@@ -181,15 +164,30 @@ def _yes_or_no(cell: str) -> bool | None:
     return _YES_OR_NO.get(cell.strip().lower())
 
 
-def indicators(
-    labels: Sequence[Sequence[str]], class_names: Sequence[str]
-) -> npt.NDArray[np.uint8]:
-    """Return (N, K) 0 and 1: which of the classes each picture has."""
-    index = {name: k for k, name in enumerate(class_names)}
-    found = np.zeros((len(labels), len(class_names)), np.uint8)
-    for row, names in enumerate(labels):
-        found[row, [index[name] for name in names]] = 1
-    return found
+def class_targets(
+    where: str, labels: Sequence[Sequence[str]], *, several: bool
+) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
+    """Return the names of the classes in natural order, and the targets, as of `Source`.
+
+    Args:
+        where: the labels are, for the message.
+        labels: of each picture: one, or with `several` any number.
+
+    Raises:
+        ConfigError: there are fewer than two classes.
+    """
+    names = sorted({name for some in labels for name in some}, key=natural_order)
+    if len(names) < 2:
+        raise ConfigError(
+            f"{where}: a classifier needs at least 2 labels, and there is {len(names)}."
+        )
+    place = {name: number for number, name in enumerate(names)}
+    if not several:
+        return tuple(names), np.array([place[label] for (label,) in labels], np.int64)
+    sets = np.zeros((len(labels), len(names)), np.uint8)
+    for row, some in enumerate(labels):
+        sets[row, [place[name] for name in some]] = 1
+    return tuple(names), sets
 
 
 def same_contents(files: Sequence[str]) -> list[int]:
@@ -243,8 +241,3 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         )
     places = np.array([list(order).index(name) for name in known], np.int64)
     return replace(source, class_names=tuple(order), targets=places[source.targets], kind="ordinal")
-
-
-def named_classes(labels: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the names of all labels, in natural order."""
-    return tuple(sorted({name for names in labels for name in names}, key=natural_order))

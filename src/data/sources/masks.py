@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...config.checks import ConfigError
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
+from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
@@ -146,8 +147,8 @@ class _Values:
 
         key = key_of([_VERSION, len(files)], found.hashes.tobytes())
         entry = cached(cache_dir / "masks" / f"values-{key}", read_all, what="the values in masks")
-        with np.load(entry.folder / _FILE, allow_pickle=False) as stored:
-            return cls(files, found.hashes, found.sizes, stored["present"])
+        present = load_arrays(entry.folder / _FILE)["present"]
+        return cls(files, found.hashes, found.sizes, present)
 
     def first_with(self, value: int) -> str:
         """Return the path of the first mask that holds a value."""

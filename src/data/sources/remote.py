@@ -349,7 +349,7 @@ def _known(place: Path) -> tuple[_Files | None, bool]:
     try:
         content = line_content((place / _LISTING).read_bytes(), strict=True)
         files = {name: (size, version) for name, (size, version) in content["files"].items()}
-        return files, bool(content.get("whole", True))  # earlier versions have not noted it
+        return files, bool(content["whole"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, False
 
@@ -373,7 +373,7 @@ def _missing(place: Path, files: _Files) -> list[str]:
 
 def _lacks_some(place: Path, files: _Files) -> bool:
     """Return whether a file is not here, or not as it was when it came."""
-    notes = FileNotes.read(place / NOTES)  # None of what an earlier version fetched
+    notes = FileNotes.read(place / NOTES)
     return notes is None or bool(
         _missing(place, files) or notes.changed(place / _CONTENT, content=False)
     )

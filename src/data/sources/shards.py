@@ -25,7 +25,7 @@ from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
-from .label_sets import indicators, named_classes, split_labels
+from .label_sets import class_targets, split_labels
 from .source import Problem, Source, alike_remarks, clean_label, is_left_behind, merged_remarks
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
@@ -162,7 +162,7 @@ def list_shards(
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise ConfigError(f"{shown}: {repeated} is there twice: leave one of them out.")
-    spellings: dict[str, set[str]] = {}
+    merged: list[str] = []
     chosen: list[tuple[str, ...]]
     if several:
         texts = ["" if isinstance(label, list) else str(label) for label in labels]
@@ -178,21 +178,10 @@ def list_shards(
             raise ConfigError(
                 f"{shown}: {wrong[0]} has a list of labels: say data.target=multi, or name one."
             )
-        for label in labels:
-            spellings.setdefault(clean_label(str(label)), set()).add(str(label))
+        merged = merged_remarks(map(str, labels))
         chosen = [(clean_label(str(label)),) for label in labels]
-    class_names = named_classes(chosen)
-    if len(class_names) < 2:
-        raise ConfigError(
-            f"{shown}: a classifier needs at least 2 labels, and there is {len(class_names)}."
-        )
-    place = {name: number for number, name in enumerate(class_names)}
-    targets: npt.NDArray[Any] = (
-        indicators(chosen, class_names)
-        if several
-        else np.array([place[label] for (label,) in chosen], np.int64)
-    )
-    remarks = [*merged_remarks(spellings), *alike_remarks(class_names)]
+    class_names, targets = class_targets(shown, chosen, several=several)
+    remarks = [*merged, *alike_remarks(class_names)]
     parts = _parts(shards, shown)
     return Source(
         "folder",

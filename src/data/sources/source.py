@@ -330,17 +330,19 @@ def clean_label(label: str) -> str:
     return unicodedata.normalize("NFC", " ".join("".join(visible).split())).strip(_SPELLING)
 
 
-def merged_remarks(spellings: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return a sentence for each label that stands there in several spellings.
+def merged_remarks(written: Iterable[str]) -> list[str]:
+    """Return a sentence for each label that is written in several ways.
 
-    Args:
-        spellings: clean label -> the labels that it was made of. Those that differ in Unicode's
-            normal form alone count as one: which form a name has depends on the system.
+    Those that differ in Unicode's normal form alone count as one: which form a name has depends on
+    the system.
     """
-    groups = [{unicodedata.normalize("NFC", one) for one in made} for made in spellings.values()]
+    groups: dict[str, set[str]] = {}
+    for label in dict.fromkeys(written):
+        clean = clean_label(label) or label
+        groups.setdefault(clean, set()).add(unicodedata.normalize("NFC", label))
     return [
         f"the labels {', '.join(sorted(map(ascii, group)))} look alike and were taken for one"
-        for group in groups
+        for group in groups.values()
         if len(group) > 1
     ]
 

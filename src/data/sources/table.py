@@ -15,7 +15,7 @@ from ...config.checks import ConfigError, nearest
 from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
-from .label_sets import indicators, labels_of_columns, named_classes, split_labels
+from .label_sets import class_targets, labels_of_columns, split_labels
 from .source import PARTS, Problem, Source, alike_remarks, clean_label, merged_remarks
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
@@ -68,25 +68,12 @@ def list_table(
             of the line.
     """
     table = _read(file, columns, several)
-    spellings: dict[str, set[str]] = {}
-    labels: list[Any]
-    labels = [*(_label_sets(file, table, separator) if several else _labels(table))]
-    for written in () if several else table.values["label"]:
-        spellings.setdefault(clean_label(written), set()).add(written)
+    labels = _label_sets(file, table, separator) if several else _labels(table)
     rows = listed_rows(file, table, labels)
-    chosen: list[Any] = [labels[row] if several else (labels[row],) for row in rows.kept]
-    class_names = named_classes(chosen)
-    if len(class_names) < 2:
-        raise ConfigError(
-            f"{file}: a classifier needs at least 2 labels, and there is {len(class_names)}."
-        )
-    targets: npt.NDArray[Any]
-    if several:
-        targets = indicators(chosen, class_names)
-    else:
-        place = {name: number for number, name in enumerate(class_names)}
-        targets = np.array([place[label] for (label,) in chosen], np.int64)
-    remarks = [*table.remarks, *merged_remarks(spellings), *alike_remarks(class_names)]
+    chosen = [labels[row] for row in rows.kept]
+    class_names, targets = class_targets(str(file), chosen, several=several)
+    merged = [] if several else merged_remarks(table.values["label"])
+    remarks = [*table.remarks, *merged, *alike_remarks(class_names)]
     return Source(
         "folder",
         class_names,
@@ -175,19 +162,19 @@ def _read(file: Path, columns: Sequence[str | None] | None, several: bool) -> Ta
     return read_json_lines(file, several)
 
 
-def _labels(table: Table) -> list[str]:
-    """Return the labels without invisible characters, and whole numbers without decimals."""
+def _labels(table: Table) -> list[tuple[str, ...]]:
+    """Return the label of each row without invisible characters, whole numbers without decimals."""
     labels = [clean_label(label) for label in table.values["label"]]
     numbers = [_WHOLE_NUMBER.fullmatch(label) for label in labels]
     if not all(numbers):
-        return labels
+        return [(label,) for label in labels]
     plain = [number[1] for number in numbers if number]
     written = set(labels)
     for label, whole in zip(labels, plain, strict=True):
         if label != whole and whole in written:
             table.remarks.append(f"took labels such as {label} and {whole} for one")
             break
-    return plain
+    return [(whole,) for whole in plain]
 
 
 def _label_sets(file: Path, table: Table, separator: str | None) -> list[tuple[str, ...]]:
@@ -201,14 +188,14 @@ def _label_sets(file: Path, table: Table, separator: str | None) -> list[tuple[s
     if "label" in table.values:
         places = [f"{file}, line {line}" for line in table.lines]
         return split_labels(table.values["label"], separator, places)
-    found = labels_of_columns(
+    columns, labels = labels_of_columns(
         file, table.header, set(table.places.values()), table.lines, table.cells
     )
-    table.used |= set(found.columns)
-    if found.unused:
-        never = ", ".join(found.unused)
-        table.remarks.append(f"has labels that no picture has, and leaves out: {never}")
-    return found.labels
+    table.used |= set(columns)
+    used = {name for some in labels for name in some}
+    if never := [table.header[place] for place in columns if table.header[place] not in used]:
+        table.remarks.append(f"has labels that no picture has, and leaves out: {', '.join(never)}")
+    return labels
 
 
 def _parts(file: Path, table: Table) -> npt.NDArray[np.str_] | None:
