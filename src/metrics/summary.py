@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,7 +12,7 @@ from . import classification, probabilistic
 from .intervals import wilson_interval
 from .validation import checked
 
-__all__ = ["evaluate", "metric_key", "safe_class_names"]
+__all__ = ["evaluate", "metric_key", "per_class", "safe_class_names"]
 
 # More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
@@ -61,12 +61,20 @@ def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -
     }
     if num_classes > 5:
         metrics["top5_accuracy"] = classification.top_k_accuracy(probs, targets, k=5)
-    if num_classes <= _MOST_CLASSES_LISTED:
-        recalls = classification.per_class_recall(matrix)
-        for name, recall in zip(safe_class_names(class_names), recalls, strict=True):
-            if not np.isnan(recall):
-                metrics[f"recall/{name}"] = float(recall)
-    return metrics
+    return metrics | per_class("recall", class_names, classification.per_class_recall(matrix))
+
+
+def per_class(
+    measure: str, class_names: Sequence[str], figures: Iterable[float]
+) -> dict[str, float]:
+    """Return K figures by their plain names, "recall/cat"; none of more than 20 classes.
+
+    A class whose figure is NaN is left out.
+    """
+    if len(class_names) > _MOST_CLASSES_LISTED:
+        return {}
+    named = zip(safe_class_names(class_names), figures, strict=True)
+    return {f"{measure}/{name}": float(one) for name, one in named if not np.isnan(one)}
 
 
 def safe_class_names(class_names: Sequence[str]) -> list[str]:

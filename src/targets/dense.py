@@ -17,13 +17,11 @@ from ..metrics.segmentation import (
     pixel_sums,
     ratios,
 )
-from ..metrics.summary import safe_class_names
+from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind
 
 __all__ = ["Dense"]
 
-# More charts would hide the others on MLflow's page; the table of classes has them all.
-_MOST_CLASSES_LISTED = 20
 _SUMS = {"miou": iou_sums, "dice": dice_sums, "pixel_accuracy": pixel_sums}
 
 
@@ -109,10 +107,7 @@ class Dense(TargetKind):
             return -self.losses(probs, targets)
         if measure in _SUMS:
             return influence_scores(_SUMS[measure](preds)).astype(np.float32)
-        raise ValueError(
-            f"the measure is {measure}: with {self.described} it must be of "
-            f"{', '.join(self.measures)}"
-        )
+        raise self.no_such(measure)
 
     def evaluate(
         self,
@@ -130,12 +125,7 @@ class Dense(TargetKind):
             )
         metrics = {name: mean_ratio(sums(matrices)) for name, sums in _SUMS.items()}
         metrics["log_loss"] = float(self.losses(answers, held).mean(dtype=np.float64))
-        if len(class_names) <= _MOST_CLASSES_LISTED:
-            found = ratios(iou_sums(matrices)).tolist()
-            for name, iou in zip(safe_class_names(class_names), found, strict=True):
-                if not np.isnan(iou):
-                    metrics[f"iou/{name}"] = iou
-        return metrics
+        return metrics | per_class("iou", class_names, ratios(iou_sums(matrices)))
 
     def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
         """Compute mean IoU and pixel accuracy."""

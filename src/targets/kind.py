@@ -90,7 +90,17 @@ class TargetKind(ABC):
         """Return (N,) scores, higher for better: their mean is the measure, or minus a loss.
 
         A measure that is no mean over pictures is the figure plus each picture's influence on it.
+
+        Raises:
+            ValueError: there is no such measure.
         """
+
+    def no_such(self, measure: str) -> ValueError:
+        """Return the error of `scores` about a measure that is none of `measures`."""
+        return ValueError(
+            f"the measure is {measure}: with {self.described} it must be of "
+            f"{', '.join(self.measures)}"
+        )
 
     @abstractmethod
     def evaluate(

@@ -17,15 +17,13 @@ from ..metrics.multilabel import (
     precision_influence,
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
-from ..metrics.summary import safe_class_names
+from ..metrics.summary import per_class
 from .kind import Labels, Probs, TargetKind, lone_moves
 from .labels import label_codes
 
 __all__ = ["MultiLabel"]
 
 Floats = NDArray[np.float64]
-# More charts would hide the others on MLflow's page; the table of classes has them all.
-_MOST_CLASSES_LISTED = 20
 
 
 class MultiLabel(TargetKind):
@@ -112,10 +110,7 @@ class MultiLabel(TargetKind):
             case "micro_f1":
                 found = _micro_f1_scores(preds, targets)
             case _:
-                raise ValueError(
-                    f"the measure is {measure}: with {self.described} it must be of "
-                    f"{', '.join(self.measures)}"
-                )
+                raise self.no_such(measure)
         return found.astype(np.float32)
 
     def evaluate(
@@ -147,12 +142,8 @@ class MultiLabel(TargetKind):
             "brier": float(np.square(probs.astype(np.float64) - targets).mean()),
             "calibration_error": self.calibration_error(probs, targets),
         }
-        if len(class_names) <= _MOST_CLASSES_LISTED:
-            for k, name in enumerate(safe_class_names(class_names)):
-                if targets[:, k].any():
-                    found = average_precision(probs[:, k], targets[:, k])
-                    metrics[f"average_precision/{name}"] = found
-        return metrics
+        each = (average_precision(probs[:, k], targets[:, k]) for k in range(targets.shape[1]))
+        return metrics | per_class("average_precision", class_names, each)
 
     def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
         """Return (N, K): each label is a problem of its own."""

@@ -79,10 +79,7 @@ class SingleLabel(TargetKind):
         if measure == "macro_f1":
             of_preds = np.bincount(preds, minlength=classes) / len(targets)
             return _macro_f1(right, preds, targets, of_targets + of_preds, hits)
-        raise ValueError(
-            f"the measure is {measure}: with {self.described} it must be of "
-            f"{', '.join(self.measures)}"
-        )
+        raise self.no_such(measure)
 
     def evaluate(
         self,
