@@ -150,13 +150,11 @@ def _copy_weights(whole: nn.Module, encoder: nn.Module, name: str) -> None:
     """Copy the tensors of a classifier into its part that gives maps."""
     known = {_plain(name): tensor for name, tensor in whole.state_dict().items()}
     own = encoder.state_dict()
-    found = {n: known.get(_plain(n)) for n in own}
-    missing = [n for n, t in found.items() if t is None or t.shape != own[n].shape]
+    found = {n: known[_plain(n)] for n in own if _plain(n) in known}
+    missing = [n for n, t in own.items() if n not in found or found[n].shape != t.shape]
     if missing:
         raise ValueError(
             f"the published weights of {name} have none for {missing[0]} of its encoder: say "
             "model.pretrained=null, or choose another model.encoder"
         )
-    with torch.no_grad():
-        for n, tensor in own.items():
-            tensor.copy_(found[n])
+    encoder.load_state_dict(found)

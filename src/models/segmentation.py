@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
 from torch import Tensor, nn
 
 from .pretrained import read_weights
@@ -84,20 +81,15 @@ class SegmentationNet(nn.Module):
                 f"the weights of {backbone}, the backbone of {name}, are not on this machine: put "
                 f"{place_of_weights(backbone)} there, or say model.pretrained=null"
             )
-        own = self.network.get_submodule("backbone").state_dict()
-        stored = dict(_maps_of(read_weights(found.file)))
+        maps = self.network.get_submodule("backbone")
+        own = maps.state_dict()
+        # A classifier's convolutions are a member of it, and here the whole.
+        weights = read_weights(found.file)
+        stored = {name.removeprefix("features."): tensor for name, tensor in weights.items()}
         missing = [n for n, t in own.items() if n not in stored or stored[n].shape != t.shape]
         if missing:
             raise ValueError(
                 f"{found.file} does not hold the weights of {backbone}: it has none for "
                 f"{missing[0]}; delete it, or say model.pretrained=null"
             )
-        with torch.no_grad():
-            for n, tensor in own.items():
-                tensor.copy_(stored[n])
-
-
-def _maps_of(weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a classifier under the names that they have in a backbone."""
-    for name, tensor in weights.items():
-        yield name.removeprefix("features."), tensor
+        maps.load_state_dict({n: stored[n] for n in own})
