@@ -108,14 +108,12 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
     `page` is which picture of a file of several, from 0.
 
     Raises:
-        PictureError: as `decode_picture`.
-        OSError: the file cannot be opened.
+        PictureError, MemoryError, OSError: as `decode_picture`.
     """
     data = data if isinstance(data, bytes) else Path(data)
-    with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
-        header = read_header(file, page)
-    scale = min(1.0, longest / max(header.height, header.width))
-    size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+    height, width = shown_size(data, page)
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
     return shown(decode_picture(data, PictureFormat(size, 3), page=page, display=True))
 
 
@@ -235,7 +233,7 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
     if form.bands is None:
         wanted = [0, 1, 2] if raster.bands >= 3 else [0] * form.channels
     size = form.image_size[1], form.image_size[0]
-    planes = []
+    planes = {}
     for band in dict.fromkeys(wanted):
         plane = np.ascontiguousarray(values[:, :, band])
         if used is not None:
@@ -245,13 +243,12 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
         image = Image.fromarray(plane)
         if image.size != size:
             image = resized(image, size, form.fit, (0, 0, *image.size))
-        planes.append(np.asarray(image))
-    pixels = np.stack([planes[list(dict.fromkeys(wanted)).index(band)] for band in wanted])
+        planes[band] = np.asarray(image)
+    pixels = np.stack([planes[band] for band in wanted])
     if form.bands is None and form.channels == 1 and len(pixels) == 3:
         if pixels.dtype == np.uint8:  # in the whole numbers of Pillow
-            pixels = np.asarray(Image.fromarray(pixels.transpose(1, 2, 0).copy()).convert("L"))[
-                None
-            ]
+            grey = Image.fromarray(pixels.transpose(1, 2, 0).copy()).convert("L")
+            pixels = np.asarray(grey)[None]
         else:
             pixels = np.tensordot(_LUMINANCE, pixels, 1)[None]
     if pixels.dtype != np.uint8:  # resizing may go beyond both

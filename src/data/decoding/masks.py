@@ -16,7 +16,7 @@ from .picture_files import PictureError, decoder_errors, file_errors, turn_of
 from .picture_format import PictureFormat
 from .rasters import open_raster
 
-__all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "from_png", "mask_png", "mask_values"]
+__all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "mask_png", "mask_values"]
 
 # The class of pixels that no loss and no metric counts, in arrays of classes; others are below.
 LEFT_OUT = 255
@@ -104,9 +104,3 @@ def mask_png(classes: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
-
-
-def from_png(data: bytes) -> NDArray[np.uint8]:
-    """Return the classes (H, W) of `mask_png`."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.array(image, np.uint8)

@@ -154,13 +154,8 @@ def pages_of(stream: BinaryIO, *, all_pages: bool, frames: int | None) -> range:
 
 def _count_pages(file: PictureFile) -> int:
     """Return how many pictures a file has, each of which `page` may name."""
-    image = file.open()
-    file.stream.seek(0)
-    if file.stream.read(2) in (b"II", b"MM"):
-        from tifffile import TiffFile
-
-        file.stream.seek(0)
-        pages: Any = TiffFile(file.stream).pages
+    image, pages = file.open(), file.tiff_pages
+    if pages is not None:
         # Smaller versions and masks come after the pictures that they belong to.
         others = (n for n, page in enumerate(pages) if page.is_reduced or page.is_mask)
         return max(1, next(others, len(pages)))
@@ -214,6 +209,9 @@ class PictureFile:
 
     What is found on the way to a page is kept for the next: pages are best asked for in order.
 
+    Attributes:
+        tiff_pages: as of `tiff_pages`, once a page was opened.
+
     Raises:
         PictureError: the file is empty or too large.
     """
@@ -228,7 +226,7 @@ class PictureFile:
             )
         self.stream = stream
         self._image: Image.Image | None = None
-        self._tiff_pages: Any = None
+        self.tiff_pages: Any = None
         self._video: Video | None = None
 
     @property
@@ -252,8 +250,8 @@ class PictureFile:
         if self._image is None:
             if self.video is not None:
                 return self.video.frame(page, max_pixels=_MAX_PIXELS)
-            if self._tiff_pages is None:
-                self._tiff_pages = tiff_pages(self.stream)
+            if self.tiff_pages is None:
+                self.tiff_pages = tiff_pages(self.stream)
         if (raster := self._raster(page)) is not None:
             return raster
         if self._image is None:
@@ -267,10 +265,10 @@ class PictureFile:
         return image
 
     def _raster(self, page: int) -> Raster | None:
-        if self._image is not None and self._tiff_pages is None:
+        if self._image is not None and self.tiff_pages is None:
             return None  # as was found before
         self.stream.seek(0)
-        raster = open_raster(self.stream, page, self._tiff_pages)
+        raster = open_raster(self.stream, page, self.tiff_pages)
         if raster is not None:
             check_size(raster.width, raster.height)
             if raster.nbytes > _MAX_BYTES:

@@ -37,8 +37,8 @@ _NPY, _PNG, _DICOM = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"DICM"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_DESCRIPTION, _TIFF_ORIENTATION, _GDAL_METADATA = 270, 274, 42112
 _GDAL_NAME = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</Item>')
-# What a TIFF says of samples beyond its colours: those that are transparency, not a band.
-_ALPHA = (1, 2)
+# What a TIFF says of a sample beyond its colours that is transparency, and no band.
+_ALPHA = ([1], [2])
 _COLOURS = {0: 1, 1: 1, 2: 3}  # samples of white-is-zero, black-is-zero and RGB
 # Colour types of PNG, of which Pillow reads the upper 8 of 16 bits.
 _PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA = 2, 4, 6
@@ -236,8 +236,7 @@ def _tiff(page: Any) -> Raster | None:
     colours = _COLOURS.get(photometric)
     if colours is None or samples == 1:
         return None
-    extra = [int(kind) for kind in page.extrasamples]
-    alpha = samples == colours + 1 and extra in ([1], [2])
+    alpha = samples == colours + 1 and [*map(int, page.extrasamples)] in _ALPHA
     if page.dtype == np.uint8 and (samples == colours or alpha):
         return None
     if page.dtype is None or page.dtype.kind not in "uif":
