@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -182,9 +181,15 @@ class PictureData(pl.LightningDataModule):
                 pictures = reopen(replace(pictures.format, value_range=chosen))
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
-        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "workers": workers}
-        options["groups"] = None if (groups.sizes == 1).all() else groups.of_sample
-        opened = cls(pictures, split, found=found, reopen=reopen, **options)
+        opened = cls(
+            *(pictures, split),
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            found=found,
+            reopen=reopen,
+            groups=None if (groups.sizes == 1).all() else groups.of_sample,
+        )
         opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
 
@@ -243,9 +248,15 @@ class PictureData(pl.LightningDataModule):
     def _like(
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:
-        options: dict[str, Any] = {"batch_size": self.batch_size, "workers": self.workers}
-        options["groups"] = self.groups
-        return PictureData(pictures, split, seed=seed, found=found, reopen=self._reopen, **options)
+        return PictureData(
+            *(pictures, split),
+            batch_size=self.batch_size,
+            seed=seed,
+            workers=self.workers,
+            found=found,
+            reopen=self._reopen,
+            groups=self.groups,
+        )
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.

@@ -284,15 +284,17 @@ class _ReadBatches(Dataset[Batch]):
     def __getitem__(self, item: tuple[int, int, NDArray[np.int64]]) -> Batch:
         epoch, step, numbers = item
         if self._targets is None:
-            images, classes = self._read(epoch, numbers)
+            images, targets = self._read(epoch, numbers)
         else:
             images = np.stack([self._read(index) for index in numbers.tolist()])
             if isinstance(self._targets, np.ndarray):
-                labels = torch.from_numpy(self._targets[numbers])
-                return Batch(torch.from_numpy(images), labels, torch.from_numpy(numbers), step)
-            classes = np.stack([self._targets(index) for index in numbers.tolist()])
-        targets = _pixel_targets(torch.from_numpy(classes))
-        return Batch(torch.from_numpy(images), targets, torch.from_numpy(numbers), step)
+                targets = self._targets[numbers]
+            else:
+                targets = np.stack([self._targets(index) for index in numbers.tolist()])
+        found = torch.from_numpy(targets)
+        if found.dtype == torch.uint8:  # masks
+            found = _pixel_targets(found)
+        return Batch(torch.from_numpy(images), found, torch.from_numpy(numbers), step)
 
 
 def _pixel_targets(masks: Tensor) -> Tensor:

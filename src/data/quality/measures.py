@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...records.pictures import Pixels
 from ..randomness import permutation
 
-__all__ = ["MEASURES", "channel_statistics", "faults", "grey", "measure"]
+__all__ = ["BLANK", "MEASURES", "channel_statistics", "faults", "grey", "measure"]
 
 # Weights of red, green and blue in luminance (ITU-R 601), in 65536ths as Pillow has them, so that
 # it does not matter which of the two turned a picture grey.
@@ -24,7 +24,7 @@ _VALUES = np.arange(256)
 
 MEASURES = np.dtype([("spread", "f4"), ("lit", "f4"), ("unlit", "f4"), ("sharpness", "f4")])
 # Deviation, in grey levels, below which a picture counts as blank.
-_BLANK = 2.0
+BLANK = 2.0
 # A dark picture has hardly a pixel above the one, a bright one hardly a pixel below the other.
 _DARK_BELOW, _BRIGHT_ABOVE = 50, 205
 _HARDLY = 0.05
@@ -171,7 +171,7 @@ def _severities(
         blur = 1 - np.exp(sharpness - limit)
     shape, size = np.log(sizes[:, 1] / sizes[:, 0]), np.log(sizes).mean(axis=1)
     return {
-        "blank": 1 - spread / _BLANK,
+        "blank": 1 - spread / BLANK,
         "dark": 1 - lit / _HARDLY,
         "bright": 1 - unlit / _HARDLY,
         "blurred": blur,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..splitting.groups import components
+from .measures import BLANK
 
 __all__ = ["NearPairs", "burst_pairs", "low_frequencies", "near_pairs", "perceptual_hashes"]
 
@@ -36,8 +37,6 @@ _FEW_IN = 1000
 # A chain of resemblances through this share of all pictures is no set of copies.
 _CHAINED = 0.1
 _CHAINED_AT_LEAST = 20
-# Deviation, in grey levels, below which a picture counts as blank and is not compared.
-_BLANK = 2.0
 _CHUNK = 4096
 _BURST = 0.7
 _BURST_RATIO = 3
@@ -83,7 +82,7 @@ def near_pairs(images: Grey) -> NearPairs:
         spread[rows] = images[rows].std(axis=(1, 2), dtype=np.float32)
         low[rows] = found.reshape(len(found), _BITS)
     pairs = _candidates(hashes)
-    pairs = pairs[(spread[pairs] > _BLANK).all(axis=1)]
+    pairs = pairs[(spread[pairs] > BLANK).all(axis=1)]
     # The transform keeps lengths, so the distance in its low part bounds that of the pictures.
     low[:, 0] = 0
     low /= np.maximum(spread * np.sqrt(images[0].size), 1e-6)[:, None]
