@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
+from src.data.sources.class_folders import is_held_out, part_named
 from src.data.sources.folder import load
-from src.data.sources.source import Source, clean_label
+from src.data.sources.source import Source, clean_label, is_left_behind
 from tests.data.pictures import png, tree, write
 
 
@@ -297,9 +298,18 @@ ODD = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0\\", exclude_categories=("Cs", "Cc")),
     min_size=1,
     max_size=20,
-).filter(lambda name: not name.startswith(".") and name.strip() == name)
+).filter(
+    # Names of what systems leave behind, and of parts, are no classes.
+    lambda name: (
+        name.strip() == name
+        and not is_left_behind(name)
+        and part_named(name) is None
+        and not is_held_out(name)
+    )
+)
 
 
+@settings(max_examples=40)
 @given(folder=ODD, first=ODD, second=ODD)
 def test_paths_are_taken_literally(
     folder: str, first: str, second: str, tmp_path_factory: pytest.TempPathFactory
