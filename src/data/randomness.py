@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["derive_seed", "hash_words", "permutation", "uniform", "uniforms"]
+__all__ = ["derive_seed", "hash_words", "permutation", "uniforms"]
 
 _BITS = (1 << 64) - 1
 # SplitMix64: the step between neighbouring counters (2**64 over the golden ratio, odd) and the
@@ -35,22 +35,19 @@ def derive_seed(*numbers: int) -> int:
     return _fold(*numbers) >> 1
 
 
-def uniform(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
-    """Return one uniform number per sample: (B,) float32 in [0, 1), multiples of 2**-24.
+def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
+    """Return uniform numbers, (streams, B) float32 in [0, 1), multiples of 2**-24.
 
     Args:
         seed: the seed of the run.
         epoch: the epoch, from 0.
         sample_ids: (B,) int64, on any device, which is that of the numbers.
-        stream: what the number is for; numbers of different streams are independent.
+        streams: how many numbers a sample; those of different streams are independent.
     """
-    return _unit_interval(_mix(_signed(_fold(seed, epoch, stream)) + sample_ids * _signed(_STEP)))
-
-
-def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
-    """Return the numbers of `uniform` of streams 0 to `streams` - 1, (streams, B), in one go."""
     keys = _stream_keys(seed, epoch, streams, sample_ids.device)
-    return _unit_interval(_mix(keys + sample_ids * _signed(_STEP)))
+    # The highest 24 bits, all that a float32 in [0, 1) can hold evenly.
+    bits = _shifted(_mix(keys + sample_ids * _signed(_STEP)), 40)
+    return bits.to(torch.float32) * 2.0**-24
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -101,8 +98,3 @@ def _shifted(state: Tensor, bits: int) -> Tensor:
 def _signed(bits: int) -> int:
     """The int64 with these 64 bits."""
     return bits - (1 << 64) if bits >> 63 else bits
-
-
-def _unit_interval(state: Tensor) -> Tensor:
-    """Return the highest 24 bits, all that a float32 in [0, 1) can hold evenly."""
-    return _shifted(state, 40).to(torch.float32) * 2.0**-24

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...config.augment import AugmentSettings
 from ...targets.labels import IGNORED
-from ..randomness import derive_seed, uniform, uniforms
+from ..randomness import derive_seed, uniforms
 from . import affine, transforms
 from .policies import Policy, Step
 
@@ -140,7 +140,7 @@ class Augment:
         count = own + sum(operation.streams for operation in self.further)
         draws = uniforms(seed, epoch, sample_ids, count)
         if self.settings.alternate_flip:  # below one half in either the even or the odd epochs
-            first = uniform(seed, 0, sample_ids, _FLIP)
+            first = uniforms(seed, 0, sample_ids, _FLIP + 1)[_FLIP]
             draws[_FLIP] = (first + 0.5 * (epoch % 2)) % 1
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
         images = self._transformed(images, draws, steps)

@@ -315,12 +315,13 @@ def test_another_file_is_no_manifest(tmp_path: Path, text: str) -> None:
         Split.read(tmp_path / "split.csv")
 
 
-def test_a_million_pictures_in_groups_of_three() -> None:
-    n = 1_000_000
+def test_many_pictures_in_groups_of_three() -> None:
+    n = 200_000
     hashes = np.random.default_rng(0).integers(97, 123, (n, 32), np.uint8).view("S32").ravel()
     groups = np.arange(n) // 3
     split = split_of(np.arange(n) % 100, hashes, groups=groups.astype(str))
-    assert len(split.test) == pytest.approx(n * 0.2, rel=1e-3)
+    # Half a group, at most, at the border of each of the 100 classes.
+    assert len(split.test) == pytest.approx(n * 0.2, abs=150)
     assert (split.parts[1:] == split.parts[:-1])[groups[1:] == groups[:-1]].all()
 
 
