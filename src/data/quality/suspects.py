@@ -88,8 +88,8 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         return {"measures": np.concatenate([*in_order(measure, blocks, workers)])}
 
     form, hashes = pictures.identity(), pictures.content_hashes.tobytes()
-    plan = [_VERSION, names, pictures.targets.tolist(), pictures.identity(_print_format(pictures))]
-    key = key_of(plan, hashes)
+    given, small = pictures.given_parts is not None, pictures.identity(_print_format(pictures))
+    key = key_of([_VERSION, names, pictures.targets.tolist(), given, small], hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
     key = key_of([_VERSION, form, pictures.images is None], hashes)
     measures = _stored(folder / f"quality-{key}", look, pictures)["measures"].astype(MEASURES)

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
+from src.data.decoding.opening import open_pictures
 from src.data.loading.datamodule import PictureData
 from src.data.quality import suspects as module
 from src.data.sources.folder import load
 from src.data.sources.source import Source
 from tests.data.pictures import encoded, settings_of, write
-from tests.data.quality.test_near_duplicates import photos, saved_anew
+from tests.data.quality.test_near_duplicates import photos, saved_anew, shots
 
 
 def gathered(source: Source, cache: Path, **options: Any) -> PictureData:
@@ -140,6 +141,29 @@ def test_pictures_are_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for file in files:  # damaged: found anew
         file.write_bytes(file.read_bytes()[:50])
     assert gathered(load(root, tmp_path, False), tmp_path / "cache").suspects == first.suspects
+
+
+def test_bursts_across_folders_are_those_of_given_parts_whatever_was_examined_before(
+    tmp_path: Path,
+) -> None:
+    rows = []
+    for number, frame in enumerate(shots(10, 4)):
+        path, label = f"{'xy'[number % 2]}/IMG_{number:03}.png", "cat" if number < 20 else "dog"
+        write(tmp_path / path, encoded(Image.fromarray(frame), "PNG"))
+        rows.append(f"{path},{label},{('train', 'test')[number % 2]}")
+    (tmp_path / "parts.csv").write_text("\n".join(["path,label,split", *rows]))
+    plain = [row.rpartition(",")[0] for row in ("path,label,split", *rows)]
+    (tmp_path / "plain.csv").write_text("\n".join(plain))
+
+    def pairs(name: str, cache: str) -> list[list[int]]:
+        source = load(tmp_path / f"{name}.csv", tmp_path, False)
+        store = open_pictures(source, settings_of(tmp_path / cache))
+        found = module.examine(store, cache_dir=tmp_path / cache, workers=1)
+        return found.bursts.pairs.tolist()
+
+    for names in (("plain", "parts"), ("parts", "plain")):
+        counts = {name: len(pairs(name, f"cache of {names[0]}")) for name in names}
+        assert counts == {"plain": 0, "parts": 30}
 
 
 def test_arrays_do_without_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
