@@ -157,7 +157,8 @@ def _decoded(
     are decoded anew. Unless pixels are `stored`, all are decoded once to find these.
     """
     kept = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
-    identity = pixels_identity(form, found.sizes[kept], found.bounds_to_scale(kept))
+    sizes, bounds = found.sizes[kept], found.bounds_to_scale(kept)
+    identity = pixels_identity(form, sizes, bounds, files=source.arrays is None)
 
     def usable(entry: Entry) -> bool:
         missing = entry.values["not_read_here"]

@@ -114,7 +114,9 @@ class PictureStore:
 
     def identity(self, form: PictureFormat | None = None) -> dict[str, Any]:
         """Return what `pixels_identity` does of these pictures, by default in their own format."""
-        return pixels_identity(form or self.format, self.original_sizes, self.pixel_bounds)
+        files = self.sample_paths is not None
+        sizes, bounds = self.original_sizes, self.pixel_bounds
+        return pixels_identity(form or self.format, sizes, bounds, files=files)
 
     def read(self, index: int) -> Pixels:
         """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
@@ -230,7 +232,11 @@ def store_of(
 
 
 def pixels_identity(
-    form: PictureFormat, sizes: NDArray[np.int64], bounds: NDArray[np.float64] | None
+    form: PictureFormat,
+    sizes: NDArray[np.int64],
+    bounds: NDArray[np.float64] | None,
+    *,
+    files: bool,
 ) -> dict[str, Any]:
     """Return what determines the pixels of pictures beside their content, as part of a key.
 
@@ -238,11 +244,13 @@ def pixels_identity(
         form: that they are decoded to.
         sizes: (N, 2) height and width.
         bounds: as `Survey.bounds_to_scale` has them.
+        files: whether they are files, whose content says their size; that of an array does not.
     """
     deep = bounds is not None or form.dtype != "uint8"
     large = bool((sizes.prod(axis=1) > LARGE_PIXELS).any())
     return (
         form.identity()
+        | ({} if files else {"original_size": sizes[0].tolist()})
         | ({"deep": _DEEP_VERSION} if deep else {})
         | ({"large": _LARGE_VERSION} if large else {})
     )

@@ -193,9 +193,11 @@ def test_a_photo_waits_for_its_turn_only_where_it_is_large_in_memory(
 
 def test_photos_of_a_large_set_alone_have_keys_of_their_own() -> None:
     form = PictureFormat((24, 32), 3)
-    ordinary = pixels_identity(form, np.array([[6000, 4000], [4000, 3000]]), None)
-    assert ordinary == form.identity()
-    assert pixels_identity(form, np.array([[6000, 4000], [6000, 8000]]), None) != ordinary
+    ordinary, large = (
+        pixels_identity(form, np.array([[6000, 4000], size]), None, files=True)
+        for size in ([4000, 3000], [6000, 8000])
+    )
+    assert ordinary == form.identity() != large
 
 
 @given(

@@ -127,6 +127,19 @@ def test_small_pictures_may_have_more_bands_than_lines(kind: type, tmp_path: Pat
     assert larger.read(0).shape == (103, 18, 18)
 
 
+def test_the_same_bytes_in_another_shape_are_other_pictures(tmp_path: Path) -> None:
+    """As where the sides were taken for each other when the file was written first."""
+    images = noise(6, 12, 20)
+    stores = []
+    for name, shape in (("a", (6, 12, 20)), ("b", (6, 20, 12))):
+        file = saved(
+            tmp_path / f"{name}.npz", images=images.reshape(shape), labels=np.arange(6) % 2
+        )
+        settings = settings_of(tmp_path, root=str(file), image_size=16)
+        stores.append(open_pictures(list_pictures(settings), settings))
+    assert not stores[1].from_cache and stores[0].identity() != stores[1].identity()
+
+
 @pytest.mark.parametrize("bands", [1, 3])
 def test_bands_before_lines_are_named(bands: int, tmp_path: Path) -> None:
     file = saved(tmp_path / "a.npz", images=noise(6, bands, 8, 9), labels=np.arange(6) % 2)
