@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
         data: the bytes of a file, or its path.
 
     Raises:
-        PictureError: it is no picture, is compressed as JPEG is (its values are not those that were
-            saved), has colours without a palette, values above 255, or others of a TIFF in which 0
-            is white than 0 and 255.
+        PictureError: it is no picture, is compressed as JPEG, AVIF or most WebP files are (values
+            are not those that were saved), has colours without a palette, values above 255, or
+            others of a TIFF in which 0 is white than 0 and 255.
     """
     with file_errors():
         stream = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
@@ -44,8 +45,8 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
         deep = open_raster(stream) is not None
         stream.seek(0)
         image = Image.open(stream)
-        if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg":
-            raise PictureError("is a JPEG, which changes values: save masks as PNG")
+        if lossy := _lossy(image, stream):
+            raise PictureError(f"is {lossy}, which changes values: save masks as PNG")
         if deep or image.mode in _INEXACT:
             raise PictureError(
                 "has other pixels than grey, a palette or RGB of 8 bits: save masks with class "
@@ -69,6 +70,18 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
     if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
         raise PictureError("has values that are no whole numbers from 0 to 255")
     return np.ascontiguousarray(values, np.uint8)
+
+
+def _lossy(image: Image.Image, stream: BinaryIO) -> str:
+    """Return what a picture is whose pixels are not those that were saved; "" of any other."""
+    if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg":
+        return "a JPEG"
+    if image.format == "AVIF":
+        return "AVIF"
+    if image.format == "WEBP":
+        stream.seek(0)
+        return "" if b"VP8L" in stream.read() else "lossy WebP"
+    return ""
 
 
 def decode_mask(

@@ -25,7 +25,7 @@ __all__ = ["MaskClasses", "list_masks"]
 _CLASSES = "classes.txt"
 _MAX_NAMES_BYTES = 1_000_000
 # Part of a key: to be raised when the same file would be read otherwise.
-_VERSION = 2
+_VERSION = 3
 _FILE = "values.npz"
 _TWO = ("background", "foreground")
 

@@ -357,6 +357,8 @@ CLASSES = np.arange(16, dtype=np.uint8).reshape(4, 4)
         (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 200)), "TIFF"), "has other pixels than grey"),
         (tiff(CLASSES, photometric="miniswhite"), "in which 0 is white"),
         (encoded(Image.fromarray(CLASSES), "TIFF", compression="jpeg"), "is a JPEG"),
+        (encoded(Image.fromarray(CLASSES), "WEBP"), "is lossy WebP"),
+        (encoded(Image.fromarray(CLASSES), "AVIF"), "is AVIF"),
     ],
 )
 def test_masks_whose_values_are_not_sure_are_refused(data: bytes, reason: str) -> None:
@@ -371,6 +373,7 @@ def test_masks_are_read_as_they_were_saved() -> None:
         (tiff(CLASSES.astype(np.uint16)), CLASSES),
         (tiff(np.repeat(CLASSES[:, :, None], 3, axis=2), photometric="rgb"), CLASSES),
         (encoded(Image.fromarray(CLASSES.astype(np.uint16)), "PNG"), CLASSES),
+        (encoded(Image.fromarray(CLASSES), "WEBP", lossless=True), CLASSES),
         (tiff(255 - two, photometric="miniswhite"), two),  # as it is seen
     ):
         np.testing.assert_array_equal(mask_values(data), expected)
