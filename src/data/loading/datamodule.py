@@ -142,20 +142,7 @@ class PictureData(pl.LightningDataModule):
         pictures = open_pictures(source, settings, native_side=native_side)
         found = examine(pictures, cache_dir=cache_dir, workers=workers)
         near = None if source.published else found.belong_together
-        masks = None if pictures.source is None else pictures.source.masks
-        split = make_split(
-            pictures.targets,
-            pictures.content_hashes,
-            seed=settings.split_seed,
-            val_fraction=settings.val_fraction,
-            test_fraction=settings.test_fraction,
-            given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
-            groups=pictures.groups,
-            on_duplicates=settings.on_duplicates,
-            names=pictures.sample_paths,
-            near=near,
-            mask_hashes=None if masks is None else masks.digests,
-        )
+        split = _split_of(pictures, settings, near)
         groups = group_pictures(
             pictures.targets,
             pictures.content_hashes,
@@ -163,17 +150,6 @@ class PictureData(pl.LightningDataModule):
             seed=settings.split_seed,
             near=near,
         )
-        if settings.limit is not None:
-            split = split.limited(settings.limit)
-        if settings.train_limit is not None:
-            split = split.with_less_training(settings.train_limit)
-        if len(split.train) == 1:  # of which batch normalization, for one, can make nothing
-            raise ConfigError(
-                "data: the training part has a single picture: add pictures, or raise data.limit "
-                "and data.train_limit."
-            )
-        if settings.train_on_val:
-            split = split.with_val_training()
         if settings.value_range is None and pictures.pixel_bounds is not None:
             # Until now all pictures counted, as parts were not known; now those that train alone.
             chosen = chosen_range(pictures.pixel_bounds[split.train])
@@ -354,3 +330,37 @@ class PictureData(pl.LightningDataModule):
         """Pictures that an epoch of training has, or pieces of such that are taken in windows."""
         windowed = self.pictures.format.windowed
         return len(self._pieces("train") if windowed else self.split.train)
+
+
+def _split_of(
+    pictures: PictureStore, settings: DataSettings, near: NDArray[np.int64] | None
+) -> Split:
+    """Return the split that settings state; `near` and errors as of `make_split`.
+
+    Raises:
+        ConfigError: a single picture would train.
+    """
+    masks = None if pictures.source is None else pictures.source.masks
+    split = make_split(
+        pictures.targets,
+        pictures.content_hashes,
+        seed=settings.split_seed,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        given_parts=None if pictures.given_parts is None else pictures.given_parts.tolist(),
+        groups=pictures.groups,
+        on_duplicates=settings.on_duplicates,
+        names=pictures.sample_paths,
+        near=near,
+        mask_hashes=None if masks is None else masks.digests,
+    )
+    if settings.limit is not None:
+        split = split.limited(settings.limit)
+    if settings.train_limit is not None:
+        split = split.with_less_training(settings.train_limit)
+    if len(split.train) == 1:  # of which batch normalization, for one, can make nothing
+        raise ConfigError(
+            "data: the training part has a single picture: add pictures, or raise data.limit "
+            "and data.train_limit."
+        )
+    return split.with_val_training() if settings.train_on_val else split

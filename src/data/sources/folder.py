@@ -150,26 +150,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
         if not tree.folders(inside[0]):
             break
         top = inside[0]
-    paths: _Paths = {}
-    written: list[str] = []
-    for part, label_name, folder in class_folders(tree, top, shown):
-        found = tree.pictures_below(folder)
-        if not found:
-            if unread := tree.unread_below(folder):
-                raise ConfigError(
-                    f"{shown}: the class folder {folder} holds {len(unread)} pictures, such as "
-                    f"{unread[0].rpartition('/')[2]}, and none of a kind that is read: save them "
-                    "as JPEG or PNG, or take the folder out of there."
-                )
-            tree.note(
-                folder,
-                "holds no pictures; this folder was left out",
-                "folders hold no pictures, and were left out",
-            )
-            continue
-        label = clean_label(label_name) or label_name
-        written.append(label_name)
-        paths.setdefault((part, label), []).extend(found)
+    paths, written = _class_paths(tree, top, shown)
     _leave_out_unlabelled(tree, paths)
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
@@ -204,6 +185,35 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
         kind="multi" if several else "single",
         problems=(*(Problem(shown, remark) for remark in remarks), *tree.noticed()),
     )
+
+
+def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[str]]:
+    """Return the pictures of each part and label, and the labels as folders are called.
+
+    Raises:
+        ConfigError: as `class_folders`, or a folder holds nothing but pictures that are not read.
+    """
+    paths: _Paths = {}
+    written: list[str] = []
+    for part, label_name, folder in class_folders(tree, top, shown):
+        found = tree.pictures_below(folder)
+        if not found:
+            if unread := tree.unread_below(folder):
+                raise ConfigError(
+                    f"{shown}: the class folder {folder} holds {len(unread)} pictures, such as "
+                    f"{unread[0].rpartition('/')[2]}, and none of a kind that is read: save them "
+                    "as JPEG or PNG, or take the folder out of there."
+                )
+            tree.note(
+                folder,
+                "holds no pictures; this folder was left out",
+                "folders hold no pictures, and were left out",
+            )
+            continue
+        label = clean_label(label_name) or label_name
+        written.append(label_name)
+        paths.setdefault((part, label), []).extend(found)
+    return paths, written
 
 
 def _joined(

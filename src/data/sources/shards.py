@@ -162,24 +162,8 @@ def list_shards(
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise ConfigError(f"{shown}: {repeated} is there twice: leave one of them out.")
-    merged: list[str] = []
-    chosen: list[tuple[str, ...]]
-    if several:
-        texts = ["" if isinstance(label, list) else str(label) for label in labels]
-        divided = split_labels(texts, separator, names)
-        chosen = [
-            tuple(dict.fromkeys(clean_label(str(one)) for one in label))
-            if isinstance(label, list)
-            else found
-            for label, found in zip(labels, divided)
-        ]
-    else:
-        if wrong := [name for name, label in zip(names, labels) if isinstance(label, list)]:
-            raise ConfigError(
-                f"{shown}: {wrong[0]} has a list of labels: say data.target=multi, or name one."
-            )
-        merged = merged_remarks(map(str, labels))
-        chosen = [(clean_label(str(label)),) for label in labels]
+    merged = [] if several else merged_remarks(map(str, labels))
+    chosen = _label_sets(names, labels, several, separator, shown)
     class_names, targets = class_targets(shown, chosen, several=several)
     remarks = [*merged, *alike_remarks(class_names)]
     parts = _parts(shards, shown)
@@ -194,6 +178,26 @@ def list_shards(
         kind="multi" if several else "single",
         problems=tuple(Problem(shown, remark) for remark in remarks),
     )
+
+
+def _label_sets(
+    names: Sequence[str], labels: Sequence[Any], several: bool, separator: str | None, shown: str
+) -> list[tuple[str, ...]]:
+    """Return the labels of each picture, one unless it has `several`, from texts and lists."""
+    if not several:
+        if wrong := [name for name, label in zip(names, labels) if isinstance(label, list)]:
+            raise ConfigError(
+                f"{shown}: {wrong[0]} has a list of labels: say data.target=multi, or name one."
+            )
+        return [(clean_label(str(label)),) for label in labels]
+    texts = ["" if isinstance(label, list) else str(label) for label in labels]
+    divided = split_labels(texts, separator, names)
+    return [
+        tuple(dict.fromkeys(clean_label(str(one)) for one in label))
+        if isinstance(label, list)
+        else found
+        for label, found in zip(labels, divided)
+    ]
 
 
 def _parts(shards: Sequence[str], shown: str) -> list[str] | None:
