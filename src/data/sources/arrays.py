@@ -132,4 +132,6 @@ def _classes(
     names = [clean_label(str(label)) for label in labels.tolist()]
     if fault := next(filter(None, map(text_fault, set(names))), None):
         raise ConfigError(f"{file}: a label has {fault}.")
+    if "" in names:
+        raise ConfigError(f"{file}: the label of picture {names.index('')} is empty.")
     return class_targets(str(file), [(name,) for name in names], several=False)

@@ -31,7 +31,7 @@ from .source import Problem, Source, alike_remarks, clean_label, is_left_behind,
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
 
 SHARD_ENDING = ".tar"
-_VERSION = 2
+_VERSION = 3
 _FILE = "index.npz"
 # Of what stands beside a picture, the first that is there has its label.
 _LABELS = (".cls", ".json", ".txt")
@@ -273,7 +273,7 @@ def _label(shard: Path, name: str, ending: str, read: Callable[[], bytes]) -> An
     try:
         text = read().decode("utf-8-sig").strip()
         if ending != ".json":
-            return text or None
+            return text if clean_label(text) else None
         stated = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{shard}: {name} cannot be read as a label: {error}.") from None
@@ -284,7 +284,8 @@ def _label(shard: Path, name: str, ending: str, read: Callable[[], bytes]) -> An
     names = [str(one) for one in (stated if isinstance(stated, list) else [stated])]
     if fault := next(filter(None, map(text_fault, names)), None):
         raise ConfigError(f"{shard}: {name} cannot be read as a label: it has {fault}.")
-    return names if isinstance(stated, list) else names[0]
+    names = [one for one in names if clean_label(one)]
+    return names if isinstance(stated, list) else next(iter(names), None)
 
 
 def _key_and_ending(name: str) -> tuple[str, str]:

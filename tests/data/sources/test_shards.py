@@ -102,7 +102,7 @@ def test_parts_are_folders_too_and_no_parts_are_divided(tmp_path: Path) -> None:
 
 
 def test_several_labels(tmp_path: Path) -> None:
-    content = json.dumps({"labels": ["red", "round"]}).encode()
+    content = json.dumps({"labels": ["red", "", "round"]}).encode()
     members = [("1.png", png(1)), ("1.json", content), ("2.png", png(2)), ("2.cls", b"red;old")]
     shard(tmp_path / "set/0.tar", members)
     source = listed(tmp_path / "set", tmp_path, target="multi")
@@ -149,6 +149,8 @@ def test_an_index_is_made_once_and_anew_for_another_file(
     [
         ([*labelled("cat", 1), ("2.png", png(2))], r"1 of 2 pictures have no label.*0\.tar/2\.png"),
         (labelled("cat", 1, 2), "at least 2 labels"),
+        ([*labelled("\u200b", 1), *labelled("dog", 2)], "1 of 2 pictures have no label"),
+        (labelled(" ", 1, 2, ending=".json"), "2 of 2 pictures have no label"),
         (labelled("cat", 1) + labelled("dog", 1), "two pictures of the key 00001"),
         ([("1.png", png(1)), ("1.json", b"{")], r"1\.json cannot be read as a label"),
         pytest.param(
