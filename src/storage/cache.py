@@ -35,7 +35,6 @@ from .files import write_atomically
 from .locks import if_free
 
 __all__ = [
-    "UNFINISHED",
     "Entry",
     "Record",
     "cache_errors",
@@ -55,7 +54,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 # The end of the name of a folder that is being filled, or was when its process died.
-UNFINISHED = ".unfinished"
+_UNFINISHED = ".unfinished"
 _ENTRY = "entry.json"
 # Kinds of entries that earlier formats had as well; those of today are known by their files.
 _KINDS = ("pictures", "features", "activations", "examined", "archives")
@@ -132,7 +131,7 @@ def cached(
         if folder.exists() and entry is None:
             _log.warning("%s in %s are damaged: they are made anew", what, folder)
         # Only the holder of the lock writes here, so this was left by a process that died.
-        unfinished = folder.with_name(folder.name + UNFINISHED)
+        unfinished = folder.with_name(folder.name + _UNFINISHED)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         try:
@@ -186,7 +185,7 @@ def entry_folders(cache_dir: Path) -> list[Path]:
     kinds = {entry.parents[1] for entry in cache_dir.glob(f"*/*/{_ENTRY}")}
     kinds |= {cache_dir / name for name in _KINDS}
     found = (folder for kind in kinds for folder in kind.glob("*/"))
-    return sorted(folder for folder in found if folder.suffix != UNFINISHED)
+    return sorted(folder for folder in found if folder.suffix != _UNFINISHED)
 
 
 def remove_unfinished(cache_dir: Path) -> list[Path]:
@@ -196,7 +195,7 @@ def remove_unfinished(cache_dir: Path) -> list[Path]:
         OSError: one cannot be removed.
     """
     removed = []
-    for folder in sorted(cache_dir.glob(f"*/*{UNFINISHED}/")):
+    for folder in sorted(cache_dir.glob(f"*/*{_UNFINISHED}/")):
         with if_free(_lock_of(folder.with_suffix(""))) as free:
             if free:
                 shutil.rmtree(folder)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 __all__ = [
     "IGNORED",
-    "SEPARATOR",
     "class_columns",
     "has_class",
     "label_codes",
@@ -25,7 +24,7 @@ __all__ = [
 Integers = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 # Between the names of a picture's labels, in texts and tables.
-SEPARATOR = ";"
+_SEPARATOR = ";"
 # The class number of pixels that no loss and no metric counts; torch's own choice.
 IGNORED = -100
 
@@ -71,7 +70,7 @@ def label_text(target: Any, class_names: Sequence[str]) -> str:
 def labels_text(labels: Iterable[str]) -> str:
     """Return names divided by semicolons, in double quotes where they hold one, as in CSV."""
     text = io.StringIO()
-    csv.writer(text, delimiter=SEPARATOR, lineterminator="").writerow(labels)
+    csv.writer(text, delimiter=_SEPARATOR, lineterminator="").writerow(labels)
     return text.getvalue()
 
 

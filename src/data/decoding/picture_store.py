@@ -30,7 +30,6 @@ __all__ = [
     "PageReader",
     "PictureStore",
     "any_read",
-    "content",
     "mask_of",
     "picture",
     "pixels_identity",
@@ -267,8 +266,8 @@ def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
 def picture(
     source: Source, index: int, form: PictureFormat, expected: bytes | None = None
 ) -> Pixels:
-    """Return picture `index` of a source, (C, H, W); arguments and errors as of `content`."""
-    return decode_picture(content(source, index, expected), form, page=source.page(index))
+    """Return picture `index` of a source, (C, H, W); arguments and errors as of `_content`."""
+    return decode_picture(_content(source, index, expected), form, page=source.page(index))
 
 
 def any_read(
@@ -316,10 +315,10 @@ class PageReader:
     def content(
         self, index: int, expected: bytes
     ) -> bytes | Path | PictureFile | Image.Image | Raster:
-        """Return what `content` does, a page as the file that has it."""
+        """Return what `_content` does, a page as the file that has it."""
         source, last = self._source, self._last
         if source.pages is None or source.pages[index] < 0:
-            return content(source, index, expected)
+            return _content(source, index, expected)
         place = source.place(index)
         if getattr(last, "place", None) != place:
             self.forget()
@@ -347,7 +346,7 @@ class PageReader:
         self._last.__dict__.clear()
 
 
-def content(
+def _content(
     source: Source, index: int, expected: bytes | None = None
 ) -> bytes | Path | Image.Image | Raster:
     """Return picture `index` of a source as `decode_picture` takes it.

@@ -21,12 +21,12 @@ from ...targets.labels import IGNORED
 from ..decoding.masks import LEFT_OUT
 from ..randomness import permutation
 
-__all__ = ["Batch", "BatchLoader", "BatchOrder", "Reader", "StreamLoader"]
+__all__ = ["Batch", "BatchLoader", "BatchOrder", "StreamLoader"]
 
 # Batches that each worker reads ahead.
 _PREFETCH = 2
 # Picture number i as (C, H, W).
-Reader = Callable[[int], Pixels]
+PictureReader = Callable[[int], Pixels]
 # The mask of picture number i, (H, W).
 MaskReader = Callable[[int], NDArray[np.uint8]]
 # Those of an epoch by their numbers, (B, C, H, W), and their masks (B, H, W).
@@ -226,7 +226,7 @@ class StreamLoader(_Loader):
 
     def __init__(
         self,
-        read: Reader | PieceReader,
+        read: PictureReader | PieceReader,
         targets: NDArray[np.integer] | MaskReader | None,
         order: BatchOrder,
         *,
@@ -273,7 +273,7 @@ class _ReadBatches(Dataset[Batch]):
 
     def __init__(
         self,
-        read: Reader | PieceReader,
+        read: PictureReader | PieceReader,
         targets: NDArray[np.integer] | MaskReader | None,
     ) -> None:
         self._read: Any = read

@@ -385,7 +385,7 @@ def test_what_the_machine_lacks_is_no_fault_of_what_is_read(
     for place in (
         "quality.audit._look_at",
         "decoding.decode._converted",
-        "decoding.picture_store.content",
+        "decoding.picture_store._content",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"src.data.{place}", lacks)

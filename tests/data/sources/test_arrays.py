@@ -62,7 +62,7 @@ def test_parts_are_those_of_the_file(tmp_path: Path) -> None:
         ({"images": noise(4, 9, 9), "labels": np.zeros(4, int)}, "at least 2 labels"),
         (
             {"images": noise(3, 9, 9), "labels": np.array(["a", "\u200b", "b"])},
-            "picture 1 is empty",
+            "1 is empty",
         ),
         ({"images": noise(4, 9), "labels": np.arange(4)}, "numbers .N, H, W. or"),
         ({"images": noise(4, 9, 9), "labels": np.ones((4, 3), int)}, "one whole number or text"),
