@@ -266,7 +266,17 @@ def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
 def picture(
     source: Source, index: int, form: PictureFormat, expected: bytes | None = None
 ) -> Pixels:
-    """Return picture `index` of a source, (C, H, W); arguments and errors as of `_content`."""
+    """Return picture `index` of a source, (C, H, W).
+
+    Args:
+        source: of files or arrays.
+        index: in [0, N).
+        form: of the picture.
+        expected: the hash of the file's content; None to take any content.
+
+    Raises:
+        PictureError: the file cannot be read or decoded, or is not what is expected.
+    """
     return decode_picture(_content(source, index, expected), form, page=source.page(index))
 
 
@@ -349,16 +359,7 @@ class PageReader:
 def _content(
     source: Source, index: int, expected: bytes | None = None
 ) -> bytes | Path | Image.Image | Raster:
-    """Return picture `index` of a source as `decode_picture` takes it.
-
-    Args:
-        source: of files or arrays.
-        index: in [0, N).
-        expected: the hash of the file's content; None to take any content.
-
-    Raises:
-        PictureError: the file cannot be read, or is not what is expected.
-    """
+    """Return picture `index` of a source as `decode_picture` takes it; arguments as of `picture`."""
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):
