@@ -359,7 +359,7 @@ class PageReader:
 def _content(
     source: Source, index: int, expected: bytes | None = None
 ) -> bytes | Path | Image.Image | Raster:
-    """Return picture `index` of a source as `decode_picture` takes it; arguments as of `picture`."""
+    """Return picture `index` as `decode_picture` takes it; arguments and errors as of `picture`."""
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):

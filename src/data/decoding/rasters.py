@@ -232,7 +232,8 @@ def _tiff(page: Any) -> Raster | None:
     """Return a page where it has bands, or more than 8 bits a colour."""
     from tifffile import COMPRESSION
 
-    samples, photometric = page.samplesperpixel, int(page.photometric)
+    # In a damaged file they may be pairs, and a pair times a height takes all memory.
+    samples, photometric = int(page.samplesperpixel), int(page.photometric)
     colours = _COLOURS.get(photometric)
     if colours is None or samples == 1:
         return None
@@ -244,7 +245,7 @@ def _tiff(page: Any) -> Raster | None:
     if page.axes not in ("YXS", "SYX"):
         raise PixelError(f"has the axes {page.axes}, and only rows, columns and bands are read")
     turn = int(page.tags.valueof(_TIFF_ORIENTATION, default=1))
-    height, width = page.imagelength, page.imagewidth
+    height, width = int(page.imagelength), int(page.imagewidth)
     bands = colours if alpha else samples
     inverted = photometric == 0 and bands == 1
 

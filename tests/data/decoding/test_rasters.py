@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,20 @@ def test_what_an_array_would_take_is_known_from_its_header() -> None:
         np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]
         with pytest.raises(PictureError, match=reason):
             read_header(io.BytesIO(stream.getvalue()))
+
+
+def test_a_tiff_of_two_widths_is_damaged_and_takes_no_memory() -> None:
+    """A pair, multiplied by the height, would be as many numbers."""
+    data = bytearray(tiff(values(0)))
+    (start,) = struct.unpack_from("<I", data, 4)
+    for entry in range(start + 2, start + 2 + 12 * data[start], 12):
+        (tag,) = struct.unpack_from("<H", data, entry)
+        if tag == 256:  # two numbers of 16 bits
+            struct.pack_into("<HI", data, entry + 2, 3, 2)
+        elif tag == 257:
+            struct.pack_into("<HII", data, entry + 2, 4, 1, 1 << 31)
+    with pytest.raises(PictureError, match="is damaged"):
+        read_header(io.BytesIO(data))
 
 
 def test_bands_are_chosen_and_scaled() -> None:
