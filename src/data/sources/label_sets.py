@@ -48,13 +48,15 @@ def split_labels(
         places: of the cells, for messages.
 
     Raises:
-        ConfigError: several separators occur, the one that is given nowhere, or a list is damaged;
-            the place of one is named.
+        ConfigError: several separators occur, the one that is given nowhere or is empty, or a list
+            is damaged; the place of one is named.
     """
     lists = [_listed(cell, place) for cell, place in zip(cells, places, strict=True)]
     plain = [cell for cell, one in zip(cells, lists, strict=True) if one is None]
     if separator is not None:
         sign = _NAMED.get(separator, separator)
+        if not sign:
+            raise ConfigError("data.separator is empty: say what stands between labels, or null.")
         if plain and not any(sign in cell.strip() for cell in plain):
             raise ConfigError(
                 f"data.separator is {separator!r}, and no cell has it; that of {places[0]} is "

@@ -170,7 +170,8 @@ class Source:
         if sets or self.targets.ndim != 1:
             if not sets or self.targets.shape[1:] != (len(self.class_names),):
                 return f"targets of kind {self.kind} have the shape {self.targets.shape}"
-            return None if self.targets.max() <= 1 else "label sets have other values than 0 and 1"
+            largest = self.targets.max(initial=0)  # none may be left of the classes
+            return None if largest <= 1 else "label sets have other values than 0 and 1"
         low, high = self.targets.min(), self.targets.max()
         if low < 0 or high >= len(self.class_names):
             return f"targets reach from {low} to {high} with {len(self.class_names)} classes"

@@ -214,6 +214,18 @@ def test_a_separator_that_no_cell_has_is_refused(pictures: Path) -> None:
     rows = [f"{name},{';'.join(sorted(one))}" for name, one in EXPECTED.items()]
     with pytest.raises(ConfigError, match=r"data\.separator is '\+', and no cell has it"):
         listed(table(pictures, "path,labels", *rows), separator="+")
+    with pytest.raises(ConfigError, match=r"data\.separator is empty"):
+        listed(table(pictures, "path,labels", *rows), separator="")
+
+
+def test_labels_of_missing_pictures_alone_are_named(pictures: Path) -> None:
+    lines = [
+        json.dumps({"path": "gone.png", "labels": ["a", "b"]}),
+        '{"path": "0.png", "label": []}',
+    ]
+    root = table(pictures, *lines, name="labels.jsonl")
+    with pytest.raises(ConfigError, match="no picture of the class a can be used"):
+        list_pictures(settings(root, target="multi", on_bad_image="skip"))
 
 
 @pytest.mark.parametrize("write", [repr, json.dumps])
