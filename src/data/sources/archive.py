@@ -236,7 +236,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             raise _too_many(archive)
         for info in infos:
             kind = stat.S_IFMT(info.external_attr >> 16)
-            if info.is_dir() or info.filename.endswith("\\"):  # as Windows may write it
+            if info.filename.endswith(("/", "\\")):  # the second as Windows may write it
                 continue
             # 0: written by a system without kinds of files.
             if kind not in (0, stat.S_IFREG):

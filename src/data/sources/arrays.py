@@ -50,7 +50,7 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
             labels = [_labels(file, prefix + _LABELS, stored, several) for prefix in prefixes]
     except ConfigError:
         raise
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file} cannot be read as arrays: {error}.") from None
     for prefix, some, names in zip(prefixes, images, labels, strict=True):
         if len(some) != len(names):

@@ -121,6 +121,16 @@ def test_paths_that_lead_out_are_refused(name: str, kind: str, tmp_path: Path) -
     assert not [name for name in files_below(tmp_path) if "escaped" in name or "a.png" in name]
 
 
+def test_a_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "pets.zip"
+    info = zipfile.ZipInfo("x")
+    info.filename = ""
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr(info, b"abc")
+    with pytest.raises(ConfigError, match="holds the path ''"):
+        extract_archive(archive, tmp_path / "cache")
+
+
 def test_folders_as_windows_may_write_them_are_folders(tmp_path: Path) -> None:
     archive = tmp_path / "pets.zip"
     with zipfile.ZipFile(archive, "w") as opened:

@@ -86,9 +86,12 @@ def test_a_damaged_file_and_one_that_does_not_fit_are_refused(
     with pytest.raises(ConfigError, match="unpacks to"):
         list_pictures(settings_of(tmp_path, root=str(file)))
     monkeypatch.undo()
-    file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(ConfigError, match="cannot be read as arrays"):
-        list_pictures(settings_of(tmp_path, root=str(file)))
+    whole = bytearray(file.read_bytes())
+    whole[whole.rindex(b"PK\1\2") + 6] = 255  # the version of zip that is needed
+    for content in (whole, whole[:300]):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match="cannot be read as arrays"):
+            list_pictures(settings_of(tmp_path, root=str(file)))
 
 
 def test_pictures_without_numbers_are_named(tmp_path: Path) -> None:
