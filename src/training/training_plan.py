@@ -26,7 +26,7 @@ from .inference_plan import InferencePlan, fastest
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
-__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "time_plans"]
+__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
 
 # Of the training that the comparison serves; one second is no wait, however short the training.
 _SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
@@ -94,6 +94,15 @@ class Timing:
         seconds = math.inf if plain["seconds"] is None else float(plain["seconds"])
         return cls(plan, seconds, int(plain["pictures"]), plain["reason"])
 
+    def text(self, chosen: TrainingPlan) -> str:
+        """Name the plan, unless it is the chosen one, and its speed or why it is excluded."""
+        rate = f"{self.images_per_second:,.0f} images/s"
+        if self.plan == chosen:
+            return rate
+        same = self.plan.threads == chosen.threads
+        threads = "" if same else f", {threads_text(self.plan.threads)}"
+        return f"{self.plan}{threads} {self.reason or rate}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -105,6 +114,31 @@ class Choice:
     plan: TrainingPlan
     timings: tuple[Timing, ...] = ()
     reason: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values for JSON, of which `from_plain` makes the choice again."""
+        timings = [timing.plain() for timing in self.timings]
+        return {"plan": asdict(self.plan), "timings": timings, "reason": self.reason}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Choice:
+        timings = tuple(map(Timing.from_plain, plain["timings"]))
+        return cls(TrainingPlan(**plain["plan"]), timings, plain["reason"])
+
+    def text(self, *, on_cpu: bool) -> str:
+        """Describe the chosen plan and the measured speeds in a line."""
+        threads = f", {threads_text(self.plan.threads)}" if on_cpu else ""
+        ordered = sorted(self.timings, key=lambda timing: timing.plan != self.plan)
+        speeds = [timing.text(self.plan) for timing in ordered]
+        if not speeds:
+            speeds = ["not measured, which would take too long for this training"]
+            speeds += filter(None, [self.reason])
+        return f"{self.plan}{threads} ({'; '.join(speeds)})"
+
+
+def threads_text(count: int) -> str:
+    """Return a number of threads, as in "2 threads"."""
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[TrainingPlan]:

@@ -38,8 +38,9 @@ from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
+from ..choices import Resolved
 from ..folder import RunFolder, finished_summary
-from ..resolve import Resolved, use_threads
+from ..resolve import use_threads
 from .answer_cost import answer_cost
 from .candidate import Answers, FitContext, Fitted, described_features
 

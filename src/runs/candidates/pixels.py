@@ -30,9 +30,10 @@ from ...targets import kind_of
 from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
-from ..resolve import Resolved
+from ..choices import Resolved
+from ..resolve import threads_of
 from .candidate import Answers, FitContext, Fitted
-from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
+from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
 

@@ -29,9 +29,10 @@ from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
 from ...training import cost
 from ..build import feature_table
+from ..resolve import threads_of
 from .candidate import Answers, typical_picture
 
-__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier", "threads_of"]
+__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier"]
 
 MODEL_FILE = "model.skops"
 _AT_ONCE = 128
@@ -127,12 +128,6 @@ def load_classifier(file: Path) -> TrainedClassifier:
         return TrainedClassifier(FeatureClassifier.load(file), file)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
-
-
-def threads_of(settings: RunSettings) -> int:
-    """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
-    threads = settings.runtime.threads
-    return threads if isinstance(threads, int) else torch.get_num_threads()
 
 
 @dataclass(frozen=True)
