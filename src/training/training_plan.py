@@ -157,7 +157,6 @@ def time_plans(
     gradient_clip: float | None = None,
     total_steps: int,
     seconds: float | None = None,
-    announce: Callable[[str], None] = print,
 ) -> Choice:
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
@@ -176,7 +175,6 @@ def time_plans(
         total_steps: steps that the training would take.
         seconds: that the comparison may take at most; None for no further limit. Where the first
             step alone takes half of it, the reference is taken.
-        announce: called with a line about what is measured and for how long, before it begins.
     """
     on_cpu = device.type == "cpu"
     threads = plans[0].threads if on_cpu else 1
@@ -203,8 +201,7 @@ def time_plans(
         size //= 2
     comparison.batch = first_pictures(batch, max(size, len(few.images)))
     most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
-    about = math.ceil(min(allowance, most))
-    announce(f"runtime: measuring the fastest settings, about {about} s")
+    print(f"runtime: measuring the fastest settings, about {math.ceil(min(allowance, most))} s")
     deadline = began + allowance
     timings = comparison.race(plans, deadline)
     if timings is None:
