@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from ...config.checks import Settings, input_of, own_fields
 from ...config.features import CLASSIFIERS, PixelsSettings
-from ...config.schema import RunSettings, stored_settings
+from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
@@ -61,7 +61,7 @@ class TrainedPixels(TrainedClassifier):
             return self.known[1]
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
-        with threadpool_limits(threads_of(stored_settings(self.metadata["settings"]))):
+        with threadpool_limits(threads_of(self._settings)):
             for batch in data.batches(part):
                 images = batch.images.cpu().numpy()
                 found.append(_answered(self.classifier, images, batch.targets.cpu()))
