@@ -68,7 +68,6 @@ def test_the_fastest_plan_is_taken_and_kept(
     first = resolve.resolve(settings, data)
     assert first.settings.runtime.precision == "bfloat16"
     assert "runtime: bfloat16" in first.notes[0] and "earlier" not in first.notes[0]
-    assert first.settings.runtime.precision == "bfloat16"
     again = resolve.resolve(*opened())
     assert len(asked) == 1, "the second start measures nothing"
     assert again.settings == first.settings and again.timings == first.timings
