@@ -175,7 +175,7 @@ def _listed(place: Path | None) -> set[str]:
     """Return the names of the masks in the table of an earlier call."""
     try:
         with Path(place or os.devnull, _TABLE).open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)  # by places: earlier versions named a class so, too
+            header, *rows = csv.reader(stream)
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             return set()
     except (OSError, ValueError, csv.Error):
@@ -201,12 +201,15 @@ def _table(place: Path | None) -> Iterator[TextIO]:
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """Return a name for the mask of each file, distinct: its path below what all have in common."""
+    """Return a name for the mask of each file: its path below what all have in common.
+
+    The ending of the file stays in it where masks would otherwise have one name.
+    """
     parents = [os.path.dirname(os.path.abspath(file)) for file in files]
     common = os.path.commonpath(parents) if parents else ""
     paths = [os.path.relpath(os.path.abspath(file), common) for file in files]
     stems = [os.path.splitext(path)[0] for path in paths]
-    times = Counter(stems)
+    times = Counter([*stems, *paths])
     return [
         PurePath(f"{path if times[stem] > 1 else stem}.png").as_posix()
         for path, stem in zip(paths, stems, strict=True)
