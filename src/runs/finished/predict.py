@@ -274,10 +274,9 @@ def _columns_of_sets(classes: Sequence[str], top_k: int | None, tally: Tally) ->
 
 def _cells_of_set(predictor: Predictor, item: Labelled, top_k: int | None) -> list[str]:
     """Return the cells; among the most probable labels are those below their thresholds."""
-    named = [item.labels]
-    if top_k is not None:
-        named += predictor.most_probable(np.array([item.every]), top_k)
-    return [*(csv_cell(labels_text(one)) for one in named), *(f"{p:.6f}" for p in item.every)]
+    likely = [] if top_k is None else predictor.most_probable(np.array([item.every]), top_k)
+    named = [csv_cell(labels_text(one)) for one in (item.labels, *likely)]
+    return [*named, *(f"{p:.6f}" for p in item.every)]
 
 
 def _shown(path: str) -> NDArray[np.uint8]:
