@@ -116,7 +116,7 @@ def compared(
     batch: Batch,
     **words: Any,
 ) -> Choice:
-    given = {"allowed": lambda plan: True, "total_steps": 100_000, "announce": lambda text: None}
+    given = {"allowed": lambda plan: True, "total_steps": 100_000}
     return time_plans(plans, make, batch, **({"device": CPU} | given | words))
 
 
