@@ -17,6 +17,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.descriptors.picture import Floats
+from src.features.grid import head_groups
 from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.transfer import cross_validated_accuracy, logme
 from src.machine.parallel import available_cores
@@ -83,6 +84,7 @@ def _search(features: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]
         folds=model.calibration_folds,
         seed=0,
         seconds=model.auto.seconds,
+        groups=head_groups(*features.shape),
     )
     fit_chosen(
         choice,

@@ -27,10 +27,11 @@ from scipy.stats import t as student
 
 from benchmarks.simulated_fields import Field, Setting, candidate_of, drawn, searched
 from benchmarks.table import Row, print_table
-from src.records.comparison import Interval, Verdict
+from src.metrics.intervals import score_interval
+from src.records.comparison import Verdict
 from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence
-from src.statistics.intervals import difference_interval, score
+from src.statistics.intervals import difference_interval
 from src.statistics.verdict import judge
 
 __all__ = ["coverage", "forecasts", "measure"]
@@ -201,17 +202,14 @@ def _reference(field: Field, verdict: Verdict) -> float:
         return float("nan")
     level = 1 - (1 - 0.95 ** (1 / count)) / 2
     if field.groups is None:
-        return _length(score(winner.figure, verdict.pictures, float(norm.ppf(level))))
+        low, high = score_interval(winner.figure, verdict.pictures, float(norm.ppf(level)))
+        return high - low
     right = next(one.right[0] for one in field.candidates if one.name == winner.name)
     _, sizes = np.unique(field.groups, return_counts=True)
     sums = np.add.reduceat(right, np.cumsum(sizes) - sizes, dtype=np.float64)
     chosen = np.random.default_rng(0).integers(len(sizes), size=(500, len(sizes)))
     error = (sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)).std()
     return float(2 * student.ppf(level, len(sizes) - 1) * error)
-
-
-def _length(interval: Interval) -> float:
-    return interval.high - interval.low
 
 
 def measure() -> list[Row]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..targets import kind_of
-from .calibration import CalibratedModel, Calibration
+from .calibration import CalibratedModel
 from .descriptors.picture import Floats
 
 if TYPE_CHECKING:  # the search for heads is no part of a served model
@@ -77,13 +77,7 @@ class BinaryModels:
     def plain(self) -> list[dict[str, Any]]:
         """Return what `restored` takes, for a file of skops' format."""
         return [
-            {"constant": model}
-            if isinstance(model, float)
-            else {
-                "pipeline": model.pipeline,
-                "slope": model.calibration.slope,
-                "shift": model.calibration.shift,
-            }
+            {"constant": model} if isinstance(model, float) else model.plain()
             for model in self.models
         ]
 
@@ -94,7 +88,15 @@ class BinaryModels:
         Raises:
             KeyError, TypeError, ValueError: they are not those of models.
         """
-        return cls(kind, tuple(map(_restored, plain)))
+        return cls(
+            kind,
+            tuple(
+                float(one["constant"])
+                if "constant" in one
+                else CalibratedModel.restored(one, np.arange(2), 2)
+                for one in plain
+            ),
+        )
 
 
 def choices_text(choices: Sequence[Choice]) -> str:
@@ -108,10 +110,3 @@ def choices_text(choices: Sequence[Choice]) -> str:
 def choices_record(choices: Sequence[Choice]) -> dict[str, Any]:
     """Return plain values for the metadata of a model."""
     return {"summary": choices_text(choices), "problems": [one.record() for one in choices]}
-
-
-def _restored(plain: dict[str, Any]) -> CalibratedModel | float:
-    if "constant" in plain:
-        return float(plain["constant"])
-    calibration = Calibration(float(plain["slope"]), np.asarray(plain["shift"]))
-    return CalibratedModel(plain["pipeline"], calibration, np.arange(2), 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -145,6 +145,21 @@ class CalibratedModel:
             scores, held_out = [scores_of(pipeline, features, len(classes))], [labels]
         calibration = Calibration.fit(np.concatenate(scores), np.concatenate(held_out))
         return cls(pipeline, calibration, classes, num_classes)
+
+    def plain(self) -> dict[str, Any]:
+        """Return what `restored` takes beside the classes, for a file of skops' format."""
+        own = self.calibration
+        return {"pipeline": self.pipeline, "slope": own.slope, "shift": own.shift}
+
+    @classmethod
+    def restored(cls, plain: Mapping[str, Any], classes: Integers, num_classes: int) -> Self:
+        """Return the model of these values.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are not those of a model.
+        """
+        calibration = Calibration(float(plain["slope"]), np.asarray(plain["shift"]))
+        return cls(plain["pipeline"], calibration, classes, num_classes)
 
     def probabilities(self, features: Floats) -> NDArray[np.float32]:
         """Return (N, K) of features (N, D); rows sum to 1, or are NaN where a feature is NaN."""

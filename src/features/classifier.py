@@ -22,7 +22,7 @@ from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
 from ..storage.files import write_atomically
 from .binary import BinaryModels
-from .calibration import CalibratedModel, Calibration
+from .calibration import CalibratedModel
 from .fusion import Extractor, extractors_of
 from .pixels import PixelFeatures, blocks_of
 
@@ -116,12 +116,7 @@ class FeatureClassifier:
         if isinstance(self.model, BinaryModels):
             content |= {"kind": self.model.kind, "problems": self.model.plain()}
         else:
-            content |= {
-                "pipeline": self.model.pipeline,
-                "slope": self.model.calibration.slope,
-                "shift": self.model.calibration.shift,
-                "classes": self.model.classes,
-            }
+            content |= {**self.model.plain(), "classes": self.model.classes}
         write_atomically(path, _renamed(skops.io.dumps(content), _PACKAGE, _OWN))
 
     @classmethod
@@ -138,12 +133,8 @@ class FeatureClassifier:
             if "problems" in content:
                 model = BinaryModels.restored(content["kind"], content["problems"])
             else:
-                model = CalibratedModel(
-                    pipeline=content["pipeline"],
-                    calibration=Calibration(float(content["slope"]), np.asarray(content["shift"])),
-                    classes=np.asarray(content["classes"]),
-                    num_classes=len(metadata["class_names"]),
-                )
+                classes, count = np.asarray(content["classes"]), len(metadata["class_names"])
+                model = CalibratedModel.restored(content, classes, count)
             extractors = _extractors(metadata, content)
             for pipeline in _pipelines(content):
                 check_trees(pipeline.steps[-1][1])

@@ -45,8 +45,8 @@ class Described:
     name: str
     settings: dict[str, Any]  # its arguments, as plain values
     descriptor: Callable[[Floats], Floats]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
-    in_processes: bool = True
     target: str | None = None  # import path of what a plugin made it with
+    in_processes: ClassVar[bool] = True
     on_gpu: ClassVar[bool] = False
 
     @property

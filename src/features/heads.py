@@ -30,7 +30,7 @@ from .calibration import (
     scores_of,
 )
 from .descriptors.picture import Floats
-from .grid import Group, Head, Normalisation, head_groups
+from .grid import Group, Head, Normalisation
 from .paths import (
     LinearPath,
     View,
@@ -146,7 +146,7 @@ def choose_head(
     folds: int,
     seed: int,
     seconds: float,
-    groups: Sequence[Group] | None = None,
+    groups: Sequence[Group],
 ) -> Choice:
     """Return the head with the smallest out-of-fold log-loss; deterministic within the limit.
 
@@ -157,11 +157,9 @@ def choose_head(
         seed: of the folds and of samples.
         seconds: after which no further head is tried, nor a fold begun; the first group of heads
             is tried in any case.
-        groups: of heads to try, in this order; None for those that fit the size of the task.
+        groups: of heads to try, in this order; see `head_groups`.
     """
     started = time.perf_counter()
-    if groups is None:
-        groups = head_groups(len(features), features.shape[1])
     race = _Race(list(groups))
     for train, held in folds_of(labels, contents, folds, seed):
         limit = started + seconds * (1.0 if race.folds else _FIRST_SHARE)

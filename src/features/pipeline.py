@@ -1,4 +1,4 @@
-"""From the settings of a classical model to a scikit-learn pipeline, not fitted yet."""
+"""From the settings of a classical model to scikit-learn's estimators, not fitted yet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import Normalizer
 
 from ..config.checks import Settings, own_fields
-from ..config.features import CLASSIFIERS, ClassicalSettings
+from ..config.features import CLASSIFIERS, ClassicalSettings, PixelsSettings
 from ..machine.imports import import_object
 from .scaling import BlockScaler, PartWhitening
 from .selection import KeepBest
 
-__all__ = ["make_pipeline"]
+__all__ = ["make_classifier", "make_pipeline"]
 
 
 def make_pipeline(
@@ -42,7 +42,14 @@ def make_pipeline(
         steps.append(("select", KeepBest(settings.selection, keep, seed)))
     if settings.normalise == "rows":
         steps.append(("normalise", Normalizer()))
+    classifier = make_classifier(settings, pictures=pictures, seed=seed, threads=threads)
+    return Pipeline([*steps, ("classify", classifier)])
+
+
+def make_classifier(
+    settings: ClassicalSettings | PixelsSettings, *, pictures: int, seed: int, threads: int
+) -> Any:
+    """Return the classifier alone, of pictures or of pixels; arguments as of `make_pipeline`."""
     make = import_object(CLASSIFIERS[settings.classifier])
     own = own_fields(getattr(settings, settings.classifier), Settings)
-    classifier = make(**own, seed=seed, threads=threads, pictures=pictures)
-    return Pipeline([*steps, ("classify", classifier)])
+    return make(**own, seed=seed, threads=threads, pictures=pictures)

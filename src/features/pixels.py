@@ -50,15 +50,12 @@ class PixelFeatures:
     intensity: bool = True
     edges: bool = True
     texture: bool = True
+    in_processes: ClassVar[bool] = True
     on_gpu: ClassVar[bool] = False
 
     @property
     def identity(self) -> dict[str, Any]:
         return asdict(self)
-
-    @property
-    def in_processes(self) -> bool:
-        return True
 
     def __call__(self, images: Pixels) -> Floats:
         """Return (N, H, W, D) float32 of pictures (N, C, H, W) in [0, 255]."""

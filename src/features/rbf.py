@@ -76,9 +76,9 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         scores: NDArray[np.float64]
         if self.exact_ is not None:
             scores = self.exact_.decision_function(features)
-            # Earlier versions saved machines with scikit-learn's votes.
-            summed = scores.ndim == 2 and self.exact_.decision_function_shape == "ovo"
-            return sums_over_opponents(scores, len(self.classes_)) if summed else scores
+            if scores.ndim == 1:
+                return scores
+            return sums_over_opponents(scores, len(self.classes_))
         starts = range(0, len(features), _BLOCK)
         blocks = [self._kernel(features[at : at + _BLOCK]) @ self.weights_ for at in starts]
         scores = np.concatenate(blocks) + self.offset_

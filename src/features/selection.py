@@ -61,9 +61,7 @@ class KeepBest(TransformerMixin, BaseEstimator):
                     warnings.simplefilter("ignore")  # of features that never vary
                     scores = f_classif(features, targets)[0]
             case "mutual_information":
-                if (
-                    np.bincount(targets).max() < 2
-                ):  # neighbours of the same class, and there are none
+                if np.bincount(targets).max() < 2:  # it asks for neighbours of the same class
                     return np.zeros(features.shape[1])
                 from sklearn.feature_selection import mutual_info_classif
 

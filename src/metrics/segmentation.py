@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .intervals import NORMAL_QUANTILE, score_interval
 
 __all__ = [
     "PixelScores",
@@ -29,8 +30,6 @@ __all__ = [
     "ratios",
 ]
 
-# The quantile of a 95 % interval.
-_NORMAL = NormalDist().inv_cdf(0.975)
 Floats = NDArray[np.float64]
 Matrices = NDArray[np.integer[Any]]
 
@@ -143,12 +142,11 @@ def class_pixel_scores(
     hits, targets, preds = (one.sum(axis=0) for one in _counts(matrices))
     union = iou_sums(matrices)
     ious = ratios(union)
-    errors = _standard_errors(_influence(union, ious), groups)
-    freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
+    codes, freedom = _groups_of(len(matrices), groups)
+    errors = _standard_errors(_influence(union, ious), codes)
     dices = ratios(dice_sums(matrices))
     there = matrices.sum(axis=2) > 0
     holding = there.sum(axis=0)
-    _, codes = _groups_of(len(matrices), groups)
     # One picture, or one group of them, says nothing of others.
     independent = np.array([len(np.unique(codes[own])) for own in there.T])
     errors[independent < 2] = math.nan
@@ -180,41 +178,38 @@ def mean_interval(
         sums: of N pictures.
         groups: as of `class_pixel_scores`.
     """
-    moves = influence_scores(sums) - mean_ratio(sums)
-    error = _standard_errors(moves[:, None], groups)
-    freedom = math.inf if groups is None else len(np.unique(groups)) - 1.0
-    return _interval(
-        mean_ratio(sums), float(error[0]), freedom, _groups_of(len(sums.above), groups)[0]
-    )
+    mean = mean_ratio(sums)
+    codes, freedom = _groups_of(len(sums.above), groups)
+    (error,) = _standard_errors((influence_scores(sums) - mean)[:, None], codes)
+    return _interval(mean, float(error), freedom, int(codes.max()) + 1)
 
 
 def _groups_of(
     pictures: int, groups: NDArray[np.integer[Any]] | None
-) -> tuple[int, NDArray[np.integer[Any]]]:
-    """Return the number of groups, and (N,) which of them each picture is in."""
+) -> tuple[NDArray[np.integer[Any]], float]:
+    """Return (N,) the number of each picture's group, and the degrees of freedom of an error.
+
+    Those are infinite where each picture stands for itself.
+    """
     if groups is None:
-        return pictures, np.arange(pictures)
+        return np.arange(pictures), math.inf
     known, codes = np.unique(groups, return_inverse=True)
-    return len(known), codes
+    return codes, len(known) - 1.0
 
 
-def _standard_errors(moves: Floats, groups: NDArray[np.integer[Any]] | None) -> Floats:
+def _standard_errors(moves: Floats, codes: NDArray[np.integer[Any]]) -> Floats:
     """Return (M,) standard errors of figures that each picture moves by (N, M) / N.
 
-    NaN of a single group.
+    NaN of a single group, which `codes` (N,) number.
     """
-    pictures, moves = len(moves), moves / len(moves)
-    if groups is not None:
-        found, codes = _groups_of(pictures, groups)
-        totals = np.zeros((found, moves.shape[1]))
-        np.add.at(totals, codes, moves)
-        moves = totals
-    count = len(moves)
+    pictures, count = len(moves), int(codes.max()) + 1
     if count < 2:
         return np.full(moves.shape[1], np.nan)
+    totals = np.zeros((count, moves.shape[1]))
+    np.add.at(totals, codes, moves / pictures)
     # Unbiased as for groups drawn at random, with N in the place of N - 1 as Wilson has it.
     scale = count / (count - 1) * (pictures - 1) / pictures
-    errors: Floats = np.sqrt(scale * np.square(moves).sum(axis=0))
+    errors: Floats = np.sqrt(scale * np.square(totals).sum(axis=0))
     return errors
 
 
@@ -233,13 +228,9 @@ def _interval(share: float, error: float, freedom: float, groups: int) -> tuple[
         return math.nan, math.nan
     # Where all is right, or all wrong, no variance shows: each group counts as one answer.
     trials = max(share * (1 - share) / error**2, 1e-6) if error > 0 else float(groups)
-    reach = _NORMAL
+    reach = NORMAL_QUANTILE
     if math.isfinite(freedom):
         from scipy.special import stdtrit  # takes a moment to import
 
         reach = float(stdtrit(freedom, 0.975))
-    shrink = 1 + reach**2 / trials
-    centre = (share + reach**2 / (2 * trials)) / shrink
-    spread = share * (1 - share) / trials + reach**2 / (4 * trials**2)
-    half = reach / shrink * math.sqrt(spread)
-    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
+    return score_interval(share, trials, reach)

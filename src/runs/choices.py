@@ -1,17 +1,38 @@
-"""The settings that a run chose by measuring: what is kept of it in the run's folder."""
+"""The settings that a run chose by measuring, and what is kept of them in the run's folder."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.checks import to_plain
+from ..config.schema import RunSettings
 from ..storage.files import write_atomically
-from .resolve import Resolved
+from ..training.stepper import RangeTest
+from ..training.training_plan import Timing
 
-__all__ = ["found_settings", "write_choices"]
+__all__ = ["Resolved", "found_settings", "write_choices"]
 
 _FOUND = "found.json"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's settings without any `auto`, and how their values were chosen.
+
+    Attributes:
+        notes: a line for each choice.
+        timings: of the plans that were compared; empty where the runtime was given.
+        rates: of the range test, where there was one.
+        found: keys of the settings whose values were measured, but for the runtime.
+    """
+
+    settings: RunSettings
+    notes: tuple[str, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    rates: RangeTest | None = None
+    found: tuple[str, ...] = ()
 
 
 def write_choices(resolved: Resolved, folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config.checks import ConfigError, to_plain
+from ..config.checks import ConfigError, input_of, to_plain
 from ..config.compose import leaves
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
@@ -87,7 +87,8 @@ def cross_validate(
     chosen = [override_of(key, value) for key, value in after.items() if before[key] != value]
     settings = replace(resolved.settings, cv=whole)
     folder = open_folder(settings)
-    book = FoldBook.open(folder, [*shlex.split(command), *chosen])
+    with input_of("resume"):
+        book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     resolved, command = replace(resolved, settings=settings), shlex.join(book.command)
     return _CrossValidation(
         resolved, folder, data, command, parent, book, on_fold, run_fold

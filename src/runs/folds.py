@@ -44,8 +44,11 @@ class FoldBook:
             return cls(file, list(plain["command"]), runs)
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} names no runs") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{file} is damaged ({type(error).__name__}: {error}): put a copy of it back, or "
+                "begin a new cross-validation"
+            ) from error
 
     @classmethod
     def open(cls, folder: RunFolder, command: Sequence[str]) -> FoldBook:

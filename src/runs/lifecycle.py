@@ -36,10 +36,9 @@ from ..tracking.addresses import without_password
 from ..tracking.mirror_process import MirrorProcess
 from ..tracking.provenance import Provenance
 from ..tracking.tracker import NOTE, Tracker
-from .choices import found_settings, write_choices
+from .choices import Resolved, found_settings, write_choices
 from .folder import RunFolder
 from .label_review import write_label_review
-from .resolve import Resolved
 from .resume import reopen_record
 from .seal import amending, seal
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from itertools import count
 from typing import Any
 
@@ -28,10 +28,18 @@ from ..machine.hardware import device_of, machine
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
-from ..training.training_plan import Choice, Timing, TrainingPlan, sensible_plans, time_plans
+from ..training.training_plan import (
+    Choice,
+    Timing,
+    TrainingPlan,
+    sensible_plans,
+    threads_text,
+    time_plans,
+)
 from . import build
+from .choices import Resolved
 
-__all__ = ["Resolved", "resolve", "seconds_per_epoch", "use_threads"]
+__all__ = ["resolve", "seconds_per_epoch", "threads_of", "use_threads"]
 
 _AUTO = "auto"
 _EARLIER = ", as measured at an earlier start"
@@ -42,24 +50,6 @@ _LEAST_STEPS = 16
 _FAST_ENOUGH = 0.9
 # Pictures seen in a training, repeated ones included; bounds of the epochs that follow from it.
 _PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A run's settings without any `auto`, and how their values were chosen.
-
-    Attributes:
-        notes: a line for each choice.
-        timings: of the plans that were compared; empty where the runtime was given.
-        rates: of the range test, where there was one.
-        found: keys of the settings whose values were measured, but for the runtime.
-    """
-
-    settings: RunSettings
-    notes: tuple[str, ...] = ()
-    timings: tuple[Timing, ...] = ()
-    rates: RangeTest | None = None
-    found: tuple[str, ...] = ()
 
 
 def resolve(settings: RunSettings, data: PictureData, deadline: float | None = None) -> Resolved:
@@ -86,6 +76,12 @@ def resolve(settings: RunSettings, data: PictureData, deadline: float | None = N
     measured = {"data.batch_size": not sized, "optimizer.lr": settings.find_lr}
     found = tuple(key for key, asked in measured.items() if asked)
     return Resolved(choices.settings, tuple(choices.notes), choices.timings, choices.rates, found)
+
+
+def threads_of(settings: RunSettings) -> int:
+    """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
+    threads = settings.runtime.threads
+    return threads if isinstance(threads, int) else torch.get_num_threads()
 
 
 def use_threads(settings: RunSettings) -> None:
@@ -165,7 +161,7 @@ class _Choices:
         if count != most:
             self._set("runtime", threads=count)
             self.notes.append(
-                f"runtime: {_threads(count)} instead of {most}, because other programs use "
+                f"runtime: {threads_text(count)} instead of {most}, because other programs use "
                 f"{others:.1f} cores just now (runtime.threads={most} takes all the same)"
             )
 
@@ -176,9 +172,7 @@ class _Choices:
         total_steps = steps * int(settings.trainer.max_epochs)
 
         def measure() -> dict[str, Any]:
-            choice = _compared(settings, data, device, total_steps, self.deadline)
-            timings = [timing.plain() for timing in choice.timings]
-            return {"plan": asdict(choice.plan), "timings": timings, "reason": choice.reason}
+            return _compared(settings, data, device, total_steps, self.deadline).plain()
 
         key = {
             "runtime": to_plain(settings.runtime),
@@ -189,11 +183,11 @@ class _Choices:
         }
         # Without timings there is nothing to keep: this training is too short for them.
         found, known = _kept("plan", key, settings, data, device, measure, needed="timings")
-        plan = TrainingPlan(**found["plan"])
-        self.timings = tuple(Timing.from_plain(plain) for plain in found["timings"])
-        self._set("runtime", **asdict(plan))
-        note = _plan_note(plan, self.timings, found["reason"], on_cpu=device.type == "cpu")
-        self.notes.append(f"{note}{_EARLIER if known else ''}")
+        choice = Choice.from_plain(found)
+        self.timings = choice.timings
+        self._set("runtime", **asdict(choice.plan))
+        note = choice.text(on_cpu=device.type == "cpu")
+        self.notes.append(f"runtime: {note}{_EARLIER if known else ''}")
 
     def batch_size(self) -> None:
         """Take the smallest batch that is nearly as fast as any."""
@@ -263,13 +257,10 @@ def _compared(
     total_steps: int,
     deadline: float | None,
 ) -> Choice:
-    threads = settings.runtime.threads
-    count = threads if isinstance(threads, int) else torch.get_num_threads()
-    network = build.build_task(_concrete(settings, count), data).network
-    stated = _stated(settings)
+    threads, stated = threads_of(settings), _stated(settings)
+    network = build.build_task(_concrete(settings, threads), data).network
     # Plans are compared without it: compiling each would take longer than they can differ by.
     compiled = stated.pop("compile", None) is True
-
     deep = data.pictures.format.dtype == "float32"
 
     def allowed(plan: TrainingPlan) -> bool:
@@ -278,9 +269,9 @@ def _compared(
         wanted = settings.runtime.compile == _AUTO or not plan.compile
         return not half and wanted and all(getattr(plan, k) == v for k, v in stated.items())
 
-    plans = [p for p in sensible_plans(network, device, threads=count) if allowed(p)]
+    plans = [p for p in sensible_plans(network, device, threads=threads) if allowed(p)]
     choice = time_plans(
-        plans or [TrainingPlan(**to_plain(_concrete(settings, count).runtime))],
+        plans or [TrainingPlan(**to_plain(_concrete(settings, threads).runtime))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
         device=device,
@@ -290,19 +281,6 @@ def _compared(
         seconds=None if deadline is None else deadline - time.perf_counter(),
     )
     return replace(choice, plan=replace(choice.plan, compile=choice.plan.compile or compiled))
-
-
-def _plan_note(
-    plan: TrainingPlan, timings: Sequence[Timing], reason: str | None, *, on_cpu: bool
-) -> str:
-    """Describe the chosen plan and the measured speeds in a line."""
-    threads = f", {_threads(plan.threads)}" if on_cpu else ""
-    ordered = sorted(timings, key=lambda timing: timing.plan != plan)
-    speeds = [_speed(timing, plan) for timing in ordered]
-    if not timings:
-        speeds = ["not measured, which would take too long for this training"]
-        speeds += filter(None, [reason])
-    return f"runtime: {plan}{threads} ({'; '.join(speeds)})"
 
 
 def _step_seconds(
@@ -336,7 +314,7 @@ def _kept(
     data: PictureData,
     device: torch.device,
     measure: Callable[[], dict[str, Any]],
-    needed: str | None = None,
+    needed: str,
 ) -> tuple[dict[str, Any], bool]:
     """Return the result of `measure`, or of an earlier start, and whether it is the latter.
 
@@ -366,7 +344,7 @@ def _kept(
     finally:
         torch.set_num_threads(threads)
         data.batch_size = size
-    if needed is None or found[needed]:
+    if found[needed]:
         store_record(kind, known, Record(found, load.disturbed), cache_dir)
     return found, False
 
@@ -389,17 +367,3 @@ def _concrete(settings: RunSettings, threads: int) -> RunSettings:
 
 def _stated(settings: RunSettings) -> dict[str, Any]:
     return {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
-
-
-def _speed(timing: Timing, chosen: TrainingPlan) -> str:
-    """Name a plan, unless it is the chosen one, and its speed or why it is excluded."""
-    rate = f"{timing.images_per_second:,.0f} images/s"
-    if timing.plan == chosen:
-        return rate
-    same = timing.plan.threads == chosen.threads
-    threads = "" if same else f", {_threads(timing.plan.threads)}"
-    return f"{timing.plan}{threads} {timing.reason or rate}"

@@ -1,8 +1,7 @@
 """The seal of a folder: a manifest of its files with their sizes and digests, written at its end.
 
 Commands that write into a sealed folder later do so within `amending`. Folders without a seal, of
-runs that have not finished or of earlier versions, are not checked; the summary of a run that got
-one says so.
+runs that have not finished, are not checked; the summary of a run that got one says so.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ def read_seal(folder: Path) -> Seal | None:
     try:
         plain = line_content(path.read_bytes(), strict=True)
         files = {name: (int(size), str(digest)) for name, (size, digest) in plain["files"].items()}
-        states = {name: tuple(state) for name, state in plain.get("states", {}).items()}
+        states = {name: tuple(state) for name, state in plain["states"].items()}
         return Seal(files, tuple(plain["open"]), plain["identity"], states)
     except FileNotFoundError:
         return None

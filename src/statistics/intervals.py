@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics.intervals import score_interval
 from ..records.comparison import Interval
 from .candidates import Candidate
 from .evidence import Evidence, normal_quantile, student_quantile
@@ -15,7 +16,6 @@ from .resampling import Errors
 __all__ = [
     "difference_interval",
     "figure_interval",
-    "score",
     "share_interval",
     "simultaneous_intervals",
     "simultaneous_quantile",
@@ -47,8 +47,8 @@ def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Inte
         return Interval(figure - half, figure + half)
     width = 1 - lowest
     share = min(max((figure - lowest) / width, 0.0), 1.0)
-    found = score(share, _effective_pictures(evidence, candidate, share, width), reach)
-    low, high = lowest + width * found.low, lowest + width * found.high
+    trials = _effective_pictures(evidence, candidate, share, width)
+    low, high = (lowest + width * end for end in score_interval(share, trials, reach))
     return Interval(min(figure, low), max(figure, high))
 
 
@@ -125,20 +125,6 @@ def difference_interval(
     half = student_quantile(normal_quantile(confidence), freedom) * error
     most = math.inf if evidence.lowest is None else 1 - evidence.lowest
     return Interval(max(-most, middle - half), min(most, middle + half))
-
-
-def score(share: float, trials: float, quantile: float) -> Interval:
-    """Return the score interval: shares within `quantile` of their standard errors of `share`.
-
-    Wilson 1927, with trials that need not be a whole number.
-    """
-    shrink = 1 + quantile**2 / trials
-    centre = (share + quantile**2 / (2 * trials)) / shrink
-    spread = share * (1 - share) / trials + quantile**2 / (4 * trials**2)
-    half = quantile / shrink * math.sqrt(spread)
-    # At both ends the bound is exact on paper and off by a rounding error in floating point.
-    low = min(share, max(0.0, centre - half))
-    return Interval(low, max(share, min(1.0, centre + half)))
 
 
 def _effective_pictures(evidence: Evidence, candidate: int, share: float, width: float) -> float:

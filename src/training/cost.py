@@ -62,7 +62,7 @@ def measure_cost(
     """Measure every figure of cost, by its plain name; takes some 1.5 s for a small network,
     and up to 2.5 s beside other programs.
 
-    - "parameters": number of trainable values, frozen ones included
+    - "parameters": number of values, see `num_parameters`
     - "flops": floating-point operations of one forward pass of one picture, see `count_flops`
     - "latency_ms": milliseconds for one picture alone, see `latency_ms`
     - "latency_others": cores that other programs used meanwhile; left out where they took none from
@@ -104,9 +104,9 @@ def measure_cost(
     return cost
 
 
-def num_parameters(network: nn.Module, *, trainable_only: bool = False) -> int:
+def num_parameters(network: nn.Module) -> int:
     """Return the number of values in the network's parameters; shared ones count once."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable_only)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
@@ -143,9 +143,7 @@ def latency_ms(network: nn.Module, image_shape: tuple[int, int, int]) -> float:
     return 1e3 * _time(network, _batch_shape(1, image_shape), attempts=_ATTEMPTS).seconds
 
 
-def throughput(
-    network: nn.Module, image_shape: tuple[int, int, int], batch_size: int = 128
-) -> float:
+def throughput(network: nn.Module, image_shape: tuple[int, int, int], batch_size: int) -> float:
     """Measure pictures (C, H, W) per second in batches, as `latency_ms` does, for half a second.
 
     The batch is halved until, by the latency, it should take less than a second.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-__all__ = ["Freezing", "evaluating", "parameter_depths", "unwrapped"]
+__all__ = ["Freezing", "parameter_depths", "unwrapped"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -54,18 +53,6 @@ def unwrapped(network: nn.Module) -> tuple[str, nn.Module]:
             break
         prefix, network = f"{prefix}{inner[0][0]}.", inner[0][1]
     return prefix, network
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into eval mode, and afterwards every module back into its own mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class Freezing:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..models.arithmetic import autocast
 from ..storage.cache import cached
-from .freezing import evaluating, unwrapped
+from .freezing import unwrapped
+from .inference import evaluating
 from .task import ClassificationTask
 
 __all__ = ["StoredFront", "store_front"]

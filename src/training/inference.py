@@ -6,6 +6,7 @@ A served model ships this file, so it imports neither Lightning nor the loaders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VIEWS",
     "averaged_logits",
+    "evaluating",
     "memory_formats",
     "predict",
     "require_finite",
@@ -58,6 +60,18 @@ def require_finite(network: nn.Module) -> None:
             raise ValueError(f"its weights are damaged: {name} holds what is no number")
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode, and afterwards every module back into its own mode."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def predict(
     task: ClassificationTask,
     batches: Iterable[Batch],
@@ -69,25 +83,20 @@ def predict(
     """Compute probabilities (N, K) float32, targets, and sample ids (N,) int64 of all batches.
 
     Args:
-        task: on `device`; its training mode is kept.
+        task: on `device`; the modes of its modules are kept.
         precision: see `autocast`.
         tta: test-time augmentation, see `views`.
     """
     probs, targets, ids = [], [], []
     link = link_of(task.metadata)
-    was_training = task.training
-    task.eval()
-    try:
-        with torch.inference_mode(), autocast(device, precision):
-            for batch in batches:
-                images = task.normalized(batch.images.to(device, non_blocking=True))
-                logits = averaged_logits(task.evaluated, images, tta, link)
-                # In double precision the rows sum to 1 as closely as float32 allows.
-                probs.append(probabilities(logits.cpu().double(), link).float())
-                targets.append(batch.targets.cpu())
-                ids.append(batch.sample_ids.cpu())
-    finally:
-        task.train(was_training)
+    with evaluating(task), torch.inference_mode(), autocast(device, precision):
+        for batch in batches:
+            images = task.normalized(batch.images.to(device, non_blocking=True))
+            logits = averaged_logits(task.evaluated, images, tta, link)
+            # In double precision the rows sum to 1 as closely as float32 allows.
+            probs.append(probabilities(logits.cpu().double(), link).float())
+            targets.append(batch.targets.cpu())
+            ids.append(batch.sample_ids.cpu())
     return torch.cat(probs).numpy(), torch.cat(targets).numpy(), torch.cat(ids).numpy()
 
 

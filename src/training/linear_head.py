@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .freezing import evaluating
+from .inference import evaluating
 from .task import ClassificationTask, head_prefixes
 from .weight_averages import WeightAverage
 

@@ -19,7 +19,7 @@ __all__ = ["link_of", "mean_logits", "outputs_of", "probabilities"]
 
 
 def link_of(metadata: Mapping[str, Any]) -> str:
-    """Return the link in the metadata of a network; those of older versions have none."""
+    """Return the link in the metadata of a network; without one it is softmax."""
     return str(metadata.get("link", "softmax"))
 
 

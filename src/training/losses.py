@@ -212,8 +212,8 @@ class BinaryCrossEntropy(nn.Module):
             logits: (B, K) float; half precision is computed in float32.
             targets: (B, K) in [0, 1]: whether a label is there, or after mixing its share.
         """
-        logits, targets = _comparable_sets(logits, targets)
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        logits, targets = _comparable(logits, targets)
+        smooth = targets.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         losses = self.losses(logits, smooth)
         if self.class_weights is None:
             return losses.mean()
@@ -250,7 +250,7 @@ class BinaryFocal(BinaryCrossEntropy):
         )
 
 
-class Asymmetric(nn.Module):
+class Asymmetric(BinaryCrossEntropy):
     """Asymmetric loss of label sets, the mean over pictures and labels.
 
     Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021: focal loss with an
@@ -264,9 +264,6 @@ class Asymmetric(nn.Module):
         class_weights: as in `BinaryCrossEntropy`.
     """
 
-    link = "sigmoid"
-    class_weights: Tensor | None
-
     def __init__(
         self,
         *,
@@ -275,14 +272,12 @@ class Asymmetric(nn.Module):
         margin: float,
         class_weights: Tensor | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(label_smoothing=0.0, class_weights=class_weights)
         self.gamma_positive, self.gamma_negative = gamma_positive, gamma_negative
         self.margin = margin
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Compute the scalar loss; arguments as in `BinaryCrossEntropy.forward`."""
-        logits, targets = _comparable_sets(logits, targets)
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return (B, K) losses of targets."""
         tiny = _tiny(logits)
         missing = (-logits).sigmoid()
         positive = missing.clamp_min(tiny) ** self.gamma_positive * -F.logsigmoid(logits)
@@ -292,10 +287,7 @@ class Asymmetric(nn.Module):
         else:
             lowered, log_absent = logits.sigmoid(), F.logsigmoid(-logits)
         negative = lowered.clamp_min(tiny) ** self.gamma_negative * -log_absent
-        losses = targets * positive + (1 - targets) * negative
-        if self.class_weights is None:
-            return losses.mean()
-        return (losses.mean(dim=0) @ self.class_weights) / self.class_weights.sum()
+        return targets * positive + (1 - targets) * negative
 
 
 class Corn(nn.Module):
@@ -336,13 +328,6 @@ class Corn(nn.Module):
 
 # What the losses of one class a picture are with label sets.
 OF_SETS: dict[str, type[nn.Module]] = {"CrossEntropy": BinaryCrossEntropy, "Focal": BinaryFocal}
-
-
-def _comparable_sets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in the precision of the loss."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return logits, targets.to(logits.dtype)
 
 
 def _comparable(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ..models.arithmetic import autocast
 from ..records.pixels import pixel_answers
 from ..targets import TargetKind
 from ..targets.labels import IGNORED
-from .inference import averaged_logits
+from .inference import averaged_logits, evaluating
 from .sliding_windows import over_windows
 from .totals import LossTotal
 
@@ -86,21 +86,16 @@ def predict_pixels(
     """Compute the answers (N,) about the pixels of all batches, and sample ids (N,) int64.
 
     Args:
-        task: on `device`; its training mode is kept.
+        task: on `device`; the modes of its modules are kept.
         batches, precision, tta: as of `predict`.
     """
     found, ids = [], []
-    was_training, evaluated = task.training, partial(averaged_logits, task.evaluated, kind=tta)
-    network = over_windows(evaluated, task.metadata)
-    task.eval()
-    try:
-        with torch.inference_mode(), autocast(device, precision):
-            for batch in batches:
-                images = task.normalized(batch.images.to(device, non_blocking=True))
-                found.append(answers_of(network(images).float(), batch.targets.to(device)))
-                ids.append(batch.sample_ids.cpu())
-    finally:
-        task.train(was_training)
+    network = over_windows(partial(averaged_logits, task.evaluated, kind=tta), task.metadata)
+    with evaluating(task), torch.inference_mode(), autocast(device, precision):
+        for batch in batches:
+            images = task.normalized(batch.images.to(device, non_blocking=True))
+            found.append(answers_of(network(images).float(), batch.targets.to(device)))
+            ids.append(batch.sample_ids.cpu())
     return np.concatenate(found), torch.cat(ids).numpy()
 
 

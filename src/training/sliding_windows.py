@@ -12,6 +12,8 @@ from ..data.decoding.windows import window_places, window_weights
 
 __all__ = ["over_windows", "sliding_windows"]
 
+# Windows that the network takes at once.
+_AT_ONCE = 4
 Network = Callable[[Tensor], Tensor]
 
 
@@ -34,24 +36,17 @@ def over_windows(network: Network, metadata: Mapping[str, Any]) -> Network:
         return network(windows).float().softmax(dim=1)
 
     def logits(images: Tensor) -> Tensor:
-        found = sliding_windows(probabilities, images, window=(height, width))
+        found = sliding_windows(probabilities, images, (height, width))
         return found.clamp_(min=torch.finfo(found.dtype).tiny).log_()
 
     return logits
 
 
 @torch.no_grad()
-def sliding_windows(
-    network: Network,
-    images: Tensor,
-    *,
-    window: tuple[int, int],
-    overlap: float = 0.5,
-    batch_size: int = 4,
-) -> Tensor:
-    """Compute what a network says of every pixel, window by window.
+def sliding_windows(network: Network, images: Tensor, window: tuple[int, int]) -> Tensor:
+    """Compute what a network says of every pixel, window by window (see `window_places`).
 
-    Windows stand evenly, and the outermost end with the picture. Where several cover a pixel the
+    Where several cover a pixel the
     result is their mean, weighted by the distance to the window's border, where a network sees the
     least around a pixel; so there are no seams. It is a running mean: windows that agree give their
     own value exactly. Memory beside the result is that of one batch of windows.
@@ -61,26 +56,17 @@ def sliding_windows(
             move windows to a device of its own, and answers on that of `images`.
         images: (N, C, H, W).
         window: height and width in pixels; a side larger than the pictures' is theirs.
-        overlap: least share of a window's side that it has in common with the next, in [0, 1).
-        batch_size: windows that the network takes at once, at least 1.
 
     Returns:
         (N, K, H, W) float32.
-
-    Raises:
-        ValueError: an argument is out of its range.
     """
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap is {overlap}: it must be at least 0 and below 1")
-    if min(window) < 1 or batch_size < 1:
-        raise ValueError(f"window is {window} and batch_size {batch_size}: both must be positive")
     count, _, *size = images.shape
     height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
     weights = torch.from_numpy(window_weights((height, width))).to(images.device)
     given = torch.zeros(size, device=images.device)
     result: Tensor | None = None
-    corners = window_places(size, (height, width), overlap)
-    at_once = max(1, batch_size // count)
+    corners = window_places(size, (height, width))
+    at_once = max(1, _AT_ONCE // count)
     for first in range(0, len(corners), at_once):
         places = corners[first : first + at_once]
         windows = [images[..., y : y + height, x : x + width] for y, x in places]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
 from ..models.arithmetic import autocast
+from .cost import wait_for
 from .task import ClassificationTask
 
 __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]
@@ -82,8 +83,7 @@ class Stepper:
         clock = time.thread_time if alone else time.perf_counter
         began = clock()
         self.step(batch)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         return clock() - began
 
     def _backward(self, batch: Batch, share: float = 1.0) -> Tensor:

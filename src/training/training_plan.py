@@ -26,7 +26,7 @@ from .inference_plan import InferencePlan, fastest
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
-__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "time_plans"]
+__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
 
 # Of the training that the comparison serves; one second is no wait, however short the training.
 _SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
@@ -94,6 +94,15 @@ class Timing:
         seconds = math.inf if plain["seconds"] is None else float(plain["seconds"])
         return cls(plan, seconds, int(plain["pictures"]), plain["reason"])
 
+    def text(self, chosen: TrainingPlan) -> str:
+        """Name the plan, unless it is the chosen one, and its speed or why it is excluded."""
+        rate = f"{self.images_per_second:,.0f} images/s"
+        if self.plan == chosen:
+            return rate
+        same = self.plan.threads == chosen.threads
+        threads = "" if same else f", {threads_text(self.plan.threads)}"
+        return f"{self.plan}{threads} {self.reason or rate}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -105,6 +114,31 @@ class Choice:
     plan: TrainingPlan
     timings: tuple[Timing, ...] = ()
     reason: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain values for JSON, of which `from_plain` makes the choice again."""
+        timings = [timing.plain() for timing in self.timings]
+        return {"plan": asdict(self.plan), "timings": timings, "reason": self.reason}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Choice:
+        timings = tuple(map(Timing.from_plain, plain["timings"]))
+        return cls(TrainingPlan(**plain["plan"]), timings, plain["reason"])
+
+    def text(self, *, on_cpu: bool) -> str:
+        """Describe the chosen plan and the measured speeds in a line."""
+        threads = f", {threads_text(self.plan.threads)}" if on_cpu else ""
+        ordered = sorted(self.timings, key=lambda timing: timing.plan != self.plan)
+        speeds = [timing.text(self.plan) for timing in ordered]
+        if not speeds:
+            speeds = ["not measured, which would take too long for this training"]
+            speeds += filter(None, [self.reason])
+        return f"{self.plan}{threads} ({'; '.join(speeds)})"
+
+
+def threads_text(count: int) -> str:
+    """Return a number of threads, as in "2 threads"."""
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def sensible_plans(network: nn.Module, device: torch.device, *, threads: int) -> list[TrainingPlan]:
@@ -123,7 +157,6 @@ def time_plans(
     gradient_clip: float | None = None,
     total_steps: int,
     seconds: float | None = None,
-    announce: Callable[[str], None] = print,
 ) -> Choice:
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
@@ -142,7 +175,6 @@ def time_plans(
         total_steps: steps that the training would take.
         seconds: that the comparison may take at most; None for no further limit. Where the first
             step alone takes half of it, the reference is taken.
-        announce: called with a line about what is measured and for how long, before it begins.
     """
     on_cpu = device.type == "cpu"
     threads = plans[0].threads if on_cpu else 1
@@ -169,8 +201,7 @@ def time_plans(
         size //= 2
     comparison.batch = first_pictures(batch, max(size, len(few.images)))
     most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
-    about = math.ceil(min(allowance, most))
-    announce(f"runtime: measuring the fastest settings, about {about} s")
+    print(f"runtime: measuring the fastest settings, about {math.ceil(min(allowance, most))} s")
     deadline = began + allowance
     timings = comparison.race(plans, deadline)
     if timings is None:

@@ -85,7 +85,7 @@ def mean_of_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     }
 
 
-def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor], seed: int = 0) -> None:
+def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Measure means and variances of batch norms anew, as averaged weights need.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018.
@@ -94,7 +94,6 @@ def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor], seed: 
     Args:
         network: in the modes of its training, which it keeps.
         batches: of training pictures, normalised, on the network's device.
-        seed: of dropout.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
     momenta = [norm.momentum for norm in norms]
@@ -104,7 +103,7 @@ def renew_batch_statistics(network: nn.Module, batches: Iterable[Tensor], seed: 
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)  # of dropout
         for images in batches:
             network(images)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -213,6 +213,7 @@ def _few() -> list[Group]:
 
 
 def _choice(seconds: float = 100.0, groups: list[Group] | None = None):
+    groups = groups or head_groups(500, 64)
     options = {"folds": 5, "seed": 0, "seconds": seconds, "groups": groups}
     return choose_head(DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64], **options)
 

@@ -144,6 +144,11 @@ def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     assert stopped.folds is not None and len(stopped.folds["val/accuracy"]) == 1
     first, second = json.loads(book.read_text())["runs"].values()
     untouched = (book.parent.parent / first / "summary.json").stat().st_mtime_ns
+    content = book.read_bytes()
+    book.write_bytes(content[:-9])
+    with pytest.raises(ConfigError, match=r"^resume: .*folds\.json is damaged .*: put a copy"):
+        run_experiment(read_resumed_settings([f"resume={book.parent}"]), command="resume")
+    book.write_bytes(content)
     resumed = run_experiment(read_resumed_settings([f"resume={book.parent}"]), command="resume")
     assert resumed is not None and resumed.status == "FINISHED"
     assert resumed.command == stopped.command

@@ -103,7 +103,10 @@ def test_every_loss_of_pixels_learns(
 
 def test_answers_are_those_of_the_pixels_that_count(pictures: Path, opened: PictureData) -> None:
     task = build_task(settings_of(pictures), opened)
+    next(task.network.children()).eval()  # as what is frozen
+    modes = [module.training for module in task.modules()]
     answers, ids = predict_pixels(task, opened.batches("val"), device=CPU)
+    assert [module.training for module in task.modules()] == modes
     store = opened.pictures
     images = np.stack([store.read(int(i)) for i in ids])
     masks = np.stack([store.read_mask(int(i)) for i in ids])

@@ -18,6 +18,7 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve
 from src.runs.build.network import build_network, network_of
+from src.runs.choices import Resolved
 from src.runs.experiment import run_experiment
 from src.runs.resume import read_resumed_settings
 from src.storage.digests import checked_line, line_content
@@ -67,7 +68,6 @@ def test_the_fastest_plan_is_taken_and_kept(
     first = resolve.resolve(settings, data)
     assert first.settings.runtime.precision == "bfloat16"
     assert "runtime: bfloat16" in first.notes[0] and "earlier" not in first.notes[0]
-    assert first.settings.runtime.precision == "bfloat16"
     again = resolve.resolve(*opened())
     assert len(asked) == 1, "the second start measures nothing"
     assert again.settings == first.settings and again.timings == first.timings
@@ -95,7 +95,7 @@ def test_what_was_measured_with_other_targets_or_of_whole_pictures_is_not_taken(
     def kept(**changes: Any) -> bool:
         changed = replace(settings, data=replace(settings.data, **changes))
         measure = lambda: measured.append(changes) or {"seconds": 1}  # noqa: E731
-        return resolve._kept("plan", {}, changed, data, device, measure)[1]
+        return resolve._kept("plan", {}, changed, data, device, measure, "seconds")[1]
 
     others = [{"target": "ordinal"}, {"target": "dense"}, {"target": "dense", "fit": "windows"}]
     assert not kept() and kept()
@@ -125,7 +125,7 @@ def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
     asked = timed_as(monkeypatch, {"float32": 1.0, "bfloat16": 2.0})
     given = ["runtime=float32", "trainer.tta=none", "trainer.monitor=val/accuracy"]
     settings, data = opened(*given)
-    assert resolve.resolve(settings, data) == resolve.Resolved(settings)
+    assert resolve.resolve(settings, data) == Resolved(settings)
     assert asked == []
     settings, data = opened("runtime.precision=bfloat16", "runtime.threads=1")
     resolved = resolve.resolve(settings, data).settings.runtime

@@ -93,7 +93,7 @@ def test_a_seal_that_was_deleted_is_missed(folder: Path) -> None:
     with pytest.raises(ValueError, match="changed=use"):
         refuse_changed(folder, "refuse")
     for other in ('{"status": "FINISHED"}', '{"status": "KILLED", "sealed": true}'):
-        (folder / "summary.json").write_text(other)  # of an earlier version; of a run that goes on
+        (folder / "summary.json").write_text(other)  # never sealed; it goes on
         assert changed_since(folder) is None
 
 

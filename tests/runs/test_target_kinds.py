@@ -103,7 +103,10 @@ def check_step(settings: RunSettings, data: PictureData) -> None:
     assert torch.isfinite(loss)
     grads = [p.grad for p in task.network.parameters() if p.grad is not None]
     assert grads and all(torch.isfinite(grad).all() for grad in grads)
+    next(task.network.children()).eval()  # as what is frozen
+    modes = [module.training for module in task.modules()]
     probs, found, ids = predict(task, data.batches("val"), device=torch.device("cpu"), tta="flip")
+    assert [module.training for module in task.modules()] == modes
     kind = kind_of(data.pictures.kind)
     kind.checked(probs, found)
     np.testing.assert_array_equal(ids, data.split.val)

@@ -1,4 +1,4 @@
-"""Runs as versions without seals left them, to be changed."""
+"""Runs that never had a seal, to be changed."""
 
 from __future__ import annotations
 

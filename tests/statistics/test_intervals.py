@@ -18,7 +18,6 @@ from src.statistics.intervals import (
     Interval,
     difference_interval,
     figure_interval,
-    score,
     share_interval,
     simultaneous_intervals,
     simultaneous_quantile,
@@ -115,12 +114,6 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
     found = figure_interval(evidence, 0, 1.959964)
     ends = -losses.mean() - half, -losses.mean() + half
     assert (found.low, found.high) == pytest.approx(ends, rel=1e-4)
-
-
-@given(st.floats(0, 1), st.floats(1, 1e6), st.floats(0.1, 5))
-def test_the_score_interval_stays_within_shares(share: float, trials: float, z: float) -> None:
-    found = score(share, trials, z)
-    assert 0 <= found.low <= share <= found.high <= 1
 
 
 def test_repeats_that_are_right_in_turn_have_an_interval_as_one_answer_a_picture_has() -> None:

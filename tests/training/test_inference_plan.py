@@ -89,17 +89,6 @@ def test_what_is_not_sound_is_not_taken(clock: object, in_half: Callable[[Tensor
     assert inference_plan(Net(in_half), SHAPE, CPU).precision == "float32"
 
 
-def test_the_users_pictures_judge_where_they_are_given(clock: object) -> None:
-    clock({plan: 0.001 if plan.precision == "bfloat16" else 0.01 for plan in ALL})  # type: ignore[operator]
-
-    def only_bright(outputs: Tensor) -> Tensor:
-        return outputs if outputs.abs().max() > 100 else -outputs
-
-    bright = 1000 * torch.ones(3, *SHAPE)
-    assert inference_plan(Net(only_bright), (3, 9, 9), CPU).precision == "float32"
-    assert inference_plan(Net(only_bright), SHAPE, CPU, images=bright).precision == "bfloat16"
-
-
 def test_it_is_measured_once_for_a_network_and_a_size() -> None:
     network = Net()
     first = inference_plan(network, SHAPE, CPU)

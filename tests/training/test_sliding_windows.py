@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from itertools import product
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,17 +20,13 @@ def pointwise(images: Tensor) -> Tensor:
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     window=st.tuples(st.integers(1, 20), st.integers(1, 50)),
-    overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
-    batch_size=st.integers(1, 9),
-    count=st.integers(1, 3),
+    count=st.integers(1, 6),
 )
 def test_a_network_that_sees_single_pixels_answers_as_of_the_whole(
-    size: tuple[int, int], window: tuple[int, int], overlap: float, batch_size: int, count: int
+    size: tuple[int, int], window: tuple[int, int], count: int
 ) -> None:
     images = torch.randn(count, 2, *size)
-    found = sliding_windows(
-        pointwise, images, window=window, overlap=overlap, batch_size=batch_size
-    )
+    found = sliding_windows(pointwise, images, window)
     torch.testing.assert_close(found, pointwise(images), rtol=0, atol=0)
 
 
@@ -42,7 +37,7 @@ def test_the_mean_is_weighted_by_the_distance_to_the_border() -> None:
         return torch.cat([torch.full_like(one[None], float(next(calls))) for one in windows])
 
     height, width, side = 11, 14, 6
-    found = sliding_windows(numbered, torch.zeros(1, 1, height, width), window=(side, side))
+    found = sliding_windows(numbered, torch.zeros(1, 1, height, width), (side, side))
     tops, lefts = [0, 2, 5], [0, 2, 5, 8]
     ramp = torch.tensor([1.0, 2.0, 3.0, 3.0, 2.0, 1.0])
     total, weights = torch.zeros(height, width), torch.zeros(height, width)
@@ -59,14 +54,8 @@ def test_there_are_no_seams() -> None:
     def place_in_window(windows: Tensor) -> Tensor:
         return torch.linspace(0, 1, windows.shape[-1]).expand_as(windows)
 
-    images = torch.zeros(1, 1, 8, 200)
-    jumps = [
-        float(
-            sliding_windows(place_in_window, images, window=(8, 40), overlap=o).diff().abs().max()
-        )
-        for o in (0.0, 0.5)
-    ]
-    assert jumps[0] > 0.9 and jumps[1] < 0.1
+    found = sliding_windows(place_in_window, torch.zeros(1, 1, 8, 200), (8, 40))
+    assert float(found.diff().abs().max()) < 0.1
 
 
 def test_a_network_answers_within_large_pictures_as_of_the_whole() -> None:
@@ -77,30 +66,18 @@ def test_a_network_answers_within_large_pictures_as_of_the_whole() -> None:
     images = torch.randn(2, 1, 96, 120)
     with torch.no_grad():
         whole = network(images)
-    errors = [
-        float((sliding_windows(network, images, window=(48, 48), overlap=o) - whole).abs().mean())
-        for o in (0.0, 0.5)
-    ]
-    assert errors[1] < errors[0] / 2
-    assert errors[1] < 0.01 * float(whole.std())
-    torch.testing.assert_close(sliding_windows(network, images, window=(200, 200)), whole)
+    error = (sliding_windows(network, images, (48, 48)) - whole).abs().mean()
+    assert float(error) < 0.01 * float(whole.std())
+    torch.testing.assert_close(sliding_windows(network, images, (200, 200)), whole)
 
 
-def test_no_more_windows_are_computed_at_once_than_asked_for() -> None:
+def test_no_more_windows_are_computed_at_once_than_memory_is_meant_for() -> None:
     sizes = []
 
     def watched(windows: Tensor) -> Tensor:
         sizes.append(tuple(windows.shape))
         return windows
 
-    sliding_windows(watched, torch.zeros(1, 1, 100, 100), window=(10, 10), batch_size=3)
+    sliding_windows(watched, torch.zeros(1, 1, 100, 100), (10, 10))
     assert {size[1:] for size in sizes} == {(1, 10, 10)}
-    assert max(size[0] for size in sizes) == 3
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"overlap": 1.0}, {"overlap": -0.1}, {"window": (0, 4)}, {"batch_size": 0}]
-)
-def test_arguments_out_of_their_range_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        sliding_windows(pointwise, torch.zeros(1, 1, 8, 8), **({"window": (4, 4)} | wrong))
+    assert max(size[0] for size in sizes) == 4

@@ -116,7 +116,7 @@ def compared(
     batch: Batch,
     **words: Any,
 ) -> Choice:
-    given = {"allowed": lambda plan: True, "total_steps": 100_000, "announce": lambda text: None}
+    given = {"allowed": lambda plan: True, "total_steps": 100_000}
     return time_plans(plans, make, batch, **({"device": CPU} | given | words))
 
 
@@ -263,12 +263,11 @@ def test_a_large_network_is_timed_on_a_part_of_the_batch(
 
 
 def test_what_cannot_be_afforded_is_neither_begun_nor_announced(
-    clock: Callable[..., Clock], batch: Batch
+    clock: Callable[..., Clock], batch: Batch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     time = clock(lambda plan, pictures: float(pictures))
-    said: list[str] = []
-    choice = compared(FOUR, time.make, batch, total_steps=1, announce=said.append)
-    assert choice == Choice(HALF_LAST) and said == []
+    choice = compared(FOUR, time.make, batch, total_steps=1)
+    assert choice == Choice(HALF_LAST) and capsys.readouterr().out == ""
     assert {plan for plan, _ in time.steps} == {FOUR[0], HALF_LAST}
 
 
@@ -325,15 +324,15 @@ def test_without_time_half_precision_is_taken_only_where_it_is_sound(batch: Batc
     assert "bfloat16, channels_last is too inaccurate" in str(choice.reason)
 
 
-def test_what_is_measured_is_announced_before(clock: Callable[..., Clock], batch: Batch) -> None:
+def test_what_is_measured_is_announced_before(
+    clock: Callable[..., Clock], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     time = clock(lambda plan, pictures: pictures * 0.01)
     said: list[tuple[str, set[TrainingPlan]]] = []
-    compared(
-        FOUR,
-        time.make,
-        batch,
-        announce=lambda text: said.append((text, {plan for plan, _ in time.steps})),
+    monkeypatch.setattr(
+        "builtins.print", lambda text: said.append((text, {plan for plan, _ in time.steps}))
     )
+    compared(FOUR, time.make, batch)
     ((text, seen),) = said
     assert text == "runtime: measuring the fastest settings, about 20 s"
     assert seen == {FOUR[0]}, "only the step that tells how long it takes"

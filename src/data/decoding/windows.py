@@ -15,19 +15,17 @@ _AT_ONCE = 4
 Values = NDArray[np.float32]
 
 
-def window_places(
-    size: Sequence[int], window: Sequence[int], overlap: float = 0.5
-) -> list[tuple[int, int]]:
+def window_places(size: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
     """Return top and left of windows that cover a picture, row by row.
 
-    They stand evenly, and the outermost end with the picture.
+    They stand evenly, the outermost end with the picture, and each has at least half of its side in
+    common with the next.
 
     Args:
         size: height and width of the picture.
         window: of a window, each side at most the picture's.
-        overlap: least share of a window's side that it has in common with the next, in [0, 1).
     """
-    tops, lefts = (_starts(*sides, overlap) for sides in zip(size, window, strict=True))
+    tops, lefts = (_starts(*sides) for sides in zip(size, window, strict=True))
     return list(product(tops, lefts))
 
 
@@ -73,9 +71,9 @@ def mean_over_windows(
     return result
 
 
-def _starts(side: int, window: int, overlap: float) -> list[int]:
+def _starts(side: int, window: int) -> list[int]:
     """Return where windows begin along a side, so that the first and the last reach its ends."""
-    rest, step = side - window, max(1, int(window * (1 - overlap)))
+    rest, step = side - window, max(1, window // 2)
     gaps = -(-rest // step)
     return [rest * i // max(1, gaps) for i in range(gaps + 1)]
 

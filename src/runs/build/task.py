@@ -218,11 +218,10 @@ def _assemble(
 
 def _made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:
     """Return the loss that the settings name, as it is for these targets."""
-    own = own_fields(settings.loss, LossSettings)
     name = settings.loss._target_.rpartition(".")[2]
     if kind == "multi" and name in OF_SETS:
-        return OF_SETS[name](class_weights=weights, **own)
-    return import_object(settings.loss._target_)(class_weights=weights, **own)
+        return OF_SETS[name](class_weights=weights, **own_fields(settings.loss, LossSettings))
+    return _made(settings.loss, LossSettings, class_weights=weights)
 
 
 def _make_optimizer(

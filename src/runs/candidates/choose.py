@@ -29,7 +29,8 @@ from ...data.loading.datamodule import PictureData
 from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
 from ..build import load_task
-from ..resolve import Resolved, resolve, seconds_per_epoch
+from ..choices import Resolved
+from ..resolve import resolve, seconds_per_epoch
 from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .network import NetworkCandidate, TrainedNetwork

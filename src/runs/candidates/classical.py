@@ -39,9 +39,10 @@ from ...records.champions import find_champion
 from ...storage.cache import Record, load_record, store_record
 from ...targets import kind_of
 from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
-from ..resolve import Resolved
+from ..choices import Resolved
+from ..resolve import threads_of
 from .candidate import FitContext, Fitted
-from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
+from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["ClassicalCandidate", "kept_choice"]
 

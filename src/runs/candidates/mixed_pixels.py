@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,11 +72,11 @@ def choose_for_pixels(
     if not len(labels):
         raise ConfigError("runs: no pixel of the validation part counts, so nothing can be chosen.")
 
-    def mixed(mixtures: Sequence[Mixture], number: NDArray[np.int64]) -> Answers:
+    def mixed(mixtures: Sequence[Mixture], number: NDArray[np.int64]) -> NDArray[Any]:
         needed = np.flatnonzero(np.any([weights for _, weights in mixtures], axis=0)).tolist()
-        models = [load(library[one].checkpoints[0]) for one in needed]
+        predictors = [load(library[one].checkpoints[0]).predictor(1) for one in needed]
         fewer = [(one, weights[needed]) for one, weights in mixtures]
-        return mixed_answers(_predictors(models), data, "val", fewer, number)
+        return mixed_answers(predictors, data, "val", fewer, number)[0]
 
     return combine_pixels(
         [member.name for member in library],
@@ -84,7 +85,7 @@ def choose_for_pixels(
         np.searchsorted(ids, pictures),
         [member.held_out.probs for member in library],
         library[0].held_out.targets,
-        lambda mixtures, number: mixed(mixtures, number)[0],
+        mixed,
         ways=[one for one in WAYS if way in (one, "best")],
         at_most=at_most,
         seed=seed,
@@ -134,7 +135,7 @@ def _some_pixels(
 
     Of each validation picture `most` are drawn, the same for every model.
     """
-    (predictor,) = _predictors([trained])
+    predictor = trained.predictor(1)
     probs, labels, ids = [], [], []
     for images, targets, own in _batches(predictor, data, "val"):
         answers = predictor.probabilities(images)
@@ -154,10 +155,6 @@ def _batches(
     """Yield pictures (B, C, H, W), their classes (B, H, W) and sample ids (B,) of a part."""
     for batch in data.formatted(predictor.formats[0]).batches(part):
         yield batch.images.cpu().numpy(), batch.targets.cpu(), batch.sample_ids.cpu().numpy()
-
-
-def _predictors(models: Sequence[Trained]) -> list[Predictor]:
-    return [trained.predictor(1) for trained in models]
 
 
 def _described(form: PictureFormat) -> str:

@@ -19,31 +19,36 @@ from ...config.checks import ConfigError, input_of, to_plain
 from ...config.plugins import code_digest
 from ...config.schema import seconds_of, stored_settings
 from ...data.decoding.picture_format import PictureFormat
+from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
+from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in
-from ...serving.whole_network import network_classifier, network_describer
+from ...serving.whole_network import WholeNetwork, network_classifier, network_describer
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
-from ...training.inference import predict
+from ...training.inference import predict, views
 from ...training.links import link_of, outputs_of
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
+from ..choices import Resolved
 from ..folder import RunFolder, finished_summary
-from ..resolve import Resolved, use_threads
-from .answer_cost import answer_cost
-from .candidate import Answers, FitContext, Fitted, described_features
+from ..resolve import use_threads
+from .candidate import Answers, FitContext, Fitted, described_features, typical_picture
 
 __all__ = ["NetworkCandidate", "TrainedNetwork"]
+
+# Pictures of a batch whose speed is measured.
+_AT_ONCE = 128
 
 
 @dataclass
@@ -101,7 +106,30 @@ class TrainedNetwork:
         return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        return answer_cost(self.task, data.formatted(self.format), self.device, checkpoint)
+        """Measure what it costs; what is timed is the answer to a picture that it is judged by.
+
+        That is the mean over the views of `trainer.tta`, and of pictures that are taken in windows
+        the whole of one of the median size, one at a time. "passes" is how often the network runs
+        for it.
+        """
+        data, form = data.formatted(self.format), self.format
+        size, batch_size = form.image_size, _AT_ONCE
+        passes = sum(1 for _ in views(torch.zeros(1, 1, 1, 1), self.tta))
+        if form.windowed:
+            height, width = data.pictures.array_sizes[typical_picture(data)].tolist()
+            size, batch_size = (height, width), 1
+            passes *= len(window_places(size, form.image_size))
+        network = self.task.evaluated.eval()
+        with autocast(self.device, self.precision):
+            found = cost.measure_cost(
+                network,
+                (form.channels, *form.image_size),
+                batch_size=batch_size,
+                checkpoint=checkpoint,
+                answering=WholeNetwork(network, self.metadata).to(self.device),
+                picture_shape=(form.channels, *size),
+            )
+        return {**found, "passes": passes}
 
     def write_bundle(self, folder: Path, example: Pixels) -> str:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)

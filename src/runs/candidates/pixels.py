@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ...config.checks import Settings, input_of, own_fields
-from ...config.features import CLASSIFIERS, PixelsSettings
-from ...config.schema import RunSettings, stored_settings
+from ...config.checks import input_of
+from ...config.features import PixelsSettings
+from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration
 from ...features.classifier import FeatureClassifier
+from ...features.pipeline import make_classifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
-from ...machine.imports import import_object
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...metrics.summary import metric_key
 from ...records.pictures import Pixels
@@ -30,9 +30,10 @@ from ...targets import kind_of
 from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
-from ..resolve import Resolved
+from ..choices import Resolved
+from ..resolve import threads_of
 from .candidate import Answers, FitContext, Fitted
-from .trained_classifier import MODEL_FILE, TrainedClassifier, threads_of
+from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
 
@@ -60,7 +61,7 @@ class TrainedPixels(TrainedClassifier):
             return self.known[1]
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
-        with threadpool_limits(threads_of(stored_settings(self.metadata["settings"]))):
+        with threadpool_limits(threads_of(self._settings)):
             for batch in data.batches(part):
                 images = batch.images.cpu().numpy()
                 found.append(_answered(self.classifier, images, batch.targets.cpu()))
@@ -123,8 +124,9 @@ class PixelCandidate:
     def _fitted(self, ids: Sequence[int], threads: int) -> CalibratedModel:
         sample = self._drawn(ids, self._model.pixels)
         print(f"pixels: {len(sample.targets):,} of {sample.counts.sum():,} drawn")
-        make = self._estimator(threads)
-        return fit_pixels(make, sample, folds=_CALIBRATION_FOLDS, seed=self._seed)
+        return fit_pixels(
+            self._estimator(threads), sample, folds=_CALIBRATION_FOLDS, seed=self._seed
+        )
 
     @property
     def _seed(self) -> int:
@@ -142,10 +144,8 @@ class PixelCandidate:
 
     def _estimator(self, threads: int) -> Callable[[int], Any]:
         """Return what makes the classifier, given the number of pixels it will be fitted to."""
-        settings = self._model
-        make = import_object(CLASSIFIERS[settings.classifier])
-        own = own_fields(getattr(settings, settings.classifier), Settings)
-        return lambda count: make(**own, seed=self._seed, threads=threads, pictures=count)
+        how = {"seed": self._seed, "threads": threads}
+        return lambda count: make_classifier(self._model, pictures=count, **how)
 
     def fit_seconds(self) -> float:
         """Return about the seconds that a fit takes, answers about the validation part included.

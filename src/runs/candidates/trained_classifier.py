@@ -29,9 +29,10 @@ from ...serving.predictor import Predictor
 from ...storage.cache import Record, load_record, store_record
 from ...training import cost
 from ..build import feature_table
+from ..resolve import threads_of
 from .candidate import Answers, typical_picture
 
-__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier", "threads_of"]
+__all__ = ["MODEL_FILE", "TrainedClassifier", "load_classifier"]
 
 MODEL_FILE = "model.skops"
 _AT_ONCE = 128
@@ -58,22 +59,25 @@ class TrainedClassifier:
     def num_parameters(self) -> int:
         return numbers_in(self.file)
 
+    @property
+    def _settings(self) -> RunSettings:
+        return stored_settings(self.metadata["settings"])
+
     def predict(self, data: PictureData, part: str) -> Answers:
-        settings = stored_settings(self.metadata["settings"])
-        data = data.formatted(PictureFormat.of(self.metadata))
-        table = feature_table(settings, data, self.classifier.extractors)
         ids = getattr(data.split, part)
-        with threadpool_limits(threads_of(settings)):
-            probs = self.classifier.model.probabilities(table.part(part))
+        with threadpool_limits(threads_of(self._settings)):
+            probs = self.classifier.model.probabilities(self._features(data, part))
         return probs, data.pictures.targets[ids], ids
+
+    def _features(self, data: PictureData, part: str) -> NDArray[np.float32]:
+        """Return the features (n, F) of a part."""
+        data = data.formatted(PictureFormat.of(self.metadata))
+        return feature_table(self._settings, data, self.classifier.extractors).part(part)
 
     def features(
         self, data: PictureData, part: str, rows: NDArray[np.int64]
     ) -> NDArray[np.float32] | None:
-        settings = stored_settings(self.metadata["settings"])
-        data = data.formatted(PictureFormat.of(self.metadata))
-        table = feature_table(settings, data, self.classifier.extractors)
-        found: NDArray[np.float32] = table.part(part)[rows]
+        found: NDArray[np.float32] = self._features(data, part)[rows]
         return found
 
     def predictor(self, batch_size: int) -> Predictor:
@@ -89,8 +93,7 @@ class TrainedClassifier:
         data = data.formatted(PictureFormat.of(self.metadata))
         # Before the measurements, whose own batches are no part of what the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
-        settings = stored_settings(self.metadata["settings"])
-        extractors = self.classifier.extractors
+        settings, extractors = self._settings, self.classifier.extractors
         networks = [e for e in extractors if isinstance(e, NetworkFeatures)]
         with threadpool_limits(threads_of(settings)):
             if len(networks) == len(extractors):
@@ -127,12 +130,6 @@ def load_classifier(file: Path) -> TrainedClassifier:
         return TrainedClassifier(FeatureClassifier.load(file), file)
     except ValueError as error:
         raise ConfigError(f"run: {error}.") from error
-
-
-def threads_of(settings: RunSettings) -> int:
-    """Return `runtime.threads`, or torch's number, which respects OMP_NUM_THREADS."""
-    threads = settings.runtime.threads
-    return threads if isinstance(threads, int) else torch.get_num_threads()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from ...serving.export_formats import (
 )
 from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
 from ...serving.variant_choice import fastest_within, ratios, times_in_turns
-from ...serving.variant_figures import variant_figures
+from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
 from ...targets import kind_of
@@ -271,16 +271,8 @@ def _compared(
     ids = _compared_ids(data, settings)
     calls = {name: model.logits for name, model in models.items()}
     _log.info("export: comparing %s on %d pictures", ", ".join(models), len(ids))
-    figures, at_once = variant_figures(metadata), _at_once(data)
-    began = said = time.monotonic()
-    for start in range(0, len(ids), at_once):
-        if time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
-            left = (said - began) * (len(ids) - start) / start if start else math.nan
-            _log.info("export: %d of %d pictures, %.0f s left", start, len(ids), left)
-        some = ids[start : start + at_once].tolist()
-        images = np.stack([data.pictures.read(i) for i in some])
-        figures.add(calls, images, _targets(data, some))
+    figures = variant_figures(metadata)
+    _add_pictures(figures, calls, data, ids)
     seconds = {}
     sizes = _batch_sizes(data, settings)
     for size in sizes:
@@ -323,6 +315,22 @@ def _compared(
         recommended=recommended,
         chosen=None if chosen == ORIGINAL else chosen,
     )
+
+
+def _add_pictures(
+    figures: LabelFigures, calls: Mapping[str, Logits], data: PictureData, ids: NDArray[np.int64]
+) -> None:
+    """Add what models answer about pictures to their figures."""
+    at_once = _at_once(data)
+    began = said = time.monotonic()
+    for start in range(0, len(ids), at_once):
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            left = (said - began) * (len(ids) - start) / start if start else math.nan
+            _log.info("export: %d of %d pictures, %.0f s left", start, len(ids), left)
+        some = ids[start : start + at_once].tolist()
+        images = np.stack([data.pictures.read(i) for i in some])
+        figures.add(calls, images, _targets(data, some))
 
 
 def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model) -> str | None:

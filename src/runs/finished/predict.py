@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -233,59 +233,50 @@ def _write_rows(
     stream: TextIO,
     tally: Tally,
 ) -> GuessSample:
-    if predictor.kind.sets:
-        return _write_sets(predictor, files, top_k, stream, tally)
-    sample = GuessSample(predictor.class_names)
-    top_k = min(top_k or _NAMED, len(predictor.class_names))
-    rows = csv.writer(stream)
-    further = [f"{word}_{k}" for k in range(2, top_k + 1) for word in ("label", "probability")]
-    rows.writerow(["path", "label", "probability", *further, *tally.columns])
+    """Write a row for each picture that can be read, and name the others on standard error."""
+    sets, classes = predictor.kind.sets, predictor.class_names
+    sample, rows = GuessSample(classes), csv.writer(stream)
+    count = min(top_k or _NAMED, len(classes))
+    header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
+    rows.writerow([*header, *tally.columns])
     try:
-        for item in predictor.label(files, top_k, tally.trust):
-            if isinstance(item, Labelled):
-                pairs = zip(item.labels, item.probabilities, strict=True)
-                cells = [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
-                rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
-                sample.add(Guess(item.confidence, item.path, item.labels[0]))
-            else:
+        for item in predictor.label(files, count, tally.trust):
+            if not isinstance(item, Labelled):
                 print(f"skipped {item}", file=sys.stderr)
+                continue
+            cells = _cells_of_set(predictor, item, top_k) if sets else _cells(item)
+            rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
+            shown = (labels_text(item.labels) or "none") if sets else item.labels[0]
+            sample.add(Guess(item.confidence, item.path, shown))
     except DamagedModel as error:
         raise ConfigError(f"run: {error}.") from error
     return sample
 
 
-def _write_sets(
-    predictor: Predictor,
-    files: Iterable[Path | Page],
-    top_k: int | None,
-    stream: TextIO,
-    tally: Tally,
-) -> GuessSample:
-    """Write the labels of each picture, and a column of probabilities for each label.
+def _columns(count: int) -> list[str]:
+    further = [f"{word}_{k}" for k in range(2, count + 1) for word in ("label", "probability")]
+    return ["path", "label", "probability", *further]
 
-    A label that is called like another column has the column `class NAME`. With `top_k` also the
-    most probable labels, those below their thresholds among them.
+
+def _cells(item: Labelled) -> list[str]:
+    pairs = zip(item.labels, item.probabilities, strict=True)
+    return [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
+
+
+def _columns_of_sets(classes: Sequence[str], top_k: int | None, tally: Tally) -> list[str]:
+    """Return a column for the labels, with `top_k` one for the most probable, and one for each.
+
+    A label that is called like another column has the column `class NAME`.
     """
-    sample = GuessSample(predictor.class_names)
-    rows = csv.writer(stream)
     first = ["path", "labels", *([] if top_k is None else ["most_probable"])]
-    names = class_columns(predictor.class_names, [*first, *tally.columns])
-    rows.writerow([*first, *map(csv_cell, names), *tally.columns])
-    try:
-        for item in predictor.label(files, trust=tally.trust):
-            if isinstance(item, Labelled):
-                named = labels_text(item.labels)
-                cells = [f"{p:.6f}" for p in item.every]
-                if top_k is not None:
-                    (likely,) = predictor.most_probable(np.array([item.every]), top_k)
-                    cells.insert(0, csv_cell(labels_text(likely)))
-                rows.writerow([csv_cell(item.path), csv_cell(named), *cells, *tally.add(item)])
-                sample.add(Guess(item.confidence, item.path, named or "none"))
-            else:
-                print(f"skipped {item}", file=sys.stderr)
-    except DamagedModel as error:
-        raise ConfigError(f"run: {error}.") from error
-    return sample
+    return [*first, *map(csv_cell, class_columns(classes, [*first, *tally.columns]))]
+
+
+def _cells_of_set(predictor: Predictor, item: Labelled, top_k: int | None) -> list[str]:
+    """Return the cells; among the most probable labels are those below their thresholds."""
+    likely = [] if top_k is None else predictor.most_probable(np.array([item.every]), top_k)
+    named = [csv_cell(labels_text(one)) for one in (item.labels, *likely)]
+    return [*named, *(f"{p:.6f}" for p in item.every)]
 
 
 def _shown(path: str) -> NDArray[np.uint8]:

@@ -74,17 +74,7 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         ConfigError: nothing can be read, the place is taken or cannot be written, the model is
             damaged, or something is asked for that classes of pixels do not have.
     """
-    for key, given in (
-        ("explain", settings.explain),
-        ("coverage", settings.coverage is not None),
-        ("max_error", settings.max_error is not None),
-        ("top_k", settings.top_k is not None),
-    ):
-        if given:
-            raise ConfigError(
-                f"{key} is about one label a picture, and {settings.run} has a class for every "
-                f"pixel: leave {key} out."
-            )
+    _refuse_what_labels_have(settings)
     place = None if settings.out is None else _place(settings.out)
     inside = "" if place is None else f"{place}{os.sep}"
     pictures = [
@@ -93,34 +83,19 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
         if not inside or not os.path.abspath(file).startswith(inside)
     ]
     # torch: after all that may be refused at once
-    from ...serving.masks import class_shares, predicted_masks
+    from ...serving.masks import predicted_masks
     from ...serving.predictor import DamagedModel
     from .predict import open_model
 
     predictor, _ = open_model(model, settings)
-    names = predictor.class_names
     for problem in found.left_out:
         print(f"skipped {problem}", file=sys.stderr)
-    targets = _names(pictures)
-    earlier, written = _listed(place), set[str]()
+    earlier = _listed(place)
+    windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
+    answers = (windowed_masks if windows else predicted_masks)(predictor, map(Path, pictures))
     with written_to("out", place or Path("-")), _table(place) as stream:
-        rows = csv.writer(stream)
-        rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(names, _COLUMNS))])
         try:
-            windows = settings.windows and not predictor.formats[0].windowed  # which goes so anyway
-            masks = windowed_masks if windows else predicted_masks
-            answers = masks(predictor, map(Path, pictures))
-            for file, target, found_mask in zip(pictures, targets, answers, strict=True):
-                if isinstance(found_mask, Problem):
-                    print(f"skipped {found_mask}", file=sys.stderr)
-                    continue
-                if place is not None:
-                    _write(place, target, file, found_mask.classes)
-                written.add(target)
-                shares = class_shares(found_mask.classes, len(names))
-                mask = "" if place is None else f"{_MASKS}/{target}"
-                cells = (csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares))
-                rows.writerow(cells)
+            written = _write_rows(stream, place, predictor.class_names, pictures, answers)
         except DamagedModel as error:
             raise ConfigError(f"run: {error}.") from error
         if not written:
@@ -133,6 +108,46 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     where = "" if place is None else f", written to {place} ({_MASKS}, {_OVERLAYS}, {_TABLE})"
     masked = "1 mask" if count == 1 else f"{count:,} masks"
     return f"{masked}{where}, {skipped:,} skipped"
+
+
+def _refuse_what_labels_have(settings: PredictSettings) -> None:
+    """Raise a ConfigError for options that classes of pixels do not have."""
+    for key, given in (
+        ("explain", settings.explain),
+        ("coverage", settings.coverage is not None),
+        ("max_error", settings.max_error is not None),
+        ("top_k", settings.top_k is not None),
+    ):
+        if given:
+            raise ConfigError(
+                f"{key} is about one label a picture, and {settings.run} has a class for every "
+                f"pixel: leave {key} out."
+            )
+
+
+def _write_rows(
+    stream: TextIO,
+    place: Path | None,
+    classes: Sequence[str],
+    pictures: Sequence[str],
+    answers: Iterable[PredictedMask | Problem],
+) -> set[str]:
+    """Write the table, and where there is a place the masks; return the names of these."""
+    from ...serving.masks import class_shares
+
+    rows, written = csv.writer(stream), set[str]()
+    rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(classes, _COLUMNS))])
+    for file, name, answer in zip(pictures, _names(pictures), answers, strict=True):
+        if isinstance(answer, Problem):
+            print(f"skipped {answer}", file=sys.stderr)
+            continue
+        if place is not None:
+            _write(place, name, file, answer.classes)
+        written.add(name)
+        shares = class_shares(answer.classes, len(classes))
+        mask = "" if place is None else f"{_MASKS}/{name}"
+        rows.writerow([csv_cell(file), csv_cell(mask), *(f"{share:.6f}" for share in shares)])
+    return written
 
 
 def windowed_masks(
@@ -175,7 +190,7 @@ def _listed(place: Path | None) -> set[str]:
     """Return the names of the masks in the table of an earlier call."""
     try:
         with Path(place or os.devnull, _TABLE).open(encoding="utf-8", newline="") as stream:
-            header, *rows = csv.reader(stream)  # by places: earlier versions named a class so, too
+            header, *rows = csv.reader(stream)
         if tuple(header[: len(_COLUMNS)]) != _COLUMNS:
             return set()
     except (OSError, ValueError, csv.Error):
@@ -201,12 +216,15 @@ def _table(place: Path | None) -> Iterator[TextIO]:
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """Return a name for the mask of each file, distinct: its path below what all have in common."""
+    """Return a name for the mask of each file: its path below what all have in common.
+
+    The ending of the file stays in it where masks would otherwise have one name.
+    """
     parents = [os.path.dirname(os.path.abspath(file)) for file in files]
     common = os.path.commonpath(parents) if parents else ""
     paths = [os.path.relpath(os.path.abspath(file), common) for file in files]
     stems = [os.path.splitext(path)[0] for path in paths]
-    times = Counter(stems)
+    times = Counter([*stems, *paths])
     return [
         PurePath(f"{path if times[stem] > 1 else stem}.png").as_posix()
         for path, stem in zip(paths, stems, strict=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +68,6 @@ def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
     return build_task(settings, build_data(settings)).eval()
 
 
-def kept(task: ClassificationTask, path: Path, **arguments: Any) -> Path:
-    """A checkpoint of the task, with other arguments of its network."""
-    metadata = copy.deepcopy(task.metadata)
-    metadata["network"]["arguments"] |= arguments
-    torch.save({"epoch": 0, "state_dict": task.state_dict(), "bakeoff": metadata}, path)
-    return path
-
-
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
 @pytest.mark.parametrize("pretrained", ["true", "FILE"])
 def test_a_pretrained_network_is_rebuilt_at_its_size_without_its_weights(
@@ -87,24 +78,13 @@ def test_a_pretrained_network_is_rebuilt_at_its_size_without_its_weights(
     task = begun(model, str(file) if pretrained == "FILE" else pretrained, tmp_path)
     assert task.network.input_size == (160, 160)
     file.unlink()
-    again = load_task(kept(task, tmp_path / "last.ckpt"))
+    kept = {"epoch": 0, "state_dict": task.state_dict(), "bakeoff": task.metadata}
+    torch.save(kept, tmp_path / "last.ckpt")
+    again = load_task(tmp_path / "last.ckpt")
     assert again.network.input_size == (160, 160)
     images = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(again.network(images), task.network(images), rtol=0, atol=0)
     assert again.metadata["network"]["arguments"]["pretrained"] is None
-
-
-def test_runs_from_before_took_pictures_as_they_came(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Then null was the pictures' own size for pretrained networks too, and stored as null."""
-    use_empty_caches(monkeypatch, tmp_path)
-    in_hub_cache("timm/test_resnet.r160_in1k", timm_network("test_resnet").state_dict())
-    task = begun("test_resnet", "true", tmp_path)
-    again = load_task(kept(task, tmp_path / "last.ckpt", input_size=None))
-    assert again.network.input_size is None
-    images = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(again.network(images), task.network.backbone(images))
 
 
 def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,16 @@ def bands(images: Pixels) -> NDArray[np.float32]:
     return found
 
 
+def metadata_of(names: Sequence[str] = ("dark", "grey", "light")) -> dict[str, Any]:
+    settings = {"data": {"target": "dense"}}
+    return {"class_names": names, "channels": 1, "image_size": [16, 16], "settings": settings}
+
+
+def answer_by_bands(monkeypatch: pytest.MonkeyPatch, *names: Sequence[str]) -> None:
+    trained = SimpleNamespace(predictor=lambda _: Predictor(bands, metadata_of(*names)))
+    monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
+
+
 def test_large_pictures_are_answered_at_their_own_size(tmp_path: Path) -> None:
     sizes: list[tuple[int, ...]] = []
 
@@ -34,18 +46,12 @@ def test_large_pictures_are_answered_at_their_own_size(tmp_path: Path) -> None:
         sizes.append(images.shape[2:])
         return bands(images)
 
-    metadata = {
-        "class_names": ["dark", "grey", "light"],
-        "channels": 1,
-        "image_size": [16, 16],
-        "settings": {"data": {"target": "dense"}},
-    }
     pixels = np.random.default_rng(0).integers(0, 256, (50, 37)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png")
     Image.fromarray(pixels[:9, :30]).save(tmp_path / "flat.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     files = [tmp_path / name for name in ("large.png", "broken.png", "flat.png")]
-    large, broken, flat = windowed_masks(Predictor(watched, metadata), files)
+    large, broken, flat = windowed_masks(Predictor(watched, metadata_of()), files)
     assert not isinstance(large, Problem) and not isinstance(flat, Problem)
     expected = bands(pixels[None, None]).argmax(axis=1)[0]
     np.testing.assert_array_equal(large.classes, expected)
@@ -64,14 +70,7 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
 def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata = {
-        "class_names": names,
-        "channels": 1,
-        "image_size": [16, 16],
-        "settings": {"data": {"target": "dense"}},
-    }
-    trained = SimpleNamespace(predictor=lambda _: Predictor(bands, metadata))
-    monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
+    answer_by_bands(monkeypatch, names)
     files = [str(tmp_path / f"{name}.png") for name in "abc"]
     for number, file in enumerate(files):
         Image.fromarray(np.full((16, 16), 100 * number, np.uint8)).save(file)
@@ -92,3 +91,21 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
         (columns, first, _) = csv.reader(stream)
     assert len(set(columns)) == 5 and columns[:2] == ["path", "mask"]
     assert first[1] == "masks/b.png" and first[2:] == ["0.000000", "1.000000", "0.000000"]
+
+
+def test_every_picture_has_a_mask_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_by_bands(monkeypatch)
+    names = ("a.png", "a.gif", "a.png.bmp", "b.png")
+    for name, value in zip(names, (40, 120, 220, 40), strict=True):
+        Image.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / name)
+    words = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
+    settings = compose_settings(PredictSettings, words, config_name="predict")
+    write_masks(tmp_path / "model", Listing([str(tmp_path / name) for name in names], []), settings)
+    with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
+        masks = [row["mask"] for row in csv.DictReader(stream)]
+    own = ("a.png.png", "a.gif.png", "a.png.bmp.png", "b.png")
+    assert masks == [f"masks/{name}" for name in own]
+    classes = [int(np.array(Image.open(tmp_path / "new" / mask))[0, 0]) for mask in masks]
+    assert classes == [0, 1, 2, 0]
