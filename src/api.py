@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config.checks import ConfigError
+from .config.checks import ConfigError, input_of
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
 from .config.sweep import SweepSettings, read_sweep_settings
@@ -134,16 +134,13 @@ def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
     Raises:
         ConfigError: there is no such run, or its model is damaged.
     """
-    from .config.checks import ConfigError
     from .runs.candidates.choose import load_trained
     from .runs.folder import RunFolder, refuse_unfinished
 
-    try:
+    with input_of("run"):
         folder = RunFolder.find(run, Path(output_dir))
-        file = folder.model_file(None)
+        file = folder.chosen_checkpoint()
         refuse_unfinished(folder)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
     return Model(folder.path, load_trained(file).predictor(_BATCH))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, input_of
 from ..config.finished import VerifySettings
 from ..data.quality.audit import Findings
 from ..machine.disk import refusal
@@ -87,10 +87,8 @@ def _apart(
 def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]]:
     path = Path(run)
     if not path.is_dir():  # in a folder, a damaged run.json is one of the faults
-        try:
+        with input_of("run"):
             path = RunFolder.find(run, output_dir).path
-        except ValueError as error:
-            raise ConfigError(f"run: {error}.") from error
     elif not any((path / name).exists() for name in _RUN_FILES):
         raise ConfigError(f"run: {path} is not the folder of a run.")
     what = "no run, since one writes" if is_being_written(path) else "the run"
