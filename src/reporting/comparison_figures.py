@@ -15,8 +15,8 @@ from ..records.report_data import Leader, ReportData
 from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from .class_figures import confusion_figure
 from .comparison_report import pictures_compared
-from .comparison_verdict import MEASURE_NAMES, is_percent
-from .formatting import metric_text, tick_text
+from .comparison_verdict import measure_title
+from .formatting import is_percent, metric_text, tick_text
 from .scales import distinct_colors, family_colors
 from .style import (
     GRID,
@@ -143,7 +143,7 @@ def ranking_figure(comparison: Comparison) -> Figure:
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
     tidy(
         axes,
-        title=f"{_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
+        title=f"{measure_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
         x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with 95 % "
         "intervals that hold all at once;\nfilled: cannot be told from the best",
     )
@@ -153,11 +153,6 @@ def ranking_figure(comparison: Comparison) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=GRID, lw=0.8)
     return figure
-
-
-def _title(measure: str) -> str:
-    name = MEASURE_NAMES[measure]
-    return name[0].upper() + name[1:]
 
 
 def reliability_figure(leaders: Sequence[Leader]) -> Figure:

@@ -16,13 +16,12 @@ from .certainty_report import CardCertainty, card_lines
 from .export_report import EXPORTED, exported_lines
 from .formatting import (
     Table,
-    accuracy_text,
     count,
     duration,
     escaped,
     measured,
     one_line,
-    share_with_interval,
+    share_text,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -267,10 +266,9 @@ def _scores(facts: CardFacts) -> Table:
     columns = {"val": facts.validation, "test": tested}
     judged_by = "miou" if _of_pixels(facts) else "accuracy"
     shown = {part: found for part, found in columns.items() if f"{part}/{judged_by}" in found}
-    accuracy = "exact match" if _of_sets(facts) else "accuracy"
-    rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
-    if _of_pixels(facts):
-        rows = [("mean IoU", *(_mean_iou(found, part) for part, found in shown.items()))]
+    name = "exact match" if _of_sets(facts) else judged_by.replace("miou", "mean IoU")
+    first = (share_text(found, f"{part}/{judged_by}") or "" for part, found in shown.items())
+    rows = [(name, *first)]
     most = 1 if _of_sets(facts) else 2
     for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
@@ -282,11 +280,6 @@ def _scores(facts: CardFacts) -> Table:
     ]
     numbers = frozenset(range(1, len(heads) + 1))
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
-
-
-def _mean_iou(found: Mapping[str, float], part: str) -> str:
-    low, high = (found.get(f"{part}/miou_{end}") for end in ("low", "high"))
-    return share_with_interval(found[f"{part}/miou"], low, high)
 
 
 def _costs(summary: RunSummary) -> Table:

@@ -18,13 +18,13 @@ from ..records.standings import (
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
     Table,
-    accuracy_text,
     duration,
     mean_text,
     measured,
     metric_text,
     primary_text,
     settings_text,
+    share_text,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
@@ -239,7 +239,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         "winner": winner.name,
         "caution": record.caution or None,
         "test part": primary_text(record.test, "test"),
-        "test accuracy": accuracy_text(record.test, "test"),
+        "test accuracy": share_text(record.test, "test/accuracy"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
