@@ -117,7 +117,6 @@ def test_as_many_of_the_like_pictures_are_flagged_as_is_said(count: int) -> None
 
 
 def test_lines_and_cards_say_which_share_of_like_pictures_is_flagged() -> None:
-    plain = {"source": "test", "refitted": False, "candidates": 1, "novelty": True}
     judged = {"pictures": 200, "coverage": None, "classwise": False, "labels": 0, "empty": 0}
     judged |= {"max_error": None, "answered": 200, "shift_p_value": 0.5, "unlike": 7}
     card = {"answered": {}, "coverages": [], "errors": {}}
@@ -126,8 +125,9 @@ def test_lines_and_cards_say_which_share_of_like_pictures_is_flagged() -> None:
         (2000, "of pictures like them 1.0 % would be", "of others 1.0 % are"),
         (18, "unlike: 18 calibration pictures are too few", "18 calibration pictures are too few"),
     ):
-        rate = false_alarms(certainty(count))
-        basis = {**plain, "calibration": count, "false_alarms": rate}
+        known = certainty(count)
+        rate = false_alarms(known)
+        basis = {"certainty": known, "false_alarms": rate}
         (said, _) = judgement_lines(Judgement(**basis, **judged))
         assert line in said and ("7 of 200" in said) == (rate is not None)
         assert of_card in card_lines(CardCertainty(**basis, **card))[-1]
