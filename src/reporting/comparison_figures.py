@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from ..records.comparison import Comparison
 from ..records.report_data import Leader, ReportData
@@ -23,6 +23,7 @@ from .style import (
     INK,
     MUTED,
     axes_at,
+    in_percent,
     inches,
     new_figure,
     plain_labels,
@@ -176,7 +177,7 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.title.set_fontsize(9)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            in_percent(axis)
         axes.grid(color=GRID, lw=0.8)
         axes.label_outer()
     return figure

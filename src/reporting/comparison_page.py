@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +36,7 @@ from .formatting import (
     size_text,
     tick_text,
 )
-from .page import html_page
+from .page import html_page, picture_address
 from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
@@ -254,10 +252,8 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
     pixels = picture.transpose(1, 2, 0) if picture.shape[0] == 3 else picture[0]
     image = Image.fromarray(np.ascontiguousarray(pixels))
     times = max(1, _PICTURE_SIDE // max(image.size))
-    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    size = (image.width * times, image.height * times)
+    return picture_address(image.resize(size, Image.Resampling.NEAREST))
 
 
 def _classes_table(report: ReportData) -> Table:

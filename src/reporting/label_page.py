@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 
 from PIL import Image
@@ -12,7 +10,7 @@ from ..machine.package import command
 from ..machine.text import percent
 from ..records.pictures import LabelReview, Pixels, shown
 from .formatting import picture_name
-from .page import html_page
+from .page import html_page, picture_address
 
 __all__ = ["label_page", "review_sentences"]
 
@@ -88,6 +86,4 @@ def _address(pixels: Pixels) -> str:
     drawn = shown(pixels)
     image = Image.fromarray(drawn[0] if len(drawn) == 1 else drawn.transpose(1, 2, 0).copy())
     image.thumbnail((_SIDE, _SIDE))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return picture_address(image)

@@ -35,6 +35,7 @@ from .style import (
     MUTED,
     WARNING,
     WARNING_SOFT,
+    in_percent,
     new_figure,
     save_as,
     tidy,
@@ -177,7 +178,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
         axes.set_xlim(left - 0.5, right + 0.5)
     if is_share:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        in_percent(axes.yaxis)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
@@ -205,11 +206,11 @@ def reliability_diagram(
         upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
     tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y)
     upper.set_ylim(0, 1)
-    upper.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    in_percent(upper.yaxis)
     lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
     tidy(lower, x=x, y="share of pictures")
     lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    in_percent(lower.xaxis)
     lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     for axes in (upper, lower):
         axes.grid(axis="y", color=GRID, lw=0.8)

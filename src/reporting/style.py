@@ -14,9 +14,11 @@ from unicodedata import east_asian_width
 
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import PercentFormatter
 
 from ..storage.files import replacing
 
@@ -31,6 +33,7 @@ __all__ = [
     "WARNING",
     "WARNING_SOFT",
     "axes_at",
+    "in_percent",
     "inches",
     "new_figure",
     "plain_labels",
@@ -125,6 +128,11 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
+
+
+def in_percent(axis: Axis) -> None:
+    """Let the ticks of an axis of shares in [0, 1] read "50 %"."""
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class") -> list[str]:

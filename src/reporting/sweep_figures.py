@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from ..records.standings import (
@@ -39,6 +38,7 @@ from .style import (
     INK,
     MUTED,
     WARNING,
+    in_percent,
     new_figure,
     plain_labels,
     save_as,
@@ -263,7 +263,7 @@ def importance_figure(record: SweepRecord) -> Figure:
         axes.set_yticks(range(len(keys)), plain_labels(keys, longest=26))
         axes.set_ylim(most - 0.4, -0.6)
         axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        in_percent(axes.xaxis)
         axes.grid(axis="x", color=GRID, lw=0.8)
         axes.tick_params(axis="y", length=0)
     figure.supxlabel(f"share in how {record.metrics[0]} varies", fontsize=9, color=INK)
