@@ -30,6 +30,7 @@ from .config.sweep import SweepSettings, read_sweep_settings
 from .data.decoding.opening import check_root
 from .machine.package import command
 from .records.run import RunSummary
+from .records.standings import leaderboard
 from .runs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -182,13 +183,9 @@ class Sweep:
     record: SweepRecord
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return the trials, the best first: a row each, with what was searched."""
+        """Return the trials, in the order of the sweep's page: a row each, with what was searched."""
         import pandas as pd
 
-        trials = sorted(
-            self.record.trials,
-            key=lambda one: (one.value is None, -(one.value or 0.0) * self._sign, one.number),
-        )
         rows = [
             {
                 "trial": one.number,
@@ -198,13 +195,9 @@ class Sweep:
                 "seconds": one.seconds,
                 **one.values,
             }
-            for one in trials
+            for one in leaderboard(self.record)
         ]
         return pd.DataFrame(rows)
-
-    @property
-    def _sign(self) -> int:
-        return 1 if self.record.higher_is_better else -1
 
     def verdict(self) -> Verdict:
         """Compare the candidates of the study."""
