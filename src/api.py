@@ -183,7 +183,7 @@ class Sweep:
     record: SweepRecord
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return the trials, in the order of the sweep's page: a row each, with what was searched."""
+        """Return the trials in the order of the page: a row each, with what was searched."""
         import pandas as pd
 
         rows = [
