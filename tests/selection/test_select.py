@@ -89,7 +89,7 @@ def test_the_verdicts_choice_is_measured_once_and_described(
 ) -> None:
     champion = select(settings(output_dir))
     folder = run_of(output_dir, "handcrafted")
-    assert champion == Champion("digits", folder.name, folder.run_id)
+    assert champion == Champion("digits", folder.name, folder.run_id, tuple("0123456789"))
     assert RunFolder.find("champion", output_dir) == folder
     assert looks(output_dir) == 1
     summary = RunSummary.read(folder.summary)
