@@ -15,8 +15,8 @@ from ..metrics.multilabel import LabelScores, label_scores
 from ..metrics.probabilistic import binned
 from ..records.run import Predictions
 from ..storage.files import write_atomically
+from .charts import reliability_diagram
 from .class_figures import class_bars, score_cell
-from .run_figures import reliability_diagram
 from .style import MUTED, plain_labels, save_as
 
 __all__ = ["draw_label_sets", "label_figure", "label_table"]
