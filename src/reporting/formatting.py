@@ -18,6 +18,7 @@ from ..machine.text import percent
 __all__ = [
     "Table",
     "count",
+    "counted",
     "duration",
     "escaped",
     "is_percent",
@@ -67,6 +68,11 @@ def count(number: int) -> str:
         if number >= 0.99995 * size:
             return f"{number / size:.1f}{unit}"
     return str(number)
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number of things, as in "1 trial", "1,200 trials" or "2 families"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def measured(times: int) -> str:

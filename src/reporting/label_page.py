@@ -9,7 +9,7 @@ from PIL import Image
 from ..machine.package import command
 from ..machine.text import percent
 from ..records.pictures import LabelReview, Pixels, shown
-from .formatting import picture_name
+from .formatting import counted, picture_name
 from .page import html_page, picture_address
 
 __all__ = ["label_page", "review_sentences"]
@@ -68,7 +68,7 @@ def _next_steps(table: str) -> list[tuple[str, str, str]]:
 def review_sentences(review: LabelReview) -> list[str]:
     """Return what the review found, and how far it can be believed."""
     found = len(review.suspects)
-    labels = "1 label" if found == 1 else f"{found:,} labels"
+    labels = counted(found, "label")
     held_out = f"of {review.pictures:,} pictures that were held out of training"
     lines = [f"{labels} {'is' if found == 1 else 'are'} likely wrong, {held_out}."]
     if review.weak:

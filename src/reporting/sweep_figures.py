@@ -31,7 +31,7 @@ from .charts import (
     scale_to_metric,
     whole_numbers,
 )
-from .formatting import duration, metric_text
+from .formatting import counted, duration, metric_text
 from .scales import family_colors
 from .style import (
     GRID,
@@ -198,7 +198,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     of_time = f"training time of the family in {unit}"
     for axes, limit, standings, what, x, y in (
         (
-            *(left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
+            *(left, most, at_trials, f"{counted(most, 'trial')} each"),
             *("trials of the family", f"best {metric} so far"),
         ),
         (right, seconds / size, at_time, f"{duration(seconds)} each", of_time, ""),
