@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
 from typing import Any
 
 __all__ = [
@@ -114,12 +113,16 @@ class Finalist:
     @property
     def mean(self) -> float | None:
         """Over the seeds that ended well; None if none did."""
-        return fmean(self._values) if self._values else None
+        return sum(self._values) / len(self._values) if self._values else None
 
     @property
     def spread(self) -> float | None:
         """Standard deviation over seeds (of the sample); None below two."""
-        return stdev(self._values) if len(self._values) > 1 else None
+        mean, count = self.mean, len(self._values)
+        if mean is None or count < 2:
+            return None
+        # Not by the standard library, which takes no infinity: a loss may be one.
+        return float((sum((v - mean) ** 2 for v in self._values) / (count - 1)) ** 0.5)
 
     @property
     def _values(self) -> list[float]:

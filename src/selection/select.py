@@ -33,7 +33,7 @@ from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
 from ..runs.folder import RunFolder, read_json
 from ..runs.seal import amending
-from ..serving.bundle_files import CERTAINTY, DIGEST
+from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
 from ..targets import kind_of
@@ -191,9 +191,14 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
 
 
 def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | None]:
-    """Return the digest of the run's bundle and its calibration, written where they are missing."""
+    """Return the digest of the run's bundle and its calibration.
+
+    They are written where they are missing or damaged.
+    """
     bundle = folder.path / "model"
     with suppress(OSError, ValueError):
+        for place in (bundle, *(bundle / MEMBERS).glob("*/")):
+            check_digest(place)
         digest = (bundle / DIGEST).read_text().strip()
         certainty = Certainty.read(bundle / CERTAINTY)
         if certainty is not None or basis is None:

@@ -54,7 +54,7 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: the bundle holds no model that can be loaded.
+        ValueError: the bundle is damaged, or holds no model that can be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +13,15 @@ from filelock import FileLock
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import SelectSettings
+from src.config.finished import PushSettings, SelectSettings
 from src.records.champions import Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.selection import select as selecting
 from src.selection.choose import choose
+from src.selection.publish import publish
+from src.serving.bundle import open_predictor
 from tests.runs.unsealed import unseal
 
 RUNS = (
@@ -225,8 +226,24 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     folder = run_of(output_dir, "mlp")
     shutil.rmtree(folder.path / "model")  # as of a trial, which logs no model
     select(settings(output_dir, f"run={folder.run_id}"))
-    metadata = json.loads((folder.path / "model" / "passport.json").read_text())
-    assert metadata["class_names"] == [str(digit) for digit in range(10)]
+    assert open_predictor(folder.path / "model").class_names == tuple("0123456789")
+
+
+def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:
+    folder = run_of(output_dir, "mlp")
+    select(settings(output_dir, f"run={folder.run_id}"))
+    weights = folder.path / "model" / "network.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    with pytest.raises(ValueError, match="is damaged"):
+        open_predictor(weights.parent)
+    words = [f"run={folder.name}", f"to={output_dir / 'pushed'}", f"output_dir={output_dir}"]
+    pushed = compose_settings(PushSettings, words, config_name="push")
+    with pytest.raises(ConfigError, match=r"run: .* is damaged"):
+        publish(folder, pushed)
+    assert not (output_dir / "pushed").exists()
+    select(settings(output_dir, f"run={folder.run_id}"))
+    assert weights.read_bytes() == whole and open_predictor(weights.parent).certainty is not None
 
 
 @pytest.mark.parametrize(
