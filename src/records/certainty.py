@@ -149,11 +149,9 @@ class Certainty:
             facts = json.loads(arrays["facts"].tobytes())
             if facts["format"] != _FORMAT:
                 raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
-            return cls(
-                **{name: facts[name] for name in _FACTS},
-                **{name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()},
-                sample=_sample(arrays),
-            )
+            values: dict[str, Any] = {name: facts[name] for name in _FACTS}
+            values |= {name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()}
+            return cls(**values, sample=_sample(arrays))
         except FileNotFoundError:
             return None
         except (OSError, KeyError, TypeError, ValueError) as error:
