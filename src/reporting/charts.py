@@ -22,7 +22,6 @@ from .scales import range_worth_showing
 from .style import (
     ACCENT,
     ACCENT_SOFT,
-    GRID,
     INK,
     MUTED,
     WARNING_SOFT,
@@ -113,7 +112,7 @@ def curves_figure(
             axes.plot(*zip(*one.best), color=color, lw=2.6, marker="o", ms=3)
         shown = "no value" if one.value is None else metric_text(metric, one.value)
         scale_to_metric(axes, metric, values, higher_is_better=higher_is_better)
-        tidy(axes, title=f"{name}: {shown}", x=step, y=metric)
+        tidy(axes, title=f"{name}: {shown}", x=step, y=metric, grid="both")
         axes.label_outer()
         whole_numbers(axes, 1, max(line[-1][0] for line in curves))
     handles = [
@@ -158,7 +157,7 @@ def pareto_figure(
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _, key=one.key: tick_text(key, v)))
-        tidy(axes, title=f"{len(front)} on the front", x=one.key, y=metric)
+        tidy(axes, title=f"{len(front)} on the front", x=one.key, y=metric, grid="both")
     present = {family for one in trade_offs for *_, family in one.points}
     front_entry = entry("front", marker="o", mfc="none")
     add_legend(figure, [*family_handles(colors, present), front_entry])
@@ -187,16 +186,14 @@ def reliability_diagram(
         (common, -gap.clip(max=0), WARNING_SOFT, "less than predicted"),
     ):
         upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
-    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y)
+    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y, grid="y")
     upper.set_ylim(0, 1)
     in_percent(upper.yaxis)
     lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
-    tidy(lower, x=x, y="share of pictures")
+    tidy(lower, x=x, y="share of pictures", grid="y")
     lower.set_xlim(0, 1)
     in_percent(lower.xaxis)
     lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    for axes in (upper, lower):
-        axes.grid(axis="y", color=GRID, lw=0.8)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
@@ -222,7 +219,6 @@ def scale_to_metric(
 
     Without values the axis has no ticks. Returns how many of them lie outside of it.
     """
-    axes.grid(color=GRID, lw=0.8)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(metric, value)))
     if not values:
         axes.set_yticks([])

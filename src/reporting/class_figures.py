@@ -220,8 +220,7 @@ def class_bars(
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlim(0, 1)
     in_percent(axes.xaxis)
-    tidy(axes, title=title)
-    axes.grid(axis="x", color=GRID, lw=0.8)
+    tidy(axes, title=title, grid="x")
     return figure, axes, places
 
 

@@ -32,7 +32,6 @@ from .label_set_figures import draw_label_sets
 from .pixel_figures import draw_pixels
 from .style import (
     ACCENT,
-    GRID,
     INK,
     MUTED,
     WARNING,
@@ -179,8 +178,7 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
             shown = percent(values[best]) if is_share else f"{values[best]:.3g}"
             title += f": best {shown} in epoch {epochs[best]:.0f}"
-    tidy(axes, title=title, x="epoch")
-    axes.grid(color=GRID, lw=0.8)
+    tidy(axes, title=title, x="epoch", grid="both")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     left, right = axes.get_xlim()
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
@@ -200,7 +198,7 @@ def range_figure(
     axes.set_xscale("log")
     axes.axvline(chosen, color=WARNING, lw=1.4, label=f"chosen: {chosen:g}")
     axes.axvline(given, color=MUTED, lw=1.4, ls="--", label=f"set before: {given:g}")
-    tidy(axes, title="Learning-rate range test", x="learning rate", y="smoothed training loss")
-    axes.grid(color=GRID, lw=0.8)
+    title, loss = "Learning-rate range test", "smoothed training loss"
+    tidy(axes, title=title, x="learning rate", y=loss, grid="both")
     axes.legend(frameon=False, fontsize=8)
     return figure
