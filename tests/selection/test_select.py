@@ -22,7 +22,7 @@ from src.selection import select as selecting
 from src.selection.choose import choose
 from src.selection.publish import publish
 from src.serving.bundle import open_predictor
-from tests.runs.unsealed import unseal
+from tests.runs.unsealed import copied, unseal
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
@@ -64,19 +64,6 @@ def settings(output_dir: Path, *words: str) -> SelectSettings:
 def select(asked: SelectSettings) -> Champion:
     """As the command does."""
     return selecting.select(choose(asked), asked)
-
-
-def copy_of(folder: RunFolder) -> RunFolder:
-    """A copy of a run beside it, with a name and an id of its own; it comes later in the list."""
-    copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
-    while copy.run_id < folder.run_id:  # equals go by their ids, which are drawn
-        shutil.rmtree(copy.path)
-        copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
-    identity = (copy.path / "run.json").read_text()
-    shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
-    (copy.path / "run.json").write_text(identity)
-    unseal(copy.path)
-    return copy
 
 
 def looks(output_dir: Path) -> int:
@@ -159,7 +146,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
 def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
     """Two copies that answer alike are tied; the second of them costs less."""
     folder = run_of(output_dir, "handcrafted")
-    copy = copy_of(folder)
+    copy = copied(folder, "z")  # equals go by their ids, and this one's is the last
     unseal(folder.path)
     text = copy.config.read_text()
     assert "neighbours: 5" in text
@@ -176,9 +163,10 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
 def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
     folder = run_of(output_dir, "handcrafted")
     for seed in (7, 3):
-        copy = copy_of(folder)
-        summary = RunSummary.read(folder.summary)
-        replace(summary, seed=seed, run_dir=str(copy.path), sealed=False).write(copy.summary)
+        copy = copied(folder, f"z{seed}")
+        replace(RunSummary.read(copy.summary), seed=seed, run_dir=str(copy.path)).write(
+            copy.summary
+        )
     assert choose(settings(output_dir)).folder == folder
     shutil.rmtree(folder.path)
     assert choose(settings(output_dir)).summary.seed == 3
