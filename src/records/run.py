@@ -24,6 +24,7 @@ from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
 
+_OF_SETS = ("multi", "dense")  # kinds of targets that are K numbers 0 and 1 a picture
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table; the kind of ordinary targets is not there.
 _CLASS_NAMES_KEY, _KIND_KEY, _THRESHOLDS_KEY = b"class_names", b"kind", b"thresholds"
@@ -69,31 +70,21 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
-        dense = self.kind == "dense"
-        if dense and np.shape(self.probs["matrix"]) != (count, num_classes, num_classes):
-            raise ValueError(
-                f"The confusion matrices have shape {np.shape(self.probs['matrix'])}: it must be "
-                f"{(count, num_classes, num_classes)}, samples times classes times classes."
-            )
-        if not dense and np.shape(self.probs) != (count, num_classes):
-            raise ValueError(
-                f"probs has shape {np.shape(self.probs)}: it must be {(count, num_classes)}, "
-                "samples times classes."
-            )
-        sets = dense or self.kind == "multi"
-        wanted = (count, num_classes) if sets else (count,)
-        if np.shape(self.targets) != wanted:
-            raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be {wanted}.")
-        if self.thresholds is not None and np.shape(self.thresholds) != (num_classes,):
-            raise ValueError(
-                f"There are {len(self.thresholds)} thresholds for {num_classes} classes."
-            )
-        if self.preds is not None and np.shape(self.preds) != wanted:
-            raise ValueError(f"preds has shape {np.shape(self.preds)}: it must be {wanted}.")
+        sets, dense = self.kind in _OF_SETS, self.kind == "dense"
+        answers = self.probs["matrix"] if dense else self.probs
+        classes = (num_classes, num_classes) if dense else (num_classes,)
+        labels = (count, num_classes) if sets else (count,)
+        for name, array, shape in (
+            ("probs", answers, (count, *classes)),
+            ("targets", self.targets, labels),
+            ("preds", self.preds, labels),
+            ("groups", self.groups, (count,)),
+            ("thresholds", self.thresholds, (num_classes,)),
+        ):
+            if array is not None and np.shape(array) != shape:
+                raise ValueError(f"{name} has shape {np.shape(array)}: it must be {shape}.")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
-        if self.groups is not None and np.shape(self.groups) != (count,):
-            raise ValueError(f"groups has shape {np.shape(self.groups)}: it must be ({count},).")
         most = 1 if sets else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
@@ -142,7 +133,7 @@ class Predictions:
         import pyarrow.parquet as pq
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
-        if self.kind in ("multi", "dense"):
+        if self.kind in _OF_SETS:
             found = self.decided
             found = found.sum(axis=1) > 0 if self.kind == "dense" else found
             sets = [np.asarray(self.targets, np.uint8), found.astype(np.uint8)]
@@ -223,11 +214,10 @@ class Predictions:
             else:
                 probs = _lists(table["probabilities"], shape).astype(np.float32, copy=False)
             targets, paths = table["target"], table["path"].to_pylist() if with_paths else []
-            sets = kind in ("multi", "dense")
             return cls(
                 sample_ids=_numbers(table["index"]),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=_lists(targets, shape) if sets else _numbers(targets),
+                targets=_lists(targets, shape) if kind in _OF_SETS else _numbers(targets),
                 probs=probs,
                 class_names=tuple(class_names),
                 groups=_numbers(table[_GROUP]) if grouped else None,
