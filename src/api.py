@@ -125,23 +125,28 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     return Verdict(compared(compose_settings(CompareSettings, words, config_name="compare")))
 
 
-def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
+def load(
+    run: str = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
+) -> Model:
     """Load a trained model, by default the champion.
 
     Args:
         run: folder, name or id of a run, or "champion".
         output_dir: of all runs.
+        changed: "refuse", or "use" for a run whose files were changed after its end.
 
     Raises:
-        ConfigError: there is no such run, or its model is damaged.
+        ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
     from .runs.candidates.choose import load_trained
     from .runs.folder import RunFolder, refuse_unfinished
+    from .runs.seal import refuse_changed
 
     with input_of("run"):
         folder = RunFolder.find(run, Path(output_dir))
         file = folder.chosen_checkpoint()
         refuse_unfinished(folder)
+        refuse_changed(folder.path, changed)
     return Model(folder.path, load_trained(file).predictor(_BATCH))
 
 
@@ -215,7 +220,7 @@ class Sweep:
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
         settings = compose_settings(SelectSettings, [*words, *overrides], config_name="select")
         champion = select(choose(settings), settings)
-        return load(champion.run, output_dir=self.settings.output_dir)
+        return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,22 @@ def test_pictures_may_be_arrays_files_bytes_and_folders(
     np.testing.assert_allclose(table["probability"], expected.max(axis=1))
 
 
+def test_a_run_that_was_changed_is_refused_as_by_the_commands(
+    run: api.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run.folder / "config.yaml"
+    before = file.read_bytes()
+    file.write_bytes(before + b"# changed\n")
+    try:
+        with pytest.raises(ConfigError, match=r"run: .*config\.yaml.*changed=use"):
+            run.model()
+        api.load(str(run.folder), changed="use")
+        assert "it is used all the same" in capsys.readouterr().err
+    finally:
+        file.write_bytes(before)
+    assert run.model().class_names == tuple("0123456789")
+
+
 @pytest.mark.parametrize("kind", ["turned", "LA", "P"])
 def test_a_picture_of_pillow_is_what_its_file_is(run: api.Run, kind: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
