@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config.checks import ConfigError
+from .config.checks import ConfigError, input_of
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
 from .machine.package import command
 from .records.run import RunSummary
+from .records.standings import leaderboard
 from .runs.settings import read_settings
 
 if TYPE_CHECKING:
@@ -124,26 +125,28 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     return Verdict(compared(compose_settings(CompareSettings, words, config_name="compare")))
 
 
-def load(run: str = "champion", *, output_dir: str | Path = "outputs") -> Model:
+def load(
+    run: str = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
+) -> Model:
     """Load a trained model, by default the champion.
 
     Args:
         run: folder, name or id of a run, or "champion".
         output_dir: of all runs.
+        changed: "refuse", or "use" for a run whose files were changed after its end.
 
     Raises:
-        ConfigError: there is no such run, or its model is damaged.
+        ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
-    from .config.checks import ConfigError
     from .runs.candidates.choose import load_trained
     from .runs.folder import RunFolder, refuse_unfinished
+    from .runs.seal import refuse_changed
 
-    try:
+    with input_of("run"):
         folder = RunFolder.find(run, Path(output_dir))
-        file = folder.model_file(None)
+        file = folder.chosen_checkpoint()
         refuse_unfinished(folder)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
+        refuse_changed(folder.path, changed)
     return Model(folder.path, load_trained(file).predictor(_BATCH))
 
 
@@ -185,13 +188,9 @@ class Sweep:
     record: SweepRecord
 
     def leaderboard(self) -> pd.DataFrame:
-        """Return the trials, the best first: a row each, with what was searched."""
+        """Return the trials in the order of the page: a row each, with what was searched."""
         import pandas as pd
 
-        trials = sorted(
-            self.record.trials,
-            key=lambda one: (one.value is None, -(one.value or 0.0) * self._sign, one.number),
-        )
         rows = [
             {
                 "trial": one.number,
@@ -201,13 +200,9 @@ class Sweep:
                 "seconds": one.seconds,
                 **one.values,
             }
-            for one in trials
+            for one in leaderboard(self.record)
         ]
         return pd.DataFrame(rows)
-
-    @property
-    def _sign(self) -> int:
-        return 1 if self.record.higher_is_better else -1
 
     def verdict(self) -> Verdict:
         """Compare the candidates of the study."""
@@ -225,7 +220,7 @@ class Sweep:
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
         settings = compose_settings(SelectSettings, [*words, *overrides], config_name="select")
         champion = select(choose(settings), settings)
-        return load(champion.run, output_dir=self.settings.output_dir)
+        return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
     next_step = None
     if settings.part == "val":  # no choice is made by the test part
         words = [word for word in overrides if not word.startswith("ensemble=")]
-        if made is not None and Path(made.run_dir).name in comparison.chosen_folders:
+        if made is not None and made.run_dir in comparison.choice.run_dirs:
             place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
             words = [f"run={Path(made.run_dir).name}", *place]
         next_step = command("select", *plugin_overrides(), *words)

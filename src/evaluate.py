@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .config.checks import ConfigError
+from .config.checks import input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import EvaluateSettings
@@ -21,13 +21,11 @@ from .runs.seal import refuse_changed
 
 def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     """Predict the part, print its metrics, and keep both with the run."""
-    try:
+    with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
     with doing("loading PyTorch and Lightning"):
         from .reporting.formatting import measured

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .config.checks import ConfigError
+from .config.checks import input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ExportSettings
@@ -24,13 +24,11 @@ from .runs.seal import refuse_changed
 
 def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     """Write the variants beside the run, print how they compare, and log the choice."""
-    try:
+    with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         checkpoint = folder.chosen_checkpoint()
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
     with doing("loading PyTorch and Lightning"):
         from .reporting.export_report import format_export

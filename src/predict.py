@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .config.checks import ConfigError
+from .config.checks import input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import PredictSettings
@@ -24,24 +24,20 @@ from .runs.seal import RECORD, refuse_changed
 
 def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
     """Label the pictures, and say on standard error where the answers are."""
-    try:
+    with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
         model = folder.model_file(settings.variant)
         refuse_unfinished(folder)
         asked = model.relative_to(folder.path).as_posix()
         read = (*RECORD, "exports/export.json", f"{asked}/*", "model/certainty.npz")
         refuse_changed(folder.path, settings.changed, read)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
     from .data.sources.files import find_pictures
     from .runs.finished.predict import label_pictures
     from .runs.finished.predict_masks import predicts_pixels, write_masks
 
-    try:
+    with input_of("images"):
         found = find_pictures(settings.images)
-    except ValueError as error:
-        raise ConfigError(f"images: {error}.") from error
     answer = write_masks if predicts_pixels(folder) else label_pictures
     print(answer(model, found, settings), file=sys.stderr)
 

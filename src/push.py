@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .config.checks import ConfigError
+from .config.checks import ConfigError, input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import HUB, PushSettings
@@ -21,10 +21,8 @@ from .runs.folder import RunFolder
 
 def push(settings: PushSettings, overrides: Sequence[str]) -> None:
     """Write or send the files, and print where they are and how they are used."""
-    try:
+    with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
     if settings.to.startswith(HUB) and not _has_token():
         raise ConfigError(
             "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "

@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
+from src.records.trials import SweepRecord, TrialRecord
 from src.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("brief_costs")
@@ -66,6 +67,22 @@ def test_pictures_may_be_arrays_files_bytes_and_folders(
     assert list(table["picture"]) == [str(file) for file in files]
     assert list(table["label"]) == [model.class_names[i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose(table["probability"], expected.max(axis=1))
+
+
+def test_a_run_that_was_changed_is_refused_as_by_the_commands(
+    run: api.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run.folder / "config.yaml"
+    before = file.read_bytes()
+    file.write_bytes(before + b"# changed\n")
+    try:
+        with pytest.raises(ConfigError, match=r"run: .*config\.yaml.*changed=use"):
+            run.model()
+        api.load(str(run.folder), changed="use")
+        assert "it is used all the same" in capsys.readouterr().err
+    finally:
+        file.write_bytes(before)
+    assert run.model().class_names == tuple("0123456789")
 
 
 @pytest.mark.parametrize("kind", ["turned", "LA", "P"])
@@ -179,6 +196,24 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     np.testing.assert_allclose(by_loss["figure"], by_loss["log_loss"], rtol=1e-5)
     assert verdict.choice in set(board["candidate"])
     assert all(name in str(verdict) for name in board["candidate"])
+
+
+def test_the_leaderboard_of_a_race_is_that_of_its_page() -> None:
+    trials = [("complete", 0.5), ("pruned", 0.9), ("complete", 0.8), ("failed", 0.95)]
+    record = SweepRecord(
+        *("s", ("val/accuracy",), ("maximize",), ("cnn",)),
+        tuple(
+            TrialRecord(
+                *(number, "cnn", state, {}),
+                curve=((1, value),),
+                objectives=(value,) if state == "complete" else None,
+            )
+            for number, (state, value) in enumerate(trials)
+        ),
+    )
+    board = api.Sweep(cast("Any", None), record).leaderboard()
+    assert list(board["trial"]) == [2, 0, 1, 3]
+    assert list(board["val/accuracy"]) == [0.8, 0.5, 0.9, 0.95]
 
 
 @pytest.mark.slow

@@ -84,14 +84,14 @@ class NotGiven(ConfigError):
 
 
 @contextmanager
-def input_of(group: str) -> Iterator[None]:
-    """Turn a ValueError into a ConfigError about this config group, whose choice led to it."""
+def input_of(key: str) -> Iterator[None]:
+    """Turn a ValueError into a ConfigError about this setting or group, whose choice led to it."""
     try:
         yield
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{group}: {error}") from error
+        raise ConfigError(f"{key}: {str(error).removesuffix('.')}.") from error
 
 
 _BOUNDS = {

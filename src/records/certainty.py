@@ -19,6 +19,14 @@ __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
 # the validation part.
 SOURCES = ("test", "out-of-fold", "val")
 _FORMAT = 1
+# The attributes of `Certainty` in a file: those of its JSON, and the arrays with their types.
+_FACTS = ("source", "refitted", "candidates", "pictures", "num_classes")
+_ARRAYS: dict[str, type[np.generic]] = {
+    "targets": np.int64,
+    "label_probs": np.float32,
+    "confidences": np.float32,
+    "correct": np.bool_,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,20 +121,10 @@ class Certainty:
         Raises:
             OSError: it cannot be written; one that was there before stays.
         """
-        facts = {
-            "format": _FORMAT,
-            "source": self.source,
-            "refitted": self.refitted,
-            "candidates": self.candidates,
-            "pictures": self.pictures,
-            "num_classes": self.num_classes,
-        }
+        facts = {"format": _FORMAT, **{name: getattr(self, name) for name in _FACTS}}
         arrays: dict[str, NDArray[Any]] = {
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
-            "targets": self.targets,
-            "label_probs": self.label_probs,
-            "confidences": self.confidences,
-            "correct": self.correct,
+            **{name: getattr(self, name) for name in _ARRAYS},
         }
         if self.sample is not None:
             arrays |= {
@@ -151,18 +149,9 @@ class Certainty:
             facts = json.loads(arrays["facts"].tobytes())
             if facts["format"] != _FORMAT:
                 raise ValueError(f"its format is {facts['format']}, and {_FORMAT} is known")
-            return cls(
-                source=facts["source"],
-                refitted=bool(facts["refitted"]),
-                candidates=int(facts["candidates"]),
-                pictures=int(facts["pictures"]),
-                num_classes=int(facts["num_classes"]),
-                targets=arrays["targets"].astype(np.int64),
-                label_probs=arrays["label_probs"].astype(np.float32),
-                confidences=arrays["confidences"].astype(np.float32),
-                correct=arrays["correct"].astype(bool),
-                sample=_sample(arrays),
-            )
+            values: dict[str, Any] = {name: facts[name] for name in _FACTS}
+            values |= {name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()}
+            return cls(**values, sample=_sample(arrays))
         except FileNotFoundError:
             return None
         except (OSError, KeyError, TypeError, ValueError) as error:

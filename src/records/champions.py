@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..machine.text import visible
@@ -36,13 +36,13 @@ _WITH_DIGEST = re.compile(r"(?s).*[-_][0-9a-f]{6}")
 class Champion:
     """Which run, by its folder's name and the project's id, is the champion of a data set.
 
-    `class_names` are those that it tells apart; none in records of before these were kept.
+    `class_names` are those that it tells apart.
     """
 
     data: str
     run: str
     run_id: str
-    class_names: tuple[str, ...] = field(default=(), compare=False)
+    class_names: tuple[str, ...] = ()
 
     @property
     def registered_model(self) -> str:
@@ -51,7 +51,7 @@ class Champion:
 
     def replacement_remark(self, before: Champion) -> str | None:
         """Return a warning where `before`, which this one replaces, has other classes."""
-        if not before.class_names or set(before.class_names) == set(self.class_names):
+        if set(before.class_names) == set(self.class_names):
             return None
         classes = [", ".join(map(visible, one.class_names[:_NAMED])) for one in (before, self)]
         return (
@@ -64,8 +64,8 @@ class Champion:
     @classmethod
     def read(cls, output_dir: Path, data: str) -> Champion | None:
         """Return the champion of a data set, or None."""
-        found = map(_read, _files(output_dir, data))
-        return next((one for one in found if one is not None and one.data == data), None)
+        found = _read(_file(output_dir, data))
+        return found if found is not None and found.data == data else None
 
     def write(self, output_dir: Path) -> Path:
         """Write its record, and return the file.
@@ -73,13 +73,8 @@ class Champion:
         Raises:
             OSError: it cannot be written; the champion before stays.
         """
-        path, *earlier = _files(output_dir, self.data)
-        if (before := _read(path)) is not None and before.data != self.data:
-            before.write(output_dir)  # of an earlier version, in which sets shared a file
+        path = _file(output_dir, self.data)
         write_atomically(path, checked_json(asdict(self)))
-        for file in earlier:
-            if (before := _read(file)) is not None and before.data == self.data:
-                file.unlink()
         return path
 
 
@@ -144,16 +139,14 @@ def _digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:6]
 
 
-def _files(output_dir: Path, data: str) -> list[Path]:
-    """Return the files that may hold the champion of a data set: now, and in earlier versions."""
-    names = dict.fromkeys([_own_name(data), plain_name(data)])
-    return [champions_folder(output_dir) / f"{name}.json" for name in names]
+def _file(output_dir: Path, data: str) -> Path:
+    return champions_folder(output_dir) / f"{_own_name(data)}.json"
 
 
 def _read(path: Path) -> Champion | None:
     try:
         plain = line_content(path.read_bytes())
-        class_names = tuple(map(str, plain.get("class_names", ())))
+        class_names = tuple(map(str, plain["class_names"]))
         champion = Champion(plain["data"], plain["run"], plain["run_id"], class_names)
     except FileNotFoundError:
         return None

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..machine.text import percent
 
@@ -336,8 +335,7 @@ class Comparison:
     pixels: bool = False
 
     @property
-    def chosen_folders(self) -> frozenset[str]:
-        """Names of the run folders of the choice."""
+    def choice(self) -> Entrant:
+        """The choice of the verdict with its runs."""
         name = self.verdict.choice.name
-        chosen = next(one for one in self.entrants if one.standing.name == name)
-        return frozenset(Path(place).name for place in chosen.run_dirs)
+        return next(one for one in self.entrants if one.standing.name == name)

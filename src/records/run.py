@@ -24,15 +24,14 @@ from .trials import candidate_name
 
 __all__ = ["Predictions", "RunSummary"]
 
+_OF_SETS = ("multi", "dense")  # kinds of targets that are K numbers 0 and 1 a picture
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
-# Where parquet keeps what belongs to the whole table.
-_CLASS_NAMES_KEY = b"class_names"
-# Likewise what the targets are, and the thresholds of labels; runs of older versions lack both.
-_KIND_KEY, _THRESHOLDS_KEY = b"kind", b"thresholds"
+# Where parquet keeps what belongs to the whole table; the kind of ordinary targets is not there.
+_CLASS_NAMES_KEY, _KIND_KEY, _THRESHOLDS_KEY = b"class_names", b"kind", b"thresholds"
 _COLUMNS = ("index", "path", "target", "probabilities")
 _PREDICTION = "prediction"
 _PIXEL_COLUMNS = ("index", "path", "target", "matrix", "log_loss", "map")
-_GROUP = "group"  # which runs without groups, and those of older versions, do not have
+_GROUP = "group"  # which runs without groups do not have
 _WITH_REPEATS = ["path", "target", "target_name", "prediction", "prediction_name"]
 
 
@@ -71,31 +70,21 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
-        dense = self.kind == "dense"
-        if dense and np.shape(self.probs["matrix"]) != (count, num_classes, num_classes):
-            raise ValueError(
-                f"The confusion matrices have shape {np.shape(self.probs['matrix'])}: it must be "
-                f"{(count, num_classes, num_classes)}, samples times classes times classes."
-            )
-        if not dense and np.shape(self.probs) != (count, num_classes):
-            raise ValueError(
-                f"probs has shape {np.shape(self.probs)}: it must be {(count, num_classes)}, "
-                "samples times classes."
-            )
-        sets = dense or self.kind == "multi"
-        wanted = (count, num_classes) if sets else (count,)
-        if np.shape(self.targets) != wanted:
-            raise ValueError(f"targets has shape {np.shape(self.targets)}: it must be {wanted}.")
-        if self.thresholds is not None and np.shape(self.thresholds) != (num_classes,):
-            raise ValueError(
-                f"There are {len(self.thresholds)} thresholds for {num_classes} classes."
-            )
-        if self.preds is not None and np.shape(self.preds) != wanted:
-            raise ValueError(f"preds has shape {np.shape(self.preds)}: it must be {wanted}.")
+        sets, dense = self.kind in _OF_SETS, self.kind == "dense"
+        answers = self.probs["matrix"] if dense else self.probs
+        classes = (num_classes, num_classes) if dense else (num_classes,)
+        labels = (count, num_classes) if sets else (count,)
+        for name, array, shape in (
+            ("probs", answers, (count, *classes)),
+            ("targets", self.targets, labels),
+            ("preds", self.preds, labels),
+            ("groups", self.groups, (count,)),
+            ("thresholds", self.thresholds, (num_classes,)),
+        ):
+            if array is not None and np.shape(array) != shape:
+                raise ValueError(f"{name} has shape {np.shape(array)}: it must be {shape}.")
         if self.paths is not None and len(self.paths) != count:
             raise ValueError(f"There are {len(self.paths)} paths for {count} samples.")
-        if self.groups is not None and np.shape(self.groups) != (count,):
-            raise ValueError(f"groups has shape {np.shape(self.groups)}: it must be ({count},).")
         most = 1 if sets else num_classes - 1
         if count and not (self.targets.min() >= 0 and self.targets.max() <= most):
             raise ValueError(f"targets must stay within 0 and {most}.")
@@ -144,7 +133,7 @@ class Predictions:
         import pyarrow.parquet as pq
 
         names = pa.array([_printable(name) for name in self.class_names], pa.string())
-        if self.kind in ("multi", "dense"):
+        if self.kind in _OF_SETS:
             found = self.decided
             found = found.sum(axis=1) > 0 if self.kind == "dense" else found
             sets = [np.asarray(self.targets, np.uint8), found.astype(np.uint8)]
@@ -206,12 +195,9 @@ class Predictions:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        content = pa.BufferReader(data)
         try:
-            # From bytes, because read_table takes the name of a folder like `seed=1` for a column,
-            # and outside of `try`, because a file that is not there is no rubbish.
             # What lies in memory needs no reading ahead by further threads.
-            file = pq.ParquetFile(content, pre_buffer=False)
+            file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
             stored = file.schema_arrow.metadata or {}
             kind = stored.get(_KIND_KEY, b"single").decode()
             columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]
@@ -222,30 +208,22 @@ class Predictions:
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
             thresholds = stored.get(_THRESHOLDS_KEY)
-            targets, preds = table["target"].combine_chunks(), None
-            if kind in ("multi", "dense"):
-                shape = len(table), len(class_names)
-                sets = _numbers(targets.flatten()).reshape(shape)
-                if kind == "multi":
-                    preds = _numbers(table[_PREDICTION].combine_chunks().flatten()).reshape(shape)
-            else:
-                sets = _numbers(targets)
+            shape = len(table), len(class_names)
             if kind == "dense":
                 probs = read_pixel_columns(table, len(class_names), maps=with_paths)
             else:
-                flat = _numbers(table["probabilities"].combine_chunks().flatten())
-                probs = flat.astype(np.float32, copy=False).reshape(len(table), len(class_names))
-            paths = table["path"].to_pylist() if with_paths else []
+                probs = _lists(table["probabilities"], shape).astype(np.float32, copy=False)
+            targets, paths = table["target"], table["path"].to_pylist() if with_paths else []
             return cls(
-                sample_ids=_numbers(table["index"].combine_chunks()),
+                sample_ids=_numbers(table["index"]),
                 paths=None if None in paths or not paths else tuple(paths),
-                targets=sets,
+                targets=_lists(targets, shape) if kind in _OF_SETS else _numbers(targets),
                 probs=probs,
                 class_names=tuple(class_names),
-                groups=_numbers(table[_GROUP].combine_chunks()) if grouped else None,
+                groups=_numbers(table[_GROUP]) if grouped else None,
                 kind=kind,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
-                preds=preds,
+                preds=_lists(table[_PREDICTION], shape) if kind == "multi" else None,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error
@@ -391,8 +369,13 @@ def _from_json(value: Any) -> Any:
 
 
 def _numbers(column: Any) -> NDArray[Any]:
-    """An array of pyarrow's as it is; its own `to_numpy` imports pandas first, for a second."""
-    return np.from_dlpack(column)
+    """Return a column of a table; pyarrow's own `to_numpy` imports pandas first, for a second."""
+    return np.from_dlpack(column.combine_chunks())
+
+
+def _lists(column: Any, shape: tuple[int, int]) -> NDArray[Any]:
+    """Return a column of lists as an array of this shape."""
+    return np.from_dlpack(column.combine_chunks().flatten()).reshape(shape)
 
 
 def _printable(text: str) -> str:

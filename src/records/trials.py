@@ -121,6 +121,7 @@ class Finalist:
         mean, count = self.mean, len(self._values)
         if mean is None or count < 2:
             return None
+        # Not by the standard library, which takes no infinity: a loss may be one.
         return float((sum((v - mean) ** 2 for v in self._values) / (count - 1)) ** 0.5)
 
     @property

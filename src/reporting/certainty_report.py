@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..machine.text import percent
+from ..records.certainty import Certainty
 
 __all__ = ["CardCertainty", "Judgement", "card_lines", "judgement_lines"]
 
@@ -19,32 +20,13 @@ _PARTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Basis:
-    """What a judgement rests on.
-
-    Attributes:
-        source, refitted, candidates: see `src.records.certainty.Certainty`.
-        calibration: pictures, one of each group.
-        novelty: whether the model measures how far pictures are from the training pictures.
-        false_alarms: share of pictures like the training pictures that is flagged as unlike them;
-            None where nothing is flagged.
-        of_sets: whether pictures have sets of labels.
-    """
-
-    source: str
-    refitted: bool
-    candidates: int
-    calibration: int
-    novelty: bool
-    false_alarms: float | None
-    of_sets: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement(Basis):
+class Judgement:
     """What was judged about a set of pictures.
 
     Attributes:
+        certainty: what it rests on.
+        false_alarms: share of pictures like the training pictures that is flagged as unlike them;
+            None where nothing is flagged.
         pictures: judged.
         coverage: of the sets of labels; None for none.
         classwise: whether it is that of each class.
@@ -56,6 +38,8 @@ class Judgement(Basis):
         shift_p_value: of the hypothesis that the pictures look like the calibration pictures.
     """
 
+    certainty: Certainty
+    false_alarms: float | None
     pictures: int
     coverage: float | None
     classwise: bool
@@ -68,16 +52,19 @@ class Judgement(Basis):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CardCertainty(Basis):
+class CardCertainty:
     """The certainty of single answers, for a model card.
 
     Attributes:
+        certainty, false_alarms: as of `Judgement`.
         answered: share of the calibration pictures that is answered, by the error that is promised;
             None where it cannot be promised. Empty for sets of labels, as `errors`.
         coverages: that sets of labels can be asked for.
         errors: share of wrong answers by the share of pictures that is answered, surest first.
     """
 
+    certainty: Certainty
+    false_alarms: float | None
     answered: Mapping[float, float | None]
     coverages: Sequence[float]
     errors: Mapping[float, float]
@@ -87,7 +74,7 @@ def card_lines(found: CardCertainty) -> list[str]:
     """Return the section of the model card in Markdown."""
     lines = [
         "`src.predict` and the served model judge their answers picture by picture; "
-        f"{source_sentence(found)}.",
+        f"{_source(found.certainty)}.",
     ]
     if found.answered:
         lines += ["", "| promised: at most wrong | pictures answered |", "|---|---:|"]
@@ -100,14 +87,14 @@ def card_lines(found: CardCertainty) -> list[str]:
     asked = ", ".join(f"`coverage={coverage:g}`" for coverage in found.coverages)
     if asked:
         held = "hold the true one as often as is asked"
-        if found.of_sets:
+        if found.certainty.of_sets:
             held = "hold on average as large a share of a picture's labels as is asked"
         lines += ["", f"Sets of labels that {held}: {asked}."]
     if found.false_alarms is not None:
         alarms = percent(found.false_alarms)
         lines += ["", f"Pictures unlike the training pictures are flagged; of others {alarms} are."]
-    elif found.novelty:
-        lines += ["", f"{_unflagged(found)}."]
+    elif found.certainty.sample is not None:
+        lines += ["", f"{_unflagged(found.certainty)}."]
     return lines
 
 
@@ -117,7 +104,7 @@ def judgement_lines(found: Judgement) -> list[str]:
     promised = found.coverage is not None or found.max_error is not None
     if found.coverage is not None:
         line = f"label_set: {_held(found)}; {found.labels / found.pictures:.2f} labels on average"
-        if found.empty and found.of_sets:
+        if found.empty and found.certainty.of_sets:
             line += f", {found.empty:,} sets are empty"
         elif found.empty:
             line += (
@@ -137,10 +124,10 @@ def judgement_lines(found: Judgement) -> list[str]:
             f"unlike: {found.unlike:,} of {found.pictures:,} pictures are unlike the training "
             f"pictures; of pictures like them {percent(found.false_alarms)} would be"
         )
-    elif found.novelty:
-        lines.append(f"unlike: {_unflagged(found)}")
+    elif found.certainty.sample is not None:
+        lines.append(f"unlike: {_unflagged(found.certainty)}")
     if promised:
-        lines.append(source_sentence(found))
+        lines.append(_source(found.certainty))
     if found.shift_p_value < _CLEAR:
         broken = (
             "what is promised above does not hold for them"
@@ -151,7 +138,7 @@ def judgement_lines(found: Judgement) -> list[str]:
             "shift: together they do not look like the pictures that the model was measured on "
             f"(p = {found.shift_p_value:.2g}), so {broken}"
         )
-    elif promised or found.novelty:
+    elif promised or found.certainty.sample is not None:
         lines.append(
             "shift: nothing speaks against these pictures being like those that the model was "
             f"measured on (p = {found.shift_p_value:.2g})"
@@ -162,7 +149,7 @@ def judgement_lines(found: Judgement) -> list[str]:
 def _held(found: Judgement) -> str:
     """Return what sets of labels hold."""
     share = f"{100 * (found.coverage or 0):g} %"
-    if not found.of_sets:
+    if not found.certainty.of_sets:
         return (
             f"holds the true label of {share} of the pictures{' of each class' * found.classwise}"
         )
@@ -171,20 +158,20 @@ def _held(found: Judgement) -> str:
     return f"holds on average {share} of a picture's labels"
 
 
-def _unflagged(found: Basis) -> str:
+def _unflagged(known: Certainty) -> str:
     """Return why no picture is flagged as unlike the training pictures."""
     return (
-        f"{found.calibration:,} calibration pictures are too few to flag those unlike the training "
-        "pictures"
+        f"{len(known.targets):,} calibration pictures are too few to flag those unlike the "
+        "training pictures"
     )
 
 
-def source_sentence(found: Basis) -> str:
+def _source(known: Certainty) -> str:
     """Return on which pictures a promise rests, and what it takes for granted."""
-    line = f"calibration: {found.calibration:,} {_PARTS[found.source]}"
-    if found.candidates > 1:
-        line += f", which may have chosen among {found.candidates:,} models: corrected for"
-    if found.refitted:
+    line = f"calibration: {len(known.targets):,} {_PARTS[known.source]}"
+    if known.candidates > 1:
+        line += f", which may have chosen among {known.candidates:,} models: corrected for"
+    if known.refitted:
         line += (
             "; their answers are those of models trained on fewer pictures, which are taken to be "
             "no better than this one"

@@ -1,4 +1,4 @@
-"""Figures that sweeps and comparisons share, from plain values, and the axes that they use."""
+"""Figures that runs, sweeps and comparisons share, from plain values, and their axes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
+from ..machine.text import percent
 from ..metrics.pareto import pareto_front
+from ..metrics.probabilistic import ReliabilityBins
 from .formatting import metric_text, tick_text
 from .scales import range_worth_showing
-from .style import GRID, INK, new_figure, plain_labels, tidy
+from .style import (
+    ACCENT,
+    ACCENT_SOFT,
+    INK,
+    MUTED,
+    WARNING_SOFT,
+    in_percent,
+    new_figure,
+    plain_labels,
+    tidy,
+)
 
 __all__ = [
     "FamilyCurves",
@@ -27,6 +40,7 @@ __all__ = [
     "family_handles",
     "panels",
     "pareto_figure",
+    "reliability_diagram",
     "scale_to_metric",
     "whole_numbers",
 ]
@@ -98,7 +112,7 @@ def curves_figure(
             axes.plot(*zip(*one.best), color=color, lw=2.6, marker="o", ms=3)
         shown = "no value" if one.value is None else metric_text(metric, one.value)
         scale_to_metric(axes, metric, values, higher_is_better=higher_is_better)
-        tidy(axes, title=f"{name}: {shown}", x=step, y=metric)
+        tidy(axes, title=f"{name}: {shown}", x=step, y=metric, grid="both")
         axes.label_outer()
         whole_numbers(axes, 1, max(line[-1][0] for line in curves))
     handles = [
@@ -143,10 +157,44 @@ def pareto_figure(
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _, key=one.key: tick_text(key, v)))
-        tidy(axes, title=f"{len(front)} on the front", x=one.key, y=metric)
+        tidy(axes, title=f"{len(front)} on the front", x=one.key, y=metric, grid="both")
     present = {family for one in trade_offs for *_, family in one.points}
     front_entry = entry("front", marker="o", mfc="none")
     add_legend(figure, [*family_handles(colors, present), front_entry])
+    return figure
+
+
+def reliability_diagram(
+    bins: ReliabilityBins, x: str = "confidence in the predicted class", y: str = "accuracy"
+) -> Figure:
+    """Draw accuracy against confidence, above the share of pictures of each confidence.
+
+    Args:
+        bins: from `metrics.probabilistic.reliability_bins`.
+        x, y: names of the two.
+    """
+    figure = new_figure(5.4, 5.8)
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    filled = bins.counts > 0
+    centres, width = (bins.edges[:-1] + bins.edges[1:])[filled] / 2, np.diff(bins.edges)[filled]
+    accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
+    common, gap = np.minimum(accuracy, confidence), accuracy - confidence
+    upper.plot([0, 1], [0, 1], color=MUTED, lw=1.2, ls=(0, (4, 3)), label="perfect calibration")
+    for bottom, height, color, label in (
+        (0, common, ACCENT, y),
+        (common, gap.clip(min=0), ACCENT_SOFT, "more than predicted"),
+        (common, -gap.clip(max=0), WARNING_SOFT, "less than predicted"),
+    ):
+        upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
+    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y, grid="y")
+    upper.set_ylim(0, 1)
+    in_percent(upper.yaxis)
+    lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
+    tidy(lower, x=x, y="share of pictures", grid="y")
+    lower.set_xlim(0, 1)
+    in_percent(lower.xaxis)
+    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
 
@@ -171,7 +219,6 @@ def scale_to_metric(
 
     Without values the axis has no ticks. Returns how many of them lie outside of it.
     """
-    axes.grid(color=GRID, lw=0.8)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(metric, value)))
     if not values:
         axes.set_yticks([])

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from ..machine.text import csv_text, percent
@@ -22,13 +21,14 @@ from .style import (
     INK,
     MUTED,
     axes_at,
+    in_percent,
     inches,
     new_figure,
     plain_labels,
     tidy,
 )
 
-__all__ = ["class_figure", "class_table", "confusion_figure"]
+__all__ = ["class_bars", "class_figure", "class_table", "confusion_figure", "score_cell"]
 
 _MOST_CLASSES_WITH_COUNTS = 16  # cells of a confusion matrix that still hold a number
 _MOST_CLASSES_WITH_NAMES = 50  # rows of a confusion matrix that still hold a name
@@ -100,7 +100,7 @@ def _draw_shares(
     tidy(axes, title=title, x="predicted", y="target")
     axes.spines[:].set_visible(False)
     bar = axes.figure.colorbar(image, cax=scale, ticks=[0, 0.05, 0.2, 0.5, 1])
-    scale.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    in_percent(scale.yaxis)
     scale.tick_params(labelsize=8, length=0, labelcolor=INK)
     bar.set_label(f"share of the target's {of}", fontsize=8, color=INK)
     bar.outline.set_visible(False)
@@ -202,13 +202,39 @@ def _bar(axes: Axes, left: float, line: int, share: float) -> None:
     _write(axes, left + _BAR_INCHES + 0.08, line, percent(share))
 
 
+def class_bars(
+    names: Sequence[str], shares: Sequence[float], title: str, label: str = ""
+) -> tuple[Figure, Axes, NDArray[np.int64]]:
+    """Draw a bar for the share of each class, the first on top; return also where the bars are.
+
+    Args:
+        names: of the classes, as figures can show them.
+        shares: in [0, 1].
+        title: of the figure.
+        label: what the bars are, for a legend.
+    """
+    figure = new_figure(6.4, 1.4 + 0.3 * max(1, len(names)))
+    axes = figure.subplots()
+    places = np.arange(len(names))[::-1]
+    axes.barh(places, shares, color=ACCENT, height=0.7, label=label)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_xlim(0, 1)
+    in_percent(axes.xaxis)
+    tidy(axes, title=title, grid="x")
+    return figure, axes, places
+
+
+def score_cell(value: float) -> str:
+    """Return a score as a cell of a CSV table, which is empty where it is not defined."""
+    return "" if np.isnan(value) else f"{value:.4f}"
+
+
 def class_table(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
     """Return all classes as CSV, in their order; undefined scores are left empty."""
     scores = ("recall", "recall_low", "recall_high", "precision", "f1")
     rows = []
     for row in class_scores(matrix):
-        values = (getattr(row, score) for score in scores)
-        known = ["" if np.isnan(value) else f"{value:.4f}" for value in values]
+        known = [score_cell(getattr(row, score)) for score in scores]
         other = "" if row.confused_with is None else class_names[row.confused_with]
         rows.append([class_names[row.index], row.pictures, *known, other, row.confused])
     return csv_text(["class", "pictures", *scores, "most_confused_with", "confused"], rows)

@@ -8,22 +8,24 @@ from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from ..records.comparison import Comparison
 from ..records.report_data import Leader, ReportData
 from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from .class_figures import confusion_figure
 from .comparison_report import pictures_compared
-from .comparison_verdict import MEASURE_NAMES, is_percent
-from .formatting import metric_text, tick_text
+from .comparison_verdict import measure_title
+from .formatting import is_percent, metric_text, tick_text
 from .scales import distinct_colors, family_colors
 from .style import (
     GRID,
     INK,
     MUTED,
     axes_at,
+    in_percent,
     inches,
+    list_rows,
     new_figure,
     plain_labels,
     save_as,
@@ -31,7 +33,6 @@ from .style import (
 )
 
 __all__ = [
-    "CLASS_TITLES",
     "curves_of",
     "draw_comparison_figures",
     "ranking_figure",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 # By the plain name of the figure of each class.
-CLASS_TITLES = {"recall": "Share of each class that is found", "iou": "IoU of each class"}
+_CLASS_TITLES = {"recall": "Share of each class that is found", "iou": "IoU of each class"}
 _MOST_RANKED = 30
 _MOST_CLASSES = 40
 _LONGEST = 52
@@ -80,7 +81,7 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
         of = "pixels" if data.of_classes == "iou" else "pictures"
         figure = confusion_figure(leader.matrix, data.class_names, title, of)
         yield saved(figure, f"confusion_{place}")
-    title = CLASS_TITLES[data.of_classes]
+    title = _CLASS_TITLES[data.of_classes]
     yield saved(recall_figure(data.leaders, data.class_names, title), "classes")
 
 
@@ -143,21 +144,14 @@ def ranking_figure(comparison: Comparison) -> Figure:
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
     tidy(
         axes,
-        title=f"{_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
+        title=f"{measure_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
         x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with 95 % "
         "intervals that hold all at once;\nfilled: cannot be told from the best",
+        grid="x",
     )
     axes.xaxis.label.set(fontsize=7.5, color=MUTED)
-    axes.set_yticks(range(len(shown)), labels)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=GRID, lw=0.8)
+    list_rows(axes, labels, len(shown))
     return figure
-
-
-def _title(measure: str) -> str:
-    name = MEASURE_NAMES[measure]
-    return name[0].upper() + name[1:]
 
 
 def reliability_figure(leaders: Sequence[Leader]) -> Figure:
@@ -177,21 +171,17 @@ def reliability_figure(leaders: Sequence[Leader]) -> Figure:
         )
         name = plain_labels([one.name], 30)[0]
         error = metric_text("calibration_error", one.calibration_error)
-        tidy(axes, title=f"{name}\ncalibration error {error}", x="confidence", y="accuracy")
+        title = f"{name}\ncalibration error {error}"
+        tidy(axes, title=title, x="confidence", y="accuracy", grid="both")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         axes.title.set_fontsize(9)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.grid(color=GRID, lw=0.8)
+            in_percent(axis)
         axes.label_outer()
     return figure
 
 
-def recall_figure(
-    leaders: Sequence[Leader],
-    class_names: Sequence[str],
-    title: str = "Share of each class that is found",
-) -> Figure:
+def recall_figure(leaders: Sequence[Leader], class_names: Sequence[str], title: str) -> Figure:
     """Draw the recall (or IoU) of each class by each leader, the winner's weakest class first.
 
     Args:
@@ -213,11 +203,9 @@ def recall_figure(
             leader.recall[order], range(len(order)), "o", color=colors[place],
             ms=9 - 2.5 * place, label=plain_labels([leader.name], _LONGEST)[0],
         )  # fmt: skip
-    tidy(axes, title=title + ("" if len(order) == len(class_names) else ", the weakest"))
+    title += "" if len(order) == len(class_names) else ", the weakest"
+    tidy(axes, title=title, grid="x")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: tick_text("accuracy", share)))
-    axes.set_yticks(range(len(order)), [every[index] for index in order])
-    axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=GRID, lw=0.8)
+    list_rows(axes, [every[index] for index in order], len(order))
     figure.legend(loc="outside lower left", frameon=False, fontsize=8, labelcolor=INK)
     return figure

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +21,7 @@ from .comparison_verdict import (
     baseline_sentence,
     difference_text,
     interval_text,
-    is_percent,
+    measure_title,
     pictures_text,
     verdict_sentences,
 )
@@ -31,12 +29,14 @@ from .formatting import (
     Table,
     count,
     duration,
+    is_percent,
     mean_text,
     metric_text,
     picture_name,
+    size_text,
     tick_text,
 )
-from .page import html_page
+from .page import html_page, picture_address
 from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
@@ -128,18 +128,16 @@ def _lead(comparison: Comparison) -> str:
     within = f"the true figure lies between {ends.replace(' to ', ' and ')} (95 % interval)"
     if measure == "accuracy":
         return f"{figure} of the pictures right; {within}."
-    name = MEASURE_NAMES[measure]
-    return f"{name[0].upper()}{name[1:]} {figure}; {within}."
+    return f"{measure_title(measure)} {figure}; {within}."
 
 
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
-    choice = next(one for one in comparison.entrants if one.standing.name == verdict.choice.name)
     rows = [("Caution", baseline_sentence(verdict), ""), ("Why", _reason(verdict), "")]
     if len(verdict.standings) > 1:
         rows.append(("How sure", _doubt(verdict), ""))
-    rows.append(("What it costs", _price(choice), ""))
+    rows.append(("What it costs", _price(comparison.choice), ""))
     if next_step is not None:
         rows.append(("Next step", next_step, "command"))
     return [row for row in rows if row[1]]
@@ -161,11 +159,7 @@ def _reason(verdict: Verdict) -> str:
 def _doubt(verdict: Verdict) -> str:
     best = f"The best of all with a probability of {percent(verdict.choice.best, 0)}"
     if verdict.band > 0:
-        band = (
-            f"{100 * verdict.band:.1f} points"
-            if is_percent(verdict.measure)
-            else f"{verdict.band:.2g}"
-        )
+        band = size_text(verdict.measure, verdict.band)
         chance = percent(verdict.choice.equal, 0)
         best = f"Within {band} of the best with a probability of {chance}"
     if verdict.choice.name not in {one.name for one in verdict.tied}:
@@ -258,10 +252,8 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
     pixels = picture.transpose(1, 2, 0) if picture.shape[0] == 3 else picture[0]
     image = Image.fromarray(np.ascontiguousarray(pixels))
     times = max(1, _PICTURE_SIDE // max(image.size))
-    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    size = (image.width * times, image.height * times)
+    return picture_address(image.resize(size, Image.Resampling.NEAREST))
 
 
 def _classes_table(report: ReportData) -> Table:
@@ -345,9 +337,7 @@ def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
         MEASURE_NAMES[measure]: f"{figure}, {ends}",
         "ahead of the best of the others": difference_text(standing.behind, measure),
         "probability to be the best": percent(standing.best, 0),
-        "expected loss": f"{100 * standing.loss:.2f} points"
-        if is_percent(measure)
-        else f"{standing.loss:.2g}",
+        "expected loss": size_text(measure, standing.loss, 2),
         "latency": None if standing.cost is None else _latency(one),
         "runs": " ".join(one.run_dirs),
         _COMMAND: one.command,

@@ -29,13 +29,6 @@ _MOST_SHOWN = 15
 _ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
 _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
 
-# Log-loss and calibration error follow the interval: all of them are measured on one part.
-_COLUMNS = (
-    *("rank", "candidate", "family", "accuracy", "figure", "spread", "low", "high", "runs"),
-    *("log_loss", "calibration_error", "settings", "size", "start", "weights", "parameters"),
-    *("latency_ms", "training_seconds", "tied", "best", "equal", "loss", "collapsed"),
-)
-
 
 def pictures_compared(comparison: Comparison) -> str:
     """Return which pictures the candidates were measured on, as a noun phrase."""
@@ -85,12 +78,12 @@ def comparison_table(
 
 def comparison_csv(comparison: Comparison) -> str:
     """Return all candidates as CSV, the best first; unknown values are left empty."""
-    columns = [*_COLUMNS, "run_ids", "command"]
-    rows = (
-        _candidate(one, comparison) | {"run_ids": " ".join(one.standing.run_ids)}
-        for one in comparison.entrants
-    )
-    return csv_text(columns, [[known[column] for column in columns] for known in rows])
+    rows = []
+    for one in comparison.entrants:
+        known = _candidate(one, comparison)
+        del known["latency_disturbed"]
+        rows.append(known | {"run_ids": " ".join(one.standing.run_ids), "command": one.command})
+    return csv_text(rows[0], [known.values() for known in rows])
 
 
 def comparison_plain(comparison: Comparison) -> dict[str, Any]:
@@ -126,6 +119,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "candidates": [
             _candidate(one, comparison)
             | {
+                "command": one.command,
                 "behind": asdict(one.standing.behind),
                 "run_ids": list(one.standing.run_ids),
                 "run_dirs": list(one.run_dirs),
@@ -162,7 +156,6 @@ def _candidate(one: Entrant, comparison: Comparison) -> dict[str, Any]:
         "equal": standing.equal,
         "loss": standing.loss,
         "collapsed": standing.collapsed,
-        "command": one.command,
     }
     # JSON knows no NaN.
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in known.items()}

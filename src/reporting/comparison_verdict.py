@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 from ..machine.text import percent
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import metric_text
+from .formatting import is_percent, metric_text, size_text
 
 __all__ = [
     "MEASURE_NAMES",
     "baseline_sentence",
     "difference_text",
-    "figure_text",
     "interval_text",
-    "is_percent",
+    "measure_title",
     "pair_sentence",
     "pictures_text",
     "verdict_sentences",
@@ -93,9 +92,15 @@ def pair_sentence(pair: Pair) -> str:
 
 
 def pictures_text(verdict: Verdict) -> str:
-    """Return how many pictures there were, as in "600 pictures in 60 independent groups"."""
+    """Return how many pictures there were, as in "600 pictures in 60 groups"."""
     pictures = f"{verdict.pictures:,} pictures"
     return pictures if verdict.groups is None else f"{pictures} in {verdict.groups:,} groups"
+
+
+def measure_title(measure: str) -> str:
+    """Return the name of a measure as the beginning of a sentence."""
+    name = MEASURE_NAMES[measure]
+    return name[0].upper() + name[1:]
 
 
 def interval_text(interval: Interval, measure: str) -> str:
@@ -112,21 +117,6 @@ def difference_text(difference: Interval, measure: str) -> str:
     return f"{difference.low:+.3g} to {difference.high:+.3g}"
 
 
-def is_percent(measure: str) -> bool:
-    """Return whether figures of a measure are written in percent, and differences in points."""
-    return measure not in ("log_loss", "cost", "kappa", "mae")
-
-
-def _size(value: float, measure: str, digits: int = 1) -> str:
-    """Return the size of a difference, as in "1.2 points"."""
-    return f"{100 * value:.{digits}f} points" if is_percent(measure) else f"{value:.2g}"
-
-
-def figure_text(value: float, measure: str) -> str:
-    """Return a figure in the units of the measure, as in "87.6 %" or "0.546"."""
-    return percent(value) if is_percent(measure) else metric_text(measure, value)
-
-
 def _winner(verdict: Verdict, folds: int | None) -> str:
     winner, repeats = verdict.winner, len(verdict.winner.run_ids)
     field = len(verdict.standings)
@@ -137,7 +127,7 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
     if folds is not None:
         trained = f"each when it was held out as one of {folds} folds"
         trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
-    figure, pictures = figure_text(winner.figure, verdict.measure), pictures_text(verdict)
+    figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
     if verdict.measure == "accuracy":
         return f"{winner.name} {first}: {figure} of {pictures} right, {trained}."
     name = MEASURE_NAMES[verdict.measure]
@@ -156,7 +146,7 @@ def _corrected(verdict: Verdict) -> str:
         return f"Its true {name} lies between {within}."
     return (
         f"The first of many is partly first by luck: corrected for that its {name} is "
-        f"{figure_text(verdict.corrected, measure)}, and the true one lies between {within}."
+        f"{metric_text(measure, verdict.corrected)}, and the true one lies between {within}."
     )
 
 
@@ -197,11 +187,11 @@ def _chances(verdict: Verdict) -> str:
     if verdict.band > 0:
         equal = (
             f", and with {percent(winner.equal, 0)} within "
-            f"{_size(verdict.band, measure)} of the best, which counts as equal"
+            f"{size_text(measure, verdict.band)} of the best, which counts as equal"
         )
     return (
         f"It is the best with a probability of {percent(winner.best, 0)}{equal}; choosing it is "
-        f"expected to lose {_size(winner.loss, measure, 2)} to the best."
+        f"expected to lose {size_text(measure, winner.loss, 2)} to the best."
     )
 
 
@@ -210,7 +200,7 @@ def _difference(verdict: Verdict) -> str:
         return ""
     measure = verdict.measure
     ahead = abs(verdict.standings[0].figure - verdict.standings[1].figure)
-    measured = f"It is {_size(ahead, measure)} ahead" if ahead else "The two are level"
+    measured = f"It is {size_text(measure, ahead)} ahead" if ahead else "The two are level"
     low, _, high = difference_text(verdict.difference, measure).partition(" to ")
     return f"{measured}; the true difference lies between {low} and {high} (95 % interval)."
 
@@ -223,7 +213,7 @@ def _choice(verdict: Verdict) -> str:
         return "It is also the cheapest of them."
     if cheapest.name == verdict.choice.name:
         return f"The cheapest of them is {cheapest.name}, within one standard error of it."
-    behind = _size(abs(verdict.winner.figure - cheapest.figure), verdict.measure)
+    behind = size_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
     near = verdict.choice.name
     if near == verdict.winner.name:
         near = f"{near} itself"
@@ -238,7 +228,7 @@ def _need(verdict: Verdict) -> str:
     if power is None or len(verdict.tied) == 1:
         return ""
     measure = verdict.measure
-    gap, smallest = _size(power.gap, measure), _size(power.smallest_gap, measure)
+    gap, smallest = size_text(measure, power.gap), size_text(measure, power.smallest_gap)
     now = (
         f"If one of the best two were {gap} better, this comparison would show it with a "
         f"probability of {percent(power.probability, 0)}, and one of {smallest} four times out of "

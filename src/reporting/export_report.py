@@ -7,7 +7,7 @@ import shutil
 
 from ..machine.text import percent
 from ..records.export import ExportRecord, VariantRecord
-from .formatting import Table
+from .formatting import Table, counted
 
 __all__ = ["EXPORTED", "exported_lines", "format_export", "with_exported"]
 
@@ -66,13 +66,12 @@ def _table(record: ExportRecord, name: str) -> Table:
     sizes = list(record.variants[0].milliseconds)
     headers = ["variant", "size"]
     for size in sizes:
-        headers += ["1 picture" if size == 1 else f"{size} pictures", "times faster"]
+        headers += [counted(size, "picture"), "times faster"]
     answers = _OF_MASKS if record.of_masks else _OF_LABELS
     headers += ["logits differ by", *answers]
     pictures = "validation" if record.part == "val" else "training"
-    threads = "1 thread" if record.threads == 1 else f"{record.threads} threads"
     return Table(
-        f"{name} on {record.pictures:,} {pictures} pictures, {threads}",
+        f"{name} on {record.pictures:,} {pictures} pictures, {counted(record.threads, 'thread')}",
         tuple(headers),
         tuple(_variant_cells(variant, record.variants[0]) for variant in record.variants),
         frozenset(range(1, len(headers))),

@@ -17,10 +17,11 @@ from ..machine.text import percent
 
 __all__ = [
     "Table",
-    "accuracy_text",
     "count",
+    "counted",
     "duration",
     "escaped",
+    "is_percent",
     "mean_text",
     "measured",
     "metric_text",
@@ -29,7 +30,8 @@ __all__ = [
     "picture_name",
     "primary_text",
     "settings_text",
-    "share_with_interval",
+    "share_text",
+    "size_text",
     "tick_text",
     "value_text",
 ]
@@ -40,7 +42,6 @@ _SHARES = (
     *("map", "micro_f1", "hamming_loss", "miou", "dice", "pixel_accuracy"),
 )
 
-_OF_PIXELS = ("miou", "dice", "pixel_accuracy")
 _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
@@ -69,12 +70,9 @@ def count(number: int) -> str:
     return str(number)
 
 
-def share_with_interval(value: float, low: float | None, high: float | None) -> str:
-    """Return a share, as in "98.6 %  (95 % interval 97.1 to 99.4)"; alone without both ends."""
-    text = percent(value)
-    if low is None or high is None:
-        return text
-    return f"{text}  (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number of things, as in "1 trial", "1,200 trials" or "2 families"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def measured(times: int) -> str:
@@ -82,10 +80,15 @@ def measured(times: int) -> str:
     return "once on this split" if times == 1 else f"{times} times on this split"
 
 
-def accuracy_text(metrics: Mapping[str, float], part: str) -> str | None:
-    """Return the accuracy of a part with its interval, or None where it was not measured."""
-    value, low, high = (metrics.get(f"{part}/accuracy{end}") for end in ("", "_low", "_high"))
-    return None if value is None else share_with_interval(value, low, high)
+def share_text(metrics: Mapping[str, float], key: str) -> str | None:
+    """Return a share with its interval, as in "98.6 %  (95 % interval 97.1 to 99.4)".
+
+    None where it was not measured, and alone without both ends.
+    """
+    value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
+    if value is None or low is None or high is None:
+        return None if value is None else percent(value)
+    return f"{percent(value)}  (95 % interval {100 * low:.1f} to {100 * high:.1f})"
 
 
 def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
@@ -100,12 +103,11 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
     if found["kappa"] is not None:
         error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
         return f"quadratic kappa {found['kappa']:.3f}{error}"
-    miou, dice, right = (metrics.get(f"{part}/{name}") for name in _OF_PIXELS)
-    if miou is not None and dice is not None and right is not None:
-        low, high = (metrics.get(f"{part}/miou_{end}") for end in ("low", "high"))
-        mean = share_with_interval(miou, low, high)
-        return f"mean IoU {mean}, Dice {percent(dice)}, pixel accuracy {percent(right)}"
-    return None
+    mean = share_text(metrics, f"{part}/miou")
+    dice, right = metrics.get(f"{part}/dice"), metrics.get(f"{part}/pixel_accuracy")
+    if mean is None or dice is None or right is None:
+        return None
+    return f"mean IoU {mean}, Dice {percent(dice)}, pixel accuracy {percent(right)}"
 
 
 def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
@@ -116,8 +118,13 @@ def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, 
     accuracy = "exact match" if f"{part}/map" in metrics else "accuracy"
     return {
         name: primary_text(metrics, part),
-        f"{name} {accuracy}": accuracy_text(metrics, part),
+        f"{name} {accuracy}": share_text(metrics, f"{part}/accuracy"),
     }
+
+
+def is_percent(key: str) -> bool:
+    """Return whether a metric is written in percent, and differences of it in points."""
+    return key.rpartition("/")[2] in _SHARES
 
 
 def metric_text(key: str, value: float | None) -> str:
@@ -132,7 +139,7 @@ def metric_text(key: str, value: float | None) -> str:
     if math.isinf(value):
         return "infinite"
     name = key.rpartition("/")[2]
-    if name in _SHARES:
+    if is_percent(key):
         return percent(value)
     if key.startswith("cost/"):
         if name == "latency_ms":
@@ -145,7 +152,7 @@ def metric_text(key: str, value: float | None) -> str:
 
 def tick_text(key: str, value: float) -> str:
     """Return `metric_text` for the ticks of an axis: "95 %", not "95.0 %"."""
-    if key.rpartition("/")[2] in _SHARES:
+    if is_percent(key):
         return f"{100 * value:.4g} %"
     return metric_text(key, value)
 
@@ -155,8 +162,12 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
     text = metric_text(key, mean)
     if mean is None or spread is None:
         return text
-    of_share = key.rpartition("/")[2] in _SHARES
-    return f"{text} ± {100 * spread:.1f}" if of_share else f"{text} ± {spread:.2g}"
+    return f"{text} ± {100 * spread:.1f}" if is_percent(key) else f"{text} ± {spread:.2g}"
+
+
+def size_text(key: str, difference: float, digits: int = 1) -> str:
+    """Return the size of a difference of a metric, as in "1.2 points" or "0.034"."""
+    return f"{100 * difference:.{digits}f} points" if is_percent(key) else f"{difference:.2g}"
 
 
 def value_text(value: Any) -> str:

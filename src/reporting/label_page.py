@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 
 from PIL import Image
@@ -11,8 +9,8 @@ from PIL import Image
 from ..machine.package import command
 from ..machine.text import percent
 from ..records.pictures import LabelReview, Pixels, shown
-from .formatting import picture_name
-from .page import html_page
+from .formatting import counted, picture_name
+from .page import html_page, picture_address
 
 __all__ = ["label_page", "review_sentences"]
 
@@ -70,7 +68,7 @@ def _next_steps(table: str) -> list[tuple[str, str, str]]:
 def review_sentences(review: LabelReview) -> list[str]:
     """Return what the review found, and how far it can be believed."""
     found = len(review.suspects)
-    labels = "1 label" if found == 1 else f"{found:,} labels"
+    labels = counted(found, "label")
     held_out = f"of {review.pictures:,} pictures that were held out of training"
     lines = [f"{labels} {'is' if found == 1 else 'are'} likely wrong, {held_out}."]
     if review.weak:
@@ -88,6 +86,4 @@ def _address(pixels: Pixels) -> str:
     drawn = shown(pixels)
     image = Image.fromarray(drawn[0] if len(drawn) == 1 else drawn.transpose(1, 2, 0).copy())
     image.thumbnail((_SIDE, _SIDE))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return picture_address(image)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ..machine.text import csv_text
 from ..metrics.multilabel import LabelScores, label_scores
 from ..metrics.probabilistic import binned
 from ..records.run import Predictions
 from ..storage.files import write_atomically
-from .run_figures import reliability_diagram
-from .style import ACCENT, GRID, MUTED, new_figure, plain_labels, save_as, tidy
+from .charts import reliability_diagram
+from .class_figures import class_bars, score_cell
+from .style import MUTED, plain_labels, save_as
 
 __all__ = ["draw_label_sets", "label_figure", "label_table"]
 
@@ -25,7 +25,6 @@ _COLUMNS = (
     *("label", "pictures", "predicted", "average_precision", "recall", "precision", "f1"),
     "threshold",
 )
-_ROW_INCHES = 0.3
 _MOST_ROWS = 50
 
 
@@ -50,16 +49,12 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
 
 def label_table(scores: Sequence[LabelScores], predicted: Predictions) -> str:
     """Return a row for each label of predictions as CSV; what is not defined is an empty cell."""
-
-    def cell(value: float) -> str:
-        return "" if math.isnan(value) else f"{value:.4f}"
-
     least = predicted.thresholds
     rows = (
         (
             *(predicted.class_names[one.index], one.pictures, one.predicted),
-            *map(cell, (one.average_precision, one.recall, one.precision, one.f1)),
-            cell(0.5 if least is None else least[one.index]),
+            *map(score_cell, (one.average_precision, one.recall, one.precision, one.f1)),
+            score_cell(0.5 if least is None else least[one.index]),
         )
         for one in scores
     )
@@ -73,18 +68,12 @@ def label_figure(scores: Sequence[LabelScores], class_names: Sequence[str]) -> F
     """
     known = [one for one in scores if not math.isnan(one.average_precision)]
     shown = sorted(known, key=lambda one: one.average_precision)[:_MOST_ROWS]
-    names = plain_labels(class_names)
-    figure = new_figure(6.4, 1.4 + _ROW_INCHES * max(1, len(shown)))
-    axes = figure.subplots()
-    rows = np.arange(len(shown))[::-1]
-    values = [one.average_precision for one in shown]
-    axes.barh(rows, values, color=ACCENT, height=0.7, label="average precision")
+    labels = plain_labels(class_names)
+    names = [f"{labels[one.index]} ({one.pictures:,})" for one in shown]
+    precisions = [one.average_precision for one in shown]
+    title = "Labels, with the pictures that have each"
+    figure, axes, places = class_bars(names, precisions, title, "average precision")
     f1 = [0.0 if math.isnan(one.f1) else one.f1 for one in shown]
-    axes.plot(f1, rows, "o", color=MUTED, ms=4, label="F1 at its threshold")
-    axes.set_yticks(rows, [f"{names[one.index]} ({one.pictures:,})" for one in shown], fontsize=8)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    tidy(axes, title="Labels, with the pictures that have each")
-    axes.grid(axis="x", color=GRID, lw=0.8)
+    axes.plot(f1, places, "o", color=MUTED, ms=4, label="F1 at its threshold")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure

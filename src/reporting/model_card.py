@@ -16,13 +16,12 @@ from .certainty_report import CardCertainty, card_lines
 from .export_report import EXPORTED, exported_lines
 from .formatting import (
     Table,
-    accuracy_text,
     count,
     duration,
     escaped,
     measured,
     one_line,
-    share_with_interval,
+    share_text,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -43,13 +42,6 @@ _SCORES = {
     "brier": "Brier score",
     "calibration_error": "expected calibration error",
 }
-
-_INTERVALS = {False: "Wilson's", True: "by what single pictures change"}
-# Of pixels no probabilities are kept.
-_CALIBRATION = (
-    " Calibration is the mean gap between what the model claims and how often it is right (15 bins "
-    "of the highest probability)."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +100,7 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
             "the model fares with other differences between pictures (cameras, places, people) was "
             "not measured, because the data do not say."
         ],
-        "Metrics": [
-            f"{_described_accuracy(facts)} "
-            f"Intervals are {_INTERVALS[_of_pixels(facts)]}, 95 %: they tell what other pictures "
-            "of the same origin would change, and not what another training would."
-            + _CALIBRATION
-            * (not _of_pixels(facts))
-        ],
+        "Metrics": [_metrics(facts)],
         "Evaluation data": _evaluation_data(facts),
         "Training data": _training_data(facts),
         "Quantitative analyses": _analyses(facts),
@@ -147,6 +133,20 @@ def _of_sets(facts: CardFacts) -> bool:
 
 def _of_pixels(facts: CardFacts) -> bool:
     return any(one.kind == "dense" for one in facts.predictions.values())
+
+
+def _metrics(facts: CardFacts) -> str:
+    intervals = "by what single pictures change" if _of_pixels(facts) else "Wilson's"
+    text = (
+        f"{_described_accuracy(facts)} Intervals are {intervals}, 95 %: they tell what other "
+        "pictures of the same origin would change, and not what another training would."
+    )
+    if _of_pixels(facts):  # no probabilities of pixels are kept
+        return text
+    return (
+        f"{text} Calibration is the mean gap between what the model claims and how often it is "
+        "right (15 bins of the highest probability)."
+    )
 
 
 def _described_accuracy(facts: CardFacts) -> str:
@@ -205,21 +205,19 @@ def _use(facts: CardFacts) -> list[str]:
     names = [escaped(name) for name in facts.class_names]
     more = len(names) - _NAMED_CLASSES
     listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    answer = "names the class of a picture, one of"
     if _of_pixels(facts):
-        return [
-            f"It gives every pixel of a picture a class, one of {len(names)}: {listed}. It is "
-            "meant for pictures that come about as those did that it learnt from; for pictures of "
-            "another origin no figure below holds."
-        ]
+        answer = "gives every pixel of a picture a class, one of"
     if _of_sets(facts):
-        return [
-            f"It names the labels of a picture, any or none of {len(names)}: {listed}. It is meant "
-            "for pictures that come about as those did that it learnt from; for pictures of "
-            "another origin no figure below holds."
-        ]
+        answer = "names the labels of a picture, any or none of"
+    meant = (
+        f"It {answer} {len(names)}: {listed}. It is meant for pictures that come about as those "
+        "did that it learnt from"
+    )
+    if _of_pixels(facts) or _of_sets(facts):
+        return [f"{meant}; for pictures of another origin no figure below holds."]
     return [
-        f"It names the class of a picture, one of {len(names)}: {listed}. It is meant for pictures "
-        "that come about as those did that it learnt from.",
+        f"{meant}.",
         "",
         "Out of scope: every picture gets one of these classes, one that shows none of them as "
         "well; and pictures of another origin, for which no figure below holds.",
@@ -267,10 +265,9 @@ def _scores(facts: CardFacts) -> Table:
     columns = {"val": facts.validation, "test": tested}
     judged_by = "miou" if _of_pixels(facts) else "accuracy"
     shown = {part: found for part, found in columns.items() if f"{part}/{judged_by}" in found}
-    accuracy = "exact match" if _of_sets(facts) else "accuracy"
-    rows = [(accuracy, *(accuracy_text(found, part) or "" for part, found in shown.items()))]
-    if _of_pixels(facts):
-        rows = [("mean IoU", *(_mean_iou(found, part) for part, found in shown.items()))]
+    name = "exact match" if _of_sets(facts) else judged_by.replace("miou", "mean IoU")
+    first = (share_text(found, f"{part}/{judged_by}") or "" for part, found in shown.items())
+    rows = [(name, *first)]
     most = 1 if _of_sets(facts) else 2
     for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]
@@ -282,11 +279,6 @@ def _scores(facts: CardFacts) -> Table:
     ]
     numbers = frozenset(range(1, len(heads) + 1))
     return Table("How good it is", ("measure", *heads), tuple(rows), numbers)
-
-
-def _mean_iou(found: Mapping[str, float], part: str) -> str:
-    low, high = (found.get(f"{part}/miou_{end}") for end in ("low", "high"))
-    return share_with_interval(found[f"{part}/miou"], low, high)
 
 
 def _costs(summary: RunSummary) -> Table:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -16,8 +17,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
-__all__ = ["html_page"]
+__all__ = ["html_page", "picture_address"]
 
 _HERE = Path(__file__).parent
 
@@ -48,6 +50,13 @@ def html_page(
     parts = {"policy": policy, "style": style, "script": script, "data": embedded}
     raw = {name: Markup(text) for name, text in parts.items()}
     return _environment().get_template(f"{name}.html").render(title=title, **raw, **values)
+
+
+def picture_address(image: Image.Image) -> str:
+    """Return a picture as the `data:` address of a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 @cache

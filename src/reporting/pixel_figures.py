@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,9 +19,9 @@ from ..metrics.segmentation import PixelScores, class_pixel_scores, pixel_sums
 from ..records.pictures import Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
-from .class_figures import confusion_figure
+from .class_figures import class_bars, confusion_figure, score_cell
 from .contact_sheets import MapRow, class_map_sheet
-from .style import ACCENT, GRID, INK, new_figure, plain_labels, save_as, tidy
+from .style import INK, plain_labels, save_as
 
 __all__ = ["draw_pixels", "pixel_figure", "pixel_table"]
 
@@ -30,7 +29,6 @@ _SHOWN = 12
 _MOST_ROWS = 50
 # Pixels of a side from which on figures leave some out.
 _LONGEST = 512
-_ROW_INCHES = 0.3
 _COLUMNS = (
     *("class", "pictures", "share_of_pixels", "iou", "iou_low", "iou_high", "dice", "precision"),
     "recall",
@@ -86,14 +84,10 @@ def _thinned(array: NDArray[Any]) -> NDArray[Any]:
 
 def pixel_table(scores: Sequence[PixelScores]) -> str:
     """Return a row for each class as CSV; what is not defined is an empty cell."""
-
-    def cell(value: float) -> str:
-        return "" if math.isnan(value) else f"{value:.4f}"
-
     rows = (
         (
             *(one.name, one.pictures, f"{one.share:.6f}"),
-            *map(cell, (one.iou, one.low, one.high, one.dice, one.precision, one.recall)),
+            *map(score_cell, (one.iou, one.low, one.high, one.dice, one.precision, one.recall)),
         )
         for one in scores
     )
@@ -107,18 +101,11 @@ def pixel_figure(scores: Sequence[PixelScores]) -> Figure:
     """
     known = [one for one in scores if not math.isnan(one.iou)]
     drawn = sorted(known, key=lambda one: one.iou)[:_MOST_ROWS]
-    names = plain_labels([one.name for one in drawn])
-    figure = new_figure(6.4, 1.4 + _ROW_INCHES * max(1, len(drawn)))
-    axes = figure.subplots()
-    places = np.arange(len(drawn))[::-1]
-    axes.barh(places, [one.iou for one in drawn], color=ACCENT, height=0.7)
+    labels = plain_labels([one.name for one in drawn])
+    names = [f"{label} ({one.pictures:,})" for label, one in zip(labels, drawn, strict=True)]
+    title = "IoU with 95 % interval, and the pictures that hold each class"
+    figure, axes, places = class_bars(names, [one.iou for one in drawn], title)
     for place, one in zip(places.tolist(), drawn, strict=True):
         if not math.isnan(one.low):
             axes.plot([one.low, one.high], [place, place], color=INK, lw=1.4)
-    labels = [f"{name} ({one.pictures:,})" for name, one in zip(names, drawn, strict=True)]
-    axes.set_yticks(places, labels, fontsize=8)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    tidy(axes, title="IoU with 95 % interval, and the pictures that hold each class")
-    axes.grid(axis="x", color=GRID, lw=0.8)
     return figure

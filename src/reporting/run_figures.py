@@ -1,4 +1,4 @@
-"""Figures of one run: learning curves, reliability, the learning-rate range test, and all files."""
+"""Figures of one run: learning curves, the learning-rate range test, and all files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
-from ..metrics.probabilistic import ReliabilityBins, reliability_bins
+from ..metrics.probabilistic import reliability_bins
 from ..metrics.summary import metric_key
 from ..records.pictures import ClassMaps, Pixels
 from ..records.run import Predictions
 from ..storage.files import write_atomically
+from .charts import reliability_diagram
 from .class_figures import class_figure, class_table, confusion_figure
 from .contact_sheets import (
     batch_sheet,
@@ -27,20 +28,20 @@ from .contact_sheets import (
     mistakes_sheet,
     right_and_wrong,
 )
+from .label_set_figures import draw_label_sets
+from .pixel_figures import draw_pixels
 from .style import (
     ACCENT,
-    ACCENT_SOFT,
-    GRID,
     INK,
     MUTED,
     WARNING,
-    WARNING_SOFT,
+    in_percent,
     new_figure,
     save_as,
     tidy,
 )
 
-__all__ = ["draw_run_figures", "learning_curves", "range_figure", "reliability_diagram"]
+__all__ = ["draw_run_figures", "learning_curves", "range_figure"]
 
 # (epoch, value) pairs in order, by metric key.
 History = Mapping[str, Sequence[Sequence[float]]]
@@ -74,57 +75,64 @@ def draw_run_figures(
     Yields:
         The path of each file once it is written.
     """
-    saved = partial(save_as, folder)
     if history:
-        yield saved(learning_curves(history), "learning_curves")
+        yield save_as(folder, learning_curves(history), "learning_curves")
     if not predictions:  # nothing was measured
         return
-    names = next(iter(predictions.values())).class_names
+    first, measured = next(iter(predictions.items()))
     if batch is not None:
-        images, labels = np.asarray(batch[0]), np.asarray(batch[1])
-        shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-        of_sets = any(one.kind == "multi" for one in predictions.values())
-        if labels.ndim == 2 and not of_sets:
-            labels = labels.argmax(axis=1)
-        yield saved(batch_sheet(shown, labels, names), "training_batch")
-    sets = {part: one for part, one in predictions.items() if one.kind == "multi"}
-    for part, predicted in sets.items():
-        from .label_set_figures import draw_label_sets
-
-        yield from draw_label_sets(folder, part, predicted)
-    if read_mask is not None:
-        from .pixel_figures import draw_pixels
-
-        for part, predicted in predictions.items():
-            yield from draw_pixels(folder, part, predicted, read, read_mask)
-    if sets or read_mask is not None:  # nothing that follows is about several labels or pixels
-        return
+        yield save_as(folder, _batch_figure(*batch, measured), "training_batch")
     for part, predicted in predictions.items():
-        probs, targets = predicted.probs, predicted.targets
-        matrix = confusion_matrix(probs, targets)
-        wrong = confident_mistakes(probs, targets)
-        # One more than the mistakes, so that there is a shape even where there are none.
-        chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
-        pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
-        sheet = mistakes_sheet(
-            pictures, probs[wrong], targets[wrong], names, _files(predicted, wrong)
-        )
-        yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
-        yield saved(class_figure(matrix, names), f"{part}_classes")
-        yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
-        yield saved(sheet, f"{part}_mistakes")
-        table = folder / f"{part}_classes.csv"
-        write_atomically(table, class_table(matrix, names))
-        yield table
-    if class_maps is not None:
-        part, predicted = next(iter(predictions.items()))
-        examples = right_and_wrong(predicted.probs, predicted.targets)
-        pictures = np.stack([read(i) for i in predicted.sample_ids[examples].tolist()])
-        probs, targets = predicted.probs[examples], predicted.targets[examples]
-        maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
-        files = _files(predicted, examples)
-        figure = map_sheet(pictures, maps, probs, targets, names, files, class_maps.title)
-        yield saved(figure, f"{part}_class_maps")
+        if read_mask is not None:
+            yield from draw_pixels(folder, part, predicted, read, read_mask)
+        elif predicted.kind == "multi":
+            yield from draw_label_sets(folder, part, predicted)
+        else:
+            yield from _draw_classes(folder, part, predicted, read)
+    # Nothing is known of where one of several labels is, and pixels say it themselves.
+    if class_maps is not None and read_mask is None and measured.kind != "multi":
+        yield save_as(folder, _map_figure(measured, read, class_maps), f"{first}_class_maps")
+
+
+def _batch_figure(
+    images: NDArray[np.generic], targets: NDArray[np.generic], measured: Predictions
+) -> Figure:
+    shown = np.clip(np.rint(np.asarray(images)), 0, 255).astype(np.uint8)
+    labels = np.asarray(targets)
+    if labels.ndim == 2 and measured.kind != "multi":  # of mixed pictures
+        labels = labels.argmax(axis=1)
+    return batch_sheet(shown, labels, measured.class_names)
+
+
+def _draw_classes(
+    folder: Path, part: str, predicted: Predictions, read: Callable[[int], Pixels]
+) -> Iterator[Path]:
+    """Draw the predictions of one class a picture, and write the table of the classes."""
+    saved, names = partial(save_as, folder), predicted.class_names
+    probs, targets = predicted.probs, predicted.targets
+    matrix, wrong = confusion_matrix(probs, targets), confident_mistakes(probs, targets)
+    # One more than the mistakes, so that there is a shape even where there are none.
+    chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
+    pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
+    sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names, _files(predicted, wrong))
+    yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
+    yield saved(class_figure(matrix, names), f"{part}_classes")
+    yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
+    yield saved(sheet, f"{part}_mistakes")
+    table = folder / f"{part}_classes.csv"
+    write_atomically(table, class_table(matrix, names))
+    yield table
+
+
+def _map_figure(
+    predicted: Predictions, read: Callable[[int], Pixels], class_maps: ClassMaps
+) -> Figure:
+    rows = right_and_wrong(predicted.probs, predicted.targets)
+    pictures = np.stack([read(i) for i in predicted.sample_ids[rows].tolist()])
+    probs, targets = predicted.probs[rows], predicted.targets[rows]
+    maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
+    names, files = predicted.class_names, _files(predicted, rows)
+    return map_sheet(pictures, maps, probs, targets, names, files, class_maps.title)
 
 
 def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:
@@ -170,51 +178,14 @@ def _draw_curves(axes: Axes, history: History, name: str) -> None:
             axes.plot(epochs[best], values[best], "o", color=ACCENT, markersize=8, mfc="white")
             shown = percent(values[best]) if is_share else f"{values[best]:.3g}"
             title += f": best {shown} in epoch {epochs[best]:.0f}"
-    tidy(axes, title=title, x="epoch")
-    axes.grid(color=GRID, lw=0.8)
+    tidy(axes, title=title, x="epoch", grid="both")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     left, right = axes.get_xlim()
     if right - left < 1:  # a single epoch, around which matplotlib would invent fractions
         axes.set_xlim(left - 0.5, right + 0.5)
     if is_share:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        in_percent(axes.yaxis)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-
-
-def reliability_diagram(
-    bins: ReliabilityBins, x: str = "confidence in the predicted class", y: str = "accuracy"
-) -> Figure:
-    """Draw accuracy against confidence, above the share of pictures of each confidence.
-
-    Args:
-        bins: from `metrics.probabilistic.reliability_bins`.
-        x, y: names of the two.
-    """
-    figure = new_figure(5.4, 5.8)
-    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
-    filled = bins.counts > 0
-    centres, width = (bins.edges[:-1] + bins.edges[1:])[filled] / 2, np.diff(bins.edges)[filled]
-    accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
-    common, gap = np.minimum(accuracy, confidence), accuracy - confidence
-    upper.plot([0, 1], [0, 1], color=MUTED, lw=1.2, ls=(0, (4, 3)), label="perfect calibration")
-    for bottom, height, color, label in (
-        (0, common, ACCENT, y),
-        (common, gap.clip(min=0), ACCENT_SOFT, "more than predicted"),
-        (common, -gap.clip(max=0), WARNING_SOFT, "less than predicted"),
-    ):
-        upper.bar(centres, height, width * 0.92, bottom=bottom, color=color, lw=0, label=label)
-    tidy(upper, title=f"Calibration error {percent(bins.calibration_error)}", y=y)
-    upper.set_ylim(0, 1)
-    upper.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    lower.bar(centres, bins.counts[filled] / bins.counts.sum(), width * 0.92, color=MUTED)
-    tidy(lower, x=x, y="share of pictures")
-    lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    lower.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    for axes in (upper, lower):
-        axes.grid(axis="y", color=GRID, lw=0.8)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK)
-    return figure
 
 
 def range_figure(
@@ -227,7 +198,7 @@ def range_figure(
     axes.set_xscale("log")
     axes.axvline(chosen, color=WARNING, lw=1.4, label=f"chosen: {chosen:g}")
     axes.axvline(given, color=MUTED, lw=1.4, ls="--", label=f"set before: {given:g}")
-    tidy(axes, title="Learning-rate range test", x="learning rate", y="smoothed training loss")
-    axes.grid(color=GRID, lw=0.8)
+    title, loss = "Learning-rate range test", "smoothed training loss"
+    tidy(axes, title=title, x="learning rate", y=loss, grid="both")
     axes.legend(frameon=False, fontsize=8)
     return figure

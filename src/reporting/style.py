@@ -10,13 +10,16 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from unicodedata import east_asian_width
 
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import PercentFormatter
 
 from ..storage.files import replacing
 
@@ -31,7 +34,9 @@ __all__ = [
     "WARNING",
     "WARNING_SOFT",
     "axes_at",
+    "in_percent",
     "inches",
+    "list_rows",
     "new_figure",
     "plain_labels",
     "save",
@@ -106,7 +111,14 @@ def inches(labels: Sequence[str], font_size: float) -> float:
     return max(ems, default=0) * font_size / 72
 
 
-def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+def tidy(
+    axes: Axes,
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    grid: Literal["", "x", "y", "both"] = "",
+) -> None:
     """Give axes the common look: a title on the left, quiet lines, and no frame.
 
     Dollar signs of the texts stay what they are; those of `plain_labels` may stand in them. A
@@ -122,9 +134,23 @@ def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, fontsize=9, color=INK)
     axes.tick_params(labelsize=8, color=GRID, labelcolor=INK, length=3)
     axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis=grid, color=GRID, lw=0.8)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GRID)
+
+
+def list_rows(axes: Axes, labels: Sequence[str], rows: int) -> None:
+    """Let the y axis list labels from the top, with room for so many rows."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def in_percent(axis: Axis) -> None:
+    """Let the ticks of an axis of shares in [0, 1] read "50 %"."""
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def plain_labels(names: Sequence[str], longest: int = 18, instead: str = "class") -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from ..records.standings import (
@@ -32,13 +31,14 @@ from .charts import (
     scale_to_metric,
     whole_numbers,
 )
-from .formatting import duration, metric_text
+from .formatting import counted, duration, metric_text
 from .scales import family_colors
 from .style import (
-    GRID,
     INK,
     MUTED,
     WARNING,
+    in_percent,
+    list_rows,
     new_figure,
     plain_labels,
     save_as,
@@ -163,7 +163,7 @@ def history_figure(record: SweepRecord) -> Figure:
         title = f"Best {metric_text(metric, first.value)}: {first.name}"
     if outside:
         title += f" ({outside} worse than shown)"
-    tidy(axes, title=title, x="trial", y=metric)
+    tidy(axes, title=title, x="trial", y=metric, grid="both")
     whole_numbers(axes, min(numbers, default=0), max(numbers, default=0))
     handles = family_handles(colors, {trial.family for trial in record.trials})
     if complete:
@@ -198,7 +198,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     of_time = f"training time of the family in {unit}"
     for axes, limit, standings, what, x, y in (
         (
-            *(left, most, at_trials, f"{most} trial{'s' * (most != 1)} each"),
+            *(left, most, at_trials, f"{counted(most, 'trial')} each"),
             *("trials of the family", f"best {metric} so far"),
         ),
         (right, seconds / size, at_time, f"{duration(seconds)} each", of_time, ""),
@@ -209,7 +209,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
         title = "No trial is complete yet"
         if first is not None and first.best is not None and first.best.state == COMPLETE:
             title = f"After {what}: {first.family} leads"
-        tidy(axes, title=title, x=x, y=y)
+        tidy(axes, title=title, x=x, y=y, grid="both")
     whole_numbers(left, 1, max([1, *map(len, ended.values())]))
     right.set_xlim(left=0)
     colors = family_colors(record.families)
@@ -259,13 +259,10 @@ def importance_figure(record: SweepRecord) -> Figure:
         axes.barh(
             range(len(keys)), values, height=0.62, color=family_colors(record.families)[family]
         )
-        tidy(axes, title=label)
-        axes.set_yticks(range(len(keys)), plain_labels(keys, longest=26))
-        axes.set_ylim(most - 0.4, -0.6)
+        tidy(axes, title=label, grid="x")
+        list_rows(axes, plain_labels(keys, longest=26), most)
         axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.grid(axis="x", color=GRID, lw=0.8)
-        axes.tick_params(axis="y", length=0)
+        in_percent(axes.xaxis)
     figure.supxlabel(f"share in how {record.metrics[0]} varies", fontsize=9, color=INK)
     return figure
 

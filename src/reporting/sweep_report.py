@@ -18,13 +18,14 @@ from ..records.standings import (
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
     Table,
-    accuracy_text,
+    counted,
     duration,
     mean_text,
     measured,
     metric_text,
     primary_text,
     settings_text,
+    share_text,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
@@ -69,8 +70,8 @@ def headline(record: SweepRecord) -> str:
     """
     states = Counter(trial.state for trial in record.trials)
     counts = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
-    trials = _counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
-    families = _counted(len(record.families), "family", "families")
+    trials = counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
+    families = counted(len(record.families), "family", "families")
     text = f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
     return f"{text}; {pictures}" if (pictures := pictures_raced(record)) else text
 
@@ -155,7 +156,7 @@ def families_table(record: SweepRecord) -> Table:
     seconds, at_time = at_equal_time(record)
     same_trials = {standing.family: standing for standing in at_trials}
     same_time = {standing.family: standing for standing in at_time}
-    headers = ("family", "best", "candidate", f"first {_counted(most, 'trial')}")
+    headers = ("family", "best", "candidate", f"first {counted(most, 'trial')}")
     rows = tuple(
         (
             standing.family,
@@ -239,7 +240,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         "winner": winner.name,
         "caution": record.caution or None,
         "test part": primary_text(record.test, "test"),
-        "test accuracy": accuracy_text(record.test, "test"),
+        "test accuracy": share_text(record.test, "test/accuracy"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
@@ -253,10 +254,6 @@ def _best(record: SweepRecord, standing: FamilyStanding) -> str:
         return "none"
     text = metric_text(record.metrics[0], standing.best.value)
     return f"pruned at {text}" if standing.best.state == PRUNED else text
-
-
-def _counted(number: int, one: str, several: str | None = None) -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def sweep_page(record: SweepRecord) -> str:
@@ -304,7 +301,7 @@ def _page_lead(record: SweepRecord) -> str:
     metric = record.metrics[0]
     for one in record.finalists:
         if one.trial == record.winner and one.mean is not None:
-            seeds = _counted(sum(value is not None for value in one.runs.values()), "training")
+            seeds = counted(sum(value is not None for value in one.runs.values()), "training")
             return f"{metric} {mean_text(metric, one.mean, one.spread)}, {seeds}"
     ranked = record.ranked()
     return f"{metric} {metric_text(metric, ranked[0].value)}, one training" if ranked else ""
@@ -322,7 +319,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     if winner is not None and winner.seconds is not None:
         price.append(f"trained in {duration(winner.seconds)}")
     finalists = len(record.finalists)
-    reason = "" if not finalists else f"The best mean of {_counted(finalists, 'finalist')}."
+    reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
         reason = "The only configuration for which there was time to train it again."
     term = "Test accuracy" if "test part" not in found else "Test part"

@@ -12,8 +12,8 @@ from ..machine.text import percent, visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.run import RunSummary
-from .comparison_verdict import MEASURE_NAMES, figure_text, interval_text, is_percent
-from .formatting import Table, count, duration, measured, part_texts
+from .comparison_verdict import MEASURE_NAMES, interval_text
+from .formatting import Table, count, duration, is_percent, measured, metric_text, part_texts
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
 
@@ -87,7 +87,7 @@ def format_combination(
     measure = found.measure
     rows = tuple(
         (
-            *(f"{found.weights[i]:.3f}", figure_text(figures[i], measure)),
+            *(f"{found.weights[i]:.3f}", metric_text(measure, figures[i])),
             *(f"{milliseconds[i]:.3g}", found.members[i]),
         )
         for i in used
@@ -113,7 +113,7 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
-            f"{MEASURE_NAMES[measure]} {figure_text(found.figure, measure)} on pictures that it "
+            f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on pictures that it "
             f"was not fitted to ({interval_text(found.interval, measure)}), {verdict} ({points}, "
             f"{test} on the same pictures: p = {found.p_value:.2g}).",
             "The single model was picked on the same pictures as the combination; picked on all of "

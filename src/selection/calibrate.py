@@ -181,47 +181,26 @@ def features_of(again: Revisited, ids: NDArray[np.int64]) -> NDArray[np.float32]
 
 def card_certainty(certainty: Certainty) -> CardCertainty:
     """Return what the model card says about the certainty of single answers."""
+    count, candidates = len(certainty.targets), certainty.candidates
+    answered: dict[float, float | None] = {}
+    errors: dict[float, float] = {}
     if certainty.of_sets:
-        labelled = int(certainty.targets.any(axis=1).sum())
-        return CardCertainty(
-            source=certainty.source,
-            refitted=certainty.refitted,
-            candidates=certainty.candidates,
-            calibration=len(certainty.targets),
-            of_sets=True,
-            answered={},
-            coverages=[
-                one for one in _COVERAGES if fewest_labelled(one, certainty.candidates) <= labelled
-            ],
-            errors={},
-            novelty=certainty.sample is not None,
-            false_alarms=false_alarms(certainty),
-        )
-    counted = familiar(certainty)
-    confidences, correct = certainty.confidences[counted], certainty.correct[counted]
-    curve = risk_coverage(certainty.confidences, certainty.correct)
-    rules = {
-        error: answering_rule(confidences, correct, error, candidates=certainty.candidates)
-        for error in _ERRORS
-    }
-    at = [
-        min(int(np.searchsorted(curve.shares, share)), len(curve.shares) - 1) for share in _SHARES
-    ]
+        fewest, there = fewest_labelled, int(certainty.targets.any(axis=1).sum())
+    else:
+        fewest, there = fewest_pictures, count
+        counted = familiar(certainty)
+        confidences, correct = certainty.confidences[counted], certainty.correct[counted]
+        for error in _ERRORS:
+            rule = answering_rule(confidences, correct, error, candidates=candidates)
+            answered[error] = None if rule is None else rule.answered / count
+        curve = risk_coverage(certainty.confidences, certainty.correct)
+        for share in _SHARES:
+            at = min(int(np.searchsorted(curve.shares, share)), len(curve.shares) - 1)
+            errors[share] = float(curve.errors[at])
     return CardCertainty(
-        source=certainty.source,
-        refitted=certainty.refitted,
-        candidates=certainty.candidates,
-        calibration=len(certainty.targets),
-        answered={
-            error: None if rule is None else rule.answered / len(certainty.targets)
-            for error, rule in rules.items()
-        },
-        coverages=[
-            coverage
-            for coverage in _COVERAGES
-            if fewest_pictures(coverage, certainty.candidates) <= len(certainty.targets)
-        ],
-        errors={share: float(curve.errors[i]) for share, i in zip(_SHARES, at, strict=True)},
-        novelty=certainty.sample is not None,
+        certainty=certainty,
         false_alarms=false_alarms(certainty),
+        answered=answered,
+        coverages=[one for one in _COVERAGES if fewest(one, candidates) <= there],
+        errors=errors,
     )

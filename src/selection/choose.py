@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, input_of
 from ..config.finished import SelectSettings
 from ..config.schema import RunSettings, stored_settings
 from ..machine.yaml_text import read_yaml
@@ -82,10 +82,8 @@ def choose(settings: SelectSettings) -> Chosen:
 
 
 def _found(run: str, output_dir: Path) -> list[RunFolder]:
-    try:
+    with input_of("run"):
         return RunFolder.find_all(run, output_dir)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
 
 def read_chosen(
@@ -101,10 +99,8 @@ def read_chosen(
     Raises:
         ConfigError: it did not finish, has no trained model, or was changed and is refused.
     """
-    try:
+    with input_of("run"):
         refuse_unfinished(folder)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
     try:
         summary = replace(RunSummary.read(folder.summary), run_dir=str(folder.path))
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
@@ -113,10 +109,8 @@ def read_chosen(
             folder.chosen_checkpoint()
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"run: {folder.name} has no trained model to take: {error}.") from error
-    try:
+    with input_of("run"):
         refuse_changed(folder.path, changed)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
     if settings.cv.fold is not None:
         raise ConfigError(
             f"run: {folder.name} is a fold of a cross-validation, one of the models that it judges "

@@ -61,8 +61,8 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
         some = "One run" if left_out == 1 else f"{left_out} runs"
         kind = "pictures of one size and one architecture" if soup else "pictures of one size"
         print(
-            f"{some} left out of it: it needs models that are kept, that can be loaded (plugins=... "
-            f"names the code of others), and that have {kind}."
+            f"{some} left out of it: it needs models that are kept, that can be loaded "
+            f"(plugins=... names the code of others), and that have {kind}."
         )
     if len(usable) < 2:
         raise ConfigError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, input_of
 from ..config.console import written_to
 from ..config.finished import HUB, PushSettings
 from ..data.splitting.splits import Split
@@ -39,7 +39,8 @@ def publish(folder: RunFolder, settings: PushSettings) -> None:
     Nothing is measured: the card has the figures that the run has.
 
     Raises:
-        ConfigError: the run has no model, the place holds something else, or the hub refuses it.
+        ConfigError: the run has no model or a damaged one, the place holds something else, or the
+            hub refuses it.
     """
     chosen = read_chosen(folder, changed=settings.changed)
     if chosen.settings.cv.is_whole:
@@ -76,7 +77,8 @@ def _write(chosen: Chosen, target: Path, settings: PushSettings, address: str) -
             again = revisit(folder, folder.chosen_checkpoint())
             example = again.data.pictures.read(int(again.data.split.train[0]))
             again.trained.write_bundle(bundle, example)
-        library = write_hub_folder(bundle, target)
+        with input_of("run"):
+            library = write_hub_folder(bundle, target)
     split = Split.read(folder.split)
     file = folder.predictions / "test.parquet"
     predictions = Predictions.read(file) if file.is_file() else None

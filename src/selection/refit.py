@@ -94,8 +94,8 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if most is not None:
         data = build_data(wanted)
         print(
-            f"refit: on all {len(data.split.train):,} pictures of them, where {chosen.name} learned "
-            f"from {len(before.train):,} (data.train_limit)"
+            f"refit: on all {len(data.split.train):,} pictures of them, where {chosen.name} "
+            f"learned from {len(before.train):,} (data.train_limit)"
         )
     if wanted.trainer.devices != 1:
         _train_on_devices(folder, wanted)

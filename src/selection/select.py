@@ -26,14 +26,14 @@ from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import measured as times_measured
-from ..reporting.formatting import primary_text, share_with_interval
+from ..reporting.formatting import primary_text, share_text
 from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
 from ..runs.folder import RunFolder, read_json
 from ..runs.seal import amending
-from ..serving.bundle_files import CERTAINTY, DIGEST
+from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
 from ..targets import kind_of
@@ -191,9 +191,14 @@ def _write_summary(folder: RunFolder, summary: RunSummary) -> None:
 
 
 def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | None]:
-    """Return the digest of the run's bundle and its calibration, written where they are missing."""
+    """Return the digest of the run's bundle and its calibration.
+
+    They are written where they are missing or damaged.
+    """
     bundle = folder.path / "model"
     with suppress(OSError, ValueError):
+        for place in (bundle, *(bundle / MEMBERS).glob("*/")):
+            check_digest(place)
         digest = (bundle / DIGEST).read_text().strip()
         certainty = Certainty.read(bundle / CERTAINTY)
         if certainty is not None or basis is None:
@@ -265,17 +270,11 @@ def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
 
 
 def _accuracy(summary: RunSummary) -> str:
-    primary = primary_text(summary.metrics, "test")
-    if metric_key("test", "accuracy") not in summary.metrics:  # as of pixels
-        return primary or "not measured"
-    value, low, high = (
-        summary.metrics[metric_key("test", name)]
-        for name in ("accuracy", "accuracy_low", "accuracy_high")
-    )
-    text = share_with_interval(value, low, high)
-    if primary is None:
-        return text
-    return f"{primary}; {'exact match' if 'test/map' in summary.metrics else 'accuracy'} {text}"
+    metrics = summary.metrics
+    primary, accuracy = primary_text(metrics, "test"), share_text(metrics, "test/accuracy")
+    if primary is None or accuracy is None:
+        return primary or accuracy or "not measured"
+    return f"{primary}; {'exact match' if 'test/map' in metrics else 'accuracy'} {accuracy}"
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from .bundle_files import (
     METADATA,
     REQUIREMENTS,
     WEIGHTS,
+    check_digest,
     model_file,
     read_metadata,
     write_digest,
@@ -254,8 +255,9 @@ def change_metadata(folder: Path, change: Callable[[dict[str, Any]], dict[str, A
 
     Raises:
         OSError: the folder cannot be written, or holds no bundle.
-        ValueError: the bundle is damaged.
+        ValueError: the bundle is damaged; it gets no digest that would call it whole.
     """
+    check_digest(folder)
     model = model_file(folder)
     if model == CLASSIFIER:
         from ..features.classifier import FeatureClassifier

@@ -66,10 +66,7 @@ FOR_CLASSIFIERS = (
     *("features/selection", "features/descriptors/*"),
 )
 FOR_NETWORKS_OF_CLASSIFIERS = ("models/*",)
-FOR_ENSEMBLES = (
-    *("metrics/__init__", "metrics/validation", "metrics/probabilistic"),
-    *("ensembles/__init__", "ensembles/mixing", "serving/ensemble_predictor"),
-)
+FOR_ENSEMBLES = ("ensembles/__init__", "ensembles/mixing", "serving/ensemble_predictor")
 # What a plugin's file may import of the settings, beside the code of its own.
 _FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),

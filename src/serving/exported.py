@@ -1,8 +1,8 @@
 """Exported networks out of their files, as functions from pictures to logits.
 
-A file gives logits and probabilities; those of older versions give logits alone. It says what they
-are: an ONNX file in its metadata, a .pt2 archive in a part of its own. ONNX needs no torch, and a
-.pt2 file is read only if it holds nothing but data.
+A file gives logits and probabilities, and says what they are: an ONNX file in its metadata, a .pt2
+archive in a part of its own. ONNX needs no torch, and a .pt2 file is read only if it holds nothing
+but data.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
     """Return the network of an ONNX file; its graph is data, computed by onnxruntime's operations.
 
     Args:
-        file: with pictures `images` and outputs `logits` and `probabilities`, or logits alone; it
-            may refer to no other file.
+        file: with pictures `images` and outputs `logits` and `probabilities`; it may refer to no
+            other file.
         threads: at most; None for OMP_NUM_THREADS, or else the choice of onnxruntime.
 
     Raises:
@@ -151,7 +151,7 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
             file.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         names = [x.name for x in (*session.get_inputs(), *session.get_outputs())]
-        if names not in ([INPUT, *OUTPUTS], [INPUT, OUTPUTS[0]]):
+        if names != [INPUT, *OUTPUTS]:
             raise ValueError(f"it goes from {names[0]} to {names[-1]}")
     except Exception as error:  # onnxruntime has a dozen exceptions of its own
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
@@ -182,10 +182,8 @@ def open_pt2(file: Path) -> Logits:
 
     def logits(images: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
-            outputs = network(torch.from_numpy(images))
-            found: NDArray[np.float32] = (
-                outputs[0] if isinstance(outputs, tuple | list) else outputs
-            ).numpy()
+            raw, _ = network(torch.from_numpy(images))
+            found: NDArray[np.float32] = raw.numpy()
         return found
 
     return logits

@@ -22,7 +22,7 @@ import numpy as np
 from ..data.decoding.picture_format import PictureFormat
 from ..storage.files import write_atomically
 from .bundle import open_network
-from .bundle_files import WEIGHTS, read_metadata
+from .bundle_files import MEMBERS, WEIGHTS, read_metadata
 from .bundle_writing import change_metadata, write_example
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
 
     Raises:
         OSError: the folder cannot be written.
-        ValueError: the bundle holds no model that can be loaded.
+        ValueError: the bundle is damaged, or holds no model that can be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
     change_metadata(folder / BUNDLE, _without_places)
-    for place in (folder / BUNDLE, *(folder / BUNDLE / "members").glob("*/")):
+    for place in (folder / BUNDLE, *(folder / BUNDLE / MEMBERS).glob("*/")):
         form = PictureFormat.of(read_metadata(place))
         grey = np.full((form.channels, *form.image_size), _GREY, np.uint8)
         write_example(place, grey, form)

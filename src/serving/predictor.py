@@ -326,23 +326,16 @@ class Predictor:
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
     ) -> Labelled:
         confidence = float(self.kind.confidences(probs[None])[0])
+        order = np.argsort(-probs, kind="stable")[:top_k].tolist()
         if self.kind.sets:
             (order,) = self.label_sets(probs[None])
-            return Labelled(
-                path,
-                tuple(self.class_names[k] for k in order),
-                tuple(float(probs[k]) for k in order),
-                confidence,
-                verdict,
-                tuple(map(float, probs)),
-            )
-        best = np.argsort(-probs, kind="stable")[:top_k]
         return Labelled(
             path,
-            tuple(self.class_names[i] for i in best),
-            tuple(float(probs[i]) for i in best),
+            tuple(self.class_names[k] for k in order),
+            tuple(float(probs[k]) for k in order),
             confidence,
             verdict,
+            tuple(map(float, probs)) if self.kind.sets else (),
         )
 
 

@@ -124,13 +124,12 @@ class PixelFigures(LabelFigures):
     def _answered(self, logits: Logits, images: Pixels) -> tuple[NDArray[Any], NDArray[Any]]:
         height, width = self._window
         raw = logits(np.ascontiguousarray(images[:, :, :height, :width]))
-        whole = raw if images.shape[2:] == self._window else self._probabilities(logits, images)
+        whole = raw
+        if images.shape[2:] != self._window:
+            whole = pixel_classifier_of(logits, self._window)(images)
         decided = whole.argmax(axis=1)
         decided[~np.isfinite(whole).all(axis=1)] = _NOT_FINITE
         return raw, decided
-
-    def _probabilities(self, logits: Logits, images: Pixels) -> NDArray[np.float32]:
-        return pixel_classifier_of(logits, self._window)(images)
 
     def _count(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..serving.bundle_files import check_digest
 from ..storage.digests import DamagedLine, file_digest, line_content
 from ..storage.files import write_atomically
 from ..tracking.packing import BUNDLE, CODE_FILE, CONTENTS
@@ -35,7 +34,8 @@ def _model(folder: Path, output_dir: Path, *, repair: bool) -> Iterator[Fault]:
         packed = line_content((folder / CONTENTS).read_bytes(), strict=True)
         files, bundle = dict(packed["files"]), Path(packed["bundle"])
     except FileNotFoundError:
-        yield from _of_earlier_version(folder)
+        if (folder / BUNDLE).is_dir():  # else it is no model of ours
+            yield Fault(folder / CONTENTS, "it is gone", _COPY)
         return
     except (OSError, DamagedLine, LookupError, TypeError, ValueError) as error:
         yield Fault(folder / CONTENTS, str(error), _COPY)
@@ -79,21 +79,3 @@ def _same_file(name: str, bundle: Path, output_dir: Path) -> Path | None:
         after = len(parts) - parts[::-1].index("runs")
         bundle = output_dir / "runs" / Path(*parts[after:])
     return bundle / inside
-
-
-def _of_earlier_version(folder: Path) -> Iterator[Fault]:
-    """Yield the faults of a model whose files were not listed: of its bundle and its code."""
-    for bundle in sorted(path for path in (folder / BUNDLE).glob("*") if path.is_dir()):
-        try:
-            check_digest(bundle)
-        except ValueError as error:
-            yield Fault(bundle, str(error), _COPY)
-            continue
-        try:
-            same = (folder / CODE_FILE.name).read_bytes() == (bundle / CODE_FILE).read_bytes()
-        except OSError as error:
-            yield Fault(folder / CODE_FILE.name, f"it cannot be read: {error.strerror}", _COPY)
-            continue
-        if not same:
-            what = f"it has other contents than {(bundle / CODE_FILE).relative_to(folder)}"
-            yield Fault(folder / CODE_FILE.name, what, "put a copy of that in its place")

@@ -1,4 +1,7 @@
-"""Verification of studies, their journals and summaries, and of an output folder's own files."""
+"""Verification of studies, and of an output folder's own files.
+
+Journals are checked by themselves, and against the record of the study: what one of them has lost.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,34 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..machine.package import command
+from ..machine.yaml_text import read_yaml
+from ..records.trials import COMPLETE, FAILED, PRUNED
 from ..search.storage import operation_of
 from ..storage.digests import DamagedLine, checked_line, line_content
 from ..storage.locks import if_free
 from ..tracking.database import JOURNALS
 from .runs import Fault, find_damaged_lines, verify_spool
-from .study_records import verify_record
 
 __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
-_CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
-_COMPLETE, _PRUNED, _FAILED = 1, 2, 3
+# Optuna's operations on a study and on trials, and its numbers of their final states.
+_CREATE_STUDY, _STUDY_ATTRIBUTE, _CREATE_TRIAL, _SET_STATE = 0, 2, 4, 6
+_STATES = {1: COMPLETE, 2: PRUNED, 3: FAILED}
+_FAILED = 3
 # What says nothing of the content: another process writes it, or this one may not.
 _NOT_JUDGED = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM),
     *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
 }
 _JOURNAL, _LOCK = "study.journal", "driver.lock"
+_REFITS = "refits"
+_COPY = (
+    "put a copy of it back; the sweep's own command goes on from what it holds, and writes "
+    "sweep.json anew"
+)
 
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
@@ -38,7 +51,7 @@ def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
         again = "the sweep's own command writes it anew"
         yield from verify_json(folder / "sweep.json", again)
         yield from verify_json(folder / "command.json", again)
-        yield from verify_record(folder)
+        yield from _lost(folder)
         yield from verify_spool(folder, repair=repair)
 
 
@@ -170,18 +183,84 @@ def _running_at_gaps(
 
 
 def _ends(operation: dict[str, Any]) -> bool:
-    final = (_COMPLETE, _PRUNED, _FAILED)
-    return operation["op_code"] == _SET_STATE and operation["state"] in final
+    return operation["op_code"] == _SET_STATE and operation["state"] in _STATES
 
 
 def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, Any]]:
     """Yield the operations, with the lost trials ending as failed."""
-    still = set(lost)
+    still, failed = set(lost), {"state": _FAILED, "values": None}
     for one in kept:
         if _ends(one) and one["trial_id"] in lost:
             still.discard(one["trial_id"])
-            one = one | {"state": _FAILED, "values": None}
+            one = one | failed
         yield one
-    ended = {"state": _FAILED, "values": None}
     for trial in sorted(still):
-        yield _operation(_SET_STATE, "datetime_complete", trial_id=trial, **ended)
+        yield _operation(_SET_STATE, "datetime_complete", trial_id=trial, **failed)
+
+
+def _lost(folder: Path) -> Iterator[Fault]:
+    """Yield what a study's journal lacks of what sweep.json says that it held.
+
+    Nothing where either is damaged, which is told apart, or where the study is in a database.
+    """
+    journal = folder / _JOURNAL
+    try:
+        recorded = line_content((folder / "sweep.json").read_bytes())
+        trials, finalists = list(recorded["trials"]), list(recorded.get("finalists", []))
+        operations = [operation_of(line) for line in journal.read_bytes().splitlines()]
+    except FileNotFoundError as error:
+        if Path(error.filename) == journal and trials and _keeps_journal(folder):
+            yield Fault(journal, f"it is gone, with {len(trials)} trials", _COPY)
+        return
+    except (OSError, DamagedLine, KeyError, TypeError):
+        return
+    if what := _lost_trials(trials, operations) or _lost_finalists(finalists, operations):
+        yield Fault(journal, what, _COPY)
+
+
+def _keeps_journal(folder: Path) -> bool:
+    """Whether a study is in its folder, and not in a database."""
+    try:
+        settings = read_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(settings, dict) and settings.get("storage", "") is None
+
+
+def _lost_trials(trials: list[Any], operations: list[dict[str, Any]]) -> str | None:
+    count = sum(operation["op_code"] == _CREATE_TRIAL for operation in operations)
+    most = max((int(trial["number"]) + 1 for trial in trials), default=0)
+    if count < most:
+        return f"it has {count} trials, and sweep.json tells of {most}: its end was lost"
+    ends = {
+        operation["trial_id"]: _STATES[operation["state"]]
+        for operation in operations
+        if _ends(operation)
+    }
+    # A trial that failed by itself may have been tried again since.
+    others = [
+        trial
+        for trial in trials
+        if trial["state"] in (COMPLETE, PRUNED) and ends.get(trial["number"]) != trial["state"]
+    ]
+    if not others:
+        return None
+    first = others[0]
+    there = ends.get(first["number"], "not ended")
+    more = f" (and {len(others) - 1} more)" if others[1:] else ""
+    return f"trial {first['number']} is {there} in it, and {first['state']} in sweep.json{more}"
+
+
+def _lost_finalists(finalists: list[Any], operations: list[dict[str, Any]]) -> str | None:
+    known: dict[str, Any] = {}
+    for operation in operations:
+        if operation["op_code"] == _STUDY_ATTRIBUTE:
+            known = operation.get("user_attr", {}).get(_REFITS, known)
+    for finalist in finalists:
+        lost = finalist["run_dirs"].keys() - known.get(str(finalist["trial"]), {}).keys()
+        if lost:
+            return (
+                f"it lacks the training of finalist {finalist['trial']} with seed {min(lost)}, of "
+                "which sweep.json tells: its end was lost"
+            )
+    return None

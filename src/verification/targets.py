@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, input_of
 from ..config.finished import VerifySettings
 from ..data.quality.findings import Findings
+from ..data.sources.file_notes import NOTES, FileNotes, counted
 from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
 from ..runs.seal import SEAL
@@ -25,7 +26,6 @@ from ..tracking.events import find_runs
 from ..tracking.spool import is_being_written
 from .models import verify_models
 from .runs import Fault, verify_run, verify_spool
-from .sources import verify_fetched
 from .studies import is_running, verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
@@ -61,7 +61,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         *(verify_study(path, repair=repair) for path in studies),
         *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
         stores,
-        verify_fetched(cache, repair=repair),
+        _fetched(cache, repair=repair),
         _leftovers(output_dir, cache) if repair else (),
     )
     unsealed = sum(not (path / SEAL).exists() for path in runs)
@@ -87,10 +87,8 @@ def _apart(
 def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]]:
     path = Path(run)
     if not path.is_dir():  # in a folder, a damaged run.json is one of the faults
-        try:
+        with input_of("run"):
             path = RunFolder.find(run, output_dir).path
-        except ValueError as error:
-            raise ConfigError(f"run: {error}.") from error
     elif not any((path / name).exists() for name in _RUN_FILES):
         raise ConfigError(f"run: {path} is not the folder of a run.")
     what = "no run, since one writes" if is_being_written(path) else "the run"
@@ -128,6 +126,22 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
 
 def _is_whole(entry: Path) -> bool:
     return read_entry(entry, below=True) is not None
+
+
+def _fetched(cache_dir: Path, *, repair: bool) -> Iterator[Fault]:
+    """Yield the faults of files from addresses; `repair` deletes those, which are fetched anew."""
+    for place in sorted((cache_dir / "remote").glob("*/")):
+        notes, content = FileNotes.read(place / NOTES), place / "content"
+        changed = [] if notes is None else notes.changed(content, content=True)
+        if not changed:
+            continue
+        what = f"{counted(changed)} is not what came from the address"
+        if not repair:
+            yield Fault(content, what, "data.check_content=true and repair=true fetch it anew")
+            continue
+        for name in changed:
+            (content / name).unlink(missing_ok=True)
+        yield Fault(content, what, "deleted; it is fetched anew when it is needed", True)
 
 
 def _leftovers(output_dir: Path, cache_dir: Path) -> Iterator[Fault]:

@@ -46,9 +46,6 @@ def test_a_champion_of_other_classes_is_not_replaced_without_a_remark(tmp_path: 
     assert remark is not None
     assert "cat, dog" in remark and "a, b" in remark and "run=first" in remark
     assert Champion("data", "third", "3", ("dog", "cat")).replacement_remark(before) is None
-    # Records of before classes were kept say nothing of them.
-    old = Champion("data", "first", "1")
-    assert Champion("data", "second", "2", ("a", "b")).replacement_remark(old) is None
 
 
 def test_the_champions_of_two_sets_are_two_however_alike_their_names(tmp_path: Path) -> None:
@@ -82,20 +79,6 @@ def test_the_champions_of_two_sets_are_two_however_alike_their_names(tmp_path: P
         RunFolder.find("champion:my/photos", tmp_path)
 
 
-def test_a_champion_of_an_earlier_version_is_read_and_replaced(tmp_path: Path) -> None:
-    folder = crowned(tmp_path, "my photos")
-    (now,) = champions_folder(tmp_path).glob("*.json")
-    earlier = now.rename(now.with_name("my_photos.json"))
-    assert RunFolder.find("champion", tmp_path) == folder
-    assert Champion.read(tmp_path, "my_photos") is None
-    other = crowned(tmp_path, "my_photos")  # whose file that is now
-    assert RunFolder.find("champion:my photos", tmp_path) == folder
-    assert RunFolder.find("champion:my_photos", tmp_path) == other
-    now.rename(now.with_name("my_photos.json"))
-    later = crowned(tmp_path, "my photos")
-    assert RunFolder.find("champion", tmp_path) == later and not earlier.exists()
-
-
 def test_without_a_champion_it_says_how_to_come_by_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"python -m src\.select chooses one"):
         RunFolder.find("champion", tmp_path)
@@ -118,9 +101,8 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
 
 
 def test_a_record_does_not_lead_out_of_the_runs(tmp_path: Path) -> None:
-    champions_folder(tmp_path).mkdir()
-    record = {"data": "digits", "run": "../../etc", "run_id": "0"}
-    (champions_folder(tmp_path) / "digits.json").write_text(json.dumps(record))
+    record = Champion("digits", "../../etc", "0").write(tmp_path)
+    assert json.loads(record.read_bytes())["run"] == "../../etc"
     assert Champion.read(tmp_path, "digits") is None
     with pytest.raises(ValueError, match="no champion"):
         RunFolder.find("champion", tmp_path)

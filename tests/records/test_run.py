@@ -271,9 +271,3 @@ def test_the_folds_of_a_cross_validation_come_back_as_written(tmp_path: Path) ->
             dataclasses.replace(SUMMARY, folds=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="fold is '2'"):
         dataclasses.replace(SUMMARY, fold="2")  # type: ignore[arg-type]
-
-
-def test_a_table_of_another_program_is_no_predictions(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"index": [0]}), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="holds no predictions of a run"):
-        Predictions.read(tmp_path / "other.parquet")

@@ -128,4 +128,6 @@ def test_a_finalist_is_described_by_the_seeds_that_ended_well() -> None:
     assert finalist.mean == 0.6
     assert finalist.spread is not None and math.isclose(finalist.spread, 0.1414213562373095)
     assert Finalist(3, {0: 0.5}).spread is None
+    diverged = Finalist(3, {0: 0.5, 1: math.inf})
+    assert diverged.mean == math.inf and math.isnan(diverged.spread or 0)
     assert Finalist(3, {0: None}).mean is None

@@ -124,12 +124,6 @@ def test_a_class_that_is_called_like_a_formula_is_computed_by_no_spreadsheet() -
     assert [from_csv_cell(row[0]) for row in rows] == names
 
 
-@pytest.mark.parametrize("of", ["pictures", "pixels"])
-def test_the_scale_says_what_is_counted(of: str) -> None:
-    figure = confusion_figure(np.diag([3, 1]), ["a", "b"], of=of)
-    assert f"share of the target's {of}" in texts(figure)
-
-
 def test_counts_of_class_maps_are_of_pixels(
     tmp_path: Path, drawn_by: Callable[[str], list[Figure]]
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_reliability_dot_is_as_large_as_its_share() -> None:
 
 def test_the_winners_weakest_class_comes_first() -> None:
     found = report_data(3, classes=60)
-    (axes,) = recall_figure(found.leaders, found.class_names).axes
+    (axes,) = recall_figure(found.leaders, found.class_names, "Recall").axes
     labels = [text.get_text() for text in axes.get_yticklabels()]
     recall = found.leaders[0].recall
     assert labels[0] == found.class_names[int(recall.argmin())] and len(labels) == 40

@@ -11,7 +11,8 @@ from PIL import Image
 from src.metrics.probabilistic import calibration_error, reliability_bins
 from src.records.pictures import ClassMaps
 from src.records.run import Predictions
-from src.reporting.run_figures import draw_run_figures, learning_curves, reliability_diagram
+from src.reporting.charts import reliability_diagram
+from src.reporting.run_figures import draw_run_figures, learning_curves
 from tests.reporting.figures import HISTORY, texts
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -70,11 +70,6 @@ def test_what_was_not_measured_has_no_line() -> None:
     ]
 
 
-def test_an_accuracy_without_its_interval_stands_alone() -> None:
-    text = format_summary(dataclasses.replace(SUMMARY, metrics={"val/accuracy": 0.5}), "make ui")
-    assert "  validation accuracy  50.0 %\n" in text
-
-
 def test_a_cross_validation_shows_the_spread_of_its_folds() -> None:
     metrics = SUMMARY.metrics | {"val/accuracy_sd": 0.0123}
     folds = {"val/accuracy": [0.91, 0.95, 0.934]}

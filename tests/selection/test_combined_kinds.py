@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
 from src.targets import kind_of
-from tests.runs.unsealed import unseal
+from tests.runs.unsealed import copied
 from tests.serving.stranger import a_stranger_asks
 
 SIDE = 16
@@ -117,12 +116,7 @@ class Made:
 
     def moved(self, name: str, by: float) -> RunFolder:
         """A copy of the first run, its weights moved along one fixed direction."""
-        original = self.runs[0]
-        path = self.out / "runs" / name
-        shutil.copytree(original.path, path)
-        (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
-        unseal(path)
-        copy = RunFolder.open(path)
+        copy = copied(self.runs[0], name)
         file = copy.chosen_checkpoint()
         stored = torch.load(file, weights_only=True)
         generator = torch.Generator().manual_seed(0)
@@ -131,7 +125,7 @@ class Made:
                 tensor += by * tensor.std() * torch.randn(tensor.shape, generator=generator)
         torch.save(stored, file)
         probs, _, _ = load_trained(file).predict(self.data(), "val")
-        stated = replace(val(original), probs=probs, thresholds=None, preds=None)
+        stated = replace(val(copy), probs=probs, thresholds=None, preds=None)
         stated.write(copy.predictions / "val.parquet")
         return copy
 

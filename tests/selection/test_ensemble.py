@@ -33,7 +33,7 @@ from src.runs.folder import RunFolder
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of
 from src.serving.bundle import open_predictor
-from tests.runs.unsealed import unseal
+from tests.runs.unsealed import copied
 
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
 SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
@@ -289,12 +289,7 @@ def test_a_single_run_is_no_ensemble(
 
 def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:
     """A copy of a run with another id, changed."""
-    path = folder.path.parent / name
-    shutil.rmtree(path, ignore_errors=True)
-    shutil.copytree(folder.path, path)
-    (path / "run.json").write_text(json.dumps({"run_id": name * 4, "name": name}))
-    unseal(path)
-    copy = RunFolder.open(path)
+    copy = copied(folder, name)
     change(copy)
     return copy
 

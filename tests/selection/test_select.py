@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +13,16 @@ from filelock import FileLock
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import SelectSettings
+from src.config.finished import PushSettings, SelectSettings
 from src.records.champions import Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.selection import select as selecting
 from src.selection.choose import choose
-from tests.runs.unsealed import unseal
+from src.selection.publish import publish
+from src.serving.bundle import open_predictor
+from tests.runs.unsealed import copied, unseal
 
 RUNS = (
     ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
@@ -65,19 +66,6 @@ def select(asked: SelectSettings) -> Champion:
     return selecting.select(choose(asked), asked)
 
 
-def copy_of(folder: RunFolder) -> RunFolder:
-    """A copy of a run beside it, with a name and an id of its own; it comes later in the list."""
-    copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
-    while copy.run_id < folder.run_id:  # equals go by their ids, which are drawn
-        shutil.rmtree(copy.path)
-        copy = RunFolder.create(folder.output_dir, "handcrafted", "digits")
-    identity = (copy.path / "run.json").read_text()
-    shutil.copytree(folder.path, copy.path, dirs_exist_ok=True)
-    (copy.path / "run.json").write_text(identity)
-    unseal(copy.path)
-    return copy
-
-
 def looks(output_dir: Path) -> int:
     """How often a test part was measured."""
     file = output_dir / "test_measurements.jsonl"
@@ -89,7 +77,7 @@ def test_the_verdicts_choice_is_measured_once_and_described(
 ) -> None:
     champion = select(settings(output_dir))
     folder = run_of(output_dir, "handcrafted")
-    assert champion == Champion("digits", folder.name, folder.run_id)
+    assert champion == Champion("digits", folder.name, folder.run_id, tuple("0123456789"))
     assert RunFolder.find("champion", output_dir) == folder
     assert looks(output_dir) == 1
     summary = RunSummary.read(folder.summary)
@@ -158,7 +146,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
 def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
     """Two copies that answer alike are tied; the second of them costs less."""
     folder = run_of(output_dir, "handcrafted")
-    copy = copy_of(folder)
+    copy = copied(folder, "z")  # equals go by their ids, and this one's is the last
     unseal(folder.path)
     text = copy.config.read_text()
     assert "neighbours: 5" in text
@@ -175,9 +163,10 @@ def test_the_cheapest_of_the_tied_or_the_first(output_dir: Path) -> None:
 def test_of_repeats_the_lowest_seed_is_taken(output_dir: Path) -> None:
     folder = run_of(output_dir, "handcrafted")
     for seed in (7, 3):
-        copy = copy_of(folder)
-        summary = RunSummary.read(folder.summary)
-        replace(summary, seed=seed, run_dir=str(copy.path), sealed=False).write(copy.summary)
+        copy = copied(folder, f"z{seed}")
+        replace(RunSummary.read(copy.summary), seed=seed, run_dir=str(copy.path)).write(
+            copy.summary
+        )
     assert choose(settings(output_dir)).folder == folder
     shutil.rmtree(folder.path)
     assert choose(settings(output_dir)).summary.seed == 3
@@ -225,8 +214,24 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     folder = run_of(output_dir, "mlp")
     shutil.rmtree(folder.path / "model")  # as of a trial, which logs no model
     select(settings(output_dir, f"run={folder.run_id}"))
-    metadata = json.loads((folder.path / "model" / "passport.json").read_text())
-    assert metadata["class_names"] == [str(digit) for digit in range(10)]
+    assert open_predictor(folder.path / "model").class_names == tuple("0123456789")
+
+
+def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:
+    folder = run_of(output_dir, "mlp")
+    select(settings(output_dir, f"run={folder.run_id}"))
+    weights = folder.path / "model" / "network.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    with pytest.raises(ValueError, match="is damaged"):
+        open_predictor(weights.parent)
+    words = [f"run={folder.name}", f"to={output_dir / 'pushed'}", f"output_dir={output_dir}"]
+    pushed = compose_settings(PushSettings, words, config_name="push")
+    with pytest.raises(ConfigError, match=r"run: .* is damaged"):
+        publish(folder, pushed)
+    assert not (output_dir / "pushed").exists()
+    select(settings(output_dir, f"run={folder.run_id}"))
+    assert weights.read_bytes() == whole and open_predictor(weights.parent).certainty is not None
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,20 @@ def test_classifiers_and_ensembles_predict_from_their_bundle(tmp_path: Path) -> 
     assert config["image_size"] == list(size[1:]) and config["num_labels"] == 10
 
 
+@pytest.mark.parametrize("name", ["network.safetensors", "members/1/network.safetensors"])
+def test_a_damaged_bundle_gets_no_digest_that_calls_it_whole(name: str, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    if name.startswith("members"):
+        write_ensemble(bundle)
+    else:
+        write_bundle(bundle, *network_and_metadata(), PICTURES[0])
+    content = bytearray((bundle / name).read_bytes())
+    content[-100] ^= 1  # within a weight, which stays a number
+    (bundle / name).write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged"):
+        write_hub_folder(bundle, tmp_path / "hub")
+
+
 def test_paths_of_this_machine_stay_here(tmp_path: Path) -> None:
     secret = tmp_path / "somebody's" / "photos"
     network, metadata = network_and_metadata(f"data.root={secret}", f"output_dir={secret}")

@@ -19,7 +19,8 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...ensembles.combine import figure_of, greedy_soup
 from ...records.combination import Combination
-from ...reporting.comparison_verdict import MEASURE_NAMES, figure_text
+from ...reporting.comparison_verdict import MEASURE_NAMES
+from ...reporting.formatting import metric_text
 from ...training.checkpoints import AtomicCheckpointIO
 from ...training.task import ClassificationTask
 from ...training.weight_averages import mean_of_weights, renew_batch_statistics
@@ -122,7 +123,7 @@ def choose_soup(
     measure = found.measure
 
     def stated(figure: float) -> str:
-        return f"{MEASURE_NAMES[measure]} {figure_text(figure, measure)}"
+        return f"{MEASURE_NAMES[measure]} {metric_text(measure, figure)}"
 
     if len(chosen) == 1:
         raise NothingGained(

@@ -114,15 +114,12 @@ class Tally:
             return []
         distances = np.array(self._distances, np.float32) if len(self._distances) else None
         shift = trust.shift(np.array(self._confidences, np.float32), distances)
-        promise, known = trust.promise, trust.certainty
+        promise = trust.promise
         return judgement_lines(
             Judgement(
-                source=known.source,
-                refitted=known.refitted,
-                candidates=known.candidates,
-                calibration=len(known.targets),
+                certainty=trust.certainty,
+                false_alarms=trust.false_alarms,
                 pictures=self._pictures,
-                of_sets=known.of_sets,
                 coverage=promise.coverage,
                 classwise=promise.classwise,
                 labels=self._labels,
@@ -130,8 +127,6 @@ class Tally:
                 max_error=promise.max_error,
                 answered=self._answered,
                 unlike=self._unlike,
-                novelty=distances is not None,
-                false_alarms=trust.false_alarms,
                 shift_p_value=shift.p_value,
             )
         )
