@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
@@ -151,7 +150,7 @@ class Preparation:
         takes next to nothing, as with features of a frozen network that are known by then.
         """
         kept, found = self.jobs.study.recall(_PREPARED) or {}, self.jobs.prepared
-        known = {name: _prepared(plain) for name, plain in kept.items()}
+        known = {name: Prepared(**plain) for name, plain in kept.items()}
         if any(n not in known or self._has_more(known[n]) for n in self.jobs.families):
             self.pool.gather(_GATHER_SECONDS, self.check)
         # Trials that an earlier start left running go on as soon as others begin.
@@ -312,7 +311,7 @@ class Preparation:
             return _left_out(Prepared(list(changes), 1, 0.0), f"{ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
-        found = _prepared(ending.result)
+        found = Prepared(**ending.result)
         if found.limit is not None:  # those of describing, which are a part of those of the race
             found = replace(found, limit=left)
         return replace(found, overrides=[*changes, *found.overrides])
@@ -344,8 +343,3 @@ def considered_networks(study: SweepStudy) -> tuple[NetworkRecord, ...]:
 
 def _left_out(found: Prepared, why: str) -> Prepared:
     return replace(found, affordable=False, notes=[*found.notes, f"left out: {why}"])
-
-
-def _prepared(plain: Mapping[str, Any]) -> Prepared:
-    """Read what a study keeps, of an earlier version as well."""
-    return Prepared(**{"overrides" if key == "words" else key: v for key, v in plain.items()})

@@ -278,18 +278,14 @@ class _Sweep:
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
             data=settings.data.name,
-            # Studies of earlier versions have not noted them.
-            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
+            parts=next((one["parts"] for one in prepared.values()), {}),
             next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
 
 
 def _spent(study: SweepStudy) -> float:
-    """Return the seconds that all starts of a study took, without pauses.
-
-    Earlier versions kept those of racing apart, and did not count on while trials ran.
-    """
-    return max(float(study.recall(key) or 0.0) for key in ("spent", "seconds"))
+    """Return the seconds that all starts of a study took, without pauses."""
+    return float(study.recall("spent") or 0.0)
 
 
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:

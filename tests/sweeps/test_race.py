@@ -90,10 +90,6 @@ def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
     trained = sum(trial.seconds or 0.0 for trial in record.trials)
     assert record.seconds > trained, "the page says how long all of it took"
     assert sweep(tmp_path, *short).seconds == record.seconds, "to show it takes none"
-    # Earlier versions counted racing apart, and a kill kept that account alone.
-    for kept in ({"spent": 9.0, "seconds": 50.0}, {"spent": 50.0, "seconds": 40.0}):
-        study: Any = SimpleNamespace(recall=kept.get)
-        assert race_module._spent(study) == 50
 
 
 @pytest.mark.parametrize(
