@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Known after every epoch, so that a trial can be judged before its end.
-_REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
+_REPORTED = ("val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
@@ -188,9 +188,10 @@ class SweepSettings(RunSettings):
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
         elif self.pruner.name != "none" and self.metrics[0] not in _REPORTED:
+            known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
-                f"pruner=none, or go by one of {', '.join(_REPORTED)}."
+                f"pruner=none, or go by one of {', '.join(known)}."
             )
 
     def _check_model(self) -> None:

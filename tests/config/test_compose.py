@@ -214,6 +214,7 @@ def test_overrides_reach_their_keys() -> None:
         (["data.name=a(b"], ["cannot be read", "quotes"]),
         (["runtime.precision=int8"], ["runtime.precision is 'int8'", "bfloat16"]),
         (["trainer.devices=0"], ["trainer.devices is 0"]),
+        (["trainer.monitor=val/map"], ["say one of auto, val/accuracy, val/loss."]),
         (["trainer.max_time=soon"], ["trainer.max_time is 'soon'"]),
         (["data.val_fraction=0.6", "data.test_fraction=0.5"], ["val_fraction", "below 1"]),
     ],
