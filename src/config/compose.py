@@ -18,7 +18,8 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
-from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal, nearest
+from ..machine.text import nearest
+from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
 from .other_names import (
     hint_for_key,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..machine.text import nearest
 from .checks import (
     ConfigError,
     Settings,
     from_plain,
-    nearest,
     positive,
     positive_int,
     setting,

@@ -208,6 +208,7 @@ def test_overrides_reach_their_keys() -> None:
         (["~seed"], ["~seed", "say seed=VALUE"]),
         (["model._target_=os.system"], ["os.system", "allowlist"]),
         (["data._target_=builtins.open"], ["builtins.open", "allowlist"]),
+        (["model._target_=[a]"], ["model._target_ is ['a']", "allowlist"]),
         (["+model._args_=[1]"], ["model._args_", "no such key"]),
         (["hydra.run.dir=x"], ["hydra.run.dir"]),
         (["model"], ["'model'", "KEY=VALUE"]),

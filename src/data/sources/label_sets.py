@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...config.checks import ConfigError, nearest
+from ...config.checks import ConfigError
+from ...machine.text import nearest
 from .source import Source, clean_label, natural_order
 
 __all__ = [
