@@ -153,7 +153,8 @@ class DashboardSettings(Settings):
 class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
-    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    # None until `read_sweep_settings` calls it as its file is called.
+    study: str = setting("identifies the study under output_dir", None, check=_study_problem)
     families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
         check=lambda names: None if names else "name at least one",
@@ -291,7 +292,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
-    if plain.get("study") is None:
+    if plain["study"] is None:
         plain["study"] = config_name
     settings = from_plain(SweepSettings, plain)
     _refuse_idle([word.partition("=")[0] for word in overrides], settings)
