@@ -27,7 +27,7 @@ from scipy.stats import t as student
 
 from benchmarks.simulated_fields import Field, Setting, candidate_of, drawn, searched
 from benchmarks.table import Row, print_table
-from src.records.comparison import Interval, Verdict
+from src.records.comparison import Verdict
 from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval, score
@@ -201,17 +201,14 @@ def _reference(field: Field, verdict: Verdict) -> float:
         return float("nan")
     level = 1 - (1 - 0.95 ** (1 / count)) / 2
     if field.groups is None:
-        return _length(score(winner.figure, verdict.pictures, float(norm.ppf(level))))
+        interval = score(winner.figure, verdict.pictures, float(norm.ppf(level)))
+        return interval.high - interval.low
     right = next(one.right[0] for one in field.candidates if one.name == winner.name)
     _, sizes = np.unique(field.groups, return_counts=True)
     sums = np.add.reduceat(right, np.cumsum(sizes) - sizes, dtype=np.float64)
     chosen = np.random.default_rng(0).integers(len(sizes), size=(500, len(sizes)))
     error = (sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)).std()
     return float(2 * student.ppf(level, len(sizes) - 1) * error)
-
-
-def _length(interval: Interval) -> float:
-    return interval.high - interval.low
 
 
 def measure() -> list[Row]:
@@ -226,36 +223,29 @@ def coverage(
     for name, draw in settings.items():
         found = [kept(draw, _generator(name, seed), seed) for seed in range(fields)]
         what = f"{name}, {fields:,} fields"
-        shares = {
-            key: 100 * float(np.mean([getattr(one, key) for one in found]))
-            for key in ("winner", "choice", "line", "difference")
-        }
+        shares = [_mean(found, key) for key in ("winner", "choice", "line", "difference")]
         yield Row(
             f"95 % intervals that hold: winner, champion, lines, a difference; {what}",
-            ", ".join(f"{share:.1f}" for share in shares.values()) + " %",
+            ", ".join(f"{share:.1f}" for share in shares) + " %",
             f"at least {_COVER} %",
-            min(shares.values()) >= _COVER,
+            min(shares) >= _COVER,
         )
         if "collapses" in name:
-            share = 100 * float(np.mean([one.collapses for one in found]))
+            share = _mean(found, "collapses")
             yield Row(
                 f"the share that collapses and the mean with it are as printed; {what}",
                 f"{share:.1f} %",
                 f"at least {_COVER} %",
                 share >= _COVER,
             )
-        missed = 100 * float(np.mean([not one.best for one in found]))
-        apart = 100 * float(np.mean([one.apart for one in found]))
+        missed, apart = 100 - _mean(found, "best"), _mean(found, "apart")
         yield Row(
             f"the truly best left out; equal ones called different; {what}",
             f"{missed:.1f} %; {apart:.1f} %",
             f"at most {_LEFT_OUT} %",
             max(missed, apart) <= _LEFT_OUT,
         )
-        before, after = (
-            100 * float(np.mean([getattr(one, key) for one in found]))
-            for key in ("measured", "corrected")
-        )
+        before, after = (_mean(found, key) for key in ("measured", "corrected"))
         yield Row(
             f"what the winner is too good by, measured and corrected; {what}",
             f"{before:+.2f}, {after:+.2f} points",
@@ -272,8 +262,13 @@ def coverage(
         )
 
 
+def _mean(found: Sequence[Kept], key: str) -> float:
+    """Return the mean of a field, in percent or points."""
+    return 100 * float(np.mean([getattr(one, key) for one in found]))
+
+
 def _lengths(what: str, found: list[Kept], grouped: bool) -> Iterator[Row]:
-    length = 100 * float(np.mean([one.length for one in found]))
+    length = _mean(found, "length")
     ratios = [one.length / one.reference for one in found if np.isfinite(one.reference)]
     if not ratios:
         yield Row(f"length of the winner's interval; {what}", f"{length:.1f} points", "", True)
