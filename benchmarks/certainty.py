@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.commands import environment
 from benchmarks.photo_sets import photo_set
 from benchmarks.table import Row
 from src.config.compose import read_run_settings
@@ -47,37 +47,30 @@ def measure(splits: int = 1000, coverage_splits: int = 100) -> list[Row]:
         splits: of the promised error.
         coverage_splits: of the coverage.
     """
-    with tempfile.TemporaryDirectory() as folder, _cached_below(Path(folder)):
-        place = Path(folder)
-        clothing = photo_set("clothing", place / "sets")
-        retina = photo_set("retinamnist", place / "sets")
-        runs = {
-            "digits": _run(place, "data=digits", "model=handcrafted", "model.features=[raw]"),
-            "Fashion-MNIST": _run(place, "data=fashion_mnist", "model=mlp", "trainer.max_epochs=2"),
-            "clothing": _run(place, "data=folder", f"data.root={clothing}", *_FROZEN),
-            "RetinaMNIST": _run(place, "data=folder", f"data.root={retina}", *_FROZEN),
-        }
-        held_out = {name: _held_out(run) for name, run in runs.items()}
-        rows = [_coverage(name, one, coverage_splits) for name, one in held_out.items()]
-        rows.append(_promised_error(held_out["Fashion-MNIST"], splits))
-        return [*rows, *_novelty(runs["clothing"], place)]
+    with tempfile.TemporaryDirectory() as folder:
+        cache = os.environ.get("BAKEOFF_CACHE", f"{folder}/cache")
+        with environment(BAKEOFF_CACHE=cache):
+            return _measured(Path(folder), splits, coverage_splits)
 
 
-@contextmanager
-def _cached_below(place: Path) -> Iterator[None]:
-    before = os.environ.get("BAKEOFF_CACHE")
-    os.environ["BAKEOFF_CACHE"] = str(place / "cache") if before is None else before
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["BAKEOFF_CACHE"]
+def _measured(place: Path, splits: int, coverage_splits: int) -> list[Row]:
+    clothing = photo_set("clothing", place / "sets")
+    retina = photo_set("retinamnist", place / "sets")
+    runs = {
+        "digits": _run(place, "data=digits", "model=handcrafted", "model.features=[raw]"),
+        "Fashion-MNIST": _run(place, "data=fashion_mnist", "model=mlp", "trainer.max_epochs=2"),
+        "clothing": _run(place, "data=folder", f"data.root={clothing}", *_FROZEN),
+        "RetinaMNIST": _run(place, "data=folder", f"data.root={retina}", *_FROZEN),
+    }
+    held_out = {name: _held_out(run) for name, run in runs.items()}
+    rows = [_coverage(name, one, coverage_splits) for name, one in held_out.items()]
+    rows.append(_promised_error(held_out["Fashion-MNIST"], splits))
+    return [*rows, *_novelty(runs["clothing"], place)]
 
 
 def _run(place: Path, *words: str) -> RunFolder:
     further = ("tracking=none", "tracking.figures=false", "evaluate_test=true")
     settings = read_run_settings([*words, *further, f"output_dir={place / 'out'}"])
-    os.environ.pop("BAKEOFF_RUN_FOLDER", None)
     summary = run_experiment(settings)
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))

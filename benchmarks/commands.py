@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["digest_of", "lines_of", "python", "trained"]
+from src.machine.subprocesses import ROOT
+from src.storage.files import write_atomically
 
-_ROOT = Path(__file__).resolve().parents[1]
+__all__ = ["digest_of", "environment", "kept_answer", "lines_of", "python", "trained", "trained_in"]
+
+A = TypeVar("A")
 
 
 def python(*words: str) -> str:
     """What a Python process of the checkout printed; ends the measurement if it fails."""
     done = subprocess.run(
-        [sys.executable, *words], cwd=_ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"{' '.join(words)} failed:\n{done.stderr}")
@@ -30,7 +36,7 @@ def lines_of(*words: str) -> Iterator[str]:
     """What a Python process of the checkout prints, as it prints; ends as `python` does."""
     with subprocess.Popen(
         [sys.executable, *words],
-        cwd=_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,10 +51,37 @@ def lines_of(*words: str) -> Iterator[str]:
 def trained(*words: str) -> dict[str, Any]:
     """The summary of `python -m src.train WORDS`, whose folder is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        said = python("-m", "src.train", f"output_dir={folder}", *words)
-        path = said.splitlines()[-1].removeprefix("summary: ")
-        summary: dict[str, Any] = json.loads(Path(path).read_text())
+        run = trained_in(folder, *words)
+        summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
         return summary
+
+
+def trained_in(output_dir: Path | str, *words: str) -> Path:
+    """The run folder of `python -m src.train WORDS`."""
+    said = python("-m", "src.train", f"output_dir={output_dir}", *words)
+    return Path(said.splitlines()[-1].removeprefix("summary: ")).parent
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set variables of this process's environment within the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def kept_answer(file: Path, kind: type[A], ask: Callable[[], A]) -> A:
+    """Return the answer, a dataclass of plain values, that a file keeps; ask for it once."""
+    if not file.exists():
+        print(f"  {file.parent.name}, {file.stem} ...", flush=True)
+        write_atomically(file, json.dumps(asdict(ask())))  # type: ignore[call-overload]
+    return kind(**json.loads(file.read_text()))
 
 
 def digest_of(places: Sequence[Path]) -> str:

@@ -20,7 +20,7 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import jaccard_score
 from torch.nn.functional import cross_entropy
 
-from benchmarks.commands import digest_of, python
+from benchmarks.commands import digest_of, kept_answer, python, trained_in
 from benchmarks.photo_sets import given
 from benchmarks.rivals.protocol import cpu_seconds_used
 from benchmarks.table import Row, spread
@@ -42,9 +42,8 @@ from src.machine.subprocesses import ROOT
 from src.models.weights import find_weights, package_state
 from src.runs.build import build_data
 from src.storage.cache import cache_folder
-from src.storage.files import write_atomically
 
-__all__ = ["Answer", "kept_answer", "measure", "plain_script"]
+__all__ = ["Answer", "measure", "plain_script"]
 
 _ENCODER, _SIDE, _BATCH = "tf_efficientnet_lite0", 128, 16
 # What the race, the script and the others depend on.
@@ -95,7 +94,7 @@ def _rows(
     folder, out = work / f"{task}-{minutes:g}-{code}", work / "out"
 
     def answer(name: str, ask: Callable[[], Answer]) -> Answer:
-        return kept_answer(folder / f"{name}.json", ask)
+        return kept_answer(folder / f"{name}.json", Answer, ask)
 
     races, scripts = [], []
     for seed in seeds:
@@ -104,7 +103,7 @@ def _rows(
         races.append(race)
         scripts.append(answer(f"script-{seed}", ask))
     alone = {
-        name: answer(name, partial(_alone, [*words, *own, f"output_dir={out}"], minutes))
+        name: answer(name, partial(_alone, out, [*words, *own], minutes))
         for name, own in _ALONE.items()
     }
     ours, theirs = ([one.miou for one in found] for found in (races, scripts))
@@ -130,15 +129,6 @@ def _rows(
             True,
         ),
     ]
-
-
-def kept_answer(file: Path, ask: Callable[[], Answer]) -> Answer:
-    """Return the answer that a file keeps, which is asked for if there is no such file."""
-    if not file.exists():
-        print(f"  {file.parent.name}, {file.stem} ...", flush=True)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(asdict(ask())).encode())
-    return Answer(**json.loads(file.read_text()))
 
 
 def plain_script(base: Sequence[str], cpu_seconds: float, seed: int) -> Answer:
@@ -203,12 +193,11 @@ def _race(base: Sequence[str], out: Path, minutes: float, seed: int) -> Answer:
     return Answer(float(record["test"]["test/miou"]), cpu_seconds_used() - started)
 
 
-def _alone(words: Sequence[str], minutes: float) -> Answer:
+def _alone(out: Path, words: Sequence[str], minutes: float) -> Answer:
     """Return what a single candidate comes to."""
     limit = [] if "model=pixels" in words else [f"trainer.max_time={60 * minutes:g}"]
     started = cpu_seconds_used()
-    said = python("-m", "src.train", *words, *limit)
-    summary = json.loads(Path(said.splitlines()[-1].removeprefix("summary: ")).read_text())
+    summary = json.loads((trained_in(out, *words, *limit) / "summary.json").read_text())
     middle, low, high = (
         summary["metrics"][f"test/{name}"] for name in ("miou", "miou_low", "miou_high")
     )

@@ -6,11 +6,10 @@ import json
 import statistics
 import tempfile
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.commands import python
+from benchmarks.commands import python, trained_in
 from benchmarks.table import Row, spread
 from src.runs.build import load_task
 from src.runs.folder import RunFolder
@@ -30,8 +29,7 @@ _TRAINING = ("data=fashion_mnist", "trainer.max_epochs=3", "evaluate_test=false"
 def measure() -> list[Row]:
     """A short training on Fashion-MNIST, exported; eager PyTorch in whatever way is fastest."""
     with tempfile.TemporaryDirectory() as output_dir:
-        said = python("-m", "src.train", f"output_dir={output_dir}", *_TRAINING)
-        run = RunFolder.open(Path(said.splitlines()[-1].removeprefix("summary: ")).parent)
+        run = RunFolder.open(trained_in(output_dir, *_TRAINING))
         print(python("-m", "src.export", f"run={run.path}"))
         return [_row(run)]
 

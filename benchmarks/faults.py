@@ -13,11 +13,12 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commands import environment
 from benchmarks.recorded_world import World
 from benchmarks.table import Row
 from src.config.checks import ConfigError
@@ -29,7 +30,7 @@ from src.storage.cache import check_again
 from src.tracking.events import forget_warnings
 from src.verification.targets import verify_all
 
-__all__ = ["Tally", "flip_bytes", "measure", "own_cache"]
+__all__ = ["Tally", "flip_bytes", "measure"]
 
 _FLIPS = 1000
 # What a refusal looks like to whoever calls; all else would be a traceback.
@@ -85,7 +86,7 @@ def flip_bytes(world: World, flips: int, seed: int = 0) -> Tally:
 
 def measure() -> list[Row]:
     """Flips over all files of two runs, a study and the stores."""
-    with tempfile.TemporaryDirectory() as folder, own_cache(Path(folder) / "cache"):
+    with tempfile.TemporaryDirectory() as folder, environment(BAKEOFF_CACHE=f"{folder}/cache"):
         world = World.made(Path(folder))
         tally = flip_bytes(world, _FLIPS)
         count = len(world.files())
@@ -176,17 +177,3 @@ def _restore(world: World, file: Path, content: bytes, status: os.stat_result) -
     if not file.exists():
         file.touch()
     _write(file, content, status)
-
-
-@contextlib.contextmanager
-def own_cache(folder: Path) -> Iterator[None]:
-    """Have everything that is computed within the block be kept in a folder."""
-    before = os.environ.get("BAKEOFF_CACHE")
-    os.environ["BAKEOFF_CACHE"] = str(folder)
-    os.environ.pop("BAKEOFF_RUN_FOLDER", None)
-    try:
-        yield
-    finally:
-        os.environ.pop("BAKEOFF_CACHE")
-        if before is not None:
-            os.environ["BAKEOFF_CACHE"] = before

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.commands import python
+from benchmarks.commands import environment, python
 from benchmarks.photo_sets import photo_set
+from benchmarks.rivals.protocol import cpu_seconds_used
 from benchmarks.table import Row
 from src.metrics.intervals import wilson_interval
 
@@ -54,14 +52,14 @@ class RaceResult:
 
 def race(root: Path, minutes: float, seed: int = 0) -> RaceResult:
     """Return what `python -m src.sweep` finds in pictures that no cache has seen."""
-    with tempfile.TemporaryDirectory() as folder, _environment(BAKEOFF_CACHE=f"{folder}/cache"):
-        started, used = time.perf_counter(), _children_seconds()
+    with tempfile.TemporaryDirectory() as folder, environment(BAKEOFF_CACHE=f"{folder}/cache"):
+        started, used = time.perf_counter(), cpu_seconds_used()
         python(
             *("-m", "src.sweep", "study=photos", "data=folder", f"data.root={root}"),
             *(f"budget.minutes={minutes:g}", f"seed={seed}", f"output_dir={folder}/out"),
             *("tracking.enabled=false", "data.on_duplicates=drop"),
         )
-        seconds, cpu = time.perf_counter() - started, _children_seconds() - used
+        seconds, cpu = time.perf_counter() - started, cpu_seconds_used() - used
         record = json.loads(Path(folder, "out/sweeps/photos/sweep.json").read_text())
         winner = record["trials"][record["winner"]]
         finalist = next(f for f in record["finalists"] if f["trial"] == record["winner"])
@@ -99,22 +97,3 @@ def measure() -> list[Row]:
                 )
             )
     return rows
-
-
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

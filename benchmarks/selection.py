@@ -224,36 +224,29 @@ def coverage(
     for name, draw in settings.items():
         found = [kept(draw, _generator(name, seed), seed) for seed in range(fields)]
         what = f"{name}, {fields:,} fields"
-        shares = {
-            key: 100 * float(np.mean([getattr(one, key) for one in found]))
-            for key in ("winner", "choice", "line", "difference")
-        }
+        shares = [_mean(found, key) for key in ("winner", "choice", "line", "difference")]
         yield Row(
             f"95 % intervals that hold: winner, champion, lines, a difference; {what}",
-            ", ".join(f"{share:.1f}" for share in shares.values()) + " %",
+            ", ".join(f"{share:.1f}" for share in shares) + " %",
             f"at least {_COVER} %",
-            min(shares.values()) >= _COVER,
+            min(shares) >= _COVER,
         )
         if "collapses" in name:
-            share = 100 * float(np.mean([one.collapses for one in found]))
+            share = _mean(found, "collapses")
             yield Row(
                 f"the share that collapses and the mean with it are as printed; {what}",
                 f"{share:.1f} %",
                 f"at least {_COVER} %",
                 share >= _COVER,
             )
-        missed = 100 * float(np.mean([not one.best for one in found]))
-        apart = 100 * float(np.mean([one.apart for one in found]))
+        missed, apart = 100 - _mean(found, "best"), _mean(found, "apart")
         yield Row(
             f"the truly best left out; equal ones called different; {what}",
             f"{missed:.1f} %; {apart:.1f} %",
             f"at most {_LEFT_OUT} %",
             max(missed, apart) <= _LEFT_OUT,
         )
-        before, after = (
-            100 * float(np.mean([getattr(one, key) for one in found]))
-            for key in ("measured", "corrected")
-        )
+        before, after = (_mean(found, key) for key in ("measured", "corrected"))
         yield Row(
             f"what the winner is too good by, measured and corrected; {what}",
             f"{before:+.2f}, {after:+.2f} points",
@@ -270,8 +263,13 @@ def coverage(
         )
 
 
+def _mean(found: Sequence[Kept], key: str) -> float:
+    """Return the mean of a field, in percent or points."""
+    return 100 * float(np.mean([getattr(one, key) for one in found]))
+
+
 def _lengths(what: str, found: list[Kept], grouped: bool) -> Iterator[Row]:
-    length = 100 * float(np.mean([one.length for one in found]))
+    length = _mean(found, "length")
     ratios = [one.length / one.reference for one in found if np.isfinite(one.reference)]
     if not ratios:
         yield Row(f"length of the winner's interval; {what}", f"{length:.1f} points", "", True)

@@ -30,6 +30,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from benchmarks.table import Row, spread
 from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_format import PictureFormat
+from src.machine.subprocesses import ROOT
 
 __all__ = ["measure"]
 
@@ -132,7 +133,7 @@ def _watched(command: list[str]) -> list[tuple[float, int]]:
     told: list[str] = []
     process = subprocess.Popen(
         command,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

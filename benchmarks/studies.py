@@ -16,9 +16,7 @@ from src.search.study import SweepStudy
 
 __all__ = ["Ends", "open_study"]
 
-_PRUNER = PrunerSettings(
-    name="asha", min_epochs=1, reduction_factor=3, p_threshold=0.1, across_families=False
-)
+_PRUNER = PrunerSettings(name="asha", min_epochs=1)
 _SPACE = {
     "optimizer": {"choices": ["muon", "adamw", "sgd"]},
     "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},

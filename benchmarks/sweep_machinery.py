@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.commands import trained_in
 from benchmarks.studies import Ends, open_study
 from benchmarks.table import Row, spread
 from src.records.trials import TrialRecord
@@ -146,12 +145,6 @@ def _process_seconds() -> float:
     """A training of one epoch that is over at once."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        words = ["model=mlp", "trainer.max_epochs=1", "runtime=float32", f"output_dir={folder}"]
-        words += ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
-        subprocess.run(
-            [sys.executable, "-m", "src.train", *words],
-            check=True,
-            capture_output=True,
-            cwd=Path(__file__).resolve().parents[1],
-        )
+        words = ["model=mlp", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
+        trained_in(folder, *words, "tracking.figures=false", "tracking.log_model=false")
         return time.perf_counter() - began

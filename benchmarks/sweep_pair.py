@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.commands import python
 from benchmarks.table import Row, spread
 
 __all__ = ["measure"]
@@ -50,11 +49,6 @@ def measure() -> list[Row]:
 def _trials_a_minute(folder: Path, slots: int) -> float:
     """As the study itself kept account of them."""
     words = [*_WORDS, f"workers.count={slots}", f"output_dir={folder}"]
-    subprocess.run(
-        [sys.executable, "-m", "src.sweep", *words],
-        check=True,
-        capture_output=True,
-        cwd=Path(__file__).resolve().parents[1],
-    )
+    python("-m", "src.sweep", *words)
     record = json.loads((folder / "sweeps" / "default" / "sweep.json").read_text())
     return 60 * len(record["trials"]) / float(record["seconds"])

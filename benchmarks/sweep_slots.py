@@ -73,7 +73,7 @@ class _Begins(Observer):
     def __init__(self) -> None:
         self.begins: dict[int, float] = {}
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+    def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
         self.begins[trial.number] = time.perf_counter()
 
 

@@ -5,12 +5,12 @@ bakeoff train model=cnn data=digits
 
 from __future__ import annotations
 
-import difflib
 import os
 import subprocess
 import sys
 
 from .machine.package import CHECKOUT, ENTRIES, PACKAGE, command, package_version
+from .machine.text import nearest
 
 _COMPLETION = {
     "bash": """_bakeoff() {
@@ -50,9 +50,8 @@ def main() -> int:
 
         print("\n".join(completions(rest[-1] if rest else "")))
     elif name not in ENTRIES:
-        near = difflib.get_close_matches(name, ENTRIES, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        return _refuse(f"there is no command {name!r}{hint}: there are {', '.join(ENTRIES)}.")
+        known = ", ".join(ENTRIES)
+        return _refuse(f"there is no command {name!r}{nearest(name, ENTRIES)}: there are {known}.")
     else:
         return _run(ENTRIES[name][0], rest)
     return 0

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.table import Row, table_text
+from src.machine.subprocesses import ROOT
 
 __all__ = ["CHECKS", "Check", "chosen_checks", "measure", "run_checks"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 24 * 60.0
 # Less is not worth the start of a process.
 _LEAST_SECONDS = 20.0
@@ -133,7 +133,7 @@ def _rows(
         file.touch()
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.check", check.target, device, place],
-            cwd=_ROOT,
+            cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

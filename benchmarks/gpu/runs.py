@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.commands import python
+from benchmarks.commands import python, trained_in
 from benchmarks.table import Row
+from src.machine.subprocesses import ROOT
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.serving.exported import open_logits
@@ -24,7 +25,6 @@ from src.training.checkpoints import read_checkpoint
 
 __all__ = ["determinism", "exports", "resume", "system_metrics"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _SMALL = ("data=digits", "model=cnn", "runtime=bfloat16", "evaluate_test=false")
 _QUIET = ("tracking=none", "tracking.figures=false", "tracking.log_model=false")
 _LEAST_EQUAL = 0.99
@@ -70,7 +70,7 @@ def resume(
     killed = folder / "killed"
     process = subprocess.Popen(
         [sys.executable, "-m", "src.train", *given, f"output_dir={killed}"],
-        cwd=_ROOT,
+        cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -166,8 +166,7 @@ def system_metrics(
 
 
 def _trained(output_dir: Path, words: Sequence[str]) -> RunFolder:
-    said = python("-m", "src.train", *words, f"output_dir={output_dir}")
-    return RunFolder.open(Path(said.splitlines()[-1].removeprefix("summary: ")).parent)
+    return RunFolder.open(trained_in(output_dir, *words))
 
 
 def _accelerator(device: torch.device) -> str:

@@ -12,7 +12,7 @@ import torch
 from benchmarks.commands import python
 from benchmarks.gpu.pictures import write_drawn
 from benchmarks.table import Row
-from src.search.jobs import Channel, Ending, Job, NoReports, Ready
+from src.search.jobs import Channel, Death, Ending, Job, NoReports, Ready
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps.run_job import TrialRunner
@@ -158,8 +158,8 @@ def _answers(engine: LocalEngine, kind: type[Ready] | type[Ending], count: int) 
         if time.monotonic() > deadline:
             raise RuntimeError(f"only {seen} of {count} workers answered in time")
         for slot, message in engine.messages(1.0):
-            if isinstance(message, str):
-                raise RuntimeError(f"worker {slot} {message}")
+            if isinstance(message, Death):
+                raise RuntimeError(f"worker {slot} {message.how}")
             if isinstance(message, kind):
                 seen += 1
                 if isinstance(message, Ending):

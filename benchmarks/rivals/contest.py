@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.commands import digest_of
+from benchmarks.commands import digest_of, kept_answer
 from benchmarks.photo_sets import PHOTO_SETS, photo_set
 from benchmarks.rivals.contestants import ask_rival, race
 from benchmarks.rivals.differences import Difference, compare
@@ -30,9 +30,8 @@ from benchmarks.table import Row
 from src.machine.parallel import available_cores
 from src.machine.subprocesses import ROOT
 from src.storage.cache import cache_folder
-from src.storage.files import replacing
 
-__all__ = ["kept_answer", "measure_rivals"]
+__all__ = ["measure_rivals"]
 
 RACE, FASTAI, SKLEARN = "the race's pick", "fastai", "scikit-learn"
 _HERE = Path(__file__).parent
@@ -92,7 +91,7 @@ def _answers(
     """Return every contestant's answer: the race's first, whose CPU seconds the others get."""
     scratch = kept.parent / "scratch"
     file = kept / f"race-{digest_of([*_RACE_CODE, *_SHARED_CODE])}.json"
-    answers = {RACE: kept_answer(file, partial(race, parts, minutes, seed, scratch))}
+    answers = {RACE: kept_answer(file, Answer, partial(race, parts, minutes, seed, scratch))}
     given = answers[RACE].cpu_seconds
     request = Request(parts.known, parts.test, weights, given, seed, threads=1)
     rivals = {FASTAI: ("tune_fastai", fastai), SKLEARN: ("fit_heads", Path(sys.executable))}
@@ -105,19 +104,10 @@ def _answers(
             futures[name] = pool.submit(
                 kept_answer,
                 kept / f"{module}-{digest_of(code)}.json",
+                Answer,
                 partial(ask_rival, module, request, scratch, python),
             )
         return answers | {name: future.result() for name, future in futures.items()}
-
-
-def kept_answer(file: Path, answer: Callable[[], Answer]) -> Answer:
-    """Return the answer that a file keeps, which is asked for if there is no such file."""
-    if not file.exists():
-        print(f"  {file.parent.name}, {file.stem} ...", flush=True)
-        found = answer()
-        with replacing(file) as unfinished:
-            found.write(unfinished)
-    return Answer.read(file)
 
 
 def _rows(what: str, rounds: Sequence[Round]) -> list[Row]:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ..machine.imports import is_foreign
+from ..machine.text import nearest
 from .credentials import credentials_problem, texts_of
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "from_plain",
     "input_of",
     "is_literal",
-    "nearest",
     "own_fields",
     "positive",
     "positive_int",
@@ -248,14 +247,11 @@ def completed(cls: type, plain: Mapping[str, Any]) -> dict[str, Any]:
 
     What is no setting of the class stays as it is, for `from_plain` to refuse.
     """
-    options: Mapping[Any, type] = _VARIANTS.get(cls, {None: cls})
-    target = plain.get("_target_")
-    if target not in options:
-        return dict(plain)
-    cls = extended(options[target])
-    hints = _hints(cls)
-    found = dict(plain)
-    for field in dataclasses.fields(cls):
+    found, chosen = dict(plain), _chosen(cls, plain)
+    if chosen is None:
+        return found
+    hints = _hints(chosen)
+    for field in dataclasses.fields(chosen):
         hint = hints[field.name]
         given = found.get(field.name, default_of(field, hint))
         if given is dataclasses.MISSING:
@@ -270,12 +266,6 @@ def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def nearest(word: Any, options: Iterable[Any]) -> str:
-    """' (did you mean ...?)' with the option nearest to `word`, or an empty string."""
-    close = difflib.get_close_matches(str(word), [str(o) for o in options], n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     """Build settings of type `cls` from nested plain containers.
 
@@ -287,7 +277,9 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
     Raises:
         ConfigError: unknown or missing key, wrong type, value out of range, `_target_` not allowed.
     """
-    made: Any = extended(_chosen_variant(cls, plain, where))
+    made: Any = _chosen(cls, plain)
+    if made is None:
+        raise _not_allowed(cls, plain.get("_target_"), _join(where, "_target_"))
     hints = _hints(made)
     names = [field.name for field in dataclasses.fields(made)]
     for key in plain:
@@ -313,8 +305,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
 def own_fields(settings: Settings, base: type[Settings]) -> dict[str, Any]:
     """Return the fields that a variant has beyond its base: the arguments of what it describes."""
     shared = getattr(base, "__dataclass_fields__", {})  # Settings itself has no fields
-    own = [name for name in vars(settings) if name not in shared]
-    return {name: getattr(settings, name) for name in own}
+    return {name: value for name, value in vars(settings).items() if name not in shared}
 
 
 def to_plain(settings: Any) -> Any:
@@ -326,21 +317,24 @@ def to_plain(settings: Any) -> Any:
     return settings
 
 
-def _chosen_variant(cls: type, plain: Mapping[str, Any], where: str) -> type:
+def _chosen(cls: type, plain: Mapping[str, Any]) -> type | None:
+    """The class of nested plain settings, with what was added to it; None without a variant."""
     options = _VARIANTS.get(cls)
     if options is None:
-        return cls
+        return extended(cls)
     target = plain.get("_target_")
-    if target not in options:
-        what = f"{_join(where, '_target_')} is {target!r}, which is not on the project's allowlist"
-        if isinstance(target, str) and "." in target and is_foreign(target):
-            module = target.partition(".")[0]
-            raise ForeignCode(
-                f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py "
-                f"or plugins={module} where it is installed."
-            )
-        raise ConfigError(f"{what}{nearest(str(target), options)}.")
-    return options[target]
+    return extended(options[target]) if isinstance(target, str) and target in options else None
+
+
+def _not_allowed(cls: type, target: Any, path: str) -> ConfigError:
+    what = f"{path} is {target!r}, which is not on the project's allowlist"
+    if isinstance(target, str) and "." in target and is_foreign(target):
+        module = target.partition(".")[0]
+        return ForeignCode(
+            f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py "
+            f"or plugins={module} where it is installed."
+        )
+    return ConfigError(f"{what}{nearest(target, _VARIANTS[cls])}.")
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
@@ -358,21 +352,11 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         # Exact types first, so that `int | str` keeps an int and `float | str` takes 1 as 1.0 last.
         exact = [c for c in choices if isinstance(c, type) and type(value) is c]
         for choice in exact + [c for c in choices if c not in exact and c is not type(None)]:
-            try:
+            with suppress(ConfigError):
                 return _typed(choice, value, path)
-            except ConfigError:
-                continue
-        options = [one for c in choices if get_origin(c) is Literal for one in get_args(c)]
-        if all(get_origin(c) is Literal or c is type(None) for c in choices):
-            raise ConfigError(f"{path} is {value!r}: {_no_option(value, options)}.")
-        if isinstance(value, str) and options:
-            what = f"{_described(hint)}{nearest(value, options)}"
-            raise ConfigError(f"{path} is {value!r}: it must be {what}.")
     elif get_origin(hint) is Literal:
-        options = list(get_args(hint))
-        if any(type(value) is type(one) and value == one for one in options):
+        if any(type(value) is type(one) and value == one for one in get_args(hint)):
             return value
-        raise ConfigError(f"{path} is {value!r}: {_no_option(value, options)}.")
     elif get_origin(hint) is list:
         if isinstance(value, list | tuple):
             (item,) = get_args(hint)
@@ -386,11 +370,20 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     elif hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ConfigError(f"{path} is {value!r}: it must be {_described(hint)}.")
+    raise ConfigError(f"{path} is {value!r}: it must be {_expected(hint, value)}.")
+
+
+def _expected(hint: Any, value: Any) -> str:
+    """What a value that is of another type must be, with the option that it may have meant."""
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    options = [str(one) for c in choices if get_origin(c) is Literal for one in get_args(c)]
+    if options and all(get_origin(c) is Literal or c is type(None) for c in choices):
+        return f"one of {', '.join(options)}{nearest(value, options)}"
+    return f"{_described(hint)}{nearest(value, options) if isinstance(value, str) else ''}"
 
 
 def _described(hint: Any) -> str:
-    if hint is None or hint is type(None):
+    if hint is type(None):
         return "null"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_described(h) for h in get_args(hint))
@@ -400,11 +393,6 @@ def _described(hint: Any) -> str:
         return f"a list, each {_described(get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     return words.get(hint, "a group of settings")
-
-
-def _no_option(value: Any, options: Iterable[Any]) -> str:
-    listed = [str(option) for option in options]
-    return f"it must be one of {', '.join(listed)}{nearest(str(value), listed)}"
 
 
 def _join(where: str, key: str) -> str:

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..machine.package import PRESETS
-from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal, nearest
+from ..machine.text import nearest
+from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
 from .other_names import (
     hint_for_key,
@@ -223,19 +224,17 @@ def compose_settings(cls: type[T], overrides: Sequence[str], config_name: str = 
     return from_plain(cls, compose_plain(overrides, config_name, cls=cls))
 
 
-def read_run_settings(
-    overrides: Sequence[str], config_name: str = "config", *, sampled: bool = False
-) -> RunSettings:
+def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> RunSettings:
     """Return the settings of a new run.
 
     Args:
-        overrides, config_name: as of `compose_plain`.
+        overrides: as of `compose_plain`.
         sampled: whether the values were drawn from a space, some of which may turn others off.
 
     Raises:
         ConfigError: an override is wrong, or would change nothing with the model or the others.
     """
-    settings = compose_settings(RunSettings, overrides, config_name)
+    settings = compose_settings(RunSettings, overrides)
     given = [word.partition("=")[0] for word in overrides]
     refuse_idle(given, settings)
     if not sampled:
@@ -277,7 +276,7 @@ def _refuse_without_effect(keys: Iterable[str], settings: RunSettings) -> None:
             raise WithoutEffect(key, lacking)
 
 
-def effective_overrides(overrides: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+def effective_overrides(overrides: Sequence[str], beside: Sequence[str]) -> list[str]:
     """Return those of `overrides` that change something in a run that has those `beside` as well.
 
     Families of a sweep share overrides, and not all of them concern each family.

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+from ..machine.text import nearest
 from .added_groups import group_of
 from .checks import (
     ConfigError,
     Settings,
     distinct,
     fraction,
-    nearest,
     positive,
     positive_int,
     setting,

@@ -1,293 +1,35 @@
-"""Settings of one run: its training, its groups without a module of their own, and all together."""
+"""Settings of one run: all groups together, and what of them must fit."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from . import features  # noqa: F401 - registers the models that classify features
 from .augment import AugmentSettings
-from .checks import (
-    ConfigError,
-    ForeignCode,
-    Settings,
-    from_plain,
-    positive,
-    positive_int,
-    setting,
-    to_plain,
-    variant,
-)
+from .checks import ConfigError, ForeignCode, Settings, from_plain, setting, to_plain
 from .cross_validation import CrossValidationSettings
 from .data import DataSettings
 from .metrics import PRIMARY
 from .models import ModelSettings, NetworkSettings, models_for
 from .tracking import TrackingSettings
+from .training import (
+    LossSettings,
+    OptimizerSettings,
+    RuntimeSettings,
+    SchedulerSettings,
+    TrainerSettings,
+)
 
-__all__ = [
-    "LossSettings",
-    "OptimizerSettings",
-    "RunSettings",
-    "SchedulerSettings",
-    "seconds_of",
-    "stored_settings",
-]
+__all__ = ["RunSettings", "stored_settings"]
 
-_Monitored = Literal["auto", "val/accuracy", "val/map", "val/kappa", "val/miou", "val/loss"]
-_CLOCK = re.compile(r"(?:(?P<d>\d+):)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 # Of what is fitted in one go: it has no use for them, and its stored settings leave them out.
 _UNUSED = {
     "optimizer": {"_target_": "src.training.optimizers.sgd", "name": "sgd", "lr": 0.1},
     "scheduler": {"_target_": "src.training.schedules.constant", "name": "constant"},
     "loss": {"_target_": "src.training.losses.CrossEntropy", "name": "cross_entropy"},
 }
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-@dataclass(frozen=True)
-class OptimizerSettings(Settings):
-    """What every optimizer has; the fields of a subclass are its factory's own arguments."""
-
-    _target_: str = setting("import path of the optimizer's factory")
-    name: str = setting("the optimizer's name in run names, tables and plots")
-    lr: float = positive("peak learning rate; the schedule multiplies it")
-    weight_decay: float = setting(
-        "weight decay of matrices and convolution kernels", 0.02, at_least=0
-    )
-
-
-@variant(OptimizerSettings, "src.training.optimizers.adamw")
-@dataclass(frozen=True)
-class _AdamWSettings(OptimizerSettings):
-    """Adam with decoupled weight decay."""
-
-    betas: list[float] = setting(
-        "decays of AdamW's averages of the gradient and of its square",
-        [0.9, 0.99],
-        at_least=0,
-        below=1,
-        check=lambda betas: None if len(betas) == 2 else "it must be two numbers",
-    )
-    eps: float = positive("what AdamW adds to the denominator of its step", 1e-8)
-
-
-@variant(OptimizerSettings, "src.training.optimizers.sgd")
-@dataclass(frozen=True)
-class _SGDSettings(OptimizerSettings):
-    """Stochastic gradient descent with momentum."""
-
-    momentum: float = setting("share of the last step kept in the next", 0.9, at_least=0, below=1)
-    nesterov: bool = setting("look ahead along the momentum before stepping", True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.nesterov and self.momentum == 0:
-            raise ConfigError("nesterov is True: it needs a momentum above 0.")
-
-
-@variant(OptimizerSettings, "src.training.optimizers.Muon")
-@dataclass(frozen=True)
-class _MuonSettings(_AdamWSettings):
-    """Orthogonalised momentum for hidden matrices and kernels, AdamW for everything else."""
-
-    momentum: float = setting("decay of the matrices' gradient average", 0.95, at_least=0, below=1)
-
-
-@dataclass(frozen=True)
-class SchedulerSettings(Settings):
-    """What every schedule has; the fields of a subclass are its factory's own arguments."""
-
-    _target_: str = setting("import path of the schedule's factory")
-    name: str = setting("the schedule's name in tables and plots")
-
-
-@variant(SchedulerSettings, "src.training.schedules.one_cycle")
-@variant(SchedulerSettings, "src.training.schedules.cosine")
-@variant(SchedulerSettings, "src.training.schedules.linear")
-@dataclass(frozen=True)
-class _WarmUpAndDecay(SchedulerSettings):
-    warmup_fraction: float = setting(
-        "share of the training in which the rate rises to optimizer.lr", 0.05, at_least=0, below=1
-    )
-    start_divisor: float = setting(
-        "the rate starts at optimizer.lr divided by this", 100.0, at_least=1
-    )
-    final_divisor: float = setting(
-        "the rate ends at optimizer.lr divided by this", 1000.0, at_least=1
-    )
-
-
-variant(SchedulerSettings, "src.training.schedules.constant")(SchedulerSettings)
-
-
-@dataclass(frozen=True)
-class LossSettings(Settings):
-    """What every loss has; the fields of a subclass are its module's own arguments.
-
-    `targets` are the kinds of targets that the loss is for.
-    """
-
-    targets: ClassVar[tuple[str, ...]] = ("single", "multi", "ordinal", "dense")
-
-    _target_: str = setting("import path of the loss's class")
-    name: str = setting("the loss's name in tables and plots")
-    class_weights: Literal["none", "balanced"] = setting(
-        "weights of the classes: none, or balanced (inverse to their training pictures)", "none"
-    )
-
-
-@variant(LossSettings, "src.training.losses.CrossEntropy")
-@dataclass(frozen=True)
-class _CrossEntropySettings(LossSettings):
-    label_smoothing: float = setting(
-        "share of each target spread evenly over all classes", 0.05, at_least=0, below=1
-    )
-
-
-@variant(LossSettings, "src.training.losses.Focal")
-@dataclass(frozen=True)
-class _FocalSettings(_CrossEntropySettings):
-    gamma: float = setting(
-        "how fast the weight falls; 0 is cross-entropy", 2.0, at_least=0, at_most=10
-    )
-
-
-@variant(LossSettings, "src.training.losses.Dice")
-@dataclass(frozen=True)
-class _DiceSettings(LossSettings):
-    targets = ("dense",)
-
-
-@variant(LossSettings, "src.training.losses.CrossEntropyDice")
-@dataclass(frozen=True)
-class _CrossEntropyDiceSettings(_CrossEntropySettings):
-    targets = ("dense",)
-
-    dice_weight: float = positive("of the Dice loss, beside the cross-entropy's 1", 1.0)
-
-
-@variant(LossSettings, "src.training.losses.Asymmetric")
-@dataclass(frozen=True)
-class _AsymmetricSettings(LossSettings):
-    targets = ("multi",)
-
-    gamma_positive: float = setting(
-        "how fast the weight of labels that are there falls", 0.0, at_least=0, at_most=10
-    )
-    gamma_negative: float = setting(
-        "how fast the weight of labels that are not there falls", 4.0, at_least=0, at_most=10
-    )
-    margin: float = setting(
-        "probability up to which a label that is not there costs nothing", 0.05, at_least=0, below=1
-    )
-
-
-@variant(LossSettings, "src.training.losses.Corn")
-@dataclass(frozen=True)
-class _CornSettings(LossSettings):
-    targets = ("ordinal",)
-
-
-def seconds_of(duration: float | str) -> float:
-    """Return the seconds of a number, `90s`, `10m`, `2h`, `1d`, `HH:MM:SS` or `DD:HH:MM:SS`.
-
-    Raises:
-        ValueError: anything else, and durations that are not above zero.
-    """
-    if isinstance(duration, str):
-        clock = _CLOCK.fullmatch(duration)
-        if clock:
-            days, hours, minutes, seconds = (int(clock[k] or 0) for k in "dhms")
-            value = ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
-        elif duration[-1:] in _UNITS and re.fullmatch(r"\d+(\.\d+)?", duration[:-1]):
-            value = float(duration[:-1]) * _UNITS[duration[-1]]
-        else:
-            raise ValueError("it must be seconds, or like 90s, 10m, 2h, 00:30:00")
-    else:
-        value = float(duration)
-    if value <= 0:
-        raise ValueError("it must be above 0")
-    return value
-
-
-def _duration(value: float | str) -> str | None:
-    try:
-        seconds_of(value)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-@dataclass(frozen=True)
-class TrainerSettings(Settings):
-    """Duration, devices and refinements of a network's training."""
-
-    max_epochs: int | Literal["auto"] = positive_int(
-        "passes over the training part; auto for 10 to 30, fewer the more pictures there are",
-        "auto",
-    )
-    stop_after: int | None = positive_int(
-        "end after this many epochs of a schedule that is made for max_epochs; null for all", None
-    )
-    max_time: float | str | None = setting(
-        "training stops after this long: seconds, or like 90s, 10m, 2h, 00:30:00",
-        None,
-        check=_duration,
-    )
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting(
-        "what to train on: auto for a GPU of CUDA where there is one, else the CPU; mps is Apple's",
-        "auto",
-    )
-    devices: int | Literal["auto"] = positive_int("how many devices, or auto for all of them", 1)
-    gradient_clip: float | None = positive("largest norm of the gradient; null for none", 1.0)
-    accumulate_batches: int = positive_int("batches a step of the optimizer", 1)
-    ema_decay: float = setting(
-        "decay a step of the weights' moving average; 0 for none", 0.99, at_least=0, below=1
-    )
-    early_stopping: int | None = positive_int(
-        "stop after this many validations without improvement; null for never", None
-    )
-    monitor: _Monitored = setting(
-        "what best.ckpt and early stopping look at; auto for accuracy, for map of several labels, "
-        "for kappa of ordered classes, for mean IoU of pixels",
-        "auto",
-    )
-    final_weights: Literal["last", "best"] = setting(
-        "the weights that are evaluated and kept: of the last epoch, or of the best by monitor",
-        "last",
-    )
-    tta: Literal["auto", "none", "flip", "shift", "flip_shift"] = setting(
-        "views that a prediction is the mean of: auto mirrors what training mirrored", "auto"
-    )
-    validate_every: int = positive_int("epochs between validations", 1)
-    checkpoint_every: int = positive_int(
-        "epochs from one last.ckpt to the next, which a killed training goes on from; the last "
-        "epoch has one in any case",
-        1,
-    )
-    deterministic: bool = setting("use deterministic kernels where there are some", True)
-    progress: bool = setting("show the progress of an epoch on a terminal", True)
-
-
-@dataclass(frozen=True)
-class RuntimeSettings(Settings):
-    """Number format, memory layout, compilation and threads; they change speed, not meaning."""
-
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "number format of the network's arithmetic; auto for the fastest that is sound", "auto"
-    )
-    memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
-        "layout of pictures and kernels in memory; auto for the faster", "auto"
-    )
-    compile: Literal[True, False, "auto"] = setting(
-        "compile the network with torch.compile; auto where that pays", "auto"
-    )
-    threads: int | Literal["auto"] | None = positive_int(
-        "CPU threads; null for torch's own choice, auto for the fastest that has free cores",
-        "auto",
-    )
 
 
 @dataclass(frozen=True)
@@ -365,7 +107,7 @@ class RunSettings(Settings):
                 f"data.target is {target}: say loss=cross_entropy."
             )
         accuracy = () if target == "dense" else ("val/accuracy",)
-        known = ("auto", *accuracy, "val/loss", PRIMARY[target])
+        known = dict.fromkeys(("auto", *accuracy, "val/loss", PRIMARY[target]))
         if self.trainer.monitor not in known:
             raise ConfigError(
                 f"trainer.monitor is {self.trainer.monitor}, which is not measured with "

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..machine.text import nearest
 from .checks import (
     ConfigError,
     Settings,
     from_plain,
-    nearest,
     positive,
     positive_int,
     setting,
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Known after every epoch, so that a trial can be judged before its end.
-_REPORTED = ("val/accuracy", "val/loss", *PRIMARY.values())
+_REPORTED = ("val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
@@ -56,11 +56,12 @@ _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progre
 class BudgetSettings(Settings):
     """When no further trial begins: whichever comes first, over all starts of the study."""
 
-    trials: int | None = positive_int("trials in all; null for no limit")
+    trials: int | None = positive_int("trials in all; null for no limit", None)
     minutes: float | None = positive(
-        "minutes from the first trial to the champion, the finalists included; null for no limit"
+        "minutes from the first trial to the champion, the finalists included; null for no limit",
+        None,
     )
-    epochs: int | None = positive_int("epochs of all trials together; null for no limit")
+    epochs: int | None = positive_int("epochs of all trials together; null for no limit", None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +77,7 @@ class SamplerSettings(Settings):
         "Optuna's sampler"
     )
     startup_trials: int = positive_int(
-        "random trials before it begins to learn; of nsga2 its population"
+        "random trials before it begins to learn; of nsga2 its population", 10
     )
 
 
@@ -87,16 +88,18 @@ class PrunerSettings(Settings):
     name: Literal["asha", "hyperband", "median", "wilcoxon", "none"] = setting("Optuna's pruner")
     min_epochs: int = positive_int(
         "epochs that every trial gets, with wilcoxon folds; a ninth of its whole length it gets in "
-        "any case"
+        "any case",
+        2,
     )
-    reduction_factor: int = setting("one trial in so many goes on to the next rung", at_least=2)
+    reduction_factor: int = setting("one trial in so many goes on to the next rung", 3, at_least=2)
     p_threshold: float = positive(
         "wilcoxon stops a trial whose folds would be as bad as that by chance with less than this "
         "probability, were it no worse than the best",
+        0.1,
         below=1,
     )
     across_families: bool = setting(
-        "compare trials of all families, instead of each within its own"
+        "compare trials of all families, instead of each within its own", False
     )
 
 
@@ -106,13 +109,16 @@ class WorkersSettings(Settings):
 
     engine: Literal["local", "ray"] = setting("processes of this machine, or a Ray cluster")
     count: int | None = positive_int(
-        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores"
+        "trials at the same time; null for one a GPU slot, without GPUs for what suits the cores",
+        None,
     )
-    per_gpu: int = positive_int("trials that share a GPU")
+    per_gpu: int = positive_int("trials that share a GPU", 1)
     threads: int | None = positive_int(
-        "CPU threads of a trial; null for an equal share of the cores"
+        "CPU threads of a trial; null for an equal share of the cores", None
     )
-    address: str | None = setting("of the Ray cluster; null for the one that Ray finds, or starts")
+    address: str | None = setting(
+        "of the Ray cluster; null for the one that Ray finds, or starts", None
+    )
 
 
 def _study_problem(name: str) -> str | None:
@@ -147,7 +153,8 @@ class DashboardSettings(Settings):
 class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
-    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    # None until `read_sweep_settings` calls it as its file is called.
+    study: str = setting("identifies the study under output_dir", None, check=_study_problem)
     families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
         check=lambda names: None if names else "name at least one",
@@ -155,17 +162,18 @@ class SweepSettings(RunSettings):
     metric: str | list[str] = setting(
         "what to go by; several for a Pareto front, without pruning; auto for accuracy, map of "
         "several labels, kappa of ordered classes, mean IoU of pixels",
+        "auto",
         check=_metric_problem,
     )
     search: list[str] | None = setting(
-        "search only the keys that match one of these patterns, like model.*; null for all"
+        "search only the keys that match one of these patterns, like model.*; null for all", None
     )
     budget: BudgetSettings = setting("when to end")
     sampler: SamplerSettings = setting("what proposes configurations")
     pruner: PrunerSettings = setting("what stops trials that will not win")
     workers: WorkersSettings = setting("where trials run")
-    finalists: int = setting("best configurations to train again over seeds", at_least=0)
-    finalist_seeds: int = positive_int("seeds of each finalist")
+    finalists: int = setting("best configurations to train again over seeds", 3, at_least=0)
+    finalist_seeds: int = positive_int("seeds of each finalist", 3)
     extra_trainings: int = setting(
         "trainings in all with further seeds, of finalists that cannot be told apart, as long as "
         "that can help; beyond the budget",
@@ -173,10 +181,10 @@ class SweepSettings(RunSettings):
         at_least=0,
     )
     failure_limit: float = positive(
-        "share of failed trials that ends the sweep, once ten have ended", at_most=1
+        "share of failed trials that ends the sweep, once ten have ended", 0.5, at_most=1
     )
     storage: str | None = setting(
-        "any Optuna storage URL; null for a journal in the study's folder"
+        "any Optuna storage URL; null for a journal in the study's folder", None
     )
 
     def __post_init__(self) -> None:
@@ -188,9 +196,10 @@ class SweepSettings(RunSettings):
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
         elif self.pruner.name != "none" and self.metrics[0] not in _REPORTED:
+            known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
-                f"pruner=none, or go by one of {', '.join(_REPORTED)}."
+                f"pruner=none, or go by one of {', '.join(known)}."
             )
 
     def _check_model(self) -> None:
@@ -283,7 +292,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
-    if plain.get("study") is None:
+    if plain["study"] is None:
         plain["study"] = config_name
     settings = from_plain(SweepSettings, plain)
     _refuse_idle([word.partition("=")[0] for word in overrides], settings)

@@ -8,17 +8,20 @@ UTF-8, or a formula that a spreadsheet would compute.
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "csv_cell",
     "csv_text",
     "encodable",
     "from_csv_cell",
+    "nearest",
     "percent",
     "text_fault",
     "visible",
@@ -44,6 +47,12 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 def percent(share: float, digits: int = 1) -> str:
     """Return a share in [0, 1] in percent, as in "98.6 %"; "none" for NaN."""
     return "none" if math.isnan(share) else f"{100 * share:.{digits}f} %"
+
+
+def nearest(word: Any, options: Iterable[Any]) -> str:
+    """Return " (did you mean ...?)" with the option nearest to `word`, or an empty text."""
+    close = difflib.get_close_matches(str(word), map(str, options), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def visible(name: str) -> str:

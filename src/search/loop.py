@@ -39,8 +39,8 @@ class TooManyFailures(RuntimeError):
 class Observer:
     """What is called while jobs run, such as a display; a subclass overrides what it needs."""
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
-        """A slot runs a trial, or a training of its configuration, for so many epochs at most."""
+    def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
+        """A slot runs a trial, or a training of its configuration, for so many reports at most."""
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """The job of a trial sent facts, such as the folder of its run."""
@@ -168,7 +168,7 @@ class JobLoop(ABC, Generic[K]):
             self.pool.give(slot, job)
             self._running[slot] = key
             for observer in self.observers:
-                observer.began(slot, self.trial(key), job.epochs)
+                observer.began(slot, self.trial(key), job.steps)
         return more
 
     def _take(self, event: Event) -> None:

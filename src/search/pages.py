@@ -1,8 +1,4 @@
-"""A study's pages in optuna-dashboard, read-only: the driver is the only writer of a study.
-
-They answer to this machine's own names alone, or a page elsewhere could read the study through its
-visitor's browser (DNS rebinding).
-"""
+"""A study's pages in optuna-dashboard, read-only: the driver is the only writer of a study."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from ..machine.own_pages import is_own
 from .database import open_database
 from .storage import translated_errors
 from .study import JOURNAL
@@ -62,16 +59,15 @@ def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
 
 def _read_only(pages: WSGIApplication, hosts: Collection[str]) -> WSGIApplication:
     def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        origin = environment.get("HTTP_ORIGIN")
-        # A link on another page may lead here, but nothing is read on behalf of that page.
-        for_another = environment.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin")
-        if (
-            environment.get("HTTP_HOST") not in hosts
-            or (origin is not None and origin not in [f"http://{host}" for host in hosts])
-            or (for_another and environment.get("HTTP_SEC_FETCH_MODE") != "navigate")
-        ):
+        method = environment["REQUEST_METHOD"]
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): value
+            for name, value in environment.items()
+            if name.startswith("HTTP_")
+        }
+        if not is_own(headers, method, hosts):
             return _refuse(start, "these pages are for this machine alone")
-        if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD"):
             return _refuse(start, "these pages only show: the sweep alone writes to its study")
         return pages(environment, start)
 

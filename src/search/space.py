@@ -143,8 +143,7 @@ class Family:
     def plain(self) -> dict[str, Any]:
         """Return what identifies the family, as plain values."""
         parameters = {parameter.name: parameter.plain() for parameter in self.parameters}
-        # The key is that of studies that were begun with earlier versions.
-        return {"words": list(self.overrides), "space": parameters}
+        return {"overrides": list(self.overrides), "space": parameters}
 
 
 @dataclass(frozen=True)

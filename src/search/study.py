@@ -300,7 +300,7 @@ class SweepStudy:
         return importances(self._all(), self._families, self.spec.directions)
 
     def _family_of(self, trial: FrozenTrial) -> str | None:
-        """Return the family of a trial; None for one that waits since an earlier version."""
+        """Return the family of a trial; None before that has been drawn."""
         only = next(iter(self._families)) if len(self._families) == 1 else None
         found: str | None = trial.user_attrs.get(FAMILY, trial.params.get(FAMILY, only))
         return found

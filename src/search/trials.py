@@ -61,8 +61,7 @@ def trial_record(
         family=family.name,
         state=STATES.get(trial.state, RUNNING),
         values=values,
-        # Earlier studies have them as "words".
-        overrides=tuple(facts.get("overrides", facts.get("words", ()))),
+        overrides=tuple(facts.get("overrides", ())),
         curve=curve,
         objectives=tuple(trial.values) if trial.state is TrialState.COMPLETE else None,
         best=best((value for _, value in curve), default=None),

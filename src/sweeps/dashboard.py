@@ -17,10 +17,9 @@ from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.sweep import DashboardSettings
 from ..machine.interruption import Interrupted
+from ..machine.own_pages import HOST, own_hosts
 
 __all__ = ["main", "show"]
-
-_HOST = "127.0.0.1"
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -36,7 +35,7 @@ def show(settings: DashboardSettings) -> None:
     """Serve until Ctrl-C; ConfigError if the port is taken, or there is no such study."""
     from ..search.pages import study_pages
 
-    hosts = [f"{name}:{settings.port}" for name in (_HOST, "localhost")]
+    hosts = own_hosts(settings.port)
     try:
         pages, path = study_pages(
             settings.study, settings.study_folder, settings.storage, hosts=hosts
@@ -44,7 +43,7 @@ def show(settings: DashboardSettings) -> None:
     except ValueError as error:
         raise ConfigError(f"{error}.") from error
     try:
-        server = make_server(_HOST, settings.port, pages, _Server, _Handler)
+        server = make_server(HOST, settings.port, pages, _Server, _Handler)
     except OSError as error:
         raise ConfigError(
             f"port {settings.port} cannot be used ({error.strerror}): say port=NUMBER."

@@ -34,9 +34,9 @@ _COUNTED = ((COMPLETE, "done"), (PRUNED, "pruned"), (FAILED, "failed"), (RUNNING
 @dataclass
 class _Slot:
     trial: TrialRecord
-    epochs: int | None
+    steps: int
     started: float
-    epoch: int = 0
+    step: int = 0
     value: float | None = None
 
 
@@ -101,13 +101,13 @@ class Display(Observer):
             self._live.update(Text())
             self._write(self._live.stop)
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int | None) -> None:
-        self._slots[slot] = _Slot(trial, epochs, self._clock())
+    def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
+        self._slots[slot] = _Slot(trial, steps, self._clock())
 
     def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         known = self._slots.get(slot)  # none if the slot is idle by now
         if known is not None and self._metric in metrics:
-            known.epoch, known.value = step, metrics[self._metric]
+            known.step, known.value = step, metrics[self._metric]
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         improved = best is not None and best.number == trial.number
@@ -174,12 +174,11 @@ class Display(Observer):
         return Group(*(line for line in lines if line))
 
     def _cells(self, number: int, slot: _Slot, now: float) -> tuple[str, ...]:
-        of = "" if slot.epochs is None else f"/{slot.epochs}"
         value = "" if slot.value is None else metric_text(self._metric, slot.value)
         return (
             str(number),
             slot.trial.name,
-            f"{slot.epoch}{of}",
+            f"{slot.step}/{slot.steps}",
             value,
             duration(max(0.0, now - slot.started)),
             settings_text(slot.trial.values),

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ..config.checks import ConfigError, WithoutEffect, nearest
+from ..config.checks import ConfigError, WithoutEffect
 from ..config.compose import (
     SWEEPS,
     chosen_options,
@@ -28,6 +28,7 @@ from ..config.other_names import library_networks, library_of
 from ..config.overrides import override_of
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
+from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Parameter, Value, parse_space
 

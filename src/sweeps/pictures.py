@@ -97,7 +97,7 @@ def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
     if settings.workers.engine != "local":
         return
     now, before = _fingerprint(settings), study.recall(_KEY)
-    if before is None:  # new, or begun before this was noted
+    if before is None:
         study.remember(_KEY, now)
     elif before != now:
         raise ConfigError(

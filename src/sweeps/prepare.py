@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
-from ..records.trials import NetworkRecord
 from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
@@ -19,7 +17,7 @@ from ..search.study import SweepStudy
 from ..targets import kind_of
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["Clock", "Preparation", "considered_networks"]
+__all__ = ["Clock", "Preparation", "kept_preparations"]
 
 # Of the budget, kept for training the finalists again.
 _FINALS_SHARE = 0.3
@@ -150,8 +148,7 @@ class Preparation:
         Yield a family of which the next trial is to run before the others are measured, since it
         takes next to nothing, as with features of a frozen network that are known by then.
         """
-        kept, found = self.jobs.study.recall(_PREPARED) or {}, self.jobs.prepared
-        known = {name: _prepared(plain) for name, plain in kept.items()}
+        known, found = kept_preparations(self.jobs.study), self.jobs.prepared
         if any(n not in known or self._has_more(known[n]) for n in self.jobs.families):
             self.pool.gather(_GATHER_SECONDS, self.check)
         # Trials that an earlier start left running go on as soon as others begin.
@@ -312,7 +309,7 @@ class Preparation:
             return _left_out(Prepared(list(changes), 1, 0.0), f"{ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
-        found = _prepared(ending.result)
+        found = Prepared(**ending.result)
         if found.limit is not None:  # those of describing, which are a part of those of the race
             found = replace(found, limit=left)
         return replace(found, overrides=[*changes, *found.overrides])
@@ -332,20 +329,10 @@ class Preparation:
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
 
 
-def considered_networks(study: SweepStudy) -> tuple[NetworkRecord, ...]:
-    """Return the frozen networks that a study's families were chosen among."""
-    kept = study.recall(_PREPARED) or {}
-    return tuple(
-        NetworkRecord(**{**network, "family": name})
-        for name, plain in kept.items()
-        for network in plain.get("networks", ())
-    )
+def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
+    """Return what a study keeps of its families that can be afforded, by name."""
+    return {name: Prepared(**plain) for name, plain in (study.recall(_PREPARED) or {}).items()}
 
 
 def _left_out(found: Prepared, why: str) -> Prepared:
     return replace(found, affordable=False, notes=[*found.notes, f"left out: {why}"])
-
-
-def _prepared(plain: Mapping[str, Any]) -> Prepared:
-    """Read what a study keeps, of an earlier version as well."""
-    return Prepared(**{"overrides" if key == "words" else key: v for key, v in plain.items()})

@@ -19,7 +19,7 @@ from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
-from ..records.trials import SweepRecord, TrialRecord
+from ..records.trials import NetworkRecord, SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
@@ -37,7 +37,7 @@ from .finalists import TEST, Finals, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
-from .prepare import Clock, Preparation, considered_networks
+from .prepare import Clock, Preparation, kept_preparations
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
@@ -256,7 +256,7 @@ class _Sweep:
         final: dict[str, Any] = study.recall(TEST) or {}
         looks = kept_looks(study)
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
-        prepared: dict[str, dict[str, Any]] = study.recall("prepared") or {}
+        prepared = kept_preparations(study)
         place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
         return SweepRecord(
             study=settings.study,
@@ -274,22 +274,22 @@ class _Sweep:
             caution=final.get("caution", ""),
             seconds=_spent(study),
             steps=self._steps,
-            networks=considered_networks(study),
+            networks=tuple(
+                NetworkRecord(**{**network, "family": name})
+                for name, one in prepared.items()
+                for network in one.networks
+            ),
             looks=max(1, len(looks)),
             extra_trainings=extra_trainings(looks),
             data=settings.data.name,
-            # Studies of earlier versions have not noted them.
-            parts=next((one["parts"] for one in prepared.values() if one.get("parts")), {}),
+            parts=next((one.parts for one in prepared.values()), {}),
             next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
 
 
 def _spent(study: SweepStudy) -> float:
-    """Return the seconds that all starts of a study took, without pauses.
-
-    Earlier versions kept those of racing apart, and did not count on while trials ran.
-    """
-    return max(float(study.recall(key) or 0.0) for key in ("spent", "seconds"))
+    """Return the seconds that all starts of a study took, without pauses."""
+    return float(study.recall("spent") or 0.0)
 
 
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from ..config.overrides import value_of
 from ..config.plugins import plugin_overrides
-from ..config.schema import seconds_of
 from ..config.sweep import SweepSettings
+from ..config.training import seconds_of
 from ..machine.package import command
 from ..records.trials import Finalist, TrialRecord
 from ..runs.folder import RunFolder

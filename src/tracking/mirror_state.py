@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,8 @@ class MirrorState:
 
     def write(self, run_dir: Path) -> None:
         """Keep it; where that fails (a full disk), events are only sent again."""
-        try:
+        with suppress(OSError):
             write_atomically(_state_path(run_dir), json.dumps(asdict(self)) + "\n")
-        except OSError:
-            return
 
     def is_whole(self, run_dir: Path) -> bool:
         """Return whether all of the spool was sent, with the run's end and every file."""

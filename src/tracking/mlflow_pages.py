@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..machine.own_pages import is_own
+
 __all__ = ["APP_NAME", "CURVES", "HOSTS", "OwnPages", "app", "found_by_mlflow", "link", "view_tags"]
 
 APP_NAME = "bakeoff"
@@ -95,8 +97,12 @@ class OwnPages:
     ) -> None:
         """Answer one connection."""
         if scope["type"] in ("http", "websocket"):
-            headers = {name.lower(): value for name, value in scope.get("headers", ())}
-            if not _is_own(headers, scope.get("method", "GET"), os.environ.get(HOSTS, "")):
+            headers = {
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in scope.get("headers", ())
+            }
+            hosts = os.environ.get(HOSTS, "").split(",")
+            if not is_own(headers, scope.get("method", "GET"), hosts):
                 await _refuse(scope["type"], send)
                 return
         await self._load()(scope, receive, send)
@@ -115,20 +121,6 @@ def found_by_mlflow() -> Iterator[Path]:
         (metadata / "METADATA").write_text(about)
         (metadata / "entry_points.txt").write_text(f"[mlflow.app]\n{APP_NAME} = {__name__}:app\n")
         yield Path(place)
-
-
-def _is_own(headers: dict[bytes, bytes], method: str, hosts: str) -> bool:
-    own = [host.encode() for host in hosts.split(",")]
-    if headers.get(b"host") not in own:  # another name that leads here: DNS rebinding
-        return False
-    origin = headers.get(b"origin")
-    if origin is not None and origin not in [b"http://" + host for host in own]:
-        return False
-    # Browsers set this for requests without an origin, such as those for an <img>; links on other
-    # pages may lead here.
-    if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
-        return True
-    return method == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
 
 
 async def _refuse(kind: str, send: Callable[[Message], Awaitable[None]]) -> None:

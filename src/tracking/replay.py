@@ -39,43 +39,46 @@ def replay(settings: ReplaySettings) -> bool:
     starts = _parents_first([(last_start(run_dir), run_dir) for run_dir in run_dirs])
     stores: dict[str, Store] = {}
     away: dict[str, ServerAway] = {}
-    complete = True
-    for start, run_dir in starts:
-        name = str(start.get("run_name", run_dir.name))
-        chosen = settings.tracking.uri
-        if not start and spool_path(run_dir).stat().st_size:
-            print(
-                f"{name}: not sent: the beginning of {spool_path(run_dir)} is damaged, which says "
-                "where it goes: put a copy of the file back"
-            )
-            complete = False
-            continue
-        if chosen is None and not start.get("mirrored"):
-            print(f"{name}: not meant for MLflow; name a tracking.uri to send it")
-            continue
-        if chosen is None and "***@" in str(start.get("target")):
-            print(
-                f"{name}: not sent: it was meant for an address with a password; say tracking.uri "
-                "without it, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for "
-                "PostgreSQL: PGPASSWORD) in the environment"
-            )
-            complete = False
-            continue
-        uri = absolute_uri(start.get("target") if chosen is None else chosen, output_dir)
-        target = public_uri(uri, output_dir)
+
+    def replayed(start: dict[str, Any], run_dir: Path) -> tuple[str, bool]:
+        if (left_out := _left_out(start, run_dir, settings.tracking.uri)) is not None:
+            return left_out
+        uri = absolute_uri(settings.tracking.uri or start.get("target"), output_dir)
         try:
             if uri in away:  # do not wait for it with every run
                 raise away[uri]
             store = stores.get(uri) or stores.setdefault(uri, Store(uri))
-            outcome, sent = _send(run_dir, uri, target, store)
+            return _send(run_dir, uri, public_uri(uri, output_dir), store)
         except ServerAway as error:
             away[uri] = error
-            outcome, sent = f"not sent: {without_password(uri)}: {error}", False
+            return f"not sent: {without_password(uri)}: {error}", False
         except OSError as error:
-            outcome, sent = f"not sent: {error}", False
-        print(f"{name}: {outcome}", flush=True)
-        complete &= sent
+            return f"not sent: {error}", False
+
+    complete = True
+    for start, run_dir in starts:
+        outcome, done = replayed(start, run_dir)
+        print(f"{start.get('run_name', run_dir.name)}: {outcome}", flush=True)
+        complete &= done
     return complete
+
+
+def _left_out(start: dict[str, Any], run_dir: Path, uri: str | None) -> tuple[str, bool] | None:
+    """Return why a run is not sent, and whether it need not be; None for one that is sent."""
+    if not start and spool_path(run_dir).stat().st_size:
+        return (
+            f"not sent: the beginning of {spool_path(run_dir)} is damaged, which says where it "
+            "goes: put a copy of the file back"
+        ), False
+    if uri is None and not start.get("mirrored"):
+        return "not meant for MLflow; name a tracking.uri to send it", True
+    if uri is None and "***@" in str(start.get("target")):
+        return (
+            "not sent: it was meant for an address with a password; say tracking.uri without it, "
+            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL: "
+            "PGPASSWORD) in the environment"
+        ), False
+    return None
 
 
 def _send(run_dir: Path, uri: str, target: str | None, store: Store) -> tuple[str, bool]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _gpu_values(gpu: Any) -> dict[str, float]:
     import pynvml
 
     values: dict[str, float] = {}
-    try:
+    with suppress(pynvml.NVMLError):
         memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
         values["memory_usage_megabytes"] = memory.used / _MEGABYTE
         values["memory_usage_percentage"] = 100 * memory.used / memory.total
@@ -153,6 +154,4 @@ def _gpu_values(gpu: Any) -> dict[str, float]:
         values["power_usage_watts"] = milliwatts / 1000
         limit = pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu)
         values["power_usage_percentage"] = 100 * milliwatts / limit
-    except pynvml.NVMLError:
-        return values
     return values

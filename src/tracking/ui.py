@@ -23,13 +23,13 @@ from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.tracking import UISettings
 from ..machine.interruption import Interrupted
+from ..machine.own_pages import HOST, own_hosts
 from ..machine.subprocesses import bound_command, import_environment
 from .addresses import absolute_uri, sqlite_path
 from .mlflow_pages import APP_NAME, HOSTS, found_by_mlflow, link
 
 __all__ = ["main", "server_command", "show"]
 
-_HOST = "127.0.0.1"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 15.0
 _ENVIRONMENT = {
@@ -51,11 +51,11 @@ def server_command(artifacts: Path, port: int) -> list[str]:
         sys.executable,
         *("-m", "mlflow", "server"),
         *("--artifacts-destination", artifacts.as_uri()),
-        *("--host", _HOST),
+        *("--host", HOST),
         *("--port", str(port)),
         *("--workers", "1"),
         *("--app-name", APP_NAME),
-        *("--allowed-hosts", _hosts(port)),
+        *("--allowed-hosts", ",".join(own_hosts(port))),
     ]
 
 
@@ -82,7 +82,7 @@ def show(settings: UISettings) -> None:
     with found_by_mlflow() as pages:
         environment = import_environment()
         environment["PYTHONPATH"] += f"{os.pathsep}{pages}"
-        environment |= {"MLFLOW_BACKEND_STORE_URI": uri, HOSTS: _hosts(settings.port)}
+        environment |= {"MLFLOW_BACKEND_STORE_URI": uri, HOSTS: ",".join(own_hosts(settings.port))}
         server = subprocess.Popen(
             bound_command(server_command(artifacts, settings.port)),
             stdin=subprocess.PIPE,
@@ -95,15 +95,11 @@ def show(settings: UISettings) -> None:
         _show(server, settings.port)
 
 
-def _hosts(port: int) -> str:
-    return f"{_HOST}:{port},localhost:{port}"
-
-
 def _show(server: subprocess.Popen[str], port: int) -> None:
     """Print the address once the server answers, and end it at Ctrl-C."""
     try:
         _wait_until_ready(server, port)
-        site = f"http://{_HOST}:{port}"
+        site = f"http://{HOST}:{port}"
         print(f"MLflow: {link(site, _latest_experiment(site))}  (Ctrl-C ends it)", flush=True)
         assert server.stderr is not None
         deque(server.stderr, maxlen=0)  # a line per request, dropped until it ends
@@ -135,7 +131,7 @@ def _require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError as error:
             raise ConfigError(
                 f"port {port} cannot be used ({error.strerror}): say port=NUMBER."
@@ -150,7 +146,7 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
             last = server.stderr.read().strip().splitlines()[-1:]
             raise RuntimeError(f"the MLflow server did not start: {''.join(last)}")
         try:
-            with urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

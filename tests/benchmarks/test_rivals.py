@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.commands import kept_answer
 from benchmarks.rivals import environment, fit_heads
-from benchmarks.rivals.contest import kept_answer
 from benchmarks.rivals.contestants import ask_rival, cpu_seconds_of
 from benchmarks.rivals.differences import Difference, compare
 from benchmarks.rivals.environment import fetch_package, weight_files
@@ -208,14 +208,14 @@ def test_no_picture_of_the_test_part_may_be_left_out() -> None:
 def test_an_answer_is_asked_for_once(tmp_path: Path) -> None:
     answers = iter([Answer({"0.png": "cat"}, 0.5, 10.0, "a guess")])
     file = tmp_path / "kept" / "answer.json"
-    first = kept_answer(file, lambda: next(answers))
-    assert kept_answer(file, lambda: next(answers)) == first
+    first = kept_answer(file, Answer, lambda: next(answers))
+    assert kept_answer(file, Answer, lambda: next(answers)) == first
 
 
 def test_nothing_is_kept_of_a_contestant_that_failed(tmp_path: Path) -> None:
     file = tmp_path / "answer.json"
     with pytest.raises(SystemExit):
-        kept_answer(file, lambda: sys.exit("too few"))
+        kept_answer(file, Answer, lambda: sys.exit("too few"))
     assert not file.exists()
 
 

@@ -7,8 +7,9 @@ import pytest
 from src.config.checks import ConfigError, from_plain, to_plain
 from src.config.compose import compose_settings, groups
 from src.config.models import models_for
-from src.config.schema import RunSettings, seconds_of, stored_settings
+from src.config.schema import RunSettings, stored_settings
 from src.config.tracking import TrackingSettings
+from src.config.training import seconds_of
 
 _URIS = [
     "sqlite:///runs.db",

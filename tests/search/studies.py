@@ -44,8 +44,7 @@ def plan(*families: Family, sampler: str = "random", **changes: Any) -> StudySpe
 
 
 def pruner(name: str, max_epochs: int = 9, **changes: Any) -> BasePruner:
-    usual = {"min_epochs": 1, "reduction_factor": 3, "p_threshold": 0.1, "across_families": False}
-    return make_pruner(PrunerSettings(name=name, **(usual | changes)), max_epochs)
+    return make_pruner(PrunerSettings(name=name, **({"min_epochs": 1} | changes)), max_epochs)
 
 
 def value_of(trial: TrialRecord) -> float:

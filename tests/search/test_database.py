@@ -14,11 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from src.config.sweep import PrunerSettings
 from src.search.database import OneWriter
-from src.search.pruning import make_pruner
 from src.search.study import SweepStudy
-from tests.search.studies import family, plan
+from tests.search.studies import family, plan, pruner
 
 SPACE = {
     "optimizer": {"choices": ["sgd", "adamw"]},
@@ -29,11 +27,8 @@ EPOCHS = 5
 
 
 def spec() -> Any:
-    asha = PrunerSettings(
-        name="asha", min_epochs=1, reduction_factor=3, p_threshold=0.1, across_families=False
-    )
     families = family(SPACE, "cnn"), family(SPACE, "mlp")
-    return plan(*families, sampler="tpe", pruner=make_pruner(asha, EPOCHS))
+    return plan(*families, sampler="tpe", pruner=pruner("asha", EPOCHS))
 
 
 def race(study: SweepStudy, trials: int) -> None:

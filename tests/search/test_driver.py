@@ -32,11 +32,13 @@ class Watch(Observer):
         self.bests: list[TrialRecord | None] = []
         self.epochs: list[tuple[int, int]] = []
         self.jobs: list[int] = []
+        self.steps: list[int] = []
         self.trials: dict[int, int] = {}
         self.left = ""
 
-    def began(self, slot: int, trial: TrialRecord, epochs: int) -> None:
+    def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
         assert slot in (0, 1)
+        self.steps.append(steps)
         self.trials[slot] = trial.number
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
@@ -128,7 +130,7 @@ def test_folds_are_reported_like_epochs_and_count_with_theirs(
     """Here each job reports `EPOCHS` times, which stand for folds of 10 epochs."""
     race(lambda trial: {"folds": EPOCHS, "epochs": 10}, trials=9, epochs=15 * EPOCHS)
     found = records(tmp_path)
-    assert {trial.epochs for trial in found} == {EPOCHS}
+    assert {trial.epochs for trial in found} == {EPOCHS} == {*watch.steps}
     # Begun before 15 * EPOCHS epochs were counted: at least two, and with one a slot at a time.
     assert 2 <= len(found) < 9
 

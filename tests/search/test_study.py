@@ -93,7 +93,7 @@ def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
         assert (first.is_default, second.is_default, third.is_default) == (True, True, False)
         study.report(0, 1, 0.25)
         study.report(0, 2, 0.5)
-        study.note(0, run_dir="/runs/0", run_id="abc", words=["as=before"])  # an earlier key
+        study.note(0, run_dir="/runs/0", run_id="abc", overrides=["as=before"])
         study.failed(1, "too large")
         study.remember("prepared", {"mlp": ["x"]})
     with SweepStudy(tmp_path, plan(MLP, CNN), url) as study:
@@ -219,7 +219,7 @@ def test_a_study_that_means_something_else_is_refused_with_the_difference(
 
 
 def test_optunas_pages_get_the_names_of_the_metrics(tmp_path: Path) -> None:
-    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:  # of an earlier version
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
         run(study, 1)
     with SweepStudy(tmp_path, replace(plan(MLP, CNN), metric_names=["val/accuracy"])):
         pass

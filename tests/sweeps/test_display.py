@@ -90,7 +90,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     clock = Clock()
     with display_on_terminal(clock=clock) as (display, written):
         display.began(0, trial(7), 12)
-        display.began(1, trial(8), None)
+        display.began(1, trial(8), 9)
         display.reported(0, 4, {METRIC: 0.9125})
         done = trial(3, COMPLETE, 0.95, seconds=8.4)
         display.began(2, done, 12)
@@ -103,7 +103,7 @@ def test_a_terminal_shows_slots_the_best_and_what_is_left() -> None:
     assert shown[at : at + 6] == [
         "  slot  candidate  epoch  val/accuracy        time  settings",
         "     0  cnn-7       4/12        91.2 %  1 min 15 s  lr=0.003 width=39",
-        "     1  cnn-8          0                1 min 15 s  lr=0.003 width=40",
+        "     1  cnn-8        0/9                1 min 15 s  lr=0.003 width=40",
         "best val/accuracy 95.0 %: cnn-3",
         "cnn-3  complete 95.0 %, 1 epoch, 8.4 s, the best so far",
         "3 done, 2 pruned, 1 failed, 4 running  8 min left",

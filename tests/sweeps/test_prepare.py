@@ -76,14 +76,6 @@ def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure()
     assert pool.jobs[0].task["seconds"] is None
 
 
-def test_what_an_earlier_version_kept_is_read() -> None:
-    kept = {"cnn": {"words": ["a=1"], "epochs": 3, "seconds_per_epoch": 0.5}}
-    study = SimpleNamespace(recall=lambda key: kept)
-    made = preparation(None, None, study=study, cnn=family("cnn"))
-    assert list(made.run()) == []
-    assert made.jobs.prepared["cnn"].overrides == ["a=1"]
-
-
 @pytest.mark.parametrize(
     ("large", "small", "base", "epochs", "overrides"),
     [

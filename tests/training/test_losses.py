@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.schema import LossSettings
+from src.config.training import LossSettings
 from src.training.losses import CrossEntropy, Focal, balanced_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "loss"

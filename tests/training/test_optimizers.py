@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.config.checks import ConfigError, from_plain, to_plain
-from src.config.schema import OptimizerSettings
+from src.config.training import OptimizerSettings
 from src.data.loading.loaders import Batch
 from src.training.optimizers import Muon, adamw, orthogonalize, parameter_groups, sgd
 from src.training.task import ClassificationTask

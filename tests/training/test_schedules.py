@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from src.config.checks import from_plain, to_plain
-from src.config.schema import SchedulerSettings
+from src.config.training import SchedulerSettings
 from src.training.schedules import Schedule, constant, cosine, linear, one_cycle
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "scheduler"

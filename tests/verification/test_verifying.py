@@ -18,7 +18,8 @@ import pytest
 import torch
 from optuna.storages import JournalStorage
 
-from benchmarks.faults import flip_bytes, own_cache
+from benchmarks.commands import environment
+from benchmarks.faults import flip_bytes
 from benchmarks.recorded_world import World
 from src import verify
 from src.config.checks import ConfigError
@@ -448,7 +449,7 @@ def test_exit_codes_say_whether_all_is_well(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_flipped_byte_gives_a_wrong_answer_silently(tmp_path: Path) -> None:
-    with own_cache(tmp_path / "cache"):
+    with environment(BAKEOFF_CACHE=str(tmp_path / "cache")):
         world = World.made(tmp_path)
         tally = flip_bytes(world, 80, seed=3)
     assert tally.wrong == tally.crashed == tally.unnamed == []

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...config.checks import ConfigError, nearest
-from ...machine.text import text_fault
+from ...config.checks import ConfigError
+from ...machine.text import nearest, text_fault
 from .source import clean_label
 from .table_columns import Table, cell_value, check_table
 

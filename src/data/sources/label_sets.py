@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...config.checks import ConfigError, nearest
+from ...config.checks import ConfigError
+from ...machine.text import nearest
 from .source import Source, clean_label, natural_order
 
 __all__ = [

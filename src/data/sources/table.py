@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...config.checks import ConfigError, nearest
+from ...config.checks import ConfigError
+from ...machine.text import nearest
 from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines

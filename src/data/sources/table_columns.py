@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...config.checks import ConfigError, nearest
+from ...config.checks import ConfigError
 from ...machine.regular_files import file_fault
+from ...machine.text import nearest
 from .source import clean_label
 
 __all__ = ["IS_VALID", "Table", "cell_value", "check_table", "recognised_columns"]

@@ -16,13 +16,8 @@ from torch import nn
 from ...config.augment import OPERATIONS
 from ...config.checks import ConfigError, Settings, input_of, own_fields
 from ...config.models import NetworkSettings
-from ...config.schema import (
-    LossSettings,
-    OptimizerSettings,
-    RunSettings,
-    SchedulerSettings,
-    stored_settings,
-)
+from ...config.schema import RunSettings, stored_settings
+from ...config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from ...data.augmentation.augment import Augment
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed

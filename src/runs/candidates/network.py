@@ -17,7 +17,8 @@ from torch import Tensor
 from ...config.augment import OPERATIONS
 from ...config.checks import ConfigError, input_of, to_plain
 from ...config.plugins import code_digest
-from ...config.schema import seconds_of, stored_settings
+from ...config.schema import stored_settings
+from ...config.training import seconds_of
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData

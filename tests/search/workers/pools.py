@@ -15,7 +15,7 @@ from src.search.jobs import Ending, Note, Report
 from src.search.pool import Event, Pool
 
 RUNNER = "tests.search.runners:Tiny"
-WORKERS = WorkersSettings(engine="local", count=None, per_gpu=1, threads=None, address=None)
+WORKERS = WorkersSettings(engine="local")
 _PATIENCE_SECONDS = 200.0
 
 
