@@ -10,6 +10,8 @@ from pathlib import Path
 from ..config.checks import ConfigError
 from ..config.finished import VerifySettings
 from ..data.quality.audit import Findings
+from ..data.sources.archive import changed_files
+from ..data.sources.file_notes import NOTES
 from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
 from ..runs.seal import SEAL
@@ -127,7 +129,10 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
 
 
 def _is_whole(entry: Path) -> bool:
-    return read_entry(entry, below=True) is not None
+    if read_entry(entry) is None:
+        return False
+    # Of an archive's files, which earlier versions did not note.
+    return not (entry / NOTES).exists() or not changed_files(entry, content=True)
 
 
 def _leftovers(output_dir: Path, cache_dir: Path) -> Iterator[Fault]:
