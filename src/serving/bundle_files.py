@@ -137,8 +137,8 @@ def check_packed(bundle: Path) -> None:
         raise ValueError(f"{digests} cannot be read: {error}") from error
     if changed:
         raise ValueError(
-            f"{', '.join(changed)} in {model} is not what was packed; put a copy of it back (verify "
-            "repair=true copies the code), or log the model anew"
+            f"{', '.join(changed)} in {model} is not what was packed; put a copy of it back, or "
+            "log the model anew (verify with repair=true has one of the code)"
         )
 
 
