@@ -1,4 +1,4 @@
-"""Random bytes flipped in the files of runs, a study and stores: no wrong answer comes silently.
+"""Random bits flipped in what runs, studies and stores keep: no wrong answer comes silently.
 
 Every question that the project answers from files is asked before and after each flip, in this
 process. An answer that differs must come with a refusal, a remark or a warning.
@@ -92,14 +92,17 @@ def flip_bytes(world: World, flips: int, seed: int = 0) -> Tally:
 
 
 def measure() -> list[Row]:
-    """Flips over all files of two runs, a study and the stores."""
+    """Flips over all files of runs, a study, the stores, and MLflow's copies of models."""
     with tempfile.TemporaryDirectory() as folder, own_cache(Path(folder) / "cache"):
         world = World.made(Path(folder))
         tally = flip_bytes(world, _FLIPS)
         count = len(world.files())
     for line in (*tally.wrong, *tally.crashed, *tally.unnamed):
         print(f"  {line}", flush=True)
-    what = f"{_FLIPS:,} random bytes flipped in the {count} files of runs, a study and stores"
+    what = (
+        f"{_FLIPS:,} random bits flipped in the {count} files of runs, a study, stores, what "
+        "archives and addresses left, and MLflow's models"
+    )
     outcomes = ", ".join(f"{n} {name}" for name, n in tally.counts.most_common())
     return [
         Row(f"{what}: wrong answers without a word", f"{len(tally.wrong)} ({outcomes})", "0",

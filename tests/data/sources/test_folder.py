@@ -204,8 +204,8 @@ def test_labels_that_may_be_meant_for_one(
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (("cat", "c\u0430t"), [r"'c\u0430t', 'cat'"]),
-        (("\u0441\u0430\u0442", "Cat", "cat"), [r"Cat, cat differ", r"'Cat', 'cat', '\u0441"]),
+        (("cat", "c\u0430t"), [r"'cat', 'c\u0430t'"]),
+        (("\u0441\u0430\u0440", "Cap", "cap"), [r"Cap, cap differ", r"'Cap', 'cap', '\u0441"]),
         (("\u039f\u039d", "ON"), [r"'ON', '\u039f\u039d'"]),
         # One script: not even letters that look like the same Latin one are taken for one.
         (("\u043d\u043e", "\u04bb\u043e", "\u0441\u043e\u0440", "\u0432\u043e\u0440"), []),
