@@ -6,12 +6,14 @@ import contextlib
 import io
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
@@ -34,10 +36,13 @@ from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
 from src.storage.cache import Record, cache_folder, load_record, store_record
 from src.tracking.events import read_history
+from src.tracking.packing import pack
 from src.training.checkpoints import read_checkpoint
 
 __all__ = ["Question", "World"]
 
+# Where the same pictures lie besides a folder: what they leave in the cache is flipped.
+_ADDRESSES = ("memory://pets", "memory://pets.zip")
 _RUN = (
     *("runtime=float32", "trainer.max_epochs=2", "data.batch_size=16", "tracking=none"),
     *("trainer.progress=false", "tracking.figures=false", "evaluate_test=true"),
@@ -62,12 +67,14 @@ class World:
         run: a sealed run of a network.
         classical: a sealed run of hand-crafted features.
         unfinished: a run without a seal, which could go on.
+        served: the models of the two runs as MLflow keeps them.
     """
 
     place: Path
     run: RunFolder
     classical: RunFolder
     unfinished: RunFolder
+    served: tuple[Path, Path]
 
     @classmethod
     def made(cls, place: Path) -> World:
@@ -92,7 +99,9 @@ class World:
         Champion("pets", run.name, run.run_id).write(place / "out")
         store_record("plan", {"a": 1}, Record({"seconds": 1.25}, False))
         _study(place / "out" / "sweeps" / "s")
-        return cls(place, run, classical, unfinished)
+        _offered(place)
+        models = _packed(run, "m-0"), _packed(classical, "m-1")
+        return cls(place, run, classical, unfinished, models)
 
     def files(self) -> list[Path]:
         """Every file that can be flipped, locks and pictures aside."""
@@ -111,6 +120,11 @@ class World:
             Question("trials", out / "sweeps", lambda: _trials(out / "sweeps" / "s")),
             Question("pictures", cache, lambda: _pictures(self.place)),
             Question("features", cache, lambda: _features(self.place)),
+            *(
+                Question(f"pictures from {root}", cache, partial(_read, root, check))
+                for root in (str(self.place / "pets.zip"), *_ADDRESSES)
+                for check in (False, True)
+            ),
             Question("a measured plan", cache / "plans", _plan),
         ]
         for name, run in runs.items():
@@ -119,7 +133,42 @@ class World:
                 Question(f"labels by the {name}'s bundle", run.path, partial(_served, run)),
                 Question(f"the {name}'s curve", run.path, partial(_curve, run)),
             ]
+        for model in self.served:
+            found.append(
+                Question(f"labels by MLflow's {model.parent.name}", model, partial(_mlflow, model))
+            )
         return found
+
+
+def _offered(place: Path) -> None:
+    """Offer the pictures of a folder in an archive, and both at addresses."""
+    memory, archive = fsspec.filesystem("memory"), place / "pets.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for file in sorted((place / "pets").rglob("*.png")):
+            name = file.relative_to(place).as_posix()
+            opened.write(file, name)
+            memory.pipe_file(f"/{name}", file.read_bytes())
+    os.utime(archive, (time.time() - 3600,) * 2)
+    memory.pipe_file("/pets.zip", archive.read_bytes())
+
+
+def _packed(run: RunFolder, name: str) -> Path:
+    """Return the folder of a run's model in MLflow's folder of artifacts."""
+    from mlflow.entities import LoggedModel
+
+    target = run.output_dir / "mlartifacts" / "models" / name / "artifacts"
+    target.parent.mkdir(parents=True)
+    model = LoggedModel(
+        experiment_id="0",
+        model_id=name,
+        name="model",
+        artifact_location=target.as_uri(),
+        creation_timestamp=0,
+        last_updated_timestamp=0,
+    )
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pack(run.path / "model", target, model)
+    return target
 
 
 def _trained(place: Path, *words: str) -> RunFolder:
@@ -160,6 +209,18 @@ def _labels(run: RunFolder) -> bytes:
 
 def _served(run: RunFolder) -> bytes:
     return _said(open_predictor(run.path / "model"))
+
+
+def _mlflow(model: Path) -> str:
+    """Ask as a server does; whatever ends the loading keeps it from starting."""
+    from mlflow import pyfunc
+
+    pixels = np.random.default_rng(5).integers(0, 256, (6, 12, 16, 3), np.uint8)
+    try:
+        found = pyfunc.load_model(str(model)).predict([{"image": one} for one in pixels])
+    except Exception as error:
+        raise ValueError(f"{model} is not served") from error
+    return repr(found.to_dict("records"))
 
 
 def _said(predictor: Any) -> bytes:
@@ -220,6 +281,15 @@ def _pictures(place: Path) -> str:
     pictures, parts = data.pictures, data.split.parts.tobytes()
     images = pictures.images.tobytes()
     return repr((images, pictures.targets, pictures.class_names, parts, data.suspects))
+
+
+def _read(root: str, check: bool) -> str:
+    words = ["data=folder", f"data.root='{root}'", "data.image_size=8", "model=mlp"]
+    data = build_data(read_run_settings([*words, f"data.check_content={check}"]))
+    pictures = data.pictures
+    assert pictures.images is not None
+    held = pictures.images.tobytes(), pictures.targets, pictures.class_names, data.split.parts
+    return repr(held)
 
 
 def _features(place: Path) -> str:

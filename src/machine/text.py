@@ -39,8 +39,11 @@ _BYTES = range(0xDC80, 0xDD00)
 
 # Beginnings of what Excel, LibreOffice and Google Sheets compute (OWASP: CSV injection).
 _FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
-_COMPUTED = re.compile(f"'*{_FORMULA}")
-_MARKED = re.compile(f"'+{_FORMULA}")
+_COMPUTED = re.compile(rf"'*{_FORMULA}|'+\\")
+_MARKED = re.compile(rf"'+{_FORMULA}|''+\\")
+# The beginning of a cell whose invisible characters, and backslashes, are written as escapes.
+_ESCAPED = "'\\"
+_ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -85,9 +88,12 @@ def csv_cell(text: str) -> str:
     """Return a text as a cell of a CSV file that a spreadsheet shows and does not compute.
 
     A text that looks like a formula gets an apostrophe in front, which `from_csv_cell` removes; a
-    plain number is not changed.
+    plain number is not changed. One with characters that a terminal would obey, or that turn the
+    reading direction, becomes an apostrophe, a backslash and the text with escapes.
     """
     text = encodable(text)
+    if _IN_LINES.search(text):
+        return _ESCAPED + _IN_LINES.sub(_escape, text.replace("\\", "\\\\"))
     computed = _COMPUTED.match(text) and not _NUMBER.fullmatch(text)
     return f"'{text}" if computed else text
 
@@ -106,6 +112,8 @@ def csv_text(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def from_csv_cell(cell: str) -> str:
     """Return the text of a cell of `csv_cell`."""
+    if cell.startswith(_ESCAPED):
+        return _ESCAPES.sub(_unescape, cell.removeprefix(_ESCAPED))
     return cell[1:] if _MARKED.match(cell) else cell
 
 
@@ -117,6 +125,11 @@ def _decoded(text: str) -> str:
         return os.fsencode(text).decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # it is more than the name of a file
         return text
+
+
+def _unescape(match: re.Match[str]) -> str:
+    short, byte, code = match.groups()
+    return {"\\": "\\", "r": "\r"}[short] if short else chr(int(byte or code, 16))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -19,6 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..machine.text import visible_lines
+
 __all__ = ["html_page", "picture_address"]
 
 _HERE = Path(__file__).parent
@@ -31,7 +33,7 @@ def html_page(
 
     Args:
         name: of the template, without its ending.
-        values: of the template's variables; strings are escaped.
+        values: of the template's variables; markup and control characters are escaped.
         data: for the script; values that JSON can hold.
         pictures: whether the page holds pictures as `data:` addresses.
     """
@@ -49,7 +51,8 @@ def html_page(
         embedded = embedded.replace(sign, f"\\u{ord(sign):04x}")
     parts = {"policy": policy, "style": style, "script": script, "data": embedded}
     raw = {name: Markup(text) for name, text in parts.items()}
-    return _environment().get_template(f"{name}.html").render(title=title, **raw, **values)
+    page = _environment().get_template(f"{name}.html").render(title=title, **raw, **values)
+    return visible_lines(page)  # markup is escaped, and so is what a terminal would obey
 
 
 def picture_address(image: Image.Image) -> str:

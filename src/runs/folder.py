@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 import uuid
 from contextlib import suppress
@@ -22,6 +23,7 @@ from ..records.run import RunSummary
 from ..records.trials import candidate_name
 from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
+from ..storage.locks import if_free
 from ..tracking.spool import is_being_written
 
 __all__ = [
@@ -77,6 +79,8 @@ class RunFolder:
     predictions = _Part("predictions")
     figures = _Part("figures")
     exports = _Part("exports")
+    earlier_exports = _Part(".exports-old")
+    exports_lock = _Part(".exports.lock")
     model_card = _Part("model_card.md")
     split = _Part("split.csv")
     suspects = _Part("suspects.csv")
@@ -85,6 +89,17 @@ class RunFolder:
     @property
     def output_dir(self) -> Path:
         return self.path.parent.parent
+
+    def take_back_exports(self) -> None:
+        """Put earlier exports back, or remove them, where a kill left them beside new ones."""
+        if not self.earlier_exports.is_dir():
+            return
+        # On a disk that refuses they stay where they are; so they do while an export ends.
+        with suppress(OSError), if_free(self.exports_lock) as free:
+            if free and not self.exports.is_dir():
+                self.earlier_exports.rename(self.exports)
+            elif free:
+                shutil.rmtree(self.earlier_exports)
 
     def answers(self, part: str) -> list[Path]:
         """Return the files of predictions of a part that are one model's answer a picture.
@@ -121,7 +136,9 @@ class RunFolder:
         """
         match read_json(path / _IDENTITY):
             case {"run_id": str(run_id), "name": str(name)}:
-                return cls(path.absolute(), run_id, name)
+                folder = cls(path.absolute(), run_id, name)
+                folder.take_back_exports()
+                return folder
         if (path / _IDENTITY).exists():
             raise ValueError(f"{path} cannot be read as a run: its {_IDENTITY} is damaged")
         raise ValueError(f"{path} is not the folder of a run (it has no {_IDENTITY})")

@@ -22,10 +22,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..storage.digests import file_digest, line_content
 from ..storage.files import write_atomically
 from .exported import ONNX_FILE, PT2_FILE
 
@@ -40,6 +42,7 @@ __all__ = [
     "REQUIREMENTS",
     "WEIGHTS",
     "check_digest",
+    "check_packed",
     "model_file",
     "read_metadata",
     "write_digest",
@@ -54,6 +57,9 @@ DIGEST = "digest.txt"
 CODE = "code"
 REQUIREMENTS = "requirements.txt"
 CERTAINTY = "certainty.npz"
+# As `tracking.packing` calls the folder of a bundle, and the digests of all files around it.
+_PACKED = "artifacts"
+_PACKED_DIGESTS = "digests.json"
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -90,7 +96,12 @@ def write_digest(folder: Path, model: str) -> str:
 
 
 def check_digest(folder: Path) -> None:
-    """Raise a ValueError unless the digest is that of the bundle's files."""
+    """Raise a ValueError unless the digest is that of the bundle's files.
+
+    What Python has compiled of its code is removed: it has no digest, and would be run unseen.
+    """
+    for compiled in (folder / CODE).rglob("__pycache__"):
+        shutil.rmtree(compiled, ignore_errors=True)
     try:
         stated = (folder / DIGEST).read_text().strip()
         model = model_file(folder)
@@ -104,10 +115,36 @@ def check_digest(folder: Path) -> None:
         )
 
 
+def check_packed(bundle: Path) -> None:
+    """Raise a ValueError unless MLflow's files around a bundle are what was packed.
+
+    The bundle is left out, which has a digest of its own; so are models of earlier versions.
+    """
+    model = bundle.parents[1]
+    digests = model / _PACKED_DIGESTS
+    try:
+        files = line_content(digests.read_bytes(), strict=True)["files"]
+        changed = [
+            name
+            for name, digest in files.items()
+            if not name.startswith(f"{_PACKED}/") and file_digest(model / name) != digest
+        ]
+    except FileNotFoundError as error:
+        if error.filename == str(digests):
+            return
+        raise ValueError(f"{error.filename} is gone: log the model anew") from error
+    except (OSError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"{digests} cannot be read: {error}") from error
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} in {model} is not what was packed; put a copy of it back, or "
+            "log the model anew (verify with repair=true has one of the code)"
+        )
+
+
 def _digest(folder: Path, model: str) -> str:
     with (folder / model).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256")
-    # What Python writes beside modules when they are first imported is no part of the bundle.
     code = sorted((folder / CODE).rglob("*.py"))
     for path in (folder / METADATA, folder / CERTAINTY, folder / REQUIREMENTS, *code):
         with suppress(FileNotFoundError):

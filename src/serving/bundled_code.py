@@ -27,7 +27,8 @@ _NAME = "src"
 _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
     *("machine/ending", "machine/package"),
-    *("machine/text", "storage/__init__", "storage/arrays", "storage/files", "data/__init__"),
+    *("machine/text", "storage/__init__", "storage/arrays", "storage/digests", "storage/files"),
+    "data/__init__",
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/decoding/masks", "data/decoding/picture_files", "data/decoding/picture_format"),
     *("data/decoding/rasters", "data/decoding/videos", "data/decoding/windows"),

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import sys
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -33,17 +36,23 @@ class PictureClassifier(PythonModel):
     """Pictures in the column `image`; label, probability and all probabilities for each."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the bundle among the model's artifacts."""
-        bundle = Path(context.artifacts["bundle"])
+        """Open the bundle among the model's artifacts.
+
+        Raises:
+            ValueError: a file of the model is not what was packed.
+        """
+        bundle = Path(context.artifacts["bundle"]).absolute()
         with _package_of(bundle / "code"):
             from src.data.decoding.masks import mask_png
             from src.serving.bundle import open_predictor
+            from src.serving.bundle_files import check_packed
             from src.serving.inputs import check_request
             from src.serving.masks import class_shares, masks_of
             from src.serving.predictor import DamagedModel
             from src.serving.trust import Promise, Trust
 
             self._predictor = open_predictor(bundle)
+            check_packed(bundle)
             self._damaged = DamagedModel
             self._promise, self._trust = Promise, Trust
             self._check_request = check_request
@@ -143,18 +152,43 @@ class PictureClassifier(PythonModel):
         return self._trust(certainty, promise)
 
 
+class _Compiling(SourceFileLoader):
+    """Compiles a module whenever it is imported: what Python keeps beside it has no digest."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 @contextmanager
 def _package_of(folder: Path) -> Iterator[None]:
     """Let imports of `src` and of plugins find those of `folder`; restore modules afterwards."""
     own = {path.stem for path in folder.iterdir()} | {_PACKAGE}
     others = _taken_out(own)
+    finder = _finder(str(folder))
     sys.path.insert(0, str(folder))
+    sys.path_hooks.insert(0, finder)
     try:
         yield
     finally:
+        sys.path_hooks.remove(finder)
         sys.path.remove(str(folder))
         _taken_out(own)
         sys.modules.update(others)
+
+
+def _finder(folder: str) -> Callable[[str], FileFinder]:
+    """Return what finds the modules in a folder and below it, for `sys.path_hooks`."""
+    inside = os.path.join(folder, "")
+    for path in [path for path in sys.path_importer_cache if f"{path}{os.sep}".startswith(inside)]:
+        del sys.path_importer_cache[path]  # of an earlier import, by Python's own finder
+
+    def find(path: str) -> FileFinder:
+        if not f"{path}{os.sep}".startswith(inside):
+            raise ImportError(path)
+        return FileFinder(path, (_Compiling, SOURCE_SUFFIXES))
+
+    return find
 
 
 def _taken_out(packages: Container[str]) -> dict[str, Any]:
@@ -162,4 +196,12 @@ def _taken_out(packages: Container[str]) -> dict[str, Any]:
     return {name: sys.modules.pop(name) for name in names}
 
 
+def _forget_compiled() -> None:
+    """Remove what Python has just compiled of this file, and would run the next time unseen."""
+    if __spec__ is not None and __spec__.cached is not None:
+        with suppress(OSError):
+            Path(__spec__.cached).unlink()
+
+
+_forget_compiled()
 set_model(PictureClassifier())

@@ -148,14 +148,10 @@ def cached(
     return replace(entry, built=True)
 
 
-def read_entry(folder: Path, *, below: bool = False) -> Entry | None:
+def read_entry(folder: Path) -> Entry | None:
     """Return the entry of a folder; None where it is missing or is not what was written.
 
     Files are read once by each process, until their inode, size or time of change differ.
-
-    Args:
-        below: whether files in folders of the entry are checked as well, which may be very many.
-            Entries of earlier versions have no checksums of these.
 
     Raises:
         OSError: it cannot be read now, as where a disk fails or too many files are open.
@@ -163,7 +159,7 @@ def read_entry(folder: Path, *, below: bool = False) -> Entry | None:
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)
         for name, expected in content["files"].items():
-            if "/" in name and not below:
+            if "/" in name:  # as earlier versions listed them
                 continue
             file = folder / name
             state = _state(file)
@@ -317,14 +313,13 @@ def _lock_of(path: Path) -> Path:
 
 
 def _complete(folder: Path, values: dict[str, Any]) -> None:
-    """Write an entry's values and the checksums of its files, which are then on the disk."""
+    """Write an entry's values and the checksums of the files directly in it, then on the disk."""
     checksums = {}
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(folder.iterdir()):
         if file.is_file():
-            if file.parent == folder:
-                with file.open("r+b") as stream:
-                    os.fsync(stream.fileno())
-            checksums[file.relative_to(folder).as_posix()] = _checksums(file)
+            with file.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            checksums[file.name] = _checksums(file)
             _checked.add(_state(file))
     write_atomically(folder / _ENTRY, checked_line({"files": checksums, "values": values}))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config.checks import ConfigError, input_of
 from ..config.finished import VerifySettings
 from ..data.quality.findings import Findings
+from ..data.sources.archive import changed_files
 from ..data.sources.file_notes import NOTES, FileNotes, counted
 from ..machine.disk import refusal
 from ..runs.folder import FOLDS, RunFolder
@@ -125,7 +126,10 @@ def _stores(cache_dir: Path, *, repair: bool) -> tuple[int, Iterator[Fault]]:
 
 
 def _is_whole(entry: Path) -> bool:
-    return read_entry(entry, below=True) is not None
+    if read_entry(entry) is None:
+        return False
+    # Those that hold what an archive did have notes of its files.
+    return not (entry / NOTES).exists() or not changed_files(entry, content=True)
 
 
 def _fetched(cache_dir: Path, *, repair: bool) -> Iterator[Fault]:

@@ -35,9 +35,7 @@ def test_what_is_shown_can_be_written_and_moves_no_cursor(name: str) -> None:
     assert visible_lines(name).count("\n") == name.count("\n")
 
 
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\uff1d", "'=1"]
-)
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\uff1d", "'=1"])
 def test_no_formula_begins_a_cell(text: str) -> None:
     assert csv_cell(text) == f"'{text}"
     assert from_csv_cell(csv_cell(text)) == text
@@ -61,3 +59,17 @@ def test_numbers_are_no_texts_in_a_row() -> None:
 def test_a_name_that_is_no_utf8_can_be_written() -> None:
     assert encodable(os.fsdecode(b"\xff=\xe9")) == r"\xff=\xe9"
     csv_cell(os.fsdecode(b"\xff")).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\x1b[31mb", "=1\x1b", "\x9b2J", "a\\x1b\x07", "\u202egpj.exe", "\r", "\x7f\\\\r", "'\x1b",
+        "'\\x1b", "''\\", "a\\x1b", "'\\",
+    ],
+)  # fmt: skip
+def test_a_cell_holds_nothing_that_a_terminal_obeys_and_reads_as_it_was(text: str) -> None:
+    cell = csv_cell(text)
+    assert visible(cell) == cell
+    assert from_csv_cell(cell) == text
+    assert from_csv_cell(csv_cell(f"{text}\n\t")) == f"{text}\n\t"

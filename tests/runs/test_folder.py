@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
@@ -116,3 +117,17 @@ def test_a_damaged_identity_is_told_from_one_that_is_not_there(
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(ValueError, match=said):
         RunFolder.open(tmp_path)
+
+
+def test_exports_that_a_kill_left_aside_are_taken_back(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "cnn", "digits")
+    write_atomically(folder.earlier_exports / "export.json", "old")
+    with FileLock(folder.exports_lock):  # an export is about to put new ones in their place
+        RunFolder.open(folder.path)
+    assert not folder.exports.exists()
+    assert RunFolder.find(folder.name, tmp_path) == folder
+    assert (folder.exports / "export.json").read_text() == "old"
+    write_atomically(folder.earlier_exports / "export.json", "older")
+    RunFolder.open(folder.path)
+    assert (folder.exports / "export.json").read_text() == "old"
+    assert not folder.earlier_exports.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import marshal
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,32 @@ def test_sets_of_several_labels_are_served_as_predict_writes_them(tmp_path: Path
     assert asked["label_set"].tolist() == [list(one.label_set or ()) for one in verdicts]
     with pytest.raises(MlflowException, match="max_error is for pictures with one label"):
         model.predict(table, params={"max_error": 0.1})
+
+
+def test_a_model_that_is_not_what_was_packed_is_not_loaded(tmp_path: Path) -> None:
+    bundle(tmp_path / "bundle")
+    place = tmp_path / "packed"
+    answers = loaded(tmp_path / "bundle", place).predict([{"image": pictures(1, 1)[0]}])
+    for name, old, said in (
+        ("mlflow_model.py", b"Predict a table", "mlflow_model.py in .* is not what was packed"),
+        ("input_example.json", b"image", "input_example.json in .* is not what was packed"),
+        ("digests.json", b"MLmodel", "digests.json cannot be read: its checksum"),
+        ("artifacts/bundle/code/src/serving/masks.py", b"Return", "is damaged"),
+    ):
+        whole = (place / name).read_bytes()
+        assert old in whole
+        (place / name).write_bytes(whole.replace(old, old.swapcase(), 1))
+        with pytest.raises(ValueError, match=said):
+            mlflow.pyfunc.load_model(str(place))
+        (place / name).write_bytes(whole)
+    # What Python would run in the place of a module, as it has its time and size.
+    source = place / "artifacts/bundle/code/src/serving/inputs.py"
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    cached.parent.mkdir(exist_ok=True)
+    status = source.stat()
+    times = (int(status.st_mtime).to_bytes(4, "little"), status.st_size.to_bytes(4, "little"))
+    code = marshal.dumps(compile("raise SystemExit(5)", str(source), "exec"))
+    cached.write_bytes(b"".join((importlib.util.MAGIC_NUMBER, bytes(4), *times, code)))
+    again = mlflow.pyfunc.load_model(str(place)).predict([{"image": pictures(1, 1)[0]}])
+    assert again.equals(answers)
+    assert [*place.rglob("*.pyc")] == []

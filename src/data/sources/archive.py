@@ -19,7 +19,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
@@ -29,7 +29,7 @@ from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
 from .file_notes import NOTES, FileNotes, counted
 
-__all__ = ["ARCHIVE_ENDINGS", "extract_archive", "forget_archive", "tar_index"]
+__all__ = ["ARCHIVE_ENDINGS", "changed_files", "extract_archive", "forget_archive", "tar_index"]
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +90,14 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         return _extract(archive, unfinished)
 
     def complete(entry: Entry) -> bool:
-        changed[:] = _changed_files(entry.folder, content=read)
+        changed[:] = changed_files(entry.folder, content=read)
         return not changed
 
     entry = cached(folder / key, build, what=f"the files of {archive}", usable=complete)
     return entry.folder / _CONTENT
 
 
-def _changed_files(entry: Path, *, content: bool) -> list[str]:
+def changed_files(entry: Path, *, content: bool) -> list[str]:
     """Return the files in an extracted archive's folder that are not as they were left.
 
     With `content`, files are read, also those whose size, times and inode are the same.
@@ -153,11 +153,12 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
     room = shutil.disk_usage(target).free
     by_ratio = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * size)
     notes = FileNotes()
+    made: set[str] = set()
     total = 0
     for name, stream in _members(archive):
         inside = _inside(archive, name)
-        path, checksum = content / inside, 0
-        with _created(archive, path) as file:
+        path, checksum = f"{content}/{inside}", 0
+        with _created(archive, path, made) as file:
             while chunk := _chunk(archive, stream):
                 total += len(chunk)
                 if total > by_ratio:
@@ -173,40 +174,48 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
                     )
                 file.write(chunk)
                 checksum = zlib.crc32(chunk, checksum)
-        notes.add(str(inside), path, checksum)
+        notes.add(inside, path, checksum)
     notes.write(target / NOTES)
     return {}
 
 
-def _created(archive: Path, path: Path) -> IO[bytes]:
-    """Return a new file, open for writing, whose folders are made."""
+def _created(archive: Path, path: str, made: set[str]) -> IO[bytes]:
+    """Return a new file, open for writing, whose folder is made unless it is among the `made`."""
+    folder, _, name = path.rpartition("/")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        return open(path, "wb")
     except OSError as error:
         if error.errno not in _NO_PATHS:
             raise
         raise ConfigError(
-            f"{archive} holds {_shown(path.name)} at a place where no file can be "
+            f"{archive} holds {_shown(name)} at a place where no file can be "
             f"({error.strerror}): extract it yourself and name the folder with data.root."
         ) from error
 
 
-def _inside(archive: Path, name: str) -> PurePosixPath:
-    """Return the relative path of a member; some systems write backslashes between folders."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    drive = path.parts and path.parts[0].endswith(":")
-    if path.is_absolute() or drive or ".." in path.parts or not path.parts or "\0" in name:
+def _inside(archive: Path, name: str) -> str:
+    """Return the relative path of a member; some systems write backslashes between folders.
+
+    There may be hundreds of thousands, for which pathlib takes most of the time.
+    """
+    path = name.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    drive = parts and parts[0].endswith(":")
+    if path.startswith("/") or drive or ".." in parts or not parts or "\0" in name:
         raise ConfigError(
             f"{archive} holds the path {_shown(name)}, which leads out of the archive: it is "
             "refused."
         )
-    if len(path.parts) > _MAX_DEPTH or len(os.fsencode(str(path))) > _MAX_PATH:
+    inside = "/".join(parts)
+    if len(parts) > _MAX_DEPTH or len(os.fsencode(inside)) > _MAX_PATH:
         raise ConfigError(
             f"{archive} holds the path {_shown(name)}, which is longer or deeper than "
             f"{_MAX_PATH} bytes or {_MAX_DEPTH} folders: it is refused."
         )
-    return path
+    return inside
 
 
 def _shown(name: str) -> str:
@@ -292,7 +301,7 @@ def tar_index(
                     stream.seek(start)
                     return stream.read(size)
 
-                yield str(_inside(archive, info.name)), info.offset_data, info.size, read
+                yield _inside(archive, info.name), info.offset_data, info.size, read
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
 

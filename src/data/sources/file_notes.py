@@ -56,7 +56,7 @@ class FileNotes:
         with replacing(file) as temporary:
             np.savez(temporary, names=packed_texts(self._rows), rows=rows, allow_pickle=False)
 
-    def add(self, name: str, path: Path, checksum: int | None = None) -> None:
+    def add(self, name: str, path: str | Path, checksum: int | None = None) -> None:
         """Note a file as it is now.
 
         Args:
@@ -67,7 +67,7 @@ class FileNotes:
         Raises:
             OSError: it cannot be read.
         """
-        state = file_state(path.stat())
+        state = file_state(os.stat(path))
         self._rows[name] = *state, _checksum(path) if checksum is None else checksum
 
     def changed(self, folder: Path, *, content: bool) -> list[str]:
@@ -80,10 +80,11 @@ class FileNotes:
         Raises:
             OSError: a file cannot be read.
         """
+        base = str(folder)
 
         def differs(name: str) -> bool:
             *state, checksum = self._rows[name]
-            path = folder / name
+            path = f"{base}/{name}"
             try:
                 if list(file_state(os.stat(path))) != state:
                     return True
@@ -101,9 +102,9 @@ def counted(names: list[str]) -> str:
     return names[0] + (f" and {len(names) - 1:,} more" if names[1:] else "")
 
 
-def _checksum(path: Path) -> int:
+def _checksum(path: str | Path) -> int:
     checksum = 0
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             checksum = zlib.crc32(chunk, checksum)
     return checksum

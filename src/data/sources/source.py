@@ -39,6 +39,21 @@ _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 _SPELLING = "\u200c\u200d"
 # Control characters and those of format, such as byte order marks and zero-width spaces.
 _UNSEEN = ("Cc", "Cf")
+# Letters by their Unicode names that look like a Latin one of the same case.
+_LOOKS = {
+    "CYRILLIC SMALL LETTER": "A a, IE e, O o, ER p, ES c, U y, HA x, DZE s, JE j, QA q, WE w, "
+    "BYELORUSSIAN-UKRAINIAN I i, SHHA h, KOMI DE d",
+    "CYRILLIC CAPITAL LETTER": "A A, VE B, IE E, KA K, EM M, EN H, O O, ER P, ES C, TE T, U Y, "
+    "HA X, DZE S, JE J, BYELORUSSIAN-UKRAINIAN I I",
+    "GREEK SMALL LETTER": "ALPHA a, IOTA i, NU v, OMICRON o, RHO p",
+    "GREEK CAPITAL LETTER": "ALPHA A, BETA B, EPSILON E, ZETA Z, ETA H, IOTA I, KAPPA K, MU M, "
+    "NU N, OMICRON O, RHO P, TAU T, UPSILON Y, CHI X",
+}
+_LATIN_LOOKS = {
+    ord(unicodedata.lookup(f"{script} {pair[:-2]}")): pair[-1]
+    for script, pairs in _LOOKS.items()
+    for pair in pairs.split(", ")
+}
 # Between the path of a shard and the name of a picture in it.
 _TAR = ".tar/"
 
@@ -359,11 +374,24 @@ def alike(label: str) -> str:
 
 
 def alike_remarks(labels: Iterable[str]) -> list[str]:
-    """Return a sentence for each set of labels that people hardly tell apart."""
+    """Return a sentence for each set of labels that people hardly tell apart.
+
+    Letters of several alphabets that look the same count where the labels of a set are not all of
+    the same one alphabet.
+    """
     groups: dict[str, list[str]] = {}
+    looks: dict[str, list[str]] = {}
     for label in labels:
         groups.setdefault(alike(label), []).append(label)
+        looks.setdefault(alike(label.translate(_LATIN_LOOKS)), []).append(label)
     remarks = []
+    for group in looks.values():
+        if len({alike(label) for label in group}) > 1 and not _of_one_alphabet(group):
+            listed = ", ".join(map(ascii, group))
+            remarks.append(
+                f"the labels {listed} have letters of several alphabets that look the same, and "
+                "are classes of their own"
+            )
     for group in groups.values():
         if len(group) == 1:
             continue
@@ -372,3 +400,9 @@ def alike_remarks(labels: Iterable[str]) -> list[str]:
             listed, how = ", ".join(map(ascii, group)), "may be meant for one"
         remarks.append(f"the labels {listed} {how}, and are classes of their own")
     return remarks
+
+
+def _of_one_alphabet(labels: Iterable[str]) -> bool:
+    """Return whether all letters of all labels are of one script, as Unicode names them."""
+    letters = {letter for label in labels for letter in label if letter.isalpha()}
+    return len({unicodedata.name(letter, "").partition(" ")[0] for letter in letters}) < 2

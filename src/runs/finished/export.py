@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
@@ -136,22 +137,21 @@ def export_run(
 def _replacing(folder: RunFolder) -> Iterator[Path]:
     """Yield a folder that takes the place of the earlier exports if the block ends as it should.
 
-    Who is killed between the two renames leaves them aside, and the next export takes them back.
+    Who is killed between the two renames leaves them aside, and who opens the folder next takes
+    them back.
     """
-    place = folder.exports
-    new, old = (place.with_name(f".{place.name}-{name}") for name in ("new", "old"))
-    if old.is_dir() and not place.is_dir():
-        old.rename(place)
+    place, old = folder.exports, folder.earlier_exports
+    new = place.with_name(f".{place.name}-new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
         yield new
-        with amending(folder.path, f"{place.name}/*"):
+        with FileLock(folder.exports_lock), amending(folder.path, f"{place.name}/*"):
             shutil.rmtree(old, ignore_errors=True)
             if place.is_dir():
                 place.rename(old)
             new.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 

@@ -183,7 +183,7 @@ def test_labels_that_look_alike(tmp_path: Path) -> None:
         (("\ufb01g", "FIG"), r"'FIG', '\\ufb01g' may be meant for one"),
         (("1", "01", "\uff11"), r"'01', '1', '\\uff11' may be meant for one"),
         (("00", "0"), r"may be meant for one"),
-        (("1", "10", "img1", "img01", "c\u0430t", "cat"), None),  # a Cyrillic letter is another
+        (("1", "10", "img1", "img01", "c\u0430t", "cot"), None),  # a Cyrillic letter is another
     ],
 )
 def test_labels_that_may_be_meant_for_one(
@@ -200,6 +200,31 @@ def test_labels_that_may_be_meant_for_one(
     counts = {f"train/{labels[0]}": 1, "train/dog": 1, f"test/{labels[1]}": 1, "test/dog": 1}
     with pytest.raises(ConfigError, match="in another: they may be meant for one"):
         listed(tree(tmp_path / "parts", counts))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("cat", "c\u0430t"), [r"'cat', 'c\u0430t'"]),
+        (("\u0441\u0430\u0440", "Cap", "cap"), [r"Cap, cap differ", r"'Cap', 'cap', '\u0441"]),
+        (("\u039f\u039d", "ON"), [r"'ON', '\u039f\u039d'"]),
+        # One script: not even letters that look like the same Latin one are taken for one.
+        (("\u043d\u043e", "\u04bb\u043e", "\u0441\u043e\u0440", "\u0432\u043e\u0440"), []),
+        (("\u03bd\u03b1", "\u03bd\u03bf", "\u039d"), []),
+        (("A", "B", "c", "1", "_"), []),
+        (("kot", "\u043a\u043e\u0442", "dog", "\u043f\u0451\u0441"), []),  # a pair of languages
+    ],
+)
+def test_letters_of_several_alphabets_that_look_the_same(
+    tmp_path: Path, labels: tuple[str, ...], said: list[str]
+) -> None:
+    source = listed(tree(tmp_path / "root", dict.fromkeys(labels, 1)))
+    assert set(source.class_names) == set(labels)
+    remarks = [problem.reason for problem in source.problems]
+    assert len(remarks) == len(said)
+    for part in said:
+        (remark,) = [one for one in remarks if part in one]
+        assert remark.endswith("and are classes of their own")
 
 
 def test_one_folder_around_all_is_looked_through(tmp_path: Path) -> None:
