@@ -113,7 +113,7 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
     evidence = Evidence.of(field, numbers, lowest=None)
     deviations = (losses - losses.mean()).astype(np.float64) ** 2
     freedom = 2 * deviations.mean() ** 2 / (deviations.var() / 30)
-    half = t.ppf(0.975, freedom) * losses.std(ddof=1) / math.sqrt(30)
+    half = student.ppf(0.975, freedom) * losses.std(ddof=1) / math.sqrt(30)
     found = figure_interval(evidence, 0, 1.959964)
     ends = -losses.mean() - half, -losses.mean() + half
     assert (found.low, found.high) == pytest.approx(ends, rel=1e-4)
