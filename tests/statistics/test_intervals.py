@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import norm, t, ttest_ind
+from scipy.stats import norm, ttest_ind
 from scipy.stats import t as student
 
 from src.metrics.intervals import wilson_interval
