@@ -22,7 +22,7 @@ from .candidates import Candidate
 from .groups import PictureGroups
 from .seeds import SeedSpread, seed_spread
 
-__all__ = ["Evidence", "normal_quantile", "student_quantile"]
+__all__ = ["Evidence", "normal_quantile", "student_quantile", "variance_freedom"]
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +44,7 @@ class Evidence:
             everything is about the trained networks alone, not about their configurations.
         lowest: the worst figure that there can be where the best is 1: 0 of shares, -1 of kappa;
             None of losses, which have no such ends.
+        binary: whether answers are right or wrong, so that their variance follows from the share.
     """
 
     scores: NDArray[np.float32]
@@ -52,6 +53,7 @@ class Evidence:
     groups: PictureGroups
     seeds: SeedSpread | None
     lowest: float | None = 0.0
+    binary: bool = True
 
     @classmethod
     def of(
@@ -89,6 +91,7 @@ class Evidence:
             groups=grouped,
             seeds=seed_spread([one.values for one in candidates], grouped),
             lowest=lowest,
+            binary=candidates[0].scores is None,
         )
 
     @property
@@ -183,21 +186,50 @@ class Evidence:
         """Degrees of freedom of the variance of a difference, as groups and seeds leave them."""
         return self._freedom(float(self.difference_variance[second, first]), first, second)
 
+    def _picture_freedom(self, chosen: list[int]) -> float:
+        """Degrees of freedom of the variance of one figure, or of a difference, due to pictures."""
+        known = math.inf
+        if self.groups.order is not None:
+            known = max(1.0, self.groups.effective - 1)
+        if self.binary:
+            return known
+        apart = self.influence[chosen[:1]] - (self.influence[chosen[1:]] if chosen[1:] else 0)
+        return min(known, variance_freedom(apart))
+
     def _freedom(self, variance: float, *involved: int) -> float:
         """Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946.
 
-        The variance between independent pictures counts as known, being a mean over hundreds.
+        The variance between independent answers that are right or wrong counts as known, being a
+        mean over hundreds.
         """
         inverse = 0.0
         chosen = list(involved)
         seeds = float(self.seed_variance[chosen].sum())
-        if self.groups.order is not None and variance > 0:
-            inverse += ((variance - seeds) / variance) ** 2 / max(1.0, self.groups.effective - 1)
+        if variance > 0 and math.isfinite(freedom := self._picture_freedom(chosen)):
+            inverse += ((variance - seeds) / variance) ** 2 / freedom
         if self.seeds is not None and variance > 0:
             moved = self.seeds.excess * self.seeds.luck / self.repeats
             share = min(1.0, float(moved[chosen].sum()) / variance)
             inverse += share**2 / float(self.seeds.freedom[chosen].min())
         return 1 / inverse if inverse > 0 else math.inf
+
+
+def variance_freedom(influence: NDArray[np.float32]) -> float:
+    """Return the degrees of freedom of the mean of C estimated variances, at least 1.
+
+    Such that a multiple of chi-square with as many varies as the estimates do, by the fourth
+    moments (Pan & Wall, "Small-Sample Adjustments in Using the Sandwich Variance Estimator in
+    Generalized Estimating Equations", Statistics in Medicine 2002): about G for normal numbers, and
+    few where few groups move the figure.
+
+    Args:
+        influence: (C, G) by how much each group moves each figure.
+    """
+    squares = influence.astype(np.float64) ** 2
+    variance = squares.sum(axis=1)
+    varies = float((squares**2).sum() - (variance**2).sum() / influence.shape[1])
+    known = 2 * float((variance**2).sum())
+    return max(1.0, known / varies) if varies > _LEAST * known else math.inf
 
 
 def student_quantile(normal: float, freedom: float) -> float:

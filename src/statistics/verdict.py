@@ -109,15 +109,14 @@ def judge(
         power = power_of_tied(evidence, best.tied, critical, gap)
         by_seeds = decided_by_seeds(evidence, best.tied, critical)
     sign = 1 if MEASURES[measure] else -1
-    expected = expected_figure(evidence, errors, 0)
+    whole = evidence
     if screening is not None:
         whole = _joined(list(map(screening.with_trial, ranked)), screened, groups, measure)
-        expected = expected_figure(whole, resample(whole, draws, seed), 0)
     return Verdict(
         measure=measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, sign * expected),
+        corrected=_within(winner.interval, sign * expected_figure(whole, 0)),
         tied=tied,
         cheapest=_cheapest(tied),
         choice=_choice(standings, evidence),

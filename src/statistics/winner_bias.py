@@ -16,51 +16,54 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .evidence import Evidence
-from .resampling import Errors
+from .evidence import Evidence, variance_freedom
 
 __all__ = ["expected_figure", "expected_figures"]
 
 Floats = NDArray[np.float64]
 
 _POINTS, _STEPS = 120, 20
-# Of the standard error of a variance.
-_BY_CHANCE = 0.5
+# Of the standard error of a ratio of two variances. Chosen on fields like those of
+# `benchmarks/selection.py`, of other draws: with more, less luck is left among equals, and more is
+# taken from candidates that differ.
+_BY_CHANCE = 0.7
 _LEAST = 1e-6
 
 
-def expected_figure(evidence: Evidence, errors: Errors, winner: int) -> float:
+def expected_figure(evidence: Evidence, winner: int) -> float:
     """Return what is expected of the true figure of a candidate that was picked.
 
     Args:
         evidence: of C candidates.
-        errors: drawn from `evidence`.
         winner: index of the one.
     """
-    if len(evidence.scores) == 1:
+    count = len(evidence.scores)
+    if count == 1:
         return float(evidence.figure[winner])
-    apart = errors.drawn - errors.drawn.mean(axis=0)
     # Errors that all candidates share move none of them ahead; the mean holds a share of each.
-    count = len(apart)
-    variance = np.einsum("cb,cb->c", apart, apart, dtype=np.float64) / apart.shape[1]
+    apart = evidence.influence - evidence.influence.mean(axis=0)
+    variance = np.einsum("cg,cg->c", apart, apart, dtype=np.float64)
+    variance += (1 - 2 / count) * evidence.seed_variance + evidence.seed_variance.mean() / count
     variance *= count / (count - 1)
-    expected = expected_figures(evidence.figure, variance)
+    freedom = variance_freedom(apart)
+    expected = expected_figures(evidence.figure, variance, freedom)
     if evidence.is_share:
         # The first have few errors by luck, so that they seem to vary less than they do.
         own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
         for repeats in np.unique(evidence.repeats):
             alike = evidence.repeats == repeats
             variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
-        expected = expected_figures(evidence.figure, variance)
+        expected = expected_figures(evidence.figure, variance, freedom)
     return float(expected[winner])
 
 
-def expected_figures(measured: Floats, variance: Floats) -> Floats:
+def expected_figures(measured: Floats, variance: Floats, freedom: float = math.inf) -> Floats:
     """Return (C,) posterior means of the true figures under the law that suits the field best.
 
     Args:
         measured: (C,) figures.
         variance: (C,) of the errors by which they stand apart.
+        freedom: degrees of freedom of their mean variance.
     """
     spread = float(measured.max() - measured.min())
     if spread == 0 or not (variance > 0).any():
@@ -73,7 +76,8 @@ def expected_figures(measured: Floats, variance: Floats) -> Floats:
     # best would take luck for a shape.
     centre = float(measured.mean())
     # A spread that errors alone might well have is taken for theirs.
-    of_errors = float(least.mean()) * (1 + _BY_CHANCE * math.sqrt(2 / (len(measured) - 1)))
+    by_chance = math.sqrt(2 / (len(measured) - 1) + 2 / freedom)
+    of_errors = float(least.mean()) * (1 + _BY_CHANCE * by_chance)
     of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _POINTS) ** 2)
     weights = np.exp(-((grid - centre) ** 2) / (2 * of_truths))
     weights /= weights.sum()

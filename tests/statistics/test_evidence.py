@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from src.statistics.evidence import Evidence
+from src.statistics.evidence import Evidence, variance_freedom
 from tests.statistics.fields import candidate, random_field
 
 
@@ -110,3 +110,13 @@ def test_everything_right_leaves_no_variance_of_its_own() -> None:
     evidence = Evidence.of([candidate("a", np.ones(9, bool)), candidate("b", np.ones(9, bool))])
     assert (evidence.variance == 0).all() and (evidence.freedom == math.inf).all()
     assert (evidence.difference_variance > 0).all()
+
+
+def test_the_freedom_of_a_variance_is_that_of_its_own_spread() -> None:
+    """Of normal numbers it is their number; where five of a thousand matter, it is small."""
+    numbers = np.random.default_rng(0).standard_normal((200, 300)).astype(np.float32)
+    assert variance_freedom(numbers) == pytest.approx(300, rel=0.1)
+    few = np.zeros((1, 1000), np.float32)
+    few[0, :5] = numbers[0, :5]
+    assert 1 <= variance_freedom(few) < 11
+    assert math.isinf(variance_freedom(np.ones((1, 10), np.float32)))

@@ -110,7 +110,9 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
     field = [candidate("a", np.ones(30, bool), scores=-losses[None])]
     numbers = np.arange(30)
     evidence = Evidence.of(field, numbers, lowest=None)
-    half = 1.959964 * losses.std(ddof=1) / math.sqrt(30)
+    deviations = (losses - losses.mean()).astype(np.float64) ** 2
+    freedom = 2 * deviations.mean() ** 2 / (deviations.var() / 30)
+    half = student.ppf(0.975, freedom) * losses.std(ddof=1) / math.sqrt(30)
     found = figure_interval(evidence, 0, 1.959964)
     ends = -losses.mean() - half, -losses.mean() + half
     assert (found.low, found.high) == pytest.approx(ends, rel=1e-4)
