@@ -24,7 +24,10 @@ from src.selection.choose import choose
 from tests.runs.unsealed import unseal
 
 RUNS = (
-    ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
+    [
+        *("model=mlp", "model.hidden=[32]", "runtime=float32"),
+        *("trainer.max_epochs=1", "trainer.progress=false"),
+    ],
     ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"],
 )
 
