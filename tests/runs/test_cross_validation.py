@@ -27,7 +27,8 @@ from src.training.task import ClassificationTask
 from tests.data.pictures import tree
 
 SMALL = [
-    *("model=mlp", "runtime=float32", "runtime.threads=1", "trainer.max_epochs=1"),
+    *("model=mlp", "model.hidden=[32]", "runtime=float32", "runtime.threads=1"),
+    "trainer.max_epochs=1",
     *("data.batch_size=128", "tracking=none", "tracking.figures=false", "trainer.progress=false"),
 ]
 

@@ -40,7 +40,8 @@ REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
 def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
-    settings = read_run_settings([*SMALL, f"output_dir={output_dir}", *words])
+    narrow = [] if "model=cnn" in words else ["model.hidden=[32]"]
+    settings = read_run_settings([*SMALL, *narrow, f"output_dir={output_dir}", *words])
     summary = run_experiment(settings, on_epoch)
     assert summary is not None
     return summary
@@ -262,6 +263,7 @@ def test_the_summary_of_a_run_that_another_process_writes_is_its_own(
     settings = read_run_settings([*SMALL, f"output_dir={tmp_path}"])
     monkeypatch.setattr(experiment, "open_folder", lambda _: folder)
     other = Spool(folder.path)
+    monkeypatch.setattr(Spool.__init__, "__defaults__", (0.1,))  # seconds that it waits
     with pytest.raises(ConfigError, match="is being written by another process"):
         run_experiment(settings, data=build_data(settings))
     other.close()
@@ -319,7 +321,8 @@ def test_epochs_whose_validation_is_not_finite_are_no_improvement(
     ],
 )
 def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
-    summary = train(tmp_path, "trainer.max_epochs=2", *words)
+    # As wide as usual, for two epochs are to teach it something.
+    summary = train(tmp_path, "trainer.max_epochs=2", "model.hidden=[256,256]", *words)
     assert summary.status == "FINISHED" and summary.metrics["val/accuracy"] > 0.15
 
 

@@ -31,7 +31,8 @@ from tests.data.pictures import png, tree, write
 from tests.runs.unsealed import unseal
 
 SMALL = [
-    *("model=mlp", "runtime=float32", "trainer.max_epochs=2", "data.batch_size=16"),
+    *("model=mlp", "model.hidden=[32]", "runtime=float32", "trainer.max_epochs=2"),
+    "data.batch_size=16",
     *("tracking=none", "tracking.figures=false", "tracking.log_model=false"),
     "trainer.progress=false",
 ]

@@ -26,7 +26,7 @@ from src.runs.folder import RunFolder
 from src.runs.folds import mean_of
 from src.selection.refit import _keep_thresholds, earlier_refit, refit, refit_settings
 
-MLP = ["model=mlp", "runtime=float32", "trainer.progress=false"]
+MLP = ["model=mlp", "model.hidden=[32]", "runtime=float32", "trainer.progress=false"]
 HANDCRAFTED = ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"]
 
 

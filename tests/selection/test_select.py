@@ -25,7 +25,10 @@ from src.serving.bundle import open_predictor
 from tests.runs.unsealed import copied, unseal
 
 RUNS = (
-    ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.progress=false"],
+    [
+        *("model=mlp", "model.hidden=[32]", "runtime=float32"),
+        *("trainer.max_epochs=1", "trainer.progress=false"),
+    ],
     ["model=handcrafted", "model.classifier=knn", "model.features=[raw]"],
 )
 
