@@ -17,6 +17,7 @@ from .config.finished import VerifySettings
 
 def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
+    from .reporting.formatting import counted
     from .verification.targets import verify_all
 
     checked, faults = verify_all(settings)
@@ -30,7 +31,7 @@ def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
             f"{fault.remedy}",
             flush=True,
         )
-    print(f"checked {checked}: {'no fault' if not count else f'{count} faults'}", flush=True)
+    print(f"checked {checked}: {counted(count, 'fault') if count else 'no fault'}", flush=True)
     return well
 
 

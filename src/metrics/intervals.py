@@ -1,14 +1,20 @@
-"""Confidence intervals of shares."""
+"""Confidence intervals of shares, and how well a variance is known."""
 
 from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Any
 
-__all__ = ["NORMAL_QUANTILE", "score_interval", "wilson_interval"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NORMAL_QUANTILE", "score_interval", "variance_freedom", "wilson_interval"]
 
 # Of a 95 % interval.
 NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
+# Rounding errors, of what varies.
+_LEAST = 1e-12
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -44,3 +50,21 @@ def score_interval(share: float, trials: float, quantile: float) -> tuple[float,
     half = quantile / shrink * math.sqrt(spread)
     # At both ends the bound is exact on paper and off by a rounding error in floating point.
     return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
+
+
+def variance_freedom(influence: NDArray[np.floating[Any]]) -> float:
+    """Return the degrees of freedom of the mean of C estimated variances, at least 1.
+
+    Such that a multiple of chi-square with as many varies as the estimates do, by the fourth
+    moments (Pan & Wall, "Small-Sample Adjustments in Using the Sandwich Variance Estimator in
+    Generalized Estimating Equations", Statistics in Medicine 2002): about G for normal numbers, and
+    few where few groups move the figure.
+
+    Args:
+        influence: (C, G) by how much each group moves each figure.
+    """
+    squares = influence.astype(np.float64) ** 2
+    variance = squares.sum(axis=1)
+    varies = float((squares**2).sum() - (variance**2).sum() / influence.shape[1])
+    known = 2 * float((variance**2).sum())
+    return max(1.0, known / varies) if varies > _LEAST * known else math.inf

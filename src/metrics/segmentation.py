@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import NORMAL_QUANTILE, score_interval
+from .intervals import NORMAL_QUANTILE, score_interval, variance_freedom
 
 __all__ = [
     "PixelScores",
@@ -180,7 +180,11 @@ def mean_interval(
     """
     mean = mean_ratio(sums)
     codes, freedom = _groups_of(len(sums.above), groups)
-    (error,) = _standard_errors((influence_scores(sums) - mean)[:, None], codes)
+    moves = influence_scores(sums) - mean
+    (error,) = _standard_errors(moves[:, None], codes)
+    # Few pictures may decide a variance.
+    totals = np.bincount(codes, moves).astype(np.float64)
+    freedom = min(freedom, variance_freedom(totals[None]))
     return _interval(mean, float(error), freedom, int(codes.max()) + 1)
 
 

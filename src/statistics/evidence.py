@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from ..metrics.intervals import variance_freedom
 from .candidates import Candidate
 from .groups import PictureGroups
 from .seeds import SeedSpread, seed_spread
 
-__all__ = ["Evidence", "normal_quantile", "student_quantile", "variance_freedom"]
+__all__ = ["Evidence", "normal_quantile", "student_quantile"]
 
 Floats = NDArray[np.float64]
 
@@ -212,24 +213,6 @@ class Evidence:
             share = min(1.0, float(moved[chosen].sum()) / variance)
             inverse += share**2 / float(self.seeds.freedom[chosen].min())
         return 1 / inverse if inverse > 0 else math.inf
-
-
-def variance_freedom(influence: NDArray[np.float32]) -> float:
-    """Return the degrees of freedom of the mean of C estimated variances, at least 1.
-
-    Such that a multiple of chi-square with as many varies as the estimates do, by the fourth
-    moments (Pan & Wall, "Small-Sample Adjustments in Using the Sandwich Variance Estimator in
-    Generalized Estimating Equations", Statistics in Medicine 2002): about G for normal numbers, and
-    few where few groups move the figure.
-
-    Args:
-        influence: (C, G) by how much each group moves each figure.
-    """
-    squares = influence.astype(np.float64) ** 2
-    variance = squares.sum(axis=1)
-    varies = float((squares**2).sum() - (variance**2).sum() / influence.shape[1])
-    known = 2 * float((variance**2).sum())
-    return max(1.0, known / varies) if varies > _LEAST * known else math.inf
 
 
 def student_quantile(normal: float, freedom: float) -> float:

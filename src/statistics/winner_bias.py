@@ -16,7 +16,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .evidence import Evidence, variance_freedom
+from ..metrics.intervals import variance_freedom
+from .evidence import Evidence
 
 __all__ = ["expected_figure", "expected_figures"]
 

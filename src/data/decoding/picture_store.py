@@ -18,6 +18,7 @@ from PIL import Image
 from ...records.pictures import Pixels
 from ...targets.labels import label_codes
 from ..quality.audit import Survey, content_hash, copies, page_hash
+from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
 from .decode import LARGE_PIXELS, decode_picture
 from .large_pictures import LargePictures, array_sizes
@@ -199,7 +200,7 @@ def store_of(
         Problem(source.sample_name(i), "is of a single colour", "pictures are of a single colour")
         for i in flat
     ]
-    usable = source.without(bad)
+    usable = without(source, bad)
     kept = np.array([i for i in range(len(source)) if i not in bad], np.int64)
     hashes = found.hashes[kept]
     names = [source.sample_name(i) for i in kept]

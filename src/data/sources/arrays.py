@@ -14,7 +14,8 @@ from ...config.checks import ConfigError
 from ...machine.text import text_fault
 from ...storage.arrays import open_arrays
 from .label_sets import class_targets
-from .source import PARTS, Source, clean_label
+from .label_spelling import clean_label
+from .source import PARTS, Source
 
 __all__ = ["list_arrays"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...config.checks import ConfigError
 from ...machine.text import from_csv_cell
 from .label_sets import is_yes_or_no
-from .source import clean_label
+from .label_spelling import clean_label
 from .table_columns import IS_VALID, Table, cell_value, check_table, recognised_columns
 
 __all__ = ["read_csv_lines"]

@@ -16,19 +16,11 @@ from .archive import ARCHIVE_ENDINGS, extract_archive
 from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
+from .label_spelling import alike, alike_remarks, clean_label, merged_remarks
 from .masks import MaskClasses, list_masks
 from .roots import existing_root
 from .shards import find_shards, list_shards
-from .source import (
-    PARTS,
-    Problem,
-    Source,
-    alike,
-    alike_remarks,
-    clean_label,
-    merged_remarks,
-    natural_order,
-)
+from .source import PARTS, Problem, Source, natural_order
 from .table import TABLE_ENDINGS, list_table
 
 __all__ = ["load"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
-from .source import clean_label
+from .label_spelling import clean_label
 from .table_columns import Table, cell_value, check_table
 
 __all__ = ["read_json_lines"]

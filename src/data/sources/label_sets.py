@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from ...config.checks import ConfigError
 from ...machine.text import nearest
-from .source import Source, clean_label, natural_order
+from .label_spelling import clean_label
+from .source import Source, natural_order
 
 __all__ = [
     "class_targets",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ...config.checks import ConfigError, own_fields
 from ...config.data import DataSettings, FolderSettings
@@ -13,6 +15,7 @@ from ...machine.imports import import_object
 from ...machine.parallel import available_cores, in_order
 from ...storage.cache import cache_folder
 from ...targets import kind_of
+from ...targets.labels import has_class
 from ..decoding.picture_files import PictureError, pages_of
 from .archive import forget_archive
 from .label_sets import ordered
@@ -21,7 +24,7 @@ from .roots import existing_root
 from .source import Problem, Source
 from .table import named_paths
 
-__all__ = ["check_root", "list_pictures"]
+__all__ = ["check_root", "list_pictures", "without"]
 
 _NAMED = 20
 
@@ -120,7 +123,7 @@ def _present(source: Source, data: DataSettings) -> Source:
         )
         for i, where in missing.items()
     ]
-    usable = source.without(dict.fromkeys(missing, "is no file"))
+    usable = without(source, dict.fromkeys(missing, "is no file"))
     return replace(usable, problems=(*usable.problems, *problems))
 
 
@@ -140,3 +143,24 @@ def check_root(data: DataSettings) -> None:
 
 def _local(root: str) -> Path:
     return Path(root.removeprefix("file://"))
+
+
+def without(source: Source, reasons: Mapping[int, str]) -> Source:
+    """Return a source without pictures that cannot be used; some others are left.
+
+    `reasons` says of these, by their indices, why.
+
+    Raises:
+        ConfigError: no picture of a class is left.
+    """
+    kept = [index for index in range(len(source)) if index not in reasons]
+    usable = source.only(np.array(kept, np.int64))
+    for label in sorted(set(source.class_names) - set(usable.class_names)):
+        members = np.flatnonzero(has_class(source.targets, source.class_names.index(label)))
+        first = int(members[0])
+        raise ConfigError(
+            f"{source.name}: no picture of the class {label} can be used ({len(members)}), for "
+            f"{source.sample_name(first)} {reasons[first]}. Repair them, or take the class out of "
+            "the data."
+        )
+    return usable

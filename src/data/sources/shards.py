@@ -26,7 +26,8 @@ from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
 from .label_sets import class_targets, split_labels
-from .source import Problem, Source, alike_remarks, clean_label, is_left_behind, merged_remarks
+from .label_spelling import alike_remarks, clean_label, merged_remarks
+from .source import Problem, Source, is_left_behind
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
 

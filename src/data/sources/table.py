@@ -17,7 +17,8 @@ from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
 from .label_sets import class_targets, labels_of_columns, split_labels
-from .source import PARTS, Problem, Source, alike_remarks, clean_label, merged_remarks
+from .label_spelling import alike_remarks, clean_label, merged_remarks
+from .source import PARTS, Problem, Source
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...config.checks import ConfigError
 from ...machine.regular_files import file_fault
 from ...machine.text import nearest
-from .source import clean_label
+from .label_spelling import clean_label
 
 __all__ = ["IS_VALID", "Table", "cell_value", "check_table", "recognised_columns"]
 

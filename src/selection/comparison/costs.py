@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
-from ...data.sources.source import clean_label
+from ...data.sources.label_spelling import clean_label
 from ...machine.regular_files import file_fault
 
 __all__ = ["CostTable"]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from src.config.checks import ConfigError
 from src.data.sources.class_folders import is_held_out, part_named
 from src.data.sources.folder import load
-from src.data.sources.source import Source, clean_label, is_left_behind
+from src.data.sources.label_spelling import clean_label
+from src.data.sources.source import Source, is_left_behind
 from tests.data.pictures import png, tree, write
 
 
