@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,13 +135,30 @@ def _lead(comparison: Comparison) -> str:
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
-    rows = [("Caution", baseline_sentence(verdict), ""), ("Why", _reason(verdict), "")]
+    rows = [
+        ("Caution", baseline_sentence(verdict), ""),
+        ("What it is", _kind(comparison.choice), "whole"),
+        ("Why", _reason(verdict), ""),
+    ]
     if len(verdict.standings) > 1:
         rows.append(("How sure", _doubt(verdict), ""))
     rows.append(("What it costs", _price(comparison.choice), ""))
     if next_step is not None:
         rows.append(("Next step", next_step, "command"))
     return [row for row in rows if row[1]]
+
+
+def _kind(one: Entrant) -> str:
+    """Return what a candidate is, for who does not know its family; "" where that is not known."""
+    # Without where they are from and their licence, which the table has.
+    weights = "" if one.weights is None else re.sub(r" \([^()]*, [^()]*\)", "", one.weights)
+    return {
+        "frozen": f"A classifier on frozen features: {weights}.",
+        "fine-tuned": f"{weights}, fine-tuned: a published network trained further.",
+        "from scratch": f"A network of the family {one.family}, trained from scratch.",
+        "hand-crafted": "A classifier on hand-crafted features.",
+        "ensemble": "Several trained models together.",
+    }.get(one.start or "", "")
 
 
 def _reason(verdict: Verdict) -> str:

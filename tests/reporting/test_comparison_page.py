@@ -119,6 +119,30 @@ def test_the_headline_is_the_choice_with_its_figure_price_and_next_step() -> Non
     assert f"{100 * choice.figure:.1f} %" in head and f"{choice.cost:.3g} ms a picture" in head
     assert "<code>python -m src.select sweep=s</code>" in head
     assert "Next step" not in comparison_page(shown)
+    assert (
+        f"A network of the family {shown.comparison.choice.family}, trained from scratch." in head
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "weights", "text"),
+    [
+        ("frozen", "lite2 (package, mit) + lite1 (hub, mit)", "frozen features: lite2 + lite1."),
+        ("frozen", "those of cnn-1", "frozen features: those of cnn-1."),
+        ("fine-tuned", "/nets (old)/a.pth", "/nets (old)/a.pth, fine-tuned"),
+        (None, None, ""),
+    ],
+)
+def test_what_the_choice_is_stands_below_its_name(
+    start: str | None, weights: str | None, text: str
+) -> None:
+    shown = report_data(4)
+    entrants = tuple(
+        dataclasses.replace(one, start=start, weights=weights) for one in shown.comparison.entrants
+    )
+    comparison = dataclasses.replace(shown.comparison, entrants=entrants)
+    head = comparison_page(dataclasses.replace(shown, comparison=comparison)).partition("</header>")
+    assert text in head[0] and ("What it is" in head[0]) == bool(text)
 
 
 def test_the_only_candidate_is_not_recommended_over_others() -> None:
