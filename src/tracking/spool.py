@@ -25,6 +25,16 @@ __all__ = ["Spool", "is_being_written", "mirror_lock", "writer_lock"]
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 
 
+def _steady_ns() -> int:
+    """Return nanoseconds of a clock that only moves forward, where possible in sleep as well."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return time.monotonic_ns()
+
+
+_BEGAN, _BEGAN_STEADY = time.time_ns(), _steady_ns()
+
+
 def is_being_written(run_dir: Path) -> bool:
     """Return whether a process has the spool of a run folder open for writing."""
     if not spool_path(run_dir).is_file():
@@ -366,4 +376,8 @@ class Spool:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    """Return milliseconds since 1970, by the clock as it stood when this process began.
+
+    One that is set meanwhile would make a run take days, or end before it began.
+    """
+    return (_BEGAN + _steady_ns() - _BEGAN_STEADY) // 1_000_000

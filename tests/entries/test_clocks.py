@@ -1,0 +1,85 @@
+"""A clock that jumps by days, forwards and back, while a training and a sweep run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tests.entries.commands import complete
+
+# What Python imports at its start, in the processes that a command starts as well.
+JUMPING = """
+import itertools, time
+
+calls, plain, plain_ns = itertools.count(), time.time, time.time_ns
+DAYS = (0, 1, -1, 400, -400)
+
+
+def jumped():
+    return 86_400 * DAYS[next(calls) // 3 % len(DAYS)]
+
+
+time.time = lambda: plain() + jumped()
+time.time_ns = lambda: plain_ns() + jumped() * 10**9
+"""
+MLP = ("model=mlp", "data=digits", "runtime=float32", "trainer.progress=false")
+
+
+@pytest.fixture
+def jumping(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(JUMPING)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return environment | {"PYTHONPATH": path}
+
+
+def typed(environment: Mapping[str, str], module: str, *words: str) -> str:
+    done = complete([sys.executable, "-m", module, *words], environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+def metrics(output_dir: Path) -> dict[str, float]:
+    (summary,) = (output_dir / "runs").glob("*/summary.json")
+    plain = json.loads(summary.read_text())
+    assert plain["status"] == "FINISHED"
+    took = plain["metrics"]["cost/training_seconds"]
+    assert 0 < took < 600, "it is measured by a clock that only moves forward"
+    return {k: v for k, v in plain["metrics"].items() if k.startswith(("val/", "test/"))}
+
+
+def test_a_training_is_the_same_and_its_times_are_no_nonsense(
+    environment: dict[str, str], jumping: dict[str, str], tmp_path: Path
+) -> None:
+    words = (*MLP, "trainer.max_epochs=2", "tracking.figures=false")
+    typed(environment, "src.train", *words, f"output_dir={tmp_path / 'still'}")
+    typed(jumping, "src.train", *words, f"output_dir={tmp_path / 'jumping'}")
+    assert metrics(tmp_path / "jumping") == metrics(tmp_path / "still")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'jumping' / 'mlflow.db'}")
+    (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert run.info.status == "FINISHED"
+    assert 0 <= run.info.end_time - run.info.start_time < 600_000
+    curve = client.get_metric_history(run.info.run_id, "val/accuracy")
+    assert [point.step for point in curve] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_budget_of_minutes_holds_and_the_sweep_goes_on(
+    jumping: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("study=jumps", *MLP[1:3], "families=[mlp]", "budget.minutes=3", "finalists=0")
+    words = (*words, "trainer.max_epochs=2", f"output_dir={tmp_path}")
+    first = typed(jumping, "src.sweep", *words, "budget.trials=2")
+    assert "2 trials (2 complete)" in first
+    more = typed(jumping, "src.sweep", *words, "budget.trials=3")
+    assert "3 trials (3 complete)" in more
+    took = re.search(r"of 1 family in (\d+) s", more)
+    assert took is not None and int(took[1]) < 180
