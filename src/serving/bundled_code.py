@@ -17,6 +17,7 @@ __all__ = [
     "FOR_ENSEMBLES",
     "FOR_NETWORKS",
     "FOR_NETWORKS_OF_CLASSIFIERS",
+    "FOR_PLUGINS",
     "ship_modules",
     "ship_plugins",
 ]
@@ -69,10 +70,10 @@ FOR_CLASSIFIERS = (
 FOR_NETWORKS_OF_CLASSIFIERS = ("models/*",)
 FOR_ENSEMBLES = ("ensembles/__init__", "ensembles/mixing", "serving/ensemble_predictor")
 # What a plugin's file may import of the settings, beside the code of its own.
-_FOR_PLUGINS = (
+FOR_PLUGINS = (
     *("config/__init__", "config/augment", "config/checks", "config/credentials"),
     *("config/data", "config/features", "config/added_groups", "config/metrics"),
-    "config/models",
+    *("config/models", "config/plugins", "machine/yaml_text"),
 )
 
 
@@ -114,7 +115,7 @@ def ship_plugins(code: Path, metadata: Mapping[str, Any]) -> list[str]:
         _ship(plugin.root, files, code)
         modules += plugin.modules
         packages += _imported_packages(files)
-    _ship_own(_FOR_PLUGINS, code)
+    _ship_own(FOR_PLUGINS, code)
     write_atomically(code / SHIPPED_PLUGINS, "\n".join(modules) + "\n")
     return packages
 

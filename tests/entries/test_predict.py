@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
+from src.machine.text import from_csv_cell
 from tests.entries.commands import MEASURED, complete
 from tests.entries.conftest import Run
 from tests.runs.unsealed import unseal
@@ -184,7 +185,8 @@ def test_hostile_names_and_sizes_on_a_poor_console(
     broken = "d.heic: is no picture" if find_spec("pillow_heif") else "is HEIC"
     assert broken in said and r"e\xe9.jpg: is no picture" in said
     table, _, peak = done.stdout.decode("utf-8").rpartition("peak")
-    paths = [row[0] for row in csv.reader(io.StringIO(table, newline=""))]
+    assert "\x1b" not in table and "\x07" not in table
+    paths = [from_csv_cell(row[0]) for row in csv.reader(io.StringIO(table, newline=""))]
     assert paths[1:] == [f"{new}/a large.png", f"{new}/b large.png", str(small)]
     assert int(peak) < 2_000_000  # KiB
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import read_metadata
 from src.serving.bundle_writing import write_bundle
+from src.serving.bundled_code import FOR_PLUGINS, ship_modules
 from src.serving.whole_network import network_classifier
 from tests.models.test_conformance import OWN
 from tests.serving.bundles import CLASSES, bundle, network_and_metadata
@@ -68,6 +69,7 @@ def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
 def test_every_module_that_is_shipped_finds_what_it_imports(tmp_path: Path) -> None:
     bundle(tmp_path / "model")
     code = tmp_path / "model" / "code"
+    ship_modules(code, FOR_PLUGINS)
     names = [
         ".".join(path.relative_to(code).with_suffix("").parts).removesuffix(".__init__")
         for path in code.rglob("*.py")
