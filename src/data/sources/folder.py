@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ from .archive import ARCHIVE_ENDINGS, extract_archive
 from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
-from .label_spelling import alike, alike_remarks, clean_label, merged_remarks
+from .label_spelling import (
+    alike_remarks,
+    clean_label,
+    merged_remarks,
+    refuse_alike_across_parts,
+)
 from .masks import MaskClasses, list_masks
 from .roots import existing_root
 from .shards import find_shards, list_shards
@@ -149,7 +154,6 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
         merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(written)]
         hint = _where_classes_may_be(tree, top, class_names, shown)
         raise ConfigError(_too_few(class_names, shown) + "".join(merged) + hint)
-    _check_case(paths, class_names, shown)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]
     keys = sorted(paths, key=lambda key: (parts.index(key[0]), index[key[1]]))
@@ -162,6 +166,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
                 tree.note(label, "is a class without pictures in the train part")
     remarks = [*merged_remarks(written), *alike_remarks(class_names)]
     targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
+    refuse_alike_across_parts(class_names, targets, given, shown)
     listed = [path for key in keys for path in paths[key]]
     if several:
         targets, kept = _joined(root, listed, targets, len(class_names), given)
@@ -250,23 +255,6 @@ def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:
                 f"is one of {len(left)} pictures of the {part} part in folders that are called as "
                 f"no class of the train part ({', '.join(labels[:5])}); without labels, they were "
                 "left out",
-            )
-
-
-def _check_case(
-    paths: Mapping[tuple[str, str], object], names: tuple[str, ...], shown: str
-) -> None:
-    """Refuse a class of another part that is hardly told from one of the train part."""
-    training = {alike(label): label for part, label in paths if part == "train"}
-    for label in names:
-        usual = training.get(alike(label), label)
-        if training and ("train", label) not in paths and usual != label:
-            how = "differ only in capitals"
-            if usual.lower() != label.lower():
-                usual, label, how = ascii(usual), ascii(label), "may be meant for one"
-            raise ConfigError(
-                f"{shown} has the class {usual} in the train part and {label} in another: they "
-                f"{how}, so rename the folders alike."
             )
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["alike", "alike_remarks", "clean_label", "merged_remarks"]
+from numpy.typing import NDArray
+
+from ...config.checks import ConfigError
+
+__all__ = ["alike_remarks", "clean_label", "merged_remarks", "refuse_alike_across_parts"]
 
 # Zero-width joiner and non-joiner: Persian and Indic words are spelled with them.
 _SPELLING = "\u200c\u200d"
@@ -58,7 +64,48 @@ def merged_remarks(written: Iterable[str]) -> list[str]:
     ]
 
 
-def alike(label: str) -> str:
+def refuse_alike_across_parts(
+    class_names: Sequence[str], targets: NDArray[Any], parts: NDArray[Any] | None, shown: str
+) -> None:
+    """Refuse a class of another part that people hardly tell from one of the train part.
+
+    Args:
+        class_names: K.
+        targets: (N,) int64 in [0, K), or of label sets (N, K), 0 and 1.
+        parts: (N,) of "train" | "val" | "test"; None where there are none.
+        shown: names the data in the message.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if parts is None:
+        return
+    rows = targets[parts == "train"]
+    found = set(rows.tolist()) if rows.ndim == 1 else set(rows.any(axis=0).nonzero()[0].tolist())
+    training = {class_names[number] for number in found}
+    by_look: dict[str, list[str]] = defaultdict(list)
+    for label in class_names:
+        if label in training:
+            by_look[_look(label)].append(label)
+    for label in class_names:
+        for usual in () if label in training else by_look.get(_look(label), ()):
+            if _alike(label) != _alike(usual) and _of_one_alphabet([label, usual]):
+                continue
+            how = "differ only in capitals"
+            if usual.lower() != label.lower():
+                usual, label, how = ascii(usual), ascii(label), "may be meant for one"
+            raise ConfigError(
+                f"{shown} has the class {usual} in the train part and {label} in another: they "
+                f"{how}, so give both one name."
+            )
+
+
+def _look(label: str) -> str:
+    """Return what is equal for labels that look the same, of whatever alphabet they are."""
+    return _alike(label.translate(_LATIN_LOOKS))
+
+
+def _alike(label: str) -> str:
     """Return what is equal for labels that people hardly tell apart.
 
     Those that differ in capitals, in the width or the form of letters, as ﬁ and fi, and numbers
@@ -77,11 +124,11 @@ def alike_remarks(labels: Iterable[str]) -> list[str]:
     groups: dict[str, list[str]] = {}
     looks: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault(alike(label), []).append(label)
-        looks.setdefault(alike(label.translate(_LATIN_LOOKS)), []).append(label)
+        groups.setdefault(_alike(label), []).append(label)
+        looks.setdefault(_look(label), []).append(label)
     remarks = []
     for group in looks.values():
-        if len({alike(label) for label in group}) > 1 and not _of_one_alphabet(group):
+        if len({_alike(label) for label in group}) > 1 and not _of_one_alphabet(group):
             listed = ", ".join(map(ascii, group))
             remarks.append(
                 f"the labels {listed} have letters of several alphabets that look the same, and "

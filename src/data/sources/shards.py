@@ -26,7 +26,12 @@ from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
 from .class_folders import part_named
 from .label_sets import class_targets, split_labels
-from .label_spelling import alike_remarks, clean_label, merged_remarks
+from .label_spelling import (
+    alike_remarks,
+    clean_label,
+    merged_remarks,
+    refuse_alike_across_parts,
+)
 from .source import Problem, Source, is_left_behind
 
 __all__ = ["SHARD_ENDING", "expanded", "find_shards", "list_shards"]
@@ -168,6 +173,8 @@ def list_shards(
     class_names, targets = class_targets(shown, chosen, several=several)
     remarks = [*merged, *alike_remarks(class_names)]
     parts = _parts(shards, shown)
+    given = None if parts is None else np.repeat(parts, counts)
+    refuse_alike_across_parts(class_names, targets, given, shown)
     return Source(
         "folder",
         class_names,
@@ -175,7 +182,7 @@ def list_shards(
         root=root,
         sample_paths=tuple(names),
         spans=np.concatenate([index.spans for index in indexes]),
-        given_parts=None if parts is None else np.repeat(parts, counts),
+        given_parts=given,
         kind="multi" if several else "single",
         problems=tuple(Problem(shown, remark) for remark in remarks),
     )

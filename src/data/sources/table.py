@@ -17,7 +17,12 @@ from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
 from .label_sets import class_targets, labels_of_columns, split_labels
-from .label_spelling import alike_remarks, clean_label, merged_remarks
+from .label_spelling import (
+    alike_remarks,
+    clean_label,
+    merged_remarks,
+    refuse_alike_across_parts,
+)
 from .source import PARTS, Problem, Source
 from .table_columns import IS_VALID, Table
 from .table_paths import found_files
@@ -74,6 +79,7 @@ def list_table(
     rows = listed_rows(file, table, labels)
     chosen = [labels[row] for row in rows.kept]
     class_names, targets = class_targets(str(file), chosen, several=several)
+    refuse_alike_across_parts(class_names, targets, rows.parts, str(file))
     merged = [] if several else merged_remarks(table.values["label"])
     remarks = [*table.remarks, *merged, *alike_remarks(class_names)]
     return Source(

@@ -226,6 +226,15 @@ def test_letters_of_several_alphabets_that_look_the_same(
     for part in said:
         (remark,) = [one for one in remarks if part in one]
         assert remark.endswith("and are classes of their own")
+    # One that is in the test part alone cannot be learnt.
+    first, last = min(labels), max(labels)
+    places = ("train/zebra", "test/zebra", f"train/{first}", f"test/{last}")
+    parts = tree(tmp_path / "parts", dict.fromkeys(places, 1))
+    if said:
+        with pytest.raises(ConfigError, match=r"in another: they may be meant for one"):
+            listed(parts)
+    else:
+        assert len(listed(parts).class_names) == 3
 
 
 def test_one_folder_around_all_is_looked_through(tmp_path: Path) -> None:

@@ -94,6 +94,10 @@ def test_parts_are_folders_too_and_no_parts_are_divided(tmp_path: Path) -> None:
     shard(tmp_path / "set/test/0.tar", labelled("cat", 50) + labelled("dog", 51))
     source = listed(tmp_path / "set", tmp_path)
     assert source.given_parts is not None and sorted(set(source.given_parts)) == ["test", "train"]
+    shard(tmp_path / "twin/train/0.tar", labelled("cat", *range(20)) + labelled("dog", 20))
+    shard(tmp_path / "twin/test/0.tar", labelled("Dog", 50) + labelled("cat", 51))
+    with pytest.raises(ConfigError, match="dog in the train part and Dog in another"):
+        listed(tmp_path / "twin", tmp_path)
     alone = settings(str(tmp_path / "set/train"), tmp_path)
     data = PictureData.open(list_pictures(alone), alone, native_side=None, batch_size=4, seed=0)
     assert len(data.split.train) + len(data.split.val) + len(data.split.test) == 40

@@ -280,6 +280,19 @@ def test_csv_labels_that_nobody_can_tell_apart_are_one(tmp_path: Path) -> None:
     ]
 
 
+def test_a_class_of_the_test_part_that_is_hardly_told_from_another_is_refused(
+    tmp_path: Path,
+) -> None:
+    tree(tmp_path, {"x": 4})
+    rows = "x/000.png,Tea,train\nx/001.png,oil,train\nx/002.png,{},test\nx/003.png,oil,test\n"
+    for label in ("tea", "T\u0435a"):
+        with pytest.raises(ConfigError, match=r"s\.csv has the class .* another: they .* one name"):
+            listed(table(tmp_path, "path,label,split\n" + rows.format(label), encoding="utf-8"))
+    file = table(tmp_path, "path,labels,split\n" + rows.format("oil;tea"))
+    with pytest.raises(ConfigError, match="Tea in the train part and tea in another"):
+        load(file, tmp_path, False, target="multi")
+
+
 def test_tables_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path, {"x": 4})
     lines = "".join(f"x/00{row}.png,{'ab'[row % 2]}\n" for row in range(4))
