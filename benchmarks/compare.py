@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,6 +26,16 @@ __all__ = ["measure"]
 
 _RUNS, _ROUNDS = 1000, 3
 _SECONDS = 5.0
+_SEALS_BAR = 1.1
+# `src.compare` as it would be if runs had no seals.
+_UNSEALED = """
+from src.compare import main
+from src.selection.comparison.read_runs import _Record
+
+_Record.read = lambda self, path: path.read_bytes()
+_Record.check = _Record.check_seal = lambda self, what: None
+main()
+"""
 
 
 def measure() -> list[Row]:
@@ -34,6 +46,12 @@ def measure() -> list[Row]:
         for _ in write_runs(outputs, _pictures(folder), _RUNS):
             continue
         within, pictures = _within_a_process(outputs)
+        linked = _sealed_shares(outputs)
+        copies = shutil.copytree(
+            outputs, folder / "copies"
+        )  # where each split is a file of its own
+        copied = _sealed_shares(copies)
+        shutil.rmtree(copies)
         _mirror(outputs)
         cold = [_command(outputs, "experiment=bakeoff") for _ in range(_ROUNDS)]
         condition = "filter=metrics.`val/accuracy` > 0"
@@ -44,6 +62,12 @@ def measure() -> list[Row]:
         *_rows(f"{what}, from their folders", within),
         *_rows(f"{command}, of an experiment in MLflow", cold),
         *_rows(f"{command}, by a filter of MLflow's", filtered),
+        Row(
+            f"{command}, processor time with seals checked against without",
+            f"{spread(linked)}; of copied folders {spread(copied)}",
+            f"at most {_SEALS_BAR}x",
+            statistics.median(linked) <= _SEALS_BAR,
+        ),
     ]
 
 
@@ -87,6 +111,25 @@ def _command(outputs: Path, which: str) -> _Seconds:
             reached[beginning] = time.perf_counter() - began
     verdict, page = reached.values()
     return _Seconds(verdict, page, time.perf_counter() - began)
+
+
+def _sealed_shares(outputs: Path) -> list[float]:
+    """Processor time of the command against that without a look at seals, in turns."""
+    words = [f"output_dir={outputs}", "tracking.enabled=false"]
+    ratios = []
+    for turn in range(_ROUNDS + 1):
+        sealed = _processor_seconds("-m", "src.compare", *words)
+        unsealed = _processor_seconds("-c", _UNSEALED, *words)
+        if turn:  # the first time, files come from the disk
+            ratios.append(sealed / unsealed)
+    return ratios
+
+
+def _processor_seconds(*words: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    python(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def _rows(what: str, times: list[_Seconds]) -> Iterator[Row]:
