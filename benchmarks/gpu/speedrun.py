@@ -1,10 +1,15 @@
-"""CIFAR-10 to 94 %: `recipe=speedrun` against the published recipe in a bare loop of our own.
+"""CIFAR-10 in seconds: `recipe=speedrun` against the published recipe in a bare loop of our own.
 
 The reference is what Jordan describes ("94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024,
 arXiv:2404.00498, listing 4 and table 1): the network and its initialisation, 9.9 epochs of SGD in
 batches of 1,024 with rates of their own for biases, a triangular schedule, a lookahead average,
-flips in turns, shifts of two pixels and predictions over six views. Both train on the same pictures
-in the same call, on a device that has loaded its kernels.
+flips in turns, shifts of two pixels and predictions over six views. The author's own code is timed
+as well where it is installed. All train on the same pictures in the same call, on a device that has
+loaded its kernels.
+
+94 % are published for CIFAR-10 as it is. The pictures of `cifar10-jpeg.tar.xz` have been through
+strong JPEG (300 bytes a picture), and the published recipe comes to 90.7 % there: on these, that is
+the bar.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.commands import trained
+from benchmarks.gpu.airbench import Airbench
 from benchmarks.gpu.pictures import cifar10_batches
+from benchmarks.photo_sets import given as given_file
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.data.loading.datamodule import PictureData
@@ -34,6 +42,8 @@ from src.training.inference import averaged_logits
 __all__ = ["reference", "speedrun"]
 
 _BAR, _ACCURACY = 1.15, 0.94
+# Means of three trainings of each differ by chance by some 0.13 points (their own spread is 0.15).
+_LOSS = 0.003
 _EPOCHS, _BATCH = 9.9, 1024
 _RATE, _MOMENTUM, _DECAY, _BIAS_SCALE = 11.5, 0.85, 0.0153, 64.0
 _SMOOTHING, _SHIFT = 0.2, 2
@@ -54,21 +64,23 @@ def speedrun(
     widths: Sequence[int] = (64, 256, 256),
     epochs: float = _EPOCHS,
 ) -> Iterator[Row]:
-    """Seconds of training and accuracy of both, in turns, and of the command line.
+    """Seconds of training and accuracy of each, in turns, and of the command line.
 
     Args:
         device: of the training.
         folder: for pictures and runs.
         words: further overrides of the run.
         limit: training and test pictures; None for all.
-        rounds: trainings of each that count, after one that does not.
+        rounds: trainings of each that count, after a short one that does not; each by a seed of
+            its own.
         widths, epochs: of the reference.
     """
-    root = cifar10_batches(folder / "cifar10", limit)
+    published = given_file("cifar-10-python.tar.gz")
+    root = published or cifar10_batches(folder / "cifar10", limit)
     if root is None:
         yield Row(
-            "CIFAR-10 to 94 %: `recipe=speedrun` against the published recipe",
-            "skipped: BAKEOFF_PHOTOS names no folder with cifar10-jpeg.tar.xz",
+            "CIFAR-10 in seconds: `recipe=speedrun` against the published recipe",
+            "skipped: BAKEOFF_PHOTOS names no folder with CIFAR-10",
             f"at most {_BAR}x",
             None,
         )
@@ -78,40 +90,61 @@ def speedrun(
     settings = read_run_settings([*given, f"output_dir={folder / 'outputs'}"])
     data = build.build_data(settings)
     data.live_on(device)
+    author = Airbench.name() if device.type == "cuda" else None
+    original = Airbench(data, folder / "airbench") if author else None
     ours: list[tuple[float, float]] = []
     theirs: list[tuple[float, float]] = []
-    for turn in range(rounds + 1):
-        summary = run_experiment(settings, data=data)
+    authors: list[tuple[float, float]] = []
+    short = replace(settings, trainer=replace(settings.trainer, max_epochs=1))
+    for turn in range(rounds + 1):  # the first loads the kernels
+        summary = run_experiment(replace(settings, seed=turn) if turn else short, data=data)
         assert summary is not None
         metrics = summary.metrics
         found = metrics["cost/training_seconds"], metrics["test/accuracy"]
-        bare = reference(data, device, widths=widths, epochs=epochs, seed=turn)
-        print(f"round {turn}: {found[0]:.2f} s, {100 * found[1]:.2f} % against {bare}", flush=True)
+        bare = reference(data, device, widths=widths, epochs=epochs if turn else 1, seed=turn)
+        own = [original(turn)] if original else []
+        print(f"round {turn}: {found}, the published recipe {bare}, {author} {own}", flush=True)
         if turn:
             ours.append(found)
             theirs.append(bare)
-    accuracy = statistics.mean(right for _, right in ours)
-    their_accuracy = statistics.mean(right for _, right in theirs)
-    ratios = [mine / bare for (mine, _), (bare, _) in zip(ours, theirs)]
-    yield Row(
-        "CIFAR-10 (once through JPEG), `recipe=speedrun`: test accuracy",
-        f"{100 * accuracy:.2f} %, the published recipe {100 * their_accuracy:.2f} %",
-        f"at least {100 * _ACCURACY:.0f} %",
-        accuracy >= _ACCURACY,
-    )
-    yield Row(
-        "the same: training time against the published recipe in a bare loop",
-        f"{spread(ratios)}; {spread([s for s, _ in ours], ' s')} against "
-        f"{spread([s for s, _ in theirs], ' s')}",
-        f"at most {_BAR}x",
-        statistics.median(ratios) <= _BAR,
-    )
+            authors += own
+    yield from _rows(ours, theirs, f"CIFAR-10{'' if published else ', once through JPEG'}")
+    if authors:
+        yield _against(ours, authors, f"the same against the author's code ({author})")
     seconds = trained(*given)["metrics"]["cost/training_seconds"]
     yield Row(
         "the same as a command, whose first steps load the kernels",
         f"{seconds:.1f} s of training",
         "at most 10 s more",
         seconds <= statistics.median(s for s, _ in ours) + 10,
+    )
+
+
+def _rows(
+    ours: list[tuple[float, float]], theirs: list[tuple[float, float]], pictures: str
+) -> Iterator[Row]:
+    """Rows of seconds and accuracies: how right, and how fast against the published recipe."""
+    mine, bare = (100 * statistics.mean(right for _, right in some) for some in (ours, theirs))
+    least = 100 * _ACCURACY if "JPEG" not in pictures else bare - 100 * _LOSS
+    yield Row(
+        f"{pictures}, `recipe=speedrun`: test accuracy, mean of {len(ours)} seeds",
+        f"{mine:.2f} %, the published recipe {bare:.2f} %",
+        f"at least {least:.2f} %",
+        mine >= least,
+    )
+    yield _against(ours, theirs, "the same against the published recipe in a bare loop")
+
+
+def _against(ours: list[tuple[float, float]], theirs: list[tuple[float, float]], what: str) -> Row:
+    """A row of training times; the other's accuracy is stated."""
+    ratios = [mine / bare for (mine, _), (bare, _) in zip(ours, theirs)]
+    right = 100 * statistics.mean(right for _, right in theirs)
+    return Row(
+        f"{what}: training time",
+        f"{spread(ratios)}; {spread([s for s, _ in ours], ' s')} against "
+        f"{spread([s for s, _ in theirs], ' s')} to {right:.2f} %",
+        f"at most {_BAR}x",
+        statistics.median(ratios) <= _BAR,
     )
 
 

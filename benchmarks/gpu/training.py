@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
+import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,13 +30,26 @@ from src.runs.experiment import run_experiment
 from src.runs.resolve import resolve
 from src.training.cost import wait_for
 
-__all__ = ["Watch", "busy_share", "images_per_second", "plans", "steady_epoch", "steps"]
+__all__ = [
+    "DeviceWork",
+    "Watch",
+    "device_work",
+    "images_per_second",
+    "plans",
+    "profiled",
+    "steady_epoch",
+    "steps",
+]
 
 _LARGE = ("model=resnet18", "data.batch_size=1024")
 _COUNTS = {"train": 50_000, "val": 2_000}
 _BUSY, _STEPS_BAR = 0.95, 1.05
 # Of a Chrome trace, what a GPU does.
-_ON_GPU = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
+ON_GPU = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
+# As torch warns of an operation that waits. When the warnings are turned on, another one says that
+# this does not find "all synchronizing operations".
+_WAITED = "called a synchronizing"
+_SHOWN = 5  # kinds of kernels
 
 
 def steady_epoch(
@@ -42,9 +58,12 @@ def steady_epoch(
     *,
     words: Sequence[str] = _LARGE,
     counts: Mapping[str, int] = _COUNTS,
-    kinds: frozenset[str] = _ON_GPU,
+    kinds: frozenset[str] = ON_GPU,
 ) -> Iterator[Row]:
-    """Waits within one epoch of a run, and the share of another in which the device computes.
+    """Waits within one epoch of a run, and the share of an epoch in which the device computes.
+
+    The profiler makes launches slow, so what the device does is counted in an epoch of its own, and
+    divided by the time of another.
 
     Args:
         device: of the training.
@@ -54,39 +73,53 @@ def steady_epoch(
         kinds: of the events of a trace that count as the device's work.
     """
     settings, data = _opened(device, folder, counts, words)
-    watch = Watch(folder / "trace.json", waits_in=2, traces_in=4)
+    watch = Watch(folder / "trace.json", waits_in=1, timed_in=3, traced_in=4)
     with _watched(watch):
         run_experiment(_with_epochs(settings, 5), data=data)
     what = f"{settings.model.name}, batches of {data.batch_size}, pictures on the device"
-    places = sorted(set(watch.waits))
+    places, seen = sorted(set(watch.waits)), waits_are_seen(device)
     yield Row(
         f"waits for the device within an epoch ({what})",
-        f"{len(watch.waits)}" + "".join(f"; {place}" for place in places[:3]),
+        f"{len(watch.waits)}" + "".join(f"; {place}" for place in places[:3])
+        if seen is not False
+        else "unknown: a wait on purpose was not noticed",
         "none",
-        not watch.waits if device.type == "cuda" else None,
+        None if seen is None else seen and not watch.waits,
     )
-    share = busy_share(json.loads((folder / "trace.json").read_text()), kinds)
-    bar = f"at least {100 * _BUSY:.0f} %"
+    work = device_work(json.loads((folder / "trace.json").read_text()), kinds)
+    share = work.seconds / watch.seconds
+    most = ", ".join(f"{100 * part:.0f} % {name}" for name, part in work.longest)
     yield Row(
-        f"device busy, of a steady epoch ({what})", f"{100 * share:.1f} %", bar, share >= _BUSY
+        f"device busy, of a steady epoch ({what})",
+        f"{100 * share:.1f} %; a step: {work.count / watch.steps:.0f} kernels, "
+        f"{1e3 * work.seconds / watch.steps:.2f} ms of {1e3 * watch.seconds / watch.steps:.2f} ms; "
+        f"most: {most}",
+        f"at least {100 * _BUSY:.0f} %",
+        share >= _BUSY,
     )
 
 
 class Watch(pl.Callback):
-    """Records what waits for the device in one epoch, and what the device does in another.
+    """Records what waits for the device in one epoch, how long another takes, and what the device
+    does in a third.
 
-    Both from the second step to the last. Of torch's warnings about waiting, which exist for CUDA
+    Each from the second step to the last. Of torch's warnings about waiting, which exist for CUDA
     alone, the places in the code are kept.
 
     Args:
         trace: file of the trace, in Chrome's format.
-        waits_in, traces_in: the epochs, from 0.
+        waits_in, timed_in, traced_in: the epochs, from 0.
+
+    Attributes:
+        waits: places in the code.
+        seconds, steps: of the epoch that is timed.
     """
 
-    def __init__(self, trace: Path, *, waits_in: int, traces_in: int) -> None:
+    def __init__(self, trace: Path, *, waits_in: int, timed_in: int, traced_in: int) -> None:
         self.waits: list[str] = []
+        self.seconds, self.steps = 0.0, 0
         self._trace = trace
-        self._waits_in, self._traces_in = waits_in, traces_in
+        self._waits_in, self._timed_in, self._traced_in = waits_in, timed_in, traced_in
         self._open = ExitStack()
 
     def on_train_batch_start(
@@ -94,11 +127,14 @@ class Watch(pl.Callback):
     ) -> None:
         if batch_idx != 1:
             return
+        device = pl_module.device
         if trainer.current_epoch == self._waits_in:
-            self._open.enter_context(_waits_noted(pl_module.device, self.waits))
-        elif trainer.current_epoch == self._traces_in:
-            wait_for(pl_module.device)
-            self._open.enter_context(_traced(pl_module.device, self._trace))
+            self._open.enter_context(_waits_noted(device, self.waits))
+        elif trainer.current_epoch == self._timed_in:
+            self._open.enter_context(self._timed(device))
+        elif trainer.current_epoch == self._traced_in:
+            wait_for(device)
+            self._open.enter_context(profiled(device, self._trace))
 
     def on_train_batch_end(
         self,
@@ -109,7 +145,16 @@ class Watch(pl.Callback):
         batch_idx: int,
     ) -> None:
         if batch_idx == trainer.num_training_batches - 1:
+            self.steps = batch_idx  # without the first
             self._open.close()
+
+    @contextmanager
+    def _timed(self, device: torch.device) -> Iterator[None]:
+        wait_for(device)
+        began = time.perf_counter()
+        yield
+        wait_for(device)
+        self.seconds = time.perf_counter() - began
 
 
 @contextmanager
@@ -124,12 +169,28 @@ def _waits_noted(device: torch.device, places: list[str]) -> Iterator[None]:
             yield
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    waiting = [one for one in caught if "synchroniz" in str(one.message)]
-    places += [f"{Path(one.filename).name}:{one.lineno}" for one in waiting]
+    places += waiting_places(caught)
+
+
+def waiting_places(caught: Sequence[warnings.WarningMessage]) -> list[str]:
+    """Return file and line of each warning that something waited for the device."""
+    waiting = [one for one in caught if _WAITED in str(one.message)]
+    return [f"{Path(one.filename).name}:{one.lineno}" for one in waiting]
+
+
+def waits_are_seen(device: torch.device) -> bool | None:
+    """Return whether a wait on purpose is noticed; None where none can be."""
+    if device.type != "cuda":
+        return None
+    places: list[str] = []
+    with _waits_noted(device, places):
+        torch.ones(1, device=device).item()
+    return bool(places)
 
 
 @contextmanager
-def _traced(device: torch.device, file: Path) -> Iterator[None]:
+def profiled(device: torch.device, file: Path) -> Iterator[None]:
+    """Write what the device does in the block as a trace in Chrome's format."""
     on_cuda = device.type == "cuda"
     activity = ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU
     with profile(activities=[activity]) as profiler:
@@ -138,10 +199,23 @@ def _traced(device: torch.device, file: Path) -> Iterator[None]:
     profiler.export_chrome_trace(str(file))
 
 
-def busy_share(trace: Mapping[str, Any], kinds: frozenset[str]) -> float:
-    """Return the share of a trace's time in which something of these kinds goes on.
+@dataclass(frozen=True)
+class DeviceWork:
+    """What a device did.
 
-    From the first such event's begin to the last one's end; what overlaps counts once.
+    Attributes:
+        count: kernels and copies.
+        seconds: in which one of them went on; what overlaps counts once.
+        longest: the kinds that took most, and their shares of the time of all.
+    """
+
+    count: int
+    seconds: float
+    longest: list[tuple[str, float]]
+
+
+def device_work(trace: Mapping[str, Any], kinds: frozenset[str] = ON_GPU) -> DeviceWork:
+    """Return what the events of these kinds in a trace come to.
 
     Raises:
         ValueError: the trace has no such event.
@@ -154,7 +228,23 @@ def busy_share(trace: Mapping[str, Any], kinds: frozenset[str]) -> float:
     for begin, end in spans:
         busy += max(0.0, end - max(begin, reached))
         reached = max(reached, end)
-    return busy / (reached - spans[0][0])
+    spent = Counter[str]()
+    for event in events:
+        spent[_kind(event["name"])] += float(event["dur"])
+    whole = sum(spent.values()) or 1.0
+    longest = [(name, part / whole) for name, part in spent.most_common(_SHOWN)]
+    return DeviceWork(len(events), busy / 1e6, longest)
+
+
+def _kind(kernel: str) -> str:
+    """Return a kernel's name without its namespaces and without the shapes of its tiles."""
+    plain = kernel.removeprefix("void ").replace("(anonymous namespace)::", "")
+    outer, _, inner = plain.replace("at::native::", "").partition("<")
+    # Torch's own loops are told apart by what they do with an element.
+    if outer.endswith(("elementwise_kernel", "multi_tensor_apply_kernel")):
+        names = re.findall(r"\w*[Ff]unctor\w*", inner)[-1:] or re.findall(r"[a-zA-Z]\w+", inner)[:1]
+        return " ".join([outer, *names])
+    return outer.partition("(")[0].partition("_tilesize")[0][:48]
 
 
 def plans(
@@ -199,7 +289,7 @@ def steps(
     words: Sequence[str] = _LARGE,
     counts: Mapping[str, int] = _COUNTS,
     rounds: int = 3,
-    epochs: int = 4,
+    epochs: int = 3,
 ) -> Iterator[Row]:
     """Training steps of the whole stack against a bare loop over the same network and batches."""
     settings, data = _opened(device, folder, counts, words)

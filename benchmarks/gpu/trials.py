@@ -30,7 +30,7 @@ def sweep_rate(
     device: torch.device,
     folder: Path,
     *,
-    trials: int = 100,
+    trials: int = 48,
     per_gpu: int = 8,
     words: Sequence[str] = ("families=[cnn]",),
 ) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..storage.cache import Record, load_record, store_record
 from .inference import memory_formats
 
-__all__ = ["InferencePlan", "fastest", "forward", "inference_plan"]
+__all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_plan"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,9 @@ _LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 # Seconds that one timed pass should take: short enough for the allowance, long enough to measure.
 _PASS_SECONDS = 0.05
 _LEAST_PICTURES, _MOST_PICTURES = 2, 16
+# As many as are described at once (`src.features.table`). Sixteen keep no large GPU busy: it waits
+# for launches then, and every plan takes the same time.
+PICTURES_ON_GPU = 128
 # Of each picture's outputs with those of single precision. It allows a difference of 6 % of their
 # length; the outputs of two pictures differ by more than their length (EfficientNet-Lite0, photos:
 # cosines of 0.23 to 0.42 between pictures, of 0.9991 to 0.9997 between bfloat16 and float32).
@@ -78,10 +81,11 @@ def inference_plan(
     """Return the fastest accurate plan of a forward pass; measured once, then kept on disk.
 
     Takes about two seconds the first time. On a CPU the plans are compared on one thread by the
-    processor time of this thread, so other programs hardly change the result. Where the allowance
-    ends before every plan was timed, half precision in channels_last order is taken if
-    the device has it and the outputs are accurate, else single precision. That is kept until a
-    start on an idle machine measures again, for features are stored by the precision.
+    processor time of this thread, so other programs hardly change the result; on a GPU by the
+    clock, with as many pictures as it gets at once later. Where the allowance ends before every
+    plan was timed, half precision in channels_last order is taken if the device has it and the
+    outputs are accurate, else single precision. That is kept until a start on an idle machine
+    measures again, for features are stored by the precision.
 
     Args:
         network: with tensors as inputs (B, C, H, W) and outputs (B, ...); it is not changed.
@@ -102,6 +106,8 @@ def inference_plan(
         "shape": list(shape),
         "plans": [asdict(plan) for plan in plans],
     }
+    if (count := _at_once(device)) != _MOST_PICTURES:
+        known["pictures"] = count
     found = load_record("inference", known, cache_dir)
     if found is not None and not (found.disturbed and is_idle()):
         return InferencePlan(**found.found)
@@ -117,7 +123,7 @@ class _Comparison:
     def __init__(self, network: nn.Module, images: Tensor, device: torch.device) -> None:
         self._deadline = time.perf_counter() + _ALLOWANCE
         self._network = copy.deepcopy(network).to(device).eval()
-        self._images = images.to(device)
+        self._images = images.to(device).repeat(_at_once(device) // len(images), 1, 1, 1)
         self._device = device
 
     def choose(self, plans: Sequence[InferencePlan]) -> tuple[InferencePlan, bool]:
@@ -144,12 +150,26 @@ class _Comparison:
 
     def _take_few_pictures(self, plan: InferencePlan) -> None:
         """Reduce the pictures to as many as one timed pass needs."""
-        images = self._images
-        self._images = images[:_LEAST_PICTURES]
+        most = self._images
+        if len(most) > _MOST_PICTURES:  # a few would not show what many cost
+            most = self._fitting(plan)
+        else:
+            self._images = most[:_LEAST_PICTURES]
         self._passed(plan)  # in which kernels are chosen
         seconds = self._passed(plan)[1] / len(self._images)
-        count = min(_MOST_PICTURES, int(_PASS_SECONDS / max(seconds, 1e-6)))
-        self._images = images[: max(_LEAST_PICTURES, count)]
+        count = min(len(most), int(_PASS_SECONDS / max(seconds, 1e-6)))
+        self._images = most[: max(_LEAST_PICTURES, count)]
+
+    def _fitting(self, plan: InferencePlan) -> Tensor:
+        """Reduce the pictures to as many as the memory takes at once, and return them."""
+        try:
+            self._passed(plan)
+        except torch.OutOfMemoryError:
+            if len(self._images) <= _LEAST_PICTURES:
+                raise
+            self._images = self._images[: len(self._images) // 2]
+            return self._fitting(plan)
+        return self._images
 
     def _is_sound(self, plan: InferencePlan, right: Tensor) -> bool:
         try:
@@ -170,6 +190,11 @@ class _Comparison:
             torch.accelerator.synchronize(self._device)
         seconds = clock() - began
         return outputs.cpu().double(), seconds
+
+
+def _at_once(device: torch.device) -> int:
+    """Return how many pictures one pass gets at most."""
+    return _MOST_PICTURES if device.type == "cpu" else PICTURES_ON_GPU
 
 
 def _pictures(shape: tuple[int, int, int]) -> Tensor:

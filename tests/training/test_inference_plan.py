@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from src.features import table
 from src.training import inference_plan as module
 from src.training.inference_plan import InferencePlan, forward, inference_plan
 
@@ -34,6 +35,23 @@ class Net(nn.Module):
 
     def __deepcopy__(self, memo: object) -> Net:
         return self  # so that passes are counted
+
+
+class Sizes(Net):
+    """Notes how many pictures each pass gets; more than `most` do not fit into memory."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.most, self.sizes = most, list[int]()
+
+    def __repr__(self) -> str:  # by which plans are kept: the same for all
+        return "Sizes"
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("no room")
+        return super().forward(images)
 
 
 class Clock:
@@ -146,3 +164,29 @@ def test_one_plan_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: False)
     network = nn.Sequential(nn.Flatten(), nn.Linear(5, 2))  # would fail on such pictures
     assert inference_plan(network, SHAPE, CPU) == InferencePlan("float32", "contiguous")
+
+
+def test_a_gpu_is_timed_with_as_many_pictures_as_it_gets_at_once(
+    clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.PICTURES_ON_GPU == table._AT_ONCE
+    assert module._at_once(torch.device("cuda:0")) == module.PICTURES_ON_GPU
+    clock(dict.fromkeys(ALL, 0.0001))  # type: ignore[operator]
+    on_cpu, on_gpu = Sizes(), Sizes()
+    inference_plan(on_cpu, SHAPE, CPU)
+    assert set(on_cpu.sizes) == {2, 16}
+    monkeypatch.setattr(module, "_at_once", lambda device: module.PICTURES_ON_GPU)
+    inference_plan(on_gpu, SHAPE, CPU)
+    assert set(on_gpu.sizes) == {128}, "and what was measured with few is not read"
+
+
+def test_a_gpu_whose_memory_takes_fewer_is_timed_with_fewer(
+    clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(dict.fromkeys(ALL, 0.0001) | {HALF: 0.00005})  # type: ignore[operator]
+    monkeypatch.setattr(module, "_at_once", lambda device: module.PICTURES_ON_GPU)
+    network = Sizes(most=40)
+    assert inference_plan(network, SHAPE, CPU) == HALF
+    assert set(network.sizes) == {128, 64, 32}
+    with pytest.raises(torch.OutOfMemoryError):
+        inference_plan(Sizes(most=1), (3, 9, 9), CPU)
