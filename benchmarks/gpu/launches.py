@@ -153,7 +153,9 @@ def captured(network: nn.Module, images: Tensor) -> nn.Module:
         images: (B, C, H, W) float32, as every batch will be.
     """
     with _half(images.device):  # later batches are copied over the one that it is captured with
-        return torch.cuda.make_graphed_callables(network, (images.clone(),))
+        graphed = torch.cuda.make_graphed_callables(network, (images.clone(),))
+    assert isinstance(graphed, nn.Module)  # as one was given
+    return graphed
 
 
 def _half(device: torch.device) -> torch.autocast:

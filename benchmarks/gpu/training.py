@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -228,11 +228,12 @@ def device_work(trace: Mapping[str, Any], kinds: frozenset[str] = ON_GPU) -> Dev
     for begin, end in spans:
         busy += max(0.0, end - max(begin, reached))
         reached = max(reached, end)
-    spent = Counter[str]()
+    spent: dict[str, float] = defaultdict(float)
     for event in events:
         spent[_kind(event["name"])] += float(event["dur"])
     whole = sum(spent.values()) or 1.0
-    longest = [(name, part / whole) for name, part in spent.most_common(_SHOWN)]
+    most = sorted(spent.items(), key=lambda item: -item[1])[:_SHOWN]
+    longest = [(name, part / whole) for name, part in most]
     return DeviceWork(len(events), busy / 1e6, longest)
 
 

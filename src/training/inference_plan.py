@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,7 @@ def inference_plan(
     plans = [InferencePlan(p, f) for f in memory_formats(network) for p in precisions(device)]
     if len(plans) == 1:
         return plans[0]
-    known = {
+    known: dict[str, Any] = {
         "machine": machine(device),
         "network": _architecture(network),
         "shape": list(shape),

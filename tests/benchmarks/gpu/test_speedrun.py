@@ -12,8 +12,11 @@ import torch
 from PIL import Image
 
 from benchmarks.gpu import speedrun
+from benchmarks.gpu.airbench import Airbench
 from benchmarks.gpu.pictures import cifar10_batches
+from src.config.compose import read_run_settings
 from src.data.sources import cifar10
+from src.runs.build import build_data
 
 CPU = torch.device("cpu")
 WORDS = ("model.widths=[8]", "data.batch_size=64", "runtime=float32", "data.num_workers=1")
@@ -63,6 +66,55 @@ def test_the_triangle_rises_and_falls() -> None:
     assert speedrun._triangle(0.0) == pytest.approx(0.2)
     assert speedrun._triangle(0.23) == pytest.approx(1.0)
     assert speedrun._triangle(1.0) == pytest.approx(0.07)
+
+
+def test_pictures_that_went_through_jpeg_have_the_published_recipe_as_their_bar() -> None:
+    ours, theirs = [(3.0, 0.905), (3.2, 0.903)], [(2.0, 0.908), (2.0, 0.906)]
+    accuracy, seconds = speedrun._rows(ours, theirs, "CIFAR-10, once through JPEG")
+    assert accuracy.met and accuracy.bar == "at least 90.40 %"
+    assert not seconds.met and seconds.measured.startswith("1.55x (1.50 to 1.60)")
+    worse, _ = speedrun._rows([(3.0, 0.9039)], theirs, "CIFAR-10, once through JPEG")
+    assert not worse.met
+    original, _ = speedrun._rows(ours, theirs, "CIFAR-10")
+    assert not original.met and original.bar == "at least 94.00 %"
+
+
+def test_the_authors_code_trains_on_these_pictures_and_is_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in laid out as airbench 0.1.8: the real one needs a GPU."""
+    root = cifar10_batches(tmp_path / "root")
+    words = ["data=cifar10", "data.train_on_val=true", f"data.root={root}"]
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    data = build_data(read_run_settings(words))
+    package = tmp_path / "site" / "airbench"
+    package.mkdir(parents=True)
+    (package / "utils.py").write_text(
+        "import torch\n"
+        "def print_training_details(variables, is_final_entry):\n    print('a table')\n"
+        "def train(run):\n"
+        "    part = torch.load('cifar10/train.pt')\n"
+        "    images = part['images']\n"
+        "    assert images.shape == (200, 32, 32, 3) and images.dtype == torch.uint8\n"
+        "    bright = images.float().mean((1, 2, 3)) > 125\n"
+        "    tta_val_acc = (bright == part['labels']).float().mean().item()\n"
+        "    total_time_seconds = 2.5\n"
+        "    print_training_details(locals(), is_final_entry=False)\n"
+        "    total_time_seconds += 1\n"
+        "    print_training_details(locals(), is_final_entry=True)\n"
+    )
+    (package / "__init__.py").write_text(
+        "import torch\nfrom . import utils\n"
+        "torch.backends.cudnn.benchmark = True\n"
+        "def train94(run=0):\n    return utils.train(run)\n"
+    )
+    monkeypatch.syspath_prepend(package.parent)
+    assert str(Airbench.name()).startswith("airbench")
+    before = Path.cwd(), torch.backends.cudnn.benchmark
+    assert Airbench(data, tmp_path / "airbench")(1) == (2.5, 1.0)
+    assert (Path.cwd(), torch.backends.cudnn.benchmark) == before
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert Airbench.name() is None, "it is no dependency"
 
 
 @pytest.mark.slow
