@@ -163,6 +163,8 @@ class ClassificationTask(pl.LightningModule):
         self.totals["val"].add(loss, logits, batch.targets)
 
     def on_train_start(self) -> None:
+        if self.average is not None:
+            self.average.locate(self.network)  # on several devices its norms have been replaced
         self.on_train_epoch_start()  # Lightning skips it for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:
