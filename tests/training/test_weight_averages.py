@@ -144,7 +144,8 @@ def test_tensors_and_modules_that_were_replaced_are_averaged() -> None:
     network = network_of(5)
     average = WeightAverage(network, decay=0.9)
     average.update(network)
-    average.double(), network.double()
+    average.double()
+    network.double()
     network.load_state_dict(network_of(6).double().state_dict(), assign=True)
     network[1] = nn.BatchNorm2d(4, dtype=torch.float64)  # type: ignore[index]
     nn.init.constant_(network[1].weight, 3.0)  # type: ignore[index, arg-type]
