@@ -35,7 +35,7 @@ def derive_seed(*numbers: int) -> int:
     return _fold(*numbers) >> 1
 
 
-def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
+def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int, *, still: int = 0) -> Tensor:
     """Return uniform numbers, (streams, B) float32 in [0, 1), multiples of 2**-24.
 
     Args:
@@ -43,11 +43,13 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, streams: int) -> Tensor:
         epoch: the epoch, from 0.
         sample_ids: (B,) int64, on any device, which is that of the numbers.
         streams: how many numbers a sample; those of different streams are independent.
+        still: so many streams, the first ones, are those of epoch 0 in every epoch.
     """
-    keys = _stream_keys(seed, epoch, streams, sample_ids.device)
-    # The highest 24 bits, all that a float32 in [0, 1) can hold evenly.
-    bits = _shifted(_mix(keys + sample_ids * _signed(_STEP)), 40)
-    return bits.to(torch.float32) * 2.0**-24
+    keys = _stream_keys(seed, epoch, streams, still, sample_ids.device)
+    # The highest 24 bits, all that a float32 in [0, 1) can hold evenly. The last step of `_mix`
+    # would leave them as they are.
+    state = _half_mixed(torch.add(keys, sample_ids, alpha=_signed(_STEP)))
+    return _shifted(state, 40).to(torch.float32) * 2.0**-24
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -76,18 +78,24 @@ def _fold(*numbers: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _stream_keys(seed: int, epoch: int, streams: int, device: torch.device) -> Tensor:
+def _stream_keys(seed: int, epoch: int, streams: int, still: int, device: torch.device) -> Tensor:
     """Return (streams, 1) int64: `_fold(seed, epoch, stream)` of each stream."""
     # Computed there: a copy would wait for the device.
     numbers = torch.arange(streams, device=device)[:, None]
-    return _mix((numbers ^ _signed(_fold(seed, epoch))) + _signed(_STEP))
+    first, now = (_mix((numbers ^ _signed(_fold(seed, e))) + _signed(_STEP)) for e in (0, epoch))
+    return torch.cat([first[:still], now[still:]])
 
 
 def _mix(state: Tensor) -> Tensor:
     """Apply the finaliser of SplitMix64, a bijection in which every bit depends on every bit."""
-    state = (state ^ _shifted(state, 30)) * _signed(_MULTIPLIER_1)
-    state = (state ^ _shifted(state, 27)) * _signed(_MULTIPLIER_2)
+    state = _half_mixed(state)
     return state ^ _shifted(state, 31)
+
+
+def _half_mixed(state: Tensor) -> Tensor:
+    """Apply all steps of `_mix` but the last, which changes the lowest 33 bits alone."""
+    state = (state ^ _shifted(state, 30)) * _signed(_MULTIPLIER_1)
+    return (state ^ _shifted(state, 27)) * _signed(_MULTIPLIER_2)
 
 
 def _shifted(state: Tensor, bits: int) -> Tensor:

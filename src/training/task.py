@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from ..data.augmentation.transforms import normalize
+from ..data.augmentation.transforms import scaled
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
 from ..targets import kind_of
@@ -58,6 +58,8 @@ class ClassificationTask(pl.LightningModule):
 
     mean: Tensor
     std: Tensor
+    _offset: Tensor
+    _scale: Tensor
     front: StoredFront | None = None  # computes logits of training pictures instead of the network
 
     def __init__(
@@ -86,6 +88,9 @@ class ClassificationTask(pl.LightningModule):
         self.loss = loss
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
+        # What the two are for pictures in [0, 255], computed once and not in every step.
+        self.register_buffer("_offset", self.mean.mul(255), persistent=False)
+        self.register_buffer("_scale", self.std.mul(255).reciprocal(), persistent=False)
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
         self.metadata = metadata or {}
         self.totals: dict[str, RunningTotals] = {"train": RunningTotals(), "val": RunningTotals()}
@@ -117,7 +122,7 @@ class ClassificationTask(pl.LightningModule):
 
     def normalized(self, images: Tensor) -> Tensor:
         """Return pictures (B, C, H, W), uint8 or float in [0, 255], normalised for the network."""
-        pictures = normalize(images, self.mean, self.std)
+        pictures = scaled(images, self._offset, self._scale)
         return pictures.contiguous(memory_format=self._memory_format)
 
     def augmented(self, batch: Batch, epoch: int = 0) -> tuple[Tensor, Tensor]:
@@ -163,6 +168,8 @@ class ClassificationTask(pl.LightningModule):
         self.totals["val"].add(loss, logits, batch.targets)
 
     def on_train_start(self) -> None:
+        if self.average is not None:
+            self.average.locate(self.network)  # on several devices its norms have been replaced
         self.on_train_epoch_start()  # Lightning skips it for an epoch resumed within
 
     def on_train_epoch_start(self) -> None:

@@ -7,7 +7,7 @@ checkpoints that users have, and a counter on the device would cost a synchronis
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from operator import not_
 from typing import Any
@@ -46,17 +46,30 @@ class WeightAverage(nn.Module):
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
-        self._averaged = [_is_averaged(tensor) for tensor in _tensors(self.network)]
+        self._averaged = [_is_averaged(tensor) for tensor in _tensors(_places(self.network))]
+        self._copied = [*map(not_, self._averaged)]
+        self.locate(network)
+
+    def locate(self, network: nn.Module) -> None:
+        """Find the tensors of `network` anew; needed where modules within it were replaced.
+
+        Moving its tensors or loading others into it needs no call.
+        """
+        # In a tuple, since the network that is averaged is no module of the average.
+        self._of = (network,)
+        self._places, self._sources = _places(self.network), _places(network)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Add the current weights and buffers of `network`; call once after an optimizer step."""
-        pairs = [*zip(_tensors(self.network), _tensors(network), strict=True)]
-        averaged = [*compress(pairs, self._averaged)]
+        if network is not self._of[0]:
+            self.locate(network)
+        pairs = [*zip(_tensors(self._places), _tensors(self._sources), strict=True)]
         decay = min(self.decay, self.updates / (self.updates + _WARMUP))
-        get_ema_multi_avg_fn(decay)(*map(list, zip(*averaged)), self.updates)
-        for tensor, new in compress(pairs, map(not_, self._averaged)):
-            tensor.copy_(new)
+        averaged = zip(*compress(pairs, self._averaged))
+        get_ema_multi_avg_fn(decay)(*map(list, averaged), self.updates)
+        if any(self._copied):
+            torch._foreach_copy_(*map(list, zip(*compress(pairs, self._copied))))
         self.updates += 1
 
     def get_extra_state(self) -> int:
@@ -115,6 +128,21 @@ def _is_averaged(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and bool(tensor.isfinite().all())
 
 
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()
+def _places(network: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """Return where the parameters, then the buffers of a network are kept, each tensor once.
+
+    To look at all modules takes longer than to average their tensors.
+    """
+    places: list[tuple[dict[str, Any], str]] = []
+    for kind, named in (
+        ("_parameters", network.named_parameters()),
+        ("_buffers", network.named_buffers()),
+    ):
+        for name, _ in named:
+            owner, _, own = name.rpartition(".")
+            places.append((vars(network.get_submodule(owner))[kind], own))
+    return places
+
+
+def _tensors(places: Iterable[tuple[dict[str, Any], str]]) -> list[Tensor]:
+    return [owner[name] for owner, name in places]

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from src.config.compose import read_run_settings
 from src.data.loading.loaders import BatchLoader, BatchOrder
-from src.data.randomness import _stream_keys
 from src.runs import build
+from tests.fake_tensors import forget_constants
 
 GPU = torch.device("cuda")
 
@@ -39,7 +39,7 @@ def test_a_step_neither_mixes_devices_nor_waits(
     settings = read_run_settings([*words, f"data.cache_dir={tmp_path}"])
     task = build.build_task(settings, build.build_data(settings))
     monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
-    _stream_keys.cache_clear()
+    forget_constants()
     with FakeTensorMode():
         to_gpu(task)
         images = torch.empty(64, 3, 32, 32, dtype=torch.uint8, device=GPU)
@@ -59,4 +59,4 @@ def test_a_step_neither_mixes_devices_nor_waits(
             task.average.update(task.network)
             assert loss.device.type == "cuda"
         assert task.totals["train"].samples == 64
-    _stream_keys.cache_clear()
+    forget_constants()

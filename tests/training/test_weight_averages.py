@@ -137,3 +137,20 @@ def test_an_infinite_mask_stays_infinite() -> None:
     for _ in range(3):
         average.update(network)
     assert torch.equal(average.network.mask, network.mask)  # type: ignore[arg-type]
+
+
+def test_tensors_and_modules_that_were_replaced_are_averaged() -> None:
+    """Moving and loading replace tensors, training on several devices replaces norms."""
+    network = network_of(5)
+    average = WeightAverage(network, decay=0.9)
+    average.update(network)
+    average.double()
+    network.double()
+    network.load_state_dict(network_of(6).double().state_dict(), assign=True)
+    network[1] = nn.BatchNorm2d(4, dtype=torch.float64)  # type: ignore[index]
+    nn.init.constant_(network[1].weight, 3.0)  # type: ignore[index, arg-type]
+    average.locate(network)
+    for _ in range(200):
+        average.update(network)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(average.network.state_dict()[name], value, msg=name)

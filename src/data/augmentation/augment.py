@@ -138,10 +138,10 @@ class Augment:
         policy_streams = self.policy.streams if self.policy else 0
         own = _STREAMS + policy_streams
         count = own + sum(operation.streams for operation in self.further)
-        draws = uniforms(seed, epoch, sample_ids, count)
-        if self.settings.alternate_flip:  # below one half in either the even or the odd epochs
-            first = uniforms(seed, 0, sample_ids, _FLIP + 1)[_FLIP]
-            draws[_FLIP] = (first + 0.5 * (epoch % 2)) % 1
+        alternate = self.settings.alternate_flip
+        draws = uniforms(seed, epoch, sample_ids, count, still=_FLIP + 1 if alternate else 0)
+        if alternate and epoch % 2:  # below one half in either the even or the odd epochs
+            draws[_FLIP].add_(0.5).remainder_(1)
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
         images = self._transformed(images, draws, steps)
         if targets.ndim == 3:

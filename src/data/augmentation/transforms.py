@@ -7,6 +7,7 @@ returns a new tensor; none waits for the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ __all__ = [
     "mixup",
     "normalize",
     "resample",
+    "scaled",
     "translate",
 ]
 
@@ -44,10 +46,21 @@ def normalize(
         mean: (C,) in [0, 1]. A tensor on the images' device spares a copy to it.
         std: (C,) above 0, likewise.
     """
-    mean = torch.as_tensor(mean, dtype=torch.float32, device=images.device)
-    scale = torch.as_tensor(std, dtype=torch.float32, device=images.device).mul(255).reciprocal()
+    mean, std = (
+        torch.as_tensor(values, dtype=torch.float32, device=images.device) for values in (mean, std)
+    )
+    return scaled(images, mean.mul(255), std.mul(255).reciprocal())
+
+
+def scaled(images: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
+    """Return (images - offset) * scale, float32 in the memory format of `images`.
+
+    Args:
+        images: (B, C, H, W).
+        offset, scale: (C,) float32 on the images' device.
+    """
     floats = images.to(torch.float32, copy=True)
-    return floats.sub_(mean.mul(255)[:, None, None]).mul_(scale[:, None, None])
+    return floats.sub_(offset[:, None, None]).mul_(scale[:, None, None])
 
 
 def translate(
@@ -65,25 +78,45 @@ def translate(
         padding: what comes in at the edge, "zero" or "reflect" (the edge row itself not repeated).
     """
     batch, channels, height, width = images.shape
-    rows = torch.arange(height, device=images.device) - down[:, None]
-    columns = torch.arange(width, device=images.device) - right[:, None]
+    device = images.device
+    rows = _counted(height, device) - down[:, None]
+    columns = _counted(width, device) - right[:, None]
     if flips is not None:
         columns = torch.where(flips[:, None], width - 1 - columns, columns)
+    # One look-up each for what is outside: positions below 0 count from the end of the table.
+    rows = _within_sides(height, padding, device)[rows]
+    columns = _within_sides(width, padding, device)[columns]
     if padding == "zero":
         # One black row and column, to which all positions outside lead: cheaper than a mask.
         images = F.pad(images, (0, 1, 0, 1))
-        rows = rows.clamp(-1, height) % (height + 1)
-        columns = columns.clamp(-1, width) % (width + 1)
-    else:  # mirrored back at the first and last pixel
-        rows = height - 1 - (height - 1 - rows.abs()).abs()
-        columns = width - 1 - (width - 1 - columns.abs()).abs()
 
     # Whole rows first, then pixels inside them: four times faster than one gather in two axes.
-    planes = torch.arange(batch * channels, device=images.device) * images.shape[2]
+    planes = _counted(batch * channels, device, images.shape[2])
     picked = (planes.view(batch, channels, 1) + rows[:, None]).flatten()
     moved = images.reshape(-1, images.shape[3]).index_select(0, picked)
     columns = columns[:, None, None].expand(batch, channels, height, width)
     return moved.view(batch, channels, height, -1).gather(3, columns)
+
+
+@lru_cache(maxsize=32)
+def _counted(count: int, device: torch.device, step: int = 1) -> Tensor:
+    """Return (count,) int64: 0, step, 2 * step, ...; made once, not in every step."""
+    return torch.arange(0, count * step, step, device=device)
+
+
+@lru_cache(maxsize=32)
+def _within_sides(side: int, padding: str, device: torch.device) -> Tensor:
+    """Return the place that stands for each position from 0 to 2 * side - 2, then from -side + 1.
+
+    (3 * side - 2,) int64; with padding by "zero", what is outside has the place `side`.
+    """
+    last = side - 1
+    positions = torch.cat(
+        [torch.arange(side + last, device=device), torch.arange(-last, 0, device=device)]
+    )
+    if padding == "zero":
+        return positions.clamp_(-1, side) % (side + 1)
+    return last - (last - positions.abs()).abs()  # mirrored back at the first and last pixel
 
 
 def resample(

@@ -16,7 +16,7 @@ from src.config.checks import ConfigError, from_plain
 from src.data.augmentation import transforms
 from src.data.augmentation.augment import Augment
 from src.data.augmentation.transforms import normalize
-from src.data.randomness import _stream_keys
+from tests.fake_tensors import forget_constants
 
 PRESETS = Path("conf/augment")
 EVERYTHING: dict[str, Any] = {
@@ -83,7 +83,7 @@ def test_a_picture_does_not_see_its_batch(operation: str, channels: int) -> None
 
 def test_on_a_gpu_it_neither_mixes_devices_nor_waits() -> None:
     """Tensors without data, said to lie on a GPU: an operation that needs their values raises."""
-    _stream_keys.cache_clear()
+    forget_constants()
     mixing = {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_alpha": 1.0}
     with FakeTensorMode():
         images = torch.empty(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
@@ -96,7 +96,7 @@ def test_on_a_gpu_it_neither_mixes_devices_nor_waits() -> None:
             normalized = normalize(out, [0.5] * 3, [0.5] * 3)
             assert {out.device.type, probs.device.type, normalized.device.type} == {"cuda"}
     # Nothing without data may be left for the tests that follow.
-    _stream_keys.cache_clear()
+    forget_constants()
 
 
 @pytest.mark.parametrize("way", list(PHOTO))
