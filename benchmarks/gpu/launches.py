@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from src.config.models import NetworkSettings
 from src.runs.build.network import build_network
 from src.training.cost import wait_for
 
-__all__ = ["NETWORKS", "Network", "captured", "largest_difference", "launches"]
+__all__ = ["NETWORKS", "Network", "captured", "graphs", "largest_difference", "launches"]
 
 # Of the largest gradient; two eager passes differ by some thousandths in bfloat16.
 _CLOSE = 0.02
@@ -94,7 +94,7 @@ def launches(
         images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(one.batch, device=device) % 10
         eager.append((network, images, labels))
-        yield _graphs(one, *eager[-1], steps, rounds)
+        yield graphs(one, *eager[-1], steps, rounds, captured if device.type == "cuda" else None)
         issued.append(_seconds_to_issue(*eager[-1]))
     # At the end, for a profiler that was once on makes launches slow.
     for one, seconds, parts in zip(networks, issued, eager):
@@ -110,10 +110,24 @@ def launches(
         )
 
 
-def _graphs(
-    one: Network, network: nn.Module, images: Tensor, labels: Tensor, steps: int, rounds: int
+def graphs(
+    one: Network,
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    rounds: int,
+    capture: Callable[[nn.Module, Tensor], nn.Module] | None,
 ) -> Row:
-    """Time a network as it is and with captured graphs, in turns, and compare the gradients."""
+    """Time a network as it is and with captured graphs, in turns, and compare the gradients.
+
+    Args:
+        one: what to call it.
+        network: in training mode.
+        images, labels: (B, C, H, W) float32 and (B,) int64, on its device.
+        steps, rounds: of both.
+        capture: as `captured`; None where nothing can be.
+    """
     what = f"captured as CUDA graphs ({one})"
     before = copy.deepcopy(network.state_dict())
     first = _passed(network, images, labels)
@@ -121,10 +135,10 @@ def _graphs(
     noise = largest_difference(_passed(network, images, labels), first)
     bar = max(_CLOSE, 3 * noise)
     told = f"differ by at most {bar:.2g}"
-    if images.device.type != "cuda":
+    if capture is None:
         return Row(what, "skipped: no CUDA", told, None)
     try:
-        graphed = captured(copy.deepcopy(network), images)
+        graphed = capture(copy.deepcopy(network), images)
     except RuntimeError as error:
         return Row(what, f"cannot be captured: {str(error).splitlines()[0]}", told, False)
     graphed.load_state_dict(before)

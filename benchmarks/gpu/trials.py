@@ -31,6 +31,7 @@ def sweep_rate(
     folder: Path,
     *,
     trials: int = 48,
+    minutes: float = 1.5,
     per_gpu: int = 8,
     words: Sequence[str] = ("families=[cnn]",),
 ) -> Iterator[Row]:
@@ -40,19 +41,21 @@ def sweep_rate(
         device: of the trials, which share it.
         folder: for the study.
         trials: on the digits, 12 epochs each.
+        minutes: after which the sweep ends with those that are complete.
         per_gpu: at the same time.
         words: further overrides of the sweep.
     """
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     given = ["study=gpu", "data=digits", "pruner=none", "finalists=0", *words]
-    given += [f"budget.trials={trials}", "budget.minutes=null", f"workers.per_gpu={per_gpu}"]
+    given += [f"budget.trials={trials}", f"budget.minutes={minutes}", f"workers.per_gpu={per_gpu}"]
     given += ["workers.count=1"] if device.type == "cpu" else []
     began = time.perf_counter()
     python("-m", "src.sweep", *given, f"trainer.accelerator={accelerator}", f"output_dir={folder}")
     seconds = time.perf_counter() - began
-    rate = 3600 * trials / seconds
+    done = len([*folder.rglob("summary.json")])
+    rate = 3600 * done / seconds
     yield Row(
-        f"a sweep of {trials} trials on the digits ({' '.join(words)}), {per_gpu} at a time",
+        f"a sweep of {done} trials on the digits ({' '.join(words)}), {per_gpu} at a time",
         f"{rate:,.0f} trials an hour",
         f"at least {_AN_HOUR:,.0f}",
         rate >= _AN_HOUR if device.type == "cuda" else None,

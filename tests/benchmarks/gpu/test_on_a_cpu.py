@@ -39,6 +39,7 @@ def test_a_sweep_is_timed(tmp_path: Path) -> None:
     words = ("families=[mlp]", "trainer.max_epochs=1", "tracking=none", "tracking.figures=false")
     (row,) = trials.sweep_rate(CPU, tmp_path, trials=2, words=words)
     assert float(row.measured.partition(" ")[0].replace(",", "")) > 0
+    assert row.what.startswith("a sweep of 2 trials")
 
 
 @pytest.mark.slow
