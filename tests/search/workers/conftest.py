@@ -24,12 +24,15 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * _MIB}
-    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-    try:
-        cluster.add_node(**node)
-        yield cluster
-    finally:
-        cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        # Where no GPU may be seen, Ray refuses to pretend that there are some.
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+        try:
+            cluster.add_node(**node)
+            yield cluster
+        finally:
+            cluster.shutdown()
 
 
 @pytest.fixture(params=_ENGINES)
