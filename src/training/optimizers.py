@@ -17,10 +17,20 @@ from torch import Tensor, nn
 
 from .freezing import parameter_depths
 
-__all__ = ["Muon", "adamw", "orthogonalize", "parameter_groups", "sgd"]
+__all__ = [
+    "Muon",
+    "adamw",
+    "orthogonalize",
+    "orthogonalized",
+    "orthogonalized_as_one",
+    "parameter_groups",
+    "sgd",
+]
 
 Group = dict[str, Any]
 Built = TypeVar("Built", bound=torch.optim.Optimizer)
+# Of matrices that are filled up with zeros, 32 MB: launching takes longer than computing.
+_FEW_NUMBERS = 2**24
 
 # Learned tables and tokens that are bare parameters of networks: torchvision's class_token and
 # relative_position_bias_table, timm's pos_embed, cls_token, reg_token and their like.
@@ -121,7 +131,8 @@ class Muon(torch.optim.Optimizer):
     count as matrices of (out, in * kh * kw). The step of an (m, n) matrix is scaled by
     0.2 * sqrt(max(m, n)) (Liu et al. 2025), which gives it the size of an AdamW step: one learning
     rate and one weight decay serve both halves. `torch.optim.Muon` takes neither kernels nor other
-    parameters, and one matrix at a time; matrices of one shape are orthogonalised together here.
+    parameters, and one matrix at a time; matrices of one shape, or off the CPU of one smaller side,
+    are orthogonalised together here.
 
     Args:
         params: groups of `parameter_groups`.
@@ -177,19 +188,71 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(averages, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, averages, momentum)
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        shapes = [(p.shape[0], p.numel(), p.device) for p in params]
-        for shape in dict.fromkeys(shapes):
-            members = [i for i, other in enumerate(shapes) if other == shape]
-            matrices = torch.stack([ahead[i].flatten(1) for i in members])
-            scale = 0.2 * max(matrices.shape[1:]) ** 0.5
-            for i, update in zip(members, orthogonalize(matrices), strict=True):
-                params[i].add_(update.reshape(params[i].shape), alpha=-lr * scale)
+        members: dict[tuple[torch.device, torch.Size], list[int]] = defaultdict(list)
+        for i, p in enumerate(params):
+            members[p.device, p.shape].append(i)
+        stacks = [torch.stack([ahead[i] for i in some]).flatten(2) for some in members.values()]
+        for some, found in zip(members.values(), orthogonalized(stacks), strict=True):
+            changed = [params[i] for i in some]
+            # As float32, in which a device adds all to all at once.
+            found = found.to(torch.float32, memory_format=torch.contiguous_format)
+            updates = [u.view(p.shape) for u, p in zip(found, changed, strict=True)]
+            scale = 0.2 * max(found.shape[1:]) ** 0.5
+            torch._foreach_add_(changed, updates, alpha=-lr * scale)
 
 
 def _is_hidden(group: Group) -> bool:
     """Return whether a group holds matrices that are neither the head's nor tables."""
     name: str = group["name"]
     return name.startswith("backbone.") and name.endswith(".matrices")
+
+
+def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """Return `orthogonalize` of each stack (N, m, n) of matrices; all three may differ.
+
+    Each call of it is some twenty operations. On the CPU what they compute takes the time;
+    elsewhere it is their number, as long as the matrices are small.
+    """
+    sides: dict[tuple[torch.device, int], list[int]] = defaultdict(list)
+    for i, stack in enumerate(stacks):
+        sides[stack.device, min(stack.shape[1:])].append(i)
+    found = [*stacks]
+    for (device, least), some in sides.items():
+        width = max(max(stacks[i].shape[1:]) for i in some)
+        numbers = sum(len(stacks[i]) for i in some) * least * width
+        if device.type == "cpu" or numbers > _FEW_NUMBERS:
+            parts = [orthogonalize(stacks[i]) for i in some]
+        else:
+            parts = orthogonalized_as_one([stacks[i] for i in some], least, width)
+        for i, part in zip(some, parts, strict=True):
+            found[i] = part
+    return found
+
+
+def orthogonalized_as_one(stacks: Sequence[Tensor], least: int, width: int) -> list[Tensor]:
+    """Compute `orthogonalized` in one call of `orthogonalize`.
+
+    Matrices are filled up with zeros, which leave the results as they are but for the rounding of
+    sums in another order.
+
+    Args:
+        stacks: (N, least, n) or (N, n, least) each, on one device.
+        width: the greatest n.
+    """
+    counts = [len(stack) for stack in stacks]
+    filled = stacks[0].new_zeros((sum(counts), least, width), dtype=torch.bfloat16)
+
+    def views(whole: Tensor) -> list[Tensor]:
+        tall = [stack.shape[1] > least for stack in stacks]
+        parts = zip(whole.split(counts), stacks, tall, strict=True)
+        return [
+            part[..., : s.shape[1]].mT if high else part[..., : s.shape[2]]
+            for part, s, high in parts
+        ]
+
+    for view, stack in zip(views(filled), stacks, strict=True):
+        view.copy_(stack)
+    return views(orthogonalize(filled))
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -202,9 +265,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT  # the smaller Gram matrix
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(5):
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(
             x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445
         )

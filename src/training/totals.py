@@ -22,19 +22,22 @@ class RunningTotals:
     """
 
     def __init__(self) -> None:
-        self._sums: Tensor | None = None
+        # Sum of the losses of all samples, and number of right answers.
+        self._sums: tuple[Tensor, Tensor] | None = None
         self.samples = 0
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: its mean loss (scalar), logits (B, K), targets (B,) or (B, K)."""
         with torch.no_grad():
-            size = len(logits)
-            correct = self.correct(logits, targets)
-            # float64 (float32 where a device has none): a million samples still count exactly.
-            wide = torch.float32 if loss.device.type == "mps" else torch.float64
-            batch = torch.stack([loss.detach().to(wide) * size, correct.to(wide)])
-            self._sums = batch if self._sums is None else self._sums.to(batch.device) + batch
-            self.samples += size
+            if self._sums is None:
+                # float64 (float32 where a device has none): a million samples still count exactly.
+                wide = torch.float32 if loss.device.type == "mps" else torch.float64
+                zero = torch.zeros((), dtype=wide, device=loss.device)
+                self._sums = zero, zero
+            losses, right = (sums.to(loss.device) for sums in self._sums)
+            losses = torch.add(losses, loss.detach(), alpha=len(logits))
+            self._sums = losses, right + self.correct(logits, targets)
+            self.samples += len(logits)
 
     def read(self, *, everywhere: bool = False) -> dict[str, float]:
         """Return `loss` (mean per sample) and `accuracy` in [0, 1]; empty when nothing was added.
@@ -43,7 +46,8 @@ class RunningTotals:
         """
         if self._sums is None:
             return {}
-        sums = torch.cat([self._sums, self._sums.new_tensor([float(self.samples)])])
+        losses, right = self._sums
+        sums = torch.stack([losses, right, torch.full_like(losses, self.samples)])
         if everywhere and dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         loss, correct, samples = sums.tolist()
@@ -59,10 +63,12 @@ class RunningTotals:
         self._sums, self.samples = None, 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "samples": self.samples}
+        sums = None if self._sums is None else torch.stack(self._sums)
+        return {"sums": sums, "samples": self.samples}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums, self.samples = state["sums"], state["samples"]
+        sums = state["sums"]
+        self._sums, self.samples = None if sums is None else sums.unbind(), state["samples"]
 
 
 class LossTotal(RunningTotals):

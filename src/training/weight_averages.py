@@ -69,7 +69,8 @@ class WeightAverage(nn.Module):
         averaged = zip(*compress(pairs, self._averaged))
         get_ema_multi_avg_fn(decay)(*map(list, averaged), self.updates)
         if any(self._copied):
-            torch._foreach_copy_(*map(list, zip(*compress(pairs, self._copied))))
+            copies, originals = map(list, zip(*compress(pairs, self._copied)))
+            torch._foreach_copy_(copies, originals)
         self.updates += 1
 
     def get_extra_state(self) -> int:

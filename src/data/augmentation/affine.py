@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["compose", "crop", "mirror", "shear", "translate", "turn"]
+__all__ = ["compose", "crop", "one_of", "turn"]
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     coordinate that is wrong in the third digit is a quarter of a pixel at 224 pixels.
     """
     both = (first[:, :, :2, None] * second[:, None]).sum(2)
-    both[:, :, 2] += first[:, :, 2]
+    both[:, :, 2].add_(first[:, :, 2])
     return both
 
 
@@ -40,40 +40,41 @@ def turn(radians: Tensor, zoom: Tensor, height: int, width: int) -> Tensor:
     return _map(cos, -sin * (height / width), none, sin * (width / height), cos, none)
 
 
-def crop(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Magnify boxes (4, B), top, left, height and width in pixels, to the whole picture."""
+def crop(boxes: Tensor, height: int, width: int, *, flips: Tensor) -> Tensor:
+    """Magnify boxes (4, B), top, left, height and width in pixels, to the whole picture.
+
+    Then mirror left and right the pictures whose entry of `flips`, (B,) bool, is true.
+    """
     top, left, box_height, box_width = boxes.to(torch.float32)
     none = torch.zeros_like(top)
     return _map(
-        *(box_width / width, none, (2 * left + box_width) / width - 1),
+        *(box_width / width * (1 - 2.0 * flips), none, (2 * left + box_width) / width - 1),
         *(none, box_height / height, (2 * top + box_height) / height - 1),
     )
 
 
-def mirror(flips: Tensor) -> Tensor:
-    """Mirror left and right the pictures whose entry of `flips`, (B,) bool, is true."""
-    none = torch.zeros(len(flips), device=flips.device)
-    return _map(torch.where(flips, -1.0, 1.0), none, none, none, none + 1, none)
+def one_of(radians: Tensor, slopes: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
+    """Turn, slant or move each picture; of one picture all but one are 0.
 
+    The turn is that of `turn`. A slant leaves the corner at the top left where it is rather than
+    the centre, as in AutoAugment (Cubuk et al., CVPR 2019) and all that followed it.
 
-def shear(along_x: Tensor, along_y: Tensor, height: int, width: int) -> Tensor:
-    """Slant rows or columns, the corner at the top left staying where it is.
-
-    The corner rather than the centre, as in AutoAugment (Cubuk et al., CVPR 2019) and all that
-    followed it. `along_x` and `along_y`, (B,) float32, are pixels to the right a pixel down, and
-    down a pixel to the right, from where a row and a column are shown.
+    Args:
+        radians: (B,) float32.
+        slopes: (2, B) float32, pixels to the right a pixel down, and down a pixel to the right,
+            from where a row and a column are shown.
+        shifts: (2, B) float32, pixels to the right and down.
+        height, width: of the pictures in pixels.
     """
-    one = torch.ones_like(along_x)
-    across, down = along_x * (height / width), along_y * (width / height)
-    return _map(one, across, across, down, one, down)
-
-
-def translate(right: Tensor, down: Tensor, height: int, width: int) -> Tensor:
-    """Move by `right` and `down`, (B,) in pixels."""
-    none = torch.zeros(len(right), device=right.device)
-    return _map(none + 1, none, -2 * right / width, none, none + 1, -2 * down / height)
+    cos, sin = torch.cos(radians), torch.sin(radians)
+    across, down = slopes[0] * (height / width), slopes[1] * (width / height)
+    to_right, to_bottom = -2 * shifts
+    return _map(
+        *(cos, across - sin * (height / width), across + to_right / width),
+        *(down + sin * (width / height), cos, down + to_bottom / height),
+    )
 
 
 def _map(*entries: Tensor) -> Tensor:
     """(B, 2, 3) of six tensors (B,), row by row."""
-    return torch.stack([torch.stack(entries[:3], dim=1), torch.stack(entries[3:], dim=1)], dim=1)
+    return torch.stack(entries, dim=1).view(-1, 2, 3)

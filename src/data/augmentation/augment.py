@@ -212,7 +212,7 @@ class Augment:
             return transforms.crop(images, boxes, flips=flips, method=method)
         # Maps to the source, (B, 2, 3), and whether each is more than a crop.
         sides = images.shape[2:]
-        maps = [affine.crop(boxes, *sides), affine.mirror(flips)]
+        maps = [affine.crop(boxes, *sides, flips=flips)]
         oblique = draws[_WARPED] < self.warp_probability
         if self.warp_probability:
             maps.append(affine.turn(*self._turns(draws), *sides))
@@ -240,21 +240,20 @@ class Augment:
         """Top, left, height and width, (4, B) int64 pixels: of the whole where none is cropped."""
         smallest, largest = self.settings.crop_scale
         area = smallest + (largest - smallest) * draws[_CROP_AREA]
-        area = torch.where(
-            draws[_CROPPED] < self.settings.crop_probability, area, torch.ones_like(area)
-        )
+        area.masked_fill_(draws[_CROPPED] >= self.settings.crop_probability, 1.0)
         # A box fits if its ratio is between its area and one over it. The paper draws area and
         # ratio again where one does not, which makes large boxes rarer than small ones.
-        widest = -area.log()
+        least = area.log()
+        widest = -least
         low, high = (
-            torch.maximum(widest.clamp(max=math.log(ratio)), -widest)
+            torch.maximum(widest.clamp(max=math.log(ratio)), least)
             for ratio in self.settings.crop_ratio
         )
         ratio = torch.exp(torch.lerp(low, high, draws[_CROP_RATIO]))
         box_height = (height * (area / ratio).sqrt()).round().long().clamp(1, height)
         box_width = (width * (area * ratio).sqrt()).round().long().clamp(1, width)
-        top = (draws[_CROP_TOP] * (height - box_height + 1)).long()
-        left = (draws[_CROP_LEFT] * (width - box_width + 1)).long()
+        top = (draws[_CROP_TOP] * (height + 1 - box_height)).long()
+        left = (draws[_CROP_LEFT] * (width + 1 - box_width)).long()
         return torch.stack([top, left, box_height, box_width])
 
     def _colored(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -280,8 +279,8 @@ class Augment:
         width = (area / aspect).sqrt().round().long().clamp(1, sides[1])
         return transforms.erase(
             images,
-            top=(draws[_TOP] * (sides[0] - height + 1)).long(),
-            left=(draws[_LEFT] * (sides[1] - width + 1)).long(),
+            top=(draws[_TOP] * (sides[0] + 1 - height)).long(),
+            left=(draws[_LEFT] * (sides[1] + 1 - width)).long(),
             height=height * (draws[_ERASED] < self.settings.erase_probability),
             width=width,
         )

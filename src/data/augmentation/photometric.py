@@ -85,8 +85,8 @@ def autocontrast(images: Tensor) -> Tensor:
     lowest = images.amin(dim=(2, 3), keepdim=True).to(torch.float32)
     highest = images.amax(dim=(2, 3), keepdim=True).to(torch.float32)
     plain = lowest == highest
-    lowest = torch.where(plain, torch.zeros_like(lowest), lowest)
-    scale = 255 / torch.where(plain, torch.full_like(highest, 255), highest - lowest)
+    scale = 255 / (highest - lowest).masked_fill_(plain, 255)
+    lowest = lowest.masked_fill_(plain, 0)
     return _within((images - lowest) * scale, images.dtype)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from math import radians
 
 import torch
@@ -31,6 +31,8 @@ OPERATIONS = (
 # Magnitudes are whole numbers from 0 to 30 in both papers.
 _LARGEST_MAGNITUDE = 30
 _GEOMETRIC = (OPERATIONS.index("shear_x"), OPERATIONS.index("rotate"))
+# In the order of `affine.one_of`.
+_MOVING = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 # Draws of a step: which operation, how strong, in which direction.
 _DRAWS = 3
 
@@ -100,24 +102,10 @@ class Policy:
         return reduce(affine.compose, maps), reduce(torch.logical_or, moved)
 
     def _map(self, step: Step, height: int, width: int) -> Tensor:
-        def amount(operation: str, most: float) -> Tensor:
-            return (step.kinds == OPERATIONS.index(operation)) * step.levels * step.signs * most
-
-        shear, share = self._ranges.shear, self._ranges.translate
-        angle = amount("rotate", radians(self._ranges.degrees))
-        # At most one of the three is anything but the identity. Shifts are of whole pixels.
-        return affine.compose(
-            affine.turn(angle, torch.ones_like(angle), height, width),
-            affine.compose(
-                affine.shear(amount("shear_x", shear), amount("shear_y", shear), height, width),
-                affine.translate(
-                    amount("translate_x", share * width).trunc(),
-                    amount("translate_y", share * height).trunc(),
-                    height,
-                    width,
-                ),
-            ),
-        )
+        most = _most_moved(self._ranges, height, width, step.kinds.device)
+        amounts = most.index_select(1, step.kinds) * (step.levels * step.signs)
+        # Shifts are of whole pixels.
+        return affine.one_of(amounts[4], amounts[:2], amounts[2:4].trunc(), height, width)
 
     def recolor_(self, images: Tensor, steps: Sequence[Step]) -> None:
         """Change colours and tones of images (B, C, H, W), in place, as the steps say."""
@@ -139,3 +127,13 @@ class Policy:
             "autocontrast": lambda rows: photometric.autocontrast(images[rows]),
             "equalize": lambda rows: photometric.equalize(images[rows]),
         }
+
+
+@lru_cache(maxsize=32)
+def _most_moved(ranges: _Ranges, height: int, width: int, device: torch.device) -> Tensor:
+    """Return (moving operations, operations) float32: what each moves at full strength, or 0."""
+    most = (ranges.shear, ranges.shear, ranges.translate * width, ranges.translate * height)
+    table = torch.zeros(len(_MOVING), len(OPERATIONS))
+    for row, (operation, amount) in enumerate(zip(_MOVING, (*most, radians(ranges.degrees)))):
+        table[row, OPERATIONS.index(operation)] = amount
+    return table.to(device)

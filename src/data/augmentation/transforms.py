@@ -168,7 +168,7 @@ def crop_by_sampling(
 ) -> Tensor:
     """Compute `crop` on the whole batch, on any device."""
     sides = images.shape[2:]
-    to_source = affine.compose(affine.crop(boxes, *sides), affine.mirror(flips))
+    to_source = affine.crop(boxes, *sides, flips=flips)
     grid = F.affine_grid(to_source, list(images.shape), align_corners=False)
     # From the middle of the box's first pixel to the middle of its last, as a resize of the box
     # alone would see it.
@@ -197,7 +197,7 @@ def change_chosen_(
     """
     if not _host_knows(images):
         everything = change(slice(None))
-        images.copy_(torch.where(chosen[:, None, None, None], everything, images))
+        torch.where(chosen[:, None, None, None], everything, images, out=images)
         return
     rows, some = chosen.nonzero()[:, 0], _CACHED_NUMBERS // images.shape[1:].numel()
     if some > 1:
@@ -241,8 +241,8 @@ def erase(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tens
     """
     mean = images.to(torch.float32).mean(dim=(2, 3), keepdim=True)
     mean = mean if images.is_floating_point() else mean.round()
-    rows = torch.arange(images.shape[2], device=images.device) - top[:, None]
-    columns = torch.arange(images.shape[3], device=images.device) - left[:, None]
+    rows = _counted(images.shape[2], images.device) - top[:, None]
+    columns = _counted(images.shape[3], images.device) - left[:, None]
     in_rows = (rows >= 0) & (rows < height[:, None])
     in_columns = (columns >= 0) & (columns < width[:, None])
     inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]

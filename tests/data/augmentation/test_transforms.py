@@ -110,9 +110,9 @@ def test_a_resampled_picture_goes_through_all_maps_at_once() -> None:
     images = pictures(1, 3, 8, 8)
     box = torch.tensor([[0], [4], [4], [4]])
     one = torch.ones(1)
-    to_source = affine.crop(box, 8, 8)
-    for change in (affine.mirror(one > 0), affine.turn(one * math.pi / 2, one, 8, 8)):
-        to_source = affine.compose(to_source, change)
+    cropped_and_mirrored = affine.crop(box, 8, 8, flips=one > 0)
+    quarter_turn = affine.turn(one * math.pi / 2, one, 8, 8)
+    to_source = affine.compose(cropped_and_mirrored, quarter_turn)
     found = transforms.resample(images, to_source, padding="zero")
     cropped = tv.resized_crop(images[0].float(), 0, 4, 4, 4, size=[8, 8], antialias=True)
     expected = tv.horizontal_flip(cropped).rot90(1, (1, 2))
