@@ -264,3 +264,6 @@ class RuntimeSettings(Settings):
         "CPU threads; null for torch's own choice, auto for the fastest that has free cores",
         "auto",
     )
+    cuda_graphs: bool = setting(
+        "on a GPU, launch the network's passes as captured CUDA graphs where they can be", True
+    )

@@ -42,6 +42,8 @@ from .choices import Resolved
 __all__ = ["resolve", "seconds_per_epoch", "threads_of", "use_threads"]
 
 _AUTO = "auto"
+# The settings of the runtime that timing decides.
+_PLANNED = tuple(TrainingPlan.__dataclass_fields__)
 _EARLIER = ", as measured at an earlier start"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
 # Fewer steps an epoch are too few updates for the pictures seen.
@@ -271,7 +273,7 @@ def _compared(
 
     plans = [p for p in sensible_plans(network, device, threads=threads) if allowed(p)]
     choice = time_plans(
-        plans or [TrainingPlan(**to_plain(_concrete(settings, threads).runtime))],
+        plans or [TrainingPlan(**_stated(_concrete(settings, threads)))],
         lambda plan: build.build_task(_with(settings, "runtime", **asdict(plan)), data),
         next(iter(data.batches("train", training=True))),
         device=device,
@@ -366,4 +368,5 @@ def _concrete(settings: RunSettings, threads: int) -> RunSettings:
 
 
 def _stated(settings: RunSettings) -> dict[str, Any]:
-    return {k: v for k, v in to_plain(settings.runtime).items() if v not in (_AUTO, None)}
+    runtime = to_plain(settings.runtime)
+    return {k: runtime[k] for k in _PLANNED if runtime[k] not in (_AUTO, None)}

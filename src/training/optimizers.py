@@ -15,22 +15,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .cuda_graphs import GraphedUpdate
 from .freezing import parameter_depths
 
 __all__ = [
     "Muon",
     "adamw",
     "orthogonalize",
-    "orthogonalized",
-    "orthogonalized_as_one",
     "parameter_groups",
     "sgd",
 ]
 
 Group = dict[str, Any]
 Built = TypeVar("Built", bound=torch.optim.Optimizer)
-# Of matrices that are filled up with zeros, 32 MB: launching takes longer than computing.
-_FEW_NUMBERS = 2**24
 
 # Learned tables and tokens that are bare parameters of networks: torchvision's class_token and
 # relative_position_bias_table, timm's pos_embed, cls_token, reg_token and their like.
@@ -131,8 +128,8 @@ class Muon(torch.optim.Optimizer):
     count as matrices of (out, in * kh * kw). The step of an (m, n) matrix is scaled by
     0.2 * sqrt(max(m, n)) (Liu et al. 2025), which gives it the size of an AdamW step: one learning
     rate and one weight decay serve both halves. `torch.optim.Muon` takes neither kernels nor other
-    parameters, and one matrix at a time; matrices of one shape, or off the CPU of one smaller side,
-    are orthogonalised together here.
+    parameters, and one matrix at a time; matrices of one shape are orthogonalised
+    together here, and on a GPU the steps of all are one CUDA graph.
 
     Args:
         params: groups of `parameter_groups`.
@@ -144,22 +141,24 @@ class Muon(torch.optim.Optimizer):
         self, params: Sequence[Group], *, momentum: float, betas: Sequence[float], eps: float
     ) -> None:
         super().__init__(params, {"momentum": momentum, "betas": tuple(betas), "eps": eps})
-        self._adamw = self._other_half()
+        self._set_halves()
         _portable(self)
 
-    def _other_half(self) -> torch.optim.AdamW | None:
-        """Return AdamW on this optimizer's own groups and state: both share one state dict."""
+    def _set_halves(self) -> None:
+        """Build AdamW on this optimizer's own groups and state, as both share one state dict."""
         groups = [g for g in self.param_groups if not _is_hidden(g)]
-        if not groups:
-            return None
-        other = torch.optim.AdamW(groups, fused=_can_fuse(groups) or None)
-        other.state = self.state
-        return other
+        self._hidden = [g for g in self.param_groups if _is_hidden(g)]
+        self._rates: list[Tensor] = []
+        self._graphed = GraphedUpdate(self._step_hidden)
+        self._adamw: torch.optim.AdamW | None = None
+        if groups:
+            self._adamw = torch.optim.AdamW(groups, fused=_can_fuse(groups) or None)
+            self._adamw.state = self.state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Loading and unpickling replace groups and state, which the other half shares.
         super().__setstate__(state)
-        self._adamw = self._other_half()
+        self._set_halves()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -168,91 +167,63 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            if _is_hidden(group):
-                self._step_matrices(group)
+        if trained := [p for g in self._hidden for p in g["params"] if p.grad is not None]:
+            self._step_trained(trained)
         if self._adamw is not None:
             self._adamw.step()
         return loss
 
-    def _step_matrices(self, group: Group) -> None:
-        lr, momentum = group["lr"], group["momentum"]
+    def _step_trained(self, trained: Sequence[Tensor]) -> None:
+        for p in trained:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        if trained[0].device.type != "cuda":
+            for group in self._hidden:
+                self._step_matrices(group, group["lr"])
+            return
+        if not self._rates:  # what a graph reads must lie on the device
+            self._rates = [trained[0].new_zeros((), dtype=torch.float32) for _ in self._hidden]
+        for rate, group in zip(self._rates, self._hidden, strict=True):
+            rate.fill_(group["lr"])
+        decays = tuple(group["weight_decay"] for group in self._hidden)
+        buffers = [self.state[p]["momentum_buffer"] for p in trained]
+        grads = [p.grad for p in trained if p.grad is not None]
+        self._graphed((decays, *(t.data_ptr() for t in (*trained, *grads, *buffers))))
+
+    def _step_hidden(self) -> None:
+        for group, rate in zip(self._hidden, self._rates, strict=True):
+            self._step_matrices(group, rate)
+
+    def _step_matrices(self, group: Group, lr: float | Tensor) -> None:
+        momentum = group["momentum"]
         params = [p for p in group["params"] if p.grad is not None]
         if not params:
             return
-        for p in params:
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         grads = [p.grad for p in params]
         averages = [self.state[p]["momentum_buffer"] for p in params]
         torch._foreach_lerp_(averages, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, averages, momentum)
         torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        members: dict[tuple[torch.device, torch.Size], list[int]] = defaultdict(list)
+        members: dict[torch.Size, list[int]] = defaultdict(list)
         for i, p in enumerate(params):
-            members[p.device, p.shape].append(i)
-        stacks = [torch.stack([ahead[i] for i in some]).flatten(2) for some in members.values()]
-        for some, found in zip(members.values(), orthogonalized(stacks), strict=True):
-            changed = [params[i] for i in some]
+            members[p.shape].append(i)
+        for some in members.values():
+            found = orthogonalize(torch.stack([ahead[i] for i in some]).flatten(2))
             # As float32, in which a device adds all to all at once.
             found = found.to(torch.float32, memory_format=torch.contiguous_format)
-            updates = [u.view(p.shape) for u, p in zip(found, changed, strict=True)]
-            scale = 0.2 * max(found.shape[1:]) ** 0.5
-            torch._foreach_add_(changed, updates, alpha=-lr * scale)
+            updates = [u.view(params[i].shape) for i, u in zip(some, found, strict=True)]
+            scale = -0.2 * max(found.shape[1:]) ** 0.5
+            if isinstance(lr, Tensor):
+                found.mul_(lr * scale)
+                torch._foreach_add_([params[i] for i in some], updates)
+            else:
+                torch._foreach_add_([params[i] for i in some], updates, alpha=lr * scale)
 
 
 def _is_hidden(group: Group) -> bool:
     """Return whether a group holds matrices that are neither the head's nor tables."""
     name: str = group["name"]
     return name.startswith("backbone.") and name.endswith(".matrices")
-
-
-def orthogonalized(stacks: Sequence[Tensor]) -> list[Tensor]:
-    """Return `orthogonalize` of each stack (N, m, n) of matrices; all three may differ.
-
-    Each call of it is some twenty operations. On the CPU what they compute takes the time;
-    elsewhere it is their number, as long as the matrices are small.
-    """
-    sides: dict[tuple[torch.device, int], list[int]] = defaultdict(list)
-    for i, stack in enumerate(stacks):
-        sides[stack.device, min(stack.shape[1:])].append(i)
-    found = [*stacks]
-    for (device, least), some in sides.items():
-        width = max(max(stacks[i].shape[1:]) for i in some)
-        numbers = sum(len(stacks[i]) for i in some) * least * width
-        if device.type == "cpu" or numbers > _FEW_NUMBERS:
-            parts = [orthogonalize(stacks[i]) for i in some]
-        else:
-            parts = orthogonalized_as_one([stacks[i] for i in some], least, width)
-        for i, part in zip(some, parts, strict=True):
-            found[i] = part
-    return found
-
-
-def orthogonalized_as_one(stacks: Sequence[Tensor], least: int, width: int) -> list[Tensor]:
-    """Compute `orthogonalized` in one call of `orthogonalize`.
-
-    Matrices are filled up with zeros, which leave the results as they are but for the rounding of
-    sums in another order.
-
-    Args:
-        stacks: (N, least, n) or (N, n, least) each, on one device.
-        width: the greatest n.
-    """
-    counts = [len(stack) for stack in stacks]
-    filled = stacks[0].new_zeros((sum(counts), least, width), dtype=torch.bfloat16)
-
-    def views(whole: Tensor) -> list[Tensor]:
-        tall = [stack.shape[1] > least for stack in stacks]
-        parts = zip(whole.split(counts), stacks, tall, strict=True)
-        return [
-            part[..., : s.shape[1]].mT if high else part[..., : s.shape[2]]
-            for part, s, high in parts
-        ]
-
-    for view, stack in zip(views(filled), stacks, strict=True):
-        view.copy_(stack)
-    return views(orthogonalize(filled))
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ..data.augmentation.transforms import scaled
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
 from ..targets import kind_of
+from .cuda_graphs import GraphedPasses
 from .freezing import Freezing
 from .links import link_of
 from .pixels import CollectedPixels
@@ -53,6 +54,8 @@ class ClassificationTask(pl.LightningModule):
             epoch.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
         memory_format: of pictures and kernels.
+        cuda_graphs: whether to launch the network's passes on a GPU as `GraphedPasses`, which takes
+            gradients that are used before the next pass.
         metadata: plain containers in every checkpoint, enough to use it without the run.
     """
 
@@ -79,6 +82,7 @@ class ClassificationTask(pl.LightningModule):
         stored_views: int = 0,
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
+        cuda_graphs: bool = False,
         metadata: dict[str, Any] | None = None,
         target: str = "single",
         validation_loss: nn.Module | None = None,
@@ -110,6 +114,7 @@ class ClassificationTask(pl.LightningModule):
         heads = head_prefixes(network)
         self._freezing = Freezing(network, heads, stages=frozen_stages, norm=freeze_norm)
         self._memory_format = memory_format
+        self._passes = GraphedPasses(network, wanted=cuda_graphs)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -143,7 +148,7 @@ class ClassificationTask(pl.LightningModule):
         view = epoch % self.stored_views if self.stored_views else epoch
         if self.front is None:
             images, targets = self.augmented(batch, view)
-            logits = self.network(self.normalized(images))
+            logits = self._passes(self.normalized(images))
         else:
             logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)
@@ -174,6 +179,9 @@ class ClassificationTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.set_modes(self.current_epoch)
+
+    def on_fit_end(self) -> None:
+        self._passes.release()
 
     def set_modes(self, epoch: int | None = None) -> None:
         """Set gradients and modes of the network as an epoch trains it.

@@ -24,7 +24,6 @@ from src.training.optimizers import (
     Muon,
     adamw,
     orthogonalize,
-    orthogonalized_as_one,
     parameter_groups,
     sgd,
 )
@@ -335,19 +334,6 @@ def test_orthogonalize_maps_singular_values_by_the_quintic(
         expected = left @ np.diag(values) @ right
         # bfloat16 has 8 bits, and each of five steps stretches an error in small values 3.4-fold.
         assert np.linalg.norm(ours - expected) < 0.2 * np.linalg.norm(expected)
-
-
-def test_matrices_of_several_shapes_are_orthogonalised_as_each_alone() -> None:
-    """As one stack, which devices are given: equal but for the rounding of bfloat16."""
-    generator = torch.Generator().manual_seed(5)
-    shapes = [(2, 8, 20), (1, 8, 50), (3, 40, 8), (1, 8, 8)]
-    stacks = [torch.randn(shape, generator=generator) for shape in shapes]
-    found = orthogonalized_as_one(stacks, least=8, width=50)
-    for stack, together in zip(stacks, found, strict=True):
-        alone = orthogonalize(stack)
-        assert together.shape == stack.shape
-        torch.testing.assert_close(together, alone, rtol=0, atol=0.02)
-        assert (together - alone).float().norm() < 0.01 * alone.float().norm()
 
 
 def test_orthogonalize_of_zero_is_zero() -> None:

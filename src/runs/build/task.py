@@ -205,10 +205,19 @@ def _assemble(
             stored_views=model.stored_views if model.stores_views else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
+            cuda_graphs=_can_be_graphed(settings),
             metadata=metadata,
             target=settings.data.target,
             validation_loss=_PLAIN[link_of(metadata)](),
         )
+
+
+def _can_be_graphed(settings: RunSettings) -> bool:
+    """Return whether each pass of the network is followed by the step that uses its gradients."""
+    trainer, runtime = settings.trainer, settings.runtime
+    alone = trainer.devices == 1 or (trainer.devices == "auto" and torch.cuda.device_count() == 1)
+    once = trainer.accumulate_batches == 1
+    return bool(runtime.cuda_graphs and not runtime.compile and alone and once)
 
 
 def _made_loss(settings: RunSettings, kind: str, weights: torch.Tensor | None) -> Any:

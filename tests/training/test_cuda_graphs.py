@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.training import cuda_graphs
+from src.training.cuda_graphs import GraphedPasses
+from src.training.optimizers import Muon, parameter_groups
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+
+
+class Net(nn.Module):
+    head_prefixes = ("head.",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3),
+            nn.Dropout(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images))
+
+
+def trained(device: str, *, wanted: bool, steps: int = 8, half: bool = False) -> nn.Module:
+    """A network after some steps, among them one of a smaller batch and one in which the body is
+    frozen."""
+    torch.manual_seed(0)
+    network = Net().to(device)
+    optimizer = Muon(
+        parameter_groups(network, lr=0.02, weight_decay=0.1, head_prefixes=("head.",)),
+        momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    passes = GraphedPasses(network, wanted=wanted)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(3 * steps):
+        count = 4 if step == steps else 16
+        images = torch.randn(count, 3, 9, 9, generator=generator).to(device)
+        labels = torch.randint(5, (count,), generator=generator).to(device)
+        network.body.requires_grad_(step < 2 * steps)
+        torch.manual_seed(step)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = nn.functional.cross_entropy(passes(images).float(), labels)
+        loss.backward()
+        del loss  # as Lightning does: nothing of the pass may be alive when one is captured
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+    return network
+
+
+@needs_gpu
+@pytest.mark.parametrize("half", [False, True])
+def test_a_training_by_graphs_is_that_without(
+    half: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.backends.cudnn.deterministic = True
+    plain = trained("cuda", wanted=False, half=half).state_dict()
+    graphed = trained("cuda", wanted=True, half=half)
+    assert "one by one" not in capsys.readouterr().err
+    for name, tensor in graphed.state_dict().items():
+        torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
+    # The network itself is as it was: in eval mode, copied, on another device.
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        here = copy.deepcopy(graphed).cpu().eval()(images)
+        torch.testing.assert_close(graphed.eval()(images.cuda()).cpu(), here, rtol=1e-2, atol=1e-3)
+
+
+@needs_gpu
+def test_graphs_are_captured_and_given_back() -> None:
+    network = Net().cuda()
+    passes = GraphedPasses(network, wanted=True)
+    images = torch.randn(16, 3, 9, 9, device="cuda")
+    for _ in range(2):
+        passes(images)
+        assert passes._graphed is None
+    statistics = [buffer.clone() for buffer in network.buffers()]
+    passes._capture(images)
+    assert passes._graphed is not None
+    for buffer, before in zip(network.buffers(), statistics):
+        assert torch.equal(buffer, before)
+    passes.release()
+    assert passes._graphed is None
+
+
+def test_without_a_gpu_the_network_is_called() -> None:
+    left, right = (trained("cpu", wanted=wanted).state_dict() for wanted in (True, False))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("fault", ["raises", "lies"])
+def test_what_cannot_be_captured_is_launched_as_before(
+    fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A stand-in for the capture: no GPU is needed to see what comes after one that fails.
+    def capture(called: nn.Module, samples: tuple[Tensor, ...], **_: object) -> nn.Module:
+        if fault == "raises":
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        network = called.network
+        called.forward = lambda images: network(images.flip(0))  # type: ignore[method-assign]
+        return called
+
+    monkeypatch.setattr(cuda_graphs, "_on_gpu", lambda images: True)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    fork = torch.random.fork_rng
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))
+    plain = trained("cpu", wanted=False).state_dict()
+    tried = trained("cpu", wanted=True)
+    error = capsys.readouterr().err
+    assert error.count("launched one by one") == 1
+    assert ("not permitted" if fault == "raises" else "something else") in error
+    assert "forward" not in tried.__dict__
+    for name, tensor in tried.state_dict().items():
+        assert torch.equal(tensor, plain[name]), name
