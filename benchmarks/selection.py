@@ -89,6 +89,9 @@ _SETTINGS: dict[str, Callable[[np.random.Generator], Field]] = {
     "a search of 24 trials, one seed each": _search(24, seeds=1),
     "one or two seeds, 0.6 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.03),
     "one or two seeds, 1.8 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.09),
+    "one or two seeds, 1.8 points, many pictures": _like_base(
+        repeats=(1, 2), mixed=1.0, seed_effect=0.09, pictures=(3000, 3000)
+    ),
     "level candidates": _like_base(level=True),
     "thirty equal candidates": _like_base(candidates=(30, 30)),
     "a hundred equal candidates": _like_base(candidates=(100, 100)),
