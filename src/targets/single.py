@@ -103,7 +103,7 @@ def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArra
     weights = len(targets) / np.maximum(sizes, 1) * np.sqrt(sizes / np.maximum(sizes - 1, 1))
     influence = (right - recall[targets]) * weights[targets]
     if lone.any():
-        apart = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        apart: Floats = right - np.where(lone, recall[lone].mean(), recall)[targets]
         influence = lone_errors(
             influence, apart, float(apart @ apart), sizes[present], recall[lone]
         )
