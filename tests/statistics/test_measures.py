@@ -104,6 +104,13 @@ def test_the_variance_of_mean_average_precision_is_right_with_labels_of_one_pict
     assert np.mean(variances) == pytest.approx(np.var(figures), rel=0.25)
 
 
+def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
+    sets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]])
+    assert Measure("map").lone(np.zeros((3, 3)), sets) == 2
+    assert Measure("macro_f1").lone(np.zeros((3, 3)), sets) == 0
+    assert Measure("balanced_accuracy").lone(np.zeros((4, 5)), np.array([0, 0, 4, 2])) == 2
+
+
 @pytest.mark.parametrize("name", ["balanced_accuracy", "map"])
 def test_two_classes_of_one_picture_are_known_no_better_than_single_pictures(name: str) -> None:
     """Two recalls or precisions that are alike by luck said that nothing varies."""
