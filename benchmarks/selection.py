@@ -17,16 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from benchmarks.simulated_fields import Field, Setting, candidate_of, drawn, searched
+from benchmarks.simulated_fields import BASE, SETTINGS, Field, Setting, candidate_of, drawn
 from benchmarks.table import Row, print_table
 from src.metrics.intervals import score_interval
 from src.records.comparison import Verdict
@@ -47,59 +45,12 @@ _SEED = int(os.environ.get("SEED", "20261128"))
 # A difference to be found, the pictures of a pilot, and how many there are beyond them.
 _GAP, _PILOT, _FURTHER = 0.03, 600, 6000
 
-_BASE = Setting(
-    candidates=(5, 5), accuracy=(0.88, 0.88), gaps=(0.0,), repeats=(1, 1), pictures=(600, 600)
-)
-
-
-def _like_base(**changes: Any) -> Callable[[np.random.Generator], Field]:
-    return partial(drawn, replace(_BASE, **changes))
-
-
-def _kinds(**changes: Any) -> Callable[[np.random.Generator], Field]:
-    return partial(drawn, Setting(**changes))
-
-
-def _search(trials: int, seeds: int = 3, **changes: Any) -> Callable[..., Field]:
-    setting = replace(_BASE, **{"gaps": (0.01, 0.03), **changes})
-
-    def draw(generator: np.random.Generator) -> Field:
-        return searched(setting, trials, 3, seeds, generator)
-
-    return draw
-
-
 _LOOKS = 10
 _LOOKED_AT = {
     f"five candidates whose seeds move them by {points} points": replace(
-        _BASE, repeats=(12, 12), seed_effect=effect
+        BASE, repeats=(12, 12), seed_effect=effect
     )
     for points, effect in ((0.6, 0.03), (1.8, 0.09))
-}
-
-_SETTINGS: dict[str, Callable[[np.random.Generator], Field]] = {
-    "five equal candidates": _like_base(),
-    "groups of ten, five candidates": _like_base(group=10),
-    "groups of ten, thirty candidates": _like_base(group=10, candidates=(30, 30)),
-    "one seed in ten collapses, three seeds": _like_base(repeats=(3, 3), collapses=0.1),
-    "one seed in ten collapses, ten seeds": _like_base(repeats=(10, 10), collapses=0.1),
-    "a search of 24 trials": _search(24),
-    "a search of 100 trials": _search(100),
-    "a search of 200 trials": _search(200),
-    "a search of 24 trials, one seed each": _search(24, seeds=1),
-    "one or two seeds, 0.6 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.03),
-    "one or two seeds, 1.8 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.09),
-    "level candidates": _like_base(level=True),
-    "thirty equal candidates": _like_base(candidates=(30, 30)),
-    "a hundred equal candidates": _like_base(candidates=(100, 100)),
-    "two equal candidates": _like_base(candidates=(2, 2)),
-    "two candidates 2.5 points apart": _like_base(candidates=(2, 2), ahead=0.025),
-    "rare errors": _like_base(accuracy=(0.992, 0.992)),
-    "all kinds of fields": _kinds(),
-    "two repeats": _kinds(repeats=(2, 2), mixed=0.0),
-    "few pictures": _kinds(pictures=(300, 600)),
-    "unstable trainings": _kinds(seed_effect=0.06),
-    "unstable, unequally so": _kinds(seed_effect=0.06, unequal=0.8),
 }
 
 
@@ -216,7 +167,7 @@ def _reference(field: Field, verdict: Verdict) -> float:
 
 def measure() -> list[Row]:
     """Many fields of all kinds, forecasts of what is needed, and one large field."""
-    return [*coverage(_SETTINGS), *ten_looks(), *forecasts(), *_large_field()]
+    return [*coverage(SETTINGS), *ten_looks(), *forecasts(), *_large_field()]
 
 
 def coverage(
@@ -340,7 +291,7 @@ def forecasts(fields: int = _FIELDS) -> Iterator[Row]:
     """
     for count in (2, 100):
         ends = (_PILOT + _FURTHER, _PILOT + _FURTHER)
-        kind = replace(_BASE, candidates=(count, count), ahead=_GAP, seed_effect=0.0, pictures=ends)
+        kind = replace(BASE, candidates=(count, count), ahead=_GAP, seed_effect=0.0, pictures=ends)
         found, beyond = [], 0
         for seed in range(fields):
             field = drawn(kind, _generator("forecasts", seed)).candidates
@@ -402,12 +353,12 @@ _FURTHER_ROWS = {"looks": ten_looks, "forecasts": forecasts}
 
 
 def _main(fields: int, names: Sequence[str]) -> None:
-    chosen = {name: _SETTINGS[name] for name in names if name not in _FURTHER_ROWS}
+    chosen = {name: SETTINGS[name] for name in names if name not in _FURTHER_ROWS}
     further = [rows(fields) for name, rows in _FURTHER_ROWS.items() if name in names]
     if names:
         print_table(chain(coverage(chosen, fields), *further))
     else:
-        rows = coverage(_SETTINGS, fields)
+        rows = coverage(SETTINGS, fields)
         print_table(chain(rows, ten_looks(fields), forecasts(fields), _large_field()))
 
 

@@ -10,8 +10,10 @@ against is the true accuracy of the trained networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from scipy.stats import norm
 from src.statistics.candidates import Candidate
 from src.statistics.screening import Screening
 
-__all__ = ["Field", "Setting", "candidate_of", "drawn", "searched"]
+__all__ = ["BASE", "SETTINGS", "Field", "Setting", "candidate_of", "drawn", "searched"]
 
 Floats = NDArray[np.float64]
 
@@ -201,3 +203,55 @@ def _groups(setting: Setting, pictures: int) -> NDArray[np.int64] | None:
 def _between(ends: Sequence[int], generator: np.random.Generator) -> int:
     low, high = np.log(ends)
     return round(float(np.exp(generator.uniform(low, high))))
+
+
+BASE = Setting(
+    candidates=(5, 5), accuracy=(0.88, 0.88), gaps=(0.0,), repeats=(1, 1), pictures=(600, 600)
+)
+
+
+def _like_base(**changes: Any) -> Callable[[np.random.Generator], Field]:
+    return partial(drawn, replace(BASE, **changes))
+
+
+def _kinds(**changes: Any) -> Callable[[np.random.Generator], Field]:
+    return partial(drawn, Setting(**changes))
+
+
+def _search(trials: int, seeds: int = 3, **changes: Any) -> Callable[..., Field]:
+    setting = replace(BASE, **{"gaps": (0.01, 0.03), **changes})
+
+    def draw(generator: np.random.Generator) -> Field:
+        return searched(setting, trials, 3, seeds, generator)
+
+    return draw
+
+
+# That the promises of a verdict are held against.
+SETTINGS: dict[str, Callable[[np.random.Generator], Field]] = {
+    "five equal candidates": _like_base(),
+    "groups of ten, five candidates": _like_base(group=10),
+    "groups of ten, thirty candidates": _like_base(group=10, candidates=(30, 30)),
+    "one seed in ten collapses, three seeds": _like_base(repeats=(3, 3), collapses=0.1),
+    "one seed in ten collapses, ten seeds": _like_base(repeats=(10, 10), collapses=0.1),
+    "a search of 24 trials": _search(24),
+    "a search of 100 trials": _search(100),
+    "a search of 200 trials": _search(200),
+    "a search of 24 trials, one seed each": _search(24, seeds=1),
+    "one or two seeds, 0.6 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.03),
+    "one or two seeds, 1.8 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.09),
+    "one or two seeds, 1.8 points, many pictures": _like_base(
+        repeats=(1, 2), mixed=1.0, seed_effect=0.09, pictures=(3000, 3000)
+    ),
+    "level candidates": _like_base(level=True),
+    "thirty equal candidates": _like_base(candidates=(30, 30)),
+    "a hundred equal candidates": _like_base(candidates=(100, 100)),
+    "two equal candidates": _like_base(candidates=(2, 2)),
+    "two candidates 2.5 points apart": _like_base(candidates=(2, 2), ahead=0.025),
+    "rare errors": _like_base(accuracy=(0.992, 0.992)),
+    "all kinds of fields": _kinds(),
+    "two repeats": _kinds(repeats=(2, 2), mixed=0.0),
+    "few pictures": _kinds(pictures=(300, 600)),
+    "unstable trainings": _kinds(seed_effect=0.06),
+    "unstable, unequally so": _kinds(seed_effect=0.06, unequal=0.8),
+}

@@ -22,6 +22,7 @@ __all__ = [
     "mean_average_precision",
     "micro_f1",
     "precision_influence",
+    "single_precisions",
 ]
 
 Floats = NDArray[np.float64]
@@ -111,6 +112,13 @@ def precision_influence(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
     influence = (count - 1) * (whole / len(own) - without)
     centred: Floats = influence - influence.mean()
     return centred
+
+
+def single_precisions(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
+    """Return (P,) the average precision if each of the P pictures with a label alone had it."""
+    found = scores[np.asarray(positive) > 0]
+    singles: Floats = 1 / (1 + _at_least(scores, found) - _at_least(found, found))
+    return singles
 
 
 def f1_scores(preds: Sets, targets: Sets) -> Floats:

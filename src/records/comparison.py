@@ -217,6 +217,8 @@ class Verdict:
             what is said with 95 % confidence holds for all looks after the first together.
         baseline: figure of the best answer that is the same for everything, such as the most
             frequent class; None where it is not known.
+        lone: number of classes or labels that one picture has, where the measure is a mean over
+            them: how much their figures vary is taken from those of the others.
     """
 
     measure: str
@@ -239,6 +241,7 @@ class Verdict:
     screened: int = 0
     look: int = 1
     baseline: float | None = None
+    lone: int = 0
 
     @property
     def beats_baseline(self) -> bool:

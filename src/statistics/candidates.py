@@ -42,6 +42,7 @@ class MeasuredRun:
         cost: per use, such as the latency in milliseconds; None where not measured.
         constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
             everywhere; the latter None where it is not known.
+        lone: number of classes that one picture has, by `Measure.lone`.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class MeasuredRun:
     scores: NDArray[np.float32] | None = None
     constant: float = 0.0
     baseline: float | None = None
+    lone: int = 0
 
     @classmethod
     def of(
@@ -116,6 +118,7 @@ class MeasuredRun:
             scores=scores,
             constant=kind.constant(targets),
             baseline=(measure or Measure()).baseline(probs, targets, kind),
+            lone=(measure or Measure()).lone(probs, targets),
         )
 
 

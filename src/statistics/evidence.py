@@ -201,17 +201,24 @@ class Evidence:
         """Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946.
 
         The variance between independent answers that are right or wrong counts as known, being a
-        mean over hundreds.
+        mean over hundreds. Satterthwaite weighs by the shares of the true variances. An estimate in
+        their place is small where the repeats of a candidate lie close together by luck, whose
+        variance is too small already. So each share is one of a variance where seeds have at least
+        the effect that the field's repeats show together.
         """
-        inverse = 0.0
+        if variance <= 0:
+            return math.inf
         chosen = list(involved)
-        seeds = float(self.seed_variance[chosen].sum())
-        if variance > 0 and math.isfinite(freedom := self._picture_freedom(chosen)):
-            inverse += ((variance - seeds) / variance) ** 2 / freedom
-        if self.seeds is not None and variance > 0:
-            moved = self.seeds.excess * self.seeds.luck / self.repeats
-            share = min(1.0, float(moved[chosen].sum()) / variance)
-            inverse += share**2 / float(self.seeds.freedom[chosen].min())
+        of_pictures = variance - float(self.seed_variance[chosen].sum())
+        moved, freedom = 0.0, math.inf
+        if self.seeds is not None:
+            luck = (self.seeds.luck / self.repeats)[chosen]
+            usual = np.maximum(self.seeds.excess[chosen], self.seeds.pooled)
+            moved = float((usual * luck).sum())
+            variance += moved - float((self.seeds.excess[chosen] * luck).sum())
+            freedom = float(self.seeds.freedom[chosen].min())
+        inverse = min(1.0, moved / variance) ** 2 / freedom
+        inverse += (of_pictures / variance) ** 2 / self._picture_freedom(chosen)
         return 1 / inverse if inverse > 0 else math.inf
 
 

@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from ..records.comparison import MEASURES
 from ..targets import TargetKind, kind_of
+from ..targets.labels import label_counts
 
 __all__ = ["Measure"]
 
 Floats = NDArray[np.float64]
+
+# Means over classes, each with as much weight as any other.
+_OVER_CLASSES = ("balanced_accuracy", "map")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +83,9 @@ class Measure:
         if self.costs is None or self.name not in kind.measures:
             return kind.baseline(self.name, probs, targets)
         return float(self.costs[targets].mean(axis=0).min())
+
+    def lone(self, probs: NDArray[np.floating], targets: NDArray[np.integer]) -> int:
+        """Return how many classes one picture has, of a measure that is their mean; else 0."""
+        if self.name not in _OVER_CLASSES:
+            return 0
+        return int((label_counts(targets, probs.shape[1]) == 1).sum())

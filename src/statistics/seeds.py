@@ -61,6 +61,12 @@ class SeedSpread:
         """(C,) of the true accuracies of trainings, as infinitely many pictures would show them."""
         return (self.excess - 1) * self.luck
 
+    @property
+    def pooled(self) -> float:
+        """Return the excess that all repeats show together, at least 1."""
+        freedom = self.repeated.sum()
+        return max(1.0, float(self.ratio @ self.repeated / freedom)) if freedom else 1.0
+
 
 def seed_spread(
     scores: Sequence[NDArray[np.bool_] | NDArray[np.float32]], groups: PictureGroups | None = None

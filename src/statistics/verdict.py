@@ -39,6 +39,7 @@ def judge(
     measure: str = "accuracy",
     constant: float = 0.0,
     baseline: float | None = None,
+    lone: int = 0,
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
     before: str | None = None,
@@ -61,6 +62,7 @@ def judge(
         measure: of `MEASURES`, that the scores are by.
         constant: accuracy of the best constant answer, by which collapsed trainings are found.
         baseline: figure by the measure of the best constant answer; None where it is not known.
+        lone: number of classes that one picture has, by `Measure.lone`.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
@@ -133,6 +135,7 @@ def judge(
         screened=len(screened),
         look=look,
         baseline=baseline,
+        lone=lone,
     )
 
 

@@ -26,7 +26,8 @@ Floats = NDArray[np.float64]
 _POINTS, _STEPS = 120, 20
 # Of the standard error of a ratio of two variances. Chosen on fields like those of
 # `benchmarks/selection.py`, of other draws: with more, less luck is left among equals, and more is
-# taken from candidates that differ.
+# taken from candidates that differ. Of five candidates on 60 groups of pictures 0.3 points are left
+# if they are equal, and 0.3 are taken too much if they differ by as much as they err.
 _BY_CHANCE = 0.7
 _LEAST = 1e-6
 

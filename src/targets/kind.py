@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["TargetKind", "lone_moves"]
+__all__ = ["TargetKind", "lone_errors"]
 
 Probs = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -136,21 +136,38 @@ class TargetKind(ABC):
         raise ValueError(f"targets of kind {self.name} are not made of binary problems")
 
 
-def lone_moves(figures: NDArray[np.float64], lone: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (K,) by how much figures of classes stand apart that one picture each gives, else 0.
+def lone_errors(
+    influence: NDArray[np.float64],
+    apart: NDArray[np.float64],
+    squares: float,
+    sizes: Labels,
+    alone: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return (N,) influence on the sum of classes' figures, with those that one picture gives each.
 
-    One picture says nothing of the variance of its class's figure. The figures of all such classes
-    together do, taken as draws of one law; a single one is taken as a draw of that of the others.
-    Collapsed strata, in Cochran, "Sampling Techniques", 1977, section 5A.12.
+    One picture says nothing of the variance of its class's figure. The pictures of all classes do:
+    it is taken to be the one that single pictures have within classes (a variance pooled over
+    strata: Cochran, "Sampling Techniques", 1977, section 5A.12), and no less than the one between
+    these figures, which are estimates of one law at best. The errors are laid on the pictures that
+    it comes from, so that two models that answer alike keep errors that go together.
 
     Args:
-        figures: (K,) of the classes that there are.
-        lone: (K,) whether a single picture has the class.
+        influence: (N,) on the figures of the other classes, 0 in sum.
+        apart: (N,) by how much the figures of a picture alone differ from the mean of its class, or
+            of all classes with one picture, summed over its classes.
+        squares: sum of squares of these differences, over pictures and classes.
+        sizes: (K,) pictures of each class, above 0.
+        alone: (L,) figures of the classes with one picture.
     """
-    count, moves = int(lone.sum()), np.zeros(len(figures))
+    count, own = len(alone), float(apart @ apart)
+    if not count or not own:
+        return influence
+    variance = squares / (int((sizes - 1).sum()) + count - 1)
     if count > 1:
-        apart = figures[lone] - figures[lone].mean()
-        moves[lone] = apart * np.sqrt(count / (count - 1))
-    elif count and len(figures) > 1:
-        moves[lone] = figures[lone] - figures[~lone].mean()
-    return moves
+        variance = max(variance, float(alone.var(ddof=1)))
+    # As much of them as makes the variances add up, whatever the two have in common.
+    common, added = float(influence @ apart), len(influence) ** 2 * count * variance
+    with_errors: NDArray[np.float64] = (
+        influence + (np.sqrt(common**2 + own * added) - common) / own * apart
+    )
+    return with_errors

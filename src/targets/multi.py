@@ -15,10 +15,11 @@ from ..metrics.multilabel import (
     mean_average_precision,
     micro_f1,
     precision_influence,
+    single_precisions,
 )
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.summary import per_class
-from .kind import Labels, Probs, TargetKind, lone_moves
+from .kind import Labels, Probs, TargetKind, lone_errors
 from .labels import label_codes
 
 __all__ = ["MultiLabel"]
@@ -154,21 +155,38 @@ class MultiLabel(TargetKind):
 
 
 def _map_scores(probs: Probs, targets: Labels) -> Floats:
-    """Return the mean average precision plus each picture's influence on it.
-
-    That of a label that one picture has moves with nothing else than with that picture, so that it
-    counts by how far it is from those of the other such labels.
-    """
+    """Return the mean average precision plus each picture's influence on it."""
     known = np.flatnonzero(targets.any(axis=0))
     influence = np.zeros(len(probs))
     if not len(known):
         return influence
     for k in known:
         influence += precision_influence(probs[:, k], targets[:, k])
-    lone = targets[:, known].sum(axis=0, dtype=np.int64) == 1
     each = np.array([average_precision(probs[:, k], targets[:, k]) for k in known])
-    influence += len(probs) * (targets[:, known] @ lone_moves(each, lone))
-    return each.mean() + (influence - influence.mean()) / len(known)
+    sizes = targets[:, known].sum(axis=0, dtype=np.int64)
+    if (sizes == 1).any():
+        influence = _with_lone(influence, probs[:, known], targets[:, known], sizes, each)
+    return each.mean() + influence / len(known)
+
+
+def _with_lone(
+    influence: Floats, probs: Probs, targets: Labels, sizes: NDArray[np.int64], each: Floats
+) -> Floats:
+    """Return the influence with that of labels that one picture has, by `lone_errors`.
+
+    Args:
+        influence: (N,).
+        probs, targets: (N, K) of the labels that pictures have.
+        sizes, each: (K,) pictures and average precision of each.
+    """
+    alone = each[sizes == 1]
+    apart, squares = np.zeros(len(probs)), 0.0
+    for k, size in enumerate(sizes.tolist()):
+        singles = single_precisions(probs[:, k], targets[:, k])
+        singles -= alone.mean() if size == 1 else singles.mean()
+        apart[targets[:, k] > 0] += singles
+        squares += float(singles @ singles)
+    return lone_errors(influence, apart, squares, sizes, alone)
 
 
 def _f1_scores(preds: Labels, targets: Labels) -> Floats:

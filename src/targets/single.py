@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics import summary
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.validation import checked
-from .kind import Labels, Probs, TargetKind, lone_moves
+from .kind import Labels, Probs, TargetKind, lone_errors
 
 __all__ = ["SingleLabel"]
 
@@ -100,15 +100,14 @@ def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArra
     sizes = np.bincount(targets, minlength=classes)
     present, lone = sizes > 0, sizes == 1
     recall = np.bincount(targets, right, minlength=classes) / np.maximum(sizes, 1)
-    weights = len(targets) / np.maximum(sizes, 1) / present.sum()
-    weights *= np.sqrt(sizes / np.maximum(sizes - 1, 1))
+    weights = len(targets) / np.maximum(sizes, 1) * np.sqrt(sizes / np.maximum(sizes - 1, 1))
     influence = (right - recall[targets]) * weights[targets]
     if lone.any():
-        moves = np.zeros(classes)
-        moves[present] = lone_moves(recall[present], lone[present])
-        influence += (moves * weights)[targets]
-        influence -= influence.mean()
-    return (recall[present].mean() + influence).astype(np.float32)
+        apart: Floats = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        influence = lone_errors(
+            influence, apart, float(apart @ apart), sizes[present], recall[lone]
+        )
+    return (recall[present].mean() + influence / present.sum()).astype(np.float32)
 
 
 def _macro_f1(

@@ -17,6 +17,7 @@ from src.metrics.multilabel import (
     mean_average_precision,
     micro_f1,
     precision_influence,
+    single_precisions,
 )
 from src.targets import kind_of
 
@@ -69,6 +70,18 @@ def test_the_influence_of_a_picture_is_what_is_lost_without_it(digits: int) -> N
 def test_of_a_label_of_a_single_picture_no_influence_is_told() -> None:
     positive = np.eye(1, 9)[0]
     assert not precision_influence(np.linspace(0, 1, 9), positive).any()
+
+
+def test_single_precisions_are_those_of_a_label_without_its_other_pictures() -> None:
+    probs, targets = samples()
+    scores, positive = probs[:, 0], targets[:, 0]
+    expected = [
+        sk.average_precision_score(
+            [1, *np.zeros(60 - positive.sum())], [own, *scores[positive == 0]]
+        )
+        for own in scores[positive > 0]
+    ]
+    np.testing.assert_allclose(single_precisions(scores, positive), expected)
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])

@@ -51,6 +51,26 @@ def test_freedom_counts_the_seeds_only_as_far_as_they_matter() -> None:
     assert unstable.freedom == pytest.approx(np.full(2, 4.0), rel=0.1)
 
 
+def test_level_repeats_leave_the_seeds_their_usual_share() -> None:
+    """Satterthwaite's weights written out, with the mean of the candidates' ratios."""
+    level = np.repeat(random_field([0.8], [1], 500)[0].right, 2, axis=0)
+    level[1, np.flatnonzero(level[0])[:20]] = False
+    level[1, np.flatnonzero(~level[0])[:20]] = True
+    shaky = random_field([0.8] * 3, [2] * 3, 500, seed=1, seed_effect=0.3)
+    field = [candidate("level", level), *shaky]
+    evidence = Evidence.of(field)
+    changes = [one.right[1].astype(float) - one.right[0] for one in field]
+    lucks = [one.var(ddof=1) / 2 / 500 for one in changes]
+    between = [max(one.mean() ** 2 / 2, 1 / (12 * 500**2)) for one in changes]
+    usual = np.mean(np.divide(between, lucks))
+    seeds = evidence.seeds
+    assert seeds is not None and seeds.excess[0] < usual / 2
+    of_seeds = usual * lucks[0] / 2
+    of_pictures = level.mean(axis=0).var(ddof=1) / 500 - lucks[0] / 2
+    expected = seeds.freedom[0] * ((of_pictures + of_seeds) / of_seeds) ** 2
+    assert evidence.freedom[0] == pytest.approx(expected, rel=1e-3)
+
+
 def in_groups(shares: list[float], groups: int, size: int, seed: int) -> Evidence:
     """Candidates that have whole groups right or wrong."""
     generator = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 
 from src.statistics.measures import Measure
 from src.targets import kind_of
+from src.targets.kind import lone_errors
 
 
 def predictions(count: int = 400, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -101,3 +102,44 @@ def test_the_variance_of_mean_average_precision_is_right_with_labels_of_one_pict
         assert figures[-1] == pytest.approx(expected, abs=1e-6)
         variances.append(scores.var(dtype=np.float64) / len(scores))
     assert np.mean(variances) == pytest.approx(np.var(figures), rel=0.25)
+
+
+def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
+    sets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]])
+    assert Measure("map").lone(np.zeros((3, 3)), sets) == 2
+    assert Measure("macro_f1").lone(np.zeros((3, 3)), sets) == 0
+    assert Measure("balanced_accuracy").lone(np.zeros((4, 5)), np.array([0, 0, 4, 2])) == 2
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "map"])
+def test_two_classes_of_one_picture_are_known_no_better_than_single_pictures(name: str) -> None:
+    """Two recalls or precisions that are alike by luck said that nothing varies."""
+    sizes, count = [30] * 10 + [1] * 2, 302
+    targets = np.repeat(np.arange(12), sizes)
+    kind = kind_of("multi" if name == "map" else "single")
+    generator, figures, variances = np.random.default_rng(0), [], []
+    for _ in range(200):
+        logits = generator.standard_normal((count, 12))
+        logits[np.arange(count), targets] += 2.0
+        there = np.eye(12, dtype=np.uint8)[targets] if name == "map" else targets
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        scores = kind.scores(name, probs, kind.decide(probs), there)
+        figures.append(scores.mean(dtype=np.float64))
+        variances.append(scores.var(dtype=np.float64) / count)
+    held = np.abs(figures - np.mean(figures)) < 1.96 * np.sqrt(variances)
+    assert held.mean() > 0.93
+    assert np.mean(variances) < 1.6 * np.var(figures)
+
+
+def test_errors_of_lone_classes_add_to_the_variance() -> None:
+    generator = np.random.default_rng(0)
+    influence, apart = generator.standard_normal((2, 50))
+    influence -= influence.mean()
+    apart += 0.5 * influence
+    alone, sizes = np.array([0.2, 0.9, 0.4]), np.array([1, 1, 1, 20, 27])
+    for squares in (0.5, 40.0):
+        variance = max(squares / (19 + 26 + 2), np.var(alone, ddof=1))
+        found = lone_errors(influence, apart, squares, sizes, alone)
+        assert found @ found == pytest.approx(influence @ influence + 50**2 * 3 * variance)
+    assert lone_errors(influence, apart, 1.0, sizes, alone[:0]) is influence
+    assert lone_errors(influence, 0 * apart, 0.0, sizes, alone) is influence

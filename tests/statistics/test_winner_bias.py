@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from src.statistics.evidence import Evidence
 from src.statistics.winner_bias import expected_figure, expected_figures
@@ -67,3 +68,49 @@ def test_among_equals_the_corrected_figure_is_right_on_the_average_and_nearer_ea
     naive, ours = np.array(errors).T
     assert naive.mean() > 0.02 and abs(ours.mean()) < 0.006
     assert np.sqrt((ours**2).mean()) < 0.7 * np.sqrt((naive**2).mean())
+
+
+@pytest.mark.parametrize("freedom", [100, 40])
+def test_a_spread_that_errors_might_have_by_chance_is_taken_for_theirs(freedom: int) -> None:
+    """As far as 0.7 standard deviations of the ratio of two estimated variances, here simulated."""
+    generator, count, variance = np.random.default_rng(0), 201, 1e-4
+    of_spread = generator.chisquare(count - 1, 100_000) / (count - 1)
+    of_errors = generator.chisquare(freedom, 100_000) / freedom
+    most = 1 + 0.7 * float(np.log(of_spread / of_errors).std())
+    places = norm.ppf((np.arange(count) + 0.5) / count)
+    places *= np.sqrt(variance) / places.std(ddof=1)
+
+    def kept(ratio: float, freedom: float) -> float:
+        """Return the share of the measured spread that is left."""
+        measured = 0.8 + np.sqrt(ratio) * places
+        return np.ptp(expected_figures(measured, np.full(count, variance), freedom)) / np.ptp(
+            measured
+        )
+
+    assert kept(0.98 * most, freedom) < 0.005
+    assert kept(1.05 * most, freedom) > 0.02
+    # Where the errors are known, so much of a spread is more than theirs.
+    assert kept(0.98 * most, np.inf) > 0.02
+
+
+def test_few_groups_know_less_of_their_errors() -> None:
+    """The allowance is by the fourth moments of what each group moves, written out."""
+    generator = np.random.default_rng(19)
+    skill = generator.standard_normal(40) + 0.6 * generator.standard_normal((12, 40))
+    right = np.repeat(skill + np.linspace(0.7, 0.3, 12)[:, None] > 0, 10, axis=1)
+    field = [candidate(f"c{index}", row) for index, row in enumerate(right)]
+    evidence = Evidence.of(field, np.repeat(np.arange(40), 10))
+    moves = right[:, ::10] - right[:, ::10].mean(axis=1, keepdims=True)
+    moves = moves - moves.mean(axis=0)
+    squares = (moves**2).sum(axis=1)
+    varies = ((moves**4).sum(axis=1) - squares**2 / 40).sum()
+    freedom = 2 * (squares**2).sum() / varies
+    variance = squares / 40 / 39 * 12 / 11
+    figure = right.mean(axis=1)
+    likely = expected_figures(figure, variance, freedom)
+    whole = variance.sum() / (figure * (1 - figure)).sum()
+    expected = expected_figures(figure, likely * (1 - likely) * whole, freedom)
+    first = int(figure.argmax())
+    assert expected_figure(evidence, first) == pytest.approx(expected[first], abs=1e-5)
+    known = expected_figures(figure, likely * (1 - likely) * whole)
+    assert known[first] - expected[first] > 0.01

@@ -116,6 +116,7 @@ def compared_runs(
             measure=measure,
             constant=measured[0].constant,
             baseline=measured[0].baseline,
+            lone=measured[0].lone,
             over_folds=None if tested is None else (candidates[0].name, tested),
             screening=screening,
             before=next(iter(_of_runs(candidates, found.winner)), None),

@@ -15,12 +15,13 @@ from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.comparison import Verdict
 from src.records.run import Predictions, RunSummary
-from src.reporting.comparison_report import format_comparison
+from src.reporting.comparison_report import closing_remarks, format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
 from src.selection.comparison.costs import CostTable
 from src.selection.comparison.judge import settings_apart
+from tests.selection.comparison import runs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
 
@@ -312,6 +313,19 @@ def test_pictures_of_one_group_are_one_piece_of_evidence(tmp_path: Path) -> None
         "400 pictures in 20 groups"
         in verdict_sentences(compared(compare_settings(tmp_path / "grouped")))[0]
     )
+
+
+def test_a_class_of_one_picture_is_remarked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TARGETS", np.array([0] * 399 + [1]))
+    for model, wrong in (("cnn", 20), ("mlp", 40)):
+        finished_run(tmp_path, model, wrong)
+    for metric, lone in (("balanced_accuracy", 1), ("accuracy", 0)):
+        found = compared(compare_settings(tmp_path, metric=metric))
+        assert found.verdict.lone == lone
+        said = any("Of 1 class there is a single picture:" in one for one in closing_remarks(found))
+        assert said == bool(lone)
 
 
 def test_candidates_are_ranked_by_the_metric_that_is_asked_for(tmp_path: Path) -> None:
