@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from .space import FAMILY, Family, StudySpec
+from .space import FAMILY, Family, Kind, StudySpec
 from .trials import StudySubset
 
 if TYPE_CHECKING:
@@ -75,20 +75,22 @@ class Proposer:
         maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
         object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
-    def prepare(self, families: frozenset[str] | None) -> bool:
+    def prepare(self, kinds: Sequence[Kind] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
-        To be called where nothing that it may be is enqueued. Where some families are left out,
-        those that the trial may have (None for all) take turns. Return False where the sampler has
-        nothing left to propose.
+        To be called where nothing that it may be is enqueued. Where some families, or some of
+        their choices, are left out, the kinds that the trial may be of (None for all) take turns.
+        Return False where the sampler has nothing left to propose.
         """
         if self.spec.sampler == "grid":
             return self._enqueue_untried()
-        names = {family.name for family in self.spec.families}
-        if families is not None and not names <= families and len(names) > 1:
-            count = len(self.study.get_trials(deepcopy=False))
-            turn = {FAMILY: sorted(families)[count % len(families)]}
-            self.study.enqueue_trial(turn, user_attrs=turn)
+        families = {family.name: family for family in self.spec.families}
+        if kinds is None or all(Kind(name) in kinds for name in families):
+            return True
+        kind = kinds[len(self.study.get_trials(deepcopy=False)) % len(kinds)]
+        chosen = {FAMILY: kind.family} if len(families) > 1 else {}
+        turn = chosen | families[kind.family].stored_choices(kind.values)
+        self.study.enqueue_trial(turn, user_attrs={FAMILY: kind.family})
         return True
 
     def draw(self, trial: Trial, trial_id: int) -> None:

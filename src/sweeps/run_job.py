@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,7 +17,7 @@ import torch
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
-from ..config.features import ClassicalSettings
+from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.finished import EvaluateSettings
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
@@ -37,6 +37,7 @@ from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
+from .families import name_of_kind
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -151,6 +152,8 @@ class TrialRunner:
             for key, value in leaves(to_plain(settings)).items()
             if key.startswith(_CHOSEN) and value != before[key]
         }
+        # What was given up, because describing the pictures takes too long, has no features.
+        described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
         return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
@@ -165,6 +168,7 @@ class TrialRunner:
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
             side=max(found.data.pictures.image_size) if found.sized else None,
             search_seconds=_search_seconds(settings),
+            fit_seconds=_fit_seconds(settings, found.data, task.kinds) if described else {},
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -301,6 +305,21 @@ def _search_seconds(settings: RunSettings) -> float:
     if not isinstance(model, ClassicalSettings) or model.classifier != "auto":
         return 0.0
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
+
+
+def _fit_seconds(
+    settings: RunSettings, data: PictureData, kinds: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return about what fitting each kind of classifier takes, by its name."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
+        return {}
+    # scikit-learn takes seconds to import, and networks need none of it.
+    from ..runs.candidates.classical import ClassicalCandidate
+
+    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
+    seconds = ClassicalCandidate(settings, model, data).fit_seconds(timed)
+    return {name_of_kind(kind): one for kind, one in zip(timed, seconds, strict=True)}
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:
