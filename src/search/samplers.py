@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset
+from .trials import StudySubset, current
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -101,7 +101,7 @@ class Proposer:
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
-            if self.spec.sampler in _LEARN and trial.number > _MOST_READ:
+            if self.spec.sampler in _LEARN:
                 subset = self._subset(self._all(), None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
@@ -115,7 +115,8 @@ class Proposer:
         by_name[name].draw(Trial(own, trial_id))
 
     def _all(self) -> list[FrozenTrial]:
-        trials = self.study.get_trials(deepcopy=False)
+        """Return all trials, without what attempts reported that were begun anew since."""
+        trials = [*map(current, self.study.get_trials(deepcopy=False))]
         self._known.update(trials)
         return trials
 

@@ -416,6 +416,12 @@ def test_nothing_begins_that_would_not_end_in_time(
     assert set(asked) == {None}, "there is no limit"
 
 
+def test_a_trial_that_ends_late_knows_why(race: Callable[..., bool], tmp_path: Path) -> None:
+    assert race(lambda trial: {"do": "listen"}, trials=1, seconds=1.0)
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        assert study.facts(0)["why"] == "the time was over"
+
+
 def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
     """One job can be interrupted, and the other is deaf to everything."""
     begun, idle = time.monotonic(), {"do": "sleep", "seconds": 300.0}

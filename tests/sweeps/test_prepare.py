@@ -187,7 +187,7 @@ def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
             if self.stopped is not None:
                 yield Event(0, self.jobs[-1], Ending("interrupted", reason="stopped"), time.now)
 
-        def interrupt(self, slots: set[int]) -> None:
+        def interrupt(self, slots: set[int], reason: str | None = None) -> None:
             if slots:
                 self.stopped = time.now
 
