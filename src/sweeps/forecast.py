@@ -50,7 +50,12 @@ class Forecast:
                 continue
             kinds = kinds_of(family)
             fitting = [one for one in kinds if seconds is None or self.needed(one, took) <= seconds]
-            found += [Kind(name)] if len(fitting) == len(kinds) else fitting
+            if len(fitting) < len(kinds):
+                # Where kinds take turns, none comes again that has a single configuration.
+                again = [kind for kind in fitting if not self._is_spent(kind, took)]
+                found += again or fitting
+            else:
+                found.append(Kind(name))
         return found
 
     def needed(self, kind: Kind, took: Sequence[TrialRecord]) -> float:
@@ -92,6 +97,13 @@ class Forecast:
         kinds = (kind for kind in kinds_of(self.families[family]) if kind.holds(family, values))
         found = (known.fit_seconds.get(name_of_kind(kind.values), 0.0) for kind in kinds)
         return _ROUGHLY * max(found, default=0.0)
+
+    def _is_spent(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
+        """Return whether all that a kind can be was tried on the same features."""
+        own = (one for one in took if kind.holds(one.family, one.values))
+        return self._searches_once(kind) and any(
+            self.prepared[kind.family].cut <= {*one.overrides} for one in own
+        )
 
     def _searches_once(self, kind: Kind) -> bool:
         """Return whether all trials of a kind search for a classifier on the same features."""

@@ -55,6 +55,10 @@ def test_a_slow_classifier_keeps_no_other_of_its_family_from_the_time_that_is_le
     assert Kind("embedding", FAST) in kinds and Kind("embedding", WHOLE) in kinds
     assert Kind("embedding", SLOW) not in kinds and Kind("embedding") not in kinds
     assert known.affordable(100.0, took) == known.affordable(None, took) == [Kind("embedding")]
+    # The search, which would find the same again, has no further turn; on other features it has.
+    assert Kind("embedding", AUTO) not in kinds
+    other = [trial(AUTO, 35.0, overrides=("model.networks=[b]",))]
+    assert Kind("embedding", AUTO) in known.affordable(32.0, other)
     # One that took long says nothing of the others.
     assert Kind("embedding", WHOLE) in known.affordable(30.0, [*took, trial(SLOW, 120.0)])
 

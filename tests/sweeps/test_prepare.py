@@ -16,7 +16,7 @@ from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family
 from src.sweeps.prepare import Clock, Preparation
-from src.sweeps.tasks import SweepJobs
+from src.sweeps.tasks import Prepared, SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
 
@@ -256,6 +256,45 @@ def test_measuring_ends_while_trials_have_time() -> None:
     time.now += 2
     assert clock.trials_wait
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
+
+
+class Gathered(Answers):
+    """A pool whose two workers are ready."""
+
+    size = 2
+
+    def gather(self, *_: object) -> None: ...
+
+
+def measured(spent: float, family: Family, budget: float = 200.0) -> list[float]:
+    """Return the seconds that a family may be measured, once a frozen network is ready."""
+    time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
+    clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
+    study.count = 1
+    made = preparation(pool, None, study=study, **{family.name: family})
+    network = {"name": "n", "taken": True, "side": 224, "images_per_second": 100.0}
+    ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
+    made.jobs.prepared["embedding"] = ready
+    time.now += spent
+    list(replace(made, clock=clock).run())
+    return [job.task["seconds"] for job in pool.jobs]
+
+
+def test_a_further_family_is_measured_in_what_trials_can_spare() -> None:
+    assert measured(100, family("handcrafted"))[0] == pytest.approx(0.35 * 100)
+    # Trials wait since 120 s, and a fifth of the race, 40 s, is theirs in any case.
+    assert measured(140, family("handcrafted"))[0] == pytest.approx(20)
+    assert measured(151, family("handcrafted")) == [], "little can be measured in 9 s"
+
+
+def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A thousand pictures, forward and back, at 196 a second for two workers: 30.6 s an epoch."""
+    tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
+    assert measured(130, tuned) and measured(141, family("net", "model=cnn"))
+    assert measured(141, tuned) == [], "half of 59 s is left for a trial"
+    assert "an epoch would take some 31 s" in capsys.readouterr().out
 
 
 class NotInTime(Answers):
