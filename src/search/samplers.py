@@ -9,6 +9,7 @@ import bisect
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -79,19 +80,40 @@ class Proposer:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
         To be called where nothing that it may be is enqueued. Where some families, or some of
-        their choices, are left out, the kinds that the trial may be of (None for all) take turns.
-        Return False where the sampler has nothing left to propose.
+        their choices, are left out, the kinds that the trial may be of (None for all) take turns:
+        those without a trial come first, and then the best has every second one. Return False where
+        the sampler has nothing left to propose.
         """
         if self.spec.sampler == "grid":
             return self._enqueue_untried()
         families = {family.name: family for family in self.spec.families}
         if kinds is None or all(Kind(name) in kinds for name in families):
             return True
-        kind = kinds[len(self.study.get_trials(deepcopy=False)) % len(kinds)]
-        chosen = {FAMILY: kind.family} if len(families) > 1 else {}
-        turn = chosen | families[kind.family].stored_choices(kind.values)
-        self.study.enqueue_trial(turn, user_attrs={FAMILY: kind.family})
+        turns = []
+        for kind in kinds:
+            chosen = {FAMILY: kind.family} if len(families) > 1 else {}
+            turns.append(chosen | families[kind.family].stored_choices(kind.values))
+        which = self._turn(turns)
+        self.study.enqueue_trial(turns[which], user_attrs={FAMILY: kinds[which].family})
         return True
+
+    def _turn(self, turns: Sequence[dict[str, Any]]) -> int:
+        """Return which of these parameters, some of a trial's, are those of the next one."""
+        trials = self.study.get_trials(deepcopy=False)
+        alike = [[one for one in trials if turn.items() <= one.params.items()] for turn in turns]
+        families = [turn.get(FAMILY) for turn in turns]
+        begun = Counter(one.params.get(FAMILY) for one in trials)
+        if untried := [number for number, own in enumerate(alike) if not own]:
+            return min(untried, key=lambda number: begun[families[number]])
+        sign = 1.0 if self.study.directions[0] is StudyDirection.MAXIMIZE else -1.0
+        best = {
+            number: max(sign * one.values[0] for one in own if one.state is TrialState.COMPLETE)
+            for number, own in enumerate(alike)
+            if any(one.state is TrialState.COMPLETE for one in own)
+        }
+        if best and len(trials) % 2:
+            return max(best, key=best.__getitem__)
+        return len(trials) // 2 % len(turns)
 
     def draw(self, trial: Trial, trial_id: int) -> None:
         """Draw a family, then its values by a sampler that reads that family's trials alone.

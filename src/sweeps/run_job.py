@@ -144,6 +144,7 @@ class TrialRunner:
                 *(settings, self._pictures),
                 networks=networks,
                 seconds=task.seconds,
+                searching=_searching(settings, task.kinds),
                 late_by=task.late_by,
             )
         settings = found.settings
@@ -167,7 +168,7 @@ class TrialRunner:
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
             side=max(found.data.pictures.image_size) if found.sized else None,
-            search_seconds=_search_seconds(settings),
+            search_seconds=_search_seconds(settings, task.kinds),
             fit_seconds=_fit_seconds(settings, found.data, task.kinds) if described else {},
         )
 
@@ -299,10 +300,18 @@ def _settings(
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
 
 
-def _search_seconds(settings: RunSettings) -> float:
+def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether trials of some kind, or all of them, search for a classifier."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
+        return False
+    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
+
+
+def _search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
     """Return the time that a run has for its choice of classifiers, one for each fold."""
     model = settings.model
-    if not isinstance(model, ClassicalSettings) or model.classifier != "auto":
+    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
         return 0.0
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
 
@@ -314,10 +323,12 @@ def _fit_seconds(
     model = settings.model
     if not isinstance(model, ClassicalSettings):
         return {}
+    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
+    if not timed:
+        return {}
     # scikit-learn takes seconds to import, and networks need none of it.
     from ..runs.candidates.classical import ClassicalCandidate
 
-    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
     seconds = ClassicalCandidate(settings, model, data).fit_seconds(timed)
     return {name_of_kind(kind): one for kind, one in zip(timed, seconds, strict=True)}
 

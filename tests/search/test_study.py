@@ -439,6 +439,24 @@ def test_only_the_kinds_of_trials_that_may_begin_are_proposed(
         assert {"slow", "auto"} & {trial.values["kind"] for trial in free if trial is not None}
 
 
+def test_kinds_without_a_trial_come_first_and_then_the_best_has_every_second_turn(
+    tmp_path: Path,
+) -> None:
+    space = {"kind": {"choices": ["x", "y", "z"]}, "b": {"low": 0.0, "high": 1.0}}
+    kinds = [Kind("mlp", {"kind": "x"}), Kind("mlp", {"kind": "y"}), Kind("cnn", {"kind": "x"})]
+    worth = {"x": 0.1, "y": 0.9}
+    with SweepStudy(tmp_path, plan(family(space), family(space, "cnn"))) as study:
+        found = []
+        for _ in range(15):
+            trial = study.ask(kinds)
+            assert trial is not None
+            found.append((trial.family, trial.values["kind"]))
+            study.complete(trial.number, [worth[str(trial.values["kind"])]])
+        assert found[:3] == [("mlp", "x"), ("cnn", "x"), ("mlp", "y")], "each family as soon"
+        assert set(found[3::2]) == {("mlp", "y")}
+        assert {*found[4::2]} == {("mlp", "x"), ("mlp", "y"), ("cnn", "x")}
+
+
 def test_points_of_a_grid_wait_until_their_kind_may_begin(tmp_path: Path) -> None:
     with SweepStudy(tmp_path, plan(family(CHOICES), sampler="grid")) as study:
         asked = [study.ask([Kind("mlp", {"a": "y"})]) for _ in range(4)]

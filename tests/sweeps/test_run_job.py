@@ -183,18 +183,21 @@ def test_of_two_changes_the_later_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "seconds"),
+    ("words", "kinds", "seconds"),
     [
-        (["model=embedding", "model.auto.seconds=7"], 7),
-        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], 35),
-        (["model=embedding", "model.classifier=rbf_svm"], 0),
-        (["model=mlp"], 0),
+        (["model=embedding", "model.auto.seconds=7"], [], 7),
+        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], [], 35),
+        (["model=embedding", "model.classifier=rbf_svm"], [], 0),
+        # The family's own configuration does not search, and trials of one kind do.
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {"model.classifier": "auto"}], 60),
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {}], 0),
+        (["model=mlp"], [{}], 0),
     ],
 )
 def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
-    words: list[str], seconds: float
+    words: list[str], kinds: list[dict[str, Any]], seconds: float
 ) -> None:
-    assert runners._search_seconds(read_run_settings(words)) == seconds
+    assert runners._search_seconds(read_run_settings(words), kinds) == seconds
 
 
 def test_a_trial_without_epochs_is_a_run_like_any_other(
@@ -205,7 +208,7 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     runner, heard = TrialRunner(), Mock()
     heard.report.return_value = None
     kinds = [{}, {"model.classifier": "nearest_mean"}, {"model.classifier": "auto"}]
-    task = Prepare(places(tmp_path), kinds=kinds)
+    task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds)
     ending = runner(Job(plain_task(task), overrides=words), heard)
     assert ending.state == "complete", ending.reason
     known = Prepared(**ending.result)
@@ -214,8 +217,10 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert 0 < known.fit_seconds["model.classifier=nearest_mean"] < known.fit_seconds[""] < 60
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
-    assert known.overrides == [] and known.epochs == 1 and not known.published
-    assert (known.side, known.search_seconds) == (8, 0.0)
+    assert known.epochs == 1 and not known.published
+    # A trial that searches has a quarter of the time for it, and is not begun with less.
+    assert known.overrides == ["model.auto.seconds=10.0"]
+    assert (known.side, known.search_seconds) == (8, 10.0)
     ending = runner(job(tmp_path, words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)

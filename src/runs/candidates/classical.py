@@ -159,8 +159,6 @@ class ClassicalCandidate:
         Args:
             kinds: values of keys of the model that replace its own; none of them `auto`.
         """
-        if not kinds:
-            return []
         data, rng = self._data, np.random.default_rng(0)
         rows = rng.permutation(len(data.split.train))[:SAMPLE]
         if isinstance(self._model, HandcraftedSettings):
