@@ -9,7 +9,6 @@ import bisect
 import hashlib
 import itertools
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,10 +100,8 @@ class Proposer:
         """Return which of these parameters, some of a trial's, are those of the next one."""
         trials = self.study.get_trials(deepcopy=False)
         alike = [[one for one in trials if turn.items() <= one.params.items()] for turn in turns]
-        families = [turn.get(FAMILY) for turn in turns]
-        begun = Counter(one.params.get(FAMILY) for one in trials)
-        if untried := [number for number, own in enumerate(alike) if not own]:
-            return min(untried, key=lambda number: begun[families[number]])
+        if [] in alike:
+            return alike.index([])
         sign = 1.0 if self.study.directions[0] is StudyDirection.MAXIMIZE else -1.0
         best = {
             number: max(sign * one.values[0] for one in own if one.state is TrialState.COMPLETE)

@@ -14,9 +14,10 @@ from .tasks import Prepared
 __all__ = ["Forecast"]
 
 _CLASSIFIER = "model.classifier"
-# By so much more than a fit to few pictures tells, one to all may take: strength of the classifier
-# and scaling of the features are others in each trial (a kernel machine on 3,068 photos: 23 s,
-# and 35 s with the trial's own).
+# So many times as long as it was measured to take may take what was not tried yet. A fit to few
+# pictures knows nothing of a trial's strength and scaling (a kernel machine on 3,068 photos: 23 s,
+# and 35 s with the trial's own), and a family is measured alone (epochs of a cnn beside another
+# trial: 9 to 11 s for 6). The first answer of all is worth the risk.
 _ROUGHLY = 1.5
 # Of the trials of a kind, the last few tell: other work comes and goes.
 _LATEST = 3
@@ -62,11 +63,11 @@ class Forecast:
         """Return the seconds that a trial of a kind is expected to take.
 
         That is the median of the last ones of its kind on the same features. Before there are some
-        it is what was measured, and beside it what the family's trials take at least for all else
-        (measuring a model, writing its record). It is never less than describing the pictures was
-        measured to take. The search for a classifier, which may end early, does not count before
-        some trial has answered, nor once it was made on the features of the only configuration that
-        searches.
+        it is what was measured and half as much again, and beside it what the family's trials take
+        at least for all else (measuring a model, writing its record). It is never less than
+        describing the pictures was measured to take. The search for a classifier, which ends by the
+        clock, does not count before some trial has answered, nor once it was made on the features
+        of the only configuration that searches.
         """
         known = self.prepared[kind.family]
         own = [one for one in took if one.family == kind.family and known.cut <= {*one.overrides}]
@@ -84,6 +85,8 @@ class Forecast:
             usual = known.seconds + max(0.0, min(beyond, default=0.0))
             if took or not _searches(kind.values):
                 usual += self._fit_seconds(kind.family, kind.values)
+            if took and not ended:
+                usual += (_ROUGHLY - 1) * known.seconds
         stopped = (
             one for one in own if one.state == PRUNED and kind.holds(kind.family, one.values)
         )

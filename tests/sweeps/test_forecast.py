@@ -80,7 +80,7 @@ def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -
     known = forecast(embedding=found, handcrafted=found)
     frozen, crafted = Kind("embedding", AUTO), Kind("handcrafted", AUTO)
     assert known.needed(frozen, []) == 10, "an answer that may come late is better than none"
-    assert known.needed(frozen, [trial({}, 1.0, "cnn")]) == 40
+    assert known.needed(frozen, [trial({}, 1.0, "cnn")]) == 10 * _ROUGHLY + 30
     # A choice among classifiers is kept for the same features, and each hand-crafted trial may
     # have others.
     took = [trial(AUTO, 50.0), trial({**AUTO, "model.features": ["hog"]}, 50.0, "handcrafted")]
@@ -91,6 +91,9 @@ def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -
 def test_families_without_classifiers_go_by_what_was_measured_and_what_their_trials_took() -> None:
     known = forecast(cnn=Prepared([], 12, 1.0), embedding=Prepared([], 1, 0.0, affordable=False))
     assert known.affordable(12.0, []) == [Kind("cnn")] and known.affordable(11.0, []) == []
+    # What was measured alone may take longer beside others, once there is any answer.
+    others = [trial(AUTO, 1.0)]
+    assert known.affordable(17.0, others) == [] and known.affordable(18.0, others) == [Kind("cnn")]
     took = [trial({}, 40.0, "cnn")]
     assert known.affordable(39.0, took) == [] and known.affordable(40.0, took) == [Kind("cnn")]
     assert known.affordable(11.0, [trial({}, 1.0, "cnn")]) == []
