@@ -116,7 +116,7 @@ class SimulatedPool(Pool):
         else:
             heapq.heappush(self._due, (self._now(), slot))
 
-    def interrupt(self, slots: Iterable[int]) -> None:
+    def interrupt(self, slots: Iterable[int], reason: str | None = None) -> None:
         for slot in slots:
             self._interrupted.add(slot)
             self._due = [(when, other) for when, other in self._due if other != slot]

@@ -9,7 +9,16 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["Interrupted", "Interruption", "Stopped"]
+__all__ = ["Interrupted", "Interruption", "Stopped", "give_reason"]
+
+# Why this process will be signalled, where that is known.
+_reason: str | None = None
+
+
+def give_reason(reason: str | None) -> None:
+    """Have `Interrupted` say this instead of the signal's name; None for the name."""
+    global _reason  # noqa: PLW0603 - a signal is for the whole process
+    _reason = reason
 
 
 class Interrupted(Exception):
@@ -21,7 +30,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(_reason or f"stopped by {signal.Signals(signum).name}")
         self.signum = signum
 
     @property

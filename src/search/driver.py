@@ -6,12 +6,14 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ..records.trials import COMPLETE, FAILED, RUNNING, TrialRecord
+from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
 from .loop import JobLoop, Observer, TooManyFailures
 from .pool import Pool
+from .space import Kind
 from .study import SweepStudy
 
 __all__ = ["Driver", "TooManyFailures"]
@@ -31,8 +33,9 @@ class Driver(JobLoop[int]):
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
-        affordable: returns the names of the families of which a whole trial ends within so many
-            seconds, None for no limit; called with what the last trial of each took as well.
+        affordable: returns the kinds of trials that end within so many seconds, None for no limit;
+            called as well with the trials that ended, the latest last, those that were stopped for
+            lack of time with the seconds that they would have taken or took at least.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -50,7 +53,7 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        affordable: Callable[[float | None, Mapping[str, float]], frozenset[str]] | None = None,
+        affordable: Callable[[float | None, Sequence[TrialRecord]], Sequence[Kind]] | None = None,
         trials: int | None = None,
         epochs: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
@@ -70,8 +73,9 @@ class Driver(JobLoop[int]):
         self._counts: Counter[str] = Counter()  # of ended trials, by state
         self._epochs = 0
         self._best: TrialRecord | None = None
-        # By family, of its last trial that ended, or was stopped because it would take so long.
-        self._took: dict[str, float] = {}
+        # By number, with their seconds: trials that ended, or were stopped because they would take
+        # so long.
+        self._took: dict[int, TrialRecord] = {}
         # Of running attempts: the step, and the seconds at it, from which further steps are timed.
         self._timed_from: dict[int, tuple[int, float]] = {}
         # Trials that an earlier driver left running, and how many run or wait to.
@@ -111,10 +115,10 @@ class Driver(JobLoop[int]):
         if self._is_spent:
             return None
         left = self.seconds_left()
-        families = None if self._affordable is None else self._affordable(left, self._took)
+        kinds = None if self._affordable is None else self._affordable(left, [*self._took.values()])
         # Nothing that begins now would end in time, or nothing is left to propose.
-        affordable = families is None or bool(families)
-        trial = self._study.ask(families) if affordable else None
+        affordable = kinds is None or bool(kinds)
+        trial = self._study.ask(kinds) if affordable else None
         if trial is None:
             return None
         self._open += 1
@@ -169,7 +173,7 @@ class Driver(JobLoop[int]):
             needed = min(needed, max(0.0, job.seconds - seconds))
         if needed <= left:
             return None
-        self._took[self._study.trial(key).family] = seconds + needed
+        self._took[key] = replace(self._study.trial(key), seconds=seconds + needed)
         return (
             f"stopped after {step} {name}: the other {whole - step} would take {needed:.0f} s, and "
             f"{left:.0f} s are left"
@@ -222,8 +226,10 @@ class Driver(JobLoop[int]):
         return f"{', '.join(parts)} left" if parts else ""
 
     def _note_time(self, trial: TrialRecord) -> None:
-        if trial.state == COMPLETE and trial.seconds is not None:
-            self._took[trial.family] = trial.seconds
+        # One that was stopped before its first report was stopped for lack of time.
+        late = trial.state == PRUNED and not trial.curve
+        if (trial.state == COMPLETE or late) and trial.seconds is not None:
+            self._took[trial.number] = trial
 
     # The end of a trial.
 

@@ -72,7 +72,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Interrupt:
-    """Save the job and end it."""
+    """Save the job and end it; `reason` stands in its record, if there is one."""
+
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

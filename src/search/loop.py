@@ -232,7 +232,7 @@ class JobLoop(ABC, Generic[K]):
         for slot in self.pool.busy:
             own = late - _WRITING_SECONDS * (slot in self._written)
             if own > _LATE_SECONDS and slot not in self._late:
-                self.pool.interrupt([slot])
+                self.pool.interrupt([slot], OVER)
                 self._late.add(slot)
             if own > _ABANDON_SECONDS:
                 for event in self.pool.abandon(slot):

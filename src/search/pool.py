@@ -108,10 +108,10 @@ class Pool:
         """Answer a `Report`: go on, or stop for this reason."""
         self._engine.send(slot, Answer(stop))
 
-    def interrupt(self, slots: Iterable[int]) -> None:
-        """Ask the jobs of these slots to save and end."""
+    def interrupt(self, slots: Iterable[int], reason: str | None = None) -> None:
+        """Ask the jobs of these slots to save and end, for this reason, if any."""
         for slot in slots:
-            self._engine.send(slot, Interrupt())
+            self._engine.send(slot, Interrupt(reason))
 
     def abandon(self, slot: int) -> Iterator[Event]:
         """End the worker of a slot, whatever it does; its job is lost."""

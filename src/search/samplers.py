@@ -19,8 +19,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from .space import FAMILY, Family, StudySpec
-from .trials import StudySubset
+from .space import FAMILY, Family, Kind, StudySpec
+from .trials import StudySubset, current
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -75,21 +75,42 @@ class Proposer:
         maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
         object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
-    def prepare(self, families: frozenset[str] | None) -> bool:
+    def prepare(self, kinds: Sequence[Kind] | None) -> bool:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
-        To be called where nothing that it may be is enqueued. Where some families are left out,
-        those that the trial may have (None for all) take turns. Return False where the sampler has
-        nothing left to propose.
+        To be called where nothing that it may be is enqueued. Where some families, or some of
+        their choices, are left out, the kinds that the trial may be of (None for all) take turns:
+        those without a trial come first, and then the best has every second one. Return False where
+        the sampler has nothing left to propose.
         """
         if self.spec.sampler == "grid":
             return self._enqueue_untried()
-        names = {family.name for family in self.spec.families}
-        if families is not None and not names <= families and len(names) > 1:
-            count = len(self.study.get_trials(deepcopy=False))
-            turn = {FAMILY: sorted(families)[count % len(families)]}
-            self.study.enqueue_trial(turn, user_attrs=turn)
+        families = {family.name: family for family in self.spec.families}
+        if kinds is None or all(Kind(name) in kinds for name in families):
+            return True
+        turns = []
+        for kind in kinds:
+            chosen = {FAMILY: kind.family} if len(families) > 1 else {}
+            turns.append(chosen | families[kind.family].stored_choices(kind.values))
+        which = self._turn(turns)
+        self.study.enqueue_trial(turns[which], user_attrs={FAMILY: kinds[which].family})
         return True
+
+    def _turn(self, turns: Sequence[dict[str, Any]]) -> int:
+        """Return which of these parameters, some of a trial's, are those of the next one."""
+        trials = self.study.get_trials(deepcopy=False)
+        alike = [[one for one in trials if turn.items() <= one.params.items()] for turn in turns]
+        if [] in alike:
+            return alike.index([])
+        sign = 1.0 if self.study.directions[0] is StudyDirection.MAXIMIZE else -1.0
+        best = {
+            number: max(sign * one.values[0] for one in own if one.state is TrialState.COMPLETE)
+            for number, own in enumerate(alike)
+            if any(one.state is TrialState.COMPLETE for one in own)
+        }
+        if best and len(trials) % 2:
+            return max(best, key=best.__getitem__)
+        return len(trials) // 2 % len(turns)
 
     def draw(self, trial: Trial, trial_id: int) -> None:
         """Draw a family, then its values by a sampler that reads that family's trials alone.
@@ -99,7 +120,7 @@ class Proposer:
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
-            if self.spec.sampler in _LEARN and trial.number > _MOST_READ:
+            if self.spec.sampler in _LEARN:
                 subset = self._subset(self._all(), None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
@@ -113,7 +134,8 @@ class Proposer:
         by_name[name].draw(Trial(own, trial_id))
 
     def _all(self) -> list[FrozenTrial]:
-        trials = self.study.get_trials(deepcopy=False)
+        """Return all trials, without what attempts reported that were begun anew since."""
+        trials = [*map(current, self.study.get_trials(deepcopy=False))]
         self._known.update(trials)
         return trials
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.trial import BaseTrial
 
-__all__ = ["FAMILY", "Family", "Parameter", "StudySpec", "Value", "parse_space"]
+__all__ = ["FAMILY", "Family", "Kind", "Parameter", "StudySpec", "Value", "parse_space"]
 
 # The study's parameter that names the family of a trial.
 FAMILY = "family"
@@ -136,6 +136,14 @@ class Family:
                     raise ValueError(f"{parameter.key}: {error}") from None
         return stored
 
+    def stored_choices(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """Return the study's parameters that stand for some of its values."""
+        return {
+            self.stored_name(parameter): parameter.stored(values[parameter.key])
+            for parameter in self.parameters
+            if parameter.key in values and parameter.applies({**self.constants, **values})
+        }
+
     def stored_name(self, parameter: Parameter) -> str:
         """Return the name of the study's parameter, unique among all families."""
         return f"{self.name}/{parameter.name}"
@@ -144,6 +152,18 @@ class Family:
         """Return what identifies the family, as plain values."""
         parameters = {parameter.name: parameter.plain() for parameter in self.parameters}
         return {"overrides": list(self.overrides), "space": parameters}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The trials of a family that have these values of some of its keys; none for all of them."""
+
+    family: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def holds(self, family: str | None, values: Mapping[str, Value]) -> bool:
+        """Return whether a trial of this family with these values is one of them."""
+        return family == self.family and self.values.items() <= values.items()
 
 
 @dataclass(frozen=True)

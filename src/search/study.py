@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..records.trials import TrialRecord
 from .database import OneWriter, open_database
 from .samplers import Proposer
-from .space import FAMILY, StudySpec, Value
+from .space import FAMILY, Kind, StudySpec, Value
 from .storage import Journal, Lease, StudyBusy, translated_errors
 from .trials import STALE, STATES, StudySubset, current, importances, trial_record
 
@@ -170,17 +170,19 @@ class SweepStudy:
                 skip_if_exists=len(alike) == len(own),
             )
 
-    def ask(self, families: frozenset[str] | None = None) -> TrialRecord | None:
+    def ask(self, kinds: Sequence[Kind] | None = None) -> TrialRecord | None:
         """Return a new trial, running; None where the sampler has nothing left to propose.
 
-        `families` that it may have, None for all; what waits of others goes on waiting.
+        `kinds` that it may be of, None for all; what waits of others goes on waiting.
         """
         with translated_errors():
-            fitting, others = self._waiting(families)
-            if not fitting:
-                if not self._proposer.prepare(families):
+            fitting, others = self._waiting(kinds)
+            waiting = -1
+            while not fitting and waiting < len(others):  # points of a grid may be of other kinds
+                waiting = len(others)
+                if not self._proposer.prepare(kinds):
                     return None
-                fitting, others = self._waiting(families)
+                fitting, others = self._waiting(kinds)
             if fitting and others:  # `Study.ask` takes whatever waits first
                 self._storage.set_trial_state_values(self._id(fitting[0]), TrialState.RUNNING)
                 trial = Trial(self._study, self._id(fitting[0]))
@@ -190,14 +192,22 @@ class SweepStudy:
         self._running.add(trial.number)
         return self.trial(trial.number)
 
-    def _waiting(self, families: frozenset[str] | None) -> tuple[list[int], list[int]]:
-        """Return the enqueued trials that may be of these families, and those of others."""
+    def _waiting(self, kinds: Sequence[Kind] | None) -> tuple[list[int], list[int]]:
+        """Return the enqueued trials that may be of these kinds, and those of others."""
         found: tuple[list[int], list[int]] = [], []
         for trial in self._all():
             if trial.state is TrialState.WAITING:
-                fits = families is None or self._family_of(trial) in (None, *families)
+                fits = kinds is None or any(self._may_be(trial, kind) for kind in kinds)
                 found[not fits].append(trial.number)
         return found
+
+    def _may_be(self, waiting: FrozenTrial, kind: Kind) -> bool:
+        family = self._family_of(waiting)
+        if family is None:  # a point of a grid
+            return True
+        fixed = waiting.system_attrs.get("fixed_params", {})
+        stored = self._families[kind.family].stored_choices(kind.values)
+        return family == kind.family and stored.items() <= fixed.items()
 
     def unfinished(self) -> list[TrialRecord]:
         """Return the trials that an earlier driver left running; they run on here."""

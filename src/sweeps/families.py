@@ -30,14 +30,16 @@ from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
 from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
-from ..search.space import Family, Parameter, Value, parse_space
+from ..search.space import Family, Kind, Parameter, Value, parse_space
 
-__all__ = ["default_values", "load_families", "overrides_of"]
+__all__ = ["default_values", "kinds_of", "load_families", "name_of_kind", "overrides_of"]
 
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
+# What decides how long a classifier takes on the same features: seconds, or minutes.
+_OF_COST = ("model.classifier", "model.selection")
 
 
 def load_families(
@@ -83,6 +85,25 @@ def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value
 @cache  # composing takes a while, and is the same for every trial of a family
 def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
     return effective_overrides(base, overrides)
+
+
+def kinds_of(family: Family) -> list[Kind]:
+    """Return the trials of a family in kinds that take about as long: by their classifiers."""
+    kinds: list[dict[str, Value]] = [{}]
+    for parameter in family.parameters:
+        if parameter.key in _OF_COST:
+            kinds = [
+                {**kind, parameter.key: choice} if parameter.applies(known) else kind
+                for kind in kinds
+                for known in [{**family.constants, **kind}]
+                for choice in (parameter.choices if parameter.applies(known) else (None,))
+            ]
+    return [Kind(family.name, kind) for kind in kinds]
+
+
+def name_of_kind(values: Mapping[str, Value]) -> str:
+    """Return the overrides that make a kind, "" for all trials of a family."""
+    return " ".join(override_of(key, value) for key, value in values.items())
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:

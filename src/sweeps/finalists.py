@@ -120,10 +120,7 @@ class Finals(JobLoop[tuple[int, int]]):
             self._trials = {trial.number: trial for trial in chosen[:finalists]}
             self._counts = Counter(trial.state for trial in known)
             seeds = [settings.seed + 1 + i for i in range(count)]
-            self._show(
-                f"finalists: {', '.join(one.name for one in self._trials.values())}, "
-                f"each with seed{'s' * (count > 1)} {', '.join(map(str, seeds))}"
-            )
+            self._show(_announcement([one.name for one in self._trials.values()], seeds))
             self._in_time = True
             self._train(dict.fromkeys(self._trials, count))
             self._in_time = False
@@ -324,6 +321,13 @@ class Finals(JobLoop[tuple[int, int]]):
             return {}
         metrics = {k: v for k, v in ending.metrics.items() if k.startswith("test/")}
         return {"metrics": metrics, **ending.result}
+
+
+def _announcement(names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Return "finalists: cnn-1, mlp-2, each with seeds 1, 2"."""
+    many, each = "s" * (len(names) > 1), "each " * (len(names) > 1)
+    listed = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"finalist{many}: {', '.join(names)}, {each}with {listed}"
 
 
 def _times(finalists: int, seeds: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,7 @@ from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
+from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
@@ -194,13 +195,14 @@ class _Sweep:
 
     def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None, *families: str) -> None:
         """Run trials, of these families or of all, until there are so many or time is over."""
+        raced = {name: self._families[name] for name in families or self._families}
         Driver(
             self._study,
             pool,
             metrics=self._settings.metrics,
             job_of=partial(self._trial, jobs),
             observers=(self._display, self._parent),
-            affordable=partial(self._affordable, frozenset(families or self._families)),
+            affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs,
             time_left=self._clock.time_left,
@@ -228,15 +230,6 @@ class _Sweep:
             values = default_values(self._families[name], self._base)
             facts = {PREPARED: list(self._prepared[name].overrides)}
             self._study.enqueue(name, values, **facts)
-
-    def _affordable(
-        self, names: frozenset[str], seconds: float | None, took: Mapping[str, float]
-    ) -> frozenset[str]:
-        """Return which of these families have trials that end in so many seconds."""
-        found = {name: self._prepared[name] for name in names & self._prepared.keys()}
-        return frozenset(
-            n for n, one in found.items() if one.fits(seconds, took.get(n), bool(took))
-        )
 
     def _target(self) -> dict[str, Any]:
         """Return what this command wants of the study: once reached, it only prints."""

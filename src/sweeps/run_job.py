@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,7 +17,7 @@ import torch
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
-from ..config.features import ClassicalSettings
+from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.finished import EvaluateSettings
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
@@ -37,6 +37,7 @@ from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
+from .families import name_of_kind
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -143,6 +144,7 @@ class TrialRunner:
                 *(settings, self._pictures),
                 networks=networks,
                 seconds=task.seconds,
+                searching=_searching(settings, task.kinds),
                 late_by=task.late_by,
             )
         settings = found.settings
@@ -151,6 +153,8 @@ class TrialRunner:
             for key, value in leaves(to_plain(settings)).items()
             if key.startswith(_CHOSEN) and value != before[key]
         }
+        # What was given up, because describing the pictures takes too long, has no features.
+        described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
         return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
@@ -164,7 +168,8 @@ class TrialRunner:
             limit=task.seconds if found.cut else None,
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
             side=max(found.data.pictures.image_size) if found.sized else None,
-            search_seconds=_search_seconds(settings),
+            search_seconds=_search_seconds(settings, task.kinds),
+            fit_seconds=_fit_seconds(settings, found.data, task.kinds) if described else {},
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -295,12 +300,37 @@ def _settings(
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
 
 
-def _search_seconds(settings: RunSettings) -> float:
+def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether trials of some kind, or all of them, search for a classifier."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
+        return False
+    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
+
+
+def _search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
     """Return the time that a run has for its choice of classifiers, one for each fold."""
     model = settings.model
-    if not isinstance(model, ClassicalSettings) or model.classifier != "auto":
+    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
         return 0.0
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
+
+
+def _fit_seconds(
+    settings: RunSettings, data: PictureData, kinds: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return about what fitting each kind of classifier takes, by its name."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
+        return {}
+    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
+    if not timed:
+        return {}
+    # scikit-learn takes seconds to import, and networks need none of it.
+    from ..runs.candidates.classical import ClassicalCandidate
+
+    seconds = ClassicalCandidate(settings, model, data).fit_seconds(timed)
+    return {name_of_kind(kind): one for kind, one in zip(timed, seconds, strict=True)}
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
-from .families import overrides_of
+from .families import kinds_of, overrides_of
 
 __all__ = [
     "PREPARED",
@@ -62,11 +62,13 @@ class _Task:
 class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
-    Features of frozen networks may be `late_by` more. The result of the job is a `Prepared`.
+    Features of frozen networks may be `late_by` more. `kinds` are values of keys, one for each
+    classifier whose fit is to be timed. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
     late_by: float = 0.0
+    kinds: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class Prepared:
         side: pixels of the longer side of the pictures, as they are taken; None where it is not
             known.
         search_seconds: in which a trial may try classifiers, beyond `seconds`.
+        fit_seconds: about what fitting each kind of classifier takes beyond `seconds`, by
+            `name_of_kind`.
     """
 
     overrides: Sequence[str]
@@ -138,31 +142,21 @@ class Prepared:
     parts: Mapping[str, int] = field(default_factory=dict)
     side: int | None = None
     search_seconds: float = 0.0
+    fit_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """About what a whole trial takes; 0 where all its features are there."""
         return self.epochs * self.seconds_per_epoch * self.trainings
 
-    def fits(self, seconds: float | None, took: float | None, answered: bool = True) -> bool:
-        """Return whether a trial ends in so many seconds; None for no limit.
-
-        What the last one `took` counts where it is more than was measured, for other work may have
-        come, but for the search for a classifier, which is not repeated. The search, which may end
-        early, does not count before some trial has `answered`.
-        """
-        if took is None:
-            needed = self.seconds + self.search_seconds * answered
-        else:
-            needed = max(self.seconds, took - self.search_seconds * (took > self.search_seconds))
-        return self.affordable and (seconds is None or needed <= seconds)
+    @property
+    def cut(self) -> frozenset[str]:
+        """The overrides of networks, sizes of pictures and epochs."""
+        return frozenset(word for word in self.overrides if word.startswith(_CUT))
 
     def is_cut_as(self, other: Prepared) -> bool:
         """Return whether networks, sizes of pictures and epochs are those of another."""
-        mine, others = (
-            {word for word in one.overrides if word.startswith(_CUT)} for one in (self, other)
-        )
-        return mine == others and self.epochs == other.epochs
+        return self.cut == other.cut and self.epochs == other.epochs
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -201,7 +195,8 @@ class SweepJobs:
         self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
     ) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
-        task = Prepare(self._places(final=False), seconds, late_by)
+        kinds = [] if seconds is None else [kind.values for kind in kinds_of(family)]
+        task = Prepare(self._places(final=False), seconds, late_by, kinds)
         return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:

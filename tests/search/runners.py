@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from src.machine.interruption import Interrupted as Signalled
+from src.machine.interruption import Interruption
 from src.search.jobs import Channel, Ending, Job
 
 # As it was before anything was imported here.
@@ -67,6 +69,17 @@ class Tiny:
             return Ending("interrupted", reason="stopped")
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def _listen(self, job: Job, channel: Channel) -> Ending:
+        """Report nothing, and note why it was interrupted."""
+        try:
+            with Interruption():
+                channel.note(pid=os.getpid())
+                time.sleep(60)
+        except Signalled as stop:
+            channel.note(why=str(stop))
+            return Ending("interrupted", reason=str(stop))
+        return Ending("complete", {"val/accuracy": 1.0})
 
     def _starve(self, job: Job, channel: Channel) -> Ending:
         return Ending("starved", reason="the disk is full")

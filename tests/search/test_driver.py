@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from src.search.driver import Driver, TooManyFailures
 from src.search.jobs import Death, Ending, Job, Message, Ready
 from src.search.loop import Observer
 from src.search.pool import Pool
+from src.search.space import Kind
 from src.search.study import SweepStudy
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
@@ -402,10 +403,10 @@ def test_nothing_begins_that_would_not_end_in_time(
 ) -> None:
     asked: list[float | None] = []
 
-    def affordable(seconds: float | None, took: Mapping[str, float]) -> frozenset[str]:
+    def affordable(seconds: float | None, took: Sequence[TrialRecord]) -> list[Kind]:
         asked.append(seconds)
         assert bool(took) == any(trial.state == COMPLETE for trial in watch.ends)
-        return frozenset({"mlp"} if len(asked) <= 3 else ())
+        return [Kind("mlp")] if len(asked) <= 3 else []
 
     assert race(lambda trial: {}, trials=50, seconds=60.0, affordable=affordable)
     assert len(records(tmp_path)) == 3
@@ -413,6 +414,12 @@ def test_nothing_begins_that_would_not_end_in_time(
     asked.clear()
     race(lambda trial: {}, trials=5, affordable=affordable)
     assert set(asked) == {None}, "there is no limit"
+
+
+def test_a_trial_that_ends_late_knows_why(race: Callable[..., bool], tmp_path: Path) -> None:
+    assert race(lambda trial: {"do": "listen"}, trials=1, seconds=1.0)
+    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
+        assert study.facts(0)["why"] == "the time was over"
 
 
 def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path) -> None:

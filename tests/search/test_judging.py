@@ -80,7 +80,7 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
     tmp_path: Path, step_seconds: float | None, stops: str | None
 ) -> None:
     """Of twelve epochs; 20 s of decoding and compiling come first, and 100 s are left."""
-    asked: list[dict[str, float]] = []
+    asked: list[list[tuple[str, float | None]]] = []
     with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
         trial = study.ask()
         assert trial is not None
@@ -89,7 +89,7 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
             *(study, NO_POOL),
             metrics=("m",),
             job_of=lambda _: whole,
-            affordable=lambda _, took: asked.append(dict(took)) or frozenset(),
+            affordable=lambda _, took: asked.append([(t.family, t.seconds) for t in took]) or (),
             time_left=lambda _: 100.0,
         )
         driver.job(trial.number)
@@ -99,7 +99,7 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
         # Epochs of 12 s, because other work has come: the next trial does not begin.
         slow = driver.judge(trial.number, whole, Report(2, {"m": 1.0}), 34.0)
         assert slow is not None and "the other 10 would take 120 s" in slow
-        assert driver.next() is None and asked == [{trial.family: 154.0}]
+        assert driver.next() is None and asked == [[(trial.family, 154.0)]]
 
 
 @pytest.mark.parametrize(("job", "last"), [(Job({}, epochs=3), 3), (Job({}, epochs=9, folds=2), 2)])

@@ -47,6 +47,29 @@ def test_families_race_with_their_own_keys(tmp_path: Path, sampler: str) -> None
         assert keys == ({"optimizer", "rate"} if values["family"] == "cnn" else {"a", "b"})
 
 
+@pytest.mark.parametrize("names", [("mlp",), ("mlp", "cnn")])
+def test_what_an_attempt_reported_that_was_begun_anew_teaches_nothing(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """The proposals are those of a study in which there was no such attempt."""
+    space = plan(*(family(NUMBERS, name) for name in names), sampler="tpe", startup_trials=1)
+
+    def proposed(folder: Path, abandoned: bool) -> list[Any]:
+        with SweepStudy(folder, space) as study:
+            for number in range(12):
+                trial = study.ask()
+                assert trial is not None
+                if abandoned and number % 3:  # the better, the worse they really are
+                    study.report(trial.number, 9, 1.0 - 0.05 * number)
+                    study.begin_anew(trial.number)
+                study.report(trial.number, 1, 0.05 * number)
+                study.pruned(trial.number, "it loses")
+            found = [study.ask() for _ in range(4)]
+            return [(one.family, one.values) for one in found if one is not None]
+
+    assert proposed(tmp_path / "abandoned", True) == proposed(tmp_path / "whole", False)
+
+
 def noted_reads(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """A list that grows by the numbers of the trials that a sampler may read, at each draw."""
     read: list[list[int]] = []

@@ -12,7 +12,7 @@ from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
 from src.sweeps import finalists
-from src.sweeps.finalists import Finals, kept_finalists
+from src.sweeps.finalists import Finals, _announcement, kept_finalists
 from src.sweeps.tasks import SweepJobs
 
 
@@ -93,6 +93,14 @@ def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     made, said = finals(study, left)
     assert tuple(made._affordable(made._chosen(study.trials()))) == size
     assert bool(said) == (size != (3, 3))
+
+
+def test_finalists_are_named_with_their_seeds() -> None:
+    assert _announcement(["cnn-1"], [1]) == "finalist: cnn-1, with seed 1"
+    assert _announcement(["cnn-1"], [1, 2]) == "finalist: cnn-1, with seeds 1, 2"
+    both = ["cnn-1", "mlp-2"]
+    assert _announcement(both, [1]) == "finalists: cnn-1, mlp-2, each with seed 1"
+    assert _announcement(both, [1, 2]) == "finalists: cnn-1, mlp-2, each with seeds 1, 2"
 
 
 def test_what_was_chosen_once_stays(tmp_path: Path) -> None:

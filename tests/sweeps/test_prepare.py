@@ -16,7 +16,7 @@ from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family
 from src.sweeps.prepare import Clock, Preparation
-from src.sweeps.tasks import SweepJobs
+from src.sweeps.tasks import Prepared, SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
 
@@ -187,7 +187,7 @@ def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
             if self.stopped is not None:
                 yield Event(0, self.jobs[-1], Ending("interrupted", reason="stopped"), time.now)
 
-        def interrupt(self, slots: set[int]) -> None:
+        def interrupt(self, slots: set[int], reason: str | None = None) -> None:
             if slots:
                 self.stopped = time.now
 
@@ -256,6 +256,38 @@ def test_measuring_ends_while_trials_have_time() -> None:
     time.now += 2
     assert clock.trials_wait
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
+
+
+class Gathered(Answers):
+    """A pool whose two workers are ready."""
+
+    size = 2
+
+    def gather(self, *_: object) -> None: ...
+
+
+def measured(spent: float, family: Family, budget: float = 200.0) -> list[float]:
+    """Return the seconds that a family may be measured, once a frozen network is ready."""
+    time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
+    clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
+    study.count = 1
+    made = preparation(pool, None, study=study, **{family.name: family})
+    network = {"name": "n", "taken": True, "side": 224, "images_per_second": 100.0}
+    ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
+    made.jobs.prepared["embedding"] = ready
+    time.now += spent
+    list(replace(made, clock=clock).run())
+    return [job.task["seconds"] for job in pool.jobs]
+
+
+def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A thousand pictures, forward and back, at 196 a second for two workers: 30.6 s an epoch."""
+    tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
+    assert measured(60, tuned, 140), "half of 80 s is left for a trial"
+    assert measured(60, tuned, 120) == [] and measured(60, family("net", "model=cnn"), 120)
+    assert "an epoch would take some 31 s" in capsys.readouterr().out
 
 
 class NotInTime(Answers):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -184,26 +183,21 @@ def test_of_two_changes_the_later_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "seconds"),
+    ("words", "kinds", "seconds"),
     [
-        (["model=embedding", "model.auto.seconds=7"], 7),
-        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], 35),
-        (["model=embedding", "model.classifier=rbf_svm"], 0),
-        (["model=mlp"], 0),
+        (["model=embedding", "model.auto.seconds=7"], [], 7),
+        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], [], 35),
+        (["model=embedding", "model.classifier=rbf_svm"], [], 0),
+        # The family's own configuration does not search, and trials of one kind do.
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {"model.classifier": "auto"}], 60),
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {}], 0),
+        (["model=mlp"], [{}], 0),
     ],
 )
 def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
-    words: list[str], seconds: float
+    words: list[str], kinds: list[dict[str, Any]], seconds: float
 ) -> None:
-    assert runners._search_seconds(read_run_settings(words)) == seconds
-    known = Prepared([], 1, 10.0, search_seconds=seconds)
-    assert known.seconds == 10 and known.fits(10 + seconds, None)
-    assert not known.fits(9 + seconds, None)
-    assert known.fits(10, None, False), "an answer that may come late is better than none"
-    # What the last trial took is nearer, but no less than what was measured.
-    assert known.fits(20, 20 + seconds) and not known.fits(19, 20 + seconds)
-    assert not known.fits(9, 1)
-    assert known.fits(None, 1e9) and not replace(known, affordable=False).fits(None, None)
+    assert runners._search_seconds(read_run_settings(words), kinds) == seconds
 
 
 def test_a_trial_without_epochs_is_a_run_like_any_other(
@@ -213,13 +207,20 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     words = ["model=handcrafted", "data=digits", "runtime.threads=1", "model.rbf_svm.gamma=0.7"]
     runner, heard = TrialRunner(), Mock()
     heard.report.return_value = None
-    ending = runner(Job(plain_task(Prepare(places(tmp_path))), overrides=words), heard)
+    kinds = [{}, {"model.classifier": "nearest_mean"}, {"model.classifier": "auto"}]
+    task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds)
+    ending = runner(Job(plain_task(task), overrides=words), heard)
     assert ending.state == "complete", ending.reason
     known = Prepared(**ending.result)
+    # What a classifier takes, but for the search, which has a time of its own.
+    assert known.fit_seconds.keys() == {"", "model.classifier=nearest_mean"}
+    assert 0 < known.fit_seconds["model.classifier=nearest_mean"] < known.fit_seconds[""] < 60
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
-    assert known.overrides == [] and known.epochs == 1 and not known.published
-    assert (known.side, known.search_seconds) == (8, 0.0)
+    assert known.epochs == 1 and not known.published
+    # A trial that searches has a quarter of the time for it, and is not begun with less.
+    assert known.overrides == ["model.auto.seconds=10.0"]
+    assert (known.side, known.search_seconds) == (8, 10.0)
     ending = runner(job(tmp_path, words), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)

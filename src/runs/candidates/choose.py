@@ -163,6 +163,7 @@ def prepared(
     *,
     networks: bool,
     seconds: float | None,
+    searching: bool = False,
     late_by: float = 0.0,
 ) -> Preparation:
     """Measure and choose, once for many runs of its kind, what a candidate leaves open.
@@ -174,6 +175,7 @@ def prepared(
         open_pictures: returns the pictures of a run's settings, as `build_data` does.
         networks: whether frozen networks are to be chosen among those that can be loaded.
         seconds: limit for measuring, choosing and computing features; None for no limit.
+        searching: whether some of these runs search for a classifier, though this one does not.
         late_by: seconds by which features of chosen networks may come later before they are given
             up, and with them all that was computed.
 
@@ -195,7 +197,7 @@ def prepared(
         return Preparation(settings, data, 1, each)
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, open_pictures(settings), 1, 0.0)
-    if seconds is not None and model.classifier == "auto":
+    if seconds is not None and (searching or model.classifier == "auto"):
         shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
         model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
         settings = replace(settings, model=model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from ..build import build_extractors, feature_table, foreign_descriptors, model_
 from ..choices import Resolved
 from ..resolve import threads_of
 from .candidate import FitContext, Fitted
+from .fit_cost import SAMPLE, fit_seconds
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["ClassicalCandidate", "kept_choice"]
@@ -148,6 +149,39 @@ class ClassicalCandidate:
         if self._mirrors:
             table.part("train", mirrored=True)
         return 0.0
+
+    def fit_seconds(self, kinds: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Return about what fitting each kind of classifier takes, beside what describing does.
+
+        Features of a network are those that `describe_seconds` has kept; of hand-crafted ones
+        those of a few pictures stand, with noise, for those of more.
+
+        Args:
+            kinds: values of keys of the model that replace its own; none of them `auto`.
+        """
+        data, rng = self._data, np.random.default_rng(0)
+        rows = rng.permutation(len(data.split.train))[:SAMPLE]
+        if isinstance(self._model, HandcraftedSettings):
+            rows = rows[:_TIMED_PICTURES]
+            images = np.stack([data.pictures.read(int(i)) for i in data.split.train[rows]])
+            blocks = [extractor(images) for extractor in self._extractors]
+            sizes = tuple(block.shape[1] for block in blocks)
+            few, again = np.concatenate(blocks, axis=1), np.arange(SAMPLE) % len(rows)
+            noise = rng.standard_normal((SAMPLE, few.shape[1]), np.float32)
+            features, rows = few[again] + few.std(axis=0) * noise, rows[again]
+        else:
+            table = feature_table(self._settings, data, self._extractors)
+            features, sizes = table.part("train")[rows], table.sizes
+        pictures, folds = data.pictures, self._settings.cv
+        labels, problems = pictures.targets[data.split.train[rows]], 1
+        if pictures.kind != "single":
+            kind = kind_of(pictures.kind)
+            binary = kind.binary_targets(labels, len(pictures.class_names))
+            labels, problems = binary[:, 0].astype(np.int64), binary.shape[1]
+        times = problems * (folds.count if folds.is_whole else 1)
+        count = (1 + self._mirrors) * len(data.split.train)
+        each = fit_seconds(self._settings, kinds, features, labels, sizes, count)
+        return [times * one for one in each]
 
     def training_batch(self) -> None:
         return None

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from ...config.console import take_any_text
-from ...machine.interruption import Interrupted
+from ...machine.interruption import Interrupted, give_reason
 from ...machine.subprocesses import import_environment
 from ..jobs import (
     Answer,
     Channel,
     Death,
     Ending,
+    Interrupt,
     Job,
     Message,
     NoReports,
@@ -238,6 +239,7 @@ class _Driver:
 
     def next_job(self) -> Job:
         job = self._jobs.get()
+        give_reason(None)
         # An answer may have come after the job that reported was interrupted.
         while not self._answers.empty():
             self._answers.get()
@@ -251,7 +253,8 @@ class _Driver:
                         self._jobs.put(job)
                     case Answer() as answer:
                         self._answers.put(answer)
-                    case _:
+                    case Interrupt(reason):
+                        give_reason(reason)
                         os.kill(os.getpid(), signal.SIGTERM)
         except (EOFError, OSError):
             _end_with_children()

@@ -151,6 +151,19 @@ def test_workers_that_cannot_start_end_the_wait(
     assert log.count("Traceback") == 3, "three attempts, each with its reason"
 
 
+def test_an_interrupted_job_is_told_the_reason_if_there_is_one(pool: Pool) -> None:
+    pool.start(1)
+    wait_free(pool, 1)
+    pool.give(0, Job({"do": "listen"}))
+    begun(pool, 1)
+    pool.interrupt([0], "no time is left")
+    assert endings(pool)[0].reason == "no time is left"
+    # The next one is signalled by somebody else.
+    pool.give(0, Job({"do": "listen"}))
+    os.kill(begun(pool, 1)[0]["pid"], signal.SIGTERM)
+    assert endings(pool)[0].reason == "stopped by SIGTERM"
+
+
 def test_jobs_are_interrupted_and_a_closed_pool_leaves_nobody(pool: Pool) -> None:
     pool.start()
     wait_free(pool, 2)

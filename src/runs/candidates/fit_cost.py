@@ -1,0 +1,104 @@
+"""What fitting a classifier on features takes, told from a fit to few pictures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ...config.features import ClassicalSettings
+from ...config.schema import RunSettings
+from ...features.calibration import ENOUGH_UNSEEN, scores_of
+from ...features.descriptors.picture import Floats
+from ...features.pipeline import make_pipeline
+from ..resolve import threads_of
+
+__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth"]
+
+# Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
+# thousands.
+SAMPLE = 200
+# Seconds; what takes less is timed twice.
+_MOMENT = 0.2
+
+
+def fit_seconds(
+    settings: RunSettings,
+    kinds: Sequence[Mapping[str, Any]],
+    features: Floats,
+    labels: NDArray[np.int64],
+    sizes: Sequence[int],
+    count: int,
+) -> list[float]:
+    """Return about the seconds of each kind of classifier, calibration included.
+
+    Args:
+        settings: of a run, its model a classical one.
+        kinds: values of keys of the model, by key ("model.classifier"), that replace its own.
+        features, labels: (n, D) and (n,) in [0, K) of some training pictures, n above 2.
+        sizes: features of each descriptor, D in all.
+        count: pictures that a trial is fitted to.
+    """
+    model, threads = settings.model, threads_of(settings)
+    assert isinstance(model, ClassicalSettings)
+    labels = np.unique(labels, return_inverse=True)[1]
+    if labels.max() == 0:  # the time of a fit is asked for, and what it learns is not
+        labels = np.arange(len(labels)) % 2
+    # Some of every class, and enough for any classifier.
+    first = np.union1d(np.unique(labels, return_index=True)[1], np.arange(len(labels) // 4))
+    held, classes = max(1, len(features) // model.calibration_folds), labels.max() + 1
+
+    def seconds(wanted: ClassicalSettings, rows: NDArray[np.int64]) -> tuple[float, float]:
+        """Return those of scaling and selecting features, and those of the classifier."""
+        made = make_pipeline(wanted, sizes, pictures=len(rows), seed=0, threads=threads)
+        started = time.perf_counter()
+        normalised = made[:-1].fit_transform(features[rows], labels[rows])
+        between = time.perf_counter()
+        scores_of(made[-1].fit(normalised, labels[rows]), normalised[:held], int(classes))
+        return between - started, time.perf_counter() - between
+
+    folds = model.calibration_folds
+    counts = [count, *[round(count * (1 - 1 / folds))] * (fits_of(count, folds) - 1)]
+    warm: set[str] = set()
+    found = []
+    for kind in kinds:
+        changes: dict[str, Any] = {key.removeprefix("model."): kind[key] for key in kind}
+        wanted = replace(model, **changes)
+        with threadpool_limits(threads):
+            if wanted.classifier not in warm:  # what is imported takes no time in a trial
+                warm.add(wanted.classifier)
+                seconds(wanted, first)
+            before, fit = seconds(wanted, np.arange(len(features)))
+            if before + fit < _MOMENT:  # in which another program may have run
+                again = seconds(wanted, np.arange(len(features)))
+                before, fit = min(before, again[0]), min(fit, again[1])
+        few = len(features)
+        found.append(sum(before * n / few + fit * growth(wanted, few, n) for n in counts))
+    return found
+
+
+def fits_of(count: int, folds: int) -> int:
+    """Return how often `CalibratedModel.fit` fits a classifier to so many pictures."""
+    return 1 + min(folds, math.ceil(ENOUGH_UNSEEN * folds / count))
+
+
+def growth(model: ClassicalSettings, few: int, many: int) -> float:
+    """Return how many times as long a fit to `many` pictures takes as one to `few`.
+
+    A kernel machine and neighbours compare each two pictures, the former as long as it is exact; a
+    forest sorts them; all else goes through them.
+    """
+    own: Any = getattr(model, model.classifier, None)
+    kinds: dict[str, Callable[[int], float]] = {
+        "rbf_svm": lambda n: n * min(n, max(few, own.exact_up_to)),
+        "knn": lambda n: n * n,
+        "random_forest": lambda n: n * math.log(n + 1),
+    }
+    work = kinds.get(model.classifier, float)
+    return work(many) / work(few)

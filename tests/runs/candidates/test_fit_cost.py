@@ -1,0 +1,94 @@
+"""What fitting a classifier to all pictures takes, told from a fit to few of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from src.config.compose import read_run_settings
+from src.config.features import ClassicalSettings
+from src.features.calibration import ENOUGH_UNSEEN, CalibratedModel
+from src.runs.candidates import fit_cost
+from src.runs.candidates.fit_cost import fit_seconds, fits_of, growth
+
+
+class Counted(ClassifierMixin, BaseEstimator):
+    """Remembers to how many pictures it was fitted."""
+
+    counts: ClassVar[list[int]] = []
+
+    def fit(self, features: Any, targets: Any) -> Counted:
+        self.counts.append(len(features))
+        self.classes_ = np.unique(targets)
+        return self
+
+    def decision_function(self, features: Any) -> Any:
+        return np.zeros((len(features), len(self.classes_)))
+
+
+@pytest.mark.parametrize("count", [100, 6_000, 2 * ENOUGH_UNSEEN, 8 * ENOUGH_UNSEEN])
+def test_fits_are_as_many_as_a_calibrated_model_needs(count: int) -> None:
+    Counted.counts.clear()
+    labels = np.arange(count) % 4
+    CalibratedModel.fit(
+        lambda _: Counted(),
+        *(np.zeros((count, 1), np.float32), labels, np.arange(count)),
+        **{"num_classes": 4, "folds": 5, "seed": 0},
+    )
+    assert fits_of(count, 5) == len(Counted.counts)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "low", "high"),
+    [
+        *(("logistic", 10, 10), ("nearest_mean", 10, 10), ("random_forest", 14, 15)),
+        *(("rbf_svm", 100, 100), ("knn", 100, 100)),
+    ],
+)
+def test_time_grows_with_the_pictures_as_the_classifier_is_made(
+    classifier: str, low: float, high: float
+) -> None:
+    model = read_run_settings(["model=embedding", f"model.classifier={classifier}"]).model
+    assert isinstance(model, ClassicalSettings)
+    assert low <= growth(model, 200, 2_000) <= high
+    few = replace(model.rbf_svm, exact_up_to=1_000)
+    # Beyond that a kernel machine goes through the pictures block by block.
+    assert growth(replace(model, classifier="rbf_svm", rbf_svm=few), 200, 2_000) == 50
+
+
+def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock of its own: scaling and selecting take 1 s a hundred pictures, a fit 3 s."""
+    now = [0.0]
+
+    class Slow:
+        def __init__(self, seconds: float) -> None:
+            self.seconds, self.classes_ = seconds, np.arange(2)
+
+        def fit_transform(self, features: Any, labels: Any) -> Any:
+            return self.fit(features, labels) and features
+
+        def fit(self, features: Any, labels: Any) -> Slow:
+            now[0] += self.seconds * len(features) / 100
+            return self
+
+        def decision_function(self, features: Any) -> Any:
+            return np.zeros(len(features))
+
+    class Made:
+        def __getitem__(self, which: Any) -> Slow:
+            return Slow(3.0 if which == -1 else 1.0)
+
+    monkeypatch.setattr(fit_cost, "make_pipeline", lambda *_, **__: Made())
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    settings = read_run_settings(["model=embedding", "runtime.threads=1"])
+    kinds = [{"model.classifier": "logistic"}, {"model.classifier": "rbf_svm"}]
+    features, labels = np.zeros((100, 3), np.float32), np.arange(100) % 2
+    linear, squared = fit_seconds(settings, kinds, features, labels, (3,), 1_000)
+    # One fit to all and five to four fifths of them.
+    assert linear == pytest.approx(4 * (10 + 5 * 8))
+    assert squared == pytest.approx(10 + 5 * 8 + 3 * (100 + 5 * 64))

@@ -1,0 +1,105 @@
+"""Which trials end in the time that is left, by what was measured and what others took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from src.records.trials import COMPLETE, PRUNED, TrialRecord
+from src.search.space import Family, Kind
+from src.sweeps.families import kinds_of, load_families, name_of_kind
+from src.sweeps.forecast import _ROUGHLY, Forecast
+from src.sweeps.tasks import Prepared
+
+FAMILIES = {one.name: one for one in load_families(["embedding", "handcrafted", "cnn"], [], None)}
+CUT = ("model.networks=[a]",)
+SLOW, FAST, WHOLE = (
+    {"model.classifier": "rbf_svm", "model.selection": "none"},
+    {"model.classifier": "rbf_svm", "model.selection": "pca"},
+    {"model.classifier": "logistic", "model.selection": "none"},
+)
+AUTO = {"model.classifier": "auto"}
+
+
+def trial(values: Any, seconds: float, family: str = "embedding", **changes: Any) -> TrialRecord:
+    found = TrialRecord(0, family, COMPLETE, values, overrides=CUT, seconds=seconds)
+    return replace(found, **changes)
+
+
+def forecast(**prepared: Prepared) -> Forecast:
+    return Forecast(FAMILIES, prepared)
+
+
+def of_embedding(**costs: float) -> Forecast:
+    named = {"slow": SLOW, "fast": FAST, "whole": WHOLE}
+    fits = {name_of_kind(named[name]): seconds / _ROUGHLY for name, seconds in costs.items()}
+    return forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=30.0, fit_seconds=fits))
+
+
+def test_kinds_are_the_classifiers_on_all_features_and_on_few_and_other_families_have_one() -> None:
+    kinds = [kind.values for kind in kinds_of(FAMILIES["embedding"])]
+    assert len(kinds) == 9 and AUTO in kinds and SLOW in kinds and FAST in kinds
+    assert kinds_of(FAMILIES["cnn"]) == [Kind("cnn")]
+    (given,) = load_families(["embedding"], ["model.classifier=logistic"], ["model.scaling"])
+    assert kinds_of(given) == [Kind("embedding")]
+
+
+def test_a_slow_classifier_keeps_no_other_of_its_family_from_the_time_that_is_left() -> None:
+    known = of_embedding(slow=90.0, fast=20.0, whole=3.0)
+    took = [trial(AUTO, 35.0)]  # of which 5 s are for all else
+    assert known.needed(Kind("embedding", SLOW), took) == pytest.approx(95)
+    assert known.needed(Kind("embedding", WHOLE), took) == pytest.approx(8)
+    kinds = known.affordable(30.0, took)
+    assert Kind("embedding", FAST) in kinds and Kind("embedding", WHOLE) in kinds
+    assert Kind("embedding", SLOW) not in kinds and Kind("embedding") not in kinds
+    assert known.affordable(100.0, took) == known.affordable(None, took) == [Kind("embedding")]
+    # The search, which would find the same again, has no further turn; on other features it has.
+    assert Kind("embedding", AUTO) not in kinds
+    other = [trial(AUTO, 35.0, overrides=("model.networks=[b]",))]
+    assert Kind("embedding", AUTO) in known.affordable(32.0, other)
+    # One that took long says nothing of the others.
+    assert Kind("embedding", WHOLE) in known.affordable(30.0, [*took, trial(SLOW, 120.0)])
+
+
+def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:
+    known, kind = of_embedding(slow=90.0), Kind("embedding", SLOW)
+    took = [trial(SLOW, seconds) for seconds in (500.0, 20.0, 24.0, 300.0)]
+    assert known.needed(kind, took) == 24, "the median of the last three"
+    # What was stopped for lack of time takes more than that.
+    assert known.needed(kind, [*took, trial(SLOW, 60.0, state=PRUNED)]) == 60
+    assert known.needed(kind, [trial(SLOW, 10.0, state=PRUNED)]) == pytest.approx(90)
+    # Other networks have described other numbers of pictures in other numbers.
+    other = replace(took[1], overrides=("model.networks=[b]",))
+    assert known.needed(kind, [other]) == pytest.approx(90)
+
+
+def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -> None:
+    found = Prepared(CUT, 1, 10.0, search_seconds=30.0)
+    known = forecast(embedding=found, handcrafted=found)
+    frozen, crafted = Kind("embedding", AUTO), Kind("handcrafted", AUTO)
+    assert known.needed(frozen, []) == 10, "an answer that may come late is better than none"
+    assert known.needed(frozen, [trial({}, 1.0, "cnn")]) == 10 * _ROUGHLY + 30
+    # A choice among classifiers is kept for the same features, and each hand-crafted trial may
+    # have others.
+    took = [trial(AUTO, 50.0), trial({**AUTO, "model.features": ["hog"]}, 50.0, "handcrafted")]
+    assert known.needed(frozen, took) == 20 and known.needed(crafted, took) == 50
+    assert known.needed(frozen, [trial(AUTO, 3.0)]) == 10, "no less than was measured"
+
+
+def test_families_without_classifiers_go_by_what_was_measured_and_what_their_trials_took() -> None:
+    known = forecast(cnn=Prepared([], 12, 1.0), embedding=Prepared([], 1, 0.0, affordable=False))
+    assert known.affordable(12.0, []) == [Kind("cnn")] and known.affordable(11.0, []) == []
+    # What was measured alone may take longer beside others, once there is any answer.
+    others = [trial(AUTO, 1.0)]
+    assert known.affordable(17.0, others) == [] and known.affordable(18.0, others) == [Kind("cnn")]
+    took = [trial({}, 40.0, "cnn")]
+    assert known.affordable(39.0, took) == [] and known.affordable(40.0, took) == [Kind("cnn")]
+    assert known.affordable(11.0, [trial({}, 1.0, "cnn")]) == []
+
+
+def test_only_the_families_that_race_are_forecast() -> None:
+    prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
+    raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}
+    assert Forecast(raced, prepared).affordable(None, []) == [Kind("cnn")]
