@@ -161,7 +161,7 @@ def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes; not even pytest's own output, so end it in the test."""
+    """Let no file grow beyond so many bytes, not even that of pytest's output: within a test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
