@@ -217,7 +217,7 @@ def test_a_run_that_lost_its_name_is_found_by_its_other_files(tmp_path: Path, ke
     folder = tmp_path / "runs" / "x"
     folder.mkdir(parents=True)
     (folder / kept).write_text("")
-    assert checked(tmp_path).startswith("1 runs")
+    assert checked(tmp_path).startswith("1 run ")
     for words in ([], [f"run={folder}"]):
         assert [fault.place for fault in faults_of(tmp_path, *words)] == [folder / "run.json"]
 
@@ -428,7 +428,7 @@ def test_exit_codes_say_whether_all_is_well(
 
     folder = sealed_run(tmp_path / "out")
     assert code() == 0
-    assert "checked 1 runs and 0 studies" in capsys.readouterr().out
+    assert "checked 1 run and 0 studies" in capsys.readouterr().out
     assert code("run=nobody") == code("runs=1") == 2
     flip(folder.path / "tracking" / "spool.jsonl", 30)
     assert code() == 1 and "line 1 is damaged" in capsys.readouterr().out
