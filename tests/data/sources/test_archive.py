@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from src.config.checks import ConfigError
+from src.config.data import DataSettings
 from src.data.sources import archive as module
 from src.data.sources import file_notes
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
@@ -363,6 +364,17 @@ def test_an_archive_is_told_by_its_content(tmp_path: Path, monkeypatch: pytest.M
     assert list_pictures(settings).root == first
 
 
+@pytest.fixture
+def listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[DataSettings, Path]:
+    """The settings of an archive whose pictures were listed, and the folder of its files."""
+    archive = pack(tree(tmp_path / "pets", {"cat": 2, "dog": 2}), tmp_path / "pets.tar")
+    time.sleep(0.05)  # a file that was written just now is read again
+    settings = settings_of(tmp_path / "cache", root=str(archive))
+    root = list_pictures(settings).root
+    assert root is not None and not caplog.records
+    return settings, root
+
+
 def flipped(file: Path) -> None:
     """Flip a bit of a file, which keeps its size and time of change."""
     status, content = file.stat(), bytearray(file.read_bytes())
@@ -373,13 +385,9 @@ def flipped(file: Path) -> None:
 
 
 def test_extracted_files_that_are_not_what_they_were_are_extracted_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    listed: tuple[DataSettings, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    archive = pack(tree(tmp_path / "pets", {"cat": 2, "dog": 2}), tmp_path / "pets.tar")
-    time.sleep(0.05)  # a file that was written just now is read again
-    settings = settings_of(tmp_path / "cache", root=str(archive))
-    root = list_pictures(settings).root
-    assert root is not None
+    settings, root = listed
     file = root / "cat" / "000.png"
     whole = file.read_bytes()
     assert list_pictures(settings).root == root and not caplog.records
@@ -391,16 +399,16 @@ def test_extracted_files_that_are_not_what_they_were_are_extracted_anew(
         caplog.clear()
 
 
-def test_checking_content_reads_extracted_files_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """On a disk that changes bytes without a word, or a file system that keeps times and inodes."""
+@pytest.fixture
+def same_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that changes bytes without a word, or a file system that keeps times and inodes."""
     monkeypatch.setattr(file_notes, "file_state", lambda status: (1, 2, 3, 4))
-    archive = pack(tree(tmp_path / "pets", {"cat": 2, "dog": 2}), tmp_path / "pets.tar")
-    time.sleep(0.05)  # a file that was written just now is read again
-    settings = settings_of(tmp_path / "cache", root=str(archive))
-    root = list_pictures(settings).root
-    assert root is not None
+
+
+def test_checking_content_reads_extracted_files_as_well(
+    same_states: None, listed: tuple[DataSettings, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, root = listed
     file = root / "dog" / "002.png"
     whole = file.read_bytes()
     flipped(file)
