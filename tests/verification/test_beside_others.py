@@ -19,9 +19,7 @@ from src.tracking.database import make_database
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from tests.tracking.diary import ENVIRONMENT, ROOT
-from tests.verification.test_verifying import cache, checked, faults_of, sealed_run, study_of
-
-__all__ = ["cache"]  # a fixture of all tests here
+from tests.verification.test_verifying import checked, faults_of, sealed_run, study_of
 
 # Root without its capabilities is refused what any other user would be.
 _WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
