@@ -72,7 +72,7 @@ def test_a_bucket_and_no_secret_in_what_is_left(
     objects = {f"some pets/{path.relative_to(root)}": path.read_bytes() for path in below}
     monkeypatch.setattr(Bucket, "objects", objects)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret-x7Qz")

@@ -48,7 +48,7 @@ class Server:
             ("127.0.0.1", 0), partial(Handler, directory=str(folder))
         )
         self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
