@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,30 +45,45 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
+@dataclass(frozen=True)
 class Installed:
-    """The package in a folder of its own, beside a project that has a `src` too."""
+    """The package in a folder of its own, used in another one.
 
-    def __init__(self, wheel: Path, place: Path) -> None:
-        self.site = place / "site"
-        self.cwd = place / "a project"
-        (self.cwd / "src").mkdir(parents=True)
-        for name in ("src/__init__.py", "select.py", "bakeoff.py", "data.py"):
-            (self.cwd / name).write_text("raise RuntimeError('the code of another project')\n")
-        install = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--target", self.site]
-        done(*install, "--python", sys.executable, wheel, cwd=place)
-        paths = {"PYTHONPATH": str(self.site), "BAKEOFF_CACHE": str(place / "cache")}
-        self.env = os.environ | paths | {"OMP_NUM_THREADS": "1"}
+    Attributes:
+        site: where it is installed.
+        cwd: the folder in which it is used.
+    """
+
+    site: Path
+    cwd: Path
 
     def typed(self, *words: str) -> str:
-        return done(self.site / "bin" / "bakeoff", *words, cwd=self.cwd, env=self.env)
+        return done(self.site / "bin" / "bakeoff", *words, cwd=self.cwd, env=self._environment())
 
     def python(self, code: str) -> str:
-        return done(sys.executable, "-P", "-c", code, cwd=self.cwd, env=self.env)
+        return done(sys.executable, "-P", "-c", code, cwd=self.cwd, env=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        paths = {"PYTHONPATH": str(self.site), "BAKEOFF_CACHE": str(self.site.parent / "cache")}
+        return os.environ | paths | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    return Installed(wheel, tmp_path_factory.mktemp("installed"))
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("installed") / "site"
+    install = [sys.executable, "-m", "uv", "pip", "install", "--no-deps", "--target", site]
+    done(*install, "--python", sys.executable, wheel, cwd=site.parent)
+    return site
+
+
+@pytest.fixture
+def installed(site: Path, tmp_path: Path) -> Installed:
+    """In the folder of another project, which has a `src` too."""
+    project = tmp_path / "a project"
+    (project / "src").mkdir(parents=True)
+    for name in ("src/__init__.py", "select.py", "bakeoff.py", "data.py"):
+        (project / name).write_text("raise RuntimeError('the code of another project')\n")
+    return Installed(site, project)
 
 
 def test_nothing_else_becomes_importable(wheel: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..config.checks import ConfigError, to_plain
+from ..config.checks import ConfigError, input_of, to_plain
 from ..config.metrics import PRIMARY
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -236,10 +236,8 @@ class _Choices:
         build.start_network(task, settings, self.data, self.device, head=False)
         batches: Any = self.data.batches("train", training=True)
         group = min(settings.trainer.accumulate_batches, len(batches))
-        try:
+        with input_of("find_lr"):
             found = range_test(_stepper(settings, task, self.device), _endless(batches), group)
-        except ValueError as error:
-            raise ConfigError(f"find_lr: {error}.") from error
         self.rates = found
         self._set("optimizer", lr=found.suggestion)
         self.settings = replace(self.settings, find_lr=False)

@@ -118,7 +118,7 @@ def check_digest(folder: Path) -> None:
 def check_packed(bundle: Path) -> None:
     """Raise a ValueError unless MLflow's files around a bundle are what was packed.
 
-    The bundle is left out, which has a digest of its own; so are models of earlier versions.
+    The bundle is left out, which has a digest of its own.
     """
     model = bundle.parents[1]
     digests = model / _PACKED_DIGESTS
@@ -130,8 +130,6 @@ def check_packed(bundle: Path) -> None:
             if not name.startswith(f"{_PACKED}/") and file_digest(model / name) != digest
         ]
     except FileNotFoundError as error:
-        if error.filename == str(digests):
-            return
         raise ValueError(f"{error.filename} is gone: log the model anew") from error
     except (OSError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"{digests} cannot be read: {error}") from error

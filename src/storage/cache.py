@@ -159,8 +159,6 @@ def read_entry(folder: Path) -> Entry | None:
     try:
         content = line_content((folder / _ENTRY).read_bytes(), strict=True)
         for name, expected in content["files"].items():
-            if "/" in name:  # as earlier versions listed them
-                continue
             file = folder / name
             state = _state(file)
             if state not in _checked and _checksums(file) != expected:

@@ -18,7 +18,6 @@ __all__ = [
     "NEVER",
     "DamagedLine",
     "HashingWriter",
-    "carries_check",
     "checked_json",
     "checked_line",
     "digest_of",
@@ -108,18 +107,13 @@ def checked_json(values: Mapping[str, Any]) -> bytes:
     return b'%s,\n"check": "%08x"\n}\n' % (text, zlib.crc32(text))
 
 
-def carries_check(line: bytes) -> bool:
-    """Return whether a line ends with a checksum, be it the right one."""
-    return _CHECK.search(line) is not None
-
-
 def line_content(line: bytes, *, strict: bool = False) -> dict[str, Any]:
     """Return what `checked_line` or `checked_json` wrote, without the checksum.
 
     Args:
         line: with or without its end; a whole file of `checked_json`.
-        strict: whether a line without a checksum, as earlier versions wrote it, is damaged. One
-            whose checksum is there, and what marks it as one is not, is damaged in any case.
+        strict: whether a line without a checksum, as Optuna writes those of a journal, is damaged.
+            One whose checksum is there, and what marks it as one is not, is damaged in any case.
 
     Raises:
         DamagedLine: it is not what was written.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine.package import command
-from ..storage.digests import DamagedLine, carries_check, line_content
+from ..storage.digests import DamagedLine, line_content
 
 __all__ = [
     "find_runs",
@@ -76,12 +76,10 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
     """Return up to some 1 MB of events from byte `offset` on, each with the offset after it.
 
     A last line without its end is left out, and a damaged line (after a power cut, say) is `{}`, so
-    that the offsets go on. So is a line without a checksum below one that has it. Without a file
-    there are no events.
+    that the offsets go on. Without a file there are no events.
     """
     try:
         with path.open("rb") as file:
-            checked = offset > 0 and carries_check(file.readline())
             file.seek(offset)
             lines = file.readlines(_SLICE_BYTES)
     except FileNotFoundError:
@@ -91,8 +89,7 @@ def read_events(path: Path, offset: int = 0) -> list[tuple[dict[str, Any], int]]
         if not line.endswith(b"\n"):
             break
         try:
-            checked = checked or carries_check(line)
-            event = line_content(line, strict=checked)
+            event = line_content(line, strict=True)
         except DamagedLine as error:
             _warn_of_line(path, offset, str(error))
             event = {}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GraphedPasses", "GraphedUpdate"]
+__all__ = ["GraphedPasses", "GraphedUpdate", "on_gpu"]
 
 # Times that the same work is launched kernel by kernel first, in which libraries choose kernels.
 _EAGER = 2
@@ -48,7 +48,7 @@ class GraphedPasses:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the network's outputs for pictures (B, C, H, W), normalised."""
-        if not (self._wanted and _on_gpu(images) and torch.is_grad_enabled()):
+        if not (self._wanted and on_gpu(images) and torch.is_grad_enabled()):
             return self._output(images)
         trained = tuple(p.requires_grad for p in self._parameters)
         key = images.shape, images.dtype, trained, torch.is_autocast_enabled("cuda")
@@ -73,7 +73,7 @@ class GraphedPasses:
         statistics = [buffer.clone() for buffer in self._network.buffers()]
         half = torch.get_autocast_dtype("cuda")
         on = torch.is_autocast_enabled("cuda")
-        generators = torch.cuda.default_generators
+        generators = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
         state = [generator.clone_state() for generator in generators]
         try:
             # Weights that are cast once for several passes cannot be captured.
@@ -178,5 +178,6 @@ class _Called(nn.Module):
         return output
 
 
-def _on_gpu(images: Tensor) -> bool:
-    return images.device.type == "cuda"
+def on_gpu(tensor: Tensor) -> bool:
+    """Return whether a tensor lies on a GPU that can capture graphs."""
+    return tensor.is_cuda and torch.cuda.is_initialized()

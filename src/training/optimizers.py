@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .cuda_graphs import GraphedUpdate
+from .cuda_graphs import GraphedUpdate, on_gpu
 from .freezing import parameter_depths
 
 __all__ = [
@@ -177,7 +177,7 @@ class Muon(torch.optim.Optimizer):
         for p in trained:
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        if trained[0].device.type != "cuda":
+        if not on_gpu(trained[0]):
             for group in self._hidden:
                 self._step_matrices(group, group["lr"])
             return

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -19,7 +18,7 @@ from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..runs.folder import RunFolder
 from ..runs.seal import SEAL, changed_since, read_seal
-from ..storage.digests import DamagedLine, carries_check, line_content, zip_is_whole
+from ..storage.digests import DamagedLine, line_content, zip_is_whole
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
 from ..tracking.events import last_event, spool_path
@@ -83,22 +82,18 @@ class DamagedLines:
 def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLines | None:
     """Return the damaged lines of a file; None where there are none, or no file.
 
-    A last line without its end is damaged, one for which `read` raises DamagedLine, and one without
-    a checksum below one that has it.
+    A last line without its end is damaged, and one for which `read` raises DamagedLine.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return None
-    reasons, checked = {}, False
+    reasons = {}
     for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
                 raise DamagedLine("it has no end")
             read(line)
-            if checked and not carries_check(line):
-                raise DamagedLine("its checksum is missing")
-            checked = checked or carries_check(line)
         except DamagedLine as error:
             reasons[number] = str(error)
     return DamagedLines(path, lines, reasons) if reasons else None
@@ -146,7 +141,7 @@ def _remedy(folder: RunFolder, name: str) -> str:
 
 
 def _unreadable(folder: RunFolder) -> Iterator[Fault]:
-    """Yield the unreadable files of a run without a seal, unfinished or of an earlier version."""
+    """Yield the unreadable files of a run without a seal, such as one that did not finish."""
     readers = {
         folder.summary: RunSummary.read,
         folder.split: Split.read,
@@ -168,11 +163,7 @@ def _read_config(path: Path) -> None:
 
 
 def _read_checkpoint(path: Path) -> None:
-    whole = zip_is_whole(path)
-    if whole is None:  # one of an earlier version, unless it is cut off
-        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path):
-            return
-    if not whole:
+    if not zip_is_whole(path):
         raise ValueError("its content is not what was written")
 
 
@@ -185,7 +176,9 @@ def verify_spool(run_dir: Path, *, repair: bool) -> Iterator[Fault]:
     if not path.is_file():
         return
     with if_free(writer_lock(run_dir)) as unwritten, if_free(mirror_lock(run_dir)) as unsent:
-        damaged = find_damaged_lines(path, line_content) if unwritten else None
+        damaged = (
+            find_damaged_lines(path, partial(line_content, strict=True)) if unwritten else None
+        )
         if damaged is None:
             return
         lost = "what it held is lost to MLflow"

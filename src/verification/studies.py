@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def is_running(folder: Path) -> bool:
 def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of an output folder's counts, champions and database of MLflow."""
     path = output_dir / "test_measurements.jsonl"
-    damaged = find_damaged_lines(path, line_content)
+    damaged = find_damaged_lines(path, partial(line_content, strict=True))
     for number, reason in damaged.reasons.items() if damaged else ():
         counted = "it counts as a measurement of every test part; put a copy of the file back"
         yield Fault(path, f"line {number} is damaged ({reason})", counted)

@@ -13,6 +13,7 @@ from ..data.quality.findings import Findings
 from ..data.sources.archive import changed_files
 from ..data.sources.file_notes import NOTES, FileNotes, counted
 from ..machine.disk import refusal
+from ..reporting import formatting
 from ..runs.folder import FOLDS, RunFolder
 from ..runs.seal import SEAL
 from ..storage.cache import (
@@ -67,13 +68,21 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
     )
     unsealed = sum(not (path / SEAL).exists() for path in runs)
     without = f" ({unsealed} without a seal)" if unsealed else ""
-    busy = [f"{len(one)} {what}" for one, what in ((written, "runs"), (running, "studies")) if one]
-    left_out = f" (without {' and '.join(busy)} that are being written)" if busy else ""
+    busy = [_runs(len(written))] * bool(written) + [_studies(len(running))] * bool(running)
+    left_out = f" (without {' and '.join(busy)} being written)" if busy else ""
     return (
-        f"{len(runs)} runs{without} and {len(studies)} studies in {output_dir}{left_out}, "
-        f"{entries} stored results in {cache}",
+        f"{_runs(len(runs))}{without} and {_studies(len(studies))} in {output_dir}{left_out}, "
+        f"{formatting.counted(entries, 'stored result')} in {cache}",
         faults,
     )
+
+
+def _runs(number: int) -> str:
+    return formatting.counted(number, "run")
+
+
+def _studies(number: int) -> str:
+    return formatting.counted(number, "study", "studies")
 
 
 def _apart(

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from tests.data.decoding.test_rasters import dicom
+from tests.data.decoding.test_dicom import dicom
 from tests.data.pictures import write
 from tests.entries.commands import summary_of
 from tests.entries.conftest import Run, Train

@@ -13,21 +13,29 @@ import mlflow
 import pytest
 
 from tests.entries.commands import complete
+from tests.entries.conftest import Outputs, Train
+from tests.warm_python import WarmPython
 
 # What Python imports at its start, in the processes that a command starts as well.
 JUMPING = """
-import itertools, time
+import time
 
-calls, plain, plain_ns = itertools.count(), time.time, time.time_ns
+plain, plain_ns = time.time, time.time_ns
 DAYS = (0, 1, -1, 400, -400)
 
 
 def jumped():
-    return 86_400 * DAYS[next(calls) // 3 % len(DAYS)]
+    return 86_400 * DAYS[int(20 * time.monotonic()) % len(DAYS)]
 
 
 time.time = lambda: plain() + jumped()
 time.time_ns = lambda: plain_ns() + jumped() * 10**9
+"""
+# `python -m jumping src.train ...`, for a process whose Python has started before.
+COMMAND = """
+import runpy, sys
+
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 MLP = ("model=mlp", "data=digits", "runtime=float32", "trainer.progress=false")
 
@@ -37,6 +45,7 @@ def jumping(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "clock"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(JUMPING)
+    (folder / "jumping.py").write_text(JUMPING + COMMAND)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return environment | {"PYTHONPATH": path}
 
@@ -57,18 +66,25 @@ def metrics(output_dir: Path) -> dict[str, float]:
 
 
 def test_a_training_is_the_same_and_its_times_are_no_nonsense(
-    environment: dict[str, str], jumping: dict[str, str], tmp_path: Path
+    train: Train,
+    warm_python: WarmPython,
+    outputs: Outputs,
+    jumping: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    words = (*MLP, "trainer.max_epochs=2", "tracking.figures=false")
-    typed(environment, "src.train", *words, f"output_dir={tmp_path / 'still'}")
-    typed(jumping, "src.train", *words, f"output_dir={tmp_path / 'jumping'}")
-    assert metrics(tmp_path / "jumping") == metrics(tmp_path / "still")
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'jumping' / 'mlflow.db'}")
+    words, output_dir = (*MLP, "trainer.max_epochs=2", "tracking.figures=false"), outputs("jumping")
+    train(tmp_path, *words, "tracking=none")
+    words = ("src.train", *words, f"output_dir={output_dir}")
+    done = warm_python.run("jumping", words, jumping)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics(output_dir) == metrics(tmp_path)
+    client = mlflow.MlflowClient(f"sqlite:///{output_dir / 'mlflow.db'}")
     (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     assert run.info.status == "FINISHED"
-    assert 0 <= run.info.end_time - run.info.start_time < 600_000
     curve = client.get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in curve] == [1, 2]
+    times = [run.info.start_time, *(point.timestamp for point in curve), run.info.end_time]
+    assert times == sorted(times) and times[-1] - times[0] < 600_000
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     found = Hub(f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "ENDPOINT", found.address)
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_test")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield found
     server.shutdown()
     server.server_close()

@@ -62,7 +62,7 @@ def locked_server(folder: Path) -> Iterator[tuple[str, list[int]]]:
     inner, seen = free_port(), list[int]()
     handler = type("Door", (_Door,), {"server_port": inner, "seen": seen})
     with mlflow_server(folder, inner), ThreadingHTTPServer(("127.0.0.1", 0), handler) as door:
-        threading.Thread(target=door.serve_forever, daemon=True).start()
+        threading.Thread(target=door.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{door.server_address[1]}", seen
         door.shutdown()
 

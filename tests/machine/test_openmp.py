@@ -63,12 +63,17 @@ _COMMANDS = {
     "tests": (True, "pytest", "-q", "--collect-only", "tests/training/test_losses.py"),
     "benchmarks": (True, "benchmarks", "runtime"),
 }
+# They begin as "sweep" does.
+_AS_SWEEP = ("evaluate", "compare", "select", "export")
 
 
 @pytest.mark.parametrize(
     ("name", "own"),
     [
-        *((name, {}) for name in _COMMANDS),
+        *(
+            pytest.param(name, {}, marks=[pytest.mark.slow] if name in _AS_SWEEP else [])
+            for name in _COMMANDS
+        ),
         ("train", {"OMP_WAIT_POLICY": "ACTIVE"}),
         ("worker", {"GOMP_SPINCOUNT": "77"}),
     ],

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
+from src.models import download
 from src.models.download import from_address, from_hub
 from src.models.weights import get_weights
 from src.models.zoo import TimmNet
@@ -53,7 +54,7 @@ def serving(files: dict[str, bytes]) -> Iterator[str]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
@@ -128,6 +129,7 @@ def test_a_hub_that_refuses_or_is_silent_is_known_within_seconds(
         with pytest.raises(ValueError, match=r"cannot be fetched .*refused.*model.pretrained=PATH"):
             build()
         assert time.monotonic() - begun < 5
+        use_hub.setattr(download, "_PATIENCE", 1.0)
         listening.listen()  # and never answers
         begun = time.monotonic()
         with pytest.raises(ValueError, match=r"cannot be fetched .*Timeout"):

@@ -139,26 +139,25 @@ def test_shapes_that_no_decoder_has_are_refused(words: list[str]) -> None:
 
 # Names of modules as in the classifier, flattened ones, and a network in a member.
 @pytest.mark.parametrize("encoder", [LITE, "resnet18", "test_convnext", "tf_mobilenetv3_small_075"])
-@pytest.mark.parametrize("stages", [True, False])
 @pytest.mark.parametrize("make", [unet, deeplab])
-def test_depths_are_those_of_the_encoder(make: Any, encoder: str, stages: bool) -> None:
-    classifier = timm.create_model(encoder)
-    network = make(encoder)
-    of_classifier = parameter_depths(classifier, stages=stages)
-    found = parameter_depths(network, stages=stages)
-    assert found.keys() == {name for name, _ in network.named_parameters()}
-    body = {n: d for n, d in found.items() if not n.startswith(network.head_prefixes)}
-    # Several depths of the classifier become none in an encoder that ends before.
-    same = {}
-    for name, depth in body.items():
-        plain = name.removeprefix("network.encoder.model.").removeprefix("model.")
-        (own,) = (n for n in of_classifier if n.replace(".", "_") == plain.replace(".", "_"))
-        assert same.setdefault(depth, of_classifier[own]) == of_classifier[own]
-    assert sorted(same) == [*range(len(same))]
-    assert [same[depth] for depth in sorted(same)] == sorted(same.values())
-    assert len(same) >= (5 if stages else 6)
-    heads = {d for n, d in found.items() if n.startswith(network.head_prefixes)}
-    assert heads == {len(same)}
+def test_depths_are_those_of_the_encoder(make: Any, encoder: str) -> None:
+    classifier, network = timm.create_model(encoder), make(encoder)
+    for stages in (True, False):
+        of_classifier = parameter_depths(classifier, stages=stages)
+        found = parameter_depths(network, stages=stages)
+        assert found.keys() == {name for name, _ in network.named_parameters()}
+        body = {n: d for n, d in found.items() if not n.startswith(network.head_prefixes)}
+        # Several depths of the classifier become none in an encoder that ends before.
+        same = {}
+        for name, depth in body.items():
+            plain = name.removeprefix("network.encoder.model.").removeprefix("model.")
+            (own,) = (n for n in of_classifier if n.replace(".", "_") == plain.replace(".", "_"))
+            assert same.setdefault(depth, of_classifier[own]) == of_classifier[own]
+        assert sorted(same) == [*range(len(same))]
+        assert [same[depth] for depth in sorted(same)] == sorted(same.values())
+        assert len(same) >= (5 if stages else 6)
+        heads = {d for n, d in found.items() if n.startswith(network.head_prefixes)}
+        assert heads == {len(same)}
 
 
 def test_stages_of_the_encoder_are_frozen() -> None:

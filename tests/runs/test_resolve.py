@@ -211,7 +211,8 @@ def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
 
 
 def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> None:
-    words = [*SMALL, f"output_dir={tmp_path}", "find_lr=true", "data.batch_size=auto"]
+    words = [*SMALL, "model.hidden=[32]", "find_lr=true", "data.batch_size=auto"]
+    words.append(f"output_dir={tmp_path}")
     summary = run_experiment(read_run_settings(words))
     assert summary is not None and summary.run_dir is not None
     folder = Path(summary.run_dir)
@@ -233,7 +234,8 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
 def test_the_threads_of_a_run_are_those_of_no_other(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    words = [*SMALL, f"output_dir={tmp_path}", f"runtime.threads={before + 1}"]
+    words = [*SMALL, "model.hidden=[32]", "runtime=float32", f"runtime.threads={before + 1}"]
+    words.append(f"output_dir={tmp_path}")
     run_experiment(read_run_settings(words), lambda *_: seen.append(torch.get_num_threads()))
     assert {*seen} == {before + 1} and torch.get_num_threads() == before
 

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from src.search import loop
 from src.search.driver import Driver, TooManyFailures
-from src.search.jobs import Death, Ending, Job, Message, Ready
+from src.search.jobs import Job
 from src.search.loop import Observer
 from src.search.pool import Pool
 from src.search.space import Kind
@@ -59,6 +60,14 @@ class Watch(Observer):
 @pytest.fixture
 def watch() -> Watch:
     return Watch()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that waits less long for what is late."""
+    monkeypatch.setattr(loop, "_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(loop, "_ABANDON_SECONDS", 1.5)
+    monkeypatch.setattr(loop, "_WRITING_SECONDS", 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -192,45 +201,6 @@ def test_a_killed_trial_goes_on_once_from_where_it_was(
     # The first attempt begins anew, the second behind the epoch it died in.
     assert watch.jobs.count(2) == 2
     assert [e for n, e in watch.epochs if n == 2] == [1]
-
-
-class Leaving:
-    """An engine of one slot, whose machine goes under so many of the first jobs."""
-
-    size = 1
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-        self.due: list[Message | Death] = []
-
-    def start(self, slot: int) -> None:
-        self.due.append(Ready())
-
-    def send(self, slot: int, message: Message) -> None:
-        self.times -= 1
-        goes = self.times >= 0
-        self.due.append(Death("went", outside=True) if goes else Ending("complete", {"m": 1.0}))
-
-    def messages(self, seconds: float) -> Iterator[tuple[int, Message | Death]]:
-        due, self.due = self.due, []
-        yield from ((0, one) for one in due)
-
-    def stop(self, slot: int) -> Death:
-        return Death("ended")
-
-    def close(self) -> None: ...
-
-
-@pytest.mark.parametrize(("times", "state"), [(9, COMPLETE), (10, FAILED)])
-def test_a_machine_that_goes_is_no_fault_of_its_trial(
-    tmp_path: Path, times: int, state: str
-) -> None:
-    """Unlike a worker that dies; until it looks as if the trial brings them down."""
-    leaving = Pool(Leaving(times))
-    leaving.start()
-    with SweepStudy(tmp_path, plan(family(NUMBERS))) as study:
-        Driver(study, leaving, trials=2, metrics=("m",), job_of=lambda trial: Job({})).race()
-        assert [trial.state for trial in study.trials()] == [state, COMPLETE]
 
 
 def test_a_stop_costs_no_attempt(race: Callable[..., bool], watch: Watch, tmp_path: Path) -> None:
@@ -371,16 +341,18 @@ def test_the_first_answer_may_come_late(race: Callable[..., bool], tmp_path: Pat
     assert len(records(tmp_path)) == 2, "there is an answer by now"
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_was_trained_in_time_is_written_down_after_it(
     race: Callable[..., bool], tmp_path: Path
 ) -> None:
     """Two trials are late alike: one has made its last report, and the other one has not."""
-    epochs = {0: {"seconds": 0.0, "write": 3.0}, 1: {"seconds": 3.0}}
+    epochs = {0: {"seconds": 0.0, "write": 1.5}, 1: {"seconds": 2.0}}
     assert race(lambda t: {**epochs[t.number], "epochs": 1}, trials=2, seconds=0.5)
     found = records(tmp_path)
     assert [trial.state for trial in found] == [COMPLETE, PRUNED] and found[1].epochs == 0
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_writes_for_ever_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
     assert race(lambda _: {"epochs": 1, "write": 300.0}, trials=1, seconds=0.5)
     assert [trial.state for trial in records(tmp_path)] == [PRUNED]
@@ -422,10 +394,11 @@ def test_a_trial_that_ends_late_knows_why(race: Callable[..., bool], tmp_path: P
         assert study.facts(0)["why"] == "the time was over"
 
 
+@pytest.mark.usefixtures("hurried")
 def test_what_reports_nothing_is_late(race: Callable[..., bool], tmp_path: Path) -> None:
     """One job can be interrupted, and the other is deaf to everything."""
     begun, idle = time.monotonic(), {"do": "sleep", "seconds": 300.0}
-    assert race(lambda trial: {**idle, "deaf": trial.number == 0}, trials=20, seconds=2.0)
+    assert race(lambda trial: {**idle, "deaf": trial.number == 0}, trials=20, seconds=0.5)
     assert time.monotonic() - begun < 60
     found = records(tmp_path)
     assert [trial.state for trial in found] == [PRUNED, PRUNED]

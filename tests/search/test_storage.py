@@ -1,10 +1,14 @@
-"""Journals on real files (torn, damaged, on a full disk), and what fails in databases."""
+"""Journals on real files (torn, damaged, on a full disk), leases, and what fails in databases."""
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -15,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from src.search.storage import Journal, StudyBusy, translated_errors
+from src.search.storage import Journal, Lease, StudyBusy, translated_errors
 from src.storage.digests import line_content
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,3 +208,50 @@ def test_the_database_is_quoted_and_not_what_stands_around(error: Exception, sai
         raise StorageInternalError("Optuna's words") from error
     assert said in str(told.value)
     assert "sqlalche.me" not in str(told.value) and "SQL:" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_ends_no_lease_of_a_driver_that_lives(
+    jump: float, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, pid = time.time(), os.getppid()
+    kept: dict[str, Any] = {"driver": {"host": host, "pid": pid, "at": true}}
+    monkeypatch.setattr(time, "time", lambda: true + jump)
+    looks = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:  # it renews, by its own clock
+            kept["driver"] = kept["driver"] | {"at": true + 15}
+
+    monkeypatch.setattr(time, "sleep", look)
+    with pytest.raises(StudyBusy, match=f"by process {pid} on {host}"):
+        Lease("s", kept.get, kept.__setitem__).take()
+    assert len(looks) == 3
+
+
+def test_a_lease_ends_with_its_machine_a_minute_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, Any] = {}
+    remember = kept.__setitem__
+    kept["driver"] = {"host": "elsewhere", "pid": 7, "at": time.time() - 30}
+    with pytest.raises(StudyBusy, match="by process 7 on elsewhere"):
+        Lease("s", kept.get, remember).take()
+    kept["driver"]["at"] -= 31
+    monkeypatch.setattr("src.search.storage._WATCH_SECONDS", 0.0)
+    lease = Lease("s", kept.get, remember)
+    lease.take()
+    taken = dict(kept["driver"])
+    lease.renew()
+    assert kept["driver"] == taken, "it need not be said all the time"
+    clock = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 20)
+    lease.renew()
+    assert kept["driver"]["at"] > taken["at"]
+    # Another machine's clock, or two that began in the same moment.
+    kept["driver"] = {"host": "elsewhere", "pid": 7, "at": time.time()}
+    monkeypatch.setattr(time, "monotonic", lambda: clock + 40)
+    with pytest.raises(StudyBusy, match="has been taken over by process 7 on elsewhere"):
+        lease.renew()
+    lease.give_back()
+    assert kept["driver"]["pid"] == 7, "what another one holds is not given back"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
 
 from src.compare import compare
@@ -33,7 +30,7 @@ from src.runs.folder import RunFolder
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of
 from src.serving.bundle import open_predictor
-from tests.runs.unsealed import copied
+from tests.selection.changed_runs import changed, cross_validation, moved, of_plugin, val, with_loss
 
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
 SHORT = ["recipe=quick", "trainer.max_epochs=2", "runtime=float32", "trainer.progress=false"]
@@ -80,19 +77,6 @@ def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
     return RunFolder.open(Path(summary.run_dir))
 
 
-def of_plugin(run: RunFolder) -> RunFolder:
-    """Copy a run as that of a network which a plugin brings."""
-    copy, new_id = run.path.with_name("mixer"), run.run_id[::-1]
-    shutil.copytree(run.path, copy)
-    for file in (copy / "run.json", copy / "summary.json"):
-        file.write_text(file.read_text(encoding="utf-8").replace(run.run_id, new_id))
-    config = RunFolder.open(copy).config
-    plain = yaml.safe_load(config.read_text(encoding="utf-8"))
-    plain["model"]["_target_"] = "mixer.Mixer"
-    config.write_text(yaml.safe_dump(plain))
-    return RunFolder.open(copy)
-
-
 @pytest.fixture(scope="module")
 def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     with pytest.MonkeyPatch.context() as patch:
@@ -106,10 +90,6 @@ def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFacto
         summary = run_experiment(settings)
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
-
-
-def val(folder: RunFolder) -> Predictions:
-    return Predictions.read(folder.predictions / "val.parquet")
 
 
 def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: RunFolder) -> None:
@@ -228,37 +208,6 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     assert plain["choice"] == made["candidate"] and f"select run={name}" in said
 
 
-def cross_validation(folds: tuple[RunFolder, ...], name: str) -> RunFolder:
-    """A cross-validation as its records tell of it, made of runs that take the place of folds."""
-
-    def change(copy: RunFolder) -> None:
-        split = Split.read(copy.split)
-        ids = np.sort(np.concatenate([split.train, split.val]))
-        source = load(None, copy.path, False)
-        said = [
-            load_trained(one.chosen_checkpoint()).predictor(64).probabilities(source.arrays[ids])
-            for one in folds
-        ]
-        Predictions(
-            ids,
-            None,
-            source.targets[ids],
-            np.stack(said)[np.arange(len(ids)) % len(said), np.arange(len(ids))],
-            val(copy).class_names,
-        ).write(copy.predictions / "val.parquet")
-        (copy.path / "folds.json").write_text(
-            json.dumps({"command": [], "runs": {i: one.name for i, one in enumerate(folds, 1)}})
-        )
-        shutil.rmtree(copy.checkpoints)
-        plain = yaml.safe_load(copy.config.read_text())
-        plain["cv"]["folds"] = 2
-        copy.config.write_text(yaml.safe_dump(plain))
-        summary = RunSummary.read(copy.summary)
-        replace(summary, checkpoint=None, split_fingerprint="into two folds").write(copy.summary)
-
-    return changed(folds[0], name, change)
-
-
 def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...]) -> None:
     pair, single = cross_validation(runs[:2], "two"), cross_validation(runs[2:], "one")
     words = ["ensemble=greedy", "runs=[two,one]"]
@@ -285,44 +234,6 @@ def test_a_single_run_is_no_ensemble(
     settings = asked(runs[0].output_dir, *words)
     assert ensemble_of([runs[2].run_id, poor.run_id], settings) is None
     assert f"than {runs[2].name} alone, so nothing is gained" in capsys.readouterr().out
-
-
-def changed(folder: RunFolder, name: str, change: Callable[[RunFolder], None]) -> RunFolder:
-    """A copy of a run with another id, changed."""
-    copy = copied(folder, name)
-    change(copy)
-    return copy
-
-
-def moved(by: float) -> Callable[[RunFolder], None]:
-    """Weights moved along one fixed direction, so that moved(1) and moved(-1) have the old mean."""
-
-    def change(copy: RunFolder) -> None:
-        file = copy.chosen_checkpoint()
-        stored = torch.load(file, weights_only=True)
-        generator = torch.Generator().manual_seed(0)
-        for name, tensor in stored["state_dict"].items():
-            if ".network." in f".{name}":
-                noise = torch.randn(tensor.shape, generator=generator) * tensor.std()
-                tensor += by * noise
-        torch.save(stored, file)
-        stated = val(copy)
-        pictures = load(None, copy.path, False).arrays[stated.sample_ids]
-        probs = load_trained(file).predictor(64).probabilities(pictures)
-        Predictions(stated.sample_ids, None, stated.targets, probs, stated.class_names).write(
-            copy.predictions / "val.parquet"
-        )
-
-    return change
-
-
-def with_loss(target: str) -> Callable[[RunFolder], None]:
-    def change(folder: RunFolder) -> None:
-        plain = yaml.safe_load(folder.config.read_text())
-        plain["loss"]["_target_"] = target
-        folder.config.write_text(yaml.safe_dump(plain))
-
-    return change
 
 
 def test_features_of_what_is_no_network_are_refused(

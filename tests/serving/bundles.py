@@ -54,7 +54,7 @@ def network_and_metadata(
     metadata["link"] = link
     if link == "sigmoid":
         metadata["thresholds"] = [0.2, 0.5, 0.55, 0.7]
-    return build(model, shape, outputs_of(link, len(CLASSES))).eval(), metadata
+    return build(model, shape, outputs_of(link, len(CLASSES)), *words).eval(), metadata
 
 
 def bundle(folder: Path, **options: Any) -> str:

@@ -14,7 +14,7 @@ from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_classifier_bundle
 from tests.features.classifiers import IMAGES, classifier
 from tests.serving.bundles import network_and_metadata
-from tests.serving.stranger import a_stranger_asks
+from tests.serving.stranger import a_stranger_asks_all
 
 FEATURES = "model.features=[hog,lbp,colour,gabor,haralick,raw]"
 
@@ -38,39 +38,34 @@ def test_it_predicts_as_its_classifier_does_to_the_bit(tmp_path: Path) -> None:
     assert write(tmp_path / "again", made) != write(tmp_path, classifier("model.classifier=knn"))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        (FEATURES,),
-        pytest.param((FEATURES, "model.classifier=rbf_svm"), marks=pytest.mark.slow),
-        pytest.param(
-            ("model.features=[raw]", "model.classifier=gradient_boosting"), marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_it_needs_neither_the_checkout_nor_what_trains(
-    words: tuple[str, ...], tmp_path: Path
+def test_it_needs_neither_the_checkout_nor_what_trains_and_brings_the_networks_of_its_features(
+    tmp_path: Path,
 ) -> None:
-    made = classifier(*words)
-    write(tmp_path, made)
-    said, heavy = a_stranger_asks(tmp_path / "model", IMAGES[:9])
-    assert heavy - {"torch"} == {
-        "scipy",
-        "sklearn",
-    }  # which imports torch itself, where it is installed
-    np.testing.assert_allclose(said, made(IMAGES[:9]), atol=1e-6)
+    made = {
+        tmp_path / "plain": classifier(FEATURES),
+        tmp_path / "rbf": classifier(FEATURES, "model.classifier=rbf_svm"),
+        tmp_path / "trees": classifier(
+            "model.features=[raw]", "model.classifier=gradient_boosting"
+        ),
+        tmp_path / "network": _on_a_network(),
+    }
+    for folder, one in made.items():
+        write(folder, one)
+    said, heavy = a_stranger_asks_all({folder / "model": IMAGES[:9] for folder in made})
+    # scikit-learn imports torch itself, where it is installed.
+    assert heavy - {"torch"} == {"scipy", "sklearn"}
+    for probs, one in zip(said, made.values(), strict=True):
+        np.testing.assert_allclose(probs, one(IMAGES[:9]), atol=1e-6)
 
 
-def test_it_brings_the_networks_that_compute_its_features(tmp_path: Path) -> None:
+def _on_a_network() -> FeatureClassifier:
     network, metadata = network_and_metadata(model="cnn", shape=(1, 8, 8))
     kept = {key: metadata[key] for key in ("channels", "image_size", "mean", "std")}
     stated = metadata["network"] | kept | {"classes": 4}
     features = NetworkFeatures(network, stated, torch.device("cpu"))
     made = classifier("model.classifier=logistic", extractors=[features])
     made.metadata["networks"] = [stated]
-    write(tmp_path, made)
-    said, _ = a_stranger_asks(tmp_path / "model", IMAGES[:9])
-    np.testing.assert_allclose(said, made(IMAGES[:9]), atol=1e-6)
+    return made
 
 
 def test_it_holds_arrays_text_and_a_picture_and_nothing_pickled(tmp_path: Path) -> None:

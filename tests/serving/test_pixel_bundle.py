@@ -25,7 +25,7 @@ from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
 from src.serving.masks import masks_of
 from src.serving.whole_network import network_classifier
-from tests.serving.stranger import a_stranger_asks
+from tests.serving.stranger import a_stranger_asks, a_stranger_asks_all
 
 CPU = torch.device("cpu")
 CLASSES = ("ground", "crack", "edge")
@@ -70,30 +70,31 @@ def pictures(*size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (1, *size), np.uint8)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_bundle_answers_without_the_project_as_its_network_does(
-    model: str, tmp_path: Path
-) -> None:
-    network, metadata = network_and_metadata(model)
+def test_bundles_answer_without_the_project_as_their_networks_do(tmp_path: Path) -> None:
     images = np.stack([pictures(*SIDE), pictures(*SIDE)[:, ::-1].copy()])
-    write_bundle(tmp_path / "model", network, metadata, images[0])
-    expected = network_classifier(network, metadata, CPU)(images)
-    assert expected.shape == (2, len(CLASSES), *SIDE) and expected.std() > 0
-    np.testing.assert_array_equal(
-        open_predictor(tmp_path / "model", CPU).probabilities(images), expected
-    )
-    said, heavy = a_stranger_asks(tmp_path / "model", images)
-    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-5)
+    expected = {}
+    for model, libraries in LIBRARIES.items():
+        network, metadata = network_and_metadata(model)
+        bundle = tmp_path / model
+        write_bundle(bundle, network, metadata, images[0])
+        expected[bundle] = network_classifier(network, metadata, CPU)(images)
+        assert expected[bundle].shape == (2, len(CLASSES), *SIDE) and expected[bundle].std() > 0
+        np.testing.assert_array_equal(
+            open_predictor(bundle, CPU).probabilities(images), expected[bundle]
+        )
+        lines = (bundle / "requirements.txt").read_text().splitlines()
+        assert [line.partition("==")[0] for line in lines] == [
+            *("torch", "numpy", "pillow", "safetensors"),
+            *libraries,
+        ]
+    said, heavy = a_stranger_asks_all(dict.fromkeys(expected, images))
+    for probs, wanted in zip(said, expected.values(), strict=True):
+        np.testing.assert_allclose(probs, wanted, rtol=0, atol=1e-5)
     assert "pytorch_lightning" not in heavy and "hydra" not in heavy
-    lines = (tmp_path / "model" / "requirements.txt").read_text().splitlines()
-    assert [line.partition("==")[0] for line in lines] == [
-        *("torch", "numpy", "pillow", "safetensors"),
-        *LIBRARIES[model],
-    ]
 
 
 def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
-    network, metadata = network_and_metadata("unet", "data.fit=windows", "data.scale=0.5")
+    network, metadata = network_and_metadata("fcn", "data.fit=windows", "data.scale=0.5")
     image = pictures(100, 130)
     write_bundle(tmp_path / "model", network, metadata, image)
     assert Image.open(tmp_path / "model" / "example.png").size == (48, 32)
@@ -113,7 +114,7 @@ def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
 
 
 def test_the_code_on_its_card_gives_the_share_of_each_class(tmp_path: Path) -> None:
-    network, metadata = network_and_metadata("unet")
+    network, metadata = network_and_metadata("fcn")
     bundle = tmp_path / "bakeoff"
     write_bundle(bundle, network, metadata, pictures(*SIDE))
     picture = tmp_path / "picture.jpg"

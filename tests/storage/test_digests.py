@@ -56,7 +56,7 @@ def test_a_line_with_a_flipped_bit_is_damaged(write: Callable[..., bytes]) -> No
                     line_content(bytes(part))
 
 
-def test_a_line_without_a_checksum_is_one_of_an_earlier_version() -> None:
+def test_a_line_without_a_checksum_may_be_optunas() -> None:
     assert line_content(b'{"op_code":4}\n') == {"op_code": 4}
     for line in (b"[1]\n", b"", b"\n", b"{}x", b"\xff", b"[" * 100_000):
         with pytest.raises(DamagedLine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -157,21 +158,25 @@ def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or
     assert known.affordable is (size > 2)
 
 
-@pytest.fixture
-def no_file_above(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[int], None]]:
-    """`no_file_above(100)` lets no file grow beyond 100 bytes; what is printed is in memory."""
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, not even that of pytest's output: within a test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # The folder's first file, its settings, and the list of the folds.
+@pytest.mark.usefixtures("capsys")  # what is printed is in memory
 @pytest.mark.parametrize(("further", "size"), [([], 0), ([], 200), (["cv.folds=2"], 200)], ids=str)
 def test_a_disk_that_is_full_when_a_trial_begins_does_not_fail_the_trial(
-    tmp_path: Path, no_file_above: Callable[[int], None], further: list[str], size: int
+    tmp_path: Path, further: list[str], size: int
 ) -> None:
-    no_file_above(size)
-    ending = TrialRunner()(job(tmp_path, [*WORDS, "runtime.threads=1", *further]), NoReports())
+    with no_file_above(size):
+        ending = TrialRunner()(job(tmp_path, [*WORDS, "runtime.threads=1", *further]), NoReports())
     assert ending.state == "starved" and "may not become that large" in str(ending.reason)
 
 

@@ -114,7 +114,7 @@ def test_the_runs_share_is_that_of_all_its_processes(
     before, began = sum(child.cpu_times()[:2]), time.monotonic()
     # Other tests may have left processes that wait.
     children = psutil.Process().children(recursive=True)
-    time.sleep(1.0)
+    time.sleep(0.5)
     after, seconds = sum(child.cpu_times()[:2]), time.monotonic() - began
     values = sampler.sample()
     share = 100 * (after - before) / seconds

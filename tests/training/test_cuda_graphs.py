@@ -108,7 +108,7 @@ def test_what_cannot_be_captured_is_launched_as_before(
         called.forward = lambda images: network(images.flip(0))  # type: ignore[method-assign]
         return called
 
-    monkeypatch.setattr(cuda_graphs, "_on_gpu", lambda images: True)
+    monkeypatch.setattr(cuda_graphs, "on_gpu", lambda images: True)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
     fork = torch.random.fork_rng
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: fork([]))

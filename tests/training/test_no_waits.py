@@ -52,13 +52,15 @@ def to_gpu(network: nn.Module) -> None:
 # To launch an operation costs 20 to 50 us on a GPU, so a step of small pictures takes as long as it
 # has operations. The bounds are a twentieth above the numbers that they were written for: what a
 # step gains by more operations has to be worth them, and is to be said where a bound is raised.
+# Those of the network and of Muon's matrices count here, though real devices launch them as graphs,
+# for which Muon pads no matrices any more to take fewer.
 @pytest.mark.parametrize(
     ("words", "most"),
     [
-        (["recipe=speedrun"], 146),
-        (["model=cnn"], 231),
-        (["model=cnn", "augment=strong"], 333),
-        (["model=vit", "augment=photo"], 548),
+        (["recipe=speedrun"], 182),
+        (["model=cnn"], 340),
+        (["model=cnn", "augment=strong"], 442),
+        (["model=vit", "augment=photo"], 638),
     ],
 )
 def test_a_step_mixes_no_devices_waits_for_nothing_and_launches_little(

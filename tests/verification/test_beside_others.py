@@ -19,9 +19,7 @@ from src.tracking.database import make_database
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from tests.tracking.diary import ENVIRONMENT, ROOT
-from tests.verification.test_verifying import cache, checked, faults_of, sealed_run, study_of
-
-__all__ = ["cache"]  # a fixture of all tests here
+from tests.verification.test_verifying import checked, faults_of, sealed_run, study_of
 
 # Root without its capabilities is refused what any other user would be.
 _WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -41,7 +39,7 @@ def test_a_spool_is_not_repaired_while_another_process_writes_or_sends_it(tmp_pa
     state.write_text("{}")
     faults = faults_of(tmp_path)
     with Spool(folder):  # another command begins before its turn comes
-        assert "without 1 runs that are being written" in checked(tmp_path)
+        assert "without 1 run being written" in checked(tmp_path)
         assert checked(tmp_path, f"run={folder.name}").startswith("no run, since one writes ")
         assert faults_of(tmp_path, "repair=true") == []
     with FileLock(folder / "tracking" / "mirror.lock"):
@@ -54,9 +52,9 @@ def test_a_spool_is_not_repaired_while_another_process_writes_or_sends_it(tmp_pa
 
 def test_a_study_that_runs_is_not_counted(tmp_path: Path) -> None:
     study_of(tmp_path / "sweeps" / "s")
-    assert checked(tmp_path).startswith(f"0 runs and 1 studies in {tmp_path}, ")
+    assert checked(tmp_path).startswith(f"0 runs and 1 study in {tmp_path}, ")
     with FileLock(tmp_path / "sweeps" / "s" / "driver.lock"):
-        assert f"0 studies in {tmp_path} (without 1 studies that are" in checked(tmp_path)
+        assert f"0 studies in {tmp_path} (without 1 study being" in checked(tmp_path)
         assert checked(tmp_path, "study=s").startswith("no study")
 
 
@@ -179,7 +177,7 @@ def test_folders_that_may_only_be_read_are_verified(tmp_path: Path) -> None:
             fault, count = done.stdout.splitlines()
             assert done.returncode == 1 and done.stderr == ""
             assert fault.startswith(f"damaged  {spool_path(other)}: line 2") and remedy in fault
-            assert count.startswith("checked 2 runs and 1 studies")
+            assert count.startswith("checked 2 runs and 1 study")
     finally:
         for folder in folders:
             folder.chmod(0o755)

@@ -53,7 +53,7 @@ def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
     count = 0
     for number, line in enumerate(lines, start=1):
         try:
-            count += line_content(line).get("split") == fingerprint
+            count += line_content(line, strict=True).get("split") == fingerprint
         except DamagedLine as error:  # a line cut by a crash was a measurement too
             count += 1
             _log.warning(

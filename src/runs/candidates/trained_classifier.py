@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ...config.checks import ConfigError
+from ...config.checks import input_of
 from ...config.schema import RunSettings, stored_settings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
@@ -126,10 +126,8 @@ def load_classifier(file: Path) -> TrainedClassifier:
     Raises:
         ConfigError: the file is damaged, or holds anything but a model of a run.
     """
-    try:
+    with input_of("run"):
         return TrainedClassifier(FeatureClassifier.load(file), file)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
@@ -65,7 +65,8 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
         ConfigError: the run has not finished, or the pictures are not those that it was trained and
             split on.
     """
-    _refuse_unfinished(folder)
+    with input_of("run"):
+        refuse_unfinished(folder)
     trained = load_trained(checkpoint)
     settings = stored_settings(trained.metadata["settings"])
     data = build_data(settings)
@@ -105,7 +106,8 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     thresholds = None if known is None else np.array(known)
     measured = measure_part(data, part, answers, thresholds, again.settings.data.threshold)
     with amending(folder.path, f"predictions/{part}.parquet", updated=[folder.summary.name]):
-        _refuse_unfinished(folder)  # it may go on since the measurement began
+        with input_of("run"):  # it may go on since the measurement began
+            refuse_unfinished(folder)
         measured.predictions.write(folder.predictions / f"{part}.parquet")
         summary = RunSummary.read(folder.summary)
         replace(
@@ -114,13 +116,6 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
             test_measurements=measurements or summary.test_measurements,
         ).write(folder.summary)
     return measured, measurements
-
-
-def _refuse_unfinished(folder: RunFolder) -> None:
-    try:
-        refuse_unfinished(folder)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
 
 
 def _finite(probs: NDArray[Any]) -> bool:

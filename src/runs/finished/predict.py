@@ -15,7 +15,7 @@ from typing import TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
@@ -203,10 +203,8 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
             raise ConfigError(
                 "explain: an exported variant keeps no maps to look into: leave variant out."
             )
-        try:
+        with input_of("variant"):
             return open_predictor(model, batch_size=settings.batch_size), None
-        except ValueError as error:
-            raise ConfigError(f"variant: {error}.") from error
     trained = load_trained(model)
     maps = trained.class_maps() if settings.explain else None
     if settings.explain and maps is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...config.checks import ConfigError
+from ...config.checks import ConfigError, input_of
 from ...config.finished import PredictSettings
 from ...machine.text import csv_cell
 from ...records.certainty import Certainty
@@ -39,10 +39,8 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
             f"{asked}: the calibration is of the run as it was trained, and not of an exported "
             "variant, whose probabilities differ: leave variant out."
         )
-    try:
+    with input_of("run"):
         certainty = Certainty.read(model.parent.parent / "model" / CERTAINTY)
-    except ValueError as error:
-        raise ConfigError(f"run: {error}.") from error
     if certainty is None:
         if promise == Promise():
             return None

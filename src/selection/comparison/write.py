@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +92,6 @@ def tracked(
     comparison: Comparison,
     folder: Path,
     settings: ComparisonSettings,
-    warn: Callable[[str], None] | None = None,
 ) -> Iterator[Tracker]:
     """Record the comparison as a run where its runs are mirrored.
 
@@ -103,7 +102,6 @@ def tracked(
         comparison: to record.
         folder: of the comparison.
         settings: that it was made with.
-        warn: shows a line to the user; None for standard error.
 
     Yields:
         the tracker, for the files of the comparison and its end; exceptions finish it as failed.
@@ -132,7 +130,6 @@ def tracked(
             "mlflow.note.content": _description(comparison),
         },
         enabled=settings.tracking.enabled and home.tracked,
-        warn=warn,
     )
     figures = {
         f"winner/{verdict.measure}": verdict.corrected,

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture, thumbnail
-from src.data.decoding.picture_files import NotReadHere, PictureError, PictureFile, read_header
+from src.data.decoding.picture_files import PictureError, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.rasters import open_raster
-from src.data.sources.source import Source
 from src.serving.inputs import as_picture
 from src.serving.predictor import Predictor
 from tests.data.pictures import data_of, encoded, opened, png, png_chunk, png_file, write
@@ -275,146 +272,6 @@ def test_a_served_model_takes_arrays_of_its_bands(tmp_path: Path) -> None:
         as_picture(array)
 
 
-def dicom(pixels: NDArray[np.int16], **attributes: Any) -> bytes:
-    pydicom = pytest.importorskip("pydicom")
-    header = pydicom.dataset.FileMetaDataset()
-    header.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    header.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
-    header.MediaStorageSOPInstanceUID = "1.2.3"
-    made = pydicom.dataset.FileDataset(io.BytesIO(), {}, file_meta=header, preamble=bytes(128))
-    made.SOPClassUID, made.SOPInstanceUID = header.MediaStorageSOPClassUID, "1.2.3"
-    made.Rows, made.Columns = pixels.shape
-    made.SamplesPerPixel, made.BitsAllocated, made.BitsStored, made.HighBit = 1, 16, 16, 15
-    made.PixelRepresentation, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.PixelData = pixels.astype("<i2").tobytes()
-    for name, value in attributes.items():
-        setattr(made, name, value)
-    stream = io.BytesIO()
-    pydicom.dcmwrite(stream, made, enforce_file_format=True)
-    return stream.getvalue()
-
-
-def test_dicom_is_rescaled_windowed_and_inverted() -> None:
-    pydicom = pytest.importorskip("pydicom")
-    stored = np.random.default_rng(0).integers(0, 3000, (HEIGHT, WIDTH)).astype(np.int16)
-    attributes = {"RescaleSlope": 2, "RescaleIntercept": -1000}
-    attributes |= {"WindowCenter": 40, "WindowWidth": 400}
-    data = dicom(stored, **attributes)
-    form = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32")
-    found = decode_picture(data, form)[0]
-    made = pydicom.dcmread(io.BytesIO(data))
-    windowed = pydicom.pixels.apply_windowing(stored * 2.0 - 1000, made)
-    low, high = windowed.min(), windowed.max()
-    np.testing.assert_allclose(found, (windowed - low) / (high - low) * 255, atol=1e-3)
-    inverted = dicom(stored, **attributes, PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_allclose(decode_picture(inverted, form)[0], 255 - found, atol=1e-4)
-    # A range that is set counts before the file's own window.
-    stated = PictureFormat((HEIGHT, WIDTH), 1, dtype="float32", value_range=(-1000.0, 5000.0))
-    expected = stored.clip(0, 3000) * 2.0 / 6000 * 255
-    np.testing.assert_allclose(decode_picture(data, stated)[0], expected, atol=1e-3)
-
-
-def test_windows_of_files_and_the_range_of_16_bits_share_nothing_that_is_kept(
-    tmp_path: Path,
-) -> None:
-    for number in range(8):
-        pixels = np.random.default_rng(number).integers(400, 1700, (HEIGHT, WIDTH)).astype(np.int16)
-        data = dicom(pixels, WindowCenter=1000, WindowWidth=1000)
-        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.dcm", data)
-    whole: Any = {"value_range": [0.0, 65535.0]}
-    own, scaled, again = (
-        opened(tmp_path / "set", tmp_path / "cache", **options) for options in ({}, whole, {})
-    )
-    alone = opened(tmp_path / "set", tmp_path / "other", **whole)
-    assert own.images is not None and scaled.images is not None and alone.images is not None
-    assert not scaled.from_cache and again.from_cache
-    np.testing.assert_array_equal(scaled.images, alone.images)
-    assert own.images.mean() > 100 and scaled.images.mean() < 10
-    # Of what other caches go by as well, and where the pictures become 8 bits.
-    assert own.identity() != scaled.identity()
-    forms = [replace(one.format, dtype="uint8") for one in (own, scaled)]
-    assert own.identity(forms[0]) != own.identity(forms[1])
-
-
-def test_pictures_of_one_patient_stay_together(tmp_path: Path) -> None:
-    for number in range(24):
-        pixels = np.random.default_rng(number).integers(0, 900, (HEIGHT, WIDTH)).astype(np.int16)
-        window = {"WindowCenter": 450, "WindowWidth": 901}
-        data = dicom(pixels, **window, PatientID=f"patient {number // 4}")
-        write(tmp_path / "set" / "ab"[number // 2 % 2] / f"{number:02}.dcm", data)
-    data = data_of(tmp_path / "set")
-    form, groups = data.pictures.format, data.pictures.groups
-    assert form.dtype == "float32" and form.value_range is None  # the files have windows
-    assert groups is not None and len(set(groups)) == 6
-    assert not any("patient" in group for group in groups)
-    for group in set(groups):
-        mine = [i for i, one in enumerate(groups) if one == group]
-        assert len(mine) == 4 and len(set(data.split.parts[mine])) == 1
-
-
-def test_dicom_without_its_package_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "pydicom", None)
-    data = bytes(128) + b"DICM" + bytes(99)
-    with pytest.raises(NotReadHere, match=r"needs the package pydicom .make install EXTRAS=dicom"):
-        read_header(io.BytesIO(data))
-    for label in "ab":
-        write(tmp_path / "set" / label / "0.dcm", data)
-    with pytest.raises(ConfigError, match="EXTRAS=dicom"):
-        opened(tmp_path / "set", tmp_path / "cache")
-
-
-def test_compression_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(page: tifffile.TiffPage) -> None:
-        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
-
-    monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
-    with pytest.raises(NotReadHere, match=r"package imagecodecs .make install EXTRAS=tiff"):
-        decode_picture(tiff(values(9)), of_bands(1))
-
-
-def test_what_a_package_reads_is_taken_when_it_comes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(6):
-        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.tif", tiff(values(number)))
-    squeezed = tiff(values(6), compression="zlib")
-    write(tmp_path / "set" / "a" / "6.tif", squeezed)
-    decompress = tifffile.TiffPage.asarray
-
-    def missing(page: tifffile.TiffPage) -> Any:
-        if page.compression != 1:
-            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
-        return decompress(page)
-
-    def store(on_bad_image: str = "skip") -> Any:
-        return opened(tmp_path / "set", tmp_path / "cache", on_bad_image=on_bad_image)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tifffile.TiffPage, "asarray", missing)
-        assert len(store()) == 6
-        again = store()
-        assert len(again) == 6 and again.from_cache, "nothing has changed"
-        with pytest.raises(ConfigError, match="imagecodecs"):
-            store("error")
-    assert len(store("error")) == 7
-
-
-def test_compressed_dicom_without_its_package_is_named() -> None:
-    pydicom = pytest.importorskip("pydicom")
-    syntax = pydicom.uid.JPEGLSLossless
-    if pydicom.pixels.get_decoder(syntax).is_available:
-        pytest.skip("packages for JPEG-LS are installed")
-    made = pydicom.dcmread(io.BytesIO(dicom(np.zeros((HEIGHT, WIDTH), np.int16))))
-    made.file_meta.TransferSyntaxUID = syntax
-    made.PixelData = pydicom.encaps.encapsulate([bytes(64)])
-    stream = io.BytesIO()
-    pydicom.dcmwrite(stream, made, enforce_file_format=True)
-    with pytest.raises(NotReadHere, match=r"JPEG-LS Lossless.* needs .*pyjpegls"):
-        read_header(io.BytesIO(stream.getvalue()))
-
-
 def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
     image = values(10, bands=3)
     for label in "ab":
@@ -424,113 +281,6 @@ def test_8_bits_of_a_set_stay_8_bits(tmp_path: Path) -> None:
     store = opened(tmp_path / "set", tmp_path / "cache")
     assert store.images is not None and store.images.dtype == np.uint8
     assert set(store.identity()) == {"image_size", "channels", "fit"}
-
-
-def test_pages_become_pictures_of_one_group(tmp_path: Path) -> None:
-    stacks = {}
-    for number in range(12):
-        pages = np.stack([values(100 * number + page, np.uint16) for page in range(3)])
-        stream = io.BytesIO()
-        with tifffile.TiffWriter(stream) as writer:
-            for page in pages:
-                writer.write(page, photometric="minisblack", planarconfig="contig", metadata=None)
-        path = f"{'ab'[number % 2]}/{number:02}.tif"
-        write(tmp_path / "set" / path, stream.getvalue())
-        stacks[path] = pages
-    first = data_of(tmp_path / "set")
-    assert len(first.pictures) == 12
-    data = data_of(tmp_path / "set", "data.pages=all")
-    pictures, names = data.pictures, data.pictures.sample_paths
-    assert len(pictures) == 36 and names is not None and pictures.groups is not None
-    assert len(np.unique(pictures.content_hashes)) == 36
-    assert pictures.format.value_range == (0, 255)
-    for index, name in enumerate(names):
-        path, _, number = name.partition("#")
-        expected = stacks[path][int(number) - 1].transpose(2, 0, 1)
-        np.testing.assert_allclose(pictures.read(index), expected, rtol=1e-6)
-        assert pictures.groups[index] == path
-    parts = {
-        path: {data.split.parts[names.index(f"{path}#{n}")] for n in (1, 2, 3)} for path in stacks
-    }
-    assert all(len(one) == 1 for one in parts.values())
-
-
-def test_frames_of_an_animation_are_pages(tmp_path: Path) -> None:
-    for number, kind in enumerate(("GIF", "WEBP", "PNG", "GIF")):
-        frames = [Image.new("RGB", (16, 12), (60 * page, 9 * number, 7)) for page in range(4)]
-        options = {"lossless": True} if kind == "WEBP" else {}
-        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-        write(tmp_path / "set" / "ab"[number % 2] / f"{number}.{kind.lower()}", data)
-    write(tmp_path / "set" / "a" / "alone.png", png(0))
-    store = opened(tmp_path / "set", tmp_path / "cache", pages="all")
-    assert store.sample_paths is not None and len(store) == 17
-    for index, name in enumerate(store.sample_paths):
-        if name != "a/alone.png":
-            red = store.read(index)[0]
-            assert np.abs(red - 60.0 * (int(name[-1]) - 1)).max() <= 4
-
-
-def test_files_of_many_pages_are_read_and_opened_once_for_all_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts = dict.fromkeys(("files", "Pillow", "TIFF"), 0)
-
-    def counted(name: str, function: Any) -> Any:
-        def call(*given: Any, **named: Any) -> Any:
-            counts[name] += 1
-            return function(*given, **named)
-
-        return call
-
-    monkeypatch.setattr(Source, "open", counted("files", Source.open))
-    monkeypatch.setattr(Image, "open", counted("Pillow", Image.open))
-    monkeypatch.setattr(tifffile, "TiffFile", counted("TIFF", tifffile.TiffFile))
-    found = {}
-    for pages in (3, 40):
-        for label in "ab":
-            for kind, bands in ((np.uint16, 1), (np.uint8, 1), (np.uint8, BANDS)):
-                folder = tmp_path / f"{pages}" / f"{kind.__name__} {bands}" / label
-                stack = np.stack(
-                    [values(ord(label) * 99 + n, kind, 200, bands) for n in range(pages)]
-                )
-                options = {"photometric": "minisblack", "planarconfig": "contig"}
-                stream = io.BytesIO()
-                with tifffile.TiffWriter(stream) as writer:
-                    for page in stack if bands > 1 else stack[..., 0]:
-                        writer.write(page, metadata=None, compression="zlib", **options)
-                write(folder / "0.tif", stream.getvalue())
-        for folder in sorted((tmp_path / f"{pages}").iterdir()):
-            counts.update(dict.fromkeys(counts, 0))
-            cache = tmp_path / "cache" / f"{pages} {folder.name}"
-            store = opened(folder, cache, pages="all", num_workers=1)
-            assert len(store) == 2 * pages and store.images is not None
-            found[pages, folder.name] = dict(counts)
-            assert store.sample_paths is not None
-            for index in range(0, len(store), 7):
-                path, _, number = store.sample_paths[index].partition("#")
-                alone = decode_picture(folder / path, store.format, page=int(number) - 1)
-                np.testing.assert_array_equal(store.images[index], alone)
-    for (pages, name), one in found.items():
-        assert one == found[3, name], (pages, name)
-
-
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_frames_are_the_same_after_others_and_alone(kind: str) -> None:
-    rng = np.random.default_rng(3)
-    frames = []
-    for number in range(12):
-        frame = Image.fromarray(values(2, bands=3)).convert("RGBA")
-        spot = Image.fromarray(rng.integers(0, 256, (4, 5, 4), np.uint8), "RGBA")
-        frame.paste(spot, (number % 9, number % 7))
-        frames.append(frame)
-    options: dict[str, Any] = {"WEBP": {"lossless": True}, "GIF": {"disposal": 2}}.get(kind, {})
-    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    file = PictureFile(io.BytesIO(data))
-    form = PictureFormat((HEIGHT, WIDTH), 3)
-    for page in (0, 1, 2, 4, 5, 5, 11, 3, 4):
-        read_header(file, page)
-        kept, alone = (decode_picture(one, form, page=page) for one in (file, data))
-        np.testing.assert_array_equal(kept, alone)
 
 
 @pytest.mark.parametrize("bands", [1, 2])

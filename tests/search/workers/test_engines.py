@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from src.search import loop
 from src.search.jobs import Ending, Job, Note, Report, WorkersFail
 from src.search.loop import run_single
 from src.search.pool import Pool
@@ -129,7 +130,10 @@ def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path:
 
 
 @pytest.mark.parametrize("kind", [{}, {"frail": True}])
-def test_a_job_alone_is_stopped_once_its_time_is_over(pool: Pool, kind: dict[str, bool]) -> None:
+def test_a_job_alone_is_stopped_once_its_time_is_over(
+    pool: Pool, kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_LATE_SECONDS", 0.1)
     began = time.monotonic()
     job = Job({"do": "sleep", "seconds": 60.0, "deaf": False, **kind})
     ending = run_single(pool, job, lambda: None, seconds=0.1)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from statistics import mean, variance
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_plain
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
-from src.records.comparison import Verdict
 from src.records.run import Predictions, RunSummary
 from src.reporting.comparison_report import closing_remarks, format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
@@ -123,21 +120,6 @@ def test_other_pictures_unfinished_runs_and_other_data_are_left_out(tmp_path: Pa
         compared(compare_settings(tmp_path, data="others"))
 
 
-def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Path) -> None:
-    cv: dict[str, int | None] = {"folds": 5, "repeats": 2, "fold": None}
-    for seed in (0, 1):
-        finished_run(tmp_path, "cnn", 10, seed=seed, cv=cv, repeats=2)
-        finished_run(tmp_path, "mlp", 20, seed=seed, cv=cv, repeats=3)
-    found = compared(compare_settings(tmp_path))
-    repeats = {one.family: len(one.standing.run_ids) for one in found.entrants}
-    assert repeats == {"cnn": 4, "mlp": 6}
-    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
-    assert (
-        "each when it was held out as one of 5 folds, the mean of 4 repeats"
-        in verdict_sentences(found)[0]
-    )
-
-
 def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
     one, other = (
         finished_run(tmp_path, "cnn", 10),
@@ -149,99 +131,6 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
         compared(compare_settings(tmp_path, runs=["nobody"]))
     with pytest.raises(ConfigError, match="sweep is 'none'"):
         compared(compare_settings(tmp_path, sweep="none"))
-
-
-def write_study(output_dir: Path, **record: object) -> None:
-    (output_dir / "sweeps" / "s").mkdir(parents=True, exist_ok=True)
-    (output_dir / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
-
-
-def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
-    trial = finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 1)
-    trials = [{"run_dir": str(trial.path)}, {"run_dir": None}, {"run_dir": "/gone"}]
-    write_study(tmp_path, trials=trials, finalists=[], metrics=["val/loss"])
-    found = compared(compare_settings(tmp_path, sweep="s"))
-    assert [(one.name, len(one.run_ids)) for one in found.verdict.standings] == [("cnn-0", 1)]
-    assert found.verdict.measure == "log_loss"
-
-
-def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_them(
-    tmp_path: Path,
-) -> None:
-    trials = [finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 8)]
-    refits = {seed: finished_run(tmp_path, "cnn", 12, seed=seed) for seed in (1, 2)}
-    write_study(
-        tmp_path,
-        trials=[
-            {"number": number, "state": "complete", "run_dir": str(one.path)}
-            for number, one in enumerate(trials)
-        ],
-        finalists=[{"trial": 0, "run_dirs": {s: str(r.path) for s, r in refits.items()}}],
-        metrics=["val/accuracy"],
-        winner=0,
-    )
-    found = compared(compare_settings(tmp_path, sweep="s"))
-    (only,) = found.verdict.standings
-    assert only.name == "cnn-0" and set(only.run_ids) == {one.run_id for one in refits.values()}
-    assert only.figure == pytest.approx(1 - 12 / len(TARGETS))
-    assert found.verdict.screened == 1 and found.remarks == ()
-    # Two trials were looked at: an interval for one alone would be shorter.
-    alone = compared(compare_settings(tmp_path, runs=list(only.run_ids))).verdict.winner
-    assert only.interval.low < alone.interval.low and alone.interval.high < only.interval.high
-
-
-def test_finalists_with_further_seeds_are_judged_by_their_look(tmp_path: Path) -> None:
-    runs = {
-        model: [finished_run(tmp_path, model, wrong, seed=seed) for seed in (1, 2)]
-        for model, wrong in (("cnn", 12), ("mlp", 12), ("vit", 14))
-    }
-
-    def verdict_of(**looks: object) -> tuple[Verdict, tuple[str, ...]]:
-        finalists = [
-            {
-                "trial": trial,
-                "run_dirs": {str(seed): str(run.path) for seed, run in enumerate(found)},
-                "left_out": model == "vit" and bool(looks),
-            }
-            for trial, (model, found) in enumerate(runs.items())
-        ]
-        record = {"trials": [], "finalists": finalists, "metrics": ["val/accuracy"], "winner": 0}
-        write_study(tmp_path, **record, **looks)
-        found = compared(compare_settings(tmp_path, sweep="s"))
-        return found.verdict, found.remarks
-
-    first, _ = verdict_of()
-    third, remarks = verdict_of(looks=3, extra_trainings=4)
-    assert (first.look, third.look) == (1, 3) and len(first.tied) == 3
-    assert [one.name for one in third.tied] == ["cnn-0", "mlp-0"]
-    for one, narrower in zip(third.standings, first.standings):
-        assert one.interval.low < narrower.interval.low
-    # By another metric nobody was left out, and no look is for nothing.
-    by_loss = compared(compare_settings(tmp_path, sweep="s", metric="log_loss")).verdict
-    assert by_loss.look == 3 and len(by_loss.tied) == 3
-    assert third.decided_by_seeds is not None
-    asked = [remark for remark in remarks if "study=s extra_trainings=8" in remark]
-    assert len(asked) == (third.decided_by_seeds >= 0.05)
-
-
-def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) -> None:
-    refits = {
-        name: finished_run(tmp_path, name, 12, seed=1) for name in ("cnn", "mlp", "vit", "better")
-    }
-    better = finished_run(tmp_path, "fcn", 4, seed=1)
-    finalists = [
-        {"trial": number, "run_dirs": {"1": str(run.path)}}
-        for number, run in enumerate([*refits.values(), better])
-    ]
-    write_study(tmp_path, trials=[], finalists=finalists[:4], metrics=["val/accuracy"], winner=2)
-    assert compared(compare_settings(tmp_path, sweep="s")).verdict.winner.name == "vit-0"
-    record = tmp_path / "sweeps" / "s" / "sweep.json"
-    plain = json.loads(record.read_text()) | {"finalists": finalists}
-    record.write_text(json.dumps(plain))
-    found = compared(compare_settings(tmp_path, sweep="s"))
-    assert found.verdict.winner.name == "fcn-0"
-    assert any("ended with vit" in remark for remark in found.remarks)
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
@@ -391,40 +280,6 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
     }
 
 
-def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Path) -> None:
-    """Four wholes and twelve folds: more of the folds share their pictures than of the wholes."""
-    for seed in (1, 2):
-        for model, wrong in (("cnn", 10), ("mlp", 100)):
-            finished_run(tmp_path, model, wrong, seed=seed, cv={"folds": 2, "fold": None})
-            for _ in range(3):
-                finished_run(tmp_path, model, 1, seed=9, shift=500, cv={"folds": 2, "fold": 1})
-    found = compared(compare_settings(tmp_path))
-    assert (found.runs, found.remarks, found.folds) == (4, (), 2)
-    assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
-    assert "each picture held out once" in format_comparison(found)
-
-
-def test_two_cross_validations_are_tested_over_their_folds(tmp_path: Path) -> None:
-    """Against Nadeau and Bengio's formula, written out."""
-    ours, theirs = [0.95, 0.93, 0.96, 0.94], [0.91, 0.92, 0.9, 0.93]
-    for model, wrong, values in (("cnn", 10, ours), ("mlp", 30, theirs)):
-        folder = finished_run(tmp_path, model, wrong, cv={"folds": 4, "fold": None})
-        rows = "".join(f"{n},{value}\n" for n, value in enumerate(values, 1))
-        (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
-    found = compared(compare_settings(tmp_path))
-    differences = [one - other for one, other in zip(ours, theirs)]
-    error = (variance(differences) * (1 / 4 + 1 / 3)) ** 0.5
-    half = 3.182446 * error  # Student's quantile with three degrees of freedom
-    difference = found.verdict.difference
-    assert found.pair is None and difference is not None
-    assert difference.low == pytest.approx(mean(differences) - half, rel=1e-5)
-    assert difference.high == pytest.approx(mean(differences) + half, rel=1e-5)
-    assert len(found.verdict.tied) == 2
-    (Path(found.entrants[0].run_dirs[0]) / "folds.csv").unlink()
-    with pytest.raises(ConfigError, match=r"folds\.csv does not hold"):
-        compared(compare_settings(tmp_path))
-
-
 def test_the_settings_with_the_most_values_are_named() -> None:
     own = {
         "a": {"optimizer.name": "muon", "optimizer.lr": 0.1, "x": 1, "y": 1, "same": 0},
@@ -465,22 +320,6 @@ def test_settings_without_effect_neither_name_nor_separate_candidates(
     (auto,) = (one.settings for one in found.entrants if len(one.standing.run_ids) == 2)
     assert "classifier=auto" in auto
     assert not any(key in auto for key in ("keep", "whitening", "neighbours", "optimizer"))
-
-
-def test_the_interval_over_folds_has_its_sign_also_where_two_candidates_share_a_name(
-    tmp_path: Path,
-) -> None:
-    """As trial 0 of two studies does; the better one comes first."""
-    for wrong, lr in ((4, 0.1), (40, 0.2)):
-        folder = finished_run(tmp_path, "cnn", wrong, lr=lr, cv={"folds": 4, "fold": None})
-        right = 1 - wrong / len(TARGETS)
-        rows = "".join(f"{fold},{right + 0.001 * fold}\n" for fold in range(4))
-        (folder.path / "folds.csv").write_text(f"fold,val/accuracy\n{rows}")
-    verdict = compared(compare_settings(tmp_path)).verdict
-    names = [one.name for one in verdict.standings]
-    assert all(name.startswith("cnn-0 (") for name in names)
-    assert verdict.difference is not None and verdict.difference.low > 0
-    assert [one.name for one in verdict.tied] == names[:1]
 
 
 def test_a_run_that_cannot_be_judged_by_the_measure_is_left_out_unless_it_is_named(
