@@ -224,7 +224,7 @@ class TestOnTwoNodes:
             os.kill(actor, signal.SIGKILL)
             ends = endings(pool, until=2)
             lost = ends.pop(workers[worker])
-            assert lost.state == "lost" and str(lost.reason).startswith("its worker")
+            assert lost.state == "gone" and str(lost.reason).startswith("its worker")
             assert [end.state for end in ends.values()] == ["complete"]
             wait_until(lambda: gone(worker), 10, "a worker outlived its actor")
             wait_free(pool, 2)  # a new one took its place
@@ -240,7 +240,7 @@ class TestOnTwoNodes:
             begun(pool, 3)
             cluster.remove_node(third, allow_graceful=False)
             states = sorted(end.state for end in endings(pool, until=3).values())
-            assert states == ["complete", "complete", "lost"]
+            assert states == ["complete", "complete", "gone"]
             # What waits for room that nobody has disturbs nobody.
             slot = pool.free()[0]
             pool.give(slot, Job({"seconds": 0.1}, epochs=1))
