@@ -137,15 +137,6 @@ class ClassificationTask(pl.LightningModule):
         images, targets, ids, step = batch
         return self._augment(images, targets, ids, seed=self._seed, epoch=epoch, step=step)
 
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        # Most are where they are needed; Lightning's own way takes longer to find that out.
-        if batch.images.device == device == batch.sample_ids.device:
-            return batch
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         epoch = self.current_epoch
         # Dropout draws from torch's generator: seeded every step, it is the same after resuming.
