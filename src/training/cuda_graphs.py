@@ -93,7 +93,7 @@ class GraphedPasses:
     def _compared(self, images: Tensor) -> bool:
         """Capture the passes, and return whether they compute what those without graphs do."""
         device = images.device
-        # Captured passes keep nodes of the stream that they were captured on, which is as it must be.
+        # Captured passes keep nodes of their stream: nothing to warn of at every backward pass.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         with torch.random.fork_rng(devices=[device]):
             right = self._passed(self._network, images)
