@@ -174,7 +174,7 @@ class RunFolder:
                     "choose another with python -m src.select"
                 )
             return [cls.open(runs / champion.run)]
-        if trainings := _of_candidate(run, output_dir):
+        if trainings := _of_candidate(run, output_dir, cls):
             return trainings
         folders = [path.parent for path in runs.glob(f"*/{_IDENTITY}")]
         for folder in folders:
@@ -288,7 +288,7 @@ def sweep_file(output_dir: Path, study: str) -> Path:
     return output_dir / "sweeps" / study / "sweep.json"
 
 
-def _of_candidate(word: str, output_dir: Path) -> list[RunFolder]:
+def _of_candidate(word: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:
     """Return the trainings of the candidate that a word names; [] where it names none.
 
     Raises:
@@ -306,7 +306,7 @@ def _of_candidate(word: str, output_dir: Path) -> list[RunFolder]:
             f"{name} could mean several: say one of {', '.join(f'{name}:{one}' for one in found)}"
         )
     places = next(iter(found.values()), [])
-    folders = [run for one in places if (run := RunFolder.at(Path(one), output_dir)) is not None]
+    folders = [run for one in places if (run := kind.at(Path(one), output_dir)) is not None]
     if places and not folders:
         raise ValueError(f"the runs of {word} are gone: {places[0]} was the first of them")
     return folders

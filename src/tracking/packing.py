@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,11 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
         outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
         params=ParamSchema([ParamSpec(*one) for one in questions]),
     )
+    # MLflow executes the code. What Python has compiled beside it has no digest, and stays there.
+    code = Path(shutil.copyfile(bundle / CODE_FILE, target.parent / CODE_FILE.name))
     pyfunc.save_model(
         target,
-        python_model=str(bundle / CODE_FILE),
+        python_model=str(code),
         artifacts={"bundle": bundle.as_uri()},
         pip_requirements=(bundle / "requirements.txt").read_text().split(),
         signature=signature,
@@ -75,6 +78,8 @@ def pack(bundle: Path, target: Path, model: LoggedModel) -> None:
             model_id=model.model_id,
         ),
     )
+    for compiled in [*target.rglob("__pycache__")]:
+        shutil.rmtree(compiled)
     files = sorted(path for path in target.rglob("*") if path.is_file())
     digests = {path.relative_to(target).as_posix(): file_digest(path) for path in files}
     write_atomically(target / CONTENTS, checked_line({"files": digests, "bundle": str(bundle)}))

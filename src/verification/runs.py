@@ -24,7 +24,14 @@ from ..storage.locks import if_free
 from ..tracking.events import last_event, spool_path
 from ..tracking.spool import Spool, is_being_written, mirror_lock, writer_lock
 
-__all__ = ["DamagedLines", "Fault", "find_damaged_lines", "verify_run", "verify_spool"]
+__all__ = [
+    "DamagedLines",
+    "Fault",
+    "UntouchedRun",
+    "find_damaged_lines",
+    "verify_run",
+    "verify_spool",
+]
 
 _ASIDE = ".damaged"
 
@@ -44,6 +51,13 @@ class Fault:
     what: str
     remedy: str
     repaired: bool = False
+
+
+class UntouchedRun(RunFolder):
+    """A run's folder that is left as it is, whatever a process that was killed left in it."""
+
+    def take_back_exports(self) -> None:
+        """Leave earlier exports where they are."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +116,11 @@ def find_damaged_lines(path: Path, read: Callable[[bytes], object]) -> DamagedLi
 def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of a run's folder, none while it is being written.
 
-    `repair` puts damaged lines of its spool aside, and corrects its end there.
+    `repair` puts damaged lines of its spool aside, and corrects its end there; it takes back the
+    exports that a process left aside which was killed.
     """
     try:
-        folder = RunFolder.open(path)
+        folder = UntouchedRun.open(path)
     except ValueError as error:
         yield Fault(path / "run.json", str(error), "put a copy of it back")
         return
@@ -123,10 +138,28 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
     changed = sealed.faults(path) if sealed else {}
     for name, fault in changed.items():
         yield Fault(path / name, fault, _remedy(folder, name))
+    yield from _exports_aside(folder, repair=repair)
     damaged = [*verify_spool(path, repair=repair)]
     yield from damaged
     if sealed and folder.summary.name not in changed and all(one.repaired for one in damaged):
         yield from _verify_end(folder, repair=repair)
+
+
+def _exports_aside(folder: RunFolder, *, repair: bool) -> Iterator[Fault]:
+    aside = folder.earlier_exports
+    if not aside.is_dir():
+        return
+    with if_free(folder.exports_lock) as free:
+        if not free:
+            return  # an export ends just now
+    what = "an export that was killed left earlier variants in it"
+    if repair:
+        RunFolder.open(folder.path)
+    if aside.is_dir():
+        remedy = "the next command that uses the run takes them back, and so does repair=true"
+        yield Fault(aside, what, f"the folder may not be changed; {remedy}" if repair else remedy)
+        return
+    yield Fault(aside, what, f"{folder.exports.name} has the last ones that are whole", True)
 
 
 def _remedy(folder: RunFolder, name: str) -> str:

@@ -5,12 +5,14 @@ Journals are checked by themselves, and against the record of the study: what on
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -71,28 +73,52 @@ def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
         yield Fault(path, f"line {number} is damaged ({reason})", counted)
     for file in sorted((output_dir / "champions").glob("*.json")):
         yield from verify_json(file, "python -m src.select run=RUN writes it anew")
-    yield from _database(output_dir / "mlflow.db")
+    yield from _database(output_dir / "mlflow.db", repair=repair)
 
 
-def _database(path: Path) -> Iterator[Fault]:
+def _database(path: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield what SQLite finds wrong with a database; it keeps no digest of the values in it."""
     if not path.is_file():
         return
     try:
-        # For writing: SQLite takes back what a process that was killed had written of a change.
-        with closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)
-        ) as connection:
-            ((found,),) = connection.execute("PRAGMA integrity_check(1)")
+        found = _integrity(path, "rw" if repair else "ro")
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_JUDGED:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_READONLY_ROLLBACK and not repair:
+            found = _integrity_of_copy(path)
+        elif code & 0xFF in _NOT_JUDGED:
             return
-        found = str(error)
+        else:
+            found = str(error)
     if found != "ok":
         beside = ", ".join(path.name + end for end in JOURNALS)
         what = f"it and what is there of {beside}"  # SQLite would mix these into the new one
         replay = command("replay", f"output_dir={path.parent}")
         yield Fault(path, found.replace("\n", " "), f"move {what} away, and {replay} makes it anew")
+
+
+def _integrity(path: Path, mode: str) -> str:
+    """Return what SQLite finds wrong with a file, or "ok".
+
+    Opened for writing ("rw") it takes back what a process that was killed had written of a change.
+    """
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=0)) as database:
+        ((found,),) = database.execute("PRAGMA integrity_check(1)")
+    return str(found)
+
+
+def _integrity_of_copy(path: Path) -> str:
+    """Return what `_integrity` says once a change that was cut off is taken back, in a copy."""
+    try:
+        with TemporaryDirectory() as scratch:
+            for name in (path.name, *(path.name + end for end in JOURNALS)):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(path.with_name(name), Path(scratch, name))
+            return _integrity(Path(scratch, path.name), "rw")
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    except OSError:  # which says nothing of the content
+        return "ok"
 
 
 def verify_json(path: Path, remedy: str) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ from ..data.sources.archive import changed_files
 from ..data.sources.file_notes import NOTES, FileNotes, counted
 from ..machine.disk import refusal
 from ..reporting import formatting
-from ..runs.folder import FOLDS, RunFolder
+from ..runs.folder import FOLDS
 from ..runs.seal import SEAL
 from ..storage.cache import (
     cache_folder,
@@ -27,7 +27,7 @@ from ..tracking.database import remove_unfinished as remove_unfinished_database
 from ..tracking.events import find_runs
 from ..tracking.spool import is_being_written
 from .models import verify_models
-from .runs import Fault, verify_run, verify_spool
+from .runs import Fault, UntouchedRun, verify_run, verify_spool
 from .studies import is_running, verify_json, verify_output, verify_study
 
 __all__ = ["verify_all"]
@@ -98,7 +98,7 @@ def _run(run: str, output_dir: Path, repair: bool) -> tuple[str, Iterator[Fault]
     path = Path(run)
     if not path.is_dir():  # in a folder, a damaged run.json is one of the faults
         with input_of("run"):
-            path = RunFolder.find(run, output_dir).path
+            path = UntouchedRun.find(run, output_dir).path
     elif not any((path / name).exists() for name in _RUN_FILES):
         raise ConfigError(f"run: {path} is not the folder of a run.")
     what = "no run, since one writes" if is_being_written(path) else "the run"

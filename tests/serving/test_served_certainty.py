@@ -146,6 +146,17 @@ def test_sets_of_several_labels_are_served_as_predict_writes_them(tmp_path: Path
         model.predict(table, params={"max_error": 0.1})
 
 
+def plant(source: Path) -> Path:
+    """Write what Python would run in the place of a module, as it has its time and size."""
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    cached.parent.mkdir(exist_ok=True)
+    status = source.stat()
+    times = (int(status.st_mtime).to_bytes(4, "little"), status.st_size.to_bytes(4, "little"))
+    code = marshal.dumps(compile("raise SystemExit(5)", str(source), "exec"))
+    cached.write_bytes(b"".join((importlib.util.MAGIC_NUMBER, bytes(4), *times, code)))
+    return cached
+
+
 def test_a_model_that_is_not_what_was_packed_is_not_loaded(tmp_path: Path) -> None:
     bundle(tmp_path / "bundle")
     place = tmp_path / "packed"
@@ -162,14 +173,17 @@ def test_a_model_that_is_not_what_was_packed_is_not_loaded(tmp_path: Path) -> No
         with pytest.raises(ValueError, match=said):
             mlflow.pyfunc.load_model(str(place))
         (place / name).write_bytes(whole)
-    # What Python would run in the place of a module, as it has its time and size.
-    source = place / "artifacts/bundle/code/src/serving/inputs.py"
-    cached = Path(importlib.util.cache_from_source(str(source)))
-    cached.parent.mkdir(exist_ok=True)
-    status = source.stat()
-    times = (int(status.st_mtime).to_bytes(4, "little"), status.st_size.to_bytes(4, "little"))
-    code = marshal.dumps(compile("raise SystemExit(5)", str(source), "exec"))
-    cached.write_bytes(b"".join((importlib.util.MAGIC_NUMBER, bytes(4), *times, code)))
+    plant(place / "artifacts/bundle/code/src/serving/inputs.py")
     again = mlflow.pyfunc.load_model(str(place)).predict([{"image": pictures(1, 1)[0]}])
     assert again.equals(answers)
     assert [*place.rglob("*.pyc")] == []
+
+
+def test_what_python_compiled_in_a_bundle_is_neither_run_nor_packed(tmp_path: Path) -> None:
+    bundle(tmp_path / "bundle")
+    code = tmp_path / "bundle" / "code" / "src"
+    planted = [plant(code / "serving" / name) for name in ("mlflow_model.py", "inputs.py")]
+    model = loaded(tmp_path / "bundle", tmp_path / "packed")
+    assert len(model.predict([{"image": pictures(1, 1)[0]}])) == 1
+    assert b"pyc" not in (tmp_path / "packed" / "digests.json").read_bytes()
+    assert all(path.exists() for path in planted), "nothing of the bundle is changed"

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from src.storage.cache import cached
+from src.storage.files import write_atomically
 from src.tracking.database import make_database
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
@@ -109,9 +110,52 @@ def test_a_change_that_a_killed_process_left_in_a_database_is_no_damage(tmp_path
     done = subprocess.run([sys.executable, "-c", code, str(database)], check=False)
     journal = database.with_name("mlflow.db-journal")
     assert done.returncode == -signal.SIGKILL and journal.stat().st_size > 0
+    before = journal.read_bytes(), database.read_bytes()
     assert faults_of(tmp_path) == []
+    assert (journal.read_bytes(), database.read_bytes()) == before, "taken back in a copy"
+    assert faults_of(tmp_path, "repair=true") == [] and not journal.exists()
     with closing(sqlite3.connect(database)) as connection:
         assert {*connection.execute("SELECT DISTINCT value FROM tags")} == {("x" * 500,)}
+
+
+def contents(*folders: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """The inode, time of change and content of each file, but of locks, which are empty."""
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_nothing_is_changed_without_repair(tmp_path: Path) -> None:
+    output, cache = tmp_path / "out", tmp_path / "cache"
+    runs = [sealed_run(output) for _ in range(3)]
+    damage(runs[0].path)
+    write_atomically(runs[1].earlier_exports / "export.json", "old")
+    for place in (runs[2].earlier_exports, runs[2].exports):
+        write_atomically(place / "export.json", place.name)
+    path = spool_path(runs[2].path)
+    path.write_bytes(path.read_bytes()[:-9])
+    study_of(output / "sweeps" / "s")
+    journal = output / "sweeps" / "s" / "study.journal"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    store = cache / "features" / "key"
+    cached(store, lambda folder: write_atomically(folder / "a", "a") or {}, what="the features")
+    (store / "a").write_text("b")
+    (cache / "features" / "x.unfinished").mkdir()
+    before = contents(output, cache)
+    named = {fault.place for fault in faults_of(output)}
+    assert {runs[1].earlier_exports, runs[2].earlier_exports, journal, store} < named
+    for run in runs:
+        for word in (run.name, run.run_id, run.path):
+            faults_of(output, f"run={word}")
+    faults_of(output, "study=s")
+    assert contents(output, cache) == before
+    assert all(fault.repaired for fault in faults_of(output, "repair=true"))
+    assert faults_of(output) == [] and not any(run.earlier_exports.exists() for run in runs)
+    assert (runs[1].exports / "export.json").read_text() == "old"
+    assert (runs[2].exports / "export.json").read_text() == "exports"
 
 
 def test_a_journal_beside_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
