@@ -180,6 +180,8 @@ def stored_settings(plain: Mapping[str, Any]) -> RunSettings:
             that is not allowed here.
     """
     try:
+        if not isinstance(plain, Mapping):
+            raise ConfigError("there are none")
         return from_plain(RunSettings, {**_UNUSED, **plain})
     except ForeignCode:
         raise

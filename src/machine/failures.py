@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .disk import NO_ROOM, refusal
 
-__all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained"]
+__all__ = ["DiskRefuses", "OutOfMemory", "RunFailed", "explained", "require_folder"]
 
 # Messages of torch's CPU allocator, of CUDA, cuBLAS, memory maps and oneDNN, which have no type.
 _NO_MEMORY = re.compile(
@@ -32,6 +32,15 @@ class OutOfMemory(RunFailed):
 
 class DiskRefuses(RunFailed):
     """A file could not be written: no room, no permission; the old one is kept."""
+
+
+def require_folder(folder: Path) -> None:
+    """Raise `DiskRefuses` if the folder of a run is gone: to make it anew would divide the run."""
+    if not folder.is_dir():
+        raise DiskRefuses(
+            f"{folder} was moved or removed while its run wrote into it: move it back, and "
+            f"resume={folder} goes on with the run"
+        )
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["file_fault"]
+__all__ = ["file_fault", "odd_file"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -42,4 +43,19 @@ def file_fault(
         return f"is {next(kinds, 'something else')}, and no {wanted}"
     if status.st_size > most_bytes:
         return f"has {status.st_size / 1e6:,.0f} MB; the limit is {most_bytes / 1e6:,.0f} MB"
+    return None
+
+
+def odd_file(*folders: Path) -> tuple[Path, str] | None:
+    """Return a device, pipe or socket that lies in one of these folders, and what it is.
+
+    Who reads the files of a folder would wait for it for ever, or read without an end.
+    """
+    for folder in folders:
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # a link to itself ends with an error by itself
+                    if entry.is_file() or entry.is_dir() or not os.path.exists(entry):
+                        continue
+                    return Path(entry.path), file_fault(entry.path) or ""
     return None

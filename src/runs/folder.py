@@ -18,6 +18,7 @@ from ..config.schema import RunSettings
 from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses
 from ..machine.package import command
+from ..machine.regular_files import odd_file
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
 from ..records.trials import candidate_name
@@ -25,6 +26,7 @@ from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
 from ..tracking.spool import is_being_written
+from .seal import changed_since
 
 __all__ = [
     "FOLDS",
@@ -127,13 +129,20 @@ class RunFolder:
         write_atomically(path / _IDENTITY, json.dumps({"run_id": run_id, "name": name}) + "\n")
         return cls(path, run_id, name)
 
+    @staticmethod
+    def record_folders(path: Path) -> list[Path]:
+        """Return the folders of a run whose files are read by other commands."""
+        return [path, *(path / name for name in ("checkpoints", "predictions", "tracking"))]
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Return the run of an existing folder.
 
         Raises:
-            ValueError: it is no run's folder.
+            ValueError: it is no run's folder, or has what is no file among its files.
         """
+        if odd := odd_file(*cls.record_folders(path)):
+            raise ValueError(f"{odd[0]} {odd[1]}: remove it, and put a copy of the file back")
         match read_json(path / _IDENTITY):
             case {"run_id": str(run_id), "name": str(name)}:
                 folder = cls(path.absolute(), run_id, name)
@@ -165,7 +174,7 @@ class RunFolder:
         """
         runs = output_dir.absolute() / _RUNS
         for path in (Path(run), runs / run):
-            if (path / _IDENTITY).is_file():
+            if (path / _IDENTITY).exists():
                 return [cls.open(path)]
         if (champion := find_champion(run, output_dir)) is not None:
             if not (runs / champion.run / _IDENTITY).is_file():
@@ -276,6 +285,8 @@ def refuse_unfinished(folder: RunFolder) -> None:
         return
     if is_being_written(folder.path):
         raise ValueError(f"{folder.name} is still being trained: wait until it has ended")
+    if lost := changed_since(folder.path, [folder.summary.name]):
+        raise ValueError(f"{lost}: put the original back, or train again")
     line = command("train", *plugin_overrides(), f"resume={folder.path}")
     why = ""
     with suppress(OSError, ValueError):
@@ -341,7 +352,7 @@ def _trainings(record: Path, name: str) -> list[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; {} where there is none, or it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text()) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

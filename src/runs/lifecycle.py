@@ -6,6 +6,7 @@ candidate, `src.runs.cross_validation` that of many folds.
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
-from ..machine.failures import DiskRefuses, RunFailed, explained
+from ..machine.failures import DiskRefuses, RunFailed, explained, require_folder
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import CHECKOUT, command
 from ..machine.status import doing
@@ -155,6 +156,7 @@ class Run(ABC):
                     tracker = self._begin_record(stack.enter_context(self.shared_mirror()))
                     print(self.headline())
                     self.work(tracker, interruption)
+                    require_folder(self.folder.path)
             finally:
                 interruption.defer(True)  # the records are written to the end
                 with explained(self.folder.path):
@@ -169,6 +171,7 @@ class Run(ABC):
 
     def keep_predictions(self, name: str, predictions: Predictions, tracker: Tracker) -> None:
         """Write predictions/<name>.parquet and have it mirrored."""
+        require_folder(self.folder.path)
         path = self.folder.predictions / f"{name}.parquet"
         predictions.write(path)
         tracker.artifact(path, "predictions")
@@ -323,6 +326,8 @@ class Run(ABC):
         if outcome.state == "refused":  # another process writes this run, and its summary
             return summary
         try:
+            if not folder.path.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "its folder was moved or removed")
             summary.write(folder.summary)
         except OSError as error:
             if tracker is not None:

@@ -63,6 +63,12 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
     try:
         folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
+        if not isinstance(plain, dict):
+            raise ValueError(f"{folder.config} is damaged: it holds no settings")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
+        ) from error
     except (ValueError, OSError, yaml.YAMLError) as error:
         raise ConfigError(f"resume: {error}.") from error
     place = given.get("output_dir")

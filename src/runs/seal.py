@@ -131,6 +131,8 @@ def read_seal(folder: Path) -> Seal | None:
         return Seal(files, tuple(plain["open"]), plain["identity"], states)
     except FileNotFoundError:
         return None
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder, so nothing vouches for the run's files") from error
     except (DamagedLine, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged ({error}), so nothing vouches for its files"

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..machine.disk import refusal
-from ..machine.failures import DiskRefuses
+from ..machine.failures import DiskRefuses, require_folder
 from ..storage.digests import HashingWriter, zip_is_whole
 from ..storage.files import replacing
 
@@ -28,6 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
+        require_folder(Path(path).parents[1])
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 hashing = HashingWriter(file)

@@ -14,6 +14,7 @@ from ..config.schema import stored_settings
 from ..data.splitting.splits import Split
 from ..machine.disk import refusal
 from ..machine.package import command
+from ..machine.regular_files import odd_file
 from ..machine.yaml_text import read_yaml
 from ..records.run import Predictions, RunSummary
 from ..runs.folder import RunFolder
@@ -119,6 +120,9 @@ def verify_run(path: Path, *, repair: bool) -> Iterator[Fault]:
     `repair` puts damaged lines of its spool aside, and corrects its end there; it takes back the
     exports that a process left aside which was killed.
     """
+    if odd := odd_file(*RunFolder.record_folders(path)):
+        yield Fault(*odd, "remove it, and put a copy of the file back")
+        return
     try:
         folder = UntouchedRun.open(path)
     except ValueError as error:

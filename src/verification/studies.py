@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from ..machine.package import command
+from ..machine.regular_files import odd_file
 from ..machine.yaml_text import read_yaml
 from ..records.trials import COMPLETE, FAILED, PRUNED
 from ..search.storage import operation_of
@@ -47,6 +48,9 @@ _COPY = (
 
 def verify_study(folder: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of a study's folder; `repair` puts damaged lines aside."""
+    if odd := odd_file(folder, folder / "tracking"):
+        yield Fault(*odd, "remove it, and put a copy of the file back")
+        return
     with if_free(folder / _LOCK) as free:
         if not free:
             return  # its driver runs, and has checked the folder
@@ -66,6 +70,9 @@ def is_running(folder: Path) -> bool:
 
 def verify_output(output_dir: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of an output folder's counts, champions and database of MLflow."""
+    if odd := odd_file(output_dir, output_dir / "champions"):
+        yield Fault(*odd, "remove it, and put a copy of the file back")
+        return
     path = output_dir / "test_measurements.jsonl"
     damaged = find_damaged_lines(path, partial(line_content, strict=True))
     for number, reason in damaged.reasons.items() if damaged else ():

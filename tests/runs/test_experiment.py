@@ -19,6 +19,7 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
+from src.machine.failures import DiskRefuses
 from src.machine.interruption import Interrupted
 from src.records.run import RunSummary
 from src.runs import experiment, lifecycle
@@ -227,6 +228,30 @@ def begun(output_dir: Path) -> Path:
         run_experiment(settings, data=data)
     (folder,) = (output_dir / "runs").iterdir()
     return folder
+
+
+@pytest.mark.parametrize("words", [SMALL, ["model=handcrafted", *SMALL[4:5], *SMALL[6:]]])
+def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_put_back(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+
+    def move(*_: object) -> None:
+        (folder,) = (tmp_path / "out" / "runs").glob("*")
+        folder.rename(moved)
+
+    work = experiment._SingleRun.work
+    if words is not SMALL:  # it has no epochs
+        monkeypatch.setattr(experiment._SingleRun, "work", lambda *given: (move(), work(*given)))
+    settings = read_run_settings([*words, f"output_dir={tmp_path / 'out'}"])
+    with pytest.raises(DiskRefuses, match="was moved or removed") as told:
+        run_experiment(settings, move if words is SMALL else None)
+    monkeypatch.undo()
+    folder = Path(str(told.value).partition(" was moved")[0])
+    assert not folder.exists(), "no second half of the run"
+    moved.rename(folder)
+    summary = run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert summary is not None and summary.status == "FINISHED"
 
 
 def test_a_run_that_is_stopped_while_its_record_begins_says_so(

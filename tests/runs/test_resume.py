@@ -16,11 +16,13 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
+from src.config.schema import stored_settings
+from src.machine.yaml_text import read_yaml
 from src.records.champions import Champion
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, refuse_unfinished
 from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
 from src.selection.choose import choose
@@ -297,6 +299,36 @@ def test_a_run_that_was_changed_after_its_end_is_refused(
     with pytest.raises(ConfigError, match=f"sealed: {name}"):
         run_experiment(read_resumed_settings([f"resume={folder}", *words]))
     assert contents(folder.parent.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "is gone: put a copy"), (b"", "holds no settings"), (b"[]", "no set")],
+)
+def test_settings_that_are_lost_are_told(
+    place: tuple[Path, Path], content: bytes | None, said: str
+) -> None:
+    _, folder = place
+    (folder / "config.yaml").unlink()
+    if content is not None:
+        (folder / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        read_resumed_settings([f"resume={folder}"])
+    if content is not None:
+        with pytest.raises(ConfigError, match="the settings of this run are damaged"):
+            stored_settings(read_yaml((folder / "config.yaml").read_text()))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}"])
+def test_a_finished_run_without_its_summary_is_not_called_unfinished(
+    place: tuple[Path, Path], content: bytes | None
+) -> None:
+    _, folder = place
+    (folder / "summary.json").unlink()
+    if content is not None:
+        (folder / "summary.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"sealed: summary\.json .*: put the original back"):
+        refuse_unfinished(RunFolder.open(folder))
 
 
 def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from src.runs.folder import RunFolder
 from src.storage.cache import cached
 from src.storage.files import write_atomically
 from src.tracking.database import make_database
@@ -156,6 +157,32 @@ def test_nothing_is_changed_without_repair(tmp_path: Path) -> None:
     assert faults_of(output) == [] and not any(run.earlier_exports.exists() for run in runs)
     assert (runs[1].exports / "export.json").read_text() == "old"
     assert (runs[2].exports / "export.json").read_text() == "exports"
+
+
+@pytest.mark.parametrize("name", ["run.json", "summary.json", "checkpoints/last.ckpt", "seal.json"])
+def test_a_pipe_among_the_files_of_a_run_is_named_and_not_waited_for(
+    tmp_path: Path, name: str
+) -> None:
+    folder = sealed_run(tmp_path)
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(folder.path / name)
+    for words in ([], ["repair=true"], [f"run={folder.path}"]):
+        (fault,) = faults_of(tmp_path, *words)
+        assert (fault.place, fault.what) == (folder.path / name, "is a pipe, and no file")
+    for word in (folder.name, str(folder.path)):
+        with pytest.raises(ValueError, match=f"{name} is a pipe, and no file: remove it"):
+            RunFolder.find(word, tmp_path)
+    with pytest.raises(ValueError, match="there is no run"):
+        RunFolder.find("nobody", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sweeps/s/study.journal", "sweeps/s/sweep.json", "mlflow.db"])
+def test_a_pipe_in_an_output_folder_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    study_of(tmp_path / "sweeps" / "s")
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    assert [fault.place for fault in faults_of(tmp_path)] == [tmp_path / name]
 
 
 def test_a_journal_beside_a_damaged_database_goes_with_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.parallel import available_cores, in_order
+from ...machine.text import visible
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
 from ..quality.audit import Survey, survey
@@ -262,10 +263,10 @@ def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str
     named: list[str] = []
     for reason, names in alike.items():
         if len(names) > _NAMED_ALIKE:
-            first = ", ".join(names[:_NAMED_ALIKE])
+            first = ", ".join(map(visible, names[:_NAMED_ALIKE]))
             named.append(f"{first} and {len(names) - _NAMED_ALIKE} more: each {reason}")
         else:
-            named += [f"{name} {reason}" for name in names]
+            named += [f"{visible(name)} {reason}" for name in names]
     others = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     named = named[:_NAMED]
     advice = (

@@ -40,6 +40,8 @@ _GDAL_NAME = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</
 # What a TIFF says of a sample beyond its colours that is transparency, and no band.
 _ALPHA = ([1], [2])
 _COLOURS = {0: 1, 1: 1, 2: 3}  # samples of white-is-zero, black-is-zero and RGB
+# Of a single band: Pillow reads a sign as 128 or more, and the others not at all.
+_NOT_OF_PILLOW = frozenset(map(np.dtype, ("int8", "int64", "uint64", "float16", "float64")))
 # Colour types of PNG, of which Pillow reads the upper 8 of 16 bits.
 _PNG_COLOUR, _PNG_GREY_ALPHA, _PNG_COLOUR_ALPHA = 2, 4, 6
 _EXIF_ORIENTATION = 0x0112
@@ -229,20 +231,20 @@ def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
 
 
 def _tiff(page: Any) -> Raster | None:
-    """Return a page where it has bands, or more than 8 bits a colour."""
+    """Return a page that has bands, more than 8 bits a colour, or numbers that Pillow misreads."""
     from tifffile import COMPRESSION
 
     # In a damaged file they may be pairs, and a pair times a height takes all memory.
     samples, photometric = int(page.samplesperpixel), int(page.photometric)
     colours = _COLOURS.get(photometric)
-    if colours is None or samples == 1:
+    if colours is None or (samples == 1 and page.dtype not in _NOT_OF_PILLOW):
         return None
     alpha = samples == colours + 1 and [*map(int, page.extrasamples)] in _ALPHA
     if page.dtype == np.uint8 and (samples == colours or alpha):
         return None
     if page.dtype is None or page.dtype.kind not in "uif":
         raise PixelError("has pixels that are no numbers of 8, 16, 32 or 64 bits")
-    if page.axes not in ("YXS", "SYX"):
+    if page.axes not in ("YX", "YXS", "SYX"):
         raise PixelError(f"has the axes {page.axes}, and only rows, columns and bands are read")
     turn = int(page.tags.valueof(_TIFF_ORIENTATION, default=1))
     height, width = int(page.imagelength), int(page.imagewidth)
@@ -259,7 +261,7 @@ def _tiff(page: Any) -> Raster | None:
                     "package imagecodecs (make install EXTRAS=tiff, or pip install imagecodecs)"
                 ) from None
             raise
-        found = found.transpose(1, 2, 0) if page.axes == "SYX" else found
+        found = found.transpose(1, 2, 0) if page.axes == "SYX" else np.atleast_3d(found)
         if alpha and found.dtype == np.uint16:
             found = _on_white(found, 0 if inverted else 65535)
         return turned(found[:, :, :bands], turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import Counter
@@ -37,6 +38,7 @@ _UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".r
 }
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
 _NAMED = 5
+_NO_FILES = "broken links or no regular files were left out"
 
 
 @dataclass
@@ -104,7 +106,12 @@ class FolderTree:
             with os.scandir(os.path.join(self.root, folder)) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     path = f"{folder}/{entry.name}" if folder else entry.name
-                    self._sort_in(entry, path, folders, pictures)
+                    try:
+                        self._sort_in(entry, path, folders, pictures)
+                    except OSError as error:
+                        if error.errno != errno.ELOOP:
+                            raise
+                        self.note(path, "is a link to itself; left out", _NO_FILES)
         except OSError as error:
             raise ConfigError(
                 f"the folder {os.path.join(self.root, folder)} cannot be listed: {error.strerror}."
@@ -147,7 +154,7 @@ class FolderTree:
             self.note(
                 path,
                 "is a broken link or no regular file; left out",
-                "broken links or no regular files were left out",
+                _NO_FILES,
             )
 
 

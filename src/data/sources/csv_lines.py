@@ -20,6 +20,11 @@ _SEPARATORS = (",", ";", "\t", "|")
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
 _HEADER_LETTERS = 1_000_000
+# Python's words for what a double quote without its second one causes.
+_FAULTS = {
+    "unexpected end of data": "the file ends within a value in double quotes that is not closed",
+    "field larger": "a value is longer than 131,072 characters; is a double quote not closed?",
+}
 
 
 def read_csv_lines(
@@ -60,7 +65,8 @@ def read_csv_lines(
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
     except csv.Error as error:
-        raise ConfigError(f"{file}, line {lines.line_num}: {error}.") from None
+        what = next((said for part, said in _FAULTS.items() if part in str(error)), str(error))
+        raise ConfigError(f"{file}, line {lines.line_num}: {what}.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
     if not table.lines:
@@ -153,6 +159,8 @@ def _opened(
 
 def _check_cells(where: str, cells: list[str], columns: int, separator: str) -> None:
     """Refuse a line that cannot be divided into its columns."""
+    if any("\0" in cell for cell in cells):  # before their number, which it explains
+        raise ConfigError(f"{where}: there is a NUL character: save the table as CSV UTF-8.")
     if len(cells) != columns:
         values = f"there {'is 1 value' if len(cells) == 1 else f'are {len(cells)} values'}"
         mark = {",": "comma", ";": "semicolon", "\t": "tab"}.get(separator, repr(separator))
@@ -160,5 +168,3 @@ def _check_cells(where: str, cells: list[str], columns: int, separator: str) -> 
             f"{where}: {values} for {columns} columns. Put what contains a {mark} into double "
             "quotes, and leave no column out."
         )
-    if any("\0" in cell for cell in cells):
-        raise ConfigError(f"{where}: there is a NUL character: save the table as CSV UTF-8.")

@@ -32,6 +32,7 @@ from ...features.descriptors.picture import Floats
 from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
+from ...machine.failures import require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
 from ...metrics.summary import metric_key
@@ -106,6 +107,7 @@ class ClassicalCandidate:
             print(f"classifier: {choices[0]}")
             metadata["classifier"] = choices[0].record()
         classifier = FeatureClassifier(self._extractors, model, metadata)
+        require_folder(context.folder.path)
         file = context.folder.checkpoints / MODEL_FILE
         classifier.save(file)
         trained = TrainedClassifier(classifier, file)

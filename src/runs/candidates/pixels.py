@@ -23,6 +23,7 @@ from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration
 from ...features.classifier import FeatureClassifier
 from ...features.pipeline import make_classifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
+from ...machine.failures import require_folder
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...metrics.summary import metric_key
 from ...records.pictures import Pixels
@@ -107,6 +108,7 @@ class PixelCandidate:
             "epochs": 0,
             "pixels": self._features.identity,
         }
+        require_folder(context.folder.path)
         file = context.folder.checkpoints / MODEL_FILE
         classifier = FeatureClassifier((self._features,), model, metadata)
         classifier.save(file)

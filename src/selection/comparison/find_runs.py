@@ -11,6 +11,7 @@ from ...config.finished import ComparisonSettings
 from ...machine.failures import RunFailed
 from ...records.trials import COMPLETE
 from ...runs.folder import RunFolder, sweep_file
+from ...runs.seal import SEAL
 from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
@@ -67,11 +68,14 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
 
 def _all_runs(output_dir: Path) -> FoundRuns:
     folders, damaged = [], []
-    for place in sorted((output_dir / "runs").glob("*/run.json")):
+    runs = output_dir / "runs"
+    # A sealed run that has lost its run.json is missed as well.
+    files = [*runs.glob("*/run.json"), *runs.glob(f"*/{SEAL}")]
+    for place in sorted({file.parent for file in files}):
         try:
-            folders.append(RunFolder.open(place.parent))
+            folders.append(RunFolder.open(place))
         except ValueError as error:
-            damaged.append(f"{place.parent} is left out: {error}.")
+            damaged.append(f"{place} is left out: {error}.")
     return FoundRuns(tuple(folders), damaged=tuple(damaged))
 
 

@@ -232,10 +232,9 @@ def _read(
         known = _candidate_settings(groups)
         # What a run found is no other candidate: a repeat with another seed finds another value.
         known |= dict.fromkeys(summary.found or (), "found")
-        predictions = [
-            Predictions.parse(record.read(file), file, with_paths=False)
-            for file in folder.answers(settings.part)
-        ]
+        files = folder.answers(settings.part)
+        record.miss(f"predictions/{settings.part}-repeat", files)
+        predictions = [Predictions.parse(record.read(one), one, with_paths=False) for one in files]
         record.check(folder.split)
         kind = kind_of(predictions[0].kind)
         if name is not None and name not in kind.measures:
@@ -259,8 +258,8 @@ def _read(
             )
             for repeat, one in enumerate(predictions)
         )
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        return record.lost(Path(error.filename))
     except ConfigError as error:
         return error
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -317,6 +316,20 @@ class _Record:
         except FileNotFoundError:
             if sealed is not None:
                 self._note(f"{name} is gone since it was sealed")
+
+    def miss(self, prefix: str, found: Sequence[Path]) -> None:
+        """Check that no file whose path begins so was there at the sealing and is not now."""
+        names = () if self._sealed is None else self._sealed.files
+        for name in names:
+            if name.startswith(prefix) and self._folder.path / name not in found:
+                self._note(f"{name} is gone since it was sealed")
+
+    def lost(self, path: Path) -> str | None:
+        """Say that a file is not there; None for one that the run never had."""
+        name = path.relative_to(self._folder.path).as_posix()
+        if self._sealed is None or name not in self._sealed.files:
+            return None
+        return f"{self._folder.path} is left out: {name} is gone since it was sealed."
 
     def check_seal(self, summary: RunSummary) -> None:
         """Check that a run whose summary says so has a seal."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.data.decoding.decode import decode_picture, thumbnail
-from src.data.decoding.picture_files import PictureError, read_header
+from src.data.decoding.picture_files import PictureError, read_bounds, read_header
 from src.data.decoding.picture_format import PictureFormat
 from src.data.decoding.rasters import open_raster
 from src.serving.inputs import as_picture
@@ -344,3 +344,16 @@ def test_16_bits_of_png_are_turned_as_8_are(colour: int) -> None:
     header = read_header(io.BytesIO(turned))
     assert (header.height, header.width) == (WIDTH, HEIGHT)
     np.testing.assert_array_equal(read(turned), np.rot90(read(data), -1))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint64", "float16", "float64"])
+def test_grey_of_any_width_and_sign_has_its_own_values(dtype: str, tmp_path: Path) -> None:
+    values = np.arange(-60 if dtype != "uint64" else 0, 196 - 136)[:60].reshape(6, 10)
+    path = tmp_path / "grey.tif"
+    tifffile.imwrite(path, values.astype(dtype), photometric="minisblack")
+    low, high = float(values.min()), float(values.max())
+    with path.open("rb") as stream:
+        assert read_bounds(stream) == (low, high)
+    found = decode_picture(path, PictureFormat((6, 10), 1, value_range=(low, high)))
+    expected = (values - low) * 255 / (high - low)
+    assert np.abs(found[0] - expected).max() <= 1

@@ -254,10 +254,15 @@ def test_pictures_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
     (root / "dog" / "more").symlink_to(tmp_path / "elsewhere" / "more")
     (root / "dog" / "loop").symlink_to(root / "dog")
     (root / "dog" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    for name in ("dog/itself.png", "itself"):
+        (root / name).symlink_to(root / name)
     source = listed(root)
     assert source.targets.tolist() == [0, 0, 1, 1, 1]
     assert "cat/indoor/day/000.png" in (source.sample_paths or ())
-    assert reasons(source) == {"dog/gone.png": "is a broken link or no regular file; left out"}
+    assert reasons(source) == {
+        "dog/gone.png": "is a broken link or no regular file; left out",
+        **dict.fromkeys(("dog/itself.png", "itself"), "is a link to itself; left out"),
+    }
 
 
 def test_all_endings_in_any_case(tmp_path: Path) -> None:

@@ -90,7 +90,14 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ),
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,tset\n", "line 3: .*did you mean test"),
         ("path,label,split\nx/000.png,a,train\nx/001.png,b,\n", "line 3: split is empty"),
-        ('path,label\nx/000.png,"a\nx/001.png,b\n', "line 3: unexpected end of data"),
+        (
+            'path,label\nx/000.png,"a\nx/001.png,b\n',
+            "line 3: the file ends within a value in double",
+        ),
+        ("path,label\nx/000.png,a\n\0\0\0\0", "line 3: there is a NUL character"),
+        pytest.param(
+            f"path,label\nx/000.png,{'x' * 140_000}\n", "line 2: a value is longer", id="value"
+        ),
         pytest.param("x" * 140_000, "line 1: it has no names of columns: field", id="long"),
         pytest.param(f"sep=;\n{'x' * 140_000}", "line 2: it has no names of", id="sep and long"),
     ],

@@ -81,6 +81,33 @@ def edited_without_its_seal(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["run.json", "summary.json", "config.yaml", "predictions/val.parquet"]
+)
+@pytest.mark.parametrize("left", ["nothing", "folder"])
+def test_a_run_that_lost_a_file_is_missed(tmp_path: Path, name: str, left: str) -> None:
+    whole, other = sealed_run(tmp_path, "mlp", 20), sealed_run(tmp_path, "cnn", 40)
+    (other.path / name).unlink()
+    if left == "folder":
+        (other.path / name).mkdir()
+    found = compared(compare_settings(tmp_path))
+    assert [one.run_dirs for one in found.entrants] == [(str(whole.path),)]
+    (remark,) = found.remarks
+    assert str(other.path) in remark and name.rpartition("/")[2] in remark
+
+
+def test_a_repeat_that_is_gone_is_missed(tmp_path: Path) -> None:
+    other = finished_run(tmp_path, "cnn", 40)
+    for number in range(2):
+        repeat = other.predictions / f"val-repeat{number}.parquet"
+        repeat.write_bytes((other.predictions / "val.parquet").read_bytes())
+    seal(other.path, run_id=other.run_id, name=other.name)
+    assert compared(compare_settings(tmp_path)).remarks == ()
+    repeat.unlink()
+    with pytest.raises(ConfigError, match=r"val-repeat1\.parquet is gone since it was sealed"):
+        compared(compare_settings(tmp_path))
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (better_predictions, r"val\.parquet"),
