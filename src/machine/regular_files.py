@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["file_fault", "odd_file"]
+__all__ = ["file_fault", "odd_file", "refuse_odd_files"]
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -59,3 +59,9 @@ def odd_file(*folders: Path) -> tuple[Path, str] | None:
                         continue
                     return Path(entry.path), file_fault(entry.path) or ""
     return None
+
+
+def refuse_odd_files(*folders: Path) -> None:
+    """Raise a ValueError where `odd_file` finds something; the message is a clause."""
+    if odd := odd_file(*folders):
+        raise ValueError(f"{odd[0]} {odd[1]}: remove it, and put a copy of the file back")

@@ -18,7 +18,7 @@ from ..config.schema import RunSettings
 from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses
 from ..machine.package import command
-from ..machine.regular_files import odd_file
+from ..machine.regular_files import refuse_odd_files
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
 from ..records.trials import candidate_name
@@ -141,8 +141,7 @@ class RunFolder:
         Raises:
             ValueError: it is no run's folder, or has what is no file among its files.
         """
-        if odd := odd_file(*cls.record_folders(path)):
-            raise ValueError(f"{odd[0]} {odd[1]}: remove it, and put a copy of the file back")
+        refuse_odd_files(*cls.record_folders(path))
         match read_json(path / _IDENTITY):
             case {"run_id": str(run_id), "name": str(name)}:
                 folder = cls(path.absolute(), run_id, name)
@@ -295,8 +294,17 @@ def refuse_unfinished(folder: RunFolder) -> None:
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:
-    """Return the file with a study's record."""
-    return output_dir / "sweeps" / study / "sweep.json"
+    """Return the file with a study's record.
+
+    Raises:
+        ConfigError: the study's folder holds what is no file.
+    """
+    file = output_dir / "sweeps" / study / "sweep.json"
+    try:
+        refuse_odd_files(file.parent)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from None
+    return file
 
 
 def _of_candidate(word: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:

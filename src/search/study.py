@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ..machine.regular_files import refuse_odd_files
 from ..records.trials import TrialRecord
 from .database import OneWriter, open_database
 from .samplers import Proposer
@@ -61,6 +62,7 @@ class SweepStudy:
                 f"the study {spec.name} in {folder} is being driven by another process"
             ) from None
         try:
+            refuse_odd_files(folder)
             self._open(folder, storage)
         except BaseException:
             self.close()

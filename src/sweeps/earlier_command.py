@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..machine.package import command
+from ..machine.regular_files import file_fault
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
@@ -72,6 +73,8 @@ def shorter_command(settings: SweepSettings) -> str | None:
 
 
 def _kept(folder: Path) -> tuple[list[str], str] | None:
+    if file_fault(folder / _FILE) is not None:  # which is told where the study is opened
+        return None
     try:
         kept = line_content((folder / _FILE).read_bytes())
         return [str(word) for word in kept["overrides"]], str(kept["config_name"])

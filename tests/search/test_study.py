@@ -20,6 +20,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
+from src.runs.folder import sweep_file
 from src.search import database
 from src.search.space import Kind
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
@@ -224,6 +225,17 @@ def test_optunas_pages_get_the_names_of_the_metrics(tmp_path: Path) -> None:
         pass
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
     assert optuna.load_study(study_name="s", storage=storage).metric_names == ["val/accuracy"]
+
+
+@pytest.mark.parametrize("name", [JOURNAL, "sweep.json"])
+def test_a_pipe_among_its_files_is_named_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(ValueError, match=f"{name} is a pipe, and no file: remove it"):
+        SweepStudy(folder, plan(MLP))
+    with pytest.raises(ValueError, match="is a pipe"):
+        sweep_file(tmp_path, "s")
 
 
 def test_a_start_that_came_to_no_trial_binds_nobody(tmp_path: Path) -> None:
