@@ -61,6 +61,8 @@ def refusal(
             )
         case errno.ENOTDIR | errno.EEXIST if file:
             return f"{file} cannot be made: a file is where a folder has to be; move it away"
+        case errno.EISDIR if file:
+            return f"{file} is a folder, where a file has to be: move it away"
         case errno.EMFILE | errno.ENFILE:
             return f"too many files are open to open {file or place}: raise ulimit -n"
     return None
@@ -90,8 +92,8 @@ def named_file(path: Path | str) -> Iterator[None]:
 
 
 def _file_of(error: OSError) -> Path | None:
-    # An error of copying names the source first and the target second.
-    target = error.filename2 if error.errno in NO_ROOM else None
+    # An error of copying or renaming names the source first and the target second.
+    target = error.filename2 if error.errno in (*NO_ROOM, errno.EISDIR) else None
     named = target or error.filename
     return Path(named) if isinstance(named, str) and named else None
 

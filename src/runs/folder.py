@@ -15,6 +15,7 @@ from typing import Any
 from ..config.checks import ConfigError
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
+from ..data.splitting.test_usage import measurements_file
 from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses
 from ..machine.package import command
@@ -252,8 +253,9 @@ def open_folder(settings: RunSettings) -> RunFolder:
 
     Raises:
         DiskRefuses: there is no room for it.
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be made, or what it needs beside it is no file.
     """
+    measurements_file(Path(settings.output_dir))  # not only at the run's end
     if settings.resume is not None:
         return RunFolder.open(Path(settings.resume))
     try:

@@ -27,6 +27,7 @@ _CAUSES = {
     errno.EPERM: "may not write",
     errno.EIO: "fails",
     errno.ENOTDIR: "a file is where a folder has to be",
+    errno.EISDIR: "is a folder, where a file has to be",
     errno.EMFILE: "too many files are open",
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from filelock import FileLock
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
-from src.runs.folder import RunFolder, sweep_file
+from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
+from src.runs.folder import RunFolder, open_folder, sweep_file
 from src.selection.choose import choose
 from src.selection.comparison.find_runs import find_runs
 from src.storage.digests import checked_json
@@ -131,3 +134,20 @@ def test_exports_that_a_kill_left_aside_are_taken_back(tmp_path: Path) -> None:
     RunFolder.open(folder.path)
     assert (folder.exports / "export.json").read_text() == "old"
     assert not folder.earlier_exports.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_counts_that_are_no_file_are_told_before_a_run_begins(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "test_measurements.jsonl")
+    settings = read_run_settings(["model=mlp", f"output_dir={tmp_path}"])
+    asked = (
+        lambda: open_folder(settings),
+        lambda: past_test_measurements(tmp_path, "split"),
+        lambda: count_test_measurement(tmp_path, "split", "run"),
+    )
+    for one in asked:
+        with pytest.raises(ConfigError, match="and no file: move it away"):
+            one()
+    assert not (tmp_path / "runs").exists()

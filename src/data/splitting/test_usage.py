@@ -7,10 +7,17 @@ import os
 import time
 from pathlib import Path
 
+from ...config.checks import ConfigError
 from ...machine.disk import named_file
+from ...machine.regular_files import file_fault
 from ...storage.digests import DamagedLine, checked_line, line_content
 
-__all__ = ["anything_measured", "count_test_measurement", "past_test_measurements"]
+__all__ = [
+    "anything_measured",
+    "count_test_measurement",
+    "measurements_file",
+    "past_test_measurements",
+]
 
 _log = logging.getLogger(__name__)
 _FILE = "test_measurements.jsonl"
@@ -25,15 +32,28 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
         run_id: of the run that measured.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    file = measurements_file(output_dir)
     line = checked_line({"split": fingerprint, "run_id": run_id, "time": int(time.time())})
     # One write in append mode: processes that count at once cannot mix their lines.
-    handle = os.open(output_dir / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        with named_file(output_dir / _FILE):
+        with named_file(file):
             os.write(handle, line)
     finally:
         os.close(handle)
     return past_test_measurements(output_dir, fingerprint)
+
+
+def measurements_file(output_dir: Path) -> Path:
+    """Return the path of the counts, which may be missing.
+
+    Raises:
+        ConfigError: it is no file, such as a pipe that one would wait for.
+    """
+    file = output_dir / _FILE
+    if file.exists() and (fault := file_fault(file)):
+        raise ConfigError(f"{file} {fault}: move it away, or put a copy of the file back.")
+    return file
 
 
 def anything_measured(output_dir: Path) -> bool:
@@ -47,7 +67,7 @@ def past_test_measurements(output_dir: Path, fingerprint: str) -> int:
     A damaged line counts, since it may have been about this one.
     """
     try:
-        lines = (output_dir / _FILE).read_bytes().splitlines()
+        lines = measurements_file(output_dir).read_bytes().splitlines()
     except FileNotFoundError:
         return 0
     count = 0
