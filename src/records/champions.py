@@ -11,6 +11,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..machine.regular_files import file_fault
 from ..machine.text import visible
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
@@ -145,6 +146,8 @@ def _file(output_dir: Path, data: str) -> Path:
 
 def _read(path: Path) -> Champion | None:
     try:
+        if path.exists() and (fault := file_fault(path)):
+            raise ValueError(f"it {fault}")
         plain = line_content(path.read_bytes())
         class_names = tuple(map(str, plain["class_names"]))
         champion = Champion(plain["data"], plain["run"], plain["run_id"], class_names)

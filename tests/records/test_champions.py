@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: str) -> None:
     champions_folder(tmp_path).mkdir()
     (champions_folder(tmp_path) / "digits.json").write_text(content)
     assert Champion.read(tmp_path, "digits") is None
+
+
+def test_a_record_that_is_a_pipe_is_none_and_not_waited_for(tmp_path: Path) -> None:
+    folder = crowned(tmp_path, "digits")
+    (record,) = champions_folder(tmp_path).iterdir()
+    record.unlink()
+    os.mkfifo(record)
+    with pytest.raises(ValueError, match="there is no champion"):
+        find_champion("champion", tmp_path)
+    Champion("digits", folder.name, folder.run_id).write(tmp_path)
+    assert RunFolder.find("champion", tmp_path) == folder
 
 
 def test_a_record_does_not_lead_out_of_the_runs(tmp_path: Path) -> None:
