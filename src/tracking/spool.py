@@ -126,8 +126,8 @@ class Spool:
         """
         if self.run_id not in ("", run_id):
             raise ValueError(
-                f"{self.run_dir} holds the run {self.run_id}, not {run_id}: what was begun there has "
-                "lost its run.json or study.journal; put a copy of it back, or use another name"
+                f"{self.run_dir} holds the run {self.run_id}, not {run_id}: what was begun there "
+                "has lost its run.json or study.journal; put a copy of it back, or use another name"
             )
         self.run_id = run_id
         start_time_ms = _now_ms() if start_time_ms is None else start_time_ms
