@@ -101,8 +101,10 @@ def recognised_columns(
         plain = [re.sub(r"[\W_]+", "", name) for name in names]
         for column in (*_COLUMNS, IS_VALID):
             mask = masks and column == "label"
-            here = [column] if column in names and not mask else []
             known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
+            here = [column] if column in names and not mask else []
+            if several and here == ["label"] and "labels" in names:  # as sets are called as well
+                here, known = [], ("label", *known)
             others = [one for one in known if one in plain]
             wanted[column] = here or [names[plain.index(one)] for one in others]
     else:

@@ -126,6 +126,7 @@ def test_a_picture_in_several_class_folders_has_all_their_labels(pictures: Path)
         (["path,labels", "0.png,a;b", '1.png,"a|c"'], r"line 3: labels are divided by"),
         (["path,labels", "0.png,a", "0.png,b"], "lines 2 and 3 name the same file"),
         (["path,label,category", "0.png,a,b"], "could each be the labels|label"),
+        (["path,labels,label", "0.png,a,b", "1.png,b,a"], "label and labels could each be"),
         (["path,labels", "0.png,a", "1.png,a"], "at least 2 labels"),
     ],
 )
