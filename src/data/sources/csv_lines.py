@@ -87,7 +87,8 @@ def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) 
     for column, place in table.places.items():
         value = from_csv_cell(cell_value(column, cells[place]))
         if not value and place in table.used and not (table.several and column == "label"):
-            raise ConfigError(f"{file}, line {line}: {column} is empty.")
+            named = "mask" if table.masks and column == "label" else column
+            raise ConfigError(f"{file}, line {line}: {named} is empty.")
         table.values.setdefault(column, []).append(value)
     if table.several and "label" not in table.places:
         table.cells.append(cells)
@@ -140,7 +141,7 @@ def _opened(
                 return table, one, False
     header = headers[separator]
     places = recognised_columns(header, where, columns, strict=True, several=several, masks=masks)
-    table = Table(header, places, several=several)
+    table = Table(header, places, several=several, masks=masks)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)

@@ -22,6 +22,7 @@ from .label_spelling import (
     merged_remarks,
     refuse_alike_across_parts,
 )
+from .mask_pairs import are_pairs
 from .masks import MaskClasses, list_masks
 from .roots import existing_root
 from .shards import find_shards, list_shards
@@ -188,7 +189,8 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
     """Return the pictures of each part and label, and the labels as folders are called.
 
     Raises:
-        ConfigError: as `class_folders`, or a folder holds nothing but pictures that are not read.
+        ConfigError: as `class_folders`, a folder holds nothing but pictures that are not read, or
+            the folders are those of pictures and masks.
     """
     paths: _Paths = {}
     written: list[str] = []
@@ -210,6 +212,14 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
         label = clean_label(label_name) or label_name
         written.append(label_name)
         paths.setdefault((part, label), []).extend(found)
+    by_name: dict[str, list[str]] = {}
+    for (_, label), found in paths.items():
+        by_name.setdefault(label, []).extend(found)
+    if are_pairs(by_name):
+        raise ConfigError(
+            f"{shown} has the folders {' and '.join(by_name)} with files of the same names, which "
+            "are pictures and their masks, and no classes: say data.target=dense."
+        )
     return paths, written
 
 

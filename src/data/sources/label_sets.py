@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -221,19 +222,21 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         order: the names of all classes; None where all names are numbers.
 
     Raises:
-        ConfigError: the order lacks a class, or names one that no picture has.
+        ConfigError: the order lacks a class, names one that no picture has, or is not given where
+            names are no finite numbers that differ.
     """
     known = source.class_names
     if order is not None:
         order = [clean_label(name) for name in order]
     else:
-        try:
-            order = sorted(known, key=float)
-        except ValueError:
+        numbers = [*map(_number, known)]
+        if None in numbers or len({*numbers}) < len(numbers):
             raise ConfigError(
-                f"data.target is ordinal, and the classes of {source.name} are no numbers: say "
-                f"their order, data.order=[{','.join(known)}], from the lowest to the highest."
-            ) from None
+                f"data.target is ordinal, and the classes of {source.name} are no numbers that "
+                f"differ: {', '.join(known)}. Say their order from the lowest to the highest, "
+                "data.order=[LOWEST,...,HIGHEST]."
+            )
+        order = sorted(known, key=float)
     if lacking := [name for name in known if name not in order]:
         raise ConfigError(
             f"data.order lacks {', '.join(lacking)}, which pictures of {source.name} have."
@@ -245,3 +248,12 @@ def ordered(source: Source, order: Sequence[str] | None) -> Source:
         )
     places = np.array([list(order).index(name) for name in known], np.int64)
     return replace(source, class_names=tuple(order), targets=places[source.targets], kind="ordinal")
+
+
+def _number(name: str) -> float | None:
+    """Return the finite number that a name is; None for any other."""
+    try:
+        value = float(name)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from .source import PARTS, Problem
 from .table import listed_rows
 from .table_paths import found_files
 
-__all__ = ["NAMED", "Pairs", "pairs_in_folders", "pairs_in_table"]
+__all__ = ["NAMED", "Pairs", "are_pairs", "pairs_in_folders", "pairs_in_table"]
 
 _OF_PICTURES = frozenset(("images", "image", "imgs", "img", "pictures", "photos", "jpegimages"))
 _OF_MASKS = frozenset(("masks", "mask", "labels", "annotations", "segmentations", "gt")) | {
@@ -96,6 +97,9 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
     rows = listed_rows(file, table, masks)
     masks = [masks[row].replace(os.sep, "/") for row in rows.kept]
     known = set(masks)
+    if repeated := [path for path, count in Counter(masks).items() if count > 1]:
+        more = f" and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        table.remarks.append(f"gives {repeated[0]}{more} as the mask of several pictures")
     missing = rows.missing | {  # a mask of the same name was found in the place of a picture
         place: f"line {table.lines[row]}: {table.values['path'][row]}"
         for place, row in enumerate(rows.kept)
@@ -111,6 +115,20 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
         tuple(Problem(file.name, remark) for remark in table.remarks),
         missing,
     )
+
+
+def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether two folders hold pictures and masks of the same names, and not two classes.
+
+    Args:
+        folders: paths of the pictures in each folder, by its name.
+    """
+    keys = {name.lower(): {*map(_key, paths)} for name, paths in folders.items()}
+    pictures, masks = (keys.keys() & names for names in (_OF_PICTURES, _OF_MASKS))
+    if len(keys) != 2 or not pictures or not masks:
+        return False
+    one, other = keys.values()
+    return 2 * len(one & other) > max(len(one), len(other))
 
 
 def _parts(

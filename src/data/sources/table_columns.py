@@ -54,6 +54,7 @@ class Table:
         used: positions of columns whose values have proved to be what their names promise.
         remarks: sentences for the user, to be read after the file's name.
         several: whether a picture has a set of labels.
+        masks: whether the label is the path of a mask.
         cells: of each line, where the labels are columns.
         sets: labels of each line, where these came as lists.
         alike: positions of columns without a meaning whose cells are all 0 or 1, as those of the
@@ -67,6 +68,7 @@ class Table:
     used: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
     several: bool = False
+    masks: bool = False
     cells: list[list[str]] = field(default_factory=list)
     sets: list[tuple[str, ...]] | None = None
     alike: set[int] = field(default_factory=set)
@@ -114,7 +116,8 @@ def recognised_columns(
         there = [name for name in candidates if name in names]
         if strict and column == "label" and len(there) > 1:
             raise ConfigError(
-                f"{where}: {' and '.join(there)} could each be the labels: say which, "
+                f"{where}: {' and '.join(there)} could each be the {'masks' if masks else 'labels'}"
+                ": say which, "
                 f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
         required = ("path",) if several else ("path", "label")

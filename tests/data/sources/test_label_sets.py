@@ -250,7 +250,7 @@ def test_a_column_of_labels_with_another_number_is_not_taken_for_none(pictures: 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"target": "ordinal"}, r"data.order=\[mild,none,severe\]"),
+        ({"target": "ordinal"}, r"no numbers .*mild, none, severe.*data\.order="),
         ({"target": "ordinal", "order": ["none", "mild"]}, "lacks severe"),
         ({"target": "ordinal", "order": ["none", "mild", "severe", "worse"]}, "names worse"),
         ({"target": "ordinal", "order": ["none", "mild", "mild"]}, "each once"),
@@ -262,6 +262,18 @@ def test_a_column_of_labels_with_another_number_is_not_taken_for_none(pictures: 
 def test_an_order_that_is_none_is_refused(grades: Path, values: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         list_pictures(settings(grades, **values))
+
+
+@pytest.mark.parametrize("third", ["nan", "inf", "1e0"])
+def test_numbers_without_a_place_of_their_own_need_an_order(grades: Path, third: str) -> None:
+    text = grades.read_text()
+    for name, number in (("none", "1"), ("mild", "2"), ("severe", third)):
+        text = text.replace(name, number)
+    grades.write_text(text)
+    with pytest.raises(ConfigError, match=rf"no numbers that differ: .*{third}"):
+        list_pictures(settings(grades, target="ordinal"))
+    given = settings(grades, target="ordinal", order=["1", "2", third])
+    assert list_pictures(given).class_names == ("1", "2", third)
 
 
 def test_a_set_with_one_label_a_picture_is_not_taken_for_label_sets() -> None:

@@ -115,6 +115,38 @@ def test_a_table_names_pictures_and_masks_with_parts_and_groups(root: Path) -> N
         listed(root / "set.csv")
 
 
+def test_a_table_that_gives_a_mask_twice_or_none_is_not_taken_silently(root: Path) -> None:
+    two(root, 0, 1)
+    table = root / "set.csv"
+    lines = ["path,mask", "images/0.png,masks/0.png"]
+    table.write_text("\n".join([*lines, "images/1.png,masks/0.png"]))
+    said = [str(one) for one in listed(table).problems]
+    assert any("masks/0.png as the mask of several pictures" in one for one in said), said
+    table.write_text("\n".join([*lines, "images/1.png,masks/1.png"]))
+    assert not any("several pictures" in str(one) for one in listed(table).problems)
+    table.write_text("\n".join([*lines, "images/1.png,"]))
+    with pytest.raises(ConfigError, match="line 3: mask is empty"):
+        listed(table)
+    table.write_text("path,mask,segmentation\nimages/0.png,masks/0.png,masks/0.png")
+    with pytest.raises(ConfigError, match="mask and segmentation could each be the masks"):
+        listed(table)
+
+
+@pytest.mark.parametrize("target", ["single", "multi", "ordinal"])
+@pytest.mark.parametrize("folder", ["", "train/"])
+def test_pictures_and_their_masks_are_no_two_classes(root: Path, target: str, folder: str) -> None:
+    for number in range(3):
+        for part in ("train", "val") if folder else ("",):
+            picture(root / part / "images" / f"{part}{number}.png")
+            mask(root / part / "masks" / f"{part}{number}.png", 0, 1)
+    order = ["images", "masks"] if target == "ordinal" else None
+    with pytest.raises(ConfigError, match=r"images and masks.*say data\.target=dense"):
+        listed(root, target=target, order=order)
+    for file in root.rglob("masks/*.png"):  # names of their own: two classes, whatever they are
+        file.rename(file.with_name(f"other{file.name}"))
+    assert set(listed(root, target=target, order=order).class_names) == {"images", "masks"}
+
+
 @pytest.mark.parametrize(
     "written", ["seg\\m{}.png", "/home/me/set/seg/m{}.png", "m{}", "seg/M{}.PNG"]
 )
