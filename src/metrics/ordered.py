@@ -56,9 +56,10 @@ def _distances(
 ) -> tuple[float, float, Floats, Floats]:
     """Return mean squared distances, observed and expected, and the shares of classes in both."""
     of_preds, of_targets = (
-        np.bincount(classes, minlength=num_classes) / len(classes) for classes in (preds, targets)
+        np.bincount(classes, minlength=num_classes) for classes in (preds, targets)
     )
-    steps = np.arange(num_classes)
-    expected = float(of_targets @ np.square(steps[:, None] - steps) @ of_preds)
-    observed = float(np.square(preds.astype(np.int64) - targets).mean())
-    return observed, expected, of_preds, of_targets
+    count, steps = len(preds), np.arange(num_classes)
+    # Sums of whole numbers: of one answer for everything the two are equal, and kappa is 0 exactly.
+    expected = int(of_targets @ np.square(steps[:, None] - steps) @ of_preds) / count**2
+    observed = int(np.square(preds.astype(np.int64) - targets).sum()) / count
+    return observed, expected, of_preds / count, of_targets / count

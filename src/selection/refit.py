@@ -121,23 +121,25 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
     """Return settings that train as long as a run did, on its validation part as well.
 
     The schedule stays that of the whole run: where the chosen weights are those of an earlier
-    epoch, the refit ends at that epoch of the same schedule.
+    epoch, the refit ends at that epoch of the same schedule. A run that time ended had come to the
+    end of its schedule by then.
 
     Args:
         settings: without any `auto`.
         epochs: that the chosen weights were trained; 0 for what knows none.
     """
-    trainer = (
-        replace(
-            settings.trainer,
-            stop_after=epochs if 0 < epochs < int(settings.trainer.max_epochs) else None,
+    trainer = settings.trainer
+    if epochs:
+        early = trainer.early_stopping is not None or trainer.final_weights == "best"
+        if trainer.max_time is not None and trainer.stop_after is None and not early:
+            trainer = replace(trainer, max_epochs=epochs)
+        trainer = replace(
+            trainer,
+            stop_after=epochs if epochs < int(trainer.max_epochs) else None,
             early_stopping=None,
             final_weights="last",
             max_time=None,
         )
-        if epochs
-        else settings.trainer
-    )
     return replace(
         settings,
         resume=None,

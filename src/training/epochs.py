@@ -258,10 +258,13 @@ class EpochKeeper(pl.Callback):
         return not (patient and wanted) or self._out_of_time(trainer)
 
     def _out_of_time(self, trainer: pl.Trainer) -> bool:
-        if self._max_seconds is None:
-            return False
-        seconds = self.seconds + time.perf_counter() - self._clock
-        return self._anywhere(trainer, seconds > self._max_seconds)
+        return self._max_seconds is not None and self._anywhere(trainer, self.share_of_time() > 1)
+
+    def share_of_time(self) -> float:
+        """Return the share of `max_seconds` that is spent; 0 without, and before training."""
+        if self._max_seconds is None or not self._clock:
+            return 0.0
+        return (self.seconds + time.perf_counter() - self._clock) / self._max_seconds
 
     @staticmethod
     def _anywhere(trainer: pl.Trainer, decision: bool) -> bool:

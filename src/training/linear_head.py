@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .inference import evaluating
+from .links import outputs_of, probabilities
+from .losses import Corn
 from .task import ClassificationTask, head_prefixes
 from .weight_averages import WeightAverage
 
@@ -25,9 +27,11 @@ _SMALLEST_DEVIATION = 1e-6
 class FittedHead:
     """A linear classifier, weight (K, D) and bias (K,) float32, and its scores on held-out folds.
 
+    With CORN K is the number of its questions, one less than that of the classes.
+
     Attributes:
         penalty: of the squared weights of standardised features, beside the mean cross-entropy.
-        held_out_loss: mean cross-entropy of held-out pictures.
+        held_out_loss: mean loss of held-out pictures.
         held_out_accuracy: of the same pictures, in [0, 1].
     """
 
@@ -67,10 +71,12 @@ def fit_linear_head(
     num_classes: int,
     folds: Sequence[tuple[Tensor, Tensor]],
     class_weights: Tensor | None = None,
+    corn: bool = False,
 ) -> FittedHead:
     """Fit a logistic regression, its penalty chosen on held-out folds.
 
-    It is multinomial, or of label sets one for each label.
+    It is multinomial, or of label sets one for each label, or with `corn` one for each question
+    whether the class is above another, as `Corn` asks them.
 
     The penalty falls until the held-out cross-entropy rises again; then all pictures are fitted
     with the best. L-BFGS on a convex loss from zero: nothing is random.
@@ -85,29 +91,32 @@ def fit_linear_head(
         num_classes: K.
         folds: (rows to fit, rows held out), at least one.
         class_weights: (K,) of the classes in the loss; None for equal ones.
+        corn: whether the classes are ordered and the head is one for `Corn`.
     """
+    aim = _Aim(class_weights, corn)
+    outputs = outputs_of("corn" if corn else "softmax", num_classes)
     mean = features.mean(dim=0)
     deviation = features.std(dim=0, correction=0)
     # A constant feature carries no information, and must not be scaled up where it varies later.
     scale = torch.where(deviation > _SMALLEST_DEVIATION, 1 / deviation, torch.zeros_like(deviation))
     rows = (features - mean) * scale
 
-    heads = [_Head(rows.shape[1], num_classes) for _ in folds]
+    heads = [_Head(rows.shape[1], outputs) for _ in folds]
     best: tuple[float, float, float] | None = None
     for penalty in _PENALTIES:
         logits = []
         for head, (fitted, held_out) in zip(heads, folds, strict=True):
-            head.fit(rows[fitted], targets[fitted], penalty, class_weights)
+            head.fit(rows[fitted], targets[fitted], penalty, aim)
             logits.append(head(rows[held_out]))
         scores, labels = torch.cat(logits), torch.cat([targets[held] for _, held in folds])
-        loss = float(_loss(scores, labels, class_weights))
+        loss = float(aim.loss(scores, labels))
         if best is not None and loss > best[0]:
             break
-        best = loss, penalty, float(_right(scores, labels).float().mean())
+        best = loss, penalty, float(aim.right(scores, labels).float().mean())
     assert best is not None
     held_out_loss, penalty, accuracy = best
-    whole = _Head(rows.shape[1], num_classes)
-    whole.fit(rows, targets, penalty, class_weights)
+    whole = _Head(rows.shape[1], outputs)
+    whole.fit(rows, targets, penalty, aim)
     weight = whole.weight * scale
     return FittedHead(weight, whole.bias - weight @ mean, penalty, held_out_loss, accuracy)
 
@@ -121,19 +130,31 @@ def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> No
         task.average = WeightAverage(task.network, task.average.decay)
 
 
-def _loss(scores: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return the mean cross-entropy, of label sets summed over the labels."""
-    if targets.ndim == 1:
-        return nn.functional.cross_entropy(scores, targets, class_weights)
-    losses = nn.functional.binary_cross_entropy_with_logits(
-        scores, targets.to(scores.dtype), class_weights, reduction="none"
-    )
-    return losses.sum(dim=1).mean()
+@dataclass(frozen=True)
+class _Aim:
+    """What a head is fitted for: one class of K, label sets, or with `corn` ordered classes."""
 
+    class_weights: Tensor | None
+    corn: bool
 
-def _right(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return whether each class, or each label of a set, is right."""
-    return scores.argmax(1) == targets if targets.ndim == 1 else (scores > 0) == (targets > 0)
+    def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss; cross-entropy of label sets is summed over the labels."""
+        if self.corn:
+            loss: Tensor = Corn(class_weights=self.class_weights)(scores, targets)
+            return loss
+        if targets.ndim == 1:
+            return nn.functional.cross_entropy(scores, targets, self.class_weights)
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            scores, targets.to(scores.dtype), self.class_weights, reduction="none"
+        )
+        return losses.sum(dim=1).mean()
+
+    def right(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return whether each class, or each label of a set, is right."""
+        if targets.ndim == 2:
+            return (scores > 0) == (targets > 0)
+        answers = probabilities(scores, "corn") if self.corn else scores
+        return answers.argmax(1) == targets
 
 
 class _Head:
@@ -146,10 +167,8 @@ class _Head:
     def __call__(self, rows: Tensor) -> Tensor:
         return rows @ self.weight.T + self.bias
 
-    def fit(
-        self, rows: Tensor, targets: Tensor, penalty: float, class_weights: Tensor | None
-    ) -> None:
-        """Minimise mean cross-entropy + penalty / 2 * |weights|^2."""
+    def fit(self, rows: Tensor, targets: Tensor, penalty: float, aim: _Aim) -> None:
+        """Minimise the mean loss + penalty / 2 * |weights|^2."""
         parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
         search = torch.optim.LBFGS(
             parameters,
@@ -161,7 +180,7 @@ class _Head:
 
         def loss() -> float:
             search.zero_grad()
-            value = _loss(self(rows), targets, class_weights)
+            value = aim.loss(self(rows), targets)
             value = value + penalty / 2 * self.weight.square().sum()
             value.backward()
             return float(value.detach())

@@ -34,6 +34,10 @@ def head_prefixes(network: nn.Module) -> tuple[str, ...]:
     return tuple(cast("Sequence[str]", getattr(network, "head_prefixes", ())))
 
 
+def _no_limit() -> float:
+    return 0.0
+
+
 class ClassificationTask(pl.LightningModule):
     """Trains a network: pictures (B, C, H, W) uint8 to logits (B, K) float, or (B, K, H, W).
 
@@ -108,6 +112,8 @@ class ClassificationTask(pl.LightningModule):
         self._augment = augment
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
+        # The share of the time limit that is spent; the schedule is as far on as this at least.
+        self.share_of_time = _no_limit
         self._seed = seed
         self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
@@ -199,7 +205,16 @@ class ClassificationTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.network)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._make_schedule(steps))
+        planned = self._make_schedule(steps)
+        # Devices have clocks of their own, and must agree on the rate.
+        alone = self.trainer.world_size == 1
+
+        def factor(step: int) -> float:
+            # What ends early must come down as well: half a schedule leaves the rate near its peak.
+            timed = round(self.share_of_time() * (steps - 1)) if alone else 0
+            return planned(max(step, timed))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

