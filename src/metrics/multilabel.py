@@ -22,6 +22,7 @@ __all__ = [
     "mean_average_precision",
     "micro_f1",
     "precision_influence",
+    "precision_recall",
     "single_precisions",
 ]
 
@@ -73,6 +74,21 @@ def average_precision(scores: NDArray[Any], positive: NDArray[Any]) -> float:
         return float("nan")
     above, hits = _at_least(scores, scores[found]), _at_least(scores[found], scores[found])
     return float((hits / above).mean())
+
+
+def precision_recall(scores: NDArray[Any], positive: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return the recall (M,) and precision (M,) of one label at each threshold, the highest first.
+
+    A threshold is a score that occurs, from which on the label counts as predicted.
+
+    Args:
+        scores: (N,), higher for more certain.
+        positive: (N,) 0 and 1, or bool, at least one of them positive.
+    """
+    levels = np.unique(scores)[::-1]
+    found = scores[np.flatnonzero(positive)]
+    hits = _at_least(found, levels)
+    return hits / len(found), hits / _at_least(scores, levels)
 
 
 def mean_average_precision(probs: NDArray[Any], targets: Sets) -> float:

@@ -11,21 +11,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..machine.text import csv_text
-from ..metrics.multilabel import LabelScores, label_scores
+from ..metrics.multilabel import LabelScores, label_scores, precision_recall
 from ..metrics.probabilistic import binned
 from ..records.run import Predictions
 from ..storage.files import write_atomically
-from .charts import reliability_diagram
+from .charts import panels, reliability_diagram
 from .class_figures import class_bars, score_cell
-from .style import MUTED, plain_labels, save_as
+from .style import ACCENT, MUTED, WARNING, in_percent, plain_labels, save_as, tidy
 
-__all__ = ["draw_label_sets", "label_figure", "label_table"]
+__all__ = ["curves_figure", "draw_label_sets", "label_figure", "label_table"]
 
 _COLUMNS = (
     *("label", "pictures", "predicted", "average_precision", "recall", "precision", "f1"),
     "threshold",
 )
 _MOST_ROWS = 50
+_MOST_CURVES = 24
 
 
 def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator[Path]:
@@ -37,6 +38,8 @@ def draw_label_sets(folder: Path, part: str, predicted: Predictions) -> Iterator
     saved = partial(save_as, folder)
     scores = label_scores(predicted.probs, predicted.targets, predicted.decided)
     yield saved(label_figure(scores, predicted.class_names), f"{part}_classes")
+    if (curves := curves_figure(scores, predicted)) is not None:
+        yield saved(curves, f"{part}_precision_recall")
     probs, targets = predicted.probs.astype(np.float64).ravel(), predicted.targets.ravel() > 0
     figure = reliability_diagram(
         binned(probs, targets), x="probability of a label", y="share that has it"
@@ -66,8 +69,7 @@ def label_figure(scores: Sequence[LabelScores], class_names: Sequence[str]) -> F
 
     Of more than 50 labels those are drawn that come first.
     """
-    known = [one for one in scores if not math.isnan(one.average_precision)]
-    shown = sorted(known, key=lambda one: one.average_precision)[:_MOST_ROWS]
+    shown = _lowest_first(scores)[:_MOST_ROWS]
     labels = plain_labels(class_names)
     names = [f"{labels[one.index]} ({one.pictures:,})" for one in shown]
     precisions = [one.average_precision for one in shown]
@@ -77,3 +79,34 @@ def label_figure(scores: Sequence[LabelScores], class_names: Sequence[str]) -> F
     axes.plot(f1, places, "o", color=MUTED, ms=4, label="F1 at its threshold")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure
+
+
+def curves_figure(scores: Sequence[LabelScores], predicted: Predictions) -> Figure | None:
+    """Draw precision over recall of each label, the lowest average precision first.
+
+    A dot is the label at its threshold, and a dotted line the precision of chance. Of more than 24
+    labels those are drawn that come first; None where no picture has a label.
+    """
+    shown = _lowest_first(scores)[:_MOST_CURVES]
+    if not shown:
+        return None
+    labels = plain_labels(predicted.class_names)
+    figure, all_axes = panels(len(shown), 2.4, 2.2)
+    for axes, one in zip(all_axes, shown, strict=True):
+        own = predicted.targets[:, one.index]
+        recall, precision = precision_recall(predicted.probs[:, one.index], own)
+        axes.step([0.0, *recall], [precision[0], *precision], where="pre", color=ACCENT, lw=1.4)
+        axes.axhline(one.pictures / len(own), color=MUTED, lw=1.0, ls=":")
+        if not math.isnan(one.precision):
+            axes.plot([one.recall], [one.precision], "o", color=WARNING, ms=5)
+        tidy(axes, title=labels[one.index], x="recall", y="precision", grid="both")
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.05))
+        for axis in (axes.xaxis, axes.yaxis):
+            in_percent(axis)
+    return figure
+
+
+def _lowest_first(scores: Sequence[LabelScores]) -> list[LabelScores]:
+    """Return the labels that pictures have by their average precision."""
+    known = [one for one in scores if not math.isnan(one.average_precision)]
+    return sorted(known, key=lambda one: one.average_precision)

@@ -17,6 +17,7 @@ from src.metrics.multilabel import (
     mean_average_precision,
     micro_f1,
     precision_influence,
+    precision_recall,
     single_precisions,
 )
 from src.targets import kind_of
@@ -43,6 +44,17 @@ def test_averages_agree_with_scikit_learn() -> None:
     expected = sk.precision_recall_fscore_support(targets, preds)
     found = [(row.precision, row.recall, row.f1, row.pictures) for row in table]
     np.testing.assert_allclose(np.array(found).T, np.array(expected))
+
+
+def test_a_curve_has_the_points_of_scikit_learn() -> None:
+    probs, targets = samples()
+    for k in range(LABELS):
+        recall, precision = precision_recall(probs[:, k], targets[:, k])
+        expected, there, _ = sk.precision_recall_curve(
+            targets[:, k], probs[:, k], drop_intermediate=False
+        )
+        np.testing.assert_allclose(precision, expected[-2::-1])
+        np.testing.assert_allclose(recall, there[-2::-1])
 
 
 def test_a_label_that_no_picture_has_counts_in_no_average() -> None:

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from src.machine.text import from_csv_cell
 from src.metrics.classification import confusion_matrix
 from src.metrics.intervals import wilson_interval
+from src.metrics.multilabel import label_scores
+from src.records.run import Predictions
 from src.reporting.class_figures import class_figure, class_table, confusion_figure
 from src.reporting.comparison_figures import draw_comparison_figures
+from src.reporting.label_set_figures import curves_figure
 from src.reporting.style import plain_labels
 from tests.reporting.comparisons import report_data
 from tests.reporting.figures import texts
@@ -133,3 +136,27 @@ def test_counts_of_class_maps_are_of_pixels(
         list(draw_comparison_figures(tmp_path, replace(data, of_classes=of)))
     labels = [figure.axes[1].get_ylabel() for figure in drawn]
     assert labels == ["share of the target's pictures", "share of the target's pixels"]
+
+
+def test_each_label_that_pictures_have_gets_its_curve_and_its_place_on_it() -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((60, 30)) < 0.4).astype(np.uint8)
+    targets[:, 7] = 0
+    probs = np.clip(0.5 * targets + 0.5 * rng.random(targets.shape), 0, 1).astype(np.float32)
+    names = tuple(f"label {k}" for k in range(30))
+    said = Predictions(
+        np.arange(60), None, targets, probs, names, kind="multi", thresholds=np.full(30, 0.4)
+    )
+    scores = label_scores(said.probs, said.targets, said.decided)
+    figure = curves_figure(scores, said)
+    assert figure is not None
+    shown = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    lowest = sorted((one for one in scores if one.index != 7), key=lambda s: s.average_precision)
+    assert shown == [names[one.index] for one in lowest[:24]]
+    first, one = figure.axes[0], lowest[0]
+    curve, chance, place = (line.get_xydata() for line in first.lines)
+    assert curve[-1] == pytest.approx((1, one.pictures / 60)) and chance[0, 1] == curve[-1, 1]
+    assert place[0] == pytest.approx((one.recall, one.precision))
+    assert np.abs(curve - place[0]).sum(axis=1).min() < 1e-9, "the dot lies on the curve"
+    nobody = replace(said, targets=np.zeros_like(targets))
+    assert curves_figure(label_scores(probs, nobody.targets, nobody.decided), nobody) is None
