@@ -1,7 +1,8 @@
 """Real pictures for the measurements on photos, out of the folder that BAKEOFF_PHOTOS names.
 
 It holds `clothing.tar`, `cifar10-jpeg.tar.xz`, `magnetic-tile.tar.xz` and `medmnist/*.npz`, as they
-are published; none of them is part of the project. `elpv` comes with the package elpv-dataset.
+are published; none of them is part of the project. `elpv` and `elpv_grades` come with the
+package elpv-dataset.
 """
 
 from __future__ import annotations
@@ -89,19 +90,21 @@ def _tiles(target: Path) -> None:
     shutil.rmtree(target / "all")
 
 
-def _elpv(target: Path) -> None:
-    """Working cells against defective ones: a probability of a defect of at least one half."""
-    found = importlib.util.find_spec("elpv_dataset")
-    if found is None or found.origin is None:
-        sys.exit("the pictures are not there: pip install elpv-dataset")
-    data = Path(found.origin).parent / "data"
-    for line in (data / "labels.csv").read_text().split("\n"):
-        if not line.strip():
-            continue
-        image, probability, *_ = line.split()
-        label = target / ("defective" if float(probability) >= 0.5 else "working")
-        label.mkdir(exist_ok=True)
-        shutil.copyfile(data / image, label / Path(image).name)
+def _elpv(label_of: Callable[[float], str]) -> Callable[[Path], None]:
+    """Photos of solar cells, in folders called by how probable a defect is."""
+
+    def write(target: Path) -> None:
+        found = importlib.util.find_spec("elpv_dataset")
+        if found is None or found.origin is None:
+            sys.exit("the pictures are not there: pip install elpv-dataset")
+        data = Path(found.origin).parent / "data"
+        for line in filter(str.strip, (data / "labels.csv").read_text().split("\n")):
+            image, probability, *_ = line.split()
+            label = target / label_of(float(probability))
+            label.mkdir(exist_ok=True)
+            shutil.copyfile(data / image, label / Path(image).name)
+
+    return write
 
 
 def _medmnist(name: str) -> Callable[[Path], None]:
@@ -121,7 +124,8 @@ PHOTO_SETS: dict[str, Callable[[Path], None]] = {
     "clothing": _clothing,
     "cifar10": _cifar10,
     "tiles": _tiles,
-    "elpv": _elpv,
+    "elpv": _elpv(lambda probability: "defective" if probability >= 0.5 else "working"),
+    "elpv_grades": _elpv(lambda probability: f"class{round(3 * probability)}"),
     "breastmnist": _medmnist("breastmnist"),
     "retinamnist": _medmnist("retinamnist"),
 }
