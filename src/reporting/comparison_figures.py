@@ -99,9 +99,10 @@ def draw_comparison_figures(
         OSError: a file cannot be written.
     """
     figures, drawn = comparison_figures(data), dict[str, Future[Path]]()
-    with suppress(BrokenExecutor):  # it was ended, as where memory is short
-        for name in reversed(figures) if helper is not None else ():
-            drawn[name] = helper.submit(_draw, folder, data, name)
+    if helper is not None:
+        with suppress(BrokenExecutor):  # it was ended, as where memory is short
+            for name in reversed(figures):
+                drawn[name] = helper.submit(_draw, folder, data, name)
     for name, figure in figures.items():
         path = None
         if name in drawn and not drawn[name].cancel():

@@ -95,10 +95,8 @@ class GraphedPasses:
         with torch.random.fork_rng(devices=[device]):
             # Its `forward` is replaced, and that of the network stays. Later batches are copied to
             # where the first one is.
-            alone = nn.Sequential(self._network)
-            graphed = torch.cuda.make_graphed_callables(
-                alone, (images.clone(),), allow_unused_input=True
-            )
+            graphed = nn.Sequential(self._network)
+            torch.cuda.make_graphed_callables(graphed, (images.clone(),), allow_unused_input=True)
         self._graphed = graphed
         with torch.random.fork_rng(devices=[device]):
             found = self._passed(graphed, images)
