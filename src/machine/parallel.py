@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TypeVar
 
-__all__ = ["available_cores", "follow_parent", "helper_process", "in_order"]
+__all__ = ["available_cores", "follow_parent", "has_free_core", "helper_process", "in_order"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,6 +24,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_free_core() -> bool:
+    """Return whether a second process would have a core, by the load of the last minute."""
+    cores = available_cores()
+    return cores > 1 and (not hasattr(os, "getloadavg") or os.getloadavg()[0] < cores)
 
 
 def in_order(
@@ -56,9 +62,9 @@ def in_order(
 def helper_process(module: str) -> Iterator[Executor | None]:
     """Run a process for work beside this one, which imports a module at once.
 
-    None where it would have no core of its own, and in a process that may start none.
+    None in a process that may start none.
     """
-    if available_cores() == 1 or multiprocessing.current_process().daemon:
+    if multiprocessing.current_process().daemon:
         yield None
         return
     context = multiprocessing.get_context("spawn")
