@@ -265,5 +265,7 @@ class RuntimeSettings(Settings):
         "auto",
     )
     cuda_graphs: bool = setting(
-        "on a GPU, launch the network's passes as captured CUDA graphs where they can be", True
+        "on a GPU, launch the network's passes as captured CUDA graphs where they can be: not when "
+        "compiled, on several devices, or with trainer.accumulate_batches above 1",
+        True,
     )

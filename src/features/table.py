@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +20,7 @@ from numpy.typing import NDArray
 from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
 from ..machine.cpu_load import ThreadCount
-from ..machine.parallel import in_order
+from ..machine.parallel import follow_parent, in_order
 from ..records.pictures import Pixels
 from ..storage.cache import cache_errors, cached, key_of, read_entry
 from .descriptors.picture import Floats
@@ -235,18 +232,10 @@ _extractor: Extractor
 
 
 def _start(extractor: Extractor) -> None:
-    """In a new process: keep what to do, leave Ctrl-C to the parent, and do not outlive it."""
+    """In a new process: keep what to do."""
     global _extractor  # noqa: PLW0603 - a worker is its process
     _extractor = extractor
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 
 def _work(images: Pixels) -> Floats:

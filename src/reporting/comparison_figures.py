@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,7 @@ from .style import (
 )
 
 __all__ = [
+    "comparison_figures",
     "curves_of",
     "draw_comparison_figures",
     "ranking_figure",
@@ -49,40 +52,67 @@ _LONGEST = 52
 _LINE_INCHES = 0.27
 
 
-def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
-    """Draw a comparison; figures without data, such as learning curves, are left out.
+def comparison_figures(data: ReportData) -> dict[str, Callable[[], Figure]]:
+    """Return what draws each figure, by its name; those without data are left out.
+
+    The names are "leaderboard", "trade_offs", "learning_curves", "reliability",
+    "confusion_<place>" and "classes".
+    """
+    comparison, leaders = data.comparison, data.leaders
+    verdict = comparison.verdict
+    higher, of_classes = verdict.higher_is_better, data.of_classes
+    colors = family_colors(list(dict.fromkeys(one.family for one in comparison.entrants)))
+    found: dict[str, Callable[[], Figure]] = {"leaderboard": partial(ranking_figure, comparison)}
+    if points := trade_offs_of(comparison):
+        key = f"{comparison.part}/{verdict.measure}"
+        draw = partial(pareto_figure, points, key, colors, higher_is_better=higher)
+        found["trade_offs"] = draw
+    if curves := curves_of(data):
+        found["learning_curves"] = partial(curves_figure, curves, f"val/{data.curve}", colors)
+    if len(leaders[0].confidence):
+        found["reliability"] = partial(reliability_figure, leaders)
+    counted = "pixels" if of_classes == "iou" else "pictures"
+    for place, leader in enumerate(leaders, 1):
+        if not len(leader.matrix):  # several labels are not taken for each other
+            continue
+        title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
+        draw = partial(confusion_figure, leader.matrix, data.class_names, title, counted)
+        found[f"confusion_{place}"] = draw
+    found["classes"] = partial(recall_figure, leaders, data.class_names, _CLASS_TITLES[of_classes])
+    return found
+
+
+def draw_comparison_figures(
+    folder: Path, data: ReportData, helper: Executor | None = None
+) -> Iterator[Path]:
+    """Draw a comparison.
 
     Args:
-        folder: of the files `leaderboard.png`, `trade_offs.png`, `learning_curves.png`,
-            `reliability.png`, `confusion_<place>.png` and `classes.png`.
+        folder: of the files, `<name>.png` each.
         data: what to draw.
+        helper: draws what it gets to, from the last figure on; None for none.
 
     Yields:
-        The path of each file once it is written.
+        The path of each file once it is written, in the order of `comparison_figures`.
 
     Raises:
         OSError: a file cannot be written.
     """
-    saved, verdict = partial(save_as, folder), data.comparison.verdict
-    colors = family_colors(list(dict.fromkeys(one.family for one in data.comparison.entrants)))
-    yield saved(ranking_figure(data.comparison), "leaderboard")
-    if trade_offs := trade_offs_of(data.comparison):
-        key, higher = f"{data.comparison.part}/{verdict.measure}", verdict.higher_is_better
-        figure = pareto_figure(trade_offs, key, colors, higher_is_better=higher)
-        yield saved(figure, "trade_offs")
-    if curves := curves_of(data):
-        yield saved(curves_figure(curves, f"val/{data.curve}", colors), "learning_curves")
-    if len(data.leaders[0].confidence):
-        yield saved(reliability_figure(data.leaders), "reliability")
-    for place, leader in enumerate(data.leaders, 1):
-        if not len(leader.matrix):  # several labels are not taken for each other
-            continue
-        title = f"Confusion of {plain_labels([leader.name], _LONGEST)[0]}"
-        of = "pixels" if data.of_classes == "iou" else "pictures"
-        figure = confusion_figure(leader.matrix, data.class_names, title, of)
-        yield saved(figure, f"confusion_{place}")
-    title = _CLASS_TITLES[data.of_classes]
-    yield saved(recall_figure(data.leaders, data.class_names, title), "classes")
+    figures, drawn = comparison_figures(data), dict[str, Future[Path]]()
+    if helper is not None:
+        with suppress(BrokenExecutor):  # it was ended, as where memory is short
+            for name in reversed(figures):
+                drawn[name] = helper.submit(_draw, folder, data, name)
+    for name, figure in figures.items():
+        path = None
+        if name in drawn and not drawn[name].cancel():
+            with suppress(BrokenExecutor):
+                path = drawn[name].result()
+        yield path or save_as(folder, figure(), name)
+
+
+def _draw(folder: Path, data: ReportData, name: str) -> Path:
+    return save_as(folder, comparison_figures(data)[name](), name)
 
 
 def trade_offs_of(comparison: Comparison) -> list[TradeOff]:

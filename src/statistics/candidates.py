@@ -112,7 +112,7 @@ class MeasuredRun:
             labels=_hash(kind.measured_on(probs, targets)[order]),
             right=right[order],
             losses=kind.losses(probs, targets)[order],
-            calibration_error=kind.calibration_error(probs, targets),
+            calibration_error=kind.calibration_error(probs, targets, preds),
             cost=cost,
             groups=None if predictions.groups is None else predictions.groups[order],
             scores=scores,

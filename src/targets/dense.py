@@ -77,7 +77,9 @@ class Dense(TargetKind):
         found: NDArray[np.float32] = probs["log_loss"]  # type: ignore[call-overload]
         return found
 
-    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+    def calibration_error(
+        self, probs: Probs, targets: Labels, preds: Labels | None = None
+    ) -> float:
         """Return NaN: the probabilities of pixels are not kept."""
         return float("nan")
 

@@ -68,8 +68,15 @@ class TargetKind(ABC):
         """Return (N,) the log-loss of each picture in nats."""
 
     @abstractmethod
-    def calibration_error(self, probs: Probs, targets: Labels) -> float:
-        """Compute the expected calibration error, in [0, 1]."""
+    def calibration_error(
+        self, probs: Probs, targets: Labels, preds: Labels | None = None
+    ) -> float:
+        """Compute the expected calibration error, in [0, 1].
+
+        Args:
+            probs, targets: as of the other methods.
+            preds: what `decide` returns of them, where that is known.
+        """
 
     @abstractmethod
     def constant(self, targets: Labels) -> float:

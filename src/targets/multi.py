@@ -64,7 +64,9 @@ class MultiLabel(TargetKind):
         mean: NDArray[np.float32] = each.mean(axis=1).astype(np.float32)
         return mean
 
-    def calibration_error(self, probs: Probs, targets: Labels) -> float:
+    def calibration_error(
+        self, probs: Probs, targets: Labels, preds: Labels | None = None
+    ) -> float:
         """Compute that of all labels together, of the probability that each is there."""
         return binned(probs.astype(np.float64).ravel(), targets.ravel() > 0).calibration_error
 

@@ -45,8 +45,10 @@ class SingleLabel(TargetKind):
         found: NDArray[Any] = -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
         return found
 
-    def calibration_error(self, probs: Probs, targets: Labels) -> float:
-        preds = probs.argmax(axis=1)
+    def calibration_error(
+        self, probs: Probs, targets: Labels, preds: Labels | None = None
+    ) -> float:
+        preds = self.decide(probs) if preds is None else preds
         sure = np.take_along_axis(probs, preds[:, None], axis=1)[:, 0]
         return binned(sure.astype(np.float64), preds == targets).calibration_error
 

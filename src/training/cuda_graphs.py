@@ -8,8 +8,10 @@ kernel by kernel, as without graphs.
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +40,6 @@ class GraphedPasses:
     """
 
     def __init__(self, network: nn.Module, *, wanted: bool) -> None:
-        self._called = _Called(network)
         self._network = network
         self._parameters = [*network.parameters()]
         self._wanted = wanted
@@ -63,7 +64,6 @@ class GraphedPasses:
     def release(self) -> None:
         """Give back the memory of the graphs; the next call begins anew."""
         self._key, self._calls, self._graphed = None, 0, None
-        self._called.__dict__.pop("forward", None)
 
     def _output(self, images: Tensor) -> Tensor:
         output: Tensor = self._network(images)
@@ -73,17 +73,12 @@ class GraphedPasses:
         statistics = [buffer.clone() for buffer in self._network.buffers()]
         half = torch.get_autocast_dtype("cuda")
         on = torch.is_autocast_enabled("cuda")
-        generators = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
-        state = [generator.clone_state() for generator in generators]
         try:
             # Weights that are cast once for several passes cannot be captured.
-            with torch.autocast("cuda", half, enabled=on, cache_enabled=False):
+            with _capturing(), torch.autocast("cuda", half, enabled=on, cache_enabled=False):
                 sound = self._compared(images)
         except (RuntimeError, AssertionError) as error:
-            # One that failed leaves them in the state of a capture, in which none of them can draw.
-            for generator, before in zip(generators, state, strict=True):
-                generator.graphsafe_set_state(before)
-            self._give_up(str(error).splitlines()[0])
+            self._give_up(str(error).partition("\n")[0])
         else:
             if not sound:
                 self._give_up("they compute something else")
@@ -98,13 +93,13 @@ class GraphedPasses:
         with torch.random.fork_rng(devices=[device]):
             right = self._passed(self._network, images)
         with torch.random.fork_rng(devices=[device]):
-            # Later batches are copied to where the first one is.
-            torch.cuda.make_graphed_callables(
-                self._called, (images.clone(),), allow_unused_input=True
-            )
-        self._graphed = self._called
+            # Its `forward` is replaced, and that of the network stays. Later batches are copied to
+            # where the first one is.
+            graphed = nn.Sequential(self._network)
+            torch.cuda.make_graphed_callables(graphed, (images.clone(),), allow_unused_input=True)
+        self._graphed = graphed
         with torch.random.fork_rng(devices=[device]):
-            found = self._passed(self._called, images)
+            found = self._passed(graphed, images)
         cosine = nn.functional.cosine_similarity(found, right, dim=0)
         return bool(cosine >= _LEAST_COSINE)  # NaN compares false
 
@@ -159,7 +154,7 @@ class GraphedUpdate:
     def _captured(self) -> torch.cuda.CUDAGraph | None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with _capturing(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._update()
         except RuntimeError:
             self._refused = True
@@ -167,17 +162,30 @@ class GraphedUpdate:
         return graph
 
 
-class _Called(nn.Module):
-    """A network that is called and nothing else, so that its own `forward` stays as it is."""
+@contextmanager
+def _capturing() -> Iterator[None]:
+    """Keep a capture from being broken, and undo what one that fails leaves behind.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.training = True
-
-    def forward(self, images: Tensor) -> Tensor:
-        output: Tensor = self.network(images)
-        return output
+    Earlier graphs that Python's collector frees meanwhile would break it. After one that fails the
+    generators may be in the state of a capture, in which nothing can be drawn, and its stream may
+    be the current one (torch 2.11).
+    """
+    ready, collects = torch.cuda.is_initialized(), gc.isenabled()
+    generators = torch.cuda.default_generators if ready else ()
+    states = [generator.clone_state() for generator in generators]
+    stream = torch.cuda.current_stream() if ready else None
+    gc.disable()
+    try:
+        yield
+    except BaseException:
+        for generator, before in zip(generators, states, strict=True):
+            generator.graphsafe_set_state(before)
+        if stream is not None:
+            torch.cuda.set_stream(stream)
+        raise
+    finally:
+        if collects:
+            gc.enable()
 
 
 def on_gpu(tensor: Tensor) -> bool:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from src.config.features import CLASSIFIERS, SELECTIONS
 from src.features.classifier import FeatureClassifier, check_trees, numbers_in
 from src.features.embedding import NetworkFeatures
+from src.machine.hardware import device_of
 from src.models.cnn import CNN
 from tests.features.classifiers import IMAGES, classifier
 
@@ -52,7 +53,7 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
         "std": [0.4],
     }
     network = CNN(1, 10, (8, 8), **arguments)
-    features = NetworkFeatures(network, metadata, torch.device("cpu"))
+    features = NetworkFeatures(network, metadata, device_of("auto"))
     assert features(IMAGES).shape == (200, 16)
     made = classifier(extractors=[features])
     made.save(tmp_path / "model.skops")

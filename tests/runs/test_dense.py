@@ -20,6 +20,7 @@ from src.config.sweep import base_overrides, read_sweep_settings
 from src.data.loading.datamodule import PictureData
 from src.data.sources.files import find_pictures
 from src.data.splitting.splits import Split
+from src.machine.hardware import device_of
 from src.records.run import Predictions, RunSummary
 from src.reporting.comparison_figures import draw_comparison_figures
 from src.reporting.comparison_page import comparison_page
@@ -192,10 +193,14 @@ def test_a_checkpoint_predicts_as_its_run_did(trained: RunSummary, opened: Pictu
     folder = RunFolder.open(Path(trained.run_dir))
     task = load_task(folder.chosen_checkpoint())
     tta = task.metadata["settings"]["trainer"]["tta"]
-    answers, ids = predict_pixels(task, opened.batches("test"), device=CPU, tta=tta)
+    device = device_of("auto")
+    batches = opened.batches("test")
+    answers, ids = predict_pixels(task.to(device), batches, device=device, tta=tta)
     stored = Predictions.read(folder.predictions / "test.parquet")
     np.testing.assert_array_equal(stored.sample_ids, ids)
-    np.testing.assert_array_equal(stored.probs["matrix"], answers["matrix"])
+    differing = np.abs(stored.probs["matrix"] - answers["matrix"]).sum() / 2
+    # A GPU may take another algorithm, and with it another class where two are as probable.
+    assert differing <= (0 if device == CPU else 1e-3 * answers["matrix"].sum())
 
 
 def test_the_card_says_what_holds_for_pixels(trained: RunSummary) -> None:

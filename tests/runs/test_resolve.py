@@ -170,7 +170,7 @@ def test_an_epoch_on_one_thread_takes_what_others_leave_it(
     """Its processor time is kept, and other threads are timed by the clock of the wall."""
     forced = ["precision=float32", "memory_format=contiguous", "compile=false"]
     words = ["data.batch_size=16", *(f"runtime.{one}" for one in forced)]
-    settings, data = opened(*words, f"runtime.threads={threads}")
+    settings, data = opened(*words, f"runtime.threads={threads}", "trainer.accelerator=cpu")
     monkeypatch.setattr(resolve, "slowdown", lambda: 1.0)
     alone = resolve.seconds_per_epoch(settings, data)
     monkeypatch.setattr(resolve, "slowdown", lambda: 3.0)
@@ -179,23 +179,24 @@ def test_an_epoch_on_one_thread_takes_what_others_leave_it(
 
 
 @pytest.mark.parametrize(
-    ("words", "others", "expected"),
+    ("stated", "others", "expected"),
     [((), 0.1, 4), ((), 1.2, 3), ((), 4.0, 1), (("runtime.threads=3",), 4.0, 3)],
 )
 def test_threads_find_a_core_of_their_own_unless_the_user_says_how_many(
-    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], others: float, expected: int
+    monkeypatch: pytest.MonkeyPatch, stated: tuple[str, ...], others: float, expected: int
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(resolve, "others_load", lambda: others)
     monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 4)
     torch.set_num_threads(4)
     timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
+    words = (*stated, "trainer.accelerator=cpu")
     resolved = resolve.resolve(*opened(*words))
     assert resolved.settings.runtime.threads == expected
     told = f"{expected} thread" in resolved.notes[0] and "other programs" in resolved.notes[0]
-    assert told == (expected < 4 and not words)
+    assert told == (expected < 4 and not stated)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert resolve.resolve(*opened(*words)).settings.runtime.threads == (3 if words else 4)
+    assert resolve.resolve(*opened(*words)).settings.runtime.threads == (3 if stated else 4)
 
 
 def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:

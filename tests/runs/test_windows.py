@@ -222,8 +222,9 @@ def test_probabilities_of_windows_are_averaged(trained: RunSummary, pictures: Pa
             else whole
         )
 
-    expected = sliding_windows(probabilities, torch.tensor(image), window=(SIDE, SIDE))
-    np.testing.assert_allclose(predictor.probabilities(image), expected.numpy(), atol=2e-3)
+    whole = torch.tensor(image, device=task.device)
+    expected = sliding_windows(probabilities, whole, window=(SIDE, SIDE)).cpu()
+    np.testing.assert_allclose(predictor.probabilities(image), expected, atol=2e-3)
 
 
 def test_pictures_are_taken_at_a_scale(pictures: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from src.machine.hardware import device_of
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import read_metadata
 from src.serving.bundle_writing import write_bundle
@@ -62,7 +63,7 @@ def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
     write_bundle(tmp_path / "model", network, metadata, pictures()[0])
     said, heavy = a_stranger_asks(tmp_path / "model", pictures())
     assert heavy == {"torch"}
-    expected = network_classifier(network, metadata, CPU)(pictures())
+    expected = network_classifier(network, metadata, device_of("auto"))(pictures())
     np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6)
 
 

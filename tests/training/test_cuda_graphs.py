@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+from contextlib import suppress
 
 import pytest
 import torch
@@ -28,11 +30,21 @@ class Net(nn.Module):
         return self.head(self.body(images))
 
 
-def trained(device: str, *, wanted: bool, steps: int = 8, half: bool = False) -> nn.Module:
+class Reading(Net):
+    """It looks at what the device computes, which no graph can hold."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = super().forward(images)
+        return found if bool(found.isfinite().all()) else found.nan_to_num()
+
+
+def trained(
+    device: str, *, wanted: bool, steps: int = 8, half: bool = False, make: type[Net] = Net
+) -> nn.Module:
     """A network after some steps, among them one of a smaller batch and one in which the body is
     frozen."""
     torch.manual_seed(0)
-    network = Net().to(device)
+    network = make().to(device)
     optimizer = Muon(
         parameter_groups(network, lr=0.02, weight_decay=0.1, head_prefixes=("head.",)),
         momentum=0.9, betas=(0.9, 0.99), eps=1e-8,
@@ -59,9 +71,9 @@ def trained(device: str, *, wanted: bool, steps: int = 8, half: bool = False) ->
 @needs_gpu
 @pytest.mark.parametrize("half", [False, True])
 def test_a_training_by_graphs_is_that_without(
-    half: bool, capsys: pytest.CaptureFixture[str]
+    half: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.backends.cudnn.deterministic = True
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     plain = trained("cuda", wanted=False, half=half).state_dict()
     graphed = trained("cuda", wanted=True, half=half)
     assert "one by one" not in capsys.readouterr().err
@@ -72,6 +84,20 @@ def test_a_training_by_graphs_is_that_without(
     with torch.no_grad():
         here = copy.deepcopy(graphed).cpu().eval()(images)
         torch.testing.assert_close(graphed.eval()(images.cuda()).cpu(), here, rtol=1e-2, atol=1e-3)
+
+
+@needs_gpu
+def test_a_capture_that_fails_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    stream = torch.cuda.current_stream()
+    plain = trained("cuda", wanted=False, make=Reading).state_dict()
+    tried = trained("cuda", wanted=True, make=Reading).state_dict()
+    assert capsys.readouterr().err.count("one by one") == 1
+    assert torch.cuda.current_stream() == stream
+    for name, tensor in tried.items():  # dropout has been drawn as without
+        torch.testing.assert_close(tensor, plain[name], rtol=0, atol=0, msg=name)
 
 
 @needs_gpu
@@ -104,7 +130,7 @@ def test_what_cannot_be_captured_is_launched_as_before(
     def capture(called: nn.Module, samples: tuple[Tensor, ...], **_: object) -> nn.Module:
         if fault == "raises":
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        network = called.network
+        network = called[0]
         called.forward = lambda images: network(images.flip(0))  # type: ignore[method-assign]
         return called
 
@@ -120,3 +146,33 @@ def test_what_cannot_be_captured_is_launched_as_before(
     assert "forward" not in tried.__dict__
     for name, tensor in tried.state_dict().items():
         assert torch.equal(tensor, plain[name]), name
+
+
+class _Generator:
+    """A stand-in for a GPU's generator in the state that a capture leaves it in."""
+
+    state = "capturing"
+
+    def clone_state(self) -> str:
+        return "sound"
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.state = state
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_generators_and_the_stream_are_put_back_after_a_failure(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, streams = _Generator(), ["capture's"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "own")
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    with suppress(RuntimeError), cuda_graphs._capturing():
+        assert not gc.isenabled()
+        if fails:
+            raise RuntimeError
+    assert gc.isenabled()
+    assert generator.state == ("sound" if fails else "capturing")
+    assert streams[-1] == ("own" if fails else "capture's")

@@ -48,6 +48,11 @@ def test_figures_stay_until_others_are_drawn(
     finished_run(tmp_path, "mlp", 20)
     asked = compare_settings(tmp_path)
     before = [path.read_bytes() for path in write_comparison(compared(asked), asked)]
+    # The files of many runs, for which a further process is started, are the same.
+    monkeypatch.setattr("src.selection.comparison.write._MANY_RUNS", 2)
+    monkeypatch.setattr("src.selection.comparison.write.has_free_core", lambda: True)
+    assert [path.read_bytes() for path in write_comparison(compared(asked), asked)] == before
+    monkeypatch.undo()
 
     def full(path: Path) -> None:
         if path.suffix == ".png":
