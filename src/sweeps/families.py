@@ -32,7 +32,14 @@ from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Kind, Parameter, Value, parse_space
 
-__all__ = ["default_values", "kinds_of", "load_families", "name_of_kind", "overrides_of"]
+__all__ = [
+    "default_values",
+    "kinds_of",
+    "load_families",
+    "name_of_kind",
+    "overrides_of",
+    "variants_of",
+]
 
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
@@ -40,6 +47,9 @@ _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
 # What decides how long a classifier takes on the same features: seconds, or minutes.
 _OF_COST = ("model.classifier", "model.selection")
+# What decides, with the keys that depend on it, how many features there are. Of a range of more
+# whole numbers, or of floats, no value is told from the others.
+_FEATURES, _MOST_STEPS = "model.features", 8
 
 
 def load_families(
@@ -89,16 +99,46 @@ def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
 
 def kinds_of(family: Family) -> list[Kind]:
     """Return the trials of a family in kinds that take about as long: by their classifiers."""
-    kinds: list[dict[str, Value]] = [{}]
-    for parameter in family.parameters:
-        if parameter.key in _OF_COST:
-            kinds = [
-                {**kind, parameter.key: choice} if parameter.applies(known) else kind
-                for kind in kinds
-                for known in [{**family.constants, **kind}]
-                for choice in (parameter.choices if parameter.applies(known) else (None,))
-            ]
-    return [Kind(family.name, kind) for kind in kinds]
+    costly = [parameter for parameter in family.parameters if parameter.key in _OF_COST]
+    return [Kind(family.name, values) for values in _combinations(family, costly)]
+
+
+def variants_of(family: Family) -> list[dict[str, Value]]:
+    """Return the features that trials of a family may have, as values of keys, without any twice.
+
+    A single one, without values, where all of them have the same.
+    """
+    deciding = [
+        parameter
+        for parameter in family.parameters
+        if parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
+        if parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+    ]
+    return _combinations(family, deciding)
+
+
+def _combinations(family: Family, parameters: Sequence[Parameter]) -> list[dict[str, Value]]:
+    found: list[dict[str, Value]] = [{}]
+    for parameter in parameters:
+        found = [
+            values | chosen
+            for values in found
+            for chosen in (
+                [{parameter.key: value} for value in _values(parameter)]
+                if parameter.applies({**family.constants, **values})
+                else [{}]
+            )
+        ]
+    return found
+
+
+def _values(parameter: Parameter) -> Sequence[Value]:
+    step = int(parameter.step or 1)
+    return parameter.choices or range(int(parameter.low), int(parameter.high) + 1, step)
+
+
+def _steps(parameter: Parameter) -> float:
+    return (parameter.high - parameter.low) / (parameter.step or 1)
 
 
 def name_of_kind(values: Mapping[str, Value]) -> str:

@@ -28,7 +28,7 @@ from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import PACKAGE
 from ..machine.parallel import available_cores
 from ..runs import build
-from ..runs.candidates.choose import origin_of, prepared
+from ..runs.candidates.choose import Preparation, origin_of, prepared
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder
@@ -155,6 +155,7 @@ class TrialRunner:
         }
         # What was given up, because describing the pictures takes too long, has no features.
         described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
+        times, fits = _feature_costs(found, task) if described else ({}, {})
         return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
@@ -169,7 +170,8 @@ class TrialRunner:
             parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
             side=max(found.data.pictures.image_size) if found.sized else None,
             search_seconds=_search_seconds(settings, task.kinds),
-            fit_seconds=_fit_seconds(settings, found.data, task.kinds) if described else {},
+            fit_seconds=fits,
+            describe_seconds=times,
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -316,21 +318,40 @@ def _search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
 
 
-def _fit_seconds(
-    settings: RunSettings, data: PictureData, kinds: Sequence[Mapping[str, Any]]
-) -> dict[str, float]:
-    """Return about what fitting each kind of classifier takes, by its name."""
-    model = settings.model
+def _feature_costs(found: Preparation, task: Prepare) -> tuple[dict[str, float], dict[str, float]]:
+    """Return about what describing takes for each variant of the features, and what fitting does.
+
+    By names of variants, and of kinds with and without those. A search, which ends by the clock,
+    takes as many times as long as there are more features: what it has begun, it ends.
+    """
+    settings, model = found.settings, found.settings.model
     if not isinstance(model, ClassicalSettings):
-        return {}
-    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
-    if not timed:
-        return {}
+        return {}, {}
+    timed: list[Mapping[str, Any]] = []
+    searches: list[Mapping[str, Any]] = []
+    for kind in task.kinds:
+        chosen = kind.get("model.classifier", model.classifier)
+        (searches if chosen == "auto" else timed).append(kind)
+    variants = [one for one in task.variants if one]
+    if not timed and not variants:
+        return {}, {}
     # scikit-learn takes seconds to import, and networks need none of it.
     from ..runs.candidates.classical import ClassicalCandidate
 
-    seconds = ClassicalCandidate(settings, model, data).fit_seconds(timed)
-    return {name_of_kind(kind): one for kind, one in zip(timed, seconds, strict=True)}
+    candidate = ClassicalCandidate(settings, model, found.data)
+    (_, own), *costs = candidate.description_costs([{}, *variants]) if variants else [(1.0, 0)]
+    seconds = candidate.fit_seconds(timed, [own, *(width for _, width in costs)])
+    fits = {
+        name_of_kind({**kind, **variant}): one
+        for kind, each in zip(timed, seconds, strict=True)
+        for variant, one in zip([{}, *variants], each, strict=True)
+    }
+    described = {}
+    for variant, (longer, width) in zip(variants, costs, strict=True):
+        described[name_of_kind(variant)] = found.seconds_per_epoch * longer
+        search = _search_seconds(settings, searches) * max(1.0, width / own)
+        fits |= {name_of_kind({**kind, **variant}): search for kind in searches}
+    return described, fits
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

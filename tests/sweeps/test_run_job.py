@@ -26,6 +26,7 @@ from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
+from src.sweeps.families import name_of_kind
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task
 from src.training.task import ClassificationTask
@@ -233,6 +234,28 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert ending.metrics["val/accuracy"] == metrics["val/accuracy"]
     run_dir = heard.note.call_args.kwargs["run_dir"]
     assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
+
+
+def test_other_features_are_told_by_their_number_and_by_what_describing_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    own = ["model=handcrafted", "model.features=[raw]", "model.selection=none", "data=digits"]
+    kinds = [{"model.classifier": "logistic"}, {"model.classifier": "auto"}]
+    wide = {"model.features": ["scattering"], "model.scattering.orientations": 8}
+    same = {"model.features": ["raw"]}
+    task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds, variants=[same, wide])
+    ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    wider, alike = name_of_kind(wide), name_of_kind(same)
+    assert known.describe_seconds[wider] > 5 * known.describe_seconds[alike] > 0
+    # The digits have 64 pixels, and 4 x 4 cells of 1 + 8 planes.
+    linear, search = ("model.classifier=logistic", "model.classifier=auto")
+    fits, times = known.fit_seconds, 16 * 9 / 64
+    assert fits[f"{linear} {wider}"] == pytest.approx(times * fits[f"{linear} {alike}"])
+    assert fits[f"{linear} {alike}"] == pytest.approx(fits[linear])
+    assert fits[f"{search} {wider}"] == pytest.approx(times * known.search_seconds)
 
 
 @pytest.mark.parametrize(("share", "kept"), [("0.25", [(0.25, 0), (0.25, 1)]), ("1.0", [])])
