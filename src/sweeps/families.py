@@ -47,9 +47,14 @@ _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
 # What decides how long a classifier takes on the same features: seconds, or minutes.
 _OF_COST = ("model.classifier", "model.selection")
-# What decides, with the keys that depend on it, how many features there are. Of a range of more
-# whole numbers, or of floats, no value is told from the others.
-_FEATURES, _MOST_STEPS = "model.features", 8
+# What decides, with the keys that depend on it, how many hand-crafted features there are, and what
+# does how much a network computes. Of a range of more whole numbers, or of floats, no value is told
+# from the others, and of more networks in all a further key decides nothing.
+_FEATURES, _MOST_STEPS, _MOST_VARIANTS = "model.features", 8, 100
+_OF_SIZE = (
+    *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
+    *("model.layers", "model.patch_size", "model.width", "model.depth"),
+)
 
 
 def load_families(
@@ -104,17 +109,20 @@ def kinds_of(family: Family) -> list[Kind]:
 
 
 def variants_of(family: Family) -> list[dict[str, Value]]:
-    """Return the features that trials of a family may have, as values of keys, without any twice.
+    """Return the features or sizes of networks that trials may have, as values of keys, each once.
 
-    A single one, without values, where all of them have the same.
+    A single one, without values, where all trials have the same.
     """
-    deciding = [
-        parameter
-        for parameter in family.parameters
-        if parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
-        if parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
-    ]
-    return _combinations(family, deciding)
+    found: list[dict[str, Value]] = [{}]
+    deciding: list[Parameter] = []
+    for parameter in family.parameters:
+        crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
+        told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+        if told and (crafted or parameter.key in _OF_SIZE):
+            more = _combinations(family, [*deciding, parameter])
+            if len(more) <= _MOST_VARIANTS:
+                deciding, found = [*deciding, parameter], more
+    return found
 
 
 def _combinations(family: Family, parameters: Sequence[Parameter]) -> list[dict[str, Value]]:

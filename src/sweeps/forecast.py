@@ -48,7 +48,7 @@ class Forecast:
         """Return the kinds of trials that end in so many seconds, None for no limit.
 
         A family all of whose kinds do is one kind, in which a sampler is free to choose. Where a
-        kind ends in time with some of the family's features alone, it is of those.
+        kind ends in time with some features or sizes of networks alone, it is of those.
 
         Args:
             took: trials that ended, the latest last, with their seconds; those that were pruned
@@ -82,10 +82,10 @@ class Forecast:
     def needed(
         self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _OWN
     ) -> float:
-        """Return the seconds that a trial of a kind is expected to take with some features.
+        """Return the seconds that a trial of a kind, of one variant, is expected to take.
 
         That is the median of the last ones of its kind on the same networks, each as many times as
-        long as these features were measured to take longer than those that it had. Before there are
+        long as this variant was measured to take longer than that which it was. Before there are
         some it is what was measured and half as much again, and beside it what the family's trials
         take at least for all else (measuring a model, writing its record). It is never less than
         describing the pictures was measured to take. The search for a classifier, which ends by the
@@ -93,7 +93,7 @@ class Forecast:
         of the only configuration that searches.
 
         Args:
-            variant: one of `variants_of`; empty for the features of the family's own configuration.
+            variant: one of `variants_of`; empty for that of the family's own configuration.
         """
         return self._needed(kind, took, [variant])[0]
 
@@ -136,7 +136,7 @@ class Forecast:
         """Return about what describing takes, or training, and what a classifier does at most."""
         known = self.prepared[family]
         variant = _held(self._variants[family], values)
-        describing = known.describe_seconds.get(name_of_kind(variant), known.seconds)
+        describing = known.seconds * known.longer.get(name_of_kind(variant), 1.0)
         kind = _held([one.values for one in self._kinds[family]], values)
         usual = known.search_seconds if _searches(values) else 0.0
         usual = known.fit_seconds.get(name_of_kind(kind), usual)

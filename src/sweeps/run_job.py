@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +19,7 @@ from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.finished import EvaluateSettings
+from ..config.models import NetworkSettings
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -28,7 +29,7 @@ from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import PACKAGE
 from ..machine.parallel import available_cores
 from ..runs import build
-from ..runs.candidates.choose import Preparation, origin_of, prepared
+from ..runs.candidates.choose import origin_of, prepared
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder
@@ -37,7 +38,6 @@ from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
-from .families import name_of_kind
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -48,6 +48,7 @@ from .tasks import (
     plain_task,
     read_task,
 )
+from .variant_costs import feature_costs, network_costs, search_seconds, searching
 
 __all__ = ["TrialRunner", "device_runner"]
 
@@ -56,6 +57,8 @@ _CHOSEN = (
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _MOST_OPEN = 4
+# The last are copies, and what `data.train_limit` leaves out of the training part.
+_PARTS = ("train", "val", "test", "dropped")
 
 
 class TrialRunner:
@@ -144,7 +147,7 @@ class TrialRunner:
                 *(settings, self._pictures),
                 networks=networks,
                 seconds=task.seconds,
-                searching=_searching(settings, task.kinds),
+                searching=searching(settings, task.kinds),
                 late_by=task.late_by,
             )
         settings = found.settings
@@ -155,7 +158,9 @@ class TrialRunner:
         }
         # What was given up, because describing the pictures takes too long, has no features.
         described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
-        times, fits = _feature_costs(found, task) if described else ({}, {})
+        longer, fits = feature_costs(found, task) if described else ({}, {})
+        if isinstance(found.settings.model, NetworkSettings):
+            longer = network_costs(found, task)
         return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
@@ -167,11 +172,11 @@ class TrialRunner:
             data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
             networks=[asdict(one) for one in found.networks],
             limit=task.seconds if found.cut else None,
-            parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
+            parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
             side=max(found.data.pictures.image_size) if found.sized else None,
-            search_seconds=_search_seconds(settings, task.kinds),
+            search_seconds=search_seconds(settings, task.kinds),
             fit_seconds=fits,
-            describe_seconds=times,
+            longer=longer,
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -300,58 +305,6 @@ def _settings(
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
-
-
-def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether trials of some kind, or all of them, search for a classifier."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings):
-        return False
-    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
-
-
-def _search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
-    """Return the time that a run has for its choice of classifiers, one for each fold."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
-        return 0.0
-    return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
-
-
-def _feature_costs(found: Preparation, task: Prepare) -> tuple[dict[str, float], dict[str, float]]:
-    """Return about what describing takes for each variant of the features, and what fitting does.
-
-    By names of variants, and of kinds with and without those. A search, which ends by the clock,
-    takes as many times as long as there are more features: what it has begun, it ends.
-    """
-    settings, model = found.settings, found.settings.model
-    if not isinstance(model, ClassicalSettings):
-        return {}, {}
-    timed: list[Mapping[str, Any]] = []
-    searches: list[Mapping[str, Any]] = []
-    for kind in task.kinds:
-        chosen = kind.get("model.classifier", model.classifier)
-        (searches if chosen == "auto" else timed).append(kind)
-    variants = [one for one in task.variants if one]
-    if not timed and not variants:
-        return {}, {}
-    # scikit-learn takes seconds to import, and networks need none of it.
-    from ..runs.candidates.classical import ClassicalCandidate
-
-    candidate = ClassicalCandidate(settings, model, found.data)
-    (_, own), *costs = candidate.description_costs([{}, *variants]) if variants else [(1.0, 0)]
-    seconds = candidate.fit_seconds(timed, [own, *(width for _, width in costs)])
-    fits = {
-        name_of_kind({**kind, **variant}): one
-        for kind, each in zip(timed, seconds, strict=True)
-        for variant, one in zip([{}, *variants], each, strict=True)
-    }
-    described = {}
-    for variant, (longer, width) in zip(variants, costs, strict=True):
-        described[name_of_kind(variant)] = found.seconds_per_epoch * longer
-        search = _search_seconds(settings, searches) * max(1.0, width / own)
-        fits |= {name_of_kind({**kind, **variant}): search for kind in searches}
-    return described, fits
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

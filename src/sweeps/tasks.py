@@ -63,8 +63,8 @@ class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
     Features of frozen networks may be `late_by` more. `kinds` are values of keys, one for each
-    classifier whose fit is to be timed, and `variants` those that make other features. The result
-    of the job is a `Prepared`.
+    classifier whose fit is to be timed, and `variants` those that make other features or
+    networks of other sizes. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
@@ -129,7 +129,7 @@ class Prepared:
         search_seconds: in which a trial may try classifiers, beyond `seconds`.
         fit_seconds: about what fitting each kind of classifier takes beyond describing, by
             `name_of_kind`; of kinds on each variant of the features as well.
-        describe_seconds: by variants of the features, in the place of `seconds`.
+        longer: how many times as long as `seconds` a trial takes, by names of variants.
     """
 
     overrides: Sequence[str]
@@ -146,7 +146,7 @@ class Prepared:
     side: int | None = None
     search_seconds: float = 0.0
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
-    describe_seconds: Mapping[str, float] = field(default_factory=dict)
+    longer: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -42,6 +42,8 @@ def test_kinds_are_the_classifiers_on_all_features_and_on_few_and_other_families
     kinds = [kind.values for kind in kinds_of(FAMILIES["embedding"])]
     assert len(kinds) == 9 and AUTO in kinds and SLOW in kinds and FAST in kinds
     assert kinds_of(FAMILIES["cnn"]) == [Kind("cnn")]
+    sizes = variants_of(FAMILIES["cnn"])
+    assert len(sizes) == 15 and all(one.keys() == {"model.widths", "model.blocks"} for one in sizes)
     features = variants_of(FAMILIES["handcrafted"])
     assert len(features) == 6 + 6 + 6 * 3 + 3 + 3 and variants_of(FAMILIES["embedding"]) == [{}]
     assert {"model.features": ["hog", "raw"], "model.hog.cells": [4]} in features
@@ -95,12 +97,12 @@ def test_hand_crafted_features_that_would_not_end_are_not_proposed_and_smaller_o
     scattering, pixels = {"model.features": ["scattering"]}, {"model.features": ["hog", "raw"]}
     wide, narrow = ({**scattering, "model.scattering.orientations": n} for n in (8, 3))
     few = {**pixels, "model.hog.cells": [4]}
-    describing = {name_of_kind(wide): 40.0, name_of_kind(narrow): 5.0, name_of_kind(few): 2.0}
+    longer = {name_of_kind(wide): 4.0, name_of_kind(narrow): 0.5, name_of_kind(few): 0.2}
     fits = {
         name_of_kind({**WHOLE, **features}): seconds / _ROUGHLY
         for features, seconds in ((wide, 100.0), (narrow, 10.0), (few, 3.0))
     }
-    own = Prepared([], 1, 10.0, fit_seconds=fits, describe_seconds=describing)
+    own = Prepared([], 1, 10.0, fit_seconds=fits, longer=longer)
     known, kind = forecast(handcrafted=own), Kind("handcrafted", WHOLE)
     assert [known.needed(kind, [], one) for one in (wide, narrow, few)] == [140, 15, 5]
 

@@ -23,6 +23,7 @@ from ...config.features import (
     EmbeddingSettings,
     HandcraftedSettings,
 )
+from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
@@ -45,7 +46,7 @@ from ..build import build_extractors, feature_table, foreign_descriptors, model_
 from ..choices import Resolved
 from ..resolve import threads_of
 from .candidate import FitContext, Fitted
-from .fit_cost import SAMPLE, fit_seconds, with_values
+from .fit_cost import SAMPLE, fit_seconds
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["ClassicalCandidate", "kept_choice"]

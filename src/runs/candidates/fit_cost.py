@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.features import ClassicalSettings
+from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...features.calibration import ENOUGH_UNSEEN, scores_of
 from ...features.descriptors.picture import Floats
 from ...features.pipeline import make_pipeline
 from ..resolve import threads_of
 
-__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth", "with_values"]
+__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth"]
 
 # Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
 # thousands.
@@ -90,17 +90,6 @@ def fit_seconds(
             ]
         )
     return found
-
-
-def with_values(model: ClassicalSettings, values: Mapping[str, Any]) -> ClassicalSettings:
-    """Return a model with other values of some keys, such as "model.hog.cells"."""
-    for key, value in values.items():
-        name, _, inner = key.removeprefix("model.").partition(".")
-        changes: dict[str, Any] = {inner or name: value}
-        if inner:
-            changes = {name: replace(getattr(model, name), **changes)}
-        model = replace(model, **changes)
-    return model
 
 
 def fits_of(count: int, folds: int) -> int:
