@@ -193,6 +193,8 @@ class Preparation:
             return "for time is up" if clock.trials_wait and not clock.left else None
         left, prepared = clock.race_left, self.jobs.prepared.values()
         if clock.trials_wait and left is not None:
+            if not left:
+                return "for the time of trials is over"
             if self._tried_on(family) is not None:
                 return None
             needed = crafted_seconds(family, prepared)

@@ -298,6 +298,8 @@ def test_hand_crafted_features_have_a_cheap_try_where_the_others_time_allows_it(
     assert "data.train_limit=250 of 1,000 training pictures" in capsys.readouterr().out
     assert jobs_of(130, crafted, 200, speed=5) == []
     assert "so that the others have time for trials: a try would take" in capsys.readouterr().out
+    assert jobs_of(200, crafted, 200, speed=100) == []
+    assert "handcrafted: left out, for the time of trials is over" in capsys.readouterr().out
     # Others need too many epochs for a cheap try; and where no trial waits, all have their turn.
     assert jobs_of(130, family("cnn"), 200, speed=100) == []
     assert "data.train_limit=250" not in jobs_of(100, crafted, 200, speed=10)[0].overrides
