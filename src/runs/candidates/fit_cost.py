@@ -101,8 +101,8 @@ def growth(model: ClassicalSettings, few: tuple[int, int], many: tuple[int, int]
     """Return how many times as long a fit to `many` (pictures, features) takes as one to `few`.
 
     A kernel machine and neighbours compare each two pictures, the former as long as it is exact; a
-    forest sorts them by some features; a nearest mean has a matrix of all features to factorise;
-    all else goes through all numbers. A selection leaves all of them as many features.
+    forest sorts them by some features; a nearest mean has a matrix of all features to factorise, or
+    of all pictures; all else goes through all numbers. A selection leaves as many features to all.
     """
     own: Any = getattr(model, model.classifier, None)
     exact = max(few[0], own.exact_up_to) if model.classifier == "rbf_svm" else 0
@@ -110,7 +110,7 @@ def growth(model: ClassicalSettings, few: tuple[int, int], many: tuple[int, int]
         "rbf_svm": lambda n, d: n * min(n, exact) * d,
         "knn": lambda n, d: n * n * d,
         "random_forest": lambda n, d: n * math.log(n + 1) * math.sqrt(d),
-        "nearest_mean": lambda n, d: n * d**2 + d**3 / 3,
+        "nearest_mean": lambda n, d: n * d * min(n, d) + min(n, d) ** 3 / 3,
     }
     work = kinds.get(model.classifier, _numbers)
     kept = math.inf if model.selection == "none" else model.keep
