@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +17,12 @@ from hydra.errors import HydraException
 from .checks import ConfigError, is_literal
 from .other_names import hint_for_hydra
 
-__all__ = ["WORDS", "override_of", "parse", "value_of"]
+if TYPE_CHECKING:
+    from .models import ModelSettings
+
+__all__ = ["WORDS", "override_of", "parse", "value_of", "with_values"]
+
+_Model = TypeVar("_Model", bound="ModelSettings")
 
 # Values of fields that are declared `literal` are taken as they stand, because Hydra's grammar
 # would read spaces, brackets, `=`, commas, `~` or `${` in a path as something else.
@@ -97,3 +104,14 @@ def _as_typed(path: str) -> str:
         if meant != path and os.path.lexists(meant):
             return meant
     return os.path.expanduser(path) if path.startswith("~") else path
+
+
+def with_values(model: _Model, values: Mapping[str, Any]) -> _Model:
+    """Return settings of a model with other values of some keys, such as "model.hog.cells"."""
+    for key, value in values.items():
+        name, _, inner = key.removeprefix("model.").partition(".")
+        changes: dict[str, Any] = {inner or name: value}
+        if inner:
+            changes = {name: replace(getattr(model, name), **changes)}
+        model = replace(model, **changes)
+    return model

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.hardware import device_of_run
 from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
 from ..storage.files import write_atomically
@@ -227,11 +228,9 @@ def _extractors(metadata: dict[str, Any], content: dict[str, Any]) -> Sequence[E
     if not networks:
         settings = metadata["settings"]["model"]
         return extractors_of(settings["features"], settings, metadata.get("descriptors"))
-    import torch
-
     from .embedding import NetworkFeatures
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of_run(metadata)
     pairs = zip(networks, content["weights"], strict=True)
     return [NetworkFeatures.restored(metadata, weights, device) for metadata, weights in pairs]
 

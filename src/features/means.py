@@ -68,10 +68,20 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         variance /= len(within)
         if self.shrinkage >= 1:
             return means / variance
-        covariance = (1 - self.shrinkage) / len(within) * gram(within)
-        covariance[np.diag_indices(len(covariance))] += self.shrinkage * variance
+        ridge, share = self.shrinkage * variance, (1 - self.shrinkage) / len(within)
+        if len(within) < within.shape[1]:
+            # By Woodbury's identity a matrix of all pairs of rows does, which is the smaller one.
+            rows = within.astype(np.float64)
+            pairs = rows @ rows.T
+            pairs[np.diag_indices(len(pairs))] += ridge / share
+            factor = cho_factor(pairs, overwrite_a=True, check_finite=False)
+            inner = cho_solve(factor, rows @ means.T, check_finite=False)
+            found: Doubles = (means - inner.T @ rows) / ridge
+            return found
+        covariance = share * gram(within)
+        covariance[np.diag_indices(len(covariance))] += ridge
         factor = cho_factor(covariance, overwrite_a=True, check_finite=False)
-        found: Doubles = cho_solve(factor, means.T, check_finite=False).T
+        found = cho_solve(factor, means.T, check_finite=False).T
         return found
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["device_of", "has_bfloat16", "machine", "precisions", "processor"]
+__all__ = ["device_of", "device_of_run", "has_bfloat16", "machine", "precisions", "processor"]
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -30,6 +31,16 @@ def device_of(accelerator: str) -> torch.device:
         return torch.device("mps")
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
+
+
+def device_of_run(metadata: Mapping[str, Any]) -> torch.device:
+    """Return the device for the model of a run, by metadata that hold the run's `settings`.
+
+    That is the CPU where the run was told to use it, else a GPU of CUDA where torch sees one: a
+    model may be used on another machine than that which trained it.
+    """
+    told = metadata.get("settings", {}).get("trainer", {}).get("accelerator")
+    return device_of("cpu" if told == "cpu" else "auto")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -93,7 +93,12 @@ class Proposer:
             chosen = {FAMILY: kind.family} if len(families) > 1 else {}
             turns.append(chosen | families[kind.family].stored_choices(kind.values))
         which = self._turn(turns)
-        self.study.enqueue_trial(turns[which], user_attrs={FAMILY: kinds[which].family})
+        kind, values = kinds[which], turns[which]
+        if kind.among:
+            rng = random.Random(_seed(self.spec.seed, f"among {len(self.study.get_trials(False))}"))
+            one = {**kind.values, **rng.choice(kind.among)}
+            values = values | families[kind.family].stored_choices(one)
+        self.study.enqueue_trial(values, user_attrs={FAMILY: kind.family})
         return True
 
     def _turn(self, turns: Sequence[dict[str, Any]]) -> int:

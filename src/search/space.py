@@ -156,10 +156,16 @@ class Family:
 
 @dataclass(frozen=True)
 class Kind:
-    """The trials of a family that have these values of some of its keys; none for all of them."""
+    """The trials of a family that have these values of some of its keys; none for all of them.
+
+    Attributes:
+        among: values of further keys, of which a trial that is proposed has one; empty where they
+            are free.
+    """
 
     family: str
     values: Mapping[str, Value] = field(default_factory=dict)
+    among: Sequence[Mapping[str, Value]] = ()
 
     def holds(self, family: str | None, values: Mapping[str, Value]) -> bool:
         """Return whether a trial of this family with these values is one of them."""

@@ -179,12 +179,19 @@ class SweepStudy:
         """
         with translated_errors():
             fitting, others = self._waiting(kinds)
-            waiting = -1
-            while not fitting and waiting < len(others):  # points of a grid may be of other kinds
-                waiting = len(others)
+            while not fitting:
+                known = len(others)
                 if not self._proposer.prepare(kinds):
                     return None
                 fitting, others = self._waiting(kinds)
+                if len(others) == known:  # the sampler is free to choose
+                    break
+                # Points of a grid, of which there is an end, may be of other kinds. All else that
+                # is proposed is of these, or would be proposed for ever.
+                if not fitting and self.spec.sampler != "grid":
+                    raise RuntimeError(
+                        f"a proposal is of none of the kinds that may begin: {kinds}"
+                    )
             if fitting and others:  # `Study.ask` takes whatever waits first
                 self._storage.set_trial_state_values(self._id(fitting[0]), TrialState.RUNNING)
                 trial = Trial(self._study, self._id(fitting[0]))
@@ -208,8 +215,9 @@ class SweepStudy:
         if family is None:  # a point of a grid
             return True
         fixed = waiting.system_attrs.get("fixed_params", {})
-        stored = self._families[kind.family].stored_choices(kind.values)
-        return family == kind.family and stored.items() <= fixed.items()
+        choices = self._families[kind.family].stored_choices
+        stored = [choices({**kind.values, **one}) for one in kind.among or ({},)]
+        return family == kind.family and any(one.items() <= fixed.items() for one in stored)
 
     def unfinished(self) -> list[TrialRecord]:
         """Return the trials that an earlier driver left running; they run on here."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..machine.hardware import device_of_run
 from ..machine.imports import import_object
 from ..records.certainty import Certainty
 from .bundle_files import (
@@ -38,8 +39,8 @@ def open_predictor(
 
     Args:
         folder: the bundle.
-        device: for a network that torch computes as in training; None for a GPU where there is
-            one. Exported networks compute on the CPU.
+        device: for a network that torch computes as in training; None for that of
+            `src.machine.hardware.device_of_run`. Exported networks compute on the CPU.
         batch_size: pictures at once.
 
     Raises:
@@ -79,15 +80,11 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
             classify = classifier_of(logits, metadata.get("link", "softmax"))
         return Predictor(classify, metadata, batch_size=batch_size)
 
-    import torch
-
     from ..training.links import link_of, outputs_of
     from .whole_network import network_classifier, network_describer
 
-    if device is None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, metadata = open_network(folder), read_metadata(folder)
-    classify = network_classifier(network, metadata, device)
+    classify = network_classifier(network, metadata, device or device_of_run(metadata))
     outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
     pixels = kind_in(metadata).pixels  # which have features of their own
     describe = None if pixels else network_describer(network, classify, outputs)

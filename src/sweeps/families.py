@@ -32,7 +32,14 @@ from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Kind, Parameter, Value, parse_space
 
-__all__ = ["default_values", "kinds_of", "load_families", "name_of_kind", "overrides_of"]
+__all__ = [
+    "default_values",
+    "kinds_of",
+    "load_families",
+    "name_of_kind",
+    "overrides_of",
+    "variants_of",
+]
 
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
@@ -40,6 +47,14 @@ _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
 # What decides how long a classifier takes on the same features: seconds, or minutes.
 _OF_COST = ("model.classifier", "model.selection")
+# What decides, with the keys that depend on it, how many hand-crafted features there are, and what
+# does how much a network computes. Of a range of more whole numbers, or of floats, no value is told
+# from the others, and of more networks in all a further key decides nothing.
+_FEATURES, _MOST_STEPS, _MOST_VARIANTS = "model.features", 8, 100
+_OF_SIZE = (
+    *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
+    *("model.layers", "model.patch_size", "model.width", "model.depth"),
+)
 
 
 def load_families(
@@ -89,16 +104,49 @@ def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
 
 def kinds_of(family: Family) -> list[Kind]:
     """Return the trials of a family in kinds that take about as long: by their classifiers."""
-    kinds: list[dict[str, Value]] = [{}]
+    costly = [parameter for parameter in family.parameters if parameter.key in _OF_COST]
+    return [Kind(family.name, values) for values in _combinations(family, costly)]
+
+
+def variants_of(family: Family) -> list[dict[str, Value]]:
+    """Return the features or sizes of networks that trials may have, as values of keys, each once.
+
+    A single one, without values, where all trials have the same.
+    """
+    found: list[dict[str, Value]] = [{}]
+    deciding: list[Parameter] = []
     for parameter in family.parameters:
-        if parameter.key in _OF_COST:
-            kinds = [
-                {**kind, parameter.key: choice} if parameter.applies(known) else kind
-                for kind in kinds
-                for known in [{**family.constants, **kind}]
-                for choice in (parameter.choices if parameter.applies(known) else (None,))
-            ]
-    return [Kind(family.name, kind) for kind in kinds]
+        crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
+        told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+        if told and (crafted or parameter.key in _OF_SIZE):
+            more = _combinations(family, [*deciding, parameter])
+            if len(more) <= _MOST_VARIANTS:
+                deciding, found = [*deciding, parameter], more
+    return found
+
+
+def _combinations(family: Family, parameters: Sequence[Parameter]) -> list[dict[str, Value]]:
+    found: list[dict[str, Value]] = [{}]
+    for parameter in parameters:
+        found = [
+            values | chosen
+            for values in found
+            for chosen in (
+                [{parameter.key: value} for value in _values(parameter)]
+                if parameter.applies({**family.constants, **values})
+                else [{}]
+            )
+        ]
+    return found
+
+
+def _values(parameter: Parameter) -> Sequence[Value]:
+    step = int(parameter.step or 1)
+    return parameter.choices or range(int(parameter.low), int(parameter.high) + 1, step)
+
+
+def _steps(parameter: Parameter) -> float:
+    return (parameter.high - parameter.low) / (parameter.step or 1)
 
 
 def name_of_kind(values: Mapping[str, Value]) -> str:

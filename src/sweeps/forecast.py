@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import median
+from types import MappingProxyType
 
 from ..records.trials import PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
-from .families import kinds_of, name_of_kind
+from .families import kinds_of, name_of_kind, variants_of
 from .tasks import Prepared
 
 __all__ = ["Forecast"]
 
 _CLASSIFIER = "model.classifier"
+_OWN: Mapping[str, Value] = MappingProxyType({})
 # So many times as long as it was measured to take may take what was not tried yet. A fit to few
 # pictures knows nothing of a trial's strength and scaling (a kernel machine on 3,068 photos: 23 s,
 # and 35 s with the trial's own), and a family is measured alone (epochs of a cnn beside another
@@ -34,72 +36,112 @@ class Forecast:
 
     families: Mapping[str, Family]
     prepared: Mapping[str, Prepared]
+    _kinds: dict[str, list[Kind]] = field(init=False)
+    _variants: dict[str, list[dict[str, Value]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        families = self.families.values()
+        object.__setattr__(self, "_kinds", {one.name: kinds_of(one) for one in families})
+        object.__setattr__(self, "_variants", {one.name: variants_of(one) for one in families})
 
     def affordable(self, seconds: float | None, took: Sequence[TrialRecord]) -> list[Kind]:
         """Return the kinds of trials that end in so many seconds, None for no limit.
 
-        A family all of whose kinds do is one kind, in which a sampler is free to choose.
+        A family all of whose kinds do is one kind, in which a sampler is free to choose. Where a
+        kind ends in time with some features or sizes of networks alone, it is of those.
 
         Args:
             took: trials that ended, the latest last, with their seconds; those that were pruned
                 would have taken more.
         """
         found: list[Kind] = []
-        for name, family in self.families.items():
+        for name in self.families:
             known = self.prepared.get(name)
             if known is None or not known.affordable:
                 continue
-            kinds = kinds_of(family)
-            fitting = [one for one in kinds if seconds is None or self.needed(one, took) <= seconds]
-            if len(fitting) < len(kinds):
+            kinds, variants = self._kinds[name], self._variants[name]
+            fitting: list[Kind] = []
+            for kind in kinds:
+                if seconds is None:
+                    among = variants
+                else:
+                    needed = zip(variants, self._needed(kind, took, variants), strict=True)
+                    among = [one for one, takes in needed if takes <= seconds]
+                if len(among) == len(variants):
+                    fitting.append(kind)
+                elif among:
+                    fitting.append(replace(kind, among=among))
+            if fitting == kinds:
+                found.append(Kind(name))
+            else:
                 # Where kinds take turns, none comes again that has a single configuration.
                 again = [kind for kind in fitting if not self._is_spent(kind, took)]
                 found += again or fitting
-            else:
-                found.append(Kind(name))
         return found
 
-    def needed(self, kind: Kind, took: Sequence[TrialRecord]) -> float:
-        """Return the seconds that a trial of a kind is expected to take.
+    def needed(
+        self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _OWN
+    ) -> float:
+        """Return the seconds that a trial of a kind, of one variant, is expected to take.
 
-        That is the median of the last ones of its kind on the same features. Before there are some
-        it is what was measured and half as much again, and beside it what the family's trials take
-        at least for all else (measuring a model, writing its record). It is never less than
+        That is the median of the last ones of its kind on the same networks, each as many times as
+        long as this variant was measured to take longer than that which it was. Before there are
+        some it is what was measured and half as much again, and beside it what the family's trials
+        take at least for all else (measuring a model, writing its record). It is never less than
         describing the pictures was measured to take. The search for a classifier, which ends by the
         clock, does not count before some trial has answered, nor once it was made on the features
         of the only configuration that searches.
-        """
-        known = self.prepared[kind.family]
-        own = [one for one in took if one.family == kind.family and known.cut <= {*one.overrides}]
-        ended = [one for one in own if one.state != PRUNED]
-        alike = [one.seconds or 0.0 for one in ended if kind.holds(one.family, one.values)]
-        if alike:
-            usual = median(alike[-_LATEST:])
-            if self._searches_once(kind):
-                usual -= known.search_seconds * (usual > known.search_seconds)
-        else:
-            beyond = [
-                (one.seconds or 0.0) - known.seconds - self._fit_seconds(one.family, one.values)
-                for one in ended
-            ]
-            usual = known.seconds + max(0.0, min(beyond, default=0.0))
-            if took or not _searches(kind.values):
-                usual += self._fit_seconds(kind.family, kind.values)
-            if took and not ended:
-                usual += (_ROUGHLY - 1) * known.seconds
-        stopped = (
-            one for one in own if one.state == PRUNED and kind.holds(kind.family, one.values)
-        )
-        return max(known.seconds, usual, *(one.seconds or 0.0 for one in stopped))
 
-    def _fit_seconds(self, family: str, values: Mapping[str, Value]) -> float:
-        """Return about what the classifier of a trial takes at most; 0 where there is none."""
+        Args:
+            variant: one of `variants_of`; empty for that of the family's own configuration.
+        """
+        return self._needed(kind, took, [variant])[0]
+
+    def _needed(
+        self, kind: Kind, took: Sequence[TrialRecord], variants: Sequence[Mapping[str, Value]]
+    ) -> list[float]:
+        known = self.prepared[kind.family]
+        # With how long each was measured to take.
+        own = [
+            (one, one.seconds or 0.0, sum(self._measured(one.family, one.values)))
+            for one in took
+            if one.family == kind.family and known.cut <= {*one.overrides}
+        ]
+        alike = [one for one in own if kind.holds(one[0].family, one[0].values)]
+        ended = [seconds - theirs for one, seconds, theirs in own if one.state != PRUNED]
+        beyond = max(0.0, min(ended, default=0.0))
+        found = []
+        for variant in variants:
+            values = {**kind.values, **variant}
+            describing, fitting = self._measured(kind.family, values)
+            told: list[float] = []
+            stopped: list[float] = []
+            for one, seconds, theirs in alike:
+                longer = (describing + fitting) / theirs if theirs else 1.0
+                (stopped if one.state == PRUNED else told).append(longer * seconds)
+            if told:
+                usual = median(told[-_LATEST:])
+                if self._searches_once(kind):
+                    usual -= known.search_seconds * (usual > known.search_seconds)
+            else:
+                usual = describing + beyond
+                if took or not _searches(values):
+                    usual += fitting
+                if took and not ended:
+                    usual += (_ROUGHLY - 1) * describing
+            found.append(max(describing, usual, *stopped))
+        return found
+
+    def _measured(self, family: str, values: Mapping[str, Value]) -> tuple[float, float]:
+        """Return about what describing takes, or training, and what a classifier does at most."""
         known = self.prepared[family]
-        if _searches(values):
-            return known.search_seconds
-        kinds = (kind for kind in kinds_of(self.families[family]) if kind.holds(family, values))
-        found = (known.fit_seconds.get(name_of_kind(kind.values), 0.0) for kind in kinds)
-        return _ROUGHLY * max(found, default=0.0)
+        variant = _held(self._variants[family], values)
+        describing = known.seconds * known.longer.get(name_of_kind(variant), 1.0)
+        kind = _held([one.values for one in self._kinds[family]], values)
+        usual = known.search_seconds if _searches(values) else 0.0
+        usual = known.fit_seconds.get(name_of_kind(kind), usual)
+        fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), usual)
+        return describing, fitting if _searches(values) else _ROUGHLY * fitting
 
     def _is_spent(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
         """Return whether all that a kind can be was tried on the same features."""
@@ -114,6 +156,11 @@ class Forecast:
         known = {**family.constants, **kind.values}
         others = (p for p in family.parameters if p.key not in known and p.applies(known))
         return _searches(kind.values) and not any(others)
+
+
+def _held(some: Sequence[Mapping[str, Value]], values: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return the first of some values of keys that are among these; none where there is none."""
+    return next((one for one in some if one.items() <= values.items()), _OWN)
 
 
 def _searches(values: Mapping[str, Value]) -> bool:

@@ -15,6 +15,7 @@ from ..search.pool import Pool
 from ..search.space import Family
 from ..search.study import SweepStudy
 from ..targets import kind_of
+from .foreseen import TUNED_SIDE, crafted_seconds, training_pictures, tuned_epoch
 from .tasks import PREPARED, Prepared, SweepJobs
 
 __all__ = ["Clock", "Preparation", "kept_preparations"]
@@ -55,10 +56,11 @@ _LEAST_DESCRIBING, _SURE = 15.0, 0.85
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
 # What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
 _SMALLER_SIDE = 64
-_TUNED_SIDE = 160
-_SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={_TUNED_SIDE}"
-# Passes through a network that a step of training is worth.
-_PASSES = 3
+_SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
+# Where trials wait, what a try of hand-crafted features may take of the time that is left, and the
+# shares of the training pictures that it may be of, of which so many are the fewest. Opening the
+# pictures takes a part of a try, whatever its share.
+_LITTLE, _SHARES, _FEWEST, _OPENING = 0.25, (1, 0.5, 0.25, 0.125), 200, 0.25
 _FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
@@ -167,7 +169,8 @@ class Preparation:
             renewed = not new and self._has_more(known[name]) and not self.clock.trials_wait
             if new or renewed:
                 self.show(f"{name}: finding out how to train it on this machine")
-                self._keep(known, name, self.measure(family))
+                waits = self._ready and self.clock.trials_wait
+                self._keep(known, name, self._tried(family) if waits else self.measure(family))
             found[name] = one = known[name]
             if one.affordable and not described:
                 described = True
@@ -188,9 +191,16 @@ class Preparation:
         clock = self.clock
         if not self._ready:
             return "for time is up" if clock.trials_wait and not clock.left else None
-        if clock.trials_wait:
-            return "so that the others have time for trials"
-        left, epoch = clock.race_left, self._tuned_epoch(family)
+        left, prepared = clock.race_left, self.jobs.prepared.values()
+        if clock.trials_wait and left is not None:
+            if not left:
+                return "for the time of trials is over"
+            if self._tried_on(family) is not None:
+                return None
+            needed = crafted_seconds(family, prepared)
+            took = f": a try would take some {duration(needed)} of {duration(left)}"
+            return f"so that the others have time for trials{took if needed else ''}"
+        epoch = tuned_epoch(family, prepared, self.pool.size)
         if left is not None and epoch > _ALLOWANCE * left:
             return (
                 f"for an epoch would take some {duration(epoch)} by the speed of the frozen "
@@ -198,22 +208,20 @@ class Preparation:
             )
         return None
 
-    def _tuned_epoch(self, family: Family) -> float:
-        """Return about what an epoch of a published network takes on small pictures.
+    def _tried_on(self, family: Family) -> int | None:
+        """Return the training pictures of a cheap try of hand-crafted features; None for no try.
 
-        By the fastest frozen network that was measured, which had all cores: forward and back
-        through all layers is three times the work. 0 where nothing is known.
+        That is one beside others that wait for the time. Where all pictures would take more than a
+        small part of it, a half of them, a quarter, ... may be tried.
         """
-        if "recipe=finetune" not in family.overrides:
-            return 0.0
-        speeds = [
-            network["images_per_second"] * (network["side"] / _TUNED_SIDE) ** 2
-            for one in self.jobs.prepared.values()
-            for network in one.networks
-            if network.get("images_per_second") and network.get("side")
-        ]
-        train = max((one.parts.get("train", 0) for one in self.jobs.prepared.values()), default=0)
-        return _PASSES * train * self.pool.size / max(speeds) if speeds else 0.0
+        left, prepared = self.clock.race_left or 0.0, self.jobs.prepared.values()
+        count, needed = training_pictures(prepared), crafted_seconds(family, prepared)
+        given = any(word.startswith("data.train_limit=") for word in self.jobs.base)
+        for share in _SHARES[: 1 if given else None]:
+            least = 0 if share == 1 else _FEWEST
+            if 0 < needed * (_OPENING + (1 - _OPENING) * share) <= _LITTLE * left:
+                return round(share * count) if share * count >= least else None
+        return None
 
     def _has_more(self, known: Prepared) -> bool:
         """Return whether there is clearly more time than what was prepared was cut down to."""
@@ -328,6 +336,19 @@ class Preparation:
             overrides=[*found.overrides, f"trainer.max_epochs={epochs}"],
             notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
+
+    def _tried(self, family: Family) -> Prepared:
+        """Return what a cheap try of a family takes, as `_tried_on` foresees it."""
+        left, count = self.clock.race_left, self._tried_on(family)
+        all_of_them = training_pictures(self.jobs.prepared.values())
+        if count is None or count >= all_of_them:
+            return self.measure(family)
+        limit = f"data.train_limit={count}"
+        found = self._measured(family, (limit,), _LITTLE * (left or 0.0))
+        if found.affordable:
+            note = f"{limit} of {all_of_them:,} training pictures, for lack of time"
+            found = replace(found, notes=[*found.notes, note])
+        return replace(found, limit=left)
 
     def _measured(
         self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float = 0.0

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +19,7 @@ from ..config.checks import ConfigError, to_plain
 from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.finished import EvaluateSettings
+from ..config.models import NetworkSettings
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -37,7 +38,6 @@ from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
-from .families import name_of_kind
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -48,6 +48,7 @@ from .tasks import (
     plain_task,
     read_task,
 )
+from .variant_costs import feature_costs, network_costs, search_seconds, searching
 
 __all__ = ["TrialRunner", "device_runner"]
 
@@ -56,6 +57,8 @@ _CHOSEN = (
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _MOST_OPEN = 4
+# The last are copies, and what `data.train_limit` leaves out of the training part.
+_PARTS = ("train", "val", "test", "dropped")
 
 
 class TrialRunner:
@@ -144,7 +147,7 @@ class TrialRunner:
                 *(settings, self._pictures),
                 networks=networks,
                 seconds=task.seconds,
-                searching=_searching(settings, task.kinds),
+                searching=searching(settings, task.kinds),
                 late_by=task.late_by,
             )
         settings = found.settings
@@ -155,6 +158,9 @@ class TrialRunner:
         }
         # What was given up, because describing the pictures takes too long, has no features.
         described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
+        longer, fits = feature_costs(found, task) if described else ({}, {})
+        if isinstance(found.settings.model, NetworkSettings):
+            longer = network_costs(found, task)
         return Prepared(
             overrides=[override_of(key, value) for key, value in chosen.items()],
             epochs=found.epochs,
@@ -166,10 +172,11 @@ class TrialRunner:
             data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
             networks=[asdict(one) for one in found.networks],
             limit=task.seconds if found.cut else None,
-            parts={p: len(getattr(found.data.split, p)) for p in ("train", "val", "test")},
+            parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
             side=max(found.data.pictures.image_size) if found.sized else None,
-            search_seconds=_search_seconds(settings, task.kinds),
-            fit_seconds=_fit_seconds(settings, found.data, task.kinds) if described else {},
+            search_seconds=search_seconds(settings, task.kinds),
+            fit_seconds=fits,
+            longer=longer,
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
@@ -298,39 +305,6 @@ def _settings(
         kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
         return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
-
-
-def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether trials of some kind, or all of them, search for a classifier."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings):
-        return False
-    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
-
-
-def _search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
-    """Return the time that a run has for its choice of classifiers, one for each fold."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
-        return 0.0
-    return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
-
-
-def _fit_seconds(
-    settings: RunSettings, data: PictureData, kinds: Sequence[Mapping[str, Any]]
-) -> dict[str, float]:
-    """Return about what fitting each kind of classifier takes, by its name."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings):
-        return {}
-    timed = [kind for kind in kinds if kind.get("model.classifier", model.classifier) != "auto"]
-    if not timed:
-        return {}
-    # scikit-learn takes seconds to import, and networks need none of it.
-    from ..runs.candidates.classical import ClassicalCandidate
-
-    seconds = ClassicalCandidate(settings, model, data).fit_seconds(timed)
-    return {name_of_kind(kind): one for kind, one in zip(timed, seconds, strict=True)}
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
-from .families import kinds_of, overrides_of
+from .families import kinds_of, overrides_of, variants_of
 
 __all__ = [
     "PREPARED",
@@ -63,12 +63,14 @@ class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
     Features of frozen networks may be `late_by` more. `kinds` are values of keys, one for each
-    classifier whose fit is to be timed. The result of the job is a `Prepared`.
+    classifier whose fit is to be timed, and `variants` those that make other features or
+    networks of other sizes. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
     late_by: float = 0.0
     kinds: Sequence[Mapping[str, Any]] = ()
+    variants: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ class Prepared:
         side: pixels of the longer side of the pictures, as they are taken; None where it is not
             known.
         search_seconds: in which a trial may try classifiers, beyond `seconds`.
-        fit_seconds: about what fitting each kind of classifier takes beyond `seconds`, by
-            `name_of_kind`.
+        fit_seconds: about what fitting each kind of classifier takes beyond describing, by
+            `name_of_kind`; of kinds on each variant of the features as well.
+        longer: how many times as long as `seconds` a trial takes, by names of variants.
     """
 
     overrides: Sequence[str]
@@ -143,6 +146,7 @@ class Prepared:
     side: int | None = None
     search_seconds: float = 0.0
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
+    longer: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -195,8 +199,10 @@ class SweepJobs:
         self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
     ) -> Job:
         """Return the job that measures a family's own configuration with these changes."""
-        kinds = [] if seconds is None else [kind.values for kind in kinds_of(family)]
-        task = Prepare(self._places(final=False), seconds, late_by, kinds)
+        limited = seconds is not None
+        kinds = [kind.values for kind in kinds_of(family)] if limited else []
+        variants = variants_of(family) if limited else []
+        task = Prepare(self._places(final=False), seconds, late_by, kinds, variants)
         return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:

@@ -40,7 +40,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
     assert numbers_in(tmp_path / "model.skops") > 100
 
 
-def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
+def network_features() -> NetworkFeatures:
     torch.manual_seed(0)
     arguments = {"widths": [8, 16], "blocks": 1, "dropout": 0.0}
     metadata = {
@@ -53,7 +53,11 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
         "std": [0.4],
     }
     network = CNN(1, 10, (8, 8), **arguments)
-    features = NetworkFeatures(network, metadata, device_of("auto"))
+    return NetworkFeatures(network, metadata, device_of("auto"))
+
+
+def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
+    features = network_features()
     assert features(IMAGES).shape == (200, 16)
     made = classifier(extractors=[features])
     made.save(tmp_path / "model.skops")
@@ -61,11 +65,27 @@ def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded(IMAGES), made(IMAGES))
     restored = loaded.extractors[0]
     assert restored.identity == features.identity
+    metadata = features.metadata
     stranger = {**metadata, "target": "os.system"}
     with pytest.raises(ValueError, match="not of a plugin"):
         NetworkFeatures.restored(stranger, features.weights(), torch.device("cpu"))
     with pytest.raises(ValueError, match="do not fit"):
         NetworkFeatures.restored(metadata, {}, torch.device("cpu"))
+
+
+def test_a_network_describes_on_the_device_that_its_run_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = classifier(extractors=[network_features()])
+    trainer = made.metadata.setdefault("settings", {}).setdefault("trainer", {})
+    devices = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(NetworkFeatures, "restored", lambda *given: devices.append(given[-1].type))
+    for accelerator in ("cpu", "auto"):
+        trainer["accelerator"] = accelerator
+        made.save(tmp_path / "model.skops")
+        FeatureClassifier.load(tmp_path / "model.skops")
+    assert devices == ["cpu", "cuda"]
 
 
 def rewritten(source: Path, target: Path, change) -> Path:

@@ -126,6 +126,19 @@ def test_the_nearest_mean_is_scikit_learns_at_both_ends() -> None:
         )
 
 
+@pytest.mark.parametrize("shrinkage", [0.01, 0.3])
+def test_a_nearest_mean_of_fewer_pictures_than_features_is_the_same(shrinkage: float) -> None:
+    features = np.random.default_rng(0).standard_normal((40, 300)).astype(np.float32)
+    labels = np.arange(40) % 4
+    means = np.stack([features[labels == k].mean(axis=0) for k in range(4)])
+    within = (features - means[labels]).astype(np.float64)
+    covariance = (1 - shrinkage) / 40 * within.T @ within
+    covariance += shrinkage * np.eye(300) * np.square(within).sum() / (300 * 40)
+    wanted = np.linalg.solve(covariance, (means - means.mean(axis=0)).T).T
+    found = NearestMean(shrinkage).fit(features, labels)
+    np.testing.assert_allclose(found.coef_, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("classes", [2, 10])
 def test_the_path_of_nearest_means_is_the_estimators(classes: int) -> None:
     found, train, labels, held = view(classes)

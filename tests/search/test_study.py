@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.runs.folder import sweep_file
 from src.search import database
+from src.search.samplers import Proposer
 from src.search.space import Kind
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CHOICES, CONDITIONS, NUMBERS, family, plan, run, value_of
@@ -419,6 +420,45 @@ def test_kinds_without_a_trial_come_first_and_then_the_best_has_every_second_tur
         assert found[:3] == [("mlp", "x"), ("mlp", "y"), ("cnn", "x")]
         assert set(found[3::2]) == {("mlp", "y")}
         assert {*found[4::2]} == {("mlp", "x"), ("mlp", "y"), ("cnn", "x")}
+
+
+def test_a_kind_that_may_have_some_values_of_further_keys_gets_one_of_them(tmp_path: Path) -> None:
+    space = {
+        "kind": {"choices": ["x", "y"]},
+        "of": {"choices": [["a"], ["b"], ["a", "b"]]},
+        "width": {"when": {"of": [["a"], ["a", "b"]]}, "low": 1, "high": 5},
+    }
+    among = [{"of": ["a"], "width": 2}, {"of": ["a"], "width": 3}, {"of": ["b"]}]
+    kinds = [Kind("mlp", {"kind": "y"}, among), Kind("cnn", {"kind": "x"})]
+    with SweepStudy(tmp_path, plan(family(space), family(space, "cnn"))) as study:
+        study.enqueue("mlp", {"kind": "y", "of": ["a"], "width": 3})
+        study.enqueue("cnn", {"kind": "y", "of": ["b"]})
+        asked = [trial for trial in (study.ask(kinds) for _ in range(16)) if trial is not None]
+        assert [trial.is_default for trial in asked] == [True] + 15 * [False]
+        found = [{**trial.values} for trial in asked if trial.family == "mlp"]
+        assert all(found.count({"kind": "y", **one}) >= 1 for one in among) and len(found) >= 8
+        assert all(
+            {"of": one["of"], **{k: one[k] for k in one.keys() & {"width"}}} in among
+            for one in found
+        )
+
+
+def test_a_proposal_that_is_of_no_kind_is_an_error_and_not_made_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SweepStudy(tmp_path, plan(family(CHOICES))) as study:
+        begun = []
+
+        def without_its_key(self: Proposer, kinds: object) -> bool:
+            begun.append(kinds)
+            assert len(begun) < 5
+            self.study.enqueue_trial({"mlp/b": 0.5}, user_attrs={"family": "mlp"})
+            return True
+
+        monkeypatch.setattr(Proposer, "prepare", without_its_key)
+        with pytest.raises(RuntimeError, match="none of the kinds that may begin"):
+            study.ask([Kind("mlp", {"a": "y"})])
+        assert len(begun) == 1
 
 
 def test_points_of_a_grid_wait_until_their_kind_may_begin(tmp_path: Path) -> None:

@@ -58,6 +58,27 @@ def test_arithmetic_and_memory_format_are_those_of_the_run(
     np.testing.assert_array_equal(opened.probabilities(pictures()), expected)
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "gpu", "device"),
+    [("auto", True, "cuda"), ("gpu", True, "cuda"), ("cpu", True, "cpu"), ("gpu", False, "cpu")],
+)
+def test_a_network_computes_on_a_gpu_unless_its_run_was_told_otherwise(
+    accelerator: str, gpu: bool, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, metadata = network_and_metadata(f"trainer.accelerator={accelerator}")
+    write_bundle(tmp_path / "model", network, metadata, pictures()[0])
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+
+    def moved(self: torch.nn.Module, *to: torch.device, **_: object) -> torch.nn.Module:
+        taken.extend(to)
+        return self
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    open_predictor(tmp_path / "model")
+    assert torch.device(device) in taken and len({*taken}) == 1
+
+
 def test_it_needs_neither_the_checkout_nor_what_trains(tmp_path: Path) -> None:
     network, metadata = network_and_metadata(model="cnn")
     write_bundle(tmp_path / "model", network, metadata, pictures()[0])

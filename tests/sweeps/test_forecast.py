@@ -9,7 +9,7 @@ import pytest
 
 from src.records.trials import COMPLETE, PRUNED, TrialRecord
 from src.search.space import Family, Kind
-from src.sweeps.families import kinds_of, load_families, name_of_kind
+from src.sweeps.families import kinds_of, load_families, name_of_kind, variants_of
 from src.sweeps.forecast import _ROUGHLY, Forecast
 from src.sweeps.tasks import Prepared
 
@@ -42,6 +42,11 @@ def test_kinds_are_the_classifiers_on_all_features_and_on_few_and_other_families
     kinds = [kind.values for kind in kinds_of(FAMILIES["embedding"])]
     assert len(kinds) == 9 and AUTO in kinds and SLOW in kinds and FAST in kinds
     assert kinds_of(FAMILIES["cnn"]) == [Kind("cnn")]
+    sizes = variants_of(FAMILIES["cnn"])
+    assert len(sizes) == 15 and all(one.keys() == {"model.widths", "model.blocks"} for one in sizes)
+    features = variants_of(FAMILIES["handcrafted"])
+    assert len(features) == 6 + 6 + 6 * 3 + 3 + 3 and variants_of(FAMILIES["embedding"]) == [{}]
+    assert {"model.features": ["hog", "raw"], "model.hog.cells": [4]} in features
     (given,) = load_families(["embedding"], ["model.classifier=logistic"], ["model.scaling"])
     assert kinds_of(given) == [Kind("embedding")]
 
@@ -86,6 +91,31 @@ def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -
     took = [trial(AUTO, 50.0), trial({**AUTO, "model.features": ["hog"]}, 50.0, "handcrafted")]
     assert known.needed(frozen, took) == 20 and known.needed(crafted, took) == 50
     assert known.needed(frozen, [trial(AUTO, 3.0)]) == 10, "no less than was measured"
+
+
+def test_hand_crafted_features_that_would_not_end_are_not_proposed_and_smaller_ones_are() -> None:
+    scattering, pixels = {"model.features": ["scattering"]}, {"model.features": ["hog", "raw"]}
+    wide, narrow = ({**scattering, "model.scattering.orientations": n} for n in (8, 3))
+    few = {**pixels, "model.hog.cells": [4]}
+    longer = {name_of_kind(wide): 4.0, name_of_kind(narrow): 0.5, name_of_kind(few): 0.2}
+    fits = {
+        name_of_kind({**WHOLE, **features}): seconds / _ROUGHLY
+        for features, seconds in ((wide, 100.0), (narrow, 10.0), (few, 3.0))
+    }
+    own = Prepared([], 1, 10.0, fit_seconds=fits, longer=longer)
+    known, kind = forecast(handcrafted=own), Kind("handcrafted", WHOLE)
+    assert [known.needed(kind, [], one) for one in (wide, narrow, few)] == [140, 15, 5]
+
+    def fitting(seconds: float, *took: TrialRecord) -> list[Any]:
+        kinds = known.affordable(seconds, took)
+        return [one for k in kinds if k.values == WHOLE for one in k.among or ["all"]]
+
+    assert fitting(4.0) == [] and fitting(5.0) == [few]
+    assert narrow in fitting(20.0) and wide not in fitting(139.0) and fitting(140.0) == []
+    # A trial that took twice as long as was measured says as much of other features.
+    took = trial({**WHOLE, **narrow}, 30.0, "handcrafted", overrides=())
+    assert [known.needed(kind, [took], one) for one in (wide, few)] == [280, 10]
+    assert fitting(9.0, took) == [] and few in fitting(10.0, took)
 
 
 def test_families_without_classifiers_go_by_what_was_measured_and_what_their_trials_took() -> None:

@@ -268,16 +268,41 @@ class Gathered(Answers):
 
 def measured(spent: float, family: Family, budget: float = 200.0) -> list[float]:
     """Return the seconds that a family may be measured, once a frozen network is ready."""
+    return [job.task["seconds"] for job in jobs_of(spent, family, budget, speed=100.0)]
+
+
+def jobs_of(spent: float, family: Family, budget: float, *, speed: float) -> list[Job]:
     time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
     clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
     study.count = 1
     made = preparation(pool, None, study=study, **{family.name: family})
-    network = {"name": "n", "taken": True, "side": 224, "images_per_second": 100.0}
+    network = {"name": "n", "taken": True, "side": 224, "images_per_second": speed}
     ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
     made.jobs.prepared["embedding"] = ready
     time.now += spent
     list(replace(made, clock=clock).run())
-    return [job.task["seconds"] for job in pool.jobs]
+    return pool.jobs
+
+
+def test_hand_crafted_features_have_a_cheap_try_where_the_others_time_allows_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A quarter of the 70 s that trials have left is 17.5 s; 1,000 pictures take 400 s / speed."""
+    crafted = family("handcrafted", "model=handcrafted")
+    (whole,) = jobs_of(130, crafted, 200, speed=100)
+    assert not any("train_limit" in word for word in whole.overrides)
+    # A quarter of 40 s for opening all pictures, and a quarter of the rest.
+    (part,) = jobs_of(130, crafted, 200, speed=10)
+    assert "data.train_limit=250" in part.overrides
+    assert part.task["seconds"] == pytest.approx(17.5)
+    assert "data.train_limit=250 of 1,000 training pictures" in capsys.readouterr().out
+    assert jobs_of(130, crafted, 200, speed=5) == []
+    assert "so that the others have time for trials: a try would take" in capsys.readouterr().out
+    assert jobs_of(200, crafted, 200, speed=100) == []
+    assert "handcrafted: left out, for the time of trials is over" in capsys.readouterr().out
+    # Others need too many epochs for a cheap try; and where no trial waits, all have their turn.
+    assert jobs_of(130, family("cnn"), 200, speed=100) == []
+    assert "data.train_limit=250" not in jobs_of(100, crafted, 200, speed=10)[0].overrides
 
 
 def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(

@@ -84,8 +84,8 @@ def translate(
     if flips is not None:
         columns = torch.where(flips[:, None], width - 1 - columns, columns)
     # One look-up each for what is outside: positions below 0 count from the end of the table.
-    rows = _within_sides(height, padding, device)[rows]
-    columns = _within_sides(width, padding, device)[columns]
+    rows = _within_sides(height, padding, device).take(rows)
+    columns = _within_sides(width, padding, device).take(columns)
     if padding == "zero":
         # One black row and column, to which all positions outside lead: cheaper than a mask.
         images = F.pad(images, (0, 1, 0, 1))

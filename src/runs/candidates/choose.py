@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...config.features import (
     ClassicalSettings,
     EmbeddingSettings,
@@ -26,6 +24,7 @@ from ...config.models import (
 )
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
+from ...machine.hardware import device_of_run
 from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
 from ..build import load_task
@@ -96,7 +95,7 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
 
 
 def load_trained(checkpoint: Path) -> Trained:
-    """Load the trained model of a run's file, onto a GPU where there is one.
+    """Load the trained model of a run's file, onto a GPU where the run may use one.
 
     Its metadata have the `thresholds` of its labels, where there are some.
 
@@ -125,8 +124,8 @@ def _loaded(checkpoint: Path) -> Trained:
         metadata = read_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
         return TrainedEnsemble(metadata, checkpoint, tuple(members))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = load_task(checkpoint)
+    device = device_of_run(task.metadata)
     if "soup" in task.metadata:
         from .soup import TrainedSoup
 

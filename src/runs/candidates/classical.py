@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from ...config.features import (
     EmbeddingSettings,
     HandcraftedSettings,
 )
+from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
@@ -29,6 +31,7 @@ from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
 from ...features.descriptors.picture import Floats
+from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
@@ -49,6 +52,8 @@ from .trained_classifier import MODEL_FILE, TrainedClassifier
 __all__ = ["ClassicalCandidate", "kept_choice"]
 
 _TIMED_PICTURES = 32
+# By which features are compared with each other.
+_COMPARED_PICTURES = 4
 # Nearest means, logistic and ridge regressions of one normalisation, where there are many problems.
 _GROUPS_OF_SEVERAL = 3
 
@@ -152,7 +157,45 @@ class ClassicalCandidate:
             table.part("train", mirrored=True)
         return 0.0
 
-    def fit_seconds(self, kinds: Sequence[Mapping[str, Any]]) -> list[float]:
+    def description_costs(self, variants: Sequence[Mapping[str, Any]]) -> list[tuple[float, int]]:
+        """Return, for other hand-crafted features, the time and the number of them.
+
+        Args:
+            variants: values of keys of the model that replace its own.
+
+        Returns:
+            For each, how many times as long as by the model's own features a picture takes to be
+            described, and how many features it has.
+        """
+        ids = self._data.split.train[:_COMPARED_PICTURES]
+        images = np.stack([self._data.pictures.read(int(i)) for i in ids])
+        known: dict[str, tuple[float, int]] = {}
+
+        def cost(extractor: Extractor) -> tuple[float, int]:
+            name = json.dumps(extractor.identity, sort_keys=True)
+            if name not in known:
+                extractor(images[:1])  # filters are made once
+                started = time.perf_counter()
+                width = extractor(images).shape[1]
+                known[name] = time.perf_counter() - started, width
+            return known[name]
+
+        def total(extractors: Sequence[Extractor]) -> tuple[float, int]:
+            seconds, widths = zip(*map(cost, extractors), strict=True)
+            return sum(seconds), sum(widths)
+
+        own = total(self._extractors)[0]
+        found = []
+        for values in variants:
+            model = with_values(self._model, values)
+            settings = replace(self._settings, model=model)
+            seconds, width = total(build_extractors(settings, self._data))
+            found.append((seconds / own, width))
+        return found
+
+    def fit_seconds(
+        self, kinds: Sequence[Mapping[str, Any]], widths: Sequence[int] = (0,)
+    ) -> list[list[float]]:
         """Return about what fitting each kind of classifier takes, beside what describing does.
 
         Features of a network are those that `describe_seconds` has kept; of hand-crafted ones
@@ -160,6 +203,7 @@ class ClassicalCandidate:
 
         Args:
             kinds: values of keys of the model that replace its own; none of them `auto`.
+            widths: numbers of features to tell the time for; 0 for those of the model.
         """
         data, rng = self._data, np.random.default_rng(0)
         rows = rng.permutation(len(data.split.train))[:SAMPLE]
@@ -182,8 +226,9 @@ class ClassicalCandidate:
             labels, problems = binary[:, 0].astype(np.int64), binary.shape[1]
         times = problems * (folds.count if folds.is_whole else 1)
         count = (1 + self._mirrors) * len(data.split.train)
-        each = fit_seconds(self._settings, kinds, features, labels, sizes, count)
-        return [times * one for one in each]
+        asked = [width or sum(sizes) for width in widths]
+        each = fit_seconds(self._settings, kinds, features, labels, sizes, count, asked)
+        return [[times * one for one in kind] for kind in each]
 
     def training_batch(self) -> None:
         return None

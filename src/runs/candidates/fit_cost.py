@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.features import ClassicalSettings
+from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...features.calibration import ENOUGH_UNSEEN, scores_of
 from ...features.descriptors.picture import Floats
@@ -35,8 +35,9 @@ def fit_seconds(
     labels: NDArray[np.int64],
     sizes: Sequence[int],
     count: int,
-) -> list[float]:
-    """Return about the seconds of each kind of classifier, calibration included.
+    widths: Sequence[int],
+) -> list[list[float]]:
+    """Return about the seconds of each kind of classifier, calibration included, by the features.
 
     Args:
         settings: of a run, its model a classical one.
@@ -44,6 +45,7 @@ def fit_seconds(
         features, labels: (n, D) and (n,) in [0, K) of some training pictures, n above 2.
         sizes: features of each descriptor, D in all.
         count: pictures that a trial is fitted to.
+        widths: numbers of features, for each of which the seconds are asked for.
     """
     model, threads = settings.model, threads_of(settings)
     assert isinstance(model, ClassicalSettings)
@@ -68,8 +70,7 @@ def fit_seconds(
     warm: set[str] = set()
     found = []
     for kind in kinds:
-        changes: dict[str, Any] = {key.removeprefix("model."): kind[key] for key in kind}
-        wanted = replace(model, **changes)
+        wanted = with_values(model, kind)
         with threadpool_limits(threads):
             if wanted.classifier not in warm:  # what is imported takes no time in a trial
                 warm.add(wanted.classifier)
@@ -78,8 +79,16 @@ def fit_seconds(
             if before + fit < _MOMENT:  # in which another program may have run
                 again = seconds(wanted, np.arange(len(features)))
                 before, fit = min(before, again[0]), min(fit, again[1])
-        few = len(features)
-        found.append(sum(before * n / few + fit * growth(wanted, few, n) for n in counts))
+        few, own = features.shape
+        found.append(
+            [
+                sum(
+                    before * n / few * width / own + fit * growth(wanted, (few, own), (n, width))
+                    for n in counts
+                )
+                for width in widths
+            ]
+        )
     return found
 
 
@@ -88,17 +97,26 @@ def fits_of(count: int, folds: int) -> int:
     return 1 + min(folds, math.ceil(ENOUGH_UNSEEN * folds / count))
 
 
-def growth(model: ClassicalSettings, few: int, many: int) -> float:
-    """Return how many times as long a fit to `many` pictures takes as one to `few`.
+def growth(model: ClassicalSettings, few: tuple[int, int], many: tuple[int, int]) -> float:
+    """Return how many times as long a fit to `many` (pictures, features) takes as one to `few`.
 
     A kernel machine and neighbours compare each two pictures, the former as long as it is exact; a
-    forest sorts them; all else goes through them.
+    forest sorts them by some features; a nearest mean has a matrix of all features to factorise, or
+    of all pictures; all else goes through all numbers. A selection leaves as many features to all.
     """
     own: Any = getattr(model, model.classifier, None)
-    kinds: dict[str, Callable[[int], float]] = {
-        "rbf_svm": lambda n: n * min(n, max(few, own.exact_up_to)),
-        "knn": lambda n: n * n,
-        "random_forest": lambda n: n * math.log(n + 1),
+    exact = max(few[0], own.exact_up_to) if model.classifier == "rbf_svm" else 0
+    kinds: dict[str, Callable[[int, float], float]] = {
+        "rbf_svm": lambda n, d: n * min(n, exact) * d,
+        "knn": lambda n, d: n * n * d,
+        "random_forest": lambda n, d: n * math.log(n + 1) * math.sqrt(d),
+        "nearest_mean": lambda n, d: n * d * min(n, d) + min(n, d) ** 3 / 3,
     }
-    work = kinds.get(model.classifier, float)
-    return work(many) / work(few)
+    work = kinds.get(model.classifier, _numbers)
+    kept = math.inf if model.selection == "none" else model.keep
+    (n, d), (m, e) = few, many
+    return work(m, min(e, kept)) / work(n, min(d, kept))
+
+
+def _numbers(pictures: int, features: float) -> float:
+    return pictures * features

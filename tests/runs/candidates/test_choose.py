@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.runs.candidates.choose import Origin, origin_of
+from src.runs.candidates import choose
+from src.runs.candidates.choose import Origin, load_trained, origin_of
 
 
 def origin(*words: str) -> Origin:
@@ -43,3 +48,17 @@ def test_every_kind_of_candidate_says_what_it_starts_from(words: list[str], star
 def test_weights_are_named_with_their_source_and_licence(words: list[str], weights: str) -> None:
     assert re.fullmatch(weights, str(origin(*words).weights))
     assert origin("model=vit").weights is None
+
+
+@pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("auto", "cuda")])
+def test_a_trained_network_is_loaded_where_its_run_was_told_to_compute(
+    accelerator: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata: dict[str, Any] = {"settings": {"trainer": {"accelerator": accelerator}}}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(choose, "load_task", lambda file: SimpleNamespace(metadata=metadata))
+    monkeypatch.setattr(
+        choose, "TrainedNetwork", lambda task, at: SimpleNamespace(device=at, metadata=metadata)
+    )
+    loaded: Any = load_trained(tmp_path / "last.ckpt")
+    assert loaded.device == torch.device(device)

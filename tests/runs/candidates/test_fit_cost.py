@@ -46,7 +46,7 @@ def test_fits_are_as_many_as_a_calibrated_model_needs(count: int) -> None:
 @pytest.mark.parametrize(
     ("classifier", "low", "high"),
     [
-        *(("logistic", 10, 10), ("nearest_mean", 10, 10), ("random_forest", 14, 15)),
+        *(("logistic", 10, 10), ("nearest_mean", 9, 10), ("random_forest", 14, 15)),
         *(("rbf_svm", 100, 100), ("knn", 100, 100)),
     ],
 )
@@ -55,10 +55,29 @@ def test_time_grows_with_the_pictures_as_the_classifier_is_made(
 ) -> None:
     model = read_run_settings(["model=embedding", f"model.classifier={classifier}"]).model
     assert isinstance(model, ClassicalSettings)
-    assert low <= growth(model, 200, 2_000) <= high
+    assert low <= growth(model, (200, 50), (2_000, 50)) <= high
     few = replace(model.rbf_svm, exact_up_to=1_000)
     # Beyond that a kernel machine goes through the pictures block by block.
-    assert growth(replace(model, classifier="rbf_svm", rbf_svm=few), 200, 2_000) == 50
+    machine = replace(model, classifier="rbf_svm", rbf_svm=few)
+    assert growth(machine, (200, 50), (2_000, 50)) == 50
+
+
+@pytest.mark.parametrize(
+    ("classifier", "times"),
+    [("logistic", 8), ("rbf_svm", 8), ("random_forest", 8**0.5), ("nearest_mean", 8)],
+)
+def test_time_grows_with_the_features_unless_some_of_them_are_selected(
+    classifier: str, times: float
+) -> None:
+    words = ["model=handcrafted", f"model.classifier={classifier}", "model.selection=none"]
+    model = read_run_settings(words).model
+    assert isinstance(model, ClassicalSettings)
+    found = growth(model, (200, 10_000), (200, 80_000))
+    assert found == pytest.approx(times, rel=0.06)
+    # Of many pictures the matrix of the features takes nearly all of the time of a nearest mean.
+    if classifier == "nearest_mean":
+        assert growth(model, (10**6, 100), (10**6, 800)) == pytest.approx(64, rel=0.06)
+    assert growth(replace(model, selection="pca", keep=100), (200, 10_000), (200, 80_000)) == 1
 
 
 def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +107,10 @@ def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPat
     settings = read_run_settings(["model=embedding", "runtime.threads=1"])
     kinds = [{"model.classifier": "logistic"}, {"model.classifier": "rbf_svm"}]
     features, labels = np.zeros((100, 3), np.float32), np.arange(100) % 2
-    linear, squared = fit_seconds(settings, kinds, features, labels, (3,), 1_000)
+    (linear, wide), (squared, _) = fit_seconds(
+        settings, kinds, features, labels, (3,), 1_000, (3, 12)
+    )
     # One fit to all and five to four fifths of them.
     assert linear == pytest.approx(4 * (10 + 5 * 8))
     assert squared == pytest.approx(10 + 5 * 8 + 3 * (100 + 5 * 64))
+    assert wide == pytest.approx(4 * linear)
