@@ -61,6 +61,22 @@ def test_every_entry_shows_help_and_settings_without_any(
         assert shown and ("optimizer  " in shown) == (name in ("train", "sweep") and len(flags) < 2)
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_has_a_version_and_refuses_what_it_does_not_know(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = importlib.import_module(f"src.{ENTRIES[name][0]}")
+    monkeypatch.setattr(sys, "argv", [name, "--version"])
+    assert entry.main() == 0 and capsys.readouterr().out == f"bakeoff {package_version()}\n"
+    monkeypatch.setattr(sys, "argv", [name, "--wrong=1"])
+    assert entry.main() == 2
+    refused = capsys.readouterr().err
+    assert "there is no flag --wrong=1" in refused and "--version" in refused
+    assert ("--multirun" not in refused and "--config-name" in refused) == (name == "sweep")
+    monkeypatch.setattr(sys, "argv", [name, "zq.xj=1"])
+    assert entry.main() == 2 and "zq.xj: there is no such key; --help" in capsys.readouterr().err
+
+
 def test_the_help_of_a_sweep_lists_what_it_chooses_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
