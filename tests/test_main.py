@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,16 @@ def test_help_and_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert typed("--version").stdout == f"bakeoff {project['version']}\n"
     assert package_version() == project["version"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    """`bakeoff --help | head -1`; the pipe has no reader from the beginning here."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "src", "--help"]
+    done = subprocess.run(line, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 1 and done.stderr == b""
 
 
 def test_an_unknown_command_is_refused_with_the_nearest() -> None:
