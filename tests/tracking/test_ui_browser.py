@@ -202,13 +202,28 @@ def test_the_printed_link_lists_every_run_best_first(visitor: Visitor, runs: lis
         visitor.take(page, "mlflow-runs")
 
 
-def test_a_run_shows_its_five_curves(visitor: Visitor, runs: list[Trained]) -> None:
+def test_a_run_opens_on_its_five_curves(visitor: Visitor, runs: list[Trained]) -> None:
     with visitor.visit(1130) as page:
         page.get_by_role("link", name=runs[0].name).click()
         page.get_by_role("tab", name="Model metrics").click()
+        charts = page.locator(".js-plotly-plot")
+        playwright_api.expect(charts.nth(_NUM_CURVES - 1).locator(".js-line")).to_have_count(1)
+        for chart in charts.all()[:_NUM_CURVES]:
+            playwright_api.expect(chart.locator(".js-line")).to_have_count(1)
+        visitor.take(page, "mlflow-run")
         page.get_by_placeholder("Search metric charts").fill(CURVES)
         wait_for_curves(page)
-        visitor.take(page, "mlflow-run")
+
+
+def test_a_comparison_of_runs_opens_on_the_accuracy(visitor: Visitor, runs: list[Trained]) -> None:
+    with visitor.visit(900) as page:
+        for run in runs[:2]:
+            page.get_by_role("row", name=run.name).get_by_role("checkbox").check()
+        page.get_by_role("button", name="Compare").click()
+        page.get_by_role("heading", name="Comparing 2 Runs").wait_for()
+        playwright_api.expect(page.locator("text=val/accuracy").first).to_be_visible()
+        shown = page.locator(".ant-select-selection-item, [title='val/accuracy']").all_inner_texts()
+        assert "val/accuracy" in shown and not any(text.startswith("system") for text in shown)
 
 
 def test_a_run_shows_what_it_took_of_its_machine(visitor: Visitor, runs: list[Trained]) -> None:
