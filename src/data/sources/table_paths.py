@@ -51,7 +51,9 @@ def found_files(
                 )
             if candidates:
                 found = candidates[0]
-                others = others or [f"{found} for {path}"]
+                same = unicodedata.normalize("NFC", found) == unicodedata.normalize("NFC", path)
+                how = "in its other Unicode form" if same else f"for {path}"
+                others = others or [f"{found} {how}"]
             else:
                 missing.add(row)
         paths.append(found)

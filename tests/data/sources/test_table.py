@@ -122,7 +122,8 @@ def test_names_in_another_unicode_form_and_other_capitals_are_found(
     rows[3] = rows[3].replace("Fotos", "FOTOS").replace("Caf", "CAF").replace(".png", ".PNG")
     source = listed(table(tmp_path, "\n".join(["path,label", *rows]) + "\n"))
     assert source.missing == {} and all(os.path.isfile(source.file(n)) for n in range(4))
-    assert "names pictures otherwise than their files are" in reasons(source)["pictures.csv"]
+    remark = reasons(source)["pictures.csv"]
+    assert "names pictures otherwise than their files are" in remark and "Unicode form" in remark
 
 
 def test_a_folder_that_could_be_several_is_not_guessed(tmp_path: Path) -> None:
