@@ -24,7 +24,8 @@ COPY src src
 RUN .venv/bin/uv pip install --python .venv/bin/python --no-deps .
 
 ENV PATH="/opt/bakeoff/.venv/bin:$PATH" BAKEOFF_CACHE=/cache PYTHONUNBUFFERED=1
-RUN useradd --create-home bakeoff && mkdir -p /bakeoff/outputs /cache && chown -R bakeoff /bakeoff /cache
+# Written by whatever user `docker run --user` names.
+RUN useradd --create-home bakeoff && mkdir -p /bakeoff/outputs /cache && chmod 1777 /bakeoff/outputs /cache
 USER bakeoff
 WORKDIR /bakeoff
 VOLUME ["/cache"]

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 
+from .config.console import on_plain_output
 from .machine.package import CHECKOUT, ENTRIES, PACKAGE, command, package_version
 from .machine.text import nearest
 
@@ -34,6 +35,7 @@ compdef _bakeoff bakeoff
 }
 
 
+@on_plain_output
 def main() -> int:
     """Run the command line and return its exit code."""
     name, *rest = sys.argv[1:] or ["--help"]

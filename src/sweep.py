@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from .config.command_line import run_entry, take_config_name
+from .config.command_line import FLAGS, run_entry, take_config_name
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files
 from .machine.ending import leave
 from .machine.status import doing
@@ -50,7 +50,7 @@ def main() -> int:
         argv=argv,
         from_mlflow=("tracking.uri", "tracking.experiment"),
         choices=sweep_choices,
-        flags=(f"--config-name NAME (of {', '.join(sweep_files())})", "--help", "--cfg job"),
+        flags=(f"--config-name NAME (of {', '.join(sweep_files())})", FLAGS),
         no_multirun=_NO_MULTIRUN,
     )
 

@@ -63,6 +63,14 @@ def test_what_is_called_of_make_is_there(file: str) -> None:
         assert (ROOT / f"requirements-{extra}.lock").is_file()
 
 
+def test_every_extra_has_its_lock_and_stands_in_the_page_on_installing() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(project["optional-dependencies"]) - {"dev"}
+    locks = {path.stem.removeprefix("requirements-") for path in ROOT.glob("requirements-*.lock")}
+    page = (ROOT / "docs" / "install.md").read_text()
+    assert extras == locks == {extra for extra in locks if f"`{extra}`" in page}
+
+
 def test_the_command_of_the_image_is_one() -> None:
     text = (ROOT / "Dockerfile").read_text()
     (line,) = re.findall(r"^#\s+-v bakeoff-cache:/cache bakeoff (.+)$", text, re.MULTILINE)

@@ -76,6 +76,15 @@ def test_the_modules_that_a_page_runs_are_there(page: Path) -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
+def test_the_tutorial_says_which_parts_are_drawn() -> None:
+    drawn = (ROOT / "conf" / "data" / "folder.yaml").read_text(encoding="utf-8")
+    shares = {key: float(share) for key, share in re.findall(r"(val|test)_fraction: (\S+)", drawn)}
+    said = " ".join((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{shares['val']:.0%} of the pictures for validation and {shares['test']:.0%} for the test"
+    ).replace("%", " %") in said
+
+
 def test_the_modules_of_the_architecture_are_there() -> None:
     rooms = {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")}
     named = _names(ROOT / "docs" / "architecture.md", _DOTTED)

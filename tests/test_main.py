@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,16 @@ def test_help_and_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert typed("--version").stdout == f"bakeoff {project['version']}\n"
     assert package_version() == project["version"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    """`bakeoff --help | head -1`; the pipe has no reader from the beginning here."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-m", "src", "--help"]
+    done = subprocess.run(line, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 1 and done.stderr == b""
 
 
 def test_an_unknown_command_is_refused_with_the_nearest() -> None:
@@ -59,6 +70,22 @@ def test_every_entry_shows_help_and_settings_without_any(
         assert entry.main() == 0
         shown = capsys.readouterr().out
         assert shown and ("optimizer  " in shown) == (name in ("train", "sweep") and len(flags) < 2)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_entry_has_a_version_and_refuses_what_it_does_not_know(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = importlib.import_module(f"src.{ENTRIES[name][0]}")
+    monkeypatch.setattr(sys, "argv", [name, "--version"])
+    assert entry.main() == 0 and capsys.readouterr().out == f"bakeoff {package_version()}\n"
+    monkeypatch.setattr(sys, "argv", [name, "--wrong=1"])
+    assert entry.main() == 2
+    refused = capsys.readouterr().err
+    assert "there is no flag --wrong=1" in refused and "--version" in refused
+    assert ("--multirun" not in refused and "--config-name" in refused) == (name == "sweep")
+    monkeypatch.setattr(sys, "argv", [name, "zq.xj=1"])
+    assert entry.main() == 2 and "zq.xj: there is no such key; --help" in capsys.readouterr().err
 
 
 def test_the_help_of_a_sweep_lists_what_it_chooses_by_name(

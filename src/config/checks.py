@@ -74,11 +74,11 @@ class NotGiven(ConfigError):
     """A setting without a default has no value.
 
     Args:
-        key: its dotted key.
+        key, meaning: its dotted key, and what it is.
     """
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"{key} is not set: say {key}=VALUE.")
+    def __init__(self, key: str, meaning: str) -> None:
+        super().__init__(f"{key} is not set: say {key}=VALUE: {meaning}.")
         self.key = key
 
 
@@ -293,7 +293,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
         path = _join(where, field.name)
         given = plain.get(field.name, default_of(field, hints[field.name]))
         if given is dataclasses.MISSING or given == "???":
-            raise NotGiven(path)
+            raise NotGiven(path, field.metadata.get("meaning", "it has no default"))
         values[field.name] = _typed(hints[field.name], given, path)
     try:
         return typing.cast(T, made(**values))

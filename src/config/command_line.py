@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
 from ..machine.interruption import Interrupted, Interruption
-from ..machine.package import PACKAGE, typed
+from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, to_plain
 from .compose import expand
@@ -29,6 +29,7 @@ from .tracking import environment_overrides
 
 __all__ = [
     "CONFIG_NAME_FLAGS",
+    "FLAGS",
     "ChildEnded",
     "Invocation",
     "parse",
@@ -38,7 +39,7 @@ __all__ = [
 
 S = TypeVar("S", bound=Settings)
 
-_FLAGS = "--help, --cfg job, --config-dir FOLDER"
+FLAGS = "--help, --version, --cfg job, --config-dir FOLDER"
 _MULTIRUN = "-m or --multirun"
 CONFIG_NAME_FLAGS = ("--config-name", "-cn")
 # Stands for a setting that must be given where settings are shown without it.
@@ -60,11 +61,12 @@ class Invocation:
     overrides: list[str] = dataclasses.field(default_factory=list)
     multirun: bool = False
     help: bool = False
+    version: bool = False
     show_config: bool = False
 
 
-def parse(argv: Sequence[str]) -> Invocation:
-    """Take a command line apart.
+def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Invocation:
+    """Take a command line apart; `flags` are those that the entry takes.
 
     Raises:
         ConfigError: an unknown flag.
@@ -75,6 +77,8 @@ def parse(argv: Sequence[str]) -> Invocation:
         flag, equals, value = word.partition("=")
         if word in ("-h", "--help"):
             found.help = True
+        elif word in ("-V", "--version"):
+            found.version = True
         elif word in ("-m", "--multirun"):
             found.multirun = True
         elif flag in ("-c", "--cfg"):
@@ -88,7 +92,7 @@ def parse(argv: Sequence[str]) -> Invocation:
             setting = flag.lstrip("-").replace("-", "_")
             raise ConfigError(
                 f"there is no flag {word}: settings are given as {setting}={value or 'VALUE'}, and "
-                f"the flags are {_FLAGS}, {_MULTIRUN}."
+                f"the flags are {', '.join(flags)}."
             )
         elif word != "--resolve":
             found.overrides.append(word)
@@ -116,7 +120,7 @@ def run_entry(
     argv: Sequence[str] | None = None,
     from_mlflow: Sequence[str] = (),
     choices: Callable[[], Mapping[str, Sequence[str]]] = dict,
-    flags: Sequence[str] = (_FLAGS, _MULTIRUN),
+    flags: Sequence[str] = (FLAGS, _MULTIRUN),
     no_multirun: str | None = None,
 ) -> int:
     """Run an entry and return its exit code.
@@ -133,7 +137,7 @@ def run_entry(
         argv: the overrides; None for those of the process.
         from_mlflow: keys whose values MLflow's environment variables give where nothing else does.
         choices: return for the help what may be chosen by name: config groups with their options.
-        flags: for the help, where they are not the usual ones.
+        flags: for the help and for refusals, where they are not the usual ones.
         no_multirun: why the entry takes no -m, as a sentence; None where it does.
     """
     todo: list[tuple[S, list[str]]] = []
@@ -153,9 +157,12 @@ def run_entry(
         # Before anything is looked at, because whatever is wrong with a word repeats the word.
         if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
-        invocation = parse(sys.argv[1:] if argv is None else argv)
+        invocation = parse(sys.argv[1:] if argv is None else argv, flags)
         if invocation.multirun and no_multirun is not None:
             raise ConfigError(no_multirun)
+        if invocation.version:
+            print(f"bakeoff {package_version()}")
+            return
         overrides = take_plugins(invocation.overrides)
         jobs = list(expand(overrides)) if invocation.multirun else [overrides]
         if invocation.help:

@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -49,6 +50,8 @@ T = TypeVar("T")
 
 CONF = PRESETS / "conf"
 SWEEPS = PRESETS / "sweeps"
+# Where no key is like the one that was given.
+_LISTED = "; --help lists those that there are"
 
 # Hydra's groups for what it does around a program, of which composing alone has no use: reading
 # them takes two fifths of the time.
@@ -315,7 +318,8 @@ def _put(plain: dict[str, Any], key: str, value: Any) -> None:
     for folder in folders:
         node = node.get(folder) if isinstance(node, dict) else None
     if not isinstance(node, dict) or name not in node:
-        raise ConfigError(f"{key}: there is no such key{nearest(key, _keys(plain))}.")
+        hint = nearest(key, _keys(plain)) or _LISTED
+        raise ConfigError(f"{key}: there is no such key{hint}.")
     node[name] = value
 
 
@@ -342,7 +346,7 @@ def _explained(
         if word not in chosen and known and key not in known and not override.is_add():
             if name := hint_for_key(key, [*known, *options]):
                 return ConfigError(f"{key}: there is no such key; {name}.")
-            hint = nearest(key, [*known, *options]) or _same_leaf(key, known)
+            hint = nearest(key, [*known, *options]) or _same_leaf(key, known) or _LISTED
             return ConfigError(f"{key}: there is no such key{hint}.")
     return ConfigError(str(error).strip().splitlines()[0])
 
@@ -358,11 +362,10 @@ def _no_option(group: str, given: str, options: Sequence[str]) -> str:
 
 
 def _same_leaf(key: str, known: Sequence[str]) -> str:
-    """`lr` -> ' (did you mean optimizer.lr?)'"""
-    leaf = key.rpartition(".")[2]
-    leaves_known = {k.rpartition(".")[2]: k for k in reversed(known)}
-    same = leaves_known.get(leaf)
-    return f" (did you mean {same}?)" if same else nearest(leaf, leaves_known)
+    """`batchsize` -> ' (did you mean data.batch_size?)'"""
+    by_leaf = {k.rpartition(".")[2]: k for k in reversed(known)}
+    close = get_close_matches(key.rpartition(".")[2], by_leaf, n=1)
+    return f" (did you mean {by_leaf[close[0]]}?)" if close else ""
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

@@ -84,9 +84,10 @@ def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
         take_any_text()
         sys.stdout = cast(TextIO, _PlainText(streams[0], needed=True))
         sys.stderr = cast(TextIO, _PlainText(streams[1], needed=False))
+        code = 0
         try:
-            code = entry(*args, **kwargs)
             try:
+                code = entry(*args, **kwargs)
                 sys.stdout.flush()
             except BrokenPipeError:
                 return max(code, 1)

@@ -40,7 +40,7 @@ _NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
 _NOT_WORTH_SAYING = 0.0005
 # Of the chance that further seeds decide.
 _NEVER = 0.05
-_TRAININGS = ("the trained networks", "these folds and trainings")
+_TRAININGS = ("the trained models", "these folds and trainings")
 _ONCE = ("Trained once", "Cross-validated once")
 
 
@@ -83,10 +83,10 @@ def baseline_sentence(verdict: Verdict) -> str:
 
 
 def pair_sentence(pair: Pair) -> str:
-    """Return on which pictures two trained networks differ; how sure that is says the verdict."""
+    """Return on which pictures two trained models differ; how sure that is says the verdict."""
     scope = "They are repeats of one configuration and differ in the seed alone." * pair.repeats
     return (
-        f"Of the trained networks {pair.first} and {pair.second}, {pair.first_alone} pictures only "
+        f"Of the trained models {pair.first} and {pair.second}, {pair.first_alone} pictures only "
         f"the first has right and {pair.second_alone} only the second. {scope}"
     ).rstrip()
 

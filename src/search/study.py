@@ -351,26 +351,24 @@ def _differences(known: Any, given: Any, where: str = "") -> Iterator[str]:
     """
     if isinstance(known, dict) and isinstance(given, dict):
         if only := _then_and_now(known.keys() - given.keys(), given.keys() - known.keys()):
-            yield f"{where} {only}".strip()
+            yield f"{where}: {only}" if where else only
         for key in sorted(known.keys() & given.keys()):
             yield from _differences(known[key], given[key], f"{where} {key}".strip())
     elif isinstance(known, list) and isinstance(given, list):
         then = [value for value in known if value not in given]
         now = [value for value in given if value not in known]
         if known != given:
-            yield f"{where} {_then_and_now(then, now) or 'in another order'}"
+            yield f"{where}: {_then_and_now(then, now) or 'in another order'}"
     elif known != given:
-        yield f"{where} {_then_and_now([known], [given])}"
+        yield f"{where}: {_then_and_now([known], [given])}"
 
 
 def _then_and_now(then: Iterable[Any], now: Iterable[Any]) -> str:
-    """Return, as in "1 then, 2 now"; empty where there is neither."""
-    sides = [sorted(map(_short, values)) for values in (then, now)]
-    if not any(sides):
-        return ""
-    return ", ".join(
-        f"{', '.join(side) or 'nothing'} {when}" for side, when in zip(sides, ("then", "now"))
-    )
+    """Return, as in "1 then, 2 now" or "2 only now"; empty where there is neither."""
+    sides = [", ".join(sorted(map(_short, values))) for values in (then, now)]
+    if all(sides):
+        return f"{sides[0]} then, {sides[1]} now"
+    return "".join(f"{side} only {when}" for side, when in zip(sides, ("then", "now")) if side)
 
 
 def _short(value: Any) -> str:

@@ -7,8 +7,7 @@ recorded in `MirrorState` is found by its tag `bakeoff.run_id`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,45 +16,22 @@ from filelock import FileLock, Timeout
 
 from ..machine.text import encodable
 from ..records.champions import Champion
+from .entries import LONGEST, Entry, batches, cut, entries_of, is_system
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
 from .mlflow_store import Rejected, ServerAway, Store, Unsupported
 from .spool import Spool, mirror_lock
 
-__all__ = ["Entry", "FilesAway", "Follower", "batches"]
+__all__ = ["FilesAway", "Follower"]
 
-# MLflow's limits of a batch, with some room in the bytes for the request around it.
-_MOST_ENTRIES = 1000
-_MOST_OF_KIND = {"metric": 1000, "param": 100, "tag": 100}
-_MOST_BYTES = 900_000
-_LONGEST = {"param": 6000, "tag": 8000}
 # Of the files kept for later, at one try: an artifact store that is away takes its time to fail.
 _MOST_FAILURES = 3
+# How long system metrics wait for the first others: a page of MLflow's begins with the metric that
+# came first, and an epoch may take hours.
+_LONGEST_WAIT_MS = 300_000
 
-# kind ("metric", "param", "tag"), key, value, step, timestamp_ms (the last two for metrics alone)
-Entry = tuple[str, str, Any, int, int]
-
-
-def batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries in batches within MLflow's limits, in order."""
-    batch: list[Entry] = []
-    counts = dict.fromkeys(_MOST_OF_KIND, 0)
-    size = 0
-    for entry in entries:
-        kind = entry[0]
-        weight = len(json.dumps(entry)) + 50
-        if (
-            len(batch) == _MOST_ENTRIES
-            or counts[kind] == _MOST_OF_KIND[kind]
-            or (batch and size + weight > _MOST_BYTES)
-        ):
-            yield batch
-            batch, counts, size = [], dict.fromkeys(_MOST_OF_KIND, 0), 0
-        batch.append(entry)
-        counts[kind] += 1
-        size += weight
-    if batch:
-        yield batch
+# An event, and the offset in the spool after it.
+_Event = tuple[dict[str, Any], int]
 
 
 class FilesAway(ServerAway):
@@ -84,6 +60,7 @@ class Follower:
         self._parent: str | None = None
         self._restarted = False
         self._closed = False
+        self._measured = False  # whether metrics of the model were among the events
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -150,7 +127,7 @@ class Follower:
             ServerAway: the next call begins with the same events.
         """
         before = self._state.offset
-        events = read_events(spool_path(self.run_dir), before)
+        events = self._in_turn(read_events(spool_path(self.run_dir), before))
         if not events:
             return self._send_pending(store)
         try:
@@ -164,22 +141,37 @@ class Follower:
                 self._state.write(self.run_dir)
         return True
 
-    def _send(self, store: Store, events: list[tuple[dict[str, Any], int]]) -> None:
+    def _in_turn(self, events: list[_Event]) -> list[_Event]:
+        """Return the events up to system metrics that have to wait for metrics of the model."""
+        system = [index for index, (event, _) in enumerate(events) if is_system(event)]
+        known = [event.get("event") for event, _ in events if not is_system(event)]
+        self._measured |= "metrics" in known or "finish" in known
+        if self._measured or not system:
+            return events
+        first, last = (events[index][0].get("timestamp_ms", 0) for index in (system[0], system[-1]))
+        return events if last - first > _LONGEST_WAIT_MS else events[: system[0]]
+
+    def _send(self, store: Store, events: list[_Event]) -> None:
         # Metrics, parameters and tags of a slice are sent together; of a tag only the last value.
         metrics: list[Entry] = []
+        system: list[Entry] = []
         texts: dict[tuple[str, str], Entry] = {}
         for event, end in events:
             kind = event.get("event")
             if kind == "metrics":
-                metrics.extend(_entries(event))
+                (system if is_system(event) else metrics).extend(entries_of(event))
             elif kind in ("params", "tags"):
-                texts.update((entry[:2], entry) for entry in _entries(event))
+                texts.update((entry[:2], entry) for entry in entries_of(event))
             else:
                 self._send_entries(store, [*metrics, *texts.values()])
                 metrics, texts = [], {}
+                if kind == "finish":
+                    self._send_entries(store, system)
+                    system = []
                 self._send_other(store, event)
-                self._state.offset = end
-        self._send_entries(store, [*metrics, *texts.values()])
+                if not system:
+                    self._state.offset = end
+        self._send_entries(store, [*metrics, *texts.values(), *system])
         self._state.offset = events[-1][1]
 
     def _send_other(self, store: Store, event: Mapping[str, Any]) -> None:
@@ -212,7 +204,7 @@ class Follower:
             experiment=encodable(event["experiment"]),
             name=encodable(event["run_name"]),
             start_time_ms=event["start_time_ms"],
-            tags={key: _cut(text, _LONGEST["tag"]) for key, text in tags.items()},
+            tags={key: cut(text, LONGEST["tag"]) for key, text in tags.items()},
         )
         self._state.write(self.run_dir)
 
@@ -220,7 +212,7 @@ class Follower:
         # The parent may have been sent since the start, by another process.
         tags = self._parent_tag(store)
         if event["reason"]:
-            tags["bakeoff.reason"] = _cut(event["reason"], _LONGEST["tag"])
+            tags["bakeoff.reason"] = cut(event["reason"], LONGEST["tag"])
         self._send_entries(store, [("tag", key, text, 0, 0) for key, text in tags.items()])
         store.finish(self._run(), event["status"], event["end_time_ms"])
         self._state.status = event["status"]
@@ -368,16 +360,3 @@ class Follower:
         if self._state.mlflow_run_id is None:
             raise Rejected(f"the spool of {self.run_dir} does not begin with its start")
         return self._state.mlflow_run_id
-
-
-def _entries(event: Mapping[str, Any]) -> Iterator[Entry]:
-    kind = event["event"].removesuffix("s")
-    step, timestamp_ms = event.get("step", 0), event.get("timestamp_ms", 0)
-    for key, value in event["values"].items():
-        known = float(value) if kind == "metric" else _cut(value, _LONGEST[kind])
-        yield kind, key, known, step, timestamp_ms
-
-
-def _cut(text: str, longest: int) -> str:
-    text = encodable(text)  # a path may have bytes that are no UTF-8
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

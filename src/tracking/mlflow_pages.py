@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,15 +19,28 @@ from typing import Any
 
 from ..machine.own_pages import is_own
 
-__all__ = ["APP_NAME", "CURVES", "HOSTS", "OwnPages", "app", "found_by_mlflow", "link", "view_tags"]
+__all__ = [
+    "APP_NAME",
+    "CURVES",
+    "HOSTS",
+    "OwnPages",
+    "app",
+    "found_by_mlflow",
+    "link",
+    "view_tags",
+    "with_curves",
+]
 
 APP_NAME = "bakeoff"
 # The environment variable with the host names of the pages, separated by commas.
 HOSTS = "BAKEOFF_UI_HOSTS"
 
 _VIEW = "bakeoff"
-# Both curves of both parts, and the learning rate: a filter over the charts.
-CURVES = "^(train|val)/(accuracy|loss|lr)$"
+# MLflow draws charts in sections by what is before the last "/", in the order of the alphabet: this
+# one comes before "cost" and "test", whose metrics have one value.
+_SECTION = "by epoch"
+# A filter over the charts.
+CURVES = f"^{_SECTION}/"
 _WIDTHS = {
     "attributes.`Run Name`": 270,
     "tags.`bakeoff.data`": 110,
@@ -65,6 +78,18 @@ def view_tags() -> dict[str, str]:
     """
     view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(_STATE)}
     return {f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
+
+
+def with_curves(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return metrics of one step, those of an epoch once more for MLflow's first section of charts.
+
+    There `val/accuracy` is `by epoch/accuracy val`, beside `by epoch/accuracy train`.
+    """
+    if "train/lr" not in values:  # which the end of an epoch alone has
+        return values
+    parts = [(key, *key.partition("/")) for key in values if not key.endswith("images_per_second")]
+    curves = {f"{_SECTION}/{name} {split}": values[key] for key, split, _, name in parts}
+    return {**values, **curves}
 
 
 def link(site: str, experiment_id: str | None) -> str:

@@ -287,8 +287,9 @@ class EpochKeeper(pl.Callback):
     def _epoch_metrics(self, trainer: pl.Trainer, task: ClassificationTask) -> dict[str, float]:
         train, val = task.totals["train"], task.totals["val"]
         seconds = self._epoch_seconds or self._since_its_begin(task)
-        # Validation first: MLflow's plots begin with the first metric.
-        metrics = {f"val/{k}": v for k, v in val.read(everywhere=True).items()}
+        # Validation first, and the loss last: MLflow's comparison begins with the first metric.
+        measured = sorted(val.read(everywhere=True).items(), key=lambda item: item[0] == "loss")
+        metrics = {f"val/{key}": value for key, value in measured}
         metrics |= {f"train/{k}": v for k, v in train.read(everywhere=True).items()}
         self._require_finite(trainer, metrics.get("train/loss", 0.0))
         metrics["train/lr"] = float(trainer.optimizers[0].param_groups[-1]["lr"])

@@ -21,7 +21,10 @@ from tests.entries.commands import (
 from tests.entries.conftest import Begin, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-_POINTS = "select key, step, value from metrics order by key, step, value"
+# What a spool has: MLflow has those of epochs once more, for its charts.
+_POINTS = (
+    "select key, step, value from metrics where key not like 'by epoch/%' order by key, step, value"
+)
 
 
 def test_a_server_that_never_answers_costs_a_warning_and_is_told_later(

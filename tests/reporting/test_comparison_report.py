@@ -79,9 +79,9 @@ def sentences(field: Sequence[Candidate], folds: int | None = None) -> tuple[str
     return verdict_sentences(Comparison(verdict, (), None, (), "val", "pictures", 1, 0, folds))
 
 
-def test_single_trainings_are_about_networks_and_not_about_configurations() -> None:
+def test_single_trainings_are_about_models_and_not_about_configurations() -> None:
     said = " ".join(sentences(random_field([0.80, 0.81, 0.79], [1, 1, 1])))
-    assert "about the trained networks" in said and "cannot be told from" in said
+    assert "about the trained models" in said and "cannot be told from" in said
     assert "four times out of five" in said
 
 

@@ -1,44 +1,19 @@
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from src.storage.digests import checked_line
 from src.tracking.addresses import default_uri
 from src.tracking.events import spool_path
-from src.tracking.follower import Entry, batches
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import Rejected, Store
 from src.tracking.spool import Spool
 from tests.tracking.diary import Diary, client, history, run_of
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["metric", "param", "tag"]),
-            st.text(max_size=5),
-            st.sampled_from(["x", "é" * 6000, "y" * 100]),
-            st.just(0),
-            st.just(0),
-        ),
-        max_size=400,
-    )
-)
-def test_batches_hold_everything_in_order_within_the_limits(entries: list[Entry]) -> None:
-    cut = list(batches(entries))
-    assert [entry for batch in cut for entry in batch] == entries
-    for batch in cut:
-        kinds = [entry[0] for entry in batch]
-        assert kinds.count("param") <= 100 and kinds.count("tag") <= 100 and len(batch) <= 1000
-        assert len(json.dumps(batch)) < 1_000_000
 
 
 def test_a_run_arrives_as_it_was_written(store: Store, output_dir: Path) -> None:

@@ -202,13 +202,25 @@ def test_the_printed_link_lists_every_run_best_first(visitor: Visitor, runs: lis
         visitor.take(page, "mlflow-runs")
 
 
-def test_a_run_shows_its_five_curves(visitor: Visitor, runs: list[Trained]) -> None:
+def test_a_run_opens_on_its_five_curves(visitor: Visitor, runs: list[Trained]) -> None:
     with visitor.visit(1130) as page:
         page.get_by_role("link", name=runs[0].name).click()
         page.get_by_role("tab", name="Model metrics").click()
+        first = f"[...document.querySelectorAll('.js-plotly-plot')].slice(0, {_NUM_CURVES})"
+        drawn = "chart => chart.querySelector('.js-line')"
+        page.wait_for_function(f"{first}.filter({drawn}).length === {_NUM_CURVES}")
+        visitor.take(page, "mlflow-run")
         page.get_by_placeholder("Search metric charts").fill(CURVES)
         wait_for_curves(page)
-        visitor.take(page, "mlflow-run")
+
+
+def test_a_comparison_of_runs_opens_on_the_accuracy(visitor: Visitor, runs: list[Trained]) -> None:
+    site = visitor.link.partition("/#")[0]
+    ids = [run["info"]["run_id"] for run in ask(site, "runs/search", experiment_ids=["1"])["runs"]]
+    with visitor.visit(900) as page:
+        page.goto(f'{site}/#/compare-runs?runs={json.dumps(ids)}&experiments=["1"]')
+        axes = page.locator(".axis-title")
+        playwright_api.expect(axes.last).to_have_text("val/accuracy")
 
 
 def test_a_run_shows_what_it_took_of_its_machine(visitor: Visitor, runs: list[Trained]) -> None:

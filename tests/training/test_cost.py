@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -239,6 +241,15 @@ def test_a_slow_network_is_not_kept_at_it_for_long(monkeypatch: pytest.MonkeyPat
 def test_peak_memory_counts_what_was_held_and_let_go() -> None:
     held = len(bytearray(b"x") * 300_000_000)
     assert peak_memory_bytes(torch.device("cpu")) > held
+
+
+def test_peak_memory_is_known_without_proc_and_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, of which psutil tells it."""
+    monkeypatch.setattr(cost, "Path", lambda *_: Path("there is no such file"))
+    monkeypatch.setitem(sys.modules, "resource", None)
+    told = SimpleNamespace(rss=1, peak_wset=123)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: told)
+    assert peak_memory_bytes(torch.device("cpu")) == 123
 
 
 @pytest.mark.slow  # starts a process that imports torch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ...config.checks import ConfigError
@@ -49,7 +51,9 @@ def found_files(
                 )
             if candidates:
                 found = candidates[0]
-                others = others or [f"{found} for {path}"]
+                same = unicodedata.normalize("NFC", found) == unicodedata.normalize("NFC", path)
+                how = "in its other Unicode form" if same else f"for {path}"
+                others = others or [f"{found} {how}"]
             else:
                 missing.add(row)
         paths.append(found)
@@ -64,6 +68,7 @@ class _Finder:
         self._folder = folder
         self._tree = FolderTree(folder)
         self._inside: dict[str, dict[str, list[str]]] = {}
+        self._folders = {"": ""}
 
     def is_file(self, path: str) -> bool:
         return os.path.isfile(os.path.join(self._folder, path))
@@ -86,15 +91,31 @@ class _Finder:
         return min(shared, key=len, default="")
 
     def candidates(self, path: str) -> list[str]:
-        """Return the pictures that differ from `path` in the ending or in capitals, or, for a bare
-        name, in the folder."""
+        """Return the pictures that differ from `path` in the ending, in capitals or in the form of
+        letters (Macs write é as two), or, for a bare name, in the folder."""
         if self.is_file(path):
             return [path]
         folder, _, name = path.rpartition("/")
+        folder = self._written(folder)
         found = self._named(folder, name, self._tree.pictures)
         if not found and not folder:
             found = self._named("/", name, lambda _: self._tree.pictures_below(""))
         return found
+
+    def _written(self, folder: str) -> str:
+        """Return a folder as it is called on the disk; as given where that is not clear."""
+        if folder not in self._folders:
+            parent, _, name = folder.rpartition("/")
+            there = os.path.isdir(os.path.join(self._folder, folder))
+            alike: list[str] = []
+            if not there and not os.path.isabs(folder):
+                parent = self._written(parent)
+                with suppress(OSError):
+                    others = os.listdir(os.path.join(self._folder, parent))
+                    alike = [one for one in others if _key(one) == _key(name)]
+            meant = os.path.join(parent, alike[0]) if len(alike) == 1 else folder
+            self._folders[folder] = meant
+        return self._folders[folder]
 
     def _named(self, folder: str, name: str, listing: Callable[[str], list[str]]) -> list[str]:
         if folder not in self._inside:
@@ -104,7 +125,12 @@ class _Finder:
             except ConfigError:  # such a folder cannot be listed, so nothing is found there
                 pictures = []
             for picture in pictures:
-                base = picture.rpartition("/")[2].casefold()
+                base = _key(picture.rpartition("/")[2])
                 index.setdefault(base, []).append(picture)
                 index.setdefault(os.path.splitext(base)[0], []).append(picture)
-        return self._inside[folder].get(name.casefold(), [])
+        return self._inside[folder].get(_key(name), [])
+
+
+def _key(name: str) -> str:
+    """Return what is equal for names that differ in capitals or in the Unicode form of letters."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -4,6 +4,7 @@ import os
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -107,6 +108,29 @@ def test_csv_mistakes_are_named_with_their_line(text: str, message: str, tmp_pat
     with pytest.raises(ConfigError, match=message) as error:
         listed(table(tmp_path, text))
     assert "pictures.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(("disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_in_another_unicode_form_and_other_capitals_are_found(
+    tmp_path: Path, disk: Literal["NFC", "NFD"], written: Literal["NFC", "NFD"]
+) -> None:
+    """As where a table comes from a Mac and the files lie on Linux, or the other way around."""
+    names = [f"Fotos é/Café {number}.png" for number in range(4)]
+    for number, name in enumerate(names):
+        write(tmp_path / unicodedata.normalize(disk, name), png(number))
+    rows = [f"{unicodedata.normalize(written, name)},{label}" for name, label in zip(names, "abab")]
+    rows[3] = rows[3].replace("Fotos", "FOTOS").replace("Caf", "CAF").replace(".png", ".PNG")
+    source = listed(table(tmp_path, "\n".join(["path,label", *rows]) + "\n"))
+    assert source.missing == {} and all(os.path.isfile(source.file(n)) for n in range(4))
+    remark = reasons(source)["pictures.csv"]
+    assert "names pictures otherwise than their files are" in remark and "Unicode form" in remark
+
+
+def test_a_folder_that_could_be_several_is_not_guessed(tmp_path: Path) -> None:
+    for number, folder in enumerate(("Dogs", "dogs")):
+        write(tmp_path / folder / "0.png", png(number))
+    source = listed(table(tmp_path, "path,label\nDOGS/0.png,a\nDogs/0.png,b\n"))
+    assert list(source.missing) == [0]
 
 
 PLAIN = "path,label\nx/000.png,a\nx/001.png,b\nx/002.png,a\n"
