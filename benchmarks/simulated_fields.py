@@ -243,6 +243,8 @@ SETTINGS: dict[str, Callable[[np.random.Generator], Field]] = {
     "a search of 100 trials": _search(100),
     "a search of 200 trials": _search(200),
     "a search of 24 trials, one seed each": _search(24, seeds=1),
+    "a search of 24 trials, 1.8 points": _search(24, seed_effect=0.09),
+    "a search of 24 trials, one seed each, 1.8 points": _search(24, seeds=1, seed_effect=0.09),
     "one or two seeds, 0.6 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.03),
     "one or two seeds, 1.8 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.09),
     "one or two seeds, 1.8 points, many pictures": _like_base(
