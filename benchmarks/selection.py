@@ -68,7 +68,8 @@ class Kept:
         best: whether the truly best is among the tied.
         apart: whether two equal candidates of a field of two are called different.
         contradicts: whether two of its statements exclude each other.
-        measured, corrected: errors of the winner's figure before and after its correction.
+        measured, corrected: errors of the winner's figure before and after its correction, less
+            the luck of the field: its expectation is 0, and it would hide what is looked for.
         length, reference: of the winner's interval, and of one that holds, NaN where there is none.
     """
 
@@ -121,8 +122,8 @@ def kept(
         best=best in {one.name for one in verdict.tied},
         apart=equal and len(truth) == 2 and len(verdict.tied) == 1,
         contradicts=_contradicts(verdict),
-        measured=winner.figure - truth[winner.name],
-        corrected=verdict.corrected - truth[winner.name],
+        measured=winner.figure - truth[winner.name] - field.luck,
+        corrected=verdict.corrected - truth[winner.name] - field.luck,
         length=winner.interval.high - winner.interval.low,
         reference=_reference(field, verdict),
     )
@@ -200,9 +201,10 @@ def coverage(
             max(missed, apart) <= _LEFT_OUT,
         )
         before, after = (_mean(found, key) for key in ("measured", "corrected"))
+        error = 100 * float(np.std([one.corrected for one in found])) / np.sqrt(fields)
         yield Row(
             f"what the winner is too good by, measured and corrected; {what}",
-            f"{before:+.2f}, {after:+.2f} points",
+            f"{before:+.2f}, {after:+.2f} points (standard error {error:.2f})",
             f"within {_BIASED_BY} points, corrected",
             abs(after) <= _BIASED_BY,
         )

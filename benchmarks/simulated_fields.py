@@ -76,6 +76,8 @@ class Field:
         groups: (N,) of the pictures, or None.
         screening: what they were chosen from, or None.
         collapses: probability that a training collapses.
+        luck: by how much the trainings of all candidates, or of all trials that a search chose
+            from, have more right in the mean than is true of them. Its expectation is 0.
     """
 
     candidates: list[Candidate]
@@ -83,6 +85,7 @@ class Field:
     groups: NDArray[np.int64] | None = None
     screening: Screening | None = None
     collapses: float = 0.0
+    luck: float = 0.0
 
     @property
     def of_all(self) -> Floats:
@@ -106,11 +109,12 @@ def drawn(setting: Setting, generator: np.random.Generator) -> Field:
     if repeats.max() == 1:
         truth = np.array([float(own[1][0]) for own in answers])
     field = [candidate_of(f"c{index}", own) for index, (own, _) in enumerate(answers)]
+    luck = float(np.mean([one.right.mean() for one in field] - truth))
     if setting.collapses:
         field = [_collapsed(one, setting.collapses, generator) for one in field]
     if setting.level:
         field = [_levelled(one, field[0], generator) for one in field]
-    return Field(field, truth, _groups(setting, pictures), collapses=setting.collapses)
+    return Field(field, truth, _groups(setting, pictures), None, setting.collapses, luck)
 
 
 def searched(
@@ -129,7 +133,8 @@ def searched(
     if seeds == 1:
         known = np.array([float(answers[index][1][1]) for index in order])
     screening = Screening(tried, {f"c{index}": index for index in order})
-    return Field(field, known, _groups(setting, pictures), screening)
+    luck = float(np.mean([one.right.mean() for one in tried] - truth))
+    return Field(field, known, _groups(setting, pictures), screening, luck=luck)
 
 
 def candidate_of(name: str, answers: NDArray[np.float32]) -> Candidate:
@@ -238,6 +243,8 @@ SETTINGS: dict[str, Callable[[np.random.Generator], Field]] = {
     "a search of 100 trials": _search(100),
     "a search of 200 trials": _search(200),
     "a search of 24 trials, one seed each": _search(24, seeds=1),
+    "a search of 24 trials, 1.8 points": _search(24, seed_effect=0.09),
+    "a search of 24 trials, one seed each, 1.8 points": _search(24, seeds=1, seed_effect=0.09),
     "one or two seeds, 0.6 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.03),
     "one or two seeds, 1.8 points": _like_base(repeats=(1, 2), mixed=1.0, seed_effect=0.09),
     "one or two seeds, 1.8 points, many pictures": _like_base(

@@ -200,6 +200,12 @@ class ComparisonSettings(Settings):
     band: float = setting(
         "difference that counts as equal, in the units of the metric", 0.005, at_least=0
     )
+    subgroup: str | None = setting(
+        "column of the CSV file that the runs were trained from, such as camera: the page shows "
+        "how right the best are where it has each of its values; null for none",
+        None,
+        literal=True,
+    )
     changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
         "command, others are left out and named), or use them as they are",

@@ -16,19 +16,21 @@ __all__ = ["Agreement", "Answer", "Disagreement", "GroupScore", "Leader", "Repor
 
 @dataclass(frozen=True)
 class GroupScore:
-    """How much of a group of pictures a candidate has right.
+    """How much of a group of pictures, or of a subgroup, a candidate has right.
 
     Attributes:
-        shown: path of its first picture, or that picture's number in the data set.
+        shown: path of its first picture, or that picture's number in the data set; of a subgroup,
+            the value of its column.
         pictures: in the group.
         accuracy: share of right answers, mean over the repeats.
-        interval: 95 %, as if other pictures of the same group were drawn.
+        interval: 95 %, as if other pictures of the same group were drawn; None where it cannot be
+            told, for a subgroup of one picture or one group.
     """
 
     shown: str
     pictures: int
     accuracy: float
-    interval: Interval
+    interval: Interval | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class Leader:
         recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
+        subgroups: those of a column of the user's table, the least right first; () for none.
         trainings: number of its repeats, each of which answers every picture once.
         calibration_error: over all its repeats, in [0, 1].
         pictures: K numbers of those that have each label, of label sets and pixels; () where
@@ -62,6 +65,7 @@ class Leader:
     shares: NDArray[np.float64]
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
+    subgroups: tuple[GroupScore, ...] = ()
     trainings: int = 1
     pictures: tuple[int, ...] = ()
 
@@ -123,6 +127,7 @@ class ReportData:
         importance_of: that metric.
         curve: plain name of what the curves show.
         of_classes: plain name of the figure of each class.
+        subgroup: column of the user's table that tells subgroups apart; None for none.
     """
 
     comparison: Comparison
@@ -136,3 +141,4 @@ class ReportData:
     importance_of: str = ""
     curve: str = "accuracy"
     of_classes: str = "recall"
+    subgroup: str | None = None

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..machine.text import percent
-from ..metrics.classification import class_scores
 from ..metrics.pareto import pareto_front
 from ..records.comparison import Comparison, Entrant, Verdict
 from ..records.report_data import Leader, ReportData
 from .comparison_report import closing_remarks, comparison_table, pictures_compared
+from .comparison_tables import classes_table, groups_table, subgroups_table
 from .comparison_verdict import (
     MEASURE_NAMES,
     baseline_sentence,
@@ -27,7 +27,6 @@ from .comparison_verdict import (
     verdict_sentences,
 )
 from .formatting import (
-    Table,
     count,
     duration,
     is_percent,
@@ -44,11 +43,9 @@ __all__ = ["comparison_page"]
 
 # By the plain names of a report's figures.
 _CURVES = {"accuracy": "accuracy", "miou": "mean IoU"}
-_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
 _MOST_RANKED = 25
 _MARGIN = 8.0  # percent of a board's width, at either end, for half of a tick's text
 _MOST_CLASSES_DRAWN = 40
-_MOST_CLASSES_LISTED = 100
 _COMMAND = "train it again"
 _PICTURE_SIDE = 96  # smaller ones are enlarged by whole numbers, because browsers would blur them
 
@@ -90,8 +87,9 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "disagreements": report.disagreements,
         "addresses": [_address(one.picture) for one in report.disagreements],
         "names": [picture_name(one.shown) for one in report.disagreements],
-        "classes": _classes_table(report),
-        "groups": _groups_table(report),
+        "classes": classes_table(report),
+        "groups": groups_table(report),
+        "subgroups": subgroups_table(report),
         "importance_of": report.importance_of,
         "importances": {
             family: sorted(shares.items(), key=lambda one: (-one[1], one[0]))
@@ -272,55 +270,6 @@ def _address(picture: NDArray[np.uint8] | None) -> str | None:
     times = max(1, _PICTURE_SIDE // max(image.size))
     size = (image.width * times, image.height * times)
     return picture_address(image.resize(size, Image.Resampling.NEAREST))
-
-
-def _classes_table(report: ReportData) -> Table:
-    """Return the recall (or IoU) of each class by each leader, the winner's weakest class first."""
-    leaders, names = report.leaders, report.class_names
-    counts, others = leaders[0].pictures, [""] * len(names)
-    if len(leaders[0].matrix):
-        scores = class_scores(leaders[0].matrix)
-        counts = counts or tuple(one.pictures // leaders[0].trainings for one in scores)
-        others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
-    rows = []
-    for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
-        recall = [_recall(leader, index) for leader in leaders]
-        rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
-    places = [one.name for one in leaders]
-    return Table(
-        f"{_OF_CLASSES[report.of_classes]} of each class with its own 95 % interval, the winner's "
-        "weakest first",
-        ("class", "pictures", *places, "the winner confuses it with"),
-        tuple(rows),
-        frozenset(range(1, 2 + len(leaders))),
-    )
-
-
-def _recall(leader: Leader, index: int) -> str:
-    """Return the recall of a class with its interval, as in "81.2 % (70.1 to 88.9)"."""
-    share = percent(leader.recall[index])
-    interval = leader.recall_intervals[index] if leader.recall_intervals else None
-    return share if interval is None else f"{share} ({str(interval).removesuffix(' %')})"
-
-
-def _groups_table(report: ReportData) -> Table | None:
-    """Return the groups that the winner has least right; None where there are no groups."""
-    rows = [
-        (
-            one.shown,
-            f"{one.pictures:,}",
-            f"{percent(one.accuracy)} ({str(one.interval).removesuffix(' %')})",
-        )
-        for one in report.leaders[0].groups
-    ]
-    if not rows:
-        return None
-    return Table(
-        "Groups that the winner has least right",
-        ("first picture", "pictures", "right (95 % interval, within the group)"),
-        tuple(rows),
-        frozenset({1, 2}),
-    )
 
 
 def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:

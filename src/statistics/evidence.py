@@ -155,7 +155,11 @@ class Evidence:
     @cached_property
     def freedom(self) -> Floats:
         """(C,) degrees of freedom of `variance`, as groups and seeds leave them."""
-        return np.array([self._freedom(self.variance[c], c) for c in range(len(self.scores))])
+        return self.freedom_of(self.variance)
+
+    def freedom_of(self, variance: Floats) -> Floats:
+        """(C,) degrees of freedom of a variance of each that holds all of its `seed_variance`."""
+        return np.array([self._freedom(float(one), c) for c, one in enumerate(variance)])
 
     @cached_property
     def difference(self) -> Floats:
@@ -209,7 +213,7 @@ class Evidence:
         if variance <= 0:
             return math.inf
         chosen = list(involved)
-        of_pictures = variance - float(self.seed_variance[chosen].sum())
+        of_pictures = max(0.0, variance - float(self.seed_variance[chosen].sum()))
         moved, freedom = 0.0, math.inf
         if self.seeds is not None:
             luck = (self.seeds.luck / self.repeats)[chosen]

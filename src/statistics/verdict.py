@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -114,6 +115,9 @@ def judge(
     whole = evidence
     if screening is not None:
         whole = _joined(list(map(screening.with_trial, ranked)), screened, groups, measure)
+        # A training that chose is better than its repeats by luck: beside them, it would make
+        # seeds seem to do more than they do, and the correction would take too much.
+        whole = replace(whole, seeds=wide.seeds)
     return Verdict(
         measure=measure,
         standings=standings,

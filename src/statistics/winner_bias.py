@@ -29,7 +29,7 @@ _POINTS, _STEPS = 120, 20
 # taken from candidates that differ. Of five candidates on 60 groups of pictures 0.3 points are left
 # if they are equal, and 0.3 are taken too much if they differ by as much as they err.
 _BY_CHANCE = 0.7
-_LEAST = 1e-6
+_LEAST, _SURE = 1e-6, 1e6
 
 
 def expected_figure(evidence: Evidence, winner: int) -> float:
@@ -47,25 +47,33 @@ def expected_figure(evidence: Evidence, winner: int) -> float:
     variance = np.einsum("cg,cg->c", apart, apart, dtype=np.float64)
     variance += (1 - 2 / count) * evidence.seed_variance + evidence.seed_variance.mean() / count
     variance *= count / (count - 1)
-    freedom = variance_freedom(apart)
-    expected = expected_figures(evidence.figure, variance, freedom)
+    known = variance_freedom(apart), evidence.freedom_of(variance)
+    expected = expected_figures(evidence.figure, variance, *known)
     if evidence.is_share:
         # The first have few errors by luck, so that they seem to vary less than they do.
         own, likely = (np.clip(p * (1 - p), _LEAST, None) for p in (evidence.figure, expected))
         for repeats in np.unique(evidence.repeats):
             alike = evidence.repeats == repeats
             variance[alike] = likely[alike] * variance[alike].sum() / own[alike].sum()
-        expected = expected_figures(evidence.figure, variance, freedom)
+        expected = expected_figures(evidence.figure, variance, *known)
     return float(expected[winner])
 
 
-def expected_figures(measured: Floats, variance: Floats, freedom: float = math.inf) -> Floats:
+def expected_figures(
+    measured: Floats,
+    variance: Floats,
+    freedom: float = math.inf,
+    of_each: Floats | None = None,
+) -> Floats:
     """Return (C,) posterior means of the true figures under the law that suits the field best.
 
     Args:
         measured: (C,) figures.
         variance: (C,) of the errors by which they stand apart.
         freedom: degrees of freedom of their mean variance.
+        of_each: (C,) degrees of freedom of each variance, whose errors are Student's: who is far
+            ahead, and whose variance few repeats know, may have a larger one. None where the
+            variances are known.
     """
     spread = float(measured.max() - measured.min())
     if spread == 0 or not (variance > 0).any():
@@ -73,6 +81,9 @@ def expected_figures(measured: Floats, variance: Floats, freedom: float = math.i
     least = np.maximum(variance, 1e-6 * float(variance.max()))
     grid = np.linspace(measured.min(), measured.max(), _POINTS)
     logs = -((measured[:, None] - grid) ** 2) / (2 * least[:, None])
+    if of_each is not None:
+        own = np.minimum(of_each, _SURE)[:, None]
+        logs = -(own + 1) / 2 * np.log1p(-2 * logs / own)
     likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
     # From the normal law with the moments of the field: with few candidates, the law that suits
     # best would take luck for a shape.

@@ -17,6 +17,8 @@ from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.parallel import available_cores
 from ..search.study import SweepStudy
+from ..statistics.evidence import normal_quantile
+from ..statistics.power import Design
 from ..storage.cache import cache_folder
 
 __all__ = ["ChosenFamilies", "check_pictures", "choose_families"]
@@ -34,6 +36,8 @@ _MOST_PICTURES = 20_000
 # standard error of an accuracy of 85 % is 2.5 points on 200 of them), and all folds together hold
 # out several times as many.
 _LEAST_VALIDATION = 200
+# Of the answers of two good candidates; the better they are, the fewer.
+_DISAGREE = 0.1
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
 _OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
@@ -76,13 +80,29 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     held_out = _validation_pictures(source.given_parts, count, settings)
     given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
     usual = not settings.cv.folds and settings.pruner.name == "asha"
-    if held_out >= _LEAST_VALIDATION or given or not usual:
-        return ChosenFamilies(names, reason)
-    reason += (
-        f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
-        "little; cv.folds=null judges on that part"
+    further: tuple[str, ...] = ()
+    if held_out < _LEAST_VALIDATION and usual and not given:
+        further = _FOLDS
+        reason += (
+            f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
+            "little; cv.folds=null judges on that part"
+        )
+    if settings.data.target == "single":
+        whole = settings.cv.is_whole or further
+        reason += _found(_of_folds(source.given_parts, count, settings) if whole else held_out)
+    return ChosenFamilies(names, reason, further)
+
+
+def _found(pictures: int) -> str:
+    """Return which difference so many pictures show, for candidates as alike as finalists are."""
+    if pictures < 2:
+        return ""
+    paired = Design(normal_quantile(0.95), _DISAGREE, 0.0, pictures, 1)
+    points = 100 * paired.detectable(pictures, 1)
+    return (
+        f"\n  {pictures:,} pictures judge: of two candidates that disagree on one in ten, a "
+        f"difference of {points:.1f} points is found four times out of five"
     )
-    return ChosenFamilies(names, reason, _FOLDS)
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
@@ -134,6 +154,13 @@ def _validation_pictures(
         return int(settings.data.val_fraction * count)
     given = int((parts == "val").sum())
     return given or int(settings.data.val_fraction * (parts == "train").sum())
+
+
+def _of_folds(parts: NDArray[np.str_] | None, count: int, settings: SweepSettings) -> int:
+    """Return about how many pictures all folds together hold out."""
+    if parts is None:
+        return int((1 - settings.data.test_fraction) * count)
+    return int((parts != "test").sum())
 
 
 def _suited(side: int, count: int) -> tuple[tuple[str, ...], str]:

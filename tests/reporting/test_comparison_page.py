@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from src.machine.text import visible_lines
-from src.records.report_data import ReportData
+from src.records.comparison import Interval
+from src.records.report_data import GroupScore, ReportData
 from src.reporting.comparison_page import comparison_page
 from src.reporting.comparison_report import closing_remarks
+from src.reporting.comparison_tables import subgroups_table
 from src.reporting.comparison_verdict import verdict_sentences
 from tests.reporting.comparisons import report_data
 from tests.reporting.pages import (
@@ -47,6 +49,27 @@ def test_nothing_is_loaded_from_anywhere(shown: ReportData) -> None:
     (policy,) = (text for text in found.attributes["content"] if "default-src" in text)
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert "img-src data:;" in policy
+
+
+def test_subgroups_have_a_line_each_with_all_leaders_in_the_order_of_the_winners() -> None:
+    plain = report_data(5, leaders=2)
+    assert "Subgroups" not in comparison_page(plain)
+    low = GroupScore("a <phone>", 20, 0.5, Interval(0.3, 0.7))
+    high, alone = GroupScore("scanner", 30, 0.9, Interval(0.7, 1.0)), GroupScore("x", 1, 1.0, None)
+    leaders = [
+        dataclasses.replace(plain.leaders[0], subgroups=(low, high, alone)),
+        dataclasses.replace(plain.leaders[1], subgroups=(high, low, alone)),
+    ]
+    shown = dataclasses.replace(plain, leaders=tuple(leaders), subgroup="camera")
+    table = subgroups_table(shown)
+    assert table is not None and table.headers == ("camera", "pictures", *(o.name for o in leaders))
+    assert table.rows == (
+        ("a <phone>", "20", *["50.0 % (30.0 to 70.0)"] * 2),
+        ("scanner", "30", *["90.0 % (70.0 to 100.0)"] * 2),
+        ("x", "1", "100.0 %", "100.0 %"),
+    )
+    page = comparison_page(shown)
+    assert "Right answers by camera" in page and "a &lt;phone&gt;" in page
 
 
 def test_whatever_the_texts_hold_stays_text() -> None:

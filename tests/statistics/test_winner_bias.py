@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from src.statistics.evidence import Evidence
 from src.statistics.winner_bias import expected_figure, expected_figures
@@ -24,6 +25,22 @@ def test_of_a_normal_law_it_is_the_shrinkage_of_james_and_stein() -> None:
     found = expected_figures(measured, np.full(5000, 0.02**2))
     expected = 0.8 + (measured - 0.8) * 0.03**2 / (0.03**2 + 0.02**2)
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.15 * 0.02
+
+
+def test_of_errors_that_few_repeats_know_it_is_the_posterior_mean_by_students_law() -> None:
+    generator = np.random.default_rng(0)
+    true = 0.8 + 0.03 * generator.standard_normal(1000)
+    measured = true + 0.02 * generator.standard_t(2, 1000)
+    kept = np.abs(measured - 0.8) < 0.2
+    measured = measured[kept]
+    found = expected_figures(measured, np.full(kept.sum(), 4e-4), of_each=np.full(kept.sum(), 2.0))
+    grid = np.linspace(0.6, 1.0, 401)
+    posterior = student.pdf((measured[:, None] - grid) / 0.02, 2) * norm.pdf(grid, 0.8, 0.03)
+    expected = posterior @ grid / posterior.sum(axis=1)
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 0.25 * 0.02
+    # Who is ahead by much is so by luck rather than by merit: the normal law would take less.
+    normal = expected_figures(measured, np.full(kept.sum(), 4e-4))
+    assert found[measured.argmax()] < normal[measured.argmax()] - 0.02
 
 
 def test_a_tail_of_bad_ones_does_not_make_the_best_unlike() -> None:
@@ -107,9 +124,10 @@ def test_few_groups_know_less_of_their_errors() -> None:
     freedom = 2 * (squares**2).sum() / varies
     variance = squares / 40 / 39 * 12 / 11
     figure = right.mean(axis=1)
-    likely = expected_figures(figure, variance, freedom)
+    each = np.full(12, 39.0)
+    likely = expected_figures(figure, variance, freedom, each)
     whole = variance.sum() / (figure * (1 - figure)).sum()
-    expected = expected_figures(figure, likely * (1 - likely) * whole, freedom)
+    expected = expected_figures(figure, likely * (1 - likely) * whole, freedom, each)
     first = int(figure.argmax())
     assert expected_figure(evidence, first) == pytest.approx(expected[first], abs=1e-5)
     known = expected_figures(figure, likely * (1 - likely) * whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_photos_race_published_networks_first(tmp_path: Path) -> None:
     chosen = choose_families(settings(tmp_path, "data=folder", f"data.root={root}"))
     assert chosen.names[:2] == ("embedding", "efficientnet_lite0")
     assert {"handcrafted", "cnn", "fcn"} <= set(chosen.names)
-    first, second, _ = chosen.reason.splitlines()
+    first, second, *_ = chosen.reason.splitlines()
     assert "4 pictures of some 250 pixels" in first and "families=[...]" in second
 
 
@@ -48,6 +49,23 @@ def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_
     chosen = choose_families(settings(tmp_path, "data=folder", f"data.root={root}"))
     assert set(chosen.names) == {"embedding", *usual}
     assert choose_families(settings(tmp_path)).names == usual, "the digits"
+
+
+@pytest.mark.parametrize(("words", "pictures"), [([], 269), (["cv.folds=5", "pruner=none"], 1437)])
+def test_the_first_lines_say_which_difference_the_pictures_show(
+    tmp_path: Path, words: list[str], pictures: int
+) -> None:
+    """Of the 1,797 digits; held against simulated pairs that are judged as a pair is."""
+    last = choose_families(settings(tmp_path, *words)).reason.splitlines()[-1]
+    found = re.search(r"^  ([\d,]+) pictures judge: .* of (\d+\.\d) points is found", last)
+    assert found and int(found[1].replace(",", "")) == pictures
+    gap, generator = float(found[2]) / 100, np.random.default_rng(0)
+    ahead = generator.multinomial(pictures, [0.05 + gap / 2, 0.05 - gap / 2, 0.9], 4000)
+    shown = []
+    for first, second, _ in ahead:
+        mean = (first - second) / pictures
+        shown.append(mean > 1.96 * np.sqrt(((first + second) / pictures - mean**2) / pictures))
+    assert 0.77 < np.mean(shown) < 0.83
 
 
 def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _MOST_DIFFERENCES = 6
 _OF_STUDY = {
     "val/accuracy": "accuracy",
     "val/macro_f1": "macro_f1",
+    "val/balanced_accuracy": "balanced_accuracy",
     "val/micro_f1": "micro_f1",
     "val/map": "map",
     "val/kappa": "kappa",

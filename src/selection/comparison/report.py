@@ -36,6 +36,7 @@ from ...storage.digests import line_content
 from ...targets import kind_of
 from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.events import read_history
+from .subgroups import subgroup_scores, subgroup_values
 
 __all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
 
@@ -51,14 +52,19 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
     """Gather the report data; pictures and curves that no longer exist are left out.
 
     Raises:
-        ConfigError: the predictions of a leader no longer exist.
+        ConfigError: the predictions of a leader no longer exist, or as of `subgroup_values`.
     """
     leaders = leaders_of(comparison.entrants)
     said = [_predictions(one, comparison.part) for one in leaders]
     first = [repeats[0] for repeats in said]
     disagreements: tuple[Disagreement, ...] = ()
     agreement, no_pictures = None, None
-    pixels = kind_of(first[0].kind).pixels
+    pixels, values = kind_of(first[0].kind).pixels, None
+    if settings.subgroup is not None:
+        if pixels:
+            raise ConfigError("subgroup is about pictures that are right or wrong, not pixels.")
+        run_dir = Path(leaders[0].run_dirs[0])
+        values = subgroup_values(run_dir, settings.subgroup, first[0].sample_ids)
     if len(leaders) > 1 and not pixels:  # no two class maps are the same
         agreement = _agreement(first)
         disagreements, no_pictures = _disagreements(first, Path(leaders[0].run_dirs[0]))
@@ -67,7 +73,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
         comparison=comparison,
         class_names=first[0].class_names,
         leaders=tuple(
-            _leader_of_pixels(one, repeats) if pixels else _leader(one, repeats)
+            _leader_of_pixels(one, repeats) if pixels else _leader(one, repeats, values)
             for one, repeats in zip(leaders, said)
         ),
         agreement=agreement,
@@ -78,6 +84,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
         importance_of=metric,
         curve="miou" if pixels else "accuracy",
         of_classes="iou" if pixels else "recall",
+        subgroup=settings.subgroup,
     )
 
 
@@ -106,7 +113,7 @@ def _predictions(one: Entrant, part: str) -> list[Predictions]:
         ) from error
 
 
-def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
+def _leader(one: Entrant, repeats: Sequence[Predictions], values: Sequence[str] | None) -> Leader:
     probs = np.concatenate([said.probs for said in repeats])
     targets = np.concatenate([said.targets for said in repeats])
     right = np.stack([_right(said) for said in repeats])
@@ -133,6 +140,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
         shares=bins.counts[filled] / bins.counts.sum(),
         recall_intervals=_of_classes(repeats),
         groups=_of_groups(right, repeats[0]),
+        subgroups=() if values is None else subgroup_scores(right, values, repeats[0].groups),
         trainings=len(repeats),
         pictures=pictures,
     )

@@ -1,0 +1,87 @@
+"""Tables of a comparison's page: how right the best are on each class, group and subgroup."""
+
+from __future__ import annotations
+
+from ..machine.text import percent
+from ..metrics.classification import class_scores
+from ..records.comparison import Interval
+from ..records.report_data import Leader, ReportData
+from .formatting import Table
+
+__all__ = ["classes_table", "groups_table", "subgroups_table"]
+
+_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
+_MOST_CLASSES_LISTED = 100
+
+
+def classes_table(report: ReportData) -> Table:
+    """Return the recall (or IoU) of each class by each leader, the winner's weakest class first."""
+    leaders, names = report.leaders, report.class_names
+    counts, others = leaders[0].pictures, [""] * len(names)
+    if len(leaders[0].matrix):
+        scores = class_scores(leaders[0].matrix)
+        counts = counts or tuple(one.pictures // leaders[0].trainings for one in scores)
+        others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
+    rows = []
+    for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
+        recall = [_with_interval(leader.recall[index], _own(leader, index)) for leader in leaders]
+        rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
+    places = [one.name for one in leaders]
+    return Table(
+        f"{_OF_CLASSES[report.of_classes]} of each class with its own 95 % interval, the winner's "
+        "weakest first",
+        ("class", "pictures", *places, "the winner confuses it with"),
+        tuple(rows),
+        frozenset(range(1, 2 + len(leaders))),
+    )
+
+
+def _own(leader: Leader, index: int) -> Interval | None:
+    return leader.recall_intervals[index] if leader.recall_intervals else None
+
+
+def groups_table(report: ReportData) -> Table | None:
+    """Return the groups that the winner has least right; None where there are no groups."""
+    rows = [
+        (one.shown, f"{one.pictures:,}", _with_interval(one.accuracy, one.interval))
+        for one in report.leaders[0].groups
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Groups that the winner has least right",
+        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        tuple(rows),
+        frozenset({1, 2}),
+    )
+
+
+def subgroups_table(report: ReportData) -> Table | None:
+    """Return how right the leaders are where a column has each of its values; None without one."""
+    leaders = report.leaders
+    if not leaders[0].subgroups:
+        return None
+    scores = [{one.shown: one for one in leader.subgroups} for leader in leaders]
+    return Table(
+        f"Right answers by {report.subgroup}, each with its own 95 % interval, the winner's "
+        "fewest first",
+        (str(report.subgroup), "pictures", *(one.name for one in leaders)),
+        tuple(
+            (
+                one.shown,
+                f"{one.pictures:,}",
+                *(
+                    _with_interval(own[one.shown].accuracy, own[one.shown].interval)
+                    for own in scores
+                ),
+            )
+            for one in leaders[0].subgroups
+        ),
+        frozenset(range(1, 2 + len(leaders))),
+    )
+
+
+def _with_interval(share: float, interval: Interval | None) -> str:
+    """Return a share with its interval, as in "81.2 % (70.1 to 88.9)"."""
+    text = percent(share)
+    return text if interval is None else f"{text} ({str(interval).removesuffix(' %')})"

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.data.sources.table import list_table
+from src.metrics.intervals import score_interval
+from src.selection.comparison.subgroups import subgroup_scores, subgroup_values
+from tests.selection.comparison.test_report import run_on
+
+CAMERAS = ["phone", "scanner", "phone", "phone", "scanner", "phone"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = ["camera,path,label"]
+    for index, camera in enumerate(CAMERAS):
+        pixels = np.full((8, 8), 40 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(f"{camera},{index}.png,{'ab'[index % 2]}")
+    file = tmp_path / "set.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_each_picture_has_what_its_line_says_though_lines_move(tmp_path: Path, table: Path) -> None:
+    run = run_on(tmp_path, list_table(table), ["data=folder", f"data.root={table}"])
+    ids = np.array([4, 0, 3])
+    assert subgroup_values(run, "Camera", ids) == ("scanner", "phone", "phone")
+    header, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    assert subgroup_values(run, "camera", ids) == ("scanner", "phone", "phone")
+
+
+@pytest.mark.parametrize(
+    ("column", "old", "new", "said"),
+    [
+        ("kamera", "", "", "which has camera, path, label .did you mean camera"),
+        ("camera", "scanner,4.png", ",4.png", "line 6: group is empty"),
+        ("camera", "phone,3.png,b\n", "", "no longer names the pictures"),
+    ],
+)
+def test_what_it_cannot_say_is_refused(
+    tmp_path: Path, table: Path, column: str, old: str, new: str, said: str
+) -> None:
+    run = run_on(tmp_path, list_table(table), ["data=folder", f"data.root={table}"])
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=said):
+        subgroup_values(run, column, np.arange(6))
+
+
+def test_pictures_that_no_table_names_have_no_subgroups(tmp_path: Path, table: Path) -> None:
+    run = run_on(tmp_path, list_table(table), ["data=folder", f"data.root={tmp_path}"])
+    with pytest.raises(ConfigError, match="come from no CSV file"):
+        subgroup_values(run, "camera", np.arange(6))
+
+
+def test_a_subgroup_has_wilsons_interval_of_its_own_pictures_the_least_right_first() -> None:
+    right = np.array([[True, False, True, True, True, True, True]])
+    first, second, alone = subgroup_scores(right, [*CAMERAS, "unknown"][:7], None)
+    assert (first.shown, first.pictures, first.accuracy) == ("scanner", 2, 0.5)
+    assert (second.shown, second.pictures, second.accuracy) == ("phone", 4, 1.0)
+    assert first.interval is not None and alone.interval is None
+    assert (first.interval.low, first.interval.high) == pytest.approx(
+        score_interval(0.5, 2, 1.96), abs=1e-3
+    )
+    (grouped, *_) = subgroup_scores(right[:, :6], ["x"] * 6, np.array([0, 0, 1, 1, 2, 2]))
+    (plain, *_) = subgroup_scores(right[:, :6], ["x"] * 6, None)
+    assert grouped.interval is not None and plain.interval is not None
+    assert grouped.interval.low < plain.interval.low
