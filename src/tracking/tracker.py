@@ -177,7 +177,7 @@ class Tracker(Spool):
             state = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
             replay = command("replay", f"output_dir={self._output_dir}")
             self._warn(
-                f"warning: the run is complete in {self.run_dir}, but MLflow at "
+                f"warning: the record of the run is in {self.run_dir}, but MLflow at "
                 f"{without_password(self._uri)} {state}. The next run sends it, or: "
                 f"{replay}"
             )

@@ -176,7 +176,7 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path
     assert float(lines["slowest"]) < 0.05
     run_dir = output_dir / "runs" / run_id[:6]
     *_, last = err.strip().splitlines()
-    assert f"the run is complete in {run_dir}, but MLflow at http://127.0.0.1:9" in last
+    assert f"the record of the run is in {run_dir}, but MLflow at http://127.0.0.1:9" in last
     assert f"python -m src.tracking.replay output_dir={output_dir}" in last
     assert all(line.startswith("warning: ") for line in err.strip().splitlines())
     assert "Traceback" not in (run_dir / "tracking" / "mirror.log").read_text()
