@@ -18,6 +18,9 @@ from .study import SweepStudy
 
 __all__ = ["Driver", "TooManyFailures"]
 
+_Trials = Sequence[TrialRecord]
+_Affordable = Callable[[float | None, _Trials, _Trials], Sequence[Kind]]
+
 _ACCOUNT_SECONDS = 10.0
 # Enough to distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
@@ -35,7 +38,8 @@ class Driver(JobLoop[int]):
             trial may have changed.
         affordable: returns the kinds of trials that end within so many seconds, None for no limit;
             called as well with the trials that ended, the latest last, those that were stopped for
-            lack of time with the seconds that they would have taken or took at least.
+            lack of time with the seconds that they would have taken or took at least; and with
+            those that run, where there is a limit and none is complete: they must end in it, too.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -53,7 +57,7 @@ class Driver(JobLoop[int]):
         metrics: tuple[str, ...],
         job_of: Callable[[TrialRecord], Job],
         observers: Sequence[Observer] = (),
-        affordable: Callable[[float | None, Sequence[TrialRecord]], Sequence[Kind]] | None = None,
+        affordable: _Affordable | None = None,
         trials: int | None = None,
         epochs: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
@@ -114,8 +118,11 @@ class Driver(JobLoop[int]):
             return self._left.popleft()
         if self._is_spent:
             return None
-        left = self.seconds_left()
-        kinds = None if self._affordable is None else self._affordable(left, [*self._took.values()])
+        left, kinds = self.seconds_left(), None
+        if self._affordable is not None:
+            first = left is not None and self._best is None
+            beside = [*map(self._study.trial, self._running.values())] if first else []
+            kinds = self._affordable(left, [*self._took.values()], beside)
         # Nothing that begins now would end in time, or nothing is left to propose.
         affordable = kinds is None or bool(kinds)
         trial = self._study.ask(kinds) if affordable else None

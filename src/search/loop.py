@@ -89,12 +89,13 @@ class JobLoop(ABC, Generic[K]):
         self._over_since: float | None = None
         self._fault: str | None = None
         self._stopping = False
+        self._more = True
 
     # What a subclass overrides.
 
     @abstractmethod
     def next(self) -> K | None:
-        """Return the key of the next job, or None where no further one follows."""
+        """Return the key of the next job, or None where none may begin before another has ended."""
 
     @abstractmethod
     def job(self, key: K) -> Job:
@@ -139,15 +140,16 @@ class JobLoop(ABC, Generic[K]):
             TooManyFailures: `ended` gave a reason, or a job lacks what every other would.
             WorkersFail: there are no workers.
         """
-        more = True
+        self._more = True
         while True:
             if not self._stopping and (self._fault is not None or self._interrupted()):
                 self._stopping = True
                 self.pool.interrupt(self.pool.busy)
             if not self._stopping:
-                more = self._fill(more)
-            waits = not self._stopping and (more or self._retries) and self.pool.free()
-            if not self._running and (self._stopping or not (more or self._retries)):
+                self._more = self._fill(self._more)
+            more = not self._stopping and (self._more or self._retries)
+            waits = more and self.pool.free()
+            if not self._running and not more:
                 break
             for event in self.pool.events(0.0 if waits else POLL_SECONDS):
                 self._take(event)
@@ -221,6 +223,7 @@ class JobLoop(ABC, Generic[K]):
                 return
         fault = self.ended(key, event.slot, ending)
         self._fault = self._fault or fault
+        self._more = True  # what could not begin beside it, or not before it was known, may now
 
     def _end_what_is_late(self) -> None:
         left, now = self.seconds_left(), time.monotonic()

@@ -44,7 +44,12 @@ class Forecast:
         object.__setattr__(self, "_kinds", {one.name: kinds_of(one) for one in families})
         object.__setattr__(self, "_variants", {one.name: variants_of(one) for one in families})
 
-    def affordable(self, seconds: float | None, took: Sequence[TrialRecord]) -> list[Kind]:
+    def affordable(
+        self,
+        seconds: float | None,
+        took: Sequence[TrialRecord],
+        beside: Sequence[TrialRecord] = (),
+    ) -> list[Kind]:
         """Return the kinds of trials that end in so many seconds, None for no limit.
 
         A family all of whose kinds do is one kind, in which a sampler is free to choose. Where a
@@ -53,7 +58,13 @@ class Forecast:
         Args:
             took: trials that ended, the latest last, with their seconds; those that were pruned
                 would have taken more.
+            beside: trials that run, one of which is to be the first answer of all. Where one of
+                them, or what begins, describes pictures with all cores, they take turns on these,
+                so that nothing begins unless there is time for all of them one after another.
         """
+        running = [one for one in beside if one.family in self.families.keys() & self.prepared]
+        shared = any(self.prepared[one.family].all_cores for one in running)
+        theirs = sum(self._surely(one.family, one.values) for one in running)
         found: list[Kind] = []
         for name in self.families:
             known = self.prepared.get(name)
@@ -65,8 +76,12 @@ class Forecast:
                 if seconds is None:
                     among = variants
                 else:
-                    needed = zip(variants, self._needed(kind, took, variants), strict=True)
-                    among = [one for one, takes in needed if takes <= seconds]
+                    needed = self._needed(kind, took, variants)
+                    if running and (shared or known.all_cores):
+                        surely = [self._surely(name, {**kind.values, **one}) for one in variants]
+                        needed = [theirs + max(each) for each in zip(needed, surely, strict=True)]
+                    chosen = zip(variants, needed, strict=True)
+                    among = [one for one, takes in chosen if takes <= seconds]
                 if len(among) == len(variants):
                     fitting.append(kind)
                 elif among:
@@ -131,6 +146,11 @@ class Forecast:
                     usual += (_ROUGHLY - 1) * describing
             found.append(max(describing, usual, *stopped))
         return found
+
+    def _surely(self, family: str, values: Mapping[str, Value]) -> float:
+        """Return the seconds in which a trial ends by what was measured, slower as it may be."""
+        describing, fitting = self._measured(family, values)
+        return _ROUGHLY * describing + fitting
 
     def _measured(self, family: str, values: Mapping[str, Value]) -> tuple[float, float]:
         """Return about what describing takes, or training, and what a classifier does at most."""

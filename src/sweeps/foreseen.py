@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from ..search.space import Family
 from .tasks import Prepared
 
-__all__ = ["TUNED_SIDE", "crafted_seconds", "training_pictures", "tuned_epoch"]
+__all__ = ["TUNED_SIDE", "crafted_seconds", "pictures_within", "training_pictures", "tuned_epoch"]
 
 # Pixels of a side at which a network is tuned where time is short.
 TUNED_SIDE = 160
@@ -18,6 +18,9 @@ _PASSES = 3
 # CPU seconds a picture, and 0.06. Other networks are told from their pixels alone.
 _CRAFTED, _SIDE = 0.4, 224
 _TRAINING = ("train", "dropped")
+# Where all training pictures would take too long, the shares that may be described, of which so
+# many are the fewest. Opening the pictures takes a part of a trial, whatever its share.
+_SHARES, _FEWEST, _OPENING = (1, 0.5, 0.25, 0.125), 200, 0.25
 
 
 def training_pictures(prepared: Collection[Prepared]) -> int:
@@ -46,6 +49,23 @@ def crafted_seconds(family: Family, prepared: Collection[Prepared]) -> float:
     if "model=handcrafted" not in family.overrides or not speed:
         return 0.0
     return _CRAFTED * training_pictures(prepared) / speed
+
+
+def pictures_within(most: float, count: int, needed: float, base: Sequence[str]) -> int | None:
+    """Return how many training pictures can be described in a time; None where none can.
+
+    Args:
+        most: that time, in seconds.
+        count: all training pictures.
+        needed: seconds of a trial on all of them; 0 if it is not known.
+        base: overrides that all trials share, which may state the number of pictures.
+    """
+    given = any(word.startswith("data.train_limit=") for word in base)
+    for share in _SHARES[: 1 if given else None]:
+        least = 0 if share == 1 else _FEWEST
+        if 0 < needed * (_OPENING + (1 - _OPENING) * share) <= most:
+            return round(share * count) if share * count >= least else None
+    return None
 
 
 def _speed(prepared: Collection[Prepared], side: int) -> float:

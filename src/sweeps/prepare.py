@@ -1,9 +1,8 @@
-"""What a family's own configuration takes on this machine, and the time that a sweep has for it."""
+"""What a family's own configuration takes on this machine, made to fit into a sweep's time."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -15,18 +14,18 @@ from ..search.pool import Pool
 from ..search.space import Family
 from ..search.study import SweepStudy
 from ..targets import kind_of
-from .foreseen import TUNED_SIDE, crafted_seconds, training_pictures, tuned_epoch
+from .clock import Clock
+from .foreseen import (
+    TUNED_SIDE,
+    crafted_seconds,
+    pictures_within,
+    training_pictures,
+    tuned_epoch,
+)
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["Clock", "Preparation", "kept_preparations"]
+__all__ = ["Preparation", "kept_preparations"]
 
-# Of the budget, kept for training the finalists again.
-_FINALS_SHARE = 0.3
-# Of what trials have, kept from the measurements that come before them. With half of that, on
-# photos in five minutes, hand-crafted features and a cnn were measured in what embeddings had left,
-# began and could not end, and one embedding was tried in the place of ten.
-_TRIALS_SHARE = 0.4
-_NOTE_SECONDS = 5.0
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
 
@@ -57,80 +56,11 @@ _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
 # What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
 _SMALLER_SIDE = 64
 _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
-# Where trials wait, what a try of hand-crafted features may take of the time that is left, and the
-# shares of the training pictures that it may be of, of which so many are the fewest. Opening the
-# pictures takes a part of a try, whatever its share.
-_LITTLE, _SHARES, _FEWEST, _OPENING = 0.25, (1, 0.5, 0.25, 0.125), 200, 0.25
+# Where trials wait, what a try of hand-crafted features may take of the time that is left.
+_LITTLE = 0.25
 _FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
-
-
-class Clock:
-    """Counts the seconds of a sweep from its first start on, without pauses.
-
-    Args:
-        budget: seconds in all, of which `finals` keeps a share for finalists; None for no limit.
-        earlier: seconds that earlier starts took.
-        note: called with the seconds so far, every few seconds.
-        now: seconds of a clock that only moves forward.
-    """
-
-    def __init__(
-        self,
-        budget: float | None,
-        *,
-        finals: bool,
-        earlier: float,
-        note: Callable[[float], None],
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._budget = budget
-        self._race = None if budget is None else budget * (1 - _FINALS_SHARE * finals)
-        self._earlier = earlier
-        self._note = note
-        self._now = now
-        self._began = now()
-        self._noted = 0.0
-
-    @property
-    def spent(self) -> float:
-        """Seconds so far."""
-        return self._earlier + self._now() - self._began
-
-    @property
-    def race_left(self) -> float | None:
-        """Seconds in which trials may still run; None for no limit."""
-        return None if self._race is None else max(0.0, self._race - self.spent)
-
-    def time_left(self, answered: bool) -> float | None:
-        """Return the seconds that trials have; None for no limit.
-
-        As long as none is complete, they have those of the finalists as well: a late answer is
-        better than none.
-        """
-        return self.race_left if answered else self.left
-
-    @property
-    def trials_wait(self) -> bool:
-        """Whether measuring takes time by now that trials should have."""
-        left = self.race_left
-        return left is not None and self._race is not None and left < _TRIALS_SHARE * self._race
-
-    @property
-    def left(self) -> float | None:
-        """Seconds of the whole budget that are left; None for no limit."""
-        return None if self._budget is None else max(0.0, self._budget - self.spent)
-
-    def tick(self) -> None:
-        """Keep account for a later start, every few seconds; to be called all the time."""
-        if self.spent - self._noted > _NOTE_SECONDS:
-            self.settle()
-
-    def settle(self) -> None:
-        """Keep account now."""
-        self._noted = self.spent
-        self._note(self._noted)
 
 
 @dataclass(frozen=True)
@@ -215,13 +145,8 @@ class Preparation:
         small part of it, a half of them, a quarter, ... may be tried.
         """
         left, prepared = self.clock.race_left or 0.0, self.jobs.prepared.values()
-        count, needed = training_pictures(prepared), crafted_seconds(family, prepared)
-        given = any(word.startswith("data.train_limit=") for word in self.jobs.base)
-        for share in _SHARES[: 1 if given else None]:
-            least = 0 if share == 1 else _FEWEST
-            if 0 < needed * (_OPENING + (1 - _OPENING) * share) <= _LITTLE * left:
-                return round(share * count) if share * count >= least else None
-        return None
+        needed = crafted_seconds(family, prepared)
+        return pictures_within(_LITTLE * left, training_pictures(prepared), needed, self.jobs.base)
 
     def _has_more(self, known: Prepared) -> bool:
         """Return whether there is clearly more time than what was prepared was cut down to."""
@@ -291,7 +216,8 @@ class Preparation:
     def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
-        A network gets smaller pictures first, then fewer epochs.
+        A network gets smaller pictures first, then fewer epochs, and hand-crafted features get
+        fewer training pictures.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
@@ -312,7 +238,13 @@ class Preparation:
             if found.seconds <= allowance:
                 return found
         found = replace(found, limit=left)
-        if frozen:
+        crafted = "model=handcrafted" in family.overrides
+        count = training_pictures([found])
+        if crafted and (few := pictures_within(allowance, count, found.seconds, self.jobs.base)):
+            part = self._of_pictures(family, few, count, _MEASURING * (self._left or 0.0))
+            if part.affordable and part.seconds <= (self._left or 0.0):
+                return part
+        if frozen or crafted:
             took = duration(found.seconds)
             return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
@@ -339,14 +271,19 @@ class Preparation:
 
     def _tried(self, family: Family) -> Prepared:
         """Return what a cheap try of a family takes, as `_tried_on` foresees it."""
-        left, count = self.clock.race_left, self._tried_on(family)
+        count = self._tried_on(family)
         all_of_them = training_pictures(self.jobs.prepared.values())
         if count is None or count >= all_of_them:
             return self.measure(family)
-        limit = f"data.train_limit={count}"
-        found = self._measured(family, (limit,), _LITTLE * (left or 0.0))
+        most = _LITTLE * (self.clock.race_left or 0.0)
+        return self._of_pictures(family, count, all_of_them, most)
+
+    def _of_pictures(self, family: Family, count: int, of: int, seconds: float) -> Prepared:
+        """Return what a family takes on so many of its training pictures, measured in so long."""
+        left, limit = self.clock.race_left, f"data.train_limit={count}"
+        found = self._measured(family, (limit,), seconds)
         if found.affordable:
-            note = f"{limit} of {all_of_them:,} training pictures, for lack of time"
+            note = f"{limit} of {of:,} training pictures, for lack of time"
             found = replace(found, notes=[*found.notes, note])
         return replace(found, limit=left)
 
@@ -376,9 +313,10 @@ class Preparation:
         # Figures of pixels in two sizes do not compare.
         if kind_of(self.jobs.settings.data.target).pixels:
             return None
-        # Smaller windows would be as many more.
+        # Smaller windows would be as many more, and a size that is searched is each trial's own.
         kept = ("data.image_size=", "data.fit=windows")
-        if any(word.startswith(kept) for word in self.jobs.base):
+        stated = any(word.startswith(kept) for word in (*self.jobs.base, *family.overrides))
+        if stated or any(one.key == "data.image_size" for one in family.parameters):
             return None
         if not _FROM_SCRATCH.isdisjoint(family.overrides):
             small = found.side is not None and found.side <= _SMALLER_SIDE

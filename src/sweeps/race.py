@@ -30,6 +30,7 @@ from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
 from ..search.workers.slots import slots, visible_gpus
 from ..tracking.addresses import without_password
+from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
@@ -38,7 +39,7 @@ from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, choose_families
-from .prepare import Clock, Preparation, kept_preparations
+from .prepare import Preparation, kept_preparations
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]

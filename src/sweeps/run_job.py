@@ -177,6 +177,7 @@ class TrialRunner:
             search_seconds=search_seconds(settings, task.kinds),
             fit_seconds=fits,
             longer=longer,
+            all_cores=classical and found.seconds_per_epoch > 0,
         )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:

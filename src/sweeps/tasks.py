@@ -130,6 +130,7 @@ class Prepared:
         fit_seconds: about what fitting each kind of classifier takes beyond describing, by
             `name_of_kind`; of kinds on each variant of the features as well.
         longer: how many times as long as `seconds` a trial takes, by names of variants.
+        all_cores: whether `seconds` are with all cores of the machine, not with those of a slot.
     """
 
     overrides: Sequence[str]
@@ -147,6 +148,7 @@ class Prepared:
     search_seconds: float = 0.0
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
     longer: Mapping[str, float] = field(default_factory=dict)
+    all_cores: bool = False
 
     @property
     def seconds(self) -> float:

@@ -375,8 +375,11 @@ def test_nothing_begins_that_would_not_end_in_time(
 ) -> None:
     asked: list[float | None] = []
 
-    def affordable(seconds: float | None, took: Sequence[TrialRecord]) -> list[Kind]:
+    def affordable(
+        seconds: float | None, took: Sequence[TrialRecord], beside: Sequence[TrialRecord]
+    ) -> list[Kind]:
         asked.append(seconds)
+        assert seconds is not None or not beside
         assert bool(took) == any(trial.state == COMPLETE for trial in watch.ends)
         return [Kind("mlp")] if len(asked) <= 3 else []
 

@@ -89,7 +89,9 @@ def test_what_comes_before_the_first_report_is_not_taken_for_an_epoch(
             *(study, NO_POOL),
             metrics=("m",),
             job_of=lambda _: whole,
-            affordable=lambda _, took: asked.append([(t.family, t.seconds) for t in took]) or (),
+            affordable=lambda _, took, beside: (
+                asked.append([(t.family, t.seconds) for t in took]) or ()
+            ),
             time_left=lambda _: 100.0,
         )
         driver.job(trial.number)

@@ -129,6 +129,25 @@ def test_families_without_classifiers_go_by_what_was_measured_and_what_their_tri
     assert known.affordable(11.0, [trial({}, 1.0, "cnn")]) == []
 
 
+def test_what_begins_beside_the_first_trials_lets_one_of_them_end() -> None:
+    """Nobody has answered; a picture is described with all cores, which two trials would share."""
+    words = {"model.features": ["scattering"], "model.scattering.orientations": 8}
+    first = trial({**WHOLE, **words}, 0.0, "handcrafted", overrides=())
+    crafted = Prepared([], 1, 10.0, all_cores=True)
+    known = forecast(handcrafted=crafted, cnn=Prepared([], 12, 1.0))
+    both, one = [Kind("handcrafted"), Kind("cnn")], [Kind("cnn")]
+    assert known.affordable(12.0, []) == both
+    # Each takes half as long again at most: 15 s and 15 s, or 15 s and 18 s.
+    assert known.affordable(29.0, [], [first]) == []
+    assert known.affordable(30.0, [], [first]) == both[:1] and known.affordable(33.0, [], [first])
+    assert known.affordable(33.0, [], [first]) == both
+    # A network has the threads of its slot alone, whatever runs in the others.
+    net = trial({}, 0.0, "cnn")
+    assert known.affordable(12.0, [], [net]) == one and known.affordable(33.0, [], [net]) == both
+    # What an earlier start left running may be of a family that has no part in this race.
+    assert known.affordable(12.0, [], [trial({}, 0.0)]) == both
+
+
 def test_only_the_families_that_race_are_forecast() -> None:
     prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
     raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}

@@ -15,7 +15,8 @@ from src.machine.failures import RunFailed
 from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family
-from src.sweeps.prepare import Clock, Preparation
+from src.sweeps.clock import Clock
+from src.sweeps.prepare import Preparation
 from src.sweeps.tasks import Prepared, SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 

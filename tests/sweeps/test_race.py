@@ -77,7 +77,7 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
 def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.sweeps.prepare._NOTE_SECONDS", 0.0)
+    monkeypatch.setattr("src.sweeps.clock._NOTE_SECONDS", 0.0)
     grew: list[tuple[str, bool]] = []
     for part, name in ((race_module.Driver, "race"), (race_module.Finals, "run_jobs")):
         real = getattr(part, name)

@@ -1,0 +1,116 @@
+"""A race in a short time ends with an answer, by a clock and a machine that are simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from src.records.trials import COMPLETE, PRUNED
+from src.search import loop
+from src.search.driver import Driver
+from src.search.jobs import Ending, Job, Report
+from src.search.pool import Event
+from src.search.study import SweepStudy
+from src.sweeps.clock import Clock
+from src.sweeps.families import default_values, load_families
+from src.sweeps.forecast import Forecast
+from src.sweeps.tasks import Prepared
+from tests.search.studies import plan
+from tests.sweeps.stand_in import Clock as ByHand
+
+BUDGET = 140.0
+
+
+class SharedCores:
+    """Two slots whose jobs have the same cores: of two that run each is half as fast."""
+
+    def __init__(self, time: ByHand, work: float) -> None:
+        self.time, self.work = time, work
+        self.left: dict[int, float] = {}  # seconds of all cores, by slot
+        self.jobs: dict[int, tuple[Job, float]] = {}
+        self.most = 0  # at once
+        self.asked: list[int] = []
+
+    @property
+    def busy(self) -> list[int]:
+        return [*self.jobs]
+
+    def free(self) -> list[int]:
+        return [slot for slot in (0, 1) if slot not in self.jobs]
+
+    def give(self, slot: int, job: Job) -> None:
+        self.jobs[slot], self.left[slot] = (job, self.time.now), self.work
+        self.most = max(self.most, len(self.jobs))
+
+    def answer(self, slot: int, stop: str | None) -> None:
+        self.asked.append(slot)
+
+    def interrupt(self, slots: Iterable[int], reason: str | None = None) -> None:
+        for slot in slots:
+            self.left[slot] = -1.0
+
+    def abandon(self, slot: int) -> Iterator[Event]:
+        yield self._over(slot, Ending("lost"))
+
+    def events(self, seconds: float) -> Iterator[Event]:
+        self.time.now += seconds
+        for slot in self.busy:
+            stopped = self.left[slot] < 0
+            self.left[slot] -= seconds / len(self.jobs)
+            if stopped:
+                yield self._over(slot, Ending("interrupted"))
+            elif self.left[slot] <= 0:
+                job, since = self.jobs[slot]
+                yield Event(slot, job, Report(1, {"val/accuracy": 0.8}), self.time.now - since)
+                yield self._over(slot, Ending("complete", {"val/accuracy": 0.8}))
+
+    def _over(self, slot: int, ending: Ending) -> Event:
+        job, since = self.jobs.pop(slot)
+        return Event(slot, job, ending, self.time.now - since)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> ByHand:
+    clock = ByHand()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def race(folder: Path, time: ByHand, *, measured: float, takes: float) -> tuple[list[str], int]:
+    """Return the states of the trials, and how many ran at once at most."""
+    (family,) = load_families(["handcrafted"], [])
+    clock = Clock(BUDGET, finals=True, earlier=0, note=lambda _: None, now=time)
+    prepared = {"handcrafted": Prepared([], 1, measured, all_cores=True)}
+    pool: Any = SharedCores(time, takes)
+    with SweepStudy(folder, plan(family)) as study:
+        study.enqueue("handcrafted", default_values(family, []))
+        driver = Driver(
+            *(study, pool),
+            metrics=("val/accuracy",),
+            job_of=lambda _: Job({}, epochs=1),
+            affordable=Forecast({family.name: family}, prepared).affordable,
+            trials=20,
+            time_left=clock.time_left,
+        )
+        assert driver.race()
+        return [trial.state for trial in study.trials()], pool.most
+
+
+@pytest.mark.parametrize("takes", [60.0, 90.0, 138.0])
+def test_where_two_trials_cannot_end_in_time_one_does(
+    tmp_path: Path, time: ByHand, takes: float
+) -> None:
+    """Trials were measured to take 60 s, and take longer when other work has come: 90 s, 138 s."""
+    states, most = race(tmp_path, time, measured=60.0, takes=takes)
+    assert states == [COMPLETE] and most == 1
+
+
+def test_where_there_is_time_for_both_two_trials_begin_at_once(
+    tmp_path: Path, time: ByHand
+) -> None:
+    states, most = race(tmp_path, time, measured=10.0, takes=10.0)
+    assert most == 2 and states.count(COMPLETE) >= 6 and set(states) <= {COMPLETE, PRUNED}
