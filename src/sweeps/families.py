@@ -31,8 +31,10 @@ from ..machine.imports import is_foreign
 from ..machine.text import nearest
 from ..machine.yaml_text import read_yaml
 from ..search.space import Family, Kind, Parameter, Value, parse_space
+from ..targets import kind_of
 
 __all__ = [
+    "SIDE",
     "default_values",
     "kinds_of",
     "load_families",
@@ -51,10 +53,14 @@ _OF_COST = ("model.classifier", "model.selection")
 # does how much a network computes. Of a range of more whole numbers, or of floats, no value is told
 # from the others, and of more networks in all a further key decides nothing.
 _FEATURES, _MOST_STEPS, _MOST_VARIANTS = "model.features", 8, 100
+# The side of pictures, where it is searched.
+SIDE = "data.image_size"
 _OF_SIZE = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
+# What describing pictures of other sizes takes is not told.
+_DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 
 def load_families(
@@ -94,7 +100,9 @@ def load_families(
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
-    return [*family.overrides, *shared, *(override_of(key, value) for key, value in values.items())]
+    # Those of its words that are searched are its own configuration's.
+    words = [word for word in family.overrides if word.partition("=")[0] not in values]
+    return [*words, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
@@ -118,7 +126,8 @@ def variants_of(family: Family) -> list[dict[str, Value]]:
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
         told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
-        if told and (crafted or parameter.key in _OF_SIZE):
+        sized = parameter.key == SIDE and _DESCRIBED.isdisjoint(family.overrides)
+        if told and (crafted or sized or parameter.key in _OF_SIZE):
             more = _combinations(family, [*deciding, parameter])
             if len(more) <= _MOST_VARIANTS:
                 deciding, found = [*deciding, parameter], more
@@ -249,8 +258,18 @@ def _checked(family: Family, shared: frozenset[str], base: Sequence[str]) -> Fam
 
 def _check(family: Family, base: Sequence[str]) -> None:
     """Check that every choice, both bounds of every range and the family's own values are valid."""
-    own = default_values(family, base)
+    try:
+        own = default_values(family, base)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}, and it is what the family's own configuration has: add it to the space, or "
+            "name another value in words, which is tried first"
+        ) from None
     settings = read_run_settings(overrides_of(family, base, {}))
+    data = settings.data
+    of_sizes = any(parameter.key == SIDE for parameter in family.parameters)
+    if of_sizes and kind_of(data.target).pixels and data.fit != "windows":
+        raise ValueError(f"{SIDE}: figures of pixels in several sizes do not compare: fix it")
     if is_foreign(settings.model._target_):
         from ..runs.build import check_network  # torch takes seconds, which others need not wait
 

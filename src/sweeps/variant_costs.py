@@ -12,7 +12,7 @@ from ..config.schema import RunSettings
 from ..runs.build.network import build_network
 from ..runs.candidates.choose import Preparation
 from ..training.cost import count_flops
-from .families import name_of_kind
+from .families import SIDE, name_of_kind
 from .tasks import Prepare
 
 __all__ = ["feature_costs", "network_costs", "search_seconds", "searching"]
@@ -72,7 +72,7 @@ def feature_costs(found: Preparation, task: Prepare) -> tuple[dict[str, float], 
 def network_costs(found: Preparation, task: Prepare) -> dict[str, float]:
     """Return how many times as long training each variant of the network takes, by its name.
 
-    Told from the operations of a forward pass. Smaller networks count as long as the one that was
+    Told from the operations of a forward pass. Smaller ones count as long as the one that was
     measured, for what a step takes beside those operations becomes no less.
     """
     settings, pictures = found.settings, found.data.pictures
@@ -82,18 +82,17 @@ def network_costs(found: Preparation, task: Prepare) -> dict[str, float]:
     if len(task.variants) < 2:
         return {}
 
-    def operations(one: NetworkSettings) -> int:
+    def operations(values: Mapping[str, Any]) -> int:
+        side = values.get(SIDE) or size
+        height, width = (side, side) if isinstance(side, int) else side
         network = build_network(
-            one.without_weights(),
+            with_values(model, {k: v for k, v in values.items() if k != SIDE}).without_weights(),
             channels=pictures.channels,
             classes=len(pictures.class_names),
-            image_size=size,
+            image_size=(height, width),
             target=settings.data.target,
         )
-        return count_flops(network, (pictures.channels, *size))
+        return count_flops(network, (pictures.channels, height, width))
 
-    own = operations(model)
-    return {
-        name_of_kind(one): max(1.0, operations(with_values(model, one)) / own)
-        for one in task.variants
-    }
+    own = operations({})
+    return {name_of_kind(one): max(1.0, operations(one) / own) for one in task.variants}

@@ -109,6 +109,12 @@ def test_where_two_trials_cannot_end_in_time_one_does(
     assert states == [COMPLETE] and most == 1
 
 
+def test_what_waited_for_the_first_answer_begins_after_it(tmp_path: Path, time: ByHand) -> None:
+    """Two of 48 s, half as long again, would take 144 of 140 s; the first one takes 30 of them."""
+    states, most = race(tmp_path, time, measured=48.0, takes=30.0)
+    assert states[:2] == [COMPLETE, COMPLETE] and most == 2
+
+
 def test_where_there_is_time_for_both_two_trials_begin_at_once(
     tmp_path: Path, time: ByHand
 ) -> None:

@@ -14,7 +14,7 @@ from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.search.jobs import Ending, Job
 from src.search.pool import Event
-from src.search.space import Family
+from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.prepare import Preparation
 from src.sweeps.tasks import Prepared, SweepJobs
@@ -128,6 +128,41 @@ def test_the_only_family_may_take_all_of_the_race(seconds: float, epochs: int) -
     both = {"cnn": family("cnn"), "mlp": family("mlp")}
     beside = preparation(Answers(of_size(seconds, seconds)), 100, base, **both)
     assert beside.measure(family("cnn")).epochs == min(12, int(50 / seconds))
+
+
+def test_a_network_whose_sizes_are_searched_keeps_its_own() -> None:
+    sizes = parse_space({"data.image_size": {"choices": [32, 224]}})
+    searched = Family("cnn", ("model=cnn",), tuple(sizes), {})
+    found = preparation(Answers(of_size(10, 1)), 100).measure(searched)
+    assert found.overrides == ["data.batch_size=64", "trainer.max_epochs=5"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "base", "taken"),
+    [(60, (), 500), (90, (), 250), (130, (), None), (60, ("data.train_limit=1000",), None)],
+)
+def test_hand_crafted_features_get_as_many_training_pictures_as_there_is_time_for(
+    seconds: float, base: tuple[str, ...], taken: int | None
+) -> None:
+    """Of 100 s, 50 are for a trial; opening the pictures is a quarter of it, whatever is used.
+
+    Of 130 s an eighth would do, and 125 pictures are too few.
+    """
+    crafted, pictures = family("handcrafted", "model=handcrafted"), 1_000
+
+    def cost(words: list[str]) -> dict[str, Any]:
+        few = [int(w.partition("=")[2]) for w in words if w.startswith("data.train_limit=")]
+        count = min([pictures, *few])
+        each = seconds * (0.25 + 0.75 * count / pictures)
+        parts = {"train": count, "dropped": pictures - count}
+        return {"epochs": 1, "seconds_per_epoch": each, "parts": parts}
+
+    both = {"handcrafted": crafted, "cnn": family("cnn")}
+    found = preparation(Answers(cost), 100, *base, **both).measure(crafted)
+    limit = [word for word in found.overrides if word.startswith("data.train_limit=")]
+    assert limit == ([] if taken is None else [f"data.train_limit={taken}"])
+    assert found.affordable is (taken is not None)
+    assert (found.limit is not None) and (taken is None or found.seconds <= 50)
 
 
 def test_a_network_from_scratch_is_left_out_before_it_learns_nothing() -> None:

@@ -212,6 +212,26 @@ def test_a_space_whose_values_would_change_nothing_is_refused_before_the_first_t
         read_run_settings(overrides_of(family, base, values))
 
 
+SIZES = "{data.image_size: {choices: [32, 64]}}"
+
+
+def test_sizes_of_pictures_are_searched_where_the_family_has_one_of_them(own_space: Path) -> None:
+    own_space.write_text(f"words: [model=mlp]\nspace: {SIZES}\n")
+    with pytest.raises(ConfigError, match=r"image_size: null is none of 32, 64.* in words"):
+        load_families(["mine"], [])
+    own_space.write_text(f"words: [model=mlp, data.image_size=32]\nspace: {SIZES}\n")
+    (family,) = load_families(["mine"], [])
+    assert default_values(family, []) == {"data.image_size": 32}
+    assert spaces.variants_of(family) == [{"data.image_size": 32}, {"data.image_size": 64}]
+    larger = overrides_of(family, [], {"data.image_size": 64})
+    assert larger == ["model=mlp", "data.image_size=64"]
+    assert read_run_settings(larger).data.image_size == 64
+    # Of pixels, figures at several sizes are of several tasks, unless windows go over the whole.
+    own_space.write_text(f"words: [model=fcn, data.image_size=32]\nspace: {SIZES}\n")
+    with pytest.raises(ConfigError, match="several sizes do not compare"):
+        load_families(["mine"], ["data.target=dense"])
+
+
 def test_what_the_person_fixes_is_not_searched() -> None:
     def searched(*base: str, **arguments: list[str]) -> set[str]:
         (family,) = load_families(["mlp"], base, **arguments)
