@@ -207,7 +207,7 @@ def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
     assert search_seconds(read_run_settings(words), kinds) == seconds
 
 
-def test_networks_of_other_widths_are_told_by_their_operations(
+def test_networks_of_other_widths_and_sizes_are_told_by_their_operations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
@@ -215,12 +215,16 @@ def test_networks_of_other_widths_are_told_by_their_operations(
     own = [*words, "data.batch_size=64", "trainer.max_epochs=1", "model.widths=[8,16]"]
     variants = [{"model.widths": [8 * n, 16 * n], "model.blocks": 1} for n in (1, 4)]
     few = {"model.widths": [4, 8], "model.blocks": 1}
-    task = Prepare(places(tmp_path), seconds=40.0, variants=[*variants, few])
+    large = {**variants[0], "data.image_size": 16}
+    task = Prepare(places(tmp_path), seconds=40.0, variants=[*variants, few, large])
     ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
     assert ending.state == "complete", ending.reason
-    same, wide, narrow = Prepared(**ending.result).longer.values()
+    known = Prepared(**ending.result)
+    same, wide, narrow, larger = known.longer.values()
     # Sixteen times as much in all convolutions but the first.
     assert same == narrow == 1 and 12 < wide < 16
+    assert larger == pytest.approx(4, rel=0.01), "the digits have 8 x 8 pixels"
+    assert not known.all_cores
 
 
 def test_a_trial_without_epochs_is_a_run_like_any_other(
@@ -240,7 +244,7 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert 0 < known.fit_seconds["model.classifier=nearest_mean"] < known.fit_seconds[""] < 60
     # About what describing all pictures takes, estimated from a few of them.
     assert 0 < known.seconds_per_epoch < 60
-    assert known.epochs == 1 and not known.published
+    assert known.epochs == 1 and not known.published and known.all_cores
     # A trial that searches has a quarter of the time for it, and is not begun with less.
     assert known.overrides == ["model.auto.seconds=10.0"]
     assert (known.side, known.search_seconds) == (8, 10.0)
