@@ -188,8 +188,8 @@ def test_costs_rank_the_other_way_round() -> None:
 
 def test_intervals_end_where_costs_do() -> None:
     """One mistake of two hundred pictures costs 20; an interval of the mean reached below 0."""
-    costs = np.zeros(200, np.float32)
-    costs[0] = 20
+    costs = np.zeros((1, 200), np.float32)
+    costs[0, 0] = 20
     field = [candidate("rare", costs == 0, scores=-costs)]
     low, figure, high = 0.0, 0.1, judge(field, measure="cost").winner.interval.high
     assert judge(field, measure="cost").winner.interval.low < low
