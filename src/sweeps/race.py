@@ -319,7 +319,8 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         spec = _study_spec(settings, families, base, costs)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
-        earlier = shorter_command(settings)
+        # It names the table of costs, which may be what has changed.
+        earlier = None if costs is not None else shorter_command(settings)
         going_on = "take the old settings" if earlier is None else f"go on with it: {earlier}"
         raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
     except ValueError as error:  # StudyBusy as well

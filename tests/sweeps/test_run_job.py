@@ -374,6 +374,7 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     }
     words = [*WORDS, "trainer.accelerator=cpu", "trainer.final_weights=last", "trainer.ema_decay=0"]
     train = read_task(job(tmp_path, words).task)
+    assert isinstance(train, Train)
     reported: list[dict[str, float]] = []
 
     class Reports(NoReports):
@@ -381,7 +382,7 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
             reported.append(dict(metrics))
             return None
 
-    task = plain_task(replace(train, costs=costs))  # type: ignore[type-var]
+    task = plain_task(replace(train, costs=costs))
     ending = TrialRunner()(Job(task, overrides=words), Reports())
     assert ending.state == "complete", ending.reason
     folder = Path(ending.result["run_dir"])
