@@ -346,7 +346,7 @@ def _study_spec(
     settings: SweepSettings,
     families: Sequence[Family],
     base: Sequence[str],
-    costs: CostTable | None,
+    costs: CostTable | None = None,
 ) -> StudySpec:
     epochs = settings.trainer.max_epochs
     return StudySpec(
