@@ -8,10 +8,12 @@ from typing import Any, Literal, TypeVar
 
 from .checks import ConfigError
 
-__all__ = ["METRICS", "PRIMARY", "further_metrics", "metric", "metrics_of"]
+__all__ = ["COST", "METRICS", "PRIMARY", "further_metrics", "metric", "metrics_of"]
 
 Function = TypeVar("Function", bound=Callable[..., float])
 
+# Measured where a sweep has a table of costs.
+COST = "val/cost"
 # Which way is better. Only validation: the test part is not used in a search.
 METRICS = {
     "val/accuracy": "maximize",
@@ -24,6 +26,7 @@ METRICS = {
     "val/balanced_accuracy": "maximize",
     "val/micro_f1": "maximize",
     "val/mae": "minimize",
+    COST: "minimize",
     "val/loss": "minimize",
     "val/log_loss": "minimize",
     "val/calibration_error": "minimize",
@@ -52,6 +55,7 @@ _TARGETS = {
     "val/balanced_accuracy": frozenset({"single", "ordinal"}),
     "val/micro_f1": frozenset({"multi"}),
     "val/mae": frozenset({"ordinal"}),
+    COST: frozenset({"single", "ordinal"}),
     "val/calibration_error": _OF_PICTURES,
 }
 _FURTHER: dict[str, Callable[..., float]] = {}

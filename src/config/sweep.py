@@ -19,7 +19,7 @@ from .checks import (
     setting,
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
-from .metrics import METRICS, PRIMARY, metrics_of
+from .metrics import COST, METRICS, PRIMARY, metrics_of
 from .overrides import override_of
 from .plugins import plugin_folders
 from .schema import RunSettings
@@ -125,9 +125,14 @@ def _study_problem(name: str) -> str | None:
     return None if _STUDY.fullmatch(name) else "it must be letters, digits, dots, _ or -"
 
 
+def _key(name: str) -> str:
+    """Return the key of a metric, which `compare` calls by its plain name."""
+    return key if (key := f"val/{name}") in METRICS else name
+
+
 def _metric_problem(names: Any) -> str | None:
     for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
-        if name not in METRICS:
+        if _key(name) not in METRICS:
             return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
     return None if names else "it must name at least one"
 
@@ -165,6 +170,12 @@ class SweepSettings(RunSettings):
         "auto",
         check=_metric_problem,
     )
+    costs: str | None = setting(
+        "CSV file for metric=cost: a header of class names, and a row for each class with its name "
+        "and the cost of each prediction",
+        None,
+        literal=True,
+    )
     search: list[str] | None = setting(
         "search only the keys that match one of these patterns, like model.*; null for all", None
     )
@@ -191,16 +202,24 @@ class SweepSettings(RunSettings):
         super().__post_init__()
         if self.families != "auto" and len(set(self.families)) < len(self.families):
             raise ConfigError(f"families is {self.families}: one is named twice.")
+        if (COST in self.metrics) != (self.costs is not None):
+            raise ConfigError(
+                "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."
+            )
         if self.pruner.name != "none" and len(self.metrics) > 1:
             raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
-        elif self.pruner.name != "none" and self.metrics[0] not in _REPORTED:
+        elif self.pruner.name != "none" and not self._is_reported(self.metrics[0]):
             known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
             raise ConfigError(
                 f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
                 f"pruner=none, or go by one of {', '.join(known)}."
             )
+
+    def _is_reported(self, metric: str) -> bool:
+        """Return whether a metric is known after every epoch."""
+        return metric in _REPORTED or (metric == COST and self.trainer.devices == 1)
 
     def _check_model(self) -> None:
         """Check that the metric is measured; the models are those of the families."""
@@ -245,7 +264,8 @@ class SweepSettings(RunSettings):
         """The metrics to go by, the first of which ranks."""
         if self.metric == "auto":
             return (PRIMARY[self.data.target],)
-        return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
+        names = (self.metric,) if isinstance(self.metric, str) else self.metric
+        return tuple(map(_key, names))
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ and the averages leave them out as scikit-learn does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,7 @@ __all__ = [
     "class_scores",
     "confusion_matrix",
     "macro_f1",
+    "mean_cost",
     "per_class_f1",
     "per_class_precision",
     "per_class_recall",
@@ -102,6 +104,16 @@ def balanced_accuracy(matrix: Counts) -> float:
         ValueError: the matrix counts no samples.
     """
     return _mean_of_defined(per_class_recall(matrix))
+
+
+def mean_cost(costs: Floats, preds: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Compute the mean cost of predictions, in the units of the costs.
+
+    Args:
+        costs: (K, K) cost of each prediction (column) for each target (row).
+        preds, targets: (N,) classes, at least one.
+    """
+    return float(costs[targets, preds].mean(dtype=np.float64))
 
 
 def _mean_of_defined(values: Floats) -> float:

@@ -180,6 +180,7 @@ class SweepRecord:
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
         next_step: the command line that judges the result; "" where it is not known.
+        costs: of each prediction by name, for each true class by name, where it goes by a cost.
     """
 
     study: str
@@ -203,6 +204,7 @@ class SweepRecord:
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
     next_step: str = ""
+    costs: Mapping[str, Mapping[str, float]] | None = None
 
     @property
     def higher_is_better(self) -> bool:

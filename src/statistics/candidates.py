@@ -43,6 +43,7 @@ class MeasuredRun:
         constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
             everywhere; the latter None where it is not known.
         lone: number of classes that one picture has, by `Measure.lone`.
+        ends: the least and the greatest figure that there can be, by `Measure.ends`.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class MeasuredRun:
     constant: float = 0.0
     baseline: float | None = None
     lone: int = 0
+    ends: tuple[float, float] = (-math.inf, math.inf)
 
     @classmethod
     def of(
@@ -119,6 +121,7 @@ class MeasuredRun:
             constant=kind.constant(targets),
             baseline=(measure or Measure()).baseline(probs, targets, kind),
             lone=(measure or Measure()).lone(probs, targets),
+            ends=(measure or Measure()).ends,
         )
 
 

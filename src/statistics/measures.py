@@ -9,12 +9,13 @@ each kind of targets are in `src.targets`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records.comparison import MEASURES
+from ..records.comparison import LOWEST, MEASURES
 from ..targets import TargetKind, kind_of
 from ..targets.labels import label_counts
 
@@ -46,6 +47,14 @@ class Measure:
             raise ValueError(f"The measure is {self.name!r}: it must be of {', '.join(MEASURES)}.")
         if (self.costs is not None) != (self.name == "cost"):
             raise ValueError("A cost matrix goes with the measure cost, and with no other.")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest figure that there can be."""
+        if self.costs is not None:
+            least, greatest = self.costs.min(), self.costs.max()  # as scores are rounded
+            return float(np.float32(least)), float(np.float32(greatest))
+        return LOWEST.get(self.name, 0.0), 1.0 if self.name in LOWEST else math.inf
 
     def scores(
         self,

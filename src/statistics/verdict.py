@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,6 +42,7 @@ def judge(
     constant: float = 0.0,
     baseline: float | None = None,
     lone: int = 0,
+    ends: tuple[float, float] = (-math.inf, math.inf),
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
     before: str | None = None,
@@ -64,6 +66,7 @@ def judge(
         constant: accuracy of the best constant answer, by which collapsed trainings are found.
         baseline: figure by the measure of the best constant answer; None where it is not known.
         lone: number of classes that one picture has, by `Measure.lone`.
+        ends: the least and the greatest figure that there can be, by `Measure.ends`.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
@@ -103,7 +106,7 @@ def judge(
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
     chances = chances_of(evidence, errors, band)
-    standings = _standings(ranked, evidence, quantile, best, chances, measure, collapsed)
+    standings = _standings(ranked, evidence, quantile, best, chances, measure, ends, collapsed)
     winner, known = standings[0], evidence.seeds is not None
     tied = tuple(one for one in standings if one.tied)
     power = by_seeds = None
@@ -205,6 +208,7 @@ def _standings(
     best: BestComparison,
     chances: Chances,
     measure: str,
+    ends: tuple[float, float],
     collapsed: dict[str, NDArray[np.bool_]],
 ) -> tuple[Standing, ...]:
     return tuple(
@@ -215,7 +219,7 @@ def _standings(
             accuracy=float(evidence.accuracy[index]),
             figure=float(one.values.mean(dtype=np.float64)) * (1 if MEASURES[measure] else -1),
             spread=_spread(one.values),
-            interval=_shown(figure_interval(evidence, index, quantile), measure),
+            interval=_shown(figure_interval(evidence, index, quantile), measure, ends),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
             best=float(chances.best[index]),
@@ -230,9 +234,11 @@ def _standings(
     )
 
 
-def _shown(interval: Interval, measure: str) -> Interval:
-    """Return an interval of scores, higher for better, as one of figures."""
-    return interval if MEASURES[measure] else Interval(-interval.high, -interval.low)
+def _shown(interval: Interval, measure: str, ends: tuple[float, float]) -> Interval:
+    """Return an interval of scores, higher for better, as one of figures, between their ends."""
+    low, high = interval.low, interval.high
+    low, high = (low, high) if MEASURES[measure] else (-high, -low)
+    return Interval(_within(Interval(*ends), low), _within(Interval(*ends), high))
 
 
 def _within(interval: Interval, value: float) -> float:

@@ -168,7 +168,7 @@ class Finals(JobLoop[tuple[int, int]]):
         direction = self._settings.directions[0]
         finalists = kept_finalists(self._study, direction, [*looks, Look(counts)])
         finalists = tuple(one for one in finalists if one.trial in counts)
-        tied, chance = judged(self._settings, finalists, len(looks) + 1)
+        tied, chance = judged(self._settings, finalists, len(looks) + 1, self._jobs.costs)
         found = [*looks, Look(counts, tied, chance)]
         keep_looks(self._study, found)
         return found
@@ -305,7 +305,7 @@ class Finals(JobLoop[tuple[int, int]]):
     def _caution(self, winner: Finalist) -> str:
         """Return that the winner may know nothing of the pictures; "" where it does."""
         try:
-            verdict, _ = verdict_on(self._settings, [winner])
+            verdict, _ = verdict_on(self._settings, [winner], 1, self._jobs.costs)
         except ConfigError as error:
             self._show(f"the winner was not held against one answer for everything: {error}")
             return ""

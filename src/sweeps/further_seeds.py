@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..config.sweep import SweepSettings
+from ..data.sources.costs import CostTable
 from ..records.trials import Finalist
 from ..search.study import SweepStudy
 from .judging import verdict_on
@@ -97,7 +98,10 @@ def next_round(
 
 
 def judged(
-    settings: SweepSettings, finalists: Sequence[Finalist], look: int
+    settings: SweepSettings,
+    finalists: Sequence[Finalist],
+    look: int,
+    costs: CostTable | None = None,
 ) -> tuple[tuple[int, ...], float | None]:
     """Judge finalists by the predictions of their runs, at the look of this number.
 
@@ -107,7 +111,7 @@ def judged(
     Raises:
         ConfigError: their runs cannot be compared.
     """
-    verdict, trial_of = verdict_on(settings, finalists, look)
+    verdict, trial_of = verdict_on(settings, finalists, look, costs)
     if not verdict.of_configurations:  # what seeds do is not known, so nobody is left out by it
         return tuple(dict.fromkeys(trial_of.values())), None
     # Trainings by two versions of the program may count as two candidates of one trial.

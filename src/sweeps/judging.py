@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config.finished import ComparisonSettings
 from ..config.sweep import SweepSettings
 from ..config.tracking import TrackingSwitch
+from ..data.sources.costs import CostTable
 from ..records.comparison import Verdict
 from ..records.trials import Finalist
 
@@ -15,7 +16,10 @@ __all__ = ["verdict_on"]
 
 
 def verdict_on(
-    settings: SweepSettings, finalists: Sequence[Finalist], look: int = 1
+    settings: SweepSettings,
+    finalists: Sequence[Finalist],
+    look: int = 1,
+    costs: CostTable | None = None,
 ) -> tuple[Verdict, dict[str, int]]:
     """Judge finalists by the sweep's first metric, at the look of this number.
 
@@ -26,8 +30,8 @@ def verdict_on(
         ConfigError: their runs cannot be compared.
     """
     # They take a moment to import, which a sweep without finalists need not wait for.
-    from ..selection.comparison.find_runs import FoundRuns, folders_of
-    from ..selection.comparison.judge import compared_runs, measure_of
+    from ..selection.comparison.find_runs import FoundRuns, folders_of, measure_of
+    from ..selection.comparison.judge import compared_runs
 
     output_dir = Path(settings.output_dir).absolute()
     folders = {one.trial: folders_of(one.run_dirs.values(), output_dir) for one in finalists}
@@ -39,4 +43,5 @@ def verdict_on(
         left_out=tuple(run_id for run_id, trial in trial_of.items() if trial in out),
     )
     how = ComparisonSettings(output_dir=str(output_dir), tracking=TrackingSwitch(enabled=False))
-    return compared_runs(found, how, measure_of(settings.metrics[0])).verdict, trial_of
+    measure = measure_of(settings.metrics[0])
+    return compared_runs(found, how, measure, costs).verdict, trial_of

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
 from ..data.quality.audit import Survey, survey
+from ..data.sources.costs import CostTable
 from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.parallel import available_cores
@@ -21,7 +23,7 @@ from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
 from ..storage.cache import cache_folder
 
-__all__ = ["ChosenFamilies", "check_pictures", "choose_families"]
+__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families"]
 
 # What the study keeps the fingerprint under.
 _KEY = "pictures"
@@ -125,6 +127,22 @@ def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
             f"{settings.study} began with: bring the earlier ones back, or begin a new study with "
             "study=NAME."
         )
+
+
+def checked_costs(settings: SweepSettings) -> CostTable | None:
+    """Return the table of costs that the sweep goes by; None where it goes by none.
+
+    As `check_pictures`, it compares with the pictures of this machine alone.
+
+    Raises:
+        ConfigError: it is no table of costs, or not of the classes of the pictures.
+    """
+    if settings.costs is None:
+        return None
+    table = CostTable.read(Path(settings.costs))
+    if settings.workers.engine == "local":
+        table.of(tuple(list_pictures(settings.data).class_names))
+    return table
 
 
 def _fingerprint(settings: SweepSettings) -> str:

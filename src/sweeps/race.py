@@ -14,6 +14,7 @@ from typing import Any
 from ..config.checks import ConfigError, to_plain
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
+from ..data.sources.costs import CostTable
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
@@ -38,7 +39,7 @@ from .finalists import TEST, Finals, kept_finalists
 from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
-from .pictures import check_pictures, choose_families
+from .pictures import check_pictures, checked_costs, choose_families
 from .prepare import Preparation, kept_preparations
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
@@ -61,6 +62,7 @@ class _Sweep:
         study: SweepStudy,
         families: Sequence[Family],
         base: Sequence[str],
+        costs: CostTable | None,
         interruption: Interruption,
     ) -> None:
         self._settings = settings
@@ -69,6 +71,7 @@ class _Sweep:
         self._alone = False
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
+        self._costs = costs
         self._interruption = interruption
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
@@ -98,7 +101,8 @@ class _Sweep:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         jobs = SweepJobs(
-            settings, study, self._families, self._base, self._prepared, self._parent.run_id
+            *(settings, study, self._families, self._base, self._prepared, self._parent.run_id),
+            costs=self._costs,
         )
         pool = Pool(engine)
         status, reason = "FAILED", None
@@ -277,6 +281,7 @@ class _Sweep:
             extra_trainings=extra_trainings(looks),
             data=settings.data.name,
             parts=next((one.parts for one in prepared.values()), {}),
+            costs=None if self._costs is None else self._costs.plain(),
             next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
         )
 
@@ -298,6 +303,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     """
     if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
+    costs = checked_costs(settings)
     chosen_overrides = list(overrides)
     if isinstance(settings.families, str):
         chosen = choose_families(settings, overrides)
@@ -311,10 +317,11 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     line = command("sweep", "--config-name", config_name, *overrides)
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
-        spec = _study_spec(settings, families, base)
+        spec = _study_spec(settings, families, base, costs)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
-        earlier = shorter_command(settings)
+        # It names the table of costs, which may be what has changed.
+        earlier = None if costs is not None else shorter_command(settings)
         going_on = "take the old settings" if earlier is None else f"go on with it: {earlier}"
         raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
     except ValueError as error:  # StudyBusy as well
@@ -326,7 +333,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         try:
             with explained(settings.study_folder):
                 keep_command(settings.study_folder, overrides, config_name)
-            return _Sweep(settings, line, study, families, base, interruption).run()
+            return _Sweep(settings, line, study, families, base, costs, interruption).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
                 again = shorter_command(settings) or line
@@ -337,7 +344,10 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
 
 
 def _study_spec(
-    settings: SweepSettings, families: Sequence[Family], base: Sequence[str]
+    settings: SweepSettings,
+    families: Sequence[Family],
+    base: Sequence[str],
+    costs: CostTable | None = None,
 ) -> StudySpec:
     epochs = settings.trainer.max_epochs
     return StudySpec(
@@ -349,6 +359,7 @@ def _study_spec(
             "direction": list(settings.directions),
             "base": sorted(base),
             "families": {family.name: family.plain() for family in families},
+            **({} if costs is None else {"costs": costs.plain()}),
         },
         sampler=settings.sampler.name,
         startup_trials=settings.sampler.startup_trials,

@@ -23,6 +23,7 @@ from ..config.models import NetworkSettings
 from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
+from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
 from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
@@ -224,6 +225,10 @@ class TrialRunner:
         )
         try:
             data = self._pictures(settings)
+            data.costs = None
+            if task.costs is not None:
+                table = CostTable.parse(task.costs, Path("the table"))
+                data.costs = table.of(tuple(data.pictures.class_names))
             summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
         except Stopped as stop:
             for folder in begun:

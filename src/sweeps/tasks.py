@@ -15,6 +15,7 @@ from ..config.overrides import value_of
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..config.training import seconds_of
+from ..data.sources.costs import CostTable
 from ..machine.package import command
 from ..records.trials import Finalist, TrialRecord
 from ..runs.folder import RunFolder
@@ -79,7 +80,8 @@ class Train(_Task):
 
     The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
     and its result has the `run_dir`. Name, tags and parent are those in MLflow, `metric` is the
-    first one, and `direction` "maximize" or "minimize".
+    first one, and `direction` "maximize" or "minimize". With `costs`, as of `CostTable.plain`,
+    parts are measured by them as well.
     """
 
     family: str
@@ -90,6 +92,7 @@ class Train(_Task):
     metric: str
     direction: str
     resume: str | None = None
+    costs: Mapping[str, Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ class SweepJobs:
         base: overrides that all trials share.
         prepared: by family, once it is known.
         parent_run_id: id of the sweep's own run.
+        costs: what the sweep goes by, where that is a cost.
     """
 
     settings: SweepSettings
@@ -196,6 +200,7 @@ class SweepJobs:
     base: Sequence[str]
     prepared: dict[str, Prepared]
     parent_run_id: str
+    costs: CostTable | None = None
 
     def prepare(
         self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
@@ -276,6 +281,7 @@ class SweepJobs:
             metric=self.settings.metrics[0],
             direction=self.settings.directions[0],
             resume=resume,
+            costs=None if self.costs is None else self.costs.plain(),
         )
 
     def _places(self, *, final: bool) -> list[str]:

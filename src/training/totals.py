@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..metrics.classification import mean_cost
 from ..targets import TargetKind
 from .links import probabilities
 
@@ -91,11 +93,14 @@ class CollectedAnswers(LossTotal):
     Args:
         kind: of the targets.
         link: from logits to probabilities.
+        costs: (K, K) of each prediction for each class, for `cost`; None without.
     """
 
-    def __init__(self, kind: TargetKind, link: str) -> None:
+    def __init__(
+        self, kind: TargetKind, link: str, costs: NDArray[np.float64] | None = None
+    ) -> None:
         super().__init__()
-        self._kind, self._link = kind, link
+        self._kind, self._link, self._costs = kind, link, costs
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -112,7 +117,10 @@ class CollectedAnswers(LossTotal):
         probs = probabilities(logits, self._link).numpy()
         if not np.isfinite(probs).all():
             return super().read()
-        return super().read() | self._kind.epoch_metrics(probs, targets)
+        found = super().read() | self._kind.epoch_metrics(probs, targets)
+        if self._costs is not None:
+            found["cost"] = mean_cost(self._costs, self._kind.decide(probs), targets)
+        return found
 
     def reset(self) -> None:
         super().reset()

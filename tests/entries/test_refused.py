@@ -52,6 +52,7 @@ from tests.entries.conftest import Run
         ("select chose=winner", ["did you mean choose"]),
         ("select part=test", ["chosen on the test part"]),
         ("sweep budget.trails=3", ["budget.trails"]),
+        ("sweep metric=cost costs=HERE/costs.csv", ["must name the classes of the data, 0, 1, 2"]),
         ("compare output_dir=OUTPUTS metric=cost costs=HERE/device", ["is a device, and no file"]),
         ("compare output_dir=OUTPUTS metric=cost costs=HERE/pipe", ["is a pipe, and no file"]),
         ("train data=folder data.root=HERE/pipe", ["is a pipe, and no file or folder"]),
@@ -65,6 +66,7 @@ def test_bad_input_ends_with_2_and_one_sentence(
     (here / "one" / "cat").mkdir(parents=True)
     Image.new("L", (9, 9)).save(here / "one" / "cat" / "a.png")
     Image.new("L", (8, 8)).save(here / "a.png")
+    (here / "costs.csv").write_text(",cat,dog\ncat,0,1\ndog,5,0\n")
     (here / "device").symlink_to("/dev/zero")
     os.mkfifo(here / "pipe")
     for name, path in {"RUN": trained, "OUTPUTS": trained.parents[1], "HERE": here}.items():

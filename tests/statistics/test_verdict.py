@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from src.records.comparison import FoldTest, Interval
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
+from src.statistics.measures import Measure
 from src.statistics.verdict import judge
 from tests.statistics.fields import candidate, field_of_costs, random_field
 
@@ -183,6 +184,21 @@ def test_costs_rank_the_other_way_round() -> None:
     for one in verdict.standings:
         assert one.interval.low < one.figure < one.interval.high
     assert verdict.difference is not None and verdict.difference.low > 0
+
+
+def test_intervals_end_where_costs_do() -> None:
+    """One mistake of two hundred pictures costs 20; an interval of the mean reached below 0."""
+    costs = np.zeros((1, 200), np.float32)
+    costs[0, 0] = 20
+    field = [candidate("rare", costs == 0, scores=-costs)]
+    low, figure, high = 0.0, 0.1, judge(field, measure="cost").winner.interval.high
+    assert judge(field, measure="cost").winner.interval.low < low
+    table = np.array([[0, 20], [1, 0]], np.float64)
+    for ends, wanted in ((Measure("cost", table).ends, high), ((0.0, 0.2), 0.2)):
+        found = judge(field, measure="cost", ends=ends).winner
+        assert (found.interval.low, found.interval.high) == (low, wanted)
+        assert found.figure == pytest.approx(figure)
+    assert Measure("log_loss").ends == (0, np.inf) and Measure("kappa").ends == (-1, 1)
 
 
 def test_seeds_explain_more_of_the_variance_where_they_move_accuracies() -> None:

@@ -212,7 +212,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, int]]:
     """
     looks: list[dict[int, int]] = []
 
-    def judged(settings: Any, found: Sequence[Any], look: int) -> tuple[tuple[int, ...], float]:
+    def judged(
+        settings: Any, found: Sequence[Any], look: int, costs: None
+    ) -> tuple[tuple[int, ...], float]:
         counts = {one.trial: len(one.runs) for one in found if not one.left_out}
         looks.append(counts)
         tied = (0, 1) if counts[0] >= 4 else (0, 1, 2)

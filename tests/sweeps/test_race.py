@@ -309,3 +309,43 @@ def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_p
         assert str(refused.value) == (
             f"the study s in {folder} is being driven by another process."
         )
+
+
+def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> None:
+    names, file = [str(digit) for digit in range(10)], tmp_path / "costs.csv"
+
+    def write(cost: int, classes: Sequence[str] = names) -> None:
+        lines = [
+            f"{one},{','.join('0' if one == b else str(cost) for b in classes)}" for one in classes
+        ]
+        file.write_text("\n".join([f",{','.join(classes)}", *lines]))
+
+    words = [
+        "metric=cost",
+        f"costs={file}",
+        "evaluate_test=false",
+    ]
+    write(5, [*names[1:], "cat"])
+    with pytest.raises(
+        ConfigError, match=r"must name the classes of the data, .* 0, cat is on one"
+    ):
+        sweep(tmp_path / "out", *words)
+    file.write_text("no table")
+    with pytest.raises(ConfigError, match="first line"):
+        sweep(tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists(), "a refused command left something behind"
+    write(5, names[::-1])
+    (tmp_path / "out").mkdir()
+    record = sweep(tmp_path / "out", *words)
+    assert record.metrics == ("val/cost",) and record.costs is not None
+    assert record.costs["3"] == {name: 5 * (name != "3") for name in names}
+    # The dearer family is the better one by accuracy.
+    assert record.ranked()[0].family == "mlp" and record.ranked()[0].value == 0.8 * 5
+    assert {round(one.mean or 0, 6) for one in record.finalists} <= {0.8 * 5, 0.9 * 5}
+    kept = json.loads((tmp_path / "out" / "sweeps" / "s" / "sweep.json").read_text())
+    assert kept["costs"] == record.costs
+    write(5)  # in another order
+    assert sweep(tmp_path / "out", *words).trials == record.trials
+    write(7)
+    with pytest.raises(ConfigError, match=r"begun otherwise: costs 0 1: 5\.0 then, 7\.0 now"):
+        sweep(tmp_path / "out", *words)

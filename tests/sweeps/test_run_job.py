@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,7 +19,7 @@ from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.loaders import Batch
 from src.machine.failures import OutOfMemory
-from src.records.run import RunSummary
+from src.records.run import Predictions, RunSummary
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.network import NetworkCandidate
 from src.search.jobs import Ending, Job, NoReports, Note
@@ -28,7 +29,7 @@ from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.families import name_of_kind
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task
+from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task, read_task
 from src.sweeps.variant_costs import search_seconds
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
@@ -365,3 +366,35 @@ def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
     ending = run(lambda epoch: None)
     assert ending.state == "complete", ending.reason
     assert status() == "FINISHED" and sorted(set(epochs)) == [1, 2, 3]
+
+
+def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_the_end(
+    tmp_path: Path,
+) -> None:
+    names = [str(digit) for digit in range(10)]
+    # Of no symmetry, and in another order than the classes.
+    costs = {
+        a: {b: float(abs(int(a) - int(b)) + (a > b)) for b in names[::-1]} for a in names[::-1]
+    }
+    words = [*WORDS, "trainer.accelerator=cpu", "trainer.final_weights=last", "trainer.ema_decay=0"]
+    train = read_task(job(tmp_path, words).task)
+    assert isinstance(train, Train)
+    reported: list[dict[str, float]] = []
+
+    class Reports(NoReports):
+        def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+            reported.append(dict(metrics))
+            return None
+
+    task = plain_task(replace(train, costs=costs))
+    ending = TrialRunner()(Job(task, overrides=words), Reports())
+    assert ending.state == "complete", ending.reason
+    folder = Path(ending.result["run_dir"])
+    held_out = Predictions.read(folder / "predictions" / "val.parquet")
+    preds = held_out.probs.argmax(axis=1)
+    each = [costs[str(t)][str(p)] for t, p in zip(held_out.targets, preds, strict=True)]
+    expected = pytest.approx(sum(each) / len(each))
+    assert sum(each) > 0 and ending.metrics["val/cost"] == expected
+    assert reported[-1]["val/cost"] == expected
+    assert reported[-1]["val/accuracy"] == pytest.approx(ending.metrics["val/accuracy"])
+    assert RunSummary.read(folder / "summary.json").metrics["val/cost"] == expected

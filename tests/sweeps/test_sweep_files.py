@@ -91,6 +91,12 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["metric=test/accuracy"], "metric is .*: it must be of val/accuracy"),
         (["metric=[val/accuracy,cost/parameters]"], "say pruner=none, for no pruner can judge"),
         (["metric=cost/latency_ms"], r"end of a trial only: .* one of val/accuracy, val/loss\.$"),
+        (["metric=cost"], "metric=cost and costs=FILE.csv go together"),
+        (["costs=costs.csv"], "metric=cost and costs=FILE.csv go together"),
+        (
+            ["metric=cost", "costs=costs.csv", "trainer.devices=2"],
+            "val/cost, which is known at the end",
+        ),
         (["sampler=tep"], "sampler is 'tep': it must be one of .*did you mean tpe"),
         (["pruner=asah"], "pruner is 'asah': it must be one of .*did you mean asha"),
         (["sampler=cmaes", "families=[mlp]"], "sampler=cmaes takes a single family whose keys"),

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier
 
 from src.config.checks import ConfigError
-from src.config.metrics import METRICS, metrics_of
+from src.config.metrics import COST, METRICS, metrics_of
 from src.config.sweep import read_sweep_settings
 from src.records.comparison import MEASURES
 from src.records.pixels import pixel_answers
@@ -243,9 +243,10 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
     measured = kind_of(name).evaluate(probs, targets, NAMES)
     offered = {key.removeprefix("val/") for key in metrics_of(name) if key.startswith("val/")}
     every = {key.removeprefix("val/") for key in METRICS if key.startswith("val/")}
-    assert offered - {"loss"} == every & measured.keys()
+    assert offered - {"loss", "cost"} == every & measured.keys()
     for metric in METRICS:
         words = [f"data.target={name}", f"metric={metric}", "pruner=none"]
+        words += ["costs=costs.csv"] * (metric == COST)
         if metric in metrics_of(name):
             assert read_sweep_settings(words, "default").metrics == (metric,)
         else:

@@ -57,6 +57,8 @@ class PictureData(pl.LightningDataModule):
 
     Attributes:
         suspects, remarks: pictures to look at, and what the user should know before training.
+        costs: (K, K) of each predicted class (column) for each true one (row), where answers are
+            measured by them as well; else None.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class PictureData(pl.LightningDataModule):
         self.pictures = pictures
         self.split = split
         self.groups = groups
+        self.costs: NDArray[np.float64] | None = None
         self.batch_size = batch_size
         self._streams: list[StreamLoader] = []
         self._on_device: dict[torch.device, torch.Tensor] = {}
@@ -219,12 +222,13 @@ class PictureData(pl.LightningDataModule):
                     f"to {self.pictures.image_size}: repair or remove those that are damaged."
                 )
             self._others[wanted] = self._like(pictures, self.split, None, self.seed)
+        self._others[wanted].costs = self.costs
         return self._others[wanted]
 
     def _like(
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:
-        return PictureData(
+        other = PictureData(
             *(pictures, split),
             batch_size=self.batch_size,
             seed=seed,
@@ -233,6 +237,8 @@ class PictureData(pl.LightningDataModule):
             reopen=self._reopen,
             groups=self.groups,
         )
+        other.costs = self.costs
+        return other
 
     def live_on(self, device: torch.device) -> bool:
         """Move the array of pictures to a GPU where it fits into a quarter of the free memory.

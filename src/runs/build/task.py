@@ -25,6 +25,7 @@ from ...machine.hardware import device_of
 from ...machine.imports import import_object
 from ...machine.parallel import available_cores
 from ...models.arithmetic import MEMORY_FORMATS
+from ...targets import kind_of
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
 from ...training.inference import require_finite
@@ -39,6 +40,7 @@ from ...training.losses import (
 from ...training.optimizers import parameter_groups
 from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
+from ...training.totals import CollectedAnswers
 from .data import model_metadata
 from .network import build_network, network_arguments, network_of, rebuild_arguments
 
@@ -101,6 +103,10 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
             "mixed; set one of them to 0."
         )
     task = _assemble(settings, network, metadata, loss=loss, augment=augment)
+    # Answers of several devices are not joined: there costs are known at the end alone.
+    if data.costs is not None and settings.trainer.devices == 1:
+        kind = kind_of(pictures.kind)
+        task.totals["val"] = CollectedAnswers(kind, link_of(metadata), data.costs)
     _check_batch(settings, task, data)
     return task
 

@@ -16,6 +16,7 @@ from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
+from ...metrics.classification import mean_cost
 from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
@@ -231,6 +232,8 @@ def measure_part(
         scores |= {"miou_low": low, "miou_high": high} if math.isfinite(low) else {}
     else:  # metrics of plugins take probabilities
         scores |= further_metrics(probs, targets)
+    if data.costs is not None:
+        scores["cost"] = mean_cost(data.costs, predictions.decided, targets)
     if predictions.groups is not None and "accuracy_low" in scores:
         right = kind.right(predictions.decided, targets)
         scores |= _interval_of_groups(right, predictions.groups)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
+from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
+from ...records.comparison import MEASURES
 from ...records.trials import COMPLETE
 from ...runs.folder import RunFolder, sweep_file
 from ...runs.seal import SEAL
@@ -16,7 +18,10 @@ from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
-__all__ = ["FoundRuns", "find_runs", "folders_of", "study_metric"]
+__all__ = ["FoundRuns", "find_runs", "folders_of", "measure_of", "study_measure"]
+
+# A study's metric, and the measure that ranks its finalists alike.
+_OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,24 @@ def _all_runs(output_dir: Path) -> FoundRuns:
     return FoundRuns(tuple(folders), damaged=tuple(damaged))
 
 
-def study_metric(output_dir: Path, study: str) -> str | None:
-    """Return the first metric of a study, such as "val/accuracy"; None where it has no record."""
+def measure_of(metric: str | None) -> str | None:
+    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
+    return _OF_STUDY.get(metric or "")
+
+
+def study_measure(output_dir: Path, study: str) -> tuple[str | None, CostTable | None]:
+    """Return the measure of a study's first metric, and its table of costs.
+
+    None for what it does not have, and both where it has no record.
+    """
+    file = sweep_file(output_dir, study)
     try:
-        return str(line_content(sweep_file(output_dir, study).read_bytes())["metrics"][0])
+        plain = line_content(file.read_bytes())
+        costs = plain.get("costs")
+        table = None if costs is None else CostTable.parse(costs, file)
+        return measure_of(str(plain["metrics"][0])), table
     except (OSError, DamagedLine, LookupError):
-        return None
+        return None, None
 
 
 def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> FoundRuns:

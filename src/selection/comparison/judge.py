@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
+from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
 from ...machine.package import command
@@ -25,29 +26,13 @@ from ...statistics.looks import WORTH_SEEDS
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
-from .costs import CostTable
-from .find_runs import FoundRuns, find_runs, study_metric
+from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, read_runs
 
-__all__ = ["compared", "compared_runs", "measure_of", "pair_of", "settings_apart"]
+__all__ = ["compared", "compared_runs", "pair_of", "settings_apart"]
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
-# A study's metric, and the measure that ranks its finalists alike.
-_OF_STUDY = {
-    "val/accuracy": "accuracy",
-    "val/macro_f1": "macro_f1",
-    "val/balanced_accuracy": "balanced_accuracy",
-    "val/micro_f1": "micro_f1",
-    "val/map": "map",
-    "val/kappa": "kappa",
-    "val/mae": "mae",
-    "val/miou": "miou",
-    "val/dice": "dice",
-    "val/pixel_accuracy": "pixel_accuracy",
-    "val/loss": "log_loss",
-    "val/log_loss": "log_loss",
-}
 
 
 def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparison:
@@ -65,26 +50,34 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     found = find_runs(settings, output_dir)
     added = tuple(RunFolder.open(Path(path)) for path in made)
     found = replace(found, folders=tuple(dict.fromkeys([*found.folders, *added])))
-    metric = None if settings.sweep is None else study_metric(output_dir, settings.sweep)
-    return compared_runs(found, settings, settings.metric or measure_of(metric))
+    measure: str | None = settings.metric
+    costs = None
+    if settings.costs is not None:
+        costs = CostTable.read(Path(settings.costs))
+    elif settings.sweep is not None and measure is None:
+        measure, costs = study_measure(output_dir, settings.sweep)
+    return compared_runs(found, settings, measure, costs)
 
 
 def compared_runs(
-    found: FoundRuns, settings: ComparisonSettings, measure: str | None
+    found: FoundRuns,
+    settings: ComparisonSettings,
+    measure: str | None,
+    costs: CostTable | None = None,
 ) -> Comparison:
     """Judge runs that were found.
 
     Args:
         found: the runs.
         settings: how they are compared.
-        measure: of `MEASURES`, that candidates are ranked by; None for the primary one of the
-            runs' kind of targets.
+        measure: of `MEASURES`; None for the primary one of the runs' kind of targets.
+        costs: for the measure "cost"; any other takes none.
 
     Raises:
         ConfigError: as `compared`.
     """
     output_dir = Path(settings.output_dir).absolute()
-    costs = None if settings.costs is None else CostTable.read(Path(settings.costs))
+    costs = costs if measure == "cost" else None
     runs, damaged = read_runs(found.folders, settings, measure, costs)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
@@ -118,6 +111,7 @@ def compared_runs(
             constant=measured[0].constant,
             baseline=measured[0].baseline,
             lone=measured[0].lone,
+            ends=measured[0].ends,
             over_folds=None if tested is None else (candidates[0].name, tested),
             screening=screening,
             before=next(iter(_of_runs(candidates, found.winner)), None),
@@ -214,11 +208,6 @@ def _screening(
     chosen_by = {one.name: place.get(own[one.run_ids[0]]) for one in candidates}
     known = {name: index for name, index in chosen_by.items() if index is not None}
     return Screening(candidates_of(singles), known)
-
-
-def measure_of(metric: str | None) -> str | None:
-    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
-    return _OF_STUDY.get(metric or "")
 
 
 def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:

@@ -20,6 +20,7 @@ from ...config.checks import ConfigError, from_plain
 from ...config.compose import leaves
 from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
+from ...data.sources.costs import CostTable
 from ...machine.parallel import available_cores, in_order
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
@@ -29,7 +30,6 @@ from ...statistics.candidates import MeasuredRun
 from ...statistics.measures import Measure
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
-from .costs import CostTable
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
 

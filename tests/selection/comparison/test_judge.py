@@ -9,6 +9,7 @@ import yaml
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_plain
+from src.data.sources.costs import CostTable
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import Predictions, RunSummary
@@ -16,7 +17,6 @@ from src.reporting.comparison_report import closing_remarks, format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
-from src.selection.comparison.costs import CostTable
 from src.selection.comparison.judge import settings_apart
 from tests.selection.comparison import runs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run

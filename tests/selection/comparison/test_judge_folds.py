@@ -46,6 +46,24 @@ def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
     assert found.verdict.measure == "log_loss"
 
 
+def test_a_study_that_went_by_costs_is_judged_by_them(tmp_path: Path) -> None:
+    refits = [finished_run(tmp_path, "cnn", 10, seed=1), finished_run(tmp_path, "mlp", 4, seed=1)]
+    finalists = [
+        {"trial": trial, "run_dirs": {"1": str(one.path)}} for trial, one in enumerate(refits)
+    ]
+    costs = {"b": {"b": 0.0, "a": 1.0}, "a": {"b": 5.0, "a": 0.0}}
+    study = {"trials": [], "finalists": finalists, "winner": 1}
+    write_study(tmp_path, **study, metrics=["val/cost"], costs=costs)
+    verdict = compared(compare_settings(tmp_path, sweep="s")).verdict
+    # Of four wrong ones two are of each class.
+    assert verdict.measure == "cost" and verdict.winner.run_ids == (refits[1].run_id,)
+    assert verdict.winner.figure == pytest.approx((2 * 5 + 2 * 1) / 400)
+    other = compared(compare_settings(tmp_path, sweep="s", metric="accuracy")).verdict
+    assert other.measure == "accuracy"
+    write_study(tmp_path, **study, metrics=["val/accuracy", "val/cost"], costs=costs)
+    assert compared(compare_settings(tmp_path, sweep="s")).verdict.measure == "accuracy"
+
+
 def test_the_field_of_a_study_is_its_finalists_without_the_trials_that_chose_them(
     tmp_path: Path,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
-from ...data.sources.label_spelling import clean_label
 from ...machine.regular_files import file_fault
+from .label_spelling import clean_label
 
 __all__ = ["CostTable"]
 
@@ -73,6 +74,19 @@ class CostTable:
         if any(len(row) != len(names) for row in matrix):
             raise ConfigError(f"costs: each line of {file} must have {len(names)} costs.")
         return cls(file, names, np.array(matrix))
+
+    @classmethod
+    def parse(cls, plain: Mapping[str, Mapping[str, float]], file: Path) -> CostTable:
+        """Return the table of what `plain` returned; `file` is where it is from."""
+        names = tuple(plain)
+        return cls(file, names, np.array([[plain[a][b] for b in names] for a in names]))
+
+    def plain(self) -> dict[str, dict[str, float]]:
+        """Return the cost of each prediction by name, for each true class by name."""
+        return {
+            name: dict(zip(self.names, row, strict=True))
+            for name, row in zip(self.names, self.matrix.tolist(), strict=True)
+        }
 
     def of(self, class_names: tuple[str, ...]) -> NDArray[np.float64]:
         """Return the (K, K) costs in the order of these classes.
