@@ -49,13 +49,15 @@ def file_fault(
 def odd_file(*folders: Path) -> tuple[Path, str] | None:
     """Return a device, pipe or socket that lies in one of these folders, and what it is.
 
-    Who reads the files of a folder would wait for it for ever, or read without an end.
+    Who reads the files of a folder would wait for it for ever, or read without an end. Logs are
+    read by people alone.
     """
     for folder in folders:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 with suppress(OSError):  # a link to itself ends with an error by itself
-                    if entry.is_file() or entry.is_dir() or not os.path.exists(entry):
+                    usual = entry.is_file() or entry.is_dir() or not os.path.exists(entry)
+                    if usual or entry.name.endswith(".log"):
                         continue
                     return Path(entry.path), file_fault(entry.path) or ""
     return None

@@ -75,4 +75,4 @@ def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
     result = run("src.compare", *words)
     assert result.returncode == 0, result.stderr
     assert "pictures only the first has right" in result.stdout
-    assert "Of the trained networks " in result.stdout
+    assert "Of the trained models " in result.stdout

@@ -254,7 +254,12 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_masks_are_answered_by_exported_files(
-    squares: Path, outputs: Outputs, train: Train, run: Run, tmp_path: Path
+    squares: Path,
+    outputs: Outputs,
+    train: Train,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = ["data=folder", f"data.root={squares}", "data.target=dense", "data.fit=windows"]
     data += ["data.image_size=32", "data.batch_size=8"]
@@ -297,7 +302,8 @@ def test_masks_are_answered_by_exported_files(
 
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    # Not `set_tracking_uri`, which sets this variable for all later tests as well.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     models = dict(rows(home, "select name, artifact_location from logged_models"))
     served = mlflow.pyfunc.load_model(models[VARIANTS[0]])
     file = images / "0.png"
