@@ -38,8 +38,8 @@ sweep: install  ## race architectures and settings (SWEEP=fashion ARGS="budget.t
 test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 	@$(PYTEST) -m "not slow" $(TESTS) $(ARGS)
 
-test-all: install  ## run every test
-	@$(PYTEST) $(TESTS) $(ARGS)
+test-all: install  ## run every test but the commands of the pages (those: make test-docs)
+	@$(PYTEST) --ignore=tests/docs/test_commands.py $(TESTS) $(ARGS)
 
 # One page at a time: each races with two workers.
 test-docs: install  ## run every command of the pages as it is written (ARGS="-k tutorial" some)
