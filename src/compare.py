@@ -51,7 +51,9 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
         if made is not None and made.run_dir in comparison.choice.run_dirs:
             place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
             words = [f"run={Path(made.run_dir).name}", *place]
-        next_step = command("select", *plugin_overrides(), *words)
+        # Folds leave a model each, and none of all pictures.
+        refit = [] if comparison.folds is None or made is not None else ["refit=true"]
+        next_step = command("select", *plugin_overrides(), *words, *refit)
     folder = comparison_folder(settings)
     page = folder / "report.html"
     with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:

@@ -348,7 +348,17 @@ def _explained(
                 return ConfigError(f"{key}: there is no such key; {name}.")
             hint = nearest(key, [*known, *options]) or _same_leaf(key, known) or _LISTED
             return ConfigError(f"{key}: there is no such key{hint}.")
+    if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
+        return ConfigError(_no_group(group[1], config_name, folders, cls))
     return ConfigError(str(error).strip().splitlines()[0])
+
+
+def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type) -> str:
+    """Return why no option of a group can be chosen, which other commands have."""
+    keys = _keys(_completed(config_name, folders, (), cls))
+    if own := [key for key in keys if key.startswith(f"{group}.")]:
+        return f"{group}: this command has no options of it to choose, it has {', '.join(own)}."
+    return f"{group}: this command has no such setting{_LISTED}."
 
 
 def _no_option(group: str, given: str, options: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from ..machine.disk import NO_ROOM, refusal
 from ..machine.failures import DiskRefuses
 from ..machine.package import command
 from ..machine.regular_files import refuse_odd_files
+from ..machine.text import nearest
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
 from ..records.trials import candidate_name
@@ -61,6 +62,10 @@ class _Part:
 
     def __get__(self, run: RunFolder, owner: type | None = None) -> Path:
         return run.path / self.name
+
+
+# Candidates that a message names.
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -193,9 +198,10 @@ class RunFolder:
             tracked = read_json(folder / "tracking" / "mirror.json").get("mlflow_run_id")
             if run in (tracked, read_json(folder / "summary.json").get("run_id")):
                 return [cls.open(folder)]
+        names = nearest(run, [folder.name for folder in folders])
         raise ValueError(
-            f"there is no run {run!r}: give the folder of a run, the id or name of one under "
-            f"{runs}, a candidate of a sweep such as cnn-12, or champion"
+            f"there is no run {run!r}{names}: give the folder of a run, the id or name of one "
+            f"under {runs}, a candidate of a sweep ({_candidates(run, output_dir)}), or champion"
         )
 
     @classmethod
@@ -331,6 +337,20 @@ def _of_candidate(word: str, output_dir: Path, kind: type[RunFolder]) -> list[Ru
     if places and not folders:
         raise ValueError(f"the runs of {word} are gone: {places[0]} was the first of them")
     return folders
+
+
+def _candidates(word: str, output_dir: Path) -> str:
+    """Return some candidates of the study that a word names, or of all, as in "mlp-0, cnn-12"."""
+    study = word.partition(":")[2]
+    found = []
+    for record in sorted((output_dir / "sweeps").glob("*/sweep.json")):
+        if study in ("", record.parent.name):
+            with suppress(OSError, DamagedLine, LookupError):
+                trials = line_content(record.read_bytes())["trials"]
+                found += [candidate_name(trial["family"], trial["number"]) for trial in trials]
+    names = list(dict.fromkeys(found))
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more if names else "such as cnn-12"
 
 
 def _trainings(record: Path, name: str) -> list[str]:

@@ -46,14 +46,15 @@ def choose(settings: SelectSettings) -> Chosen:
     Of the repeats of a configuration the one with the lowest seed is taken, which is unbiased.
 
     Raises:
-        ConfigError: there is no such run, none to compare, or it did not finish.
+        ConfigError: there is no such run, none to compare, it did not finish, or it is a
+            cross-validation and no refit is asked for.
     """
     output_dir = Path(settings.output_dir)
     if settings.run is not None:
         run = settings.run if settings.sweep is None else f"{settings.run}:{settings.sweep}"
         chosen = read_chosen(_found(run, output_dir)[0], changed=settings.changed)
         print(f"chosen: {chosen.folder.name}")
-        return chosen
+        return _with_a_model(chosen, settings)
     comparison = compared(settings)
     verdict = comparison.verdict
     standing, why = {
@@ -78,6 +79,15 @@ def choose(settings: SelectSettings) -> Chosen:
     chosen = min(repeats, key=lambda one: one.summary.seed)
     print("\n".join(sentences))
     print(f"\nchosen: {chosen.folder.name}, {why}")
+    return _with_a_model(chosen, settings)
+
+
+def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
+    if chosen.settings.cv.is_whole and not settings.refit:
+        raise ConfigError(
+            f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
+            "say refit=true to train one on all of their pictures."
+        )
     return chosen
 
 

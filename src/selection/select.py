@@ -54,11 +54,6 @@ def select(chosen: Chosen, settings: SelectSettings) -> Champion:
     """
     with _alone(chosen.folder.output_dir):
         model = chosen
-        if chosen.settings.cv.is_whole and not settings.refit:
-            raise ConfigError(
-                f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
-                "say refit=true to train one on all of their pictures."
-            )
         if settings.refit and chosen.settings.data.train_on_val:
             print(f"refit: {chosen.folder.name} has learnt from the validation part already")
         elif settings.refit:

@@ -161,6 +161,14 @@ def test_the_winner_is_trained_once_more_for_its_test(
     assert len(parents) == 7, "six trials and a finalist have folds of their own"
 
 
+def test_the_next_step_after_folds_is_a_refit(swept: tuple[Path, dict[str, Any]], run: Run) -> None:
+    words = [f"sweep={STUDY}", f"output_dir={swept[0]}", "tracking.enabled=false"]
+    compared = run("src.compare", *words)
+    assert compared.stdout.rstrip().endswith("refit=true"), compared.stdout + compared.stderr
+    refused = run("src.select", *words)
+    assert refused.returncode == 2 and "say refit=true" in refused.stderr
+
+
 def test_a_trials_command_repeats_its_folds(
     swept: tuple[Path, dict[str, Any]], train: Train, tmp_path: Path
 ) -> None:

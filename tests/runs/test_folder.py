@@ -103,8 +103,10 @@ def test_commands_take_candidates(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=str(second[1].path)):  # it has no record of how it ended
         choose(select_settings("run=cnn-12", "sweep=second"))
-    with pytest.raises(ConfigError, match="there is no run 'cnn-13:second'"):
+    with pytest.raises(ConfigError, match=r"no run 'cnn-13:second'.*a sweep .cnn-1, cnn-12.,"):
         choose(select_settings("run=cnn-13", "sweep=second"))
+    with pytest.raises(ConfigError, match=r"sweep is 'sceond': .* \(did you mean second\?\)"):
+        find_runs(compare_settings(tmp_path, sweep="sceond"), tmp_path)
     with pytest.raises(ConfigError, match="run names one run and sweep several"):
         select_settings("run=champion", "sweep=second")
 

@@ -17,6 +17,8 @@ from .table_columns import IS_VALID, Table, cell_value, check_table, recognised_
 __all__ = ["read_csv_lines"]
 
 _SEPARATORS = (",", ";", "\t", "|")
+# What an empty label may mean.
+_NONE = ": where a picture may have several labels or none, say data.target=multi"
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
 _HEADER_LETTERS = 1_000_000
@@ -88,7 +90,8 @@ def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) 
         value = from_csv_cell(cell_value(column, cells[place]))
         if not value and place in table.used and not (table.several and column == "label"):
             named = "mask" if table.masks and column == "label" else column
-            raise ConfigError(f"{file}, line {line}: {named} is empty.")
+            hint = "" if column != "label" or table.masks else _NONE
+            raise ConfigError(f"{file}, line {line}: {named} is empty{hint}.")
         table.values.setdefault(column, []).append(value)
     if table.several and "label" not in table.places:
         table.cells.append(cells)

@@ -10,6 +10,7 @@ from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
+from ...machine.text import nearest
 from ...records.comparison import MEASURES
 from ...records.trials import COMPLETE
 from ...runs.folder import RunFolder, sweep_file
@@ -120,7 +121,10 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
             "anew."
         ) from error
     except OSError as error:
-        raise ConfigError(f"sweep is {study!r}: there is no {record} to read.") from error
+        known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
+        raise ConfigError(
+            f"sweep is {study!r}: there is no {record} to read{nearest(study, known)}."
+        ) from error
     trials = folders_of(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
         output_dir,

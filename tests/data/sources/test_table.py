@@ -71,7 +71,7 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label,is_valid\n0,a,1\n000,b\n", "line 3: there are 2 values"),
         ("path,label\n", "no line after its header"),
         ("path,label,label\nx/000.png,a,a\n", "two columns label"),
-        ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty"),
+        ("path,label\nx/000.png,a\nx/001.png,\n", "line 3: label is empty: .*target=multi"),
         ("path,label\nx/000.png,a\nx/001.png\n", "line 3: there is 1 value for 2 columns"),
         ("path,label\nx/000.png,bird, small\n", "line 2: there are 3 values for 2 columns"),
         ("path,label\nx/000.png,a\nx/001.png,b,\n", "line 3: there are 3 values for 2 columns"),
