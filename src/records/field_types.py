@@ -52,5 +52,6 @@ def _of(hint: Any) -> Callable[[Any], bool]:
         return lambda value: isinstance(value, list) and all(map(fits, value))
     if hint is bool:
         return lambda value: isinstance(value, bool)
-    kind = Real if hint is float else hint
+    # Python's own numbers first: to ask an abstract class takes ten times as long.
+    kind = (float, int, Real) if hint is float else hint
     return lambda value: isinstance(value, kind) and not isinstance(value, bool)

@@ -198,11 +198,12 @@ class Predictions:
         try:
             # What lies in memory needs no reading ahead by further threads.
             file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-            stored = file.schema_arrow.metadata or {}
+            schema = file.schema_arrow  # made anew whenever it is asked for
+            stored = schema.metadata or {}
             kind = stored.get(_KIND_KEY, b"single").decode()
             columns = [*(_PIXEL_COLUMNS if kind == "dense" else _COLUMNS)]
             columns = [name for name in columns if with_paths or name not in ("path", "map")]
-            grouped = _GROUP in file.schema_arrow.names
+            grouped = _GROUP in schema.names
             columns += [_GROUP] if grouped else []
             columns += [_PREDICTION] if kind == "multi" else []
             table = file.read(columns=columns, use_threads=False)

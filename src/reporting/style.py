@@ -85,6 +85,11 @@ def save(figure: Figure, path: Path | str) -> None:
     families = list(_fonts())
     for text in figure.findobj(Text):
         text.set_fontfamily(families)
+    if (engine := figure.get_layout_engine()) is not None:
+        # Where it is left to `savefig`, the whole figure is drawn twice.
+        figure.set_dpi(_DOTS_PER_INCH)
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 

@@ -126,21 +126,21 @@ class Proposer:
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
             self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
             if self.spec.sampler in _LEARN:
-                subset = self._subset(self._all(), None, trial.number, self.study.sampler)
+                subset = self._subset(self._trials(), None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
             return
         self.study.sampler = self._family_sampler(trial.number)
         by_name = {family.name: family for family in self.spec.families}
-        trials = [] if self.spec.sampler == "random" else self._all()
+        trials = [] if self.spec.sampler == "random" else self._trials()
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
         own = self._subset(trials, name, trial.number, self._sampler(trial.number, name))
         by_name[name].draw(Trial(own, trial_id))
 
-    def _all(self) -> list[FrozenTrial]:
-        """Return all trials, without what attempts reported that were begun anew since."""
-        trials = [*map(current, self.study.get_trials(deepcopy=False))]
+    def _trials(self) -> list[FrozenTrial]:
+        """Return all trials, as the storage has them."""
+        trials = self.study.get_trials(deepcopy=False)
         self._known.update(trials)
         return trials
 
@@ -245,6 +245,7 @@ class _Known:
         """Return by number the trials of a family, or of all, without one; of many some.
 
         Of more than `_MOST_READ` they are the best, the first of equal ones first, and the latest.
+        What attempts reported that were begun anew since is left out.
         """
         running = (
             number
@@ -256,7 +257,7 @@ class _Known:
         if len(numbers) > _MOST_READ:
             best = [number for _, number in self._ranked.get(family, ())[:_BEST_READ]]
             numbers = sorted({*best, *numbers[_BEST_READ - _MOST_READ :]})
-        return [trials[number] for number in numbers]
+        return [current(trials[number]) for number in numbers]
 
 
 def _make(

@@ -204,10 +204,9 @@ class SweepStudy:
     def _waiting(self, kinds: Sequence[Kind] | None) -> tuple[list[int], list[int]]:
         """Return the enqueued trials that may be of these kinds, and those of others."""
         found: tuple[list[int], list[int]] = [], []
-        for trial in self._all():
-            if trial.state is TrialState.WAITING:
-                fits = kinds is None or any(self._may_be(trial, kind) for kind in kinds)
-                found[not fits].append(trial.number)
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            fits = kinds is None or any(self._may_be(trial, kind) for kind in kinds)
+            found[not fits].append(trial.number)
         return found
 
     def _may_be(self, waiting: FrozenTrial, kind: Kind) -> bool:

@@ -317,9 +317,12 @@ def _short(value: Any) -> Any:
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys with more than one value, those with the most values first."""
     values: dict[str, set[str]] = {}
+    seen: dict[str, Any] = {}  # the last value: most are one object in all runs
     for known in settings:
         for key, value in known.items():
-            values.setdefault(key, set()).add(str(value))
+            if key not in seen or value is not seen[key]:
+                seen[key] = value
+                values.setdefault(key, set()).add(str(value))
     counts = {key: len(found) for key, found in values.items() if "_target_" not in key}
     some = [key for key, known in counts.items() if known > 1 or _missing(key, settings)]
     return sorted(some, key=lambda key: -counts[key])
