@@ -64,7 +64,7 @@ def make_pruner(settings: PrunerSettings, max_epochs: int) -> BasePruner:
                 )
         case _:
             return NopPruner()
-    return inner if settings.across_families else _WithinFamily(inner)
+    return _Field(inner, across_families=settings.across_families)
 
 
 class _NeverFewerThanTwo(BasePruner):
@@ -88,20 +88,26 @@ class _NeverFewerThanTwo(BasePruner):
         return math.isnan(value) or better >= 2
 
 
-class _WithinFamily(BasePruner):
-    """Compares a trial with those of its family alone: families start at different speeds."""
+class _Field(BasePruner):
+    """Compares a trial with those of its family alone, as families start at different speeds.
 
-    def __init__(self, inner: BasePruner) -> None:
+    With all, if `across_families`.
+    """
+
+    def __init__(self, inner: BasePruner, *, across_families: bool) -> None:
         self._inner = inner
+        self._across_families = across_families
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         family = trial.params.get(FAMILY)
 
-        def own() -> list[FrozenTrial]:
+        def others() -> list[FrozenTrial]:
             known = study.get_trials(deepcopy=False)
+            if self._across_families:
+                return known
             return [other for other in known if other.params.get(FAMILY) == family]
 
-        return self._inner.prune(StudySubset(study, own), trial)
+        return self._inner.prune(StudySubset(study, others), trial)
 
 
 class _Hyperband(BasePruner):

@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset, current
+from .trials import StudySubset
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -245,7 +245,6 @@ class _Known:
         """Return by number the trials of a family, or of all, without one; of many some.
 
         Of more than `_MOST_READ` they are the best, the first of equal ones first, and the latest.
-        What attempts reported that were begun anew since is left out.
         """
         running = (
             number
@@ -257,7 +256,7 @@ class _Known:
         if len(numbers) > _MOST_READ:
             best = [number for _, number in self._ranked.get(family, ())[:_BEST_READ]]
             numbers = sorted({*best, *numbers[_BEST_READ - _MOST_READ :]})
-        return [current(trials[number]) for number in numbers]
+        return [trials[number] for number in numbers]
 
 
 def _make(

@@ -20,7 +20,7 @@ from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
 from .storage import Journal, Lease, StudyBusy, translated_errors
-from .trials import STALE, STATES, StudySubset, current, importances, trial_record
+from .trials import STALE, STATES, current, importances, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
@@ -264,8 +264,7 @@ class SweepStudy:
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner stops a running trial."""
         with translated_errors():
-            known = StudySubset(self._study, self._all)
-            return self.spec.pruner.prune(known, self._frozen(number))
+            return self.spec.pruner.prune(self._study, self._frozen(number))
 
     def complete(self, number: int, objectives: Sequence[float]) -> None:
         """End a trial with its metrics."""

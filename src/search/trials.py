@@ -118,7 +118,7 @@ def _shares(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> dict[st
 
 
 class StudySubset(Study):
-    """Some trials of a study to read; what is written goes to the whole study.
+    """Some trials of a study to read, as `current`; what is written goes to the whole study.
 
     The one class that uses private parts of Optuna. Its samplers read trials by `Study._get_trials`
     and write by the storage of their study, which can not be made of a storage and a filter. Copies
@@ -127,7 +127,7 @@ class StudySubset(Study):
 
     Args:
         study: the whole.
-        trials: returns those of it, as they are now, by number; called where they are read, once.
+        trials: returns those of it, by number; called where they are read, once.
         sampler: of the subset; None for the study's own.
     """
 
@@ -138,7 +138,7 @@ class StudySubset(Study):
         sampler: BaseSampler | None = None,
     ) -> None:
         self.__dict__.update(study.__dict__)
-        self._own = cache(trials)
+        self._own = cache(lambda: [*map(current, trials())])
         if sampler is not None:
             self.sampler = sampler
 
