@@ -89,7 +89,7 @@ def save(figure: Figure, path: Path | str) -> None:
         # Where it is left to `savefig`, the whole figure is drawn twice.
         figure.set_dpi(_DOTS_PER_INCH)
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 

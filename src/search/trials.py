@@ -138,7 +138,10 @@ class StudySubset(Study):
         sampler: BaseSampler | None = None,
     ) -> None:
         self.__dict__.update(study.__dict__)
-        self._own = cache(lambda: [*map(current, trials())])
+        # Hardly any was begun anew, and a pruner reads thousands for each report that it judges.
+        self._own = cache(
+            lambda: [current(one) if STALE in one.user_attrs else one for one in trials()]
+        )
         if sampler is not None:
             self.sampler = sampler
 
