@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["Row", "print_table", "spread", "table_text"]
@@ -39,11 +39,17 @@ def spread(values: Iterable[float], unit: str = "x", digits: int = 2) -> str:
 
 def table_text(rows: Iterable[Row]) -> str:
     """As Markdown, so that it can be pasted into the README."""
-    lines = ["| what | measured | bar | |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row.what} | {row.measured} | {row.bar} | {row.result} |" for row in rows]
-    return "\n".join(lines)
+    return "\n".join(_lines(rows))
 
 
 def print_table(rows: Iterable[Row]) -> None:
-    """Print `table_text`."""
-    print(table_text(rows))
+    """Print `table_text`, each row as soon as it is known."""
+    for line in _lines(rows):
+        print(line, flush=True)
+
+
+def _lines(rows: Iterable[Row]) -> Iterator[str]:
+    yield "| what | measured | bar | |"
+    yield "| --- | --- | --- | --- |"
+    for row in rows:
+        yield f"| {row.what} | {row.measured} | {row.bar} | {row.result} |"
