@@ -24,7 +24,7 @@ __all__ = ["Measure"]
 Floats = NDArray[np.float64]
 
 # Means over classes, each with as much weight as any other.
-_OVER_CLASSES = ("balanced_accuracy", "map")
+_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "map", "miou", "dice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,4 +97,4 @@ class Measure:
         """Return how many classes one picture has, of a measure that is their mean; else 0."""
         if self.name not in _OVER_CLASSES:
             return 0
-        return int((label_counts(targets, probs.shape[1]) == 1).sum())
+        return int((label_counts(targets, np.shape(probs)[-1]) == 1).sum())

@@ -165,30 +165,39 @@ def _map_scores(probs: Probs, targets: Labels) -> Floats:
     for k in known:
         influence += precision_influence(probs[:, k], targets[:, k])
     each = np.array([average_precision(probs[:, k], targets[:, k]) for k in known])
-    sizes = targets[:, known].sum(axis=0, dtype=np.int64)
-    if (sizes == 1).any():
-        influence = _with_lone(influence, probs[:, known], targets[:, known], sizes, each)
+    if (targets.sum(axis=0, dtype=np.int64) == 1).any():
+        singles = [single_precisions(probs[:, k], targets[:, k]) for k in known]
+        influence = _with_lone(influence, targets[:, known], singles, each)
     return each.mean() + influence / len(known)
 
 
 def _with_lone(
-    influence: Floats, probs: Probs, targets: Labels, sizes: NDArray[np.int64], each: Floats
+    influence: Floats,
+    targets: Labels,
+    singles: Sequence[Floats],
+    each: Floats,
+    reach: float = 1.0,
 ) -> Floats:
     """Return the influence with that of labels that one picture has, by `lone_errors`.
 
     Args:
         influence: (N,).
-        probs, targets: (N, K) of the labels that pictures have.
-        sizes, each: (K,) pictures and average precision of each.
+        targets: (N, K) of the labels that pictures have.
+        singles: K, the figure that each picture of a label alone gives it.
+        each: (K,) figures of the labels.
+        reach: variance of the figure of a label with one picture, in those of `singles`.
     """
+    sizes = targets.sum(axis=0, dtype=np.int64)
     alone = each[sizes == 1]
-    apart, squares = np.zeros(len(probs)), 0.0
-    for k, size in enumerate(sizes.tolist()):
-        singles = single_precisions(probs[:, k], targets[:, k])
-        singles -= alone.mean() if size == 1 else singles.mean()
-        apart[targets[:, k] > 0] += singles
-        squares += float(singles @ singles)
-    return lone_errors(influence, apart, squares, sizes, alone)
+    if not len(alone):
+        return influence
+    lone = float(np.mean([own[0] for own, size in zip(singles, sizes, strict=True) if size == 1]))
+    apart, squares = np.zeros(len(targets)), 0.0
+    for k, own in enumerate(singles):
+        off = own - (lone if sizes[k] == 1 else own.mean())
+        apart[targets[:, k] > 0] += off
+        squares += float(off @ off)
+    return lone_errors(influence, apart, reach * squares, sizes, alone)
 
 
 def _f1_scores(preds: Labels, targets: Labels) -> Floats:
@@ -202,7 +211,15 @@ def _f1_scores(preds: Labels, targets: Labels) -> Floats:
         2.0 * (preds & targets)[:, known]
         - f1[known] * (preds.astype(np.float64) + targets)[:, known]
     )
-    found: Floats = np.nanmean(f1) + (moves / sizes[known]).mean(axis=1)
+    influence: Floats = (moves / sizes[known]).sum(axis=1)
+    had = np.flatnonzero(targets.any(axis=0))
+    found_alone = [preds[targets[:, k] > 0, k].astype(np.float64) for k in had]
+    # Whether its picture is found moves an F1 by so much, beside as many false answers.
+    lone = targets.sum(axis=0, dtype=np.int64) == 1
+    false = ((preds > targets) & lone).sum(axis=0, dtype=np.int64)[lone]
+    reach = float(np.mean((2 / (2 + false)) ** 2)) if lone.any() else 1.0
+    influence = _with_lone(influence, targets[:, had], found_alone, f1[had], reach)
+    found: Floats = np.nanmean(f1) + influence / known.sum()
     return found
 
 

@@ -117,6 +117,8 @@ def _macro_f1(
 ) -> NDArray[np.float32]:
     """Return the mean F1 plus each picture's influence on it.
 
+    The F1 of a class that one picture has varies with whether that is found, as others are.
+
     Args:
         right, preds, targets: (N,).
         sizes: (K,) share of the pictures that are of a class plus that predicted as it.
@@ -126,4 +128,13 @@ def _macro_f1(
     f1 = np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=known)
     weight = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=known)
     influence = 2 * right * weight[targets] - (f1 * weight)[targets] - (f1 * weight)[preds]
+    counts = np.bincount(targets, minlength=len(sizes))
+    if (lone := counts == 1).any():
+        recall = len(targets) * hits / np.maximum(counts, 1)
+        apart: Floats = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        # Whether its picture is found moves an F1 by so much, beside as many false answers.
+        false = len(targets) * (sizes - hits)[lone] - 1
+        reach = float(np.mean((2 / (2 + false)) ** 2))
+        squares = reach * float(apart @ apart)
+        influence = lone_errors(influence, apart, squares, counts[counts > 0], f1[lone])
     return (f1[known].mean() + influence / known.sum()).astype(np.float32)

@@ -107,21 +107,28 @@ def test_the_variance_of_mean_average_precision_is_right_with_labels_of_one_pict
 def test_counts_the_classes_of_one_picture_of_a_mean_over_classes() -> None:
     sets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]])
     assert Measure("map").lone(np.zeros((3, 3)), sets) == 2
-    assert Measure("macro_f1").lone(np.zeros((3, 3)), sets) == 0
+    assert Measure("micro_f1").lone(np.zeros((3, 3)), sets) == 0
+    assert Measure("macro_f1").lone(np.zeros((3, 3)), sets) == 2
+    assert Measure("miou").lone(np.zeros(3), sets) == 2
     assert Measure("balanced_accuracy").lone(np.zeros((4, 5)), np.array([0, 0, 4, 2])) == 2
 
 
-@pytest.mark.parametrize("name", ["balanced_accuracy", "map"])
-def test_two_classes_of_one_picture_are_known_no_better_than_single_pictures(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "sets"),
+    [("balanced_accuracy", False), ("macro_f1", False), ("map", True), ("macro_f1", True)],
+)
+def test_two_classes_of_one_picture_are_known_no_better_than_single_pictures(
+    name: str, sets: bool
+) -> None:
     """Two recalls or precisions that are alike by luck said that nothing varies."""
     sizes, count = [30] * 10 + [1] * 2, 302
     targets = np.repeat(np.arange(12), sizes)
-    kind = kind_of("multi" if name == "map" else "single")
+    kind = kind_of("multi" if sets else "single")
     generator, figures, variances = np.random.default_rng(0), [], []
     for _ in range(200):
         logits = generator.standard_normal((count, 12))
         logits[np.arange(count), targets] += 2.0
-        there = np.eye(12, dtype=np.uint8)[targets] if name == "map" else targets
+        there = np.eye(12, dtype=np.uint8)[targets] if sets else targets
         probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         scores = kind.scores(name, probs, kind.decide(probs), there)
         figures.append(scores.mean(dtype=np.float64))
