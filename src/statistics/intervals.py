@@ -14,6 +14,8 @@ from .evidence import Evidence, normal_quantile, student_quantile
 from .resampling import Errors
 
 __all__ = [
+    "bounded_interval",
+    "cost_interval",
     "difference_interval",
     "figure_interval",
     "share_interval",
@@ -106,6 +108,73 @@ def share_interval(
         log_losses=np.zeros(len(right)),
     )
     return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
+
+
+def cost_interval(
+    costs: NDArray[np.float64],
+    groups: NDArray[np.int64] | None,
+    ends: tuple[float, float],
+    confidence: float = 0.95,
+) -> Interval:
+    """Return the interval of the mean of costs, of one candidate alone.
+
+    Of one picture, or one group, it reaches from end to end.
+
+    Args:
+        costs: (N,) of the pictures.
+        groups: (N,) of the pictures, or None.
+        ends: the least and the greatest cost that there can be.
+        confidence: within 0 and 1.
+
+    Raises:
+        ValueError: confidence is not within 0 and 1, or groups that do not fit.
+    """
+    if len(np.unique(np.arange(len(costs)) if groups is None else groups)) < 2:
+        return Interval(*ends)
+    alone = Candidate(
+        name="",
+        run_ids=("",),
+        right=np.zeros((1, len(costs)), np.bool_),
+        log_losses=np.zeros(1),
+        scores=costs[None].astype(np.float32),
+    )
+    evidence = Evidence.of([alone], groups, lowest=None)
+    return bounded_interval(evidence, 0, normal_quantile(confidence), ends)
+
+
+def bounded_interval(
+    evidence: Evidence, candidate: int, quantile: float, ends: tuple[float, float]
+) -> Interval:
+    """Return the interval of a candidate's true figure, which lies between two ends.
+
+    Of a mean without ends of its own, such as a cost, it is the score interval of its place between
+    them, as of other figures, and for its place no candidate varies less than the field does: who
+    has no dear mistake by luck seems to vary the least. Where all answers of all candidates have
+    the same figure, others may still come, as often as the score interval of a share allows where
+    none of so many is one.
+
+    Args:
+        evidence, candidate, quantile: as of `figure_interval`.
+        ends: the least and the greatest figure that there can be, or infinite.
+    """
+    found = figure_interval(evidence, candidate, quantile)
+    low, high = ends
+    width = high - low
+    if evidence.lowest is None and math.isfinite(width) and width > 0:
+        figure = min(max(float(evidence.figure[candidate]), low), high)
+        shares = (np.clip(evidence.figure, low, high) - low) / width
+        bernoulli, variance = shares * (1 - shares) * width**2, evidence.variance
+        if variance.sum() > 0 and bernoulli.sum() > 0:
+            trials = float(bernoulli.sum() / variance.sum())
+            if variance[candidate] > 0 and bernoulli[candidate] > 0:
+                trials = min(trials, float(bernoulli[candidate] / variance[candidate]))
+            reach = student_quantile(quantile, float(evidence.freedom[candidate]))
+            both = score_interval(float(shares[candidate]), trials, reach)
+            found = Interval(*(low + width * end for end in both))
+        else:
+            unseen = score_interval(0.0, evidence.groups.effective, quantile)[1]
+            found = Interval(figure - unseen * (figure - low), figure + unseen * (high - figure))
+    return Interval(min(max(found.low, low), high), min(max(found.high, low), high))
 
 
 def difference_interval(

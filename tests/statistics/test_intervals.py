@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import norm, ttest_ind
+from scipy.stats import binomtest, norm, ttest_ind
 from scipy.stats import t as student
 
-from src.metrics.intervals import wilson_interval
+from src.metrics.intervals import score_interval, wilson_interval
 from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import (
     Interval,
+    cost_interval,
     difference_interval,
     figure_interval,
     share_interval,
@@ -177,3 +178,55 @@ def test_a_kappa_below_0_is_compared() -> None:
     assert best.low > 0.9 and best.high == 1 and worst.low == -1 and worst.high < -0.9
     assert verdict.difference is not None and verdict.difference.low > 1.9
     assert verdict.difference.high == 2 and len(verdict.tied) == 1
+
+
+def test_the_interval_of_a_mean_cost_is_a_score_interval_between_its_ends() -> None:
+    generator = np.random.default_rng(0)
+    costs = np.where(generator.random(400) < 0.2, generator.choice([1.0, 5.0], 400), 0.0)
+    found = cost_interval(costs, None, (0.0, 5.0))
+    mean, error = costs.mean(), costs.std(ddof=1) / 20
+    # Each end is the mean that has the measured one as far off, where variance grows as a share's.
+    reaches = [
+        abs(mean - end) / (error * np.sqrt(end * (5 - end) / (mean * (5 - mean))))
+        for end in (found.low, found.high)
+    ]
+    assert reaches[0] == pytest.approx(reaches[1], rel=1e-5)
+    assert 1.96 < reaches[0] < 2.02 and found.high - mean > mean - found.low
+    groups = np.arange(400) // 10
+    grouped = cost_interval(np.repeat(costs[:40], 10), groups, (0.0, 5.0))
+    alone = cost_interval(costs[:40], None, (0.0, 5.0))
+    assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), rel=1e-3)
+    # Nothing is known of other groups, or pictures.
+    assert cost_interval(costs, np.zeros(400, np.int64), (0.0, 5.0)) == Interval(0.0, 5.0)
+    assert cost_interval(costs[:1], None, (0.0, 5.0)) == Interval(0.0, 5.0)
+
+
+def test_costs_that_are_all_alike_have_an_interval_for_those_that_were_not_met() -> None:
+    """That no picture of 300 cost anything does not say that none will."""
+    unseen = binomtest(0, 300).proportion_ci(0.95, method="wilson").high
+    found = cost_interval(np.zeros(300), None, (0.0, 20.0))
+    assert (found.low, found.high) == (0.0, pytest.approx(20 * unseen))
+    found = cost_interval(np.ones(300), None, (0.0, 20.0))
+    assert (found.low, found.high) == pytest.approx((1 - unseen, 1 + 19 * unseen))
+    field = [candidate("right", np.ones(300, np.bool_), scores=np.zeros((1, 300), np.float32))]
+    shown = judge(field, measure="cost", ends=(0.0, 20.0)).winner
+    assert (shown.interval.low, shown.interval.high) == (0.0, pytest.approx(20 * unseen))
+
+
+def test_who_met_no_dear_mistake_by_luck_varies_as_the_field_does() -> None:
+    """Two that make the same cheap mistakes, the second five dear ones as well."""
+    cheap = np.zeros((1, 600), np.float32)
+    cheap[0, :60] = -1
+    dear = cheap.copy()
+    dear[0, 100:105] = -20
+    right = np.zeros(600, np.bool_)
+    field = [candidate("lucky", right, scores=cheap), candidate("dear", right, scores=dear)]
+    alone = judge(field[:1], measure="cost", ends=(0.0, 20.0)).winner
+    beside = judge(field, measure="cost", ends=(0.0, 20.0)).winner
+    assert beside.name == alone.name == "lucky" and alone.interval.high < 0.15
+    # Of costs whose mean square is so many times their mean, as the field's, by Wilson's quadratic.
+    figures, squares = np.array([0.1, 160 / 600]), np.array([60, 2060]) / 600
+    trials = 600 * (figures * (20 - figures)).sum() / (squares - figures**2).sum()
+    expected = [20 * end for end in score_interval(0.1 / 20, trials, 1.96)]
+    assert beside.interval.high > expected[1] > 0.18
+    assert beside.interval.high == pytest.approx(expected[1], rel=0.15)
