@@ -190,12 +190,12 @@ class Verdict:
             among them with 95 % confidence.
         cheapest: the one of them with the lowest cost, None where a cost is missing. Of costs
             within a tenth of the lowest, the best candidate's counts as the lowest.
-        choice: of those of them that are behind the winner by no more than the standard error of
-            the difference, and that have no collapsed training, the one with the lowest cost, or
-            the winner where a cost is missing. With little data the tied set holds many that are
-            probably worse, and this rule leaves them out: the one standard error rule of Breiman,
-            Friedman, Olshen & Stone, "Classification and Regression Trees", 1984, section 3.4.3,
-            on paired answers.
+        near: the winner, and those of the tied that are behind it by no more than the standard
+            error of the difference and have no collapsed training, the best first.
+        choice: the one of them with the lowest cost, or the winner where a cost is missing. With
+            little data the tied set holds many that are probably worse, and this rule leaves them
+            out: the one standard error rule of Breiman, Friedman, Olshen & Stone, "Classification
+            and Regression Trees", 1984, section 3.4.3, on paired answers.
         difference: of two candidates that are the whole field, the true figure of the first minus
             that of the second (of costs the other way round): 0 is in it where they are tied, and
             nowhere else; None for more candidates.
@@ -208,6 +208,9 @@ class Verdict:
         seed_share: of the variance of the winner's figure, what comes from seeds, in [0, 1];
             None where no candidate has repeats.
         borrowed: names of the candidates with one repeat, whose spread is that of the others.
+        unsteady: names of the candidates whose trainings are too few to show how far seeds move
+            them, which may be farther than pictures do: intervals and ties then hold if all
+            candidates depend on seeds about alike, and the corrected figure is rather too good.
         decided_by_seeds: probability that further seeds, however many, would tell the winner from
             another one that is tied on these same pictures; None where seeds are not known.
         collapses: None where no training collapsed.
@@ -227,6 +230,7 @@ class Verdict:
     corrected: float
     tied: tuple[Standing, ...]
     cheapest: Standing | None
+    near: tuple[Standing, ...]
     choice: Standing
     difference: Interval | None
     power: Power | None
@@ -236,6 +240,7 @@ class Verdict:
     of_configurations: bool
     seed_share: float | None
     borrowed: tuple[str, ...]
+    unsteady: tuple[str, ...] = ()
     decided_by_seeds: float | None = None
     collapses: Collapses | None = None
     screened: int = 0

@@ -19,7 +19,7 @@ from .comparison_report import closing_remarks, comparison_table, pictures_compa
 from .comparison_tables import classes_table, groups_table, subgroups_table
 from .comparison_verdict import (
     MEASURE_NAMES,
-    baseline_sentence,
+    caution_sentences,
     difference_text,
     interval_text,
     measure_title,
@@ -134,7 +134,7 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
     rows = [
-        ("Caution", baseline_sentence(verdict), ""),
+        ("Caution", " ".join(caution_sentences(verdict)), ""),
         ("What it is", _kind(comparison.choice), "whole"),
         ("Why", _reason(verdict), ""),
     ]

@@ -14,7 +14,7 @@ from .comparison_verdict import (
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, count, counted, duration, mean_text, measured
+from .formatting import Table, count, duration, mean_text, measured
 
 __all__ = [
     "closing_remarks",
@@ -42,12 +42,6 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     said = [*comparison.remarks]
     if any(one.disturbed for one in comparison.entrants):
         said.append("ms marked * were measured beside other programs, which makes them longer.")
-    if lone := comparison.verdict.lone:
-        names = ("label", "labels") if comparison.verdict.measure == "map" else ("class", "classes")
-        said.append(
-            f"Of {counted(lone, *names)} there is a single picture{' each' * (lone > 1)}: how much "
-            "such a figure varies is taken from the others, so intervals are rough."
-        )
     if not comparison.test_measurements:
         return (*said, "The test part of this split has not been measured.")
     times = measured(comparison.test_measurements).removesuffix(" on this split")
@@ -106,6 +100,7 @@ def comparison_plain(comparison: Comparison) -> dict[str, Any]:
         "test_measurements": comparison.test_measurements,
         "winner": verdict.winner.name,
         "corrected": verdict.corrected,
+        "unsteady": list(verdict.unsteady),
         "baseline": verdict.baseline,
         "lone": verdict.lone,
         "tied": [one.name for one in verdict.tied],

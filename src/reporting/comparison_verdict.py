@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from ..machine.text import percent
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import is_percent, metric_text, size_text
+from .formatting import counted, is_percent, metric_text, size_text
 
 __all__ = [
     "MEASURE_NAMES",
     "baseline_sentence",
+    "caution_sentences",
     "difference_text",
     "interval_text",
     "measure_title",
@@ -47,7 +48,7 @@ _ONCE = ("Trained once", "Cross-validated once")
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
-    said = [_winner(verdict, folds), _corrected(verdict), baseline_sentence(verdict)]
+    said = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
     if verdict.collapses is not None:
         said.append(_collapsed(verdict, verdict.collapses))
     if len(verdict.standings) > 1:
@@ -69,6 +70,11 @@ def _disturbed(comparison: Comparison) -> str:
         f"The latency of {_which(marked)} was measured beside other programs, which makes it "
         "longer: on an idle machine another of the tied may be the cheapest."
     )
+
+
+def caution_sentences(verdict: Verdict) -> tuple[str, ...]:
+    """Return what the figures do not say or promise, for which reasons; none where they do."""
+    return tuple(filter(None, (baseline_sentence(verdict), _unsteady(verdict), _lone(verdict))))
 
 
 def baseline_sentence(verdict: Verdict) -> str:
@@ -144,9 +150,39 @@ def _corrected(verdict: Verdict) -> str:
     # Of losses less is better, Hamming loss among them, which is written in percent.
     if not chosen or (luck if verdict.higher_is_better else -luck) < _NOT_WORTH_SAYING:
         return f"Its true {name} lies between {within}."
+    as_far = ", as far as so few trainings tell, " if verdict.unsteady else " "
     return (
-        f"The first of many is partly first by luck: corrected for that its {name} is "
-        f"{metric_text(measure, verdict.corrected)}, and the true one lies between {within}."
+        f"The first of many is partly first by luck: corrected for that"
+        f"{as_far}its {name} is {metric_text(measure, verdict.corrected)}, and the true one lies "
+        f"between {within}."
+    )
+
+
+def _unsteady(verdict: Verdict) -> str:
+    """Return that intervals take more for granted than so few trainings show, where they do."""
+    if not verdict.unsteady:
+        return ""
+    few = [one for one in verdict.standings if one.name in verdict.unsteady]
+    have = "has" if len(few) == 1 else "have"
+    return (
+        f"{_which(few)} {have} too few trainings to show how far seeds move a result, which may be "
+        "farther than pictures do: the 95 % here are promised only if all candidates depend on "
+        "seeds about alike; where some depend several times more, some 92 of 100 intervals hold, "
+        "and the corrected figure is still too good."
+    )
+
+
+def _lone(verdict: Verdict) -> str:
+    """Return that single pictures stand for whole classes, where they do."""
+    if not verdict.lone:
+        return ""
+    of_labels = verdict.measure == "map"
+    names = ("label", "labels") if of_labels else ("class", "classes")
+    return (
+        f"Of {counted(verdict.lone, *names)} there is a single picture"
+        f"{' each' * (verdict.lone > 1)}: how far such a figure is off can only be taken from the "
+        "others, so that no interval and no tie here is promised with 95 %: of 100 differences "
+        "some 91 are within theirs."
     )
 
 

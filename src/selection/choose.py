@@ -13,12 +13,15 @@ import yaml
 from ..config.checks import ConfigError, input_of
 from ..config.finished import SelectSettings
 from ..config.schema import RunSettings, stored_settings
+from ..data.sources.costs import CostTable
 from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..runs.folder import RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
 from .comparison import compared
+from .comparison.judge import wanted_measure
+from .turns import in_turns
 
 __all__ = ["Chosen", "choose", "read_chosen"]
 
@@ -32,12 +35,14 @@ class Chosen:
         settings: of its configuration file.
         summary: its own.
         reasons: sentences; none for a run that was named.
+        costs: that the comparison or the study went by, if any.
     """
 
     folder: RunFolder
     settings: RunSettings
     summary: RunSummary
     reasons: tuple[str, ...] = ()
+    costs: CostTable | None = None
 
 
 def choose(settings: SelectSettings) -> Chosen:
@@ -56,6 +61,8 @@ def choose(settings: SelectSettings) -> Chosen:
         print(f"chosen: {chosen.folder.name}")
         return _with_a_model(chosen, settings)
     comparison = compared(settings)
+    if settings.choose != "winner":
+        comparison = in_turns(comparison, settings.choose)
     verdict = comparison.verdict
     standing, why = {
         "one_se": (verdict.choice, "the cheapest within one standard error of the first"),
@@ -88,7 +95,14 @@ def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
             f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
             "say refit=true to train one on all of their pictures."
         )
-    return chosen
+    return replace(chosen, costs=_costs(settings))
+
+
+def _costs(settings: SelectSettings) -> CostTable | None:
+    if settings.run is not None and settings.sweep is None:  # nothing was compared by them
+        return None
+    measure, costs = wanted_measure(settings)
+    return costs if measure == "cost" else None
 
 
 def _found(run: str, output_dir: Path) -> list[RunFolder]:

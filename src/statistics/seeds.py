@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, gammaincinv, polygamma
 
 from .groups import PictureGroups
 from .roots import root
@@ -66,6 +66,20 @@ class SeedSpread:
         """Return the excess that all repeats show together, at least 1."""
         freedom = self.repeated.sum()
         return max(1.0, float(self.ratio @ self.repeated / freedom)) if freedom else 1.0
+
+    def at_most(self, by_chance: float) -> float:
+        """Return the excess above which these repeats would lie so close together by chance.
+
+        An upper confidence limit of the excess of all, at least 1.
+
+        Args:
+            by_chance: how probable that is, within 0 and 1.
+        """
+        freedom = float(self.repeated.sum())
+        if not freedom:
+            return 1.0
+        shown = float(self.ratio @ self.repeated)
+        return max(1.0, shown / (2 * float(gammaincinv(freedom / 2, by_chance))))
 
 
 def seed_spread(

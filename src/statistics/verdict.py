@@ -16,6 +16,7 @@ from .chances import Chances, chances_of
 from .collapse import collapsed_trainings, exact_interval
 from .evidence import Evidence, normal_quantile
 from .intervals import (
+    bounded_interval,
     difference_interval,
     figure_interval,
     simultaneous_quantile,
@@ -27,11 +28,15 @@ from .resampling import Errors, resample
 from .screening import Screening
 from .winner_bias import expected_figure
 
-__all__ = ["judge"]
+__all__ = ["cheapest", "judge"]
 
 # Share by which costs may differ and count as equal: two heads on one frozen network differ by
 # some percent of its latency, which is no reason to take the worse of them.
 _SAME_COST = 0.1
+# Trainings of a candidate that say little of its own seeds, and the probability of repeats that lie
+# closer together than a larger effect of seeds lets them. Chosen on fields like those of
+# `benchmarks/selection.py`, of other draws.
+_FEW, _BY_CHANCE = 4, 0.2
 
 
 def judge(
@@ -108,7 +113,7 @@ def judge(
     chances = chances_of(evidence, errors, band)
     standings = _standings(ranked, evidence, quantile, best, chances, measure, ends, collapsed)
     winner, known = standings[0], evidence.seeds is not None
-    tied = tuple(one for one in standings if one.tied)
+    tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
     power = by_seeds = None
     if len(ranked) > 1:
         critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
@@ -127,8 +132,9 @@ def judge(
         winner=winner,
         corrected=_within(winner.interval, sign * expected_figure(whole, 0)),
         tied=tied,
-        cheapest=_cheapest(tied),
-        choice=_choice(standings, evidence),
+        cheapest=cheapest(tied),
+        near=near,
+        choice=cheapest(near) or winner,
         difference=difference,
         power=power,
         band=band,
@@ -137,6 +143,7 @@ def judge(
         of_configurations=known,
         seed_share=_seed_share(evidence) if known else None,
         borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
+        unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
         collapses=_collapses(ranked, candidates, collapsed, evidence, drawn, confidence, measure),
         screened=len(screened),
@@ -219,7 +226,7 @@ def _standings(
             accuracy=float(evidence.accuracy[index]),
             figure=float(one.values.mean(dtype=np.float64)) * (1 if MEASURES[measure] else -1),
             spread=_spread(one.values),
-            interval=_shown(figure_interval(evidence, index, quantile), measure, ends),
+            interval=_shown(evidence, index, quantile, measure, ends),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
             best=float(chances.best[index]),
@@ -234,18 +241,23 @@ def _standings(
     )
 
 
-def _shown(interval: Interval, measure: str, ends: tuple[float, float]) -> Interval:
-    """Return an interval of scores, higher for better, as one of figures, between their ends."""
-    low, high = interval.low, interval.high
-    low, high = (low, high) if MEASURES[measure] else (-high, -low)
-    return Interval(_within(Interval(*ends), low), _within(Interval(*ends), high))
+def _shown(
+    evidence: Evidence, index: int, quantile: float, measure: str, ends: tuple[float, float]
+) -> Interval:
+    """Return the interval of a candidate as one of figures, between their ends.
+
+    That of its scores is higher for better.
+    """
+    own = ends if MEASURES[measure] else (-ends[1], -ends[0])
+    found = bounded_interval(evidence, index, quantile, own)
+    return found if MEASURES[measure] else Interval(-found.high, -found.low)
 
 
 def _within(interval: Interval, value: float) -> float:
     return min(max(value, interval.low), interval.high)
 
 
-def _choice(standings: Sequence[Standing], evidence: Evidence) -> Standing:
+def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, ...]:
     error = np.sqrt(evidence.difference_variance[0])
     behind = evidence.figure[0] - evidence.figure
     near = [
@@ -253,10 +265,10 @@ def _choice(standings: Sequence[Standing], evidence: Evidence) -> Standing:
         for one, within in zip(standings[1:], (behind <= error)[1:].tolist())
         if one.tied and within and not one.collapsed
     ]
-    return _cheapest([standings[0], *near]) or standings[0]
+    return (standings[0], *near)
 
 
-def _cheapest(tied: Sequence[Standing]) -> Standing | None:
+def cheapest(tied: Sequence[Standing]) -> Standing | None:
     """Return the best of those that cost no more than the cheapest, as far as that is known."""
     costs = [one.cost for one in tied if one.cost is not None]
     if len(costs) < len(tied):
@@ -268,6 +280,20 @@ def _cheapest(tied: Sequence[Standing]) -> Standing | None:
 def _seed_share(evidence: Evidence) -> float:
     variance = float(evidence.variance[0])
     return float(evidence.seed_variance[0]) / variance if variance > 0 else 0.0
+
+
+def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...]:
+    """Return the names of those that seeds may move by more than the pictures leave open.
+
+    Of few trainings the field tells how far seeds move them, which is taken to be about alike for
+    all. Where it may be much, that is what intervals stand on.
+    """
+    if evidence.seeds is None:
+        return ()
+    most = evidence.seeds.at_most(_BY_CHANCE)
+    moved = (most - 1) * evidence.seeds.luck / evidence.repeats
+    few = (evidence.repeats <= _FEW) & (moved > evidence.picture_variance)
+    return tuple(one.name for one, named in zip(ranked, few.tolist(), strict=True) if named)
 
 
 def _spread(scores: NDArray[np.bool_] | NDArray[np.float32]) -> float | None:

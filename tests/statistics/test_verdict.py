@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.metrics.intervals import wilson_interval
 from src.records.comparison import FoldTest, Interval
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
@@ -191,13 +192,13 @@ def test_intervals_end_where_costs_do() -> None:
     costs = np.zeros((1, 200), np.float32)
     costs[0, 0] = 20
     field = [candidate("rare", costs == 0, scores=-costs)]
-    low, figure, high = 0.0, 0.1, judge(field, measure="cost").winner.interval.high
-    assert judge(field, measure="cost").winner.interval.low < low
+    assert judge(field, measure="cost").winner.interval.low < 0
     table = np.array([[0, 20], [1, 0]], np.float64)
-    for ends, wanted in ((Measure("cost", table).ends, high), ((0.0, 0.2), 0.2)):
-        found = judge(field, measure="cost", ends=ends).winner
-        assert (found.interval.low, found.interval.high) == (low, wanted)
-        assert found.figure == pytest.approx(figure)
+    found = judge(field, measure="cost", ends=Measure("cost", table).ends).winner
+    assert found.figure == pytest.approx(0.1)
+    # One of 200, and how dear mistakes come is hardly known: more than for as many that are alike.
+    low, high = wilson_interval(1, 200)
+    assert 0 < found.interval.low < 20 * low and 20 * high < found.interval.high < 20
     assert Measure("log_loss").ends == (0, np.inf) and Measure("kappa").ends == (-1, 1)
 
 

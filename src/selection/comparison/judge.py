@@ -29,7 +29,7 @@ from ...statistics.verdict import judge
 from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, read_runs
 
-__all__ = ["compared", "compared_runs", "pair_of", "settings_apart"]
+__all__ = ["compared", "compared_runs", "pair_of", "settings_apart", "wanted_measure"]
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
@@ -50,13 +50,22 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     found = find_runs(settings, output_dir)
     added = tuple(RunFolder.open(Path(path)) for path in made)
     found = replace(found, folders=tuple(dict.fromkeys([*found.folders, *added])))
-    measure: str | None = settings.metric
-    costs = None
+    return compared_runs(found, settings, *wanted_measure(settings))
+
+
+def wanted_measure(settings: ComparisonSettings) -> tuple[str | None, CostTable | None]:
+    """Return the measure that is asked for, or that of the study, and its table of costs.
+
+    None for a measure that is neither, and for costs that it does not go by.
+
+    Raises:
+        ConfigError: the file holds no table of costs.
+    """
     if settings.costs is not None:
-        costs = CostTable.read(Path(settings.costs))
-    elif settings.sweep is not None and measure is None:
-        measure, costs = study_measure(output_dir, settings.sweep)
-    return compared_runs(found, settings, measure, costs)
+        return settings.metric, CostTable.read(Path(settings.costs))
+    if settings.sweep is None or settings.metric is not None:
+        return settings.metric, None
+    return study_measure(Path(settings.output_dir).absolute(), settings.sweep)
 
 
 def compared_runs(

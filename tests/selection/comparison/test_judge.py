@@ -13,7 +13,7 @@ from src.data.sources.costs import CostTable
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import count_test_measurement
 from src.records.run import Predictions, RunSummary
-from src.reporting.comparison_report import closing_remarks, format_comparison
+from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
@@ -213,7 +213,9 @@ def test_a_class_of_one_picture_is_remarked_on(
     for metric, lone in (("balanced_accuracy", 1), ("accuracy", 0)):
         found = compared(compare_settings(tmp_path, metric=metric))
         assert found.verdict.lone == lone
-        said = any("Of 1 class there is a single picture:" in one for one in closing_remarks(found))
+        said = any(
+            "Of 1 class there is a single picture: " in one for one in verdict_sentences(found)
+        )
         assert said == bool(lone)
 
 
