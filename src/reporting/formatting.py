@@ -21,6 +21,7 @@ __all__ = [
     "counted",
     "duration",
     "escaped",
+    "figure_text",
     "is_percent",
     "mean_text",
     "measured",
@@ -30,7 +31,6 @@ __all__ = [
     "picture_name",
     "primary_text",
     "settings_text",
-    "share_text",
     "size_text",
     "tick_text",
     "value_text",
@@ -80,15 +80,18 @@ def measured(times: int) -> str:
     return "once on this split" if times == 1 else f"{times} times on this split"
 
 
-def share_text(metrics: Mapping[str, float], key: str) -> str | None:
-    """Return a share with its interval, as in "98.6 %  (95 % interval 97.1 to 99.4)".
+def figure_text(metrics: Mapping[str, float], key: str) -> str | None:
+    """Return a figure with its interval, as in "98.6 %  (95 % interval 97.1 to 99.4)".
 
     None where it was not measured, and alone without both ends.
     """
     value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
-        return None if value is None else percent(value)
-    return f"{percent(value)}  (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        return None if value is None else metric_text(key, value)
+    ends = f"{100 * low:.1f} to {100 * high:.1f}"
+    if not is_percent(key):
+        ends = f"{metric_text(key, low)} to {metric_text(key, high)}"
+    return f"{metric_text(key, value)}  (95 % interval {ends})"
 
 
 def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
@@ -103,7 +106,7 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
     if found["kappa"] is not None:
         error = "" if found["mae"] is None else f", mean error {found['mae']:.2f} classes"
         return f"quadratic kappa {found['kappa']:.3f}{error}"
-    mean = share_text(metrics, f"{part}/miou")
+    mean = figure_text(metrics, f"{part}/miou")
     dice, right = metrics.get(f"{part}/dice"), metrics.get(f"{part}/pixel_accuracy")
     if mean is None or dice is None or right is None:
         return None
@@ -113,12 +116,14 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
 def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
     """Return what a part is judged by under its name, and its accuracy; None for what is not known.
 
-    Of label sets, that is the share of pictures with all labels right.
+    Of label sets, that is the share of pictures with all labels right. A cost is known where a
+    sweep goes by one.
     """
     accuracy = "exact match" if f"{part}/map" in metrics else "accuracy"
     return {
+        f"{name} cost": figure_text(metrics, f"{part}/cost"),
         name: primary_text(metrics, part),
-        f"{name} {accuracy}": share_text(metrics, f"{part}/accuracy"),
+        f"{name} {accuracy}": figure_text(metrics, f"{part}/accuracy"),
     }
 
 

@@ -19,9 +19,9 @@ from .formatting import (
     count,
     duration,
     escaped,
+    figure_text,
     measured,
     one_line,
-    share_text,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -266,8 +266,11 @@ def _scores(facts: CardFacts) -> Table:
     judged_by = "miou" if _of_pixels(facts) else "accuracy"
     shown = {part: found for part, found in columns.items() if f"{part}/{judged_by}" in found}
     name = "exact match" if _of_sets(facts) else judged_by.replace("miou", "mean IoU")
-    first = (share_text(found, f"{part}/{judged_by}") or "" for part, found in shown.items())
+    first = (figure_text(found, f"{part}/{judged_by}") or "" for part, found in shown.items())
     rows = [(name, *first)]
+    if any(f"{part}/cost" in found for part, found in shown.items()):
+        costs = (figure_text(found, f"{part}/cost") or "" for part, found in shown.items())
+        rows.append(("mean cost", *costs))
     most = 1 if _of_sets(facts) else 2
     for key, name in (_SCORES | {"brier": f"Brier score (0 to {most})"}).items():
         cells = [found.get(f"{part}/{key}") for part, found in shown.items()]

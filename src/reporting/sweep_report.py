@@ -20,12 +20,12 @@ from .formatting import (
     Table,
     counted,
     duration,
+    figure_text,
     mean_text,
     measured,
     metric_text,
     primary_text,
     settings_text,
-    share_text,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
@@ -239,8 +239,9 @@ def verdict(record: SweepRecord) -> dict[str, str]:
     rows = {
         "winner": winner.name,
         "caution": record.caution or None,
+        "test cost": figure_text(record.test, "test/cost"),
         "test part": primary_text(record.test, "test"),
-        "test accuracy": share_text(record.test, "test/accuracy"),
+        "test accuracy": figure_text(record.test, "test/accuracy"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
@@ -329,6 +330,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     rows = [
         ("Caution", record.caution, ""),
         ("Why", reason, ""),
+        ("Test cost", found.get("test cost", ""), ""),
         (term, tested, ""),
         ("What it costs", ", ".join(price), ""),
         ("Next step", record.next_step, "command"),

@@ -17,6 +17,7 @@ from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
 from ..config.plugins import plugin_overrides
 from ..config.tracking import TrackingSwitch
+from ..data.sources.costs import CostTable
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
 from ..machine.package import command, typed
@@ -25,10 +26,11 @@ from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
+from ..reporting.formatting import figure_text, primary_text
 from ..reporting.formatting import measured as times_measured
-from ..reporting.formatting import primary_text, share_text
 from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
+from ..runs.candidates.candidate import cost_scores
 from ..runs.candidates.choose import load_trained
 from ..runs.finished.evaluate import Revisited, measure, reopen, revisit
 from ..runs.folder import RunFolder, read_json
@@ -71,7 +73,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         place: where it is registered, if at all; by default where the run itself is mirrored.
     """
     folder, uri = model.folder, place.uri
-    predictions, model = _tested(model)
+    predictions, model = _tested(model, chosen.costs)
     split = Split.read(folder.split)
     count = past_test_measurements(folder.output_dir, split.test_fingerprint)
     digest, certainty = _bundled(folder, calibration_basis(model, chosen, predictions, count))
@@ -140,8 +142,11 @@ def _register(
     return tracker.version(champion.registered_model)
 
 
-def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
-    """Return its predictions of the test part, measured unless that was done before."""
+def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None, Chosen]:
+    """Return its predictions of the test part, measured unless that was done before.
+
+    Its figures have the mean cost of these predictions, where there are costs.
+    """
     folder, summary = model.folder, model.summary
     file = folder.predictions / "test.parquet"
     if file.is_file():
@@ -158,7 +163,7 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
             summary = replace(summary, metrics=summary.metrics | known)
             _write_summary(folder, summary)
         print(f"test part: {folder.name} was measured on it before; it is not measured again")
-        return predictions, replace(model, summary=summary)
+        return predictions, _by_costs(replace(model, summary=summary), predictions, costs)
     if not len(Split.read(folder.split).test):
         print("test part: this data has none, so no figure comes from pictures nobody chose by")
         return None, model
@@ -166,7 +171,20 @@ def _tested(model: Chosen) -> tuple[Predictions | None, Chosen]:
     again = revisit(folder, folder.chosen_checkpoint())
     measured, _ = measure(again, "test")
     _draw(again, measured.predictions)
-    return measured.predictions, replace(model, summary=RunSummary.read(folder.summary))
+    model = replace(model, summary=RunSummary.read(folder.summary))
+    return measured.predictions, _by_costs(model, measured.predictions, costs)
+
+
+def _by_costs(model: Chosen, tested: Predictions, costs: CostTable | None) -> Chosen:
+    """Return it with the mean cost of its predictions of the test part among its figures."""
+    if costs is None:
+        return model
+    found = cost_scores(costs.of(tested.class_names), tested)
+    known = {metric_key("test", name): value for name, value in found.items()}
+    summary = replace(model.summary, metrics=model.summary.metrics | known)
+    if summary.metrics != model.summary.metrics:
+        _write_summary(model.folder, summary)
+    return replace(model, summary=summary)
 
 
 def _draw(again: Revisited, predictions: Predictions) -> None:
@@ -266,10 +284,12 @@ def _serving(champion: Champion, model: Chosen, uri: str | None) -> str:
 
 def _accuracy(summary: RunSummary) -> str:
     metrics = summary.metrics
-    primary, accuracy = primary_text(metrics, "test"), share_text(metrics, "test/accuracy")
-    if primary is None or accuracy is None:
-        return primary or accuracy or "not measured"
-    return f"{primary}; {'exact match' if 'test/map' in metrics else 'accuracy'} {accuracy}"
+    cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
+    accuracy = figure_text(metrics, "test/accuracy")
+    said = [None if cost is None else f"mean cost {cost}", primary]
+    if accuracy is not None and any(said):
+        accuracy = f"{'exact match' if 'test/map' in metrics else 'accuracy'} {accuracy}"
+    return "; ".join(filter(None, [*said, accuracy])) or "not measured"
 
 
 @contextmanager

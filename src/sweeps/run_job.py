@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -225,10 +225,8 @@ class TrialRunner:
         )
         try:
             data = self._pictures(settings)
-            data.costs = None
-            if task.costs is not None:
-                table = CostTable.parse(task.costs, Path("the table"))
-                data.costs = table.of(tuple(data.pictures.class_names))
+            table = _table(task.costs)
+            data.costs = None if table is None else table.of(tuple(data.pictures.class_names))
             summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
         except Stopped as stop:
             for folder in begun:
@@ -250,7 +248,8 @@ class TrialRunner:
         folder = RunFolder.open(Path(run_dir))
         overrides = [f"run={folder.path}", "split=test", *task.places]
         settings = compose_settings(EvaluateSettings, overrides, config_name="evaluate")
-        metrics, measurements = measure_again(folder, folder.chosen_checkpoint(), settings)
+        checkpoint, costs = folder.chosen_checkpoint(), _table(task.costs)
+        metrics, measurements = measure_again(folder, checkpoint, settings, costs)
         return Ending("complete", metrics, {"measurements": measurements, "run_dir": run_dir})
 
     def _pictures(self, settings: RunSettings) -> PictureData:
@@ -279,6 +278,11 @@ class TrialRunner:
 
 # The runner of a process that trains on several devices.
 device_runner = partial(TrialRunner, spawns=False)
+
+
+def _table(costs: Mapping[str, Mapping[str, float]] | None) -> CostTable | None:
+    """Return the table of a task's costs, where it has some."""
+    return None if costs is None else CostTable.parse(costs, Path("the table"))
 
 
 def _keep_to_share() -> None:

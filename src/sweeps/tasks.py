@@ -99,11 +99,13 @@ class Train(_Task):
 class MeasureTest(_Task):
     """Measure the test part with the run in `run_dir`, or with the one that `train` gives.
 
-    The result of the job has `measurements` and `run_dir`.
+    The result of the job has `measurements` and `run_dir`. With `costs`, as of a `Train`, it is
+    measured by them as well.
     """
 
     run_dir: str
     train: Train | None = None
+    costs: Mapping[str, Mapping[str, float]] | None = None
 
 
 Task = Prepare | Train | MeasureTest
@@ -230,7 +232,8 @@ class SweepJobs:
         Of the runs of a cross-validation none is the one to use: there one is trained for it.
         """
         kept = ("output_dir=", "tracking.uri=")
-        task = MeasureTest([p for p in self._places(final=True) if p.startswith(kept)], run_dir)
+        places = [p for p in self._places(final=True) if p.startswith(kept)]
+        task = MeasureTest(places, run_dir, costs=self._plain_costs())
         if not self.settings.cv.is_whole:
             return Job(plain_task(task), folders=folders_of(run_dir))
         train = self._train(trial, None, seed)
@@ -281,8 +284,11 @@ class SweepJobs:
             metric=self.settings.metrics[0],
             direction=self.settings.directions[0],
             resume=resume,
-            costs=None if self.costs is None else self.costs.plain(),
+            costs=self._plain_costs(),
         )
+
+    def _plain_costs(self) -> dict[str, dict[str, float]] | None:
+        return None if self.costs is None else self.costs.plain()
 
     def _places(self, *, final: bool) -> list[str]:
         """Return overrides for where a run is kept, and how much of it."""

@@ -102,6 +102,35 @@ def test_the_verdicts_choice_is_measured_once_and_described(
     assert "measured once on this split" in said
 
 
+def test_the_test_part_is_measured_by_the_costs_that_chose(
+    output_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, file = "0123456789", tmp_path / "costs.csv"
+    costs = {a: {b: float(abs(int(a) - int(b))) + (a > b) for b in names} for a in names}
+    lines = [",".join([a, *(str(cost) for cost in row.values())]) for a, row in costs.items()]
+    file.write_text("\n".join([f",{','.join(names)}", *lines]))
+    words = ["metric=cost", f"costs={file}"]
+    select(settings(output_dir, *words))
+    folder = run_of(output_dir, "handcrafted")
+    tested = Predictions.read(folder.predictions / "test.parquet")
+    pairs = zip(tested.targets, tested.probs.argmax(axis=1), strict=True)
+    mean = sum(costs[str(t)][str(p)] for t, p in pairs) / len(tested.targets)
+    found = RunSummary.read(folder.summary).metrics
+    assert mean > 0 and found["test/cost"] == pytest.approx(mean)
+    assert 0 <= found["test/cost_low"] < mean < found["test/cost_high"]
+    said = capsys.readouterr().out
+    assert f"mean cost {mean:.4g}  (95 % interval" in said and "; accuracy 9" in said
+    assert "mean cost" in folder.model_card.read_text()
+    diary = (folder.path / "tracking" / "spool.jsonl").read_text()
+    assert '"test/cost"' in diary
+    # By other costs without another look.
+    doubled = [",".join([a, *(str(2 * cost) for cost in row.values())]) for a, row in costs.items()]
+    file.write_text("\n".join([f",{','.join(names)}", *doubled]))
+    select(settings(output_dir, *words))
+    dearer = RunSummary.read(folder.summary).metrics["test/cost"]
+    assert dearer == pytest.approx(2 * mean) and looks(output_dir) == 1
+
+
 def test_a_figure_that_a_kill_kept_out_of_the_summary_comes_from_the_predictions(
     output_dir: Path,
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -29,7 +30,7 @@ from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.families import name_of_kind
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Prepare, Prepared, Train, changed, plain_task, read_task
+from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, changed, plain_task, read_task
 from src.sweeps.variant_costs import search_seconds
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
@@ -402,3 +403,18 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     assert reported[-1]["val/cost"] == expected
     assert reported[-1]["val/accuracy"] == pytest.approx(ending.metrics["val/accuracy"])
     assert RunSummary.read(folder / "summary.json").metrics["val/cost"] == expected
+    # The test part as well, with an interval.
+    measure = MeasureTest([], str(folder), costs=costs)
+    ending = TrialRunner()(Job(plain_task(measure)), NoReports())
+    assert ending.state == "complete", ending.reason
+    tested = Predictions.read(folder / "predictions" / "test.parquet")
+    preds = tested.probs.argmax(axis=1)
+    each = [costs[str(t)][str(p)] for t, p in zip(tested.targets, preds, strict=True)]
+    assert sum(each) > 0 and ending.metrics["test/cost"] == pytest.approx(sum(each) / len(each))
+    half = 1.96 * np.std(each, ddof=1) / len(each) ** 0.5
+    low, high = (ending.metrics[f"test/cost_{end}"] for end in ("low", "high"))
+    assert low < ending.metrics["test/cost"] < high
+    assert (high - low) / 2 == pytest.approx(half, rel=0.3)
+    assert RunSummary.read(folder / "summary.json").metrics["test/cost"] == pytest.approx(
+        sum(each) / len(each)
+    )

@@ -16,7 +16,6 @@ from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...machine.interruption import Interruption
-from ...metrics.classification import mean_cost
 from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
@@ -37,6 +36,7 @@ __all__ = [
     "OnEpoch",
     "Trainable",
     "Trained",
+    "cost_scores",
     "cross_fitted",
     "described_features",
     "measure_part",
@@ -233,11 +233,25 @@ def measure_part(
     else:  # metrics of plugins take probabilities
         scores |= further_metrics(probs, targets)
     if data.costs is not None:
-        scores["cost"] = mean_cost(data.costs, predictions.decided, targets)
+        scores |= cost_scores(data.costs, predictions)
     if predictions.groups is not None and "accuracy_low" in scores:
         right = kind.right(predictions.decided, targets)
         scores |= _interval_of_groups(right, predictions.groups)
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
+
+
+def cost_scores(costs: NDArray[np.float64], predictions: Predictions) -> dict[str, float]:
+    """Return the mean cost of predictions with its 95 % interval, which takes groups as one.
+
+    Args:
+        costs: (K, K) of each predicted class (column) for each true one (row).
+        predictions: of a part.
+    """
+    from ...statistics.intervals import cost_interval  # with SciPy, for costs alone
+
+    each = costs[predictions.targets, predictions.decided]
+    interval = cost_interval(each, predictions.groups, (float(costs.min()), float(costs.max())))
+    return {"cost": float(each.mean()), "cost_low": interval.low, "cost_high": interval.high}
 
 
 def cross_fitted(

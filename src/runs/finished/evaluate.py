@@ -13,6 +13,7 @@ from ...config.checks import ConfigError, input_of
 from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
+from ...data.sources.costs import CostTable
 from ...records.run import RunSummary
 from ...tracking.tracker import Tracker
 from ..build import build_data
@@ -38,9 +39,17 @@ class Revisited:
 
 
 def measure_again(
-    folder: RunFolder, checkpoint: Path, settings: EvaluateSettings
+    folder: RunFolder,
+    checkpoint: Path,
+    settings: EvaluateSettings,
+    costs: CostTable | None = None,
 ) -> tuple[dict[str, float], int | None]:
     """Measure one part; keep metrics and predictions in the run's folder and in MLflow.
+
+    Args:
+        folder, checkpoint: of the run.
+        settings: which part.
+        costs: that it is measured by as well; None for none.
 
     Returns:
         The metrics by `{split}/{metric}`, and for the test part how often it has been measured.
@@ -49,6 +58,8 @@ def measure_again(
         ConfigError: the pictures are not those that the run was trained and split on.
     """
     again = revisit(folder, checkpoint)
+    if costs is not None:
+        again.data.costs = costs.of(tuple(again.data.pictures.class_names))
     measured, measurements = measure(again, settings.split)
     summary = RunSummary.read(folder.summary)
     tracker = reopen(folder, again.settings, summary, settings.tracking.uri)
