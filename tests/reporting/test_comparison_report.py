@@ -198,3 +198,26 @@ def test_pixels_have_no_accuracy_of_pictures() -> None:
         assert bool(row["accuracy"]) == known and row["figure"]
         board = Verdict(plain).leaderboard()
         assert board["accuracy"].notna().all() == known and board["figure"].notna().all()
+
+
+def test_what_the_figures_do_not_promise_is_said_on_the_terminal_and_in_the_record() -> None:
+    found = comparison(4)
+    first, second = (one.name for one in found.verdict.standings[:2])
+    assert not any("too few trainings" in one for one in verdict_sentences(found))
+    verdict = dataclasses.replace(
+        found.verdict, unsteady=(first, second), corrected=found.verdict.winner.figure - 0.01
+    )
+    shaken = dataclasses.replace(found, verdict=verdict)
+    said = " ".join(verdict_sentences(shaken))
+    assert f"{first} and {second} have too few trainings to show how far seeds move" in said
+    assert "corrected for that, as far as so few trainings tell, its accuracy is" in said
+    assert comparison_plain(shaken)["unsteady"] == [first, second]
+    for measure, lone, words in (
+        ("map", 1, "Of 1 label there is a single picture: "),
+        ("macro_f1", 2, "Of 2 classes there is a single picture each: "),
+    ):
+        rare = dataclasses.replace(
+            found, verdict=dataclasses.replace(found.verdict, measure=measure, lone=lone)
+        )
+        said = " ".join(verdict_sentences(rare))
+        assert words in said and "no interval and no tie here is promised with 95 %" in said

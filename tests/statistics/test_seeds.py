@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from src.statistics.seeds import moderated, seed_spread
 
@@ -122,3 +123,14 @@ def test_says_what_a_candidates_own_repeats_show() -> None:
     for index, field in enumerate(fields):
         between = field.mean(axis=1).var(ddof=1)
         assert spread.ratio[index] == pytest.approx(between / spread.luck[index])
+
+
+def test_the_most_that_repeats_leave_possible_is_an_upper_confidence_limit() -> None:
+    fields = [layout(seed, 2 + seed, 400, seed_effect=0.2) for seed in range(3)]
+    spread = seed_spread(fields)
+    assert spread is not None and spread.repeated.sum() == 6
+    expected = spread.ratio @ spread.repeated / chi2.ppf(0.2, 6)
+    assert spread.at_most(0.2) == pytest.approx(max(1, expected)) and expected > spread.pooled
+    same = np.repeat(fields[0][:1], 3, axis=0)  # a method without a seed
+    alike = seed_spread([same])
+    assert alike is not None and alike.at_most(0.2) == 1

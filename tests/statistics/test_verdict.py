@@ -219,3 +219,14 @@ def test_refuses_two_of_one_name() -> None:
     field = random_field([0.8], [1])
     with pytest.raises(ValueError, match="Two candidates are called c0"):
         judge([*field, *field])
+
+
+def test_few_trainings_that_seeds_may_move_farther_than_pictures_do_are_named() -> None:
+    """Those of many trainings speak for themselves, and steady ones are none to be named."""
+    shares, shaken = [0.85, 0.84, 0.83], {"seed_effect": 0.4, "seed": 1}
+    few = judge(random_field(shares, [2, 1, 3], 2000, **shaken))  # type: ignore[arg-type]
+    assert set(few.unsteady) == {"c0", "c1", "c2"}
+    mixed = judge(random_field(shares, [2, 8, 8], 2000, **shaken))  # type: ignore[arg-type]
+    assert mixed.unsteady == ("c0",)
+    assert judge(random_field(shares, [4, 4, 4], 2000)).unsteady == ()
+    assert judge(random_field(shares, [1, 1, 1], 2000)).unsteady == ()
