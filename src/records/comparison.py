@@ -189,7 +189,7 @@ class Verdict:
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % confidence.
         cheapest: the one of them with the lowest cost, None where a cost is missing. Of costs
-            within a tenth of the lowest, the best candidate's counts as the lowest.
+            up to half as much again as the lowest, the best candidate's counts as the lowest.
         near: the winner, and those of the tied that are behind it by no more than the standard
             error of the difference and have no collapsed training, the best first.
         choice: the one of them with the lowest cost, or the winner where a cost is missing. With

@@ -31,8 +31,9 @@ from .winner_bias import expected_figure
 __all__ = ["cheapest", "judge"]
 
 # Share by which costs may differ and count as equal: two heads on one frozen network differ by
-# some percent of its latency, which is no reason to take the worse of them.
-_SAME_COST = 0.1
+# some percent of its latency, and two milliseconds in twenty are no reason to take the worse of two
+# candidates, which on few pictures may be several points behind and within one standard error.
+_SAME_COST = 0.5
 # Trainings of a candidate that say little of its own seeds, and the probability of repeats that lie
 # closer together than a larger effect of seeds lets them. Chosen on fields like those of
 # `benchmarks/selection.py`, of other draws.

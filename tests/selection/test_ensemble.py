@@ -188,8 +188,8 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     monkeypatch.setattr("src.selection.ensemble.ensemble_of", tracked)
     # Its members are cheaper, and which of them is near enough is luck.
     monkeypatch.setattr(
-        "src.statistics.verdict._choice",
-        lambda standings, _: next((s for s in standings if "ensemble" in s.name), standings[0]),
+        "src.statistics.verdict._near",
+        lambda standings, _: [one for one in standings if "ensemble" in one.name] or standings[:1],
     )
     shutil.copytree(runs[0].output_dir / "runs", tmp_path / "runs")
     chosen = f"runs=[{','.join(one.name for one in runs)}]"

@@ -62,8 +62,8 @@ def test_the_choice_and_the_sentences_go_by_the_latencies_in_turns() -> None:
     said = " ".join(verdict_sentences(after))
     assert "It is also the cheapest of them." in said
     # The first of two that cost about the same is taken; the dear third never was a candidate.
-    assert with_latencies(before, {first: 1.05, second: 1.0}).verdict.choice.name == first
-    assert with_latencies(before, {first: 1.2, second: 1.0}).verdict.choice.name == second
+    assert with_latencies(before, {first: 1.4, second: 1.0}).verdict.choice.name == first
+    assert with_latencies(before, {first: 1.6, second: 1.0}).verdict.choice.name == second
     assert with_latencies(before, {third: 0.1}).verdict.choice.name == second
 
 

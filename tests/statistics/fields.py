@@ -40,7 +40,7 @@ def field_of_costs() -> list[Candidate]:
     second[[0, 1, 2, 3, 180]] = [False, False, False, True, True]
     third[[*range(10), *range(180, 184)]] = [False] * 10 + [True] * 4
     answers = {"first": right, "second": second, "third": third}
-    return [candidate(name, answers[name], cost=3.0 - i) for i, name in enumerate(answers)]
+    return [candidate(name, answers[name], cost=4.0 / 2**i) for i, name in enumerate(answers)]
 
 
 def random_field(
