@@ -41,7 +41,7 @@ test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 test-all: install  ## run every test but the commands of the pages (those: make test-docs)
 	@$(PYTEST) --ignore=tests/docs/test_commands.py $(TESTS) $(ARGS)
 
-# One page at a time: each races with two workers.
+# One page at a time: they share a folder.
 test-docs: install  ## run every command of the pages as it is written (ARGS="-k tutorial" some)
 	@$(PY) -m pytest tests/docs tests/test_docs.py $(ARGS)
 

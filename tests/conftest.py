@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from xdist.scheduler import LoadFileScheduling
 
 import src  # noqa: F401  (says how OpenMP's threads wait, before a test imports torch)
 from tests.warm_python import WarmPython
+
+Outputs = Callable[[str], Path]
 
 # Tests start a hundred processes, and each would compile all that it imports.
 sys.dont_write_bytecode = False
@@ -98,3 +101,15 @@ def warm_python() -> Iterator[WarmPython]:
     python = WarmPython()
     yield python
     python.close()
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Outputs:
+    """`outputs("name")` makes an output folder with a database to mirror runs in."""
+
+    def made(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copy(empty_database, folder)
+        return folder
+
+    return made

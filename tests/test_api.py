@@ -221,7 +221,7 @@ def test_five_lines_from_pictures_to_a_champion(outputs: Path, digits: np.ndarra
     race = api.sweep(
         "digits",
         *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
-        *("trainer.max_epochs=2", "tracking.enabled=false"),
+        *("trainer.max_epochs=2", "workers.count=1", "tracking.enabled=false"),
         study="api",
         output_dir=outputs,
     )

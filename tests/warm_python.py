@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ _IMPORTED = (
     "src.runs.experiment",
     "src.runs.build",
     "src.runs.candidates.choose",
-    "sklearn.linear_model",
+    *("sklearn.linear_model", "sklearn.ensemble", "sklearn.svm", "skops.io"),
     "mlflow",
 )
 _MOST_BYTES = 1 << 20
@@ -77,20 +78,39 @@ class Command:
 class WarmPython:
     """Runs modules of the project, each in a process of its own."""
 
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+    def __init__(self, number: int | None = None) -> None:
+        """With the number of an open socket: the server at its other end, which is another's."""
+        self._socket = None if number is None else socket.socket(fileno=number)
         self._server: subprocess.Popen[bytes] | None = None
 
     def begin(
         self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
     ) -> Command:
         """Start `python -m module words` in a folder."""
-        asked: dict[str, Any] = {"module": module, "words": list(words), "place": str(place)}
-        asked["environment"] = dict(environment)
         # They are the command's as long as it is looked at.
         out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
-        pid = int(self.ask(asked, out.fileno(), err.fileno()))
+        pid = self.fork(module, words, environment, place, out.fileno(), err.fileno())
         return Command(self, pid, out, err)
+
+    def fork(
+        self,
+        module: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        place: Path,
+        *files: int,
+    ) -> int:
+        """Start it with these files for its output and its errors; return its process id."""
+        asked: dict[str, Any] = {"module": module, "words": list(words), "place": str(place)}
+        return int(self.ask(asked | {"environment": dict(environment)}, *files))
+
+    def in_a_shell(self) -> tuple[int, str]:
+        """Return a line of bash after which `python -m src.…` runs here, and the file it needs."""
+        number = self._connected().fileno()
+        typed = shlex.join([sys.executable, "-IS", __file__, "typed", str(number)])
+        known = f'"-m src."*) {typed} "${{@:2}}";;'
+        usual = '*) command python "$@";;'
+        return number, f'python() {{ case "${{1-}} ${{2-}}" in {known} {usual} esac; }}\n'
 
     def run(
         self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
@@ -167,6 +187,14 @@ def _serve(line: socket.socket) -> dict[str, Any]:
         line.send(str(pid).encode())
 
 
+def _typed(number: int, module: str, *words: str) -> int:
+    """Run a command of a shell, in its folder and environment, and return the exit code."""
+    python = WarmPython(number)
+    pid = python.fork(module, words, os.environ, Path.cwd(), 1, 2)
+    code = int(python.ask({"pid": pid, "block": True}))
+    return code if code >= 0 else 128 - code
+
+
 def _main() -> None:
     gc.disable()
     for name in _IMPORTED:
@@ -175,6 +203,11 @@ def _main() -> None:
     gc.freeze()
     asked = _serve(socket.socket(fileno=int(sys.argv[1])))
     gc.enable()
+    # Those of the server know where they were in its own files.
+    sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", 1, sys.stderr.encoding, "backslashreplace", closefd=False
+    )
     os.chdir(asked["place"])
     os.environ.clear()
     os.environ.update(asked["environment"])
@@ -196,4 +229,6 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "typed":
+        sys.exit(_typed(int(sys.argv[2]), *sys.argv[3:]))
     _main()

@@ -15,16 +15,17 @@ from .storage import describe
 
 __all__ = ["OneWriter", "open_database"]
 
-# How long SQLite waits for another process that writes.
+# How long SQLite waits for another process that writes, unless the URL says so (`?timeout=5`).
 _PATIENCE_SECONDS = 30
 
 
 def open_database(url: str) -> BaseStorage:
     """Return the storage behind a URL, as SQLAlchemy takes it; ValueError if it does not open."""
-    if url.startswith("sqlite"):
-        options: dict[str, Any] = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
-    else:  # a connection that was cut meanwhile is replaced before it is used
+    options: dict[str, Any] = {}
+    if not url.startswith("sqlite"):  # a connection that was cut is replaced before it is used
         options = {"pool_pre_ping": True}
+    elif "timeout=" not in url.partition("?")[2]:
+        options = {"connect_args": {"timeout": _PATIENCE_SECONDS}}
     try:
         return RDBStorage(url, engine_kwargs=options)
     except ImportError as error:

@@ -60,6 +60,20 @@ def write_pair(
         Image.fromarray(values).save(root / folder / f"{number}.png")
 
 
+def flip(file: Path, place: int | None = None) -> bytes:
+    """Change a bit, by default in the middle, and nothing that a look at the folder would show.
+
+    Returns what the file was.
+    """
+    status, whole = file.stat(), file.read_bytes()
+    content = bytearray(whole)
+    content[len(content) // 2 if place is None else place] ^= 1
+    with file.open("r+b") as stream:
+        stream.write(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return whole
+
+
 def age(path: Path, seconds: float = 3600.0) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))
@@ -108,6 +122,11 @@ def png_file(width: int, height: int, bits: int, colour: int, rows: bytes) -> by
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG file of some bytes whose header says that it is large."""
+    return png_file(width, height, 8, 0, b"")
 
 
 def decoded(

@@ -16,11 +16,14 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _SWAP = re.compile(r"(?P<new>\S.*?) for (?P<old>\S+)$")
-# Two trials of a small network, and the better one again.
+# An epoch, without a search for the fastest settings and without pictures of the run.
+_BRIEF = ("runtime=float32", "tracking.figures=false", "trainer.max_epochs=1")
+# Two trials of a small network, one after another, and the better one again.
 _FEW = (
     "families=[cnn]",
-    *("budget.trials=2", "finalists=1", "finalist_seeds=1", "trainer.max_epochs=1"),
+    *("budget.trials=2", "finalists=1", "finalist_seeds=1", "workers.count=1", *_BRIEF),
 )
+_TRAIN = re.compile(r"\b(python -m src\.train|bakeoff train)(?= )")
 # Models that train no network, and runs that bring their own length.
 _IDLE = re.compile(r"model=(handcrafted|embedding|projections)|resume=")
 
@@ -100,9 +103,9 @@ def shortened(text: str) -> str:
             if "--config-name dense" in line:  # of pixels
                 words = words.replace("families=[cnn]", "families=[fcn]")
             line = line.replace(" src.sweep", f" src.sweep {words}")
-        elif " src.train" in line and not _IDLE.search(line):
+        elif _TRAIN.search(line) and not _IDLE.search(line):
             line = re.sub(r" trainer\.max_epochs=\S+", "", line)
-            line = line.replace(" src.train", " src.train trainer.max_epochs=1")
+            line = _TRAIN.sub(rf"\1 {' '.join(_BRIEF)}", line, count=1)
         lines.append(line)
     few = ", ".join(f'"{word}"' for word in _FEW)
     return re.sub(r"(?<![.\w])minutes=", f"{few}, minutes=", "\n".join(lines)) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from src.tracking.addresses import default_uri
 from tests.warm_python import ROOT, Command
 
 Found = TypeVar("Found")
@@ -58,19 +60,37 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[None]:
-    """`mlflow server` over a database in `folder`, killed at the end."""
+def mlflow_server(folder: Path, port: int, database: Path, application: str = "") -> Iterator[None]:
+    """MLflow's server until it is killed, over the database in `folder`, at first a copy of one.
+
+    It is the server process itself, without MLflow's command around it, so that a kill is a kill.
+    `application` is code that may put another one of this name before MLflow's `app`.
+    """
     folder.mkdir(exist_ok=True)
-    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    words += ["--artifacts-destination", str(folder / "mlartifacts")]
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(database, folder)
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": default_uri(folder),
+        "_MLFLOW_SERVER_REGISTRY_STORE": default_uri(folder),
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "mlartifacts"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    code = (
+        f"import os; os.environ.update({environment!r})\n"
+        "import uvicorn\n"
+        "from mlflow.server.fastapi_app import app\n"
+        f"application = app\n{application}\n"
+        f"uvicorn.run(application, port={port}, log_level='error')\n"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words],
-        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,
     )
 
     def answers() -> bool:
@@ -84,7 +104,8 @@ def mlflow_server(folder: Path, port: int) -> Iterator[None]:
         wait_until(answers, process, pause=0.2)
         yield
     finally:
-        kill(process)
+        process.kill()
+        process.wait()
 
 
 def rows(output_dir: Path, statement: str, *values: str) -> list[Any]:

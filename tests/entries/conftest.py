@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Outputs
 from tests.warm_python import Command, WarmPython
 
 _LATE = re.compile(
@@ -24,7 +24,6 @@ EPOCHS = 5
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Begin = Callable[..., Command]
 Train = Callable[..., Path]
-Outputs = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
@@ -82,18 +81,6 @@ def begin(environment: dict[str, str], warm_python: WarmPython) -> Iterator[Begi
         if command.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(command.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="session")
-def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Outputs:
-    """`outputs("name")` makes an output folder with a database to mirror runs in."""
-
-    def made(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        shutil.copy(empty_database, folder)
-        return folder
-
-    return made
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from tests.entries.commands import wait_until
 from tests.warm_python import Command
 
 STUDY = "s"
-# One small family, trials of a second, nothing measured that need not be.
+# One small family, trials of a second, one after another, nothing measured that need not be.
 WORDS = [
     *("families=[mlp]", "runtime=float32", "runtime.threads=1", "workers.threads=1"),
+    *("workers.count=1", "tracking.figures=false"),
     *("trainer.accelerator=cpu", "data.batch_size=32", "trainer.max_epochs=3", "budget.trials=4"),
     *("finalists=1", "finalist_seeds=2", f"study={STUDY}"),
 ]

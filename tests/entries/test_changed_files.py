@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.pictures import encoded, write
-from tests.data.sources.test_archive import flipped, pack
+from tests.data.pictures import encoded, flip, write
+from tests.data.sources.test_archive import pack
 from tests.entries.commands import only_run
 from tests.entries.conftest import Run
 
@@ -94,7 +94,7 @@ def test_extracted_pictures_that_were_flipped_are_extracted_anew(
     found = list((cache / "archives").glob("*/content/*/*.bmp"))
     assert len(found) >= 24
     for file in found[: len(found) * 2 // 3]:
-        flipped(file)
+        flip(file)
     again = ["data=folder", f"data.root={archive}", "tracking=none", f"output_dir={tmp_path}/two"]
     done = run("src.train", *again, *_QUICK)
     assert done.returncode == 0 and "extracted anew" in done.stderr

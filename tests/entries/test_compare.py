@@ -13,7 +13,7 @@ from tests.entries.conftest import Outputs, Run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 _QUICK = (
-    *("recipe=quick", "trainer.max_epochs=1", "evaluate_test=false"),
+    *("recipe=quick", "runtime=float32", "trainer.max_epochs=1", "evaluate_test=false"),
     *("tracking.log_model=false", "tracking.figures=false"),
 )
 

@@ -61,7 +61,7 @@ def history(run_dir: Path) -> dict[tuple[str, int], float]:
 
 
 def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path) -> None:
-    words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2", "model=mlp"]
+    words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "model=mlp"]
     result = run("src.train", "-m", "seed=1,2", *words, "tracking=none", f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import complete
+from tests.entries.conftest import Outputs
 from tests.entries.sweeps import WORDS
 from tests.warm_python import WarmPython
 
@@ -23,10 +24,10 @@ SECRETS = {
 
 
 def test_neither_files_nor_the_terminal_hold_a_secret(
-    environment: dict[str, str], warm_python: WarmPython, tmp_path: Path
+    environment: dict[str, str], warm_python: WarmPython, outputs: Outputs, tmp_path: Path
 ) -> None:
-    outputs, cache = tmp_path / "outputs", tmp_path / "cache"
-    place = f"output_dir={outputs}"
+    output_dir, cache = outputs("secret"), tmp_path / "cache"
+    place = f"output_dir={output_dir}"
     secret = environment | SECRETS | {"BAKEOFF_CACHE": str(cache)}
 
     def typed(module: str, *words: str) -> int:
@@ -36,6 +37,7 @@ def test_neither_files_nor_the_terminal_hold_a_secret(
         return result.returncode
 
     sweep = [*WORDS, "budget.trials=1", "finalist_seeds=1", "trainer.max_epochs=1"]
+    sweep.append("tracking.figures=true")
     # From nothing, as libraries may read some of them when they are imported.
     whole = complete([sys.executable, "-m", "src.sweep", *sweep, place], secret)
     assert whole.returncode == 0, whole.stderr
@@ -46,7 +48,7 @@ def test_neither_files_nor_the_terminal_hold_a_secret(
         assert typed("src.tracking.replay", f"tracking.uri={address}") == 2
     assert typed("src.compare", "sweep=s") == 0, printed
     assert "x7Qz" not in printed
-    files = [path for folder in (outputs, cache) for path in folder.rglob("*") if path.is_file()]
+    files = [path for folder in (output_dir, cache) for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     for kept in ("mlflow.db", "study.journal", "sweep.html", "spool.jsonl", "provenance.json"):
         assert kept in names

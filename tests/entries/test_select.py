@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import free_port, kill, mlflow_server, rows, summary_of, wait_until
-from tests.entries.conftest import Begin, Run
+from tests.entries.conftest import Begin, Outputs, Run, Train
 from tests.serving.served import ask, served, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _ALIASES = "select name, alias, version from registered_model_aliases"
 _CHAMPION = [("bakeoff-digits", "champion", 1)]
+
+
+@pytest.fixture(scope="module")
+def trained(train: Train, outputs: Outputs) -> Path:
+    """The folder of a run that is soon trained again."""
+    words = ["model=mlp", "runtime=float32", "data.batch_size=32", "trainer.max_epochs=10"]
+    return train(outputs("to select"), *words, "tracking.figures=false")
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_killed_on_the_way_it_is_given_again(
 
 
 def test_a_server_that_is_away_is_told_by_the_same_command_later(
-    run: Run, copied: Path, tmp_path: Path
+    run: Run, copied: Path, empty_database: Path, tmp_path: Path
 ) -> None:
     output_dir, server_dir, port = copied.parents[1], tmp_path / "server", free_port()
     words = [f"run={copied.name}", f"output_dir={output_dir}"]
@@ -122,7 +129,7 @@ def test_a_server_that_is_away_is_told_by_the_same_command_later(
     assert away.returncode == 0, away.stderr
     assert "warning: " in away.stderr and "not registered yet" in away.stdout
     assert (output_dir / "champions" / "digits.json").is_file()
-    with mlflow_server(server_dir, port):
+    with mlflow_server(server_dir, port, empty_database):
         there = run("src.select", *words)
     assert there.returncode == 0, there.stderr
     assert "registered: models:/bakeoff-digits@champion, version 1" in there.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sqlite3
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ _POINTS = (
 
 
 def test_a_server_that_never_answers_costs_a_warning_and_is_told_later(
-    run: Run, tmp_path: Path
+    run: Run, empty_database: Path, tmp_path: Path
 ) -> None:
     output_dir, server_dir = tmp_path / "outputs", tmp_path / "server"
     place = f"output_dir={output_dir}"
@@ -50,7 +49,7 @@ def test_a_server_that_never_answers_costs_a_warning_and_is_told_later(
         result = run("src.tracking.replay", place)
     # Now nobody is there at all.
     assert result.returncode == 1 and "not sent: " in result.stdout and result.stderr == ""
-    with mlflow_server(server_dir, port):
+    with mlflow_server(server_dir, port, empty_database):
         result = run("src.tracking.replay", place)
         assert result.returncode == 0, result.stdout + result.stderr
         again = run("src.tracking.replay", place)
@@ -63,28 +62,22 @@ def test_a_server_that_never_answers_costs_a_warning_and_is_told_later(
 
 
 def test_a_server_that_is_killed_in_mid_training_is_told_the_rest_later(
-    begin: Begin, run: Run, tmp_path: Path
+    begin: Begin, run: Run, empty_database: Path, tmp_path: Path
 ) -> None:
     output_dir, server_dir, port = tmp_path / "outputs", tmp_path / "server", free_port()
     words = ["model=mlp", "trainer.max_epochs=30", f"output_dir={output_dir}"]
     words += [f"tracking.uri=http://127.0.0.1:{port}", "tracking.log_model=false"]
 
-    def has_points() -> bool:
-        try:
-            return bool(rows(server_dir, _POINTS))
-        except sqlite3.OperationalError:  # its tables are just being made
-            return False
-
-    with mlflow_server(server_dir, port):
+    with mlflow_server(server_dir, port, empty_database):
         training = begin("src.train", *words)
-        wait_until(has_points, training, pause=0.05)
+        wait_until(lambda: rows(server_dir, _POINTS), training, pause=0.05)
     _, error = training.communicate()
     assert training.returncode == 0, error
     assert "does not answer" in error and "python -m src.tracking.replay" in error
     folder = only_run(output_dir)
     assert summary_of(folder)["status"] == "FINISHED"
     assert len(rows(server_dir, _POINTS)) < len(points(folder))
-    with mlflow_server(server_dir, port):
+    with mlflow_server(server_dir, port, empty_database):
         result = run("src.tracking.replay", f"output_dir={output_dir}")
         assert result.returncode == 0, result.stdout + result.stderr
     assert rows(server_dir, _POINTS) == points(folder), "a gap, or a point twice"

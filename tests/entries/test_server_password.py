@@ -57,18 +57,21 @@ class _Door(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def locked_server(folder: Path) -> Iterator[tuple[str, list[int]]]:
+def locked_server(folder: Path, database: Path) -> Iterator[tuple[str, list[int]]]:
     """A real MLflow server behind a password: its address, and the status of each answer."""
     inner, seen = free_port(), list[int]()
     handler = type("Door", (_Door,), {"server_port": inner, "seen": seen})
-    with mlflow_server(folder, inner), ThreadingHTTPServer(("127.0.0.1", 0), handler) as door:
+    with (
+        mlflow_server(folder, inner, database),
+        ThreadingHTTPServer(("127.0.0.1", 0), handler) as door,
+    ):
         threading.Thread(target=door.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{door.server_address[1]}", seen
         door.shutdown()
 
 
 def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
-    environment: dict[str, str], warm_python: WarmPython, tmp_path: Path
+    environment: dict[str, str], warm_python: WarmPython, empty_database: Path, tmp_path: Path
 ) -> None:
     outputs = tmp_path / "outputs"
     plain = environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
@@ -78,7 +81,7 @@ def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
     def typed(module: str, *words: str, known: bool) -> subprocess.CompletedProcess[str]:
         return warm_python.run(module, words, plain | (secrets if known else {}))
 
-    with locked_server(tmp_path / "server") as (address, seen):
+    with locked_server(tmp_path / "server", empty_database) as (address, seen):
         uri = f"tracking.uri={address}"
         right = typed("src.train", *words, uri, known=True)
         assert right.returncode == 0, right.stderr  # a busy machine may warn that it takes long

@@ -38,7 +38,8 @@ def test_a_lost_loss_is_told_with_step_and_rate(run: Run, tmp_path: Path) -> Non
         line,
     ), line
     folder = only_run(tmp_path)
-    assert summary_of(folder)["status"] == "FAILED"
+    summary = summary_of(folder)
+    assert summary["status"] == "FAILED" and "learning rate" in summary["reason"]
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(v.isfinite().all() for v in state.values() if torch.is_tensor(v))
 
@@ -65,7 +66,7 @@ def test_too_little_memory_is_told_with_the_batch_size_to_try(
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     run: Run, train: Train, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["model=mlp", "trainer.max_epochs=200", "trainer.ema_decay=0.9", "runtime=float32"]
+    words = ["model=mlp", "trainer.max_epochs=60", "trainer.ema_decay=0.9", "runtime=float32"]
     words += ["tracking=none", "data.batch_size=256"]
     second_epoch = """'"step":2' "$out"/runs/*/tracking/spool.jsonl"""
     typed = [*words, "output_dir=DISK"]
@@ -100,5 +101,5 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
 def losses(folder: Path) -> list[float]:
     """The loss of each epoch in the run's diary, which has each of them once."""
     found = [(step, value) for key, step, value in points(folder) if key == "train/loss"]
-    assert [step for step, _ in found] == [*range(1, 201)]
+    assert [step for step, _ in found] == [*range(1, 61)]
     return [value for _, value in found]

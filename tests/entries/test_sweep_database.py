@@ -18,6 +18,8 @@ from tests.entries.conftest import Begin, Run
 from tests.entries.sweeps import RACE, folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# Seconds for which the sweep waits; by default it is 30.
+PATIENCE = 8
 _HOLD = """
 import sqlite3, sys
 held = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
@@ -57,12 +59,13 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     database = tmp_path / "study.db"
     words = [
         *(*RACE, "pruner=none", "trainer.max_epochs=6", "data.batch_size=4"),
-        *("tracking=none", f"storage=sqlite:///{database}", f"output_dir={tmp_path}"),
+        *("budget.trials=2", "tracking=none", f"output_dir={tmp_path}"),
+        f"storage='sqlite:///{database}?timeout={PATIENCE}'",
     ]
     sweep = begin("src.sweep", *words)
     count = wait_until(lambda: _reports(database), sweep, pause=0.05)
     with _held(database):
-        time.sleep(5)
+        time.sleep(PATIENCE / 2)
         assert sweep.poll() is None
     wait_until(lambda: _reports(database) > count, sweep, pause=0.05)  # nothing happened
     with _held(database):
@@ -77,10 +80,10 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     result = run("src.sweep", *words)
     assert result.returncode == 0, result.stderr
     record = json.loads((folder(tmp_path) / "sweep.json").read_text())
-    assert [trial["number"] for trial in record["trials"]] == [0, 1, 2, 3]
+    assert [trial["number"] for trial in record["trials"]] == [0, 1]
     for trial in record["trials"]:
         assert trial["state"] == "complete"
         epochs = [epoch for epoch, _ in trial["curve"]]
         assert epochs == sorted(set(epochs)) and epochs[-1] == 6
-    # At most the epoch that each of two workers was just telling of.
-    assert 4 * 6 - 2 <= _reports(database) <= 4 * 6 and _reports(database) > known
+    # At most the epoch that the worker was just telling of.
+    assert 2 * 6 - 1 <= _reports(database) <= 2 * 6 and _reports(database) > known

@@ -1,41 +1,28 @@
-"""Sweeps that are killed or stopped, whose losses diverge, and whose disk is full."""
+"""Sweeps whose workers are killed, whose losses diverge, and whose disk is full."""
 
 from __future__ import annotations
 
 import json
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.entries.commands import mlflow_runs, points, summary_of
+from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Outputs, Run
 from tests.entries.small_disk import on_a_full_disk
-from tests.entries.sweeps import (
-    RACE,
-    WORDS,
-    folder,
-    states,
-    trains,
-    trials,
-    wait_for,
-    worker_of,
-    workers,
-)
-from tests.search.workers.pools import gone
+from tests.entries.sweeps import RACE, WORDS, folder, states, trains, trials, wait_for, worker_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-# Long enough to be met in the middle, whatever is drawn.
-SLOW = ["trainer.max_epochs=12", "data.batch_size=4", "pruner=none"]
+# Epochs long enough to be met in the middle, whatever is drawn.
+SLOW = ["data.batch_size=4", "pruner=none"]
 
 
 def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     begin: Begin, outputs: Outputs
 ) -> None:
     output_dir = outputs("sweep")
-    words = [*RACE, *SLOW, "budget.trials=2", "workers.count=2", "search=[model.*]"]
-    sweep = begin("src.sweep", *words, f"output_dir={output_dir}")
+    words = [*RACE, *SLOW, "trainer.max_epochs=12", "budget.trials=2", "workers.count=2"]
+    sweep = begin("src.sweep", *words, "search=[model.*]", f"output_dir={output_dir}")
     found = wait_for(lambda known: trains(0)(known) and trains(1)(known), output_dir, sweep)
     run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
     worker_of(sweep, run_dir).kill()
@@ -61,45 +48,6 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     assert (by_trial["1"]["status"], by_trial["1"]["bakeoff.state"]) == ("FINISHED", "complete")
 
 
-def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
-    begin: Begin, run: Run, outputs: Outputs
-) -> None:
-    output_dir = outputs("sweep")
-    words = [*RACE, *SLOW, "budget.trials=1", "workers.count=1", f"output_dir={output_dir}"]
-    sweep = begin("src.sweep", *words)
-    found = wait_for(trains(0, 2), output_dir, sweep)
-    sweep.send_signal(signal.SIGINT)
-    _, error = sweep.communicate()
-    assert sweep.returncode == 130, error
-    assert "Traceback" not in error and error.splitlines()[-1] == "stopped by SIGINT"
-    assert states(output_dir) == ["RUNNING"]
-    run_dir = Path(found[0].user_attrs["run_dir"])
-    assert summary_of(run_dir)["status"] == "KILLED"
-    assert {r["status"] for r in mlflow_runs(output_dir).values()} == {"KILLED"}
-
-    again = begin("src.sweep", *words)  # and twice in a row: at once
-    wait_for(trains(0, len(found[0].intermediate_values) + 2), output_dir, again)
-    pids = [worker.pid for worker in workers(again)]
-    again.send_signal(signal.SIGINT)
-    time.sleep(0.02)
-    again.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, error = again.communicate()
-    assert time.monotonic() - began < 5
-    assert again.returncode == 130 and "Traceback" not in error, error
-    assert all(gone(pid) for pid in pids)
-
-    result = run("src.sweep", *words)
-    assert result.returncode == 0, result.stderr
-    (trial,) = trials(output_dir)
-    assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]
-    assert trial.user_attrs["run_dir"] == str(run_dir)
-    assert {r["status"] for r in mlflow_runs(output_dir).values()} == {"FINISHED"}
-    # The worker's run went on each time: no epoch is there twice.
-    steps = [step for key, step, _ in points(run_dir) if key == "val/accuracy"]
-    assert steps == [*range(1, 13)]
-
-
 def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
     run: Run, outputs: Outputs
 ) -> None:
@@ -122,7 +70,7 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
 def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
-    words = [*RACE, *SLOW, "tracking=none", "budget.trials=2"]
+    words = [*RACE, *SLOW, "trainer.max_epochs=3", "tracking=none", "budget.trials=2"]
     typed = [*words, "output_dir=DISK"]
     a_trial_reports = """'"op_code":7' "$out"/sweeps/s/study.journal"""
     result, _, kept = on_a_full_disk(

@@ -14,16 +14,18 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial
 
-from tests.entries.commands import mlflow_runs
-from tests.entries.conftest import Begin, Run
+from tests.entries.commands import mlflow_runs, points, summary_of
+from tests.entries.conftest import Begin, Outputs, Run
 from tests.entries.sweeps import WORDS, folder, trials, wait_for
 from tests.search.workers.pools import gone
 from tests.warm_python import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+EPOCHS = 10
 # One after another, so that what is proposed depends on nothing but what was before.
 STEADY = [
-    *(*WORDS, "workers.count=1", "pruner=none", "trainer.max_epochs=6", "data.batch_size=16"),
+    *(*WORDS, "pruner=none", f"trainer.max_epochs={EPOCHS}"),
+    "data.batch_size=16",
     *("search=[optimizer.lr,model.*]", "budget.trials=2", "finalist_seeds=1"),
     "tracking.log_model=false",
 ]
@@ -43,13 +45,17 @@ def _kill_all(sweep: Command) -> None:
         process.kill()
 
 
+def _interrupt(sweep: Command) -> None:
+    sweep.send_signal(signal.SIGINT)
+
+
 def _terminate(sweep: Command) -> None:
     sweep.terminate()
 
 
 def _insist(sweep: Command) -> None:
     sweep.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    time.sleep(0.02)
     sweep.send_signal(signal.SIGINT)
 
 
@@ -58,6 +64,7 @@ def _close_terminal(sweep: Command) -> None:
 
 
 _WAYS: list[tuple[Callable[[Command], None], int]] = [
+    (_interrupt, 128 + signal.SIGINT),
     (_kill_driver, -signal.SIGKILL),
     (_terminate, 128 + signal.SIGTERM),
     (_insist, 128 + signal.SIGINT),
@@ -68,10 +75,10 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, which swee
     _WAYS.pop()
 
 
-def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
-    begin: Begin, run: Run, tmp_path: Path
+def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
+    begin: Begin, run: Run, outputs: Outputs
 ) -> None:
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    whole, torn = outputs("whole"), outputs("torn")
     words = [*STEADY, f"output_dir={torn}"]
     for stop, code in _WAYS:
         reports = _reports(trials(torn))
@@ -80,13 +87,21 @@ def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
         wait_for(lambda found, before=reports: _reports(found) >= before + 2, torn, sweep)
         children = [child.pid for child in psutil.Process(sweep.pid).children(recursive=True)]
         assert len(children) >= 2, "a worker and the mirror"
+        asked = time.monotonic()
         stop(sweep)
         _, error = sweep.communicate()
         ended = time.monotonic()
+        assert stop is not _insist or ended - asked < 5
         assert sweep.returncode == code, (stop.__name__, error)
         assert "Traceback" not in error, error
         if code > 0:
             assert all(gone(pid) for pid in children), f"{stop.__name__} leaves a child"
+        if stop is _interrupt:  # the first of them, and MLflow is told
+            assert error.splitlines()[-1] == "stopped by SIGINT"
+            (trial,) = trials(torn)
+            assert trial.state.name == "RUNNING"
+            assert summary_of(Path(trial.user_attrs["run_dir"]))["status"] == "KILLED"
+            assert {one["status"] for one in mlflow_runs(torn).values()} == {"KILLED"}
         while not all(gone(pid) for pid in children):
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
@@ -96,8 +111,13 @@ def test_stopped_five_times_it_has_the_same_trials_and_the_same_winner(
     result = run("src.sweep", *STEADY, f"output_dir={whole}")
     assert result.returncode == 0, result.stderr
     assert _told(torn) == _told(whole)
-    # Nothing is there twice in MLflow either: the sweep, its trials, the finalist's training.
+    # No epoch of a run that went on is there twice, and nothing in MLflow: the sweep, its trials,
+    # the finalist's training.
+    for trial in trials(torn):
+        found = points(Path(trial.user_attrs["run_dir"]))
+        assert [step for key, step, _ in found if key == "val/accuracy"] == [*range(1, EPOCHS + 1)]
     assert len(mlflow_runs(torn)) == len(mlflow_runs(whole)) == 1 + 2 + 1
+    assert {one["status"] for one in mlflow_runs(torn).values()} == {"FINISHED"}
 
 
 def _reports(found: list[FrozenTrial]) -> int:

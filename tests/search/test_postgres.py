@@ -19,6 +19,8 @@ import pytest
 from src.config.credentials import problem_of_overrides
 from src.search.database import open_database
 from src.search.study import StudyBusy, SweepStudy
+from tests.conftest import Outputs
+from tests.entries.commands import free_port
 from tests.search.studies import family, plan
 
 PASSWORD = "a-secret-word"
@@ -49,8 +51,7 @@ class Postgres:
             user=self._user,
             cwd=self._folder,
         )
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.url = f"postgresql://bakeoff:{PASSWORD}@127.0.0.1:{self._port}/postgres"
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
@@ -232,12 +233,13 @@ def test_without_the_driver_the_extra_is_named(
 
 @pytest.mark.slow
 def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
-    server: Postgres, tmp_path: Path
+    server: Postgres, outputs: Outputs
 ) -> None:
+    output_dir = outputs("away")
     url = server.url.replace(f":{PASSWORD}", "")
     secret = os.environ | {"PGPASSWORD": PASSWORD}
     command = [
-        *(sys.executable, "-m", "src.sweep", f"storage={url}", f"output_dir={tmp_path}"),
+        *(sys.executable, "-m", "src.sweep", f"storage={url}", f"output_dir={output_dir}"),
         *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
         *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
         *("trainer.max_epochs=4", "data.batch_size=64", "runtime=float32"),
@@ -262,10 +264,10 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
         command, cwd=_ROOT, env=secret, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "sweeps" / "away" / "sweep.json").read_text())
+    record = json.loads((output_dir / "sweeps" / "away" / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]
     assert {trial["state"] for trial in record["trials"]} == {"complete"}
-    kept = [path for path in tmp_path.rglob("*") if path.suffix in {".yaml", ".json", ".jsonl"}]
+    kept = [path for path in output_dir.rglob("*") if path.suffix in {".yaml", ".json", ".jsonl"}]
     assert len(kept) > 5
     assert not [path for path in kept if PASSWORD in path.read_text()]
-    assert PASSWORD.encode() not in (tmp_path / "mlflow.db").read_bytes()
+    assert PASSWORD.encode() not in (output_dir / "mlflow.db").read_bytes()

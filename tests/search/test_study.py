@@ -266,6 +266,15 @@ def test_a_second_driver_is_refused_until_the_first_is_gone(
     SweepStudy(one, plan(MLP, CNN), url).close()
 
 
+@pytest.mark.parametrize(("asked", "seconds"), [("", 30), ("?timeout=5", 5)])
+def test_a_file_of_sqlite_is_waited_for_as_long_as_its_address_says(
+    tmp_path: Path, asked: str, seconds: int
+) -> None:
+    storage = database.open_database(f"sqlite:///{tmp_path / 'study.db'}{asked}")
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 1000 * seconds
+
+
 def test_a_locked_database_is_one_sentence_and_the_study_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.digits import load
+from tests.conftest import Outputs
 from tests.warm_python import WarmPython
 
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -38,9 +38,9 @@ def typed(environment: dict[str, str], warm_python: WarmPython) -> Typed:
 
 
 @pytest.fixture(scope="session")
-def trained(typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(typed: Typed, outputs: Outputs) -> Path:
     """The folder of a run of one epoch, mirrored in MLflow beside it."""
-    output_dir = tmp_path_factory.mktemp("runs of mine")
+    output_dir = outputs("runs of mine")
     words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.tta=shift"]
     words.append("tracking.figures=false")
     done = typed("src.train", *words, f"output_dir={output_dir}")
@@ -60,7 +60,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Image.fromarray(source.arrays[number, 0]).resize((width, height))
 
     def save(name: str, image: Image.Image, **options: object) -> None:
-        (folder / name).write_bytes(_encoded(image, name.rpartition(".")[2], **options))
+        image.save(folder / name, **options)
 
     for number, (width, height) in enumerate([(8, 8), (64, 48), (5, 31), (300, 200)]):
         save(f"grey{number}.png", digit(number, width, height))
@@ -76,9 +76,3 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save("palette.gif", digit(8, 33, 44).convert("P"))
     save("cmyk.tiff", digit(9, 44, 33).convert("CMYK"))
     return folder
-
-
-def _encoded(image: Image.Image, ending: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, {"jpg": "JPEG"}.get(ending, ending.upper()), **options)
-    return stream.getvalue()

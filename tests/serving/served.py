@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.entries.commands import free_port
 from tests.serving.conftest import Typed
 
 __all__ = ["ask", "predicted", "same", "served", "text"]
@@ -28,9 +28,7 @@ __all__ = ["ask", "predicted", "same", "served", "text"]
 @contextmanager
 def served(model: str, uri: str, environment: dict[str, str], folder: Path) -> Iterator[str]:
     """Where a model answers: a server on a free port, ended by its own process group."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = ["models", "serve", "-m", model]
     words += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("w") as log:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from src.data.decoding.picture_format import PictureFormat
 from src.data.sources.source import Problem
 from src.serving.masks import PredictedMask, class_shares, masks_of, predicted_masks, restored
 from src.serving.predictor import Predictor
+from tests.data.pictures import encoded
 
 ROOT = Path(__file__).resolve().parents[2]
 METADATA = {
@@ -37,9 +37,7 @@ def by_thirds(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
+    return encoded(Image.fromarray(pixels), "PNG")
 
 
 @pytest.mark.parametrize("fit", ["squeeze", "crop", "pad", "windows"])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from PIL import Image
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from src.verification.models import verify_models
+from tests.data.pictures import claiming, encoded, flip
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
 from tests.tracking.diary import client
@@ -172,17 +170,6 @@ def _png(file: Path) -> bool:
     return file.suffix == ".png"
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of some bytes that says it is huge."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checked = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checked)
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
 def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures: Path) -> None:
     good = text((pictures / "grey0.png").read_bytes())
     cut_short = (pictures / "grey3.jpg").read_bytes()[:-300]
@@ -190,7 +177,7 @@ def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures
         (text(b""), "empty (0 bytes)"),
         (text(b"not a picture"), "is no picture"),
         (text(cut_short), "is cut short"),
-        (text(bomb(20_000, 20_000)), "100 megapixels"),
+        (text(claiming(20_000, 20_000)), "100 megapixels"),
         ("no base64!", "is text"),
         (str(ROOT / "pyproject.toml"), "row 1 is"),  # a path is never opened
         ([[0, 300], [1, 2]] * 5, "whole numbers from 0 to 255"),
@@ -225,14 +212,12 @@ def resident_mb(port: int) -> float:
 
 
 def test_a_hostile_request_is_refused_and_takes_little_memory(address: str, pictures: Path) -> None:
-    large = io.BytesIO()
-    Image.new("L", (9900, 9900)).save(large, "PNG")  # 98 megapixels in some 100 KB
-    allowed = io.BytesIO()
-    Image.new("RGB", (6300, 6300)).save(allowed, "PNG", compress_level=1)  # 39.7 megapixels
-    records = [{"image": text(large.getvalue())}] * 8
+    large = encoded(Image.new("L", (9900, 9900)), "PNG")  # 98 megapixels in some 100 KB
+    allowed = encoded(Image.new("RGB", (6300, 6300)), "PNG", compress_level=1)  # 39.7 megapixels
+    records = [{"image": text(large)}] * 8
     status, said = ask(address, {"dataframe_records": records})
     assert status == 400 and "98 megapixels; the limit is 40" in said
-    status, said = ask(address, {"dataframe_records": [{"image": text(allowed.getvalue())}] * 8})
+    status, said = ask(address, {"dataframe_records": [{"image": text(allowed)}] * 8})
     assert status == 200 and len(said) == 8
     port = int(address.split(":")[2].split("/", maxsplit=1)[0])
     if sys.platform == "linux":
@@ -257,24 +242,6 @@ def test_a_hostile_request_is_refused_and_takes_little_memory(address: str, pict
     assert ask(address, {"dataframe_records": [{"image": good}]})[0] == 200
 
 
-def test_no_model_is_written_where_none_is_wanted(typed: Typed, tmp_path: Path) -> None:
-    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "tracking=none"]
-    done = typed("src.train", *words, "tracking.log_model=false", f"output_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert (folder / "checkpoints").is_dir() and not (folder / "model").exists()
-    assert '"event":"model"' not in (folder / "tracking" / "spool.jsonl").read_text()
-
-
-def flipped(path: Path) -> bytes:
-    """Flip a bit in the middle of a file; returns what it was."""
-    whole = path.read_bytes()
-    content = bytearray(whole)
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    return whole
-
-
 def test_a_flipped_bit_in_any_of_its_files_is_named(
     trained: Path, logged: Any, tmp_path: Path
 ) -> None:
@@ -290,11 +257,11 @@ def test_a_flipped_bit_in_any_of_its_files_is_named(
     ]
     assert place / "MLmodel" in files and [*verify_models(output_dir, repair=False)] == []
     for file in files:
-        whole = flipped(file)
+        whole = flip(file)
         assert [fault.place for fault in verify_models(output_dir, repair=False)] == [file]
         file.write_bytes(whole)
     code = place / "mlflow_model.py"
-    flipped(code)
+    flip(code)
     weights = place / "artifacts" / "model" / "network.safetensors"
     weights.unlink()
     found = list(verify_models(output_dir, repair=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
 from src.serving.masks import masks_of
 from src.serving.whole_network import network_classifier
+from tests.data.pictures import encoded
 from tests.serving.stranger import a_stranger_asks, a_stranger_asks_all
 
 CPU = torch.device("cpu")
@@ -98,10 +98,8 @@ def test_a_bundle_masks_large_files_window_by_window(tmp_path: Path) -> None:
     image = pictures(100, 130)
     write_bundle(tmp_path / "model", network, metadata, image)
     assert Image.open(tmp_path / "model" / "example.png").size == (48, 32)
-    stream = io.BytesIO()
-    Image.fromarray(image[0]).save(stream, "PNG")
     opened = open_predictor(tmp_path / "model", CPU)
-    (mask,) = masks_of(opened, [stream.getvalue()])
+    (mask,) = masks_of(opened, [encoded(Image.fromarray(image[0]), "PNG")])
     halved = np.array(Image.fromarray(image[0]).resize((65, 50), Image.Resampling.BICUBIC))
     probs = network_classifier(network, metadata, CPU)(halved[None, None])[0]
     planes = [

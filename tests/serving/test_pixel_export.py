@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +26,7 @@ from src.serving.export_formats import (
 from src.serving.exported import open_onnx, open_pt2
 from src.serving.masks import masks_of
 from src.serving.whole_network import WholeNetwork, network_classifier
+from tests.data.pictures import encoded
 from tests.serving.stranger import a_stranger_asks
 from tests.serving.test_pixel_bundle import CLASSES, SIDE, network_and_metadata, pictures
 
@@ -135,9 +135,7 @@ def test_masks_of_a_file_are_those_of_the_network_and_need_no_torch(
 ) -> None:
     network, metadata, _ = exported("fcn")
     image = pictures(100, 130)
-    stream = io.BytesIO()
-    Image.fromarray(image[0]).save(stream, "PNG")
-    (mask,) = masks_of(open_predictor(bundle), [stream.getvalue()])
+    (mask,) = masks_of(open_predictor(bundle), [encoded(Image.fromarray(image[0]), "PNG")])
     halved = np.array(Image.fromarray(image[0]).resize((65, 50), Image.Resampling.BICUBIC))
     probs = network_classifier(network.network, metadata, CPU)(halved[None, None])[0]
     planes = [

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import io
 import resource
 import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from src.data.decoding.decode import decode_picture
 from src.data.decoding.picture_format import PictureFormat
 from src.serving.inputs import check_request
 from src.serving.predictor import DamagedModel, Labelled, Predictor
+from tests.data.pictures import claiming, encoded
 
 ROOT = Path(__file__).resolve().parents[2]
 METADATA = {"class_names": ["dark", "light"], "image_size": [8, 8], "channels": 3}
@@ -28,16 +27,7 @@ def by_light(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def png(width: int, height: int, grey: int = 0) -> bytes:
-    stream = io.BytesIO()
-    Image.new("L", (width, height), grey).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def claiming(width: int, height: int) -> bytes:
-    """A PNG of some bytes whose header says that it is large."""
-    data = png(1, 1)
-    header = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
-    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+    return encoded(Image.new("L", (width, height), grey), "PNG")
 
 
 @pytest.fixture
@@ -114,9 +104,7 @@ def test_a_request_may_not_ask_too_much(predictor: Predictor) -> None:
 
 
 def test_a_photo_may_have_100_megapixels_and_not_more(predictor: Predictor) -> None:
-    stream = io.BytesIO()
-    Image.new("L", (8, 8)).save(stream, "JPEG")
-    data = stream.getvalue()
+    data = encoded(Image.new("L", (8, 8)), "JPEG")
     at = data.index(b"\xff\xc0") + 5  # height and width in the header of a frame
     check_request([data[:at] + struct.pack(">HH", 9900, 9900) + data[at + 4 :]])
     with pytest.raises(ValueError, match="row 0 has 101 megapixels; the limit is 100"):
@@ -172,10 +160,10 @@ def test_a_model_that_keeps_the_pixels_of_a_picture_takes_fewer_of_them(
     }
     windowed = Predictor(lambda _: pytest.fail("nothing is answered"), metadata)
     assert 4 * windowed.values * most * 1e6 <= 1.5e9, "bytes"
-    too_large = io.BytesIO()
-    Image.new("L", (8000, (most + 1) * 125)).save(too_large, "JPEG")  # a quarter, were it reduced
+    # A quarter, were it reduced.
+    too_large = encoded(Image.new("L", (8000, (most + 1) * 125)), "JPEG")
     with pytest.raises(ValueError, match=f"{most + 1} megapixels; the limit is {most}"):
-        windowed.judge([too_large.getvalue()], None)
+        windowed.judge([too_large], None)
 
 
 def nested(depth: int) -> object:

@@ -10,6 +10,7 @@ import pytest
 from src.runs.folder import RunFolder
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
+from tests.conftest import Outputs
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
 from tests.tracking.diary import client
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_it_is_typed_and_answers_over_http_as_predict_does(
-    typed: Typed, pictures: Path, environment: dict[str, str], tmp_path: Path
+    typed: Typed, pictures: Path, environment: dict[str, str], outputs: Outputs, tmp_path: Path
 ) -> None:
-    output_dir = tmp_path / "runs of mine"
+    output_dir = outputs("runs of mine")
     runs, place = output_dir / "runs", f"output_dir={output_dir}"
     for words in (
         ["model=mlp", "runtime=float32", "trainer.max_epochs=1"],

@@ -15,6 +15,7 @@ from src.config.compose import CONF
 from src.config.sweep import DashboardSettings
 from src.search.study import SweepStudy
 from src.sweeps.dashboard import show
+from tests.entries.commands import free_port
 from tests.search.studies import NUMBERS, family, plan, run
 
 pytest.importorskip("optuna_dashboard", reason="the extra `dashboard` is not installed")
@@ -49,8 +50,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_pages_show_the_study_until_ctrl_c(tmp_path: Path) -> None:
     _study(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     words = ["study=s", f"output_dir={tmp_path}", f"port={port}"]
     with subprocess.Popen(
         [sys.executable, "-m", "src.sweeps.dashboard", *words],

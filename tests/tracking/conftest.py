@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +39,3 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MirrorProcess]:
 @pytest.fixture
 def diary(output_dir: Path) -> Diary:
     return Diary(output_dir / "runs" / "first")
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -17,7 +17,6 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from src.tracking.addresses import default_uri
 from src.tracking.follower import Follower
 from src.tracking.mlflow_store import Store
 from src.tracking.spool import Spool
@@ -114,30 +113,6 @@ def wait_until(true: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> An
             return result
         time.sleep(0.05)
     raise AssertionError(f"it did not come to {true} within {seconds} s")
-
-
-def serve(folder: Path, port: int, application: str = "") -> subprocess.Popen[str]:
-    """The server process itself, without MLflow's command around it, so that a kill is a kill.
-
-    `application` is code that may put another one of this name before MLflow's `app`.
-    """
-    environment = {
-        "_MLFLOW_SERVER_FILE_STORE": default_uri(folder),
-        "_MLFLOW_SERVER_REGISTRY_STORE": default_uri(folder),
-        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "mlartifacts"),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    code = (
-        f"import os; os.environ.update({environment!r})\n"
-        "import uvicorn\n"
-        "from mlflow.server.fastapi_app import app\n"
-        f"application = app\n{application}\n"
-        f"uvicorn.run(application, port={port}, log_level='error')\n"
-    )
-    return python("-c", code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from src.tracking.addresses import default_uri
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import ServerAway, Store
 from src.tracking.replay import replay
-from tests.tracking.diary import Diary, run_of, serve, wait_until
+from tests.entries.commands import free_port, mlflow_server
+from tests.tracking.diary import Diary, run_of
 from tests.tracking.test_mlflow_store import the_model, versions, write_registered
 
 _SENTENCE = (
@@ -81,32 +82,18 @@ def test_a_missing_address_of_anything_else_is_waited_for(
 
 @pytest.mark.slow
 def test_a_real_server_without_models_has_the_run_and_later_its_model(
-    tmp_path: Path, empty_database: Path, unused_port: int
+    tmp_path: Path, empty_database: Path
 ) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
-    uri = f"http://127.0.0.1:{unused_port}"
+    folder, port = tmp_path / "server", free_port()
+    uri = f"http://127.0.0.1:{port}"
     diary = Diary(tmp_path / "outputs" / "runs" / "first")
     write_registered(diary)
     plain = {"output_dir": str(tmp_path / "outputs"), "tracking": {"uri": uri}}
-    beside = Store(default_uri(folder))
     for without, found in ((_WITHOUT_MODELS, []), ("", ["1"])):
-        server = serve(folder, unused_port, without)
-        try:
-            wait_until(lambda: answers(uri))
+        with mlflow_server(folder, port, empty_database, without):
             assert replay(from_plain(ReplaySettings, plain))
-        finally:
-            server.kill()
-            server.wait()
+        beside = Store(default_uri(folder))
         assert is_complete(diary.run_dir, uri)
         assert run_of(beside, diary.run_id).info.status == "FINISHED"
         assert versions(beside) == found
     the_model(beside, diary)
-
-
-def answers(uri: str) -> bool:
-    try:
-        return requests.get(f"{uri}/health", timeout=2).ok
-    except requests.ConnectionError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from src.tracking.mlflow_store import Store
 from tests.tracking.diary import ENVIRONMENT, ROOT, client
+from tests.warm_python import WarmPython
 
 VARIABLES = {
     "MLFLOW_TRACKING_URI": "http://work:5000",
@@ -61,13 +63,18 @@ def test_what_no_setting_may_hold_is_refused(variable: str, value: str, said: st
 
 
 @pytest.mark.slow
-def test_a_training_goes_where_they_say(tmp_path: Path) -> None:
+def test_a_training_goes_where_they_say(
+    warm_python: WarmPython, empty_database: Path, tmp_path: Path
+) -> None:
     uri, output_dir = f"sqlite:///{tmp_path}/elsewhere.db", f"output_dir={tmp_path / 'outputs'}"
     words = ["model=mlp", "trainer.max_epochs=1", "trainer.progress=false", output_dir]
-    done = run("train", *words, **(VARIABLES | {"MLFLOW_TRACKING_URI": uri}))
+    shutil.copy(empty_database, tmp_path / "elsewhere.db")
+    variables = ENVIRONMENT | VARIABLES | {"MLFLOW_TRACKING_URI": uri}
+    done = warm_python.run("src.train", words, variables)
     assert done.returncode == 0, done.stderr
     assert "the run is called the first" in done.stderr
-    run("tracking.replay", output_dir)  # where the run says, should its mirror have been too slow
+    # To where the run says, should its mirror have been too slow.
+    warm_python.run("src.tracking.replay", [output_dir], ENVIRONMENT)
     assert not (tmp_path / "outputs" / "mlflow.db").exists()
     mlflow = client(Store(uri))
     ours = mlflow.get_experiment_by_name("ours, too")

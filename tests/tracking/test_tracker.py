@@ -21,7 +21,8 @@ from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import is_complete
 from src.tracking.mlflow_store import Store
 from src.tracking.tracker import Tracker, dotted
-from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, serve, wait_until
+from tests.entries.commands import free_port, mlflow_server
+from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
 
 _TRAINER = """
 import sys, time
@@ -293,38 +294,27 @@ def test_a_mirror_stays_small_over_hundreds_of_runs(
 
 @pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_misses_nothing(
-    tmp_path: Path, empty_database: Path, unused_port: int
+    tmp_path: Path, empty_database: Path
 ) -> None:
     """A real MLflow server: away at the start, there, killed in the middle, back for the end."""
-    server_dir, output_dir = tmp_path / "server", tmp_path / "outputs"
-    server_dir.mkdir()
-    (server_dir / "mlflow.db").write_bytes(empty_database.read_bytes())
-    uri = f"http://127.0.0.1:{unused_port}"
-    store = Store(default_uri(server_dir))  # beside the server, to see what it has
+    server_dir, output_dir, port = tmp_path / "server", tmp_path / "outputs", free_port()
+    uri = f"http://127.0.0.1:{port}"
     run_id = new_id()
     process = trainer(output_dir, run_id, 10**6, 0.02, "120", uri)
     run_dir = output_dir / "runs" / run_id[:6]
     wait_until(lambda: spool_path(run_dir).exists())
-    time.sleep(2)
-    server = serve(server_dir, unused_port)
-    try:
+    with mlflow_server(server_dir, port, empty_database):
+        store = Store(default_uri(server_dir))  # beside the server, to see what it has
         found = str(wait_until(lambda: store.find(run_id)))
         wait_until(lambda: "loss" in history(store, found))
-    finally:
-        server.kill()
-        server.wait()
     before = len(history(store, found)["loss"])
-    time.sleep(3)
+    time.sleep(1)
     assert process.poll() is None  # it trains on
-    server = serve(server_dir, unused_port)
-    try:
+    with mlflow_server(server_dir, port, empty_database):
         wait_until(lambda: len(history(store, found)["loss"]) > before + 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_until(lambda: is_complete(run_dir, uri))
-    finally:
-        server.kill()
-        server.wait()
     written = [e["step"] for e in _all(run_dir) if e["event"] == "metrics"]
     assert written == list(range(len(written)))
     assert [step for step, *_ in history(store, found)["loss"]] == written

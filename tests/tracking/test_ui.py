@@ -12,6 +12,7 @@ from src.config.checks import ConfigError, from_plain
 from src.config.tracking import UISettings
 from src.tracking.mlflow_store import Store
 from src.tracking.ui import show
+from tests.entries.commands import free_port
 from tests.tracking.diary import Diary, ui
 
 
@@ -51,33 +52,32 @@ def status(
 
 
 @pytest.mark.slow
-def test_the_pages_are_for_this_machine_alone(
-    output_dir: Path, store: Store, unused_port: int
-) -> None:
+def test_the_pages_are_for_this_machine_alone(output_dir: Path, store: Store) -> None:
+    port = free_port()
     diary = Diary(output_dir / "runs" / "a")
     (diary.run_dir / "a.txt").write_text("what it says")
     with diary.open() as spool:
         spool.artifact(diary.run_dir / "a.txt")
         spool.end("FINISHED")
     found = diary.send(store).mlflow_run_id
-    own = f"127.0.0.1:{unused_port}"
+    own = f"127.0.0.1:{port}"
     artifact = f"/get-artifact?run_uuid={found}&path=a.txt"
-    with ui(output_dir, unused_port) as line:
+    with ui(output_dir, port) as line:
         assert f"http://{own}/#/experiments/1/runs?workflowType=machine_learning" in line
-        for host in (own, f"localhost:{unused_port}"):
-            code, page = status(unused_port, host)
+        for host in (own, f"localhost:{port}"):
+            code, page = status(port, host)
             assert code == 200 and b"<title>MLflow</title>" in page
-            assert status(unused_port, host, artifact) == (200, b"what it says")
-        foreign = ["evil.com", "10.evil.com", f"10.evil.com:{unused_port}", "192.168.0.1"]
+            assert status(port, host, artifact) == (200, b"what it says")
+        foreign = ["evil.com", "10.evil.com", f"10.evil.com:{port}", "192.168.0.1"]
         for host in [*foreign, f"{own}.evil.com", "127.0.0.1:1"]:
-            code, answer = status(unused_port, host, artifact)
+            code, answer = status(port, host, artifact)
             assert code == 403 and b"what it says" not in answer, host
-        assert status(unused_port, own, artifact, Origin=f"http://{own}")[0] == 200
+        assert status(port, own, artifact, Origin=f"http://{own}")[0] == 200
         for origin in ("http://evil.com", "http://localhost:1", "http://127.0.0.1", "null"):
-            code, answer = status(unused_port, own, artifact, Origin=origin)
+            code, answer = status(port, own, artifact, Origin=origin)
             assert code == 403 and b"what it says" not in answer, origin
         renamed = json.dumps({"experiment_id": "1", "new_name": "taken over"})
         path, kind = "/ajax-api/2.0/mlflow/experiments/update", {"Content-Type": "application/json"}
         for origin, expected in ((f"http://{own}", 200), ("http://localhost:1", 403)):
             headers = kind | {"Origin": origin}
-            assert status(unused_port, own, path, renamed, **headers)[0] == expected, origin
+            assert status(port, own, path, renamed, **headers)[0] == expected, origin

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from src.tracking.mlflow_pages import CURVES
-from tests.tracking.diary import python, ui
+from tests.entries.commands import free_port
+from tests.tracking.diary import ENVIRONMENT, ui
+from tests.warm_python import WarmPython
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -74,21 +74,21 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("some outputs")
+def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    folder = tmp_path_factory.mktemp("some outputs")
+    shutil.copy(empty_database, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def runs(outputs: Path) -> list[Trained]:
-    return [trained(outputs, model) for model in _MODELS]
+def runs(outputs: Path, warm_python: WarmPython) -> list[Trained]:
+    return [trained(warm_python, outputs, model) for model in _MODELS]
 
 
 @pytest.fixture(scope="module")
 def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
     """The address that the UI prints."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with ui(outputs, port) as line:
         found = re.search(r"MLflow: (\S+)", line)
         assert found is not None and f"http://127.0.0.1:{port}/" in found[1], line
@@ -96,20 +96,12 @@ def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
         yield found[1]
 
 
-def trained(outputs: Path, model: str) -> Trained:
+def trained(warm_python: WarmPython, outputs: Path, model: str) -> Trained:
     words = [f"model={model}", "trainer.max_epochs=12", "trainer.progress=false"]
     words.append("tracking.system_metrics_seconds=1")  # a curve of even so short a run
-    process = python(
-        *("-m", "src.train", *words, f"output_dir={outputs}"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        out, err = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    label, _, summary = out.strip().splitlines()[-1].partition(": ")
+    done = warm_python.run("src.train", [*words, f"output_dir={outputs}"], ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    label, _, summary = done.stdout.strip().splitlines()[-1].partition(": ")
     assert label == "summary"
     record: dict[str, Any] = json.loads(Path(summary).read_text())
     return Trained(model, Path(summary).parent.name, record["metrics"])

@@ -1,4 +1,4 @@
-"""The range test on a problem whose best rate is known."""
+"""Steps, their gradients, and the range test on a problem whose best rate is known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from src.data.loading.loaders import Batch
 from src.training.stepper import Stepper, range_test
 from src.training.task import ClassificationTask
+from tests.training.test_training_plan import CPU, task
 
 
 class Bowl(nn.Module):
@@ -151,3 +152,38 @@ def test_a_range_test_accumulates() -> None:
     found = range_test(stepper(1.0), counted(), accumulate=3)
     assert found.suggestion == range_test(stepper(1.0), batches()).suggestion
     assert taken in (3 * len(found.rates), 3 * len(found.rates) + 3)
+
+
+def labelled() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return Batch(images, torch.arange(32) % 3, torch.arange(32), 0)
+
+
+def test_a_steppers_gradient_is_that_of_the_loss_and_leaves_the_weights() -> None:
+    batch = labelled()
+    stepper = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
+    before = [p.clone() for p in stepper.task.network.parameters()]
+    loss, gradient = stepper.gradient(batch)
+    x = ((batch.images / 255 - 0.5) / 0.3).flatten(1).double()
+    weight, bias = (p.detach().double() for p in stepper.task.network.parameters())
+    probs = torch.softmax(x @ weight.T + bias, 1)
+    errors = (probs - nn.functional.one_hot(batch.targets, 3)) / 32
+    torch.testing.assert_close(gradient[:-3], (errors.T @ x).flatten(), rtol=1e-4, atol=1e-6)
+    assert loss == pytest.approx(
+        float(-probs.log()[torch.arange(32), batch.targets].mean()), rel=1e-5
+    )
+    for old, new in zip(before, stepper.task.network.parameters()):
+        assert torch.equal(old, new)
+
+
+def test_a_step_is_the_optimizers_and_heeds_the_clip() -> None:
+    batch = labelled()
+    free = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
+    clipped = Stepper(task(), precision="float32", device=CPU, gradient_clip=1e-3)
+    start = torch.cat([p.detach().flatten() for p in free.task.network.parameters()])
+    _, gradient = free.gradient(batch)
+    for stepper, length in ((free, float(gradient.norm())), (clipped, 1e-3)):
+        stepper.step(batch)
+        now = torch.cat([p.detach().flatten() for p in stepper.task.network.parameters()])
+        assert float((now - start).norm()) == pytest.approx(0.1 * length, rel=1e-3)

@@ -83,33 +83,6 @@ def threads() -> object:
     torch.set_num_threads(before)
 
 
-def test_a_steppers_gradient_is_that_of_the_loss_and_leaves_the_weights(batch: Batch) -> None:
-    stepper = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
-    before = [p.clone() for p in stepper.task.network.parameters()]
-    loss, gradient = stepper.gradient(batch)
-    x = ((batch.images / 255 - 0.5) / 0.3).flatten(1).double()
-    weight, bias = (p.detach().double() for p in stepper.task.network.parameters())
-    probs = torch.softmax(x @ weight.T + bias, 1)
-    errors = (probs - nn.functional.one_hot(batch.targets, 3)) / 32
-    torch.testing.assert_close(gradient[:-3], (errors.T @ x).flatten(), rtol=1e-4, atol=1e-6)
-    assert loss == pytest.approx(
-        float(-probs.log()[torch.arange(32), batch.targets].mean()), rel=1e-5
-    )
-    for old, new in zip(before, stepper.task.network.parameters()):
-        assert torch.equal(old, new)
-
-
-def test_a_step_is_the_optimizers_and_heeds_the_clip(batch: Batch) -> None:
-    free = Stepper(task(), precision="float32", device=CPU, gradient_clip=None)
-    clipped = Stepper(task(), precision="float32", device=CPU, gradient_clip=1e-3)
-    start = torch.cat([p.detach().flatten() for p in free.task.network.parameters()])
-    _, gradient = free.gradient(batch)
-    for stepper, length in ((free, float(gradient.norm())), (clipped, 1e-3)):
-        stepper.step(batch)
-        now = torch.cat([p.detach().flatten() for p in stepper.task.network.parameters()])
-        assert float((now - start).norm()) == pytest.approx(0.1 * length, rel=1e-3)
-
-
 def compared(
     plans: list[TrainingPlan],
     make: Callable[[TrainingPlan], ClassificationTask],

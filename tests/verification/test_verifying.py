@@ -39,7 +39,7 @@ from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from src.verification.runs import Fault
 from src.verification.targets import verify_all
-from tests.data.pictures import opened, settings_of, tree, write
+from tests.data.pictures import flip, opened, settings_of, tree, write
 from tests.data.sources.test_archive import pack
 from tests.selection.comparison.runs import finished_run
 
@@ -54,15 +54,6 @@ def checked(output_dir: Path, *words: str) -> str:
     """What is said of what was looked at."""
     given = [f"output_dir={output_dir}", *words]
     return verify_all(compose_settings(VerifySettings, given, "verify"))[0]
-
-
-def flip(file: Path, place: int) -> None:
-    """Change a byte, and nothing that a look at the folder would show."""
-    status, content = file.stat(), bytearray(file.read_bytes())
-    content[place] ^= 1
-    with file.open("r+b") as stream:
-        stream.write(content)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def sealed_run(output_dir: Path) -> RunFolder:

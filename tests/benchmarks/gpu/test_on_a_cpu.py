@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu import photos, runs, trials
+from src.runs.folder import RunFolder
+from tests.warm_python import WarmPython
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -16,8 +19,17 @@ SMALL = ("data=digits", "model=mlp", "runtime=float32", "runtime.threads=1", "ev
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: WarmPython) -> None:
+    """A cache of the test's own, and commands that are forked from what has imported them."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+
+    def python(_: str, module: str, *words: str) -> str:
+        done = warm_python.run(module, words, os.environ)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for place in ("commands", "gpu.runs", "gpu.trials"):
+        monkeypatch.setattr(f"benchmarks.{place}.python", python)
 
 
 @pytest.mark.slow
@@ -43,20 +55,15 @@ def test_a_sweep_is_timed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_repeats_and_resumed_runs_are_equal(tmp_path: Path) -> None:
+def test_repeats_and_resumed_runs_are_equal_and_what_differs_is_named(tmp_path: Path) -> None:
     (row,) = runs.determinism(CPU, tmp_path, words=SMALL, epochs=2)
     assert row.met and row.measured == "0"
     (row,) = runs.resume(CPU, tmp_path, words=SMALL, epochs=20)
     assert row.met and row.measured == "0", row.what
-
-
-@pytest.mark.slow
-def test_what_differs_between_two_runs_is_named(tmp_path: Path) -> None:
-    first, second = (
-        runs._trained(tmp_path / seed, [*SMALL, "tracking=none", f"seed={seed}", "debug=batch"])
-        for seed in ("1", "2")
-    )
-    found = runs._different(first, second)
+    (first,) = (tmp_path / "first" / "runs").iterdir()
+    words = [*SMALL, "tracking=none", "tracking.figures=false", "trainer.max_epochs=2", "seed=1"]
+    other = runs._trained(tmp_path / "other", words)
+    found = runs._different(RunFolder.open(first), other)
     assert "network.head.weight" in found and found[-1] == "probabilities"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import tarfile
 import time
 import zipfile
@@ -18,7 +17,7 @@ from src.data.sources import file_notes
 from src.data.sources.archive import ARCHIVE_ENDINGS, extract_archive
 from src.data.sources.folder import load
 from src.data.sources.listing import list_pictures
-from tests.data.pictures import settings_of, tree, write
+from tests.data.pictures import flip, settings_of, tree, write
 from tests.data.quality.test_audit import exchanged
 
 REPOSITORY = Path(__file__).parents[3]
@@ -192,15 +191,6 @@ def listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[DataSettin
     return settings, root
 
 
-def flipped(file: Path) -> None:
-    """Flip a bit of a file, which keeps its size and time of change."""
-    status, content = file.stat(), bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0x40
-    with file.open("r+b") as stream:
-        stream.write(content)
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 def test_extracted_files_that_are_not_what_they_were_are_extracted_anew(
     listed: tuple[DataSettings, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -208,7 +198,7 @@ def test_extracted_files_that_are_not_what_they_were_are_extracted_anew(
     file = root / "cat" / "000.png"
     whole = file.read_bytes()
     assert list_pictures(settings).root == root and not caplog.records
-    for damage in (partial(flipped, file), partial(write, root / "cat" / "planted.png", whole)):
+    for damage in (partial(flip, file), partial(write, root / "cat" / "planted.png", whole)):
         damage()
         assert list_pictures(settings).root == root
         assert file.read_bytes() == whole and len(files_below(root)) == 4
@@ -228,7 +218,7 @@ def test_checking_content_reads_extracted_files_as_well(
     settings, root = listed
     file = root / "dog" / "002.png"
     whole = file.read_bytes()
-    flipped(file)
+    flip(file)
     assert list_pictures(settings).root == root and file.read_bytes() != whole
     assert list_pictures(replace(settings, check_content=True)).root == root
     assert file.read_bytes() == whole

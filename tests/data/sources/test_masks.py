@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
 from src.config.checks import ConfigError, from_plain
 from src.config.compose import compose_plain
 from src.config.data import DataSettings
-from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
+from src.data.decoding.masks import LEFT_OUT, MOST_CLASSES
 from src.data.decoding.opening import open_pictures
-from src.data.decoding.picture_files import PictureError
 from src.data.decoding.picture_store import PictureStore
 from src.data.loading.datamodule import PictureData
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
-from tests.data.pictures import encoded, png_file
 
 SIZE = (10, 12)
 
@@ -313,15 +309,6 @@ def test_unclear_parts_of_masks_are_refused(parts: tuple[str, ...], said: str, r
         listed(root)
 
 
-def test_a_mask_that_says_how_it_is_turned_is_turned_once(root: Path) -> None:
-    pixels = np.arange(8, dtype=np.uint8).reshape(2, 4)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for ending in ("png", "tif"):
-        save(root / f"one.{ending}", pixels, exif=exif)
-        np.testing.assert_array_equal(mask_values(root / f"one.{ending}"), np.rot90(pixels, -1))
-
-
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
@@ -363,52 +350,6 @@ def test_a_mask_that_is_changed_is_read_anew(root: Path) -> None:
     after = masks_of(root)
     assert before.read_mask(1).max() == 0 and after.read_mask(1).min() == 1
     assert before.fingerprint != after.fingerprint
-
-
-def tiff(values: NDArray[Any], **options: Any) -> bytes:
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, values, metadata=None, **options)
-    return stream.getvalue()
-
-
-def sixteen_bits(colour: int, samples: int) -> bytes:
-    lines = np.ones((4, 4, samples), ">u2")
-    rows = b"".join(bytes(1) + line.tobytes() for line in lines)
-    return png_file(4, 4, 16, colour, rows)
-
-
-CLASSES = np.arange(16, dtype=np.uint8).reshape(4, 4)
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (sixteen_bits(2, 3), "has other pixels than grey"),
-        (sixteen_bits(4, 2), "has other pixels than grey"),
-        (tiff(np.ones((4, 4, 3), np.uint16), photometric="rgb"), "has other pixels than grey"),
-        (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 200)), "TIFF"), "has other pixels than grey"),
-        (tiff(CLASSES, photometric="miniswhite"), "in which 0 is white"),
-        (encoded(Image.fromarray(CLASSES), "TIFF", compression="jpeg"), "is a JPEG"),
-        (encoded(Image.fromarray(CLASSES), "WEBP"), "is lossy WebP"),
-        (encoded(Image.fromarray(CLASSES), "AVIF"), "is AVIF"),
-    ],
-)
-def test_masks_whose_values_are_not_sure_are_refused(data: bytes, reason: str) -> None:
-    with pytest.raises(PictureError, match=reason):
-        mask_values(data)
-
-
-def test_masks_are_read_as_they_were_saved() -> None:
-    two = np.where(CLASSES > 7, 255, 0).astype(np.uint8)
-    for data, expected in (
-        (tiff(CLASSES), CLASSES),
-        (tiff(CLASSES.astype(np.uint16)), CLASSES),
-        (tiff(np.repeat(CLASSES[:, :, None], 3, axis=2), photometric="rgb"), CLASSES),
-        (encoded(Image.fromarray(CLASSES.astype(np.uint16)), "PNG"), CLASSES),
-        (encoded(Image.fromarray(CLASSES), "WEBP", lossless=True), CLASSES),
-        (tiff(255 - two, photometric="miniswhite"), two),  # as it is seen
-    ):
-        np.testing.assert_array_equal(mask_values(data), expected)
 
 
 def test_pictures_of_a_table_that_are_no_files_are_left_out_where_that_is_asked_for(

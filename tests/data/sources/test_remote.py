@@ -22,8 +22,8 @@ from src.data.decoding.opening import open_pictures
 from src.data.sources import file_notes, remote
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
-from tests.data.pictures import age, png, tree, write
-from tests.data.sources.test_archive import flipped, pack
+from tests.data.pictures import age, flip, png, tree, write
+from tests.data.sources.test_archive import pack
 
 
 class Server:
@@ -224,7 +224,7 @@ def test_what_is_not_as_it_came_is_fetched_anew(
     assert_same(listed(address, tmp_path), listed(str(root), tmp_path))
     assert not caplog.records
     for file in (tmp_path / "cache/remote").glob("*/content/**/*.*"):
-        flipped(file)
+        flip(file)
     assert_same(listed(address, tmp_path), listed(str(root), tmp_path))
     assert "is fetched anew" in caplog.text and len(caplog.records) == 1
 
@@ -240,7 +240,7 @@ def test_checking_content_reads_what_was_fetched_as_well(
     for number, label in enumerate(("cat", "cat", "dog", "dog")):
         memory.pipe_file(f"/pets/{label}/{number}.png", png(number))
     file = Path(listed("memory://pets", tmp_path).file(3))
-    flipped(file)
+    flip(file)
     assert listed("memory://pets", tmp_path) and file.read_bytes() != png(3)
     for _ in range(2):
         listed("memory://pets", tmp_path, check_content=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.entries.commands import free_port
 from tests.search.workers.pools import ray_or_skip, wait_until
 
 _MIB = 2**20
@@ -60,7 +60,7 @@ class TwoHosts:
             ("ip", "link", "set", self._socket, "up"),
         ):
             subprocess.run(words, check=True)
-        self._port = _free_port()
+        self._port = free_port()
         self.address = f"{self._here}:{self._port}"
         self._second: subprocess.Popen[bytes] | None = None
         self._head: subprocess.Popen[bytes] | None = None
@@ -173,7 +173,7 @@ class TwoHosts:
                 *(*enter, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words),
                 *(f"--node-ip-address={here}", "--num-cpus=1", "--num-gpus=0"),
                 f"--object-store-memory={80 * _MIB}",
-                *(f"--{name}-port={_free_port()}" for name in _AGENTS),
+                *(f"--{name}-port={free_port()}" for name in _AGENTS),
             ]
             with log.open("wb") as output:
                 process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
@@ -205,8 +205,3 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.Error):
             one.send_signal(signal.SIGKILL)
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -89,7 +89,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_nothing_that_has_ended_is_lost_whatever_fails(
-    hosts: TwoHosts, database: str, tmp_path: Path
+    hosts: TwoHosts, database: str, empty_database: Path, tmp_path: Path
 ) -> None:
     port, epochs, count = free_port(), 10, 6
     command = _sweep(
@@ -117,7 +117,7 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
     def noted(fact: str, number: int) -> Callable[[], bool]:
         return lambda: sum(one.user_attrs.get(fact, 0) for one in trials()) >= number
 
-    with mlflow_server(tmp_path / "server", port):
+    with mlflow_server(tmp_path / "server", port, empty_database):
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
         ) as driver:

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from src.search.jobs import Job
 from src.search.pool import Pool
 from src.search.workers.ray import RayEngine
+from tests.entries.commands import free_port
 from tests.search.workers.pools import (
     RUNNER,
     WORKERS,
@@ -93,11 +93,6 @@ def _finished(command: list[str], folder: Path, trials: int) -> str:
     return done.stdout + done.stderr
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 @contextmanager
 def _head(port: int) -> Iterator[None]:
     """A cluster of one node with one CPU, all of which is killed at the end."""
@@ -107,7 +102,7 @@ def _head(port: int) -> Iterator[None]:
         *("--include-dashboard=false", f"--object-store-memory={80 * _MIB}"),
         # Ports that are not given are waited for, fifteen seconds and no more: too short for a
         # machine that has other work.
-        *(f"--{name}-port={_free_port()}" for name in _AGENTS),
+        *(f"--{name}-port={free_port()}" for name in _AGENTS),
     ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_ENVIRONMENT
@@ -130,7 +125,7 @@ def _head(port: int) -> Iterator[None]:
 @pytest.mark.timeout(900)
 def test_a_sweep_says_that_its_cluster_went_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
     ray = ray_or_skip()
-    port = _free_port()
+    port = free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     command = _sweep(
         *(address, tmp_path, "budget.trials=2", "finalists=0", "trainer.max_epochs=30"),

@@ -17,7 +17,7 @@ from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import amending, seal
 from src.selection.comparison import compared
-from tests.data.sources.test_archive import flipped
+from tests.data.pictures import flip
 from tests.selection.comparison.runs import compare_settings, finished_run
 
 
@@ -66,9 +66,7 @@ def other_parts(folder: RunFolder) -> None:
 
 
 def one_bit_of_the_split(folder: RunFolder) -> None:
-    content = bytearray(folder.split.read_bytes())
-    content[len(content) // 2] ^= 1
-    folder.split.write_bytes(content)
+    flip(folder.split)
 
 
 def no_split(folder: RunFolder) -> None:
@@ -192,9 +190,9 @@ def test_a_split_that_nobody_wrote_to_is_not_read(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", opened)
         assert compared(compare_settings(tmp_path)).remarks == ()
-    flipped(whole.split)  # size and time of change are as they were
+    flip(whole.split)  # size and time of change are as they were
     sealed_run(tmp_path, "cnn", 40)
     (remark,) = compared(compare_settings(tmp_path)).remarks
     assert whole.name in remark and "split.csv has other contents" in remark
-    flipped(whole.split)  # back: of another state, and of the same content
+    flip(whole.split)  # back: of another state, and of the same content
     assert compared(compare_settings(tmp_path)).remarks == ()

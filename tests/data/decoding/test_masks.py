@@ -1,0 +1,71 @@
+"""The values of a mask, as they were saved, out of files of every kind."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.decoding.masks import mask_values
+from src.data.decoding.picture_files import PictureError
+from tests.data.pictures import encoded, png_file
+
+CLASSES = np.arange(16, dtype=np.uint8).reshape(4, 4)
+
+
+def test_a_mask_that_says_how_it_is_turned_is_turned_once(tmp_path: Path) -> None:
+    pixels = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for ending in ("png", "tif"):
+        Image.fromarray(pixels).save(tmp_path / f"one.{ending}", exif=exif)
+        np.testing.assert_array_equal(mask_values(tmp_path / f"one.{ending}"), np.rot90(pixels, -1))
+
+
+def tiff(values: NDArray[Any], **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, metadata=None, **options)
+    return stream.getvalue()
+
+
+def sixteen_bits(colour: int, samples: int) -> bytes:
+    lines = np.ones((4, 4, samples), ">u2")
+    rows = b"".join(bytes(1) + line.tobytes() for line in lines)
+    return png_file(4, 4, 16, colour, rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (sixteen_bits(2, 3), "has other pixels than grey"),
+        (sixteen_bits(4, 2), "has other pixels than grey"),
+        (tiff(np.ones((4, 4, 3), np.uint16), photometric="rgb"), "has other pixels than grey"),
+        (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 200)), "TIFF"), "has other pixels than grey"),
+        (tiff(CLASSES, photometric="miniswhite"), "in which 0 is white"),
+        (encoded(Image.fromarray(CLASSES), "TIFF", compression="jpeg"), "is a JPEG"),
+        (encoded(Image.fromarray(CLASSES), "WEBP"), "is lossy WebP"),
+        (encoded(Image.fromarray(CLASSES), "AVIF"), "is AVIF"),
+    ],
+)
+def test_masks_whose_values_are_not_sure_are_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(PictureError, match=reason):
+        mask_values(data)
+
+
+def test_masks_are_read_as_they_were_saved() -> None:
+    two = np.where(CLASSES > 7, 255, 0).astype(np.uint8)
+    for data, expected in (
+        (tiff(CLASSES), CLASSES),
+        (tiff(CLASSES.astype(np.uint16)), CLASSES),
+        (tiff(np.repeat(CLASSES[:, :, None], 3, axis=2), photometric="rgb"), CLASSES),
+        (encoded(Image.fromarray(CLASSES.astype(np.uint16)), "PNG"), CLASSES),
+        (encoded(Image.fromarray(CLASSES), "WEBP", lossless=True), CLASSES),
+        (tiff(255 - two, photometric="miniswhite"), two),  # as it is seen
+    ):
+        np.testing.assert_array_equal(mask_values(data), expected)
