@@ -33,6 +33,7 @@ __all__ = [
     "ChildEnded",
     "Invocation",
     "parse",
+    "progress_shown",
     "run_entry",
     "take_config_name",
 ]
@@ -176,7 +177,7 @@ def run_entry(
         else:
             todo.extend([settings_of(job) for job in jobs])
 
-    with _progress_shown():
+    with progress_shown():
         worst = _guarded(read)
         for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", Path.cwd()))
@@ -194,8 +195,8 @@ class _Typed(logging.Formatter):
 
 
 @contextmanager
-def _progress_shown() -> Iterator[None]:
-    """Print what the project's modules log of long steps, beside the results on stdout."""
+def progress_shown() -> Iterator[None]:
+    """Print on standard error what the project's modules log of long steps."""
     logger, handler = logging.getLogger(PACKAGE), logging.StreamHandler()
     handler.setFormatter(_Typed())
     level = logger.level

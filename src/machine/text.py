@@ -19,6 +19,7 @@ from typing import Any
 __all__ = [
     "csv_cell",
     "csv_text",
+    "duration",
     "encodable",
     "from_csv_cell",
     "nearest",
@@ -45,6 +46,19 @@ _MARKED = re.compile(rf"'+{_FORMULA}|''+\\")
 _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration, as in "8.4 s", "42 s", "3 min 20 s" or "2 h 5 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(whole / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def percent(share: float, digits: int = 1) -> str:

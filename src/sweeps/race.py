@@ -301,6 +301,11 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
         RunFailed: the sweep cannot go on.
     """
+    if os.name == "nt" and settings.workers.engine == "local":
+        raise ConfigError(
+            "workers: the processes of a sweep inherit connections, which Windows does not let "
+            "them: run the sweep in WSL, or train single candidates."
+        )
     if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
     costs = checked_costs(settings)
@@ -387,11 +392,6 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
                 written=("run_dir", "fold_dir"),
             )
             return ray, ray.share.threads
-        if os.name == "nt":
-            raise ValueError(
-                "workers: the processes of a sweep inherit connections, which Windows does not "
-                "let them: run the sweep in WSL, or train single candidates"
-            )
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

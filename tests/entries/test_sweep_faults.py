@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -71,7 +72,9 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     sweep.send_signal(signal.SIGINT)
     _, error = sweep.communicate()
     assert sweep.returncode == 130, error
-    assert "Traceback" not in error and error.splitlines()[-1] == "stopped by SIGINT"
+    hint, last = error.splitlines()[-2:]
+    assert "Traceback" not in error and last == "stopped by SIGINT"
+    assert hint.startswith("go on with: python -m src.sweep study=")
     assert states(output_dir) == ["RUNNING"]
     run_dir = Path(found[0].user_attrs["run_dir"])
     assert summary_of(run_dir)["status"] == "KILLED"
@@ -89,7 +92,7 @@ def test_a_person_who_stops_it_is_told_at_once_and_it_goes_on_later(
     assert again.returncode == 130 and "Traceback" not in error, error
     assert all(gone(pid) for pid in pids)
 
-    result = run("src.sweep", *words)
+    result = run("src.sweep", *shlex.split(hint)[6:])
     assert result.returncode == 0, result.stderr
     (trial,) = trials(output_dir)
     assert trial.state.name == "COMPLETE" and list(trial.intermediate_values) == [*range(1, 13)]

@@ -349,3 +349,12 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     write(7)
     with pytest.raises(ConfigError, match=r"begun otherwise: costs 0 1: 5\.0 then, 7\.0 now"):
         sweep(tmp_path / "out", *words)
+
+
+def test_on_windows_a_sweep_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race_module, "os", SimpleNamespace(name="nt"))
+    with pytest.raises(ConfigError, match="Windows does not let them: run the sweep in WSL"):
+        sweep(tmp_path / "outputs")
+    assert not list(tmp_path.iterdir())
