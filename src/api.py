@@ -13,16 +13,17 @@ folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config.checks import ConfigError, input_of
-from .config.command_line import progress_shown
+from .config.command_line import from_environment, progress_shown
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
 from .config.sweep import SweepSettings, read_sweep_settings
@@ -47,6 +48,7 @@ __all__ = ["Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"
 
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
+_FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
 _LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
 
 
@@ -64,6 +66,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         RunFailed: the training ended before its end.
     """
     words = [*_data(data), *overrides, f"output_dir={output_dir}"]
+    words += from_environment(_FROM_MLFLOW, read_settings(words), words)
     settings = read_settings(words)
     if settings.trainer.devices != 1:
         raise ConfigError(
@@ -104,9 +107,9 @@ def sweep(
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
-    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}"]
-    if minutes is not None:
-        words.append(f"budget.minutes={minutes:g}")
+    limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
+    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}", *limit]
+    words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
     settings = read_sweep_settings(words, config_name)
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
@@ -126,9 +129,11 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
     words = [*overrides, f"output_dir={output_dir}"]
-    settings = compose_settings(CompareSettings, words, config_name="compare")
+    read = partial(compose_settings, CompareSettings, config_name="compare")
+    settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
     with doing("reading and judging runs"):
         from .selection.comparison import compared
+
         return Verdict(compared(settings))
 
 
@@ -156,6 +161,7 @@ def load(
         refuse_changed(folder.path, changed)
     with doing("loading the model"):
         from .runs.candidates.choose import load_trained
+
         return Model(folder.path, load_trained(file).predictor(_BATCH))
 
 
@@ -372,7 +378,9 @@ class Model:
 
     def _pages(self, pictures: Picture | Sequence[Picture]) -> Iterator[Any]:
         """Yield single pictures; of files those that the model was trained on."""
-        for one in _listed(pictures):
+        from .data.sources.files import each_picture
+
+        for one in each_picture(pictures):
             yield from self._predictor.pages_in(one) if isinstance(one, Path) else [one]
 
 
@@ -383,17 +391,3 @@ def _data(data: str | Path) -> list[str]:
     root = data if "://" in str(data) else Path(data).expanduser().absolute()
     return ["data=folder", f"data.root={root}"]
 
-
-def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:
-    """Yield single pictures; folders and patterns are listed."""
-    from .data.sources.files import find_pictures
-
-    one_alone = isinstance(pictures, str | bytes | bytearray | memoryview)
-    several = isinstance(pictures, Sequence) and not one_alone
-    for one in cast("Sequence[Picture]", pictures if several else [pictures]):
-        if not isinstance(one, str | Path):
-            yield one
-        elif Path(one).is_file():
-            yield Path(one)
-        else:
-            yield from map(Path, find_pictures(str(one)).pictures)

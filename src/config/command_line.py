@@ -32,6 +32,7 @@ __all__ = [
     "FLAGS",
     "ChildEnded",
     "Invocation",
+    "from_environment",
     "parse",
     "progress_shown",
     "run_entry",
@@ -143,16 +144,10 @@ def run_entry(
     """
     todo: list[tuple[S, list[str]]] = []
     noted: set[str] = set()
-
     def settings_of(job: list[str]) -> tuple[S, list[str]]:
         settings = read_settings(job)
-        further = environment_overrides(from_mlflow, settings, job) if from_mlflow else []
-        if not further:
-            return settings, job
-        if note := " ".join(word for word in further if word not in noted):
-            _complain(f"from MLflow's environment variables: {note}")
-        noted.update(further)
-        return read_settings([*job, *further]), [*job, *further]
+        further = from_environment(from_mlflow, settings, job, noted) if from_mlflow else []
+        return (read_settings([*job, *further]), [*job, *further]) if further else (settings, job)
 
     def read() -> None:
         # Before anything is looked at, because whatever is wrong with a word repeats the word.
@@ -185,6 +180,22 @@ def run_entry(
             if worst >= 128:  # a person stopped it: the later jobs are not wanted either
                 break
     return worst
+
+
+def from_environment(
+    keys: Sequence[str], settings: Any, overrides: Sequence[str], noted: set[str] | None = None
+) -> list[str]:
+    """Return what MLflow's variables set, as `environment_overrides` does, and print it once.
+
+    Args:
+        noted: what was printed already, to which the rest is added.
+    """
+    found = environment_overrides(keys, settings, overrides)
+    noted = set() if noted is None else noted
+    if note := " ".join(word for word in found if word not in noted):
+        _complain(f"from MLflow's environment variables: {note}")
+    noted.update(found)
+    return found
 
 
 class _Typed(logging.Formatter):

@@ -64,6 +64,14 @@ def test_a_header_says_whether_there_is_colour() -> None:
     assert read_header(io.BytesIO(png(0))).bands == 3
 
 
+@pytest.mark.parametrize("form", ["AVIF", "JPEG2000", "MPO", "WEBP"])
+def test_formats_of_phones_and_of_the_web_have_the_pixels_that_were_saved(form: str) -> None:
+    image = Image.radial_gradient("L").resize((16, 12)).convert("RGB")
+    found = decoded(encoded(image, form, quality=100))
+    expected = np.asarray(image).transpose(2, 0, 1)
+    np.testing.assert_allclose(found.astype(float), expected, atol=8)
+
+
 def test_heic_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     heic = b"\0\0\0\x18ftypheic" + bytes(99)

@@ -268,6 +268,7 @@ def test_pictures_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
 def test_all_endings_in_any_case(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"a": 1, "b": 1})
     endings = ["jpg", "JPEG", "Png", "bmp", "GIF", "webp", "tif", "TIFF", "ppm", "PGM"]
+    endings += ["jfif", "JPE", "mpo", "avif", "jp2", "HEIC"]
     for ending in endings:
         write(root / "a" / f"picture.{ending}", png(0))
     source = listed(root)
