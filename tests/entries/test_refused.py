@@ -27,7 +27,7 @@ from tests.entries.conftest import Run
         ("train data=folder data.root=abfs://box/pets", ["abfs://box/pets", "pip install adlfs"]),
         ("train model=timm model.name=resnet19", ["resnet19", "resnet18"]),
         ("train trainer.accelerator=gpu", ["accelerator is gpu, but torch sees no GPU"]),
-        ("sweep trainer.accelerator=gpu", ["accelerator is gpu, but torch sees no GPU"]),
+        ("sweep trainer.accelerator=gpu", ["accelerator is gpu, but there is no GPU"]),
         ("train resume=nothing", ["nothing"]),
         ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),
         ("evaluate run=nothing", ["nothing"]),

@@ -56,6 +56,7 @@ def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> N
         )
         complete = trial.state.name == "COMPLETE"
         assert child["bakeoff.sweep"] == STUDY and child["bakeoff.family"] == "mlp"
+        assert child["name"] == f"mlp-{trial.number}", "the name that it has everywhere"
         assert child["status"] == "FINISHED", "a pruned trial is no failure"
         assert child["bakeoff.state"] == ("complete" if complete else "pruned")
         assert child["bakeoff.command"].startswith("python -m src.train model=mlp ")
