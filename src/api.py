@@ -390,4 +390,3 @@ def _data(data: str | Path) -> list[str]:
         return [f"data={data}"]
     root = data if "://" in str(data) else Path(data).expanduser().absolute()
     return ["data=folder", f"data.root={root}"]
-

@@ -90,7 +90,12 @@ def test_the_development_container_is_json_with_forwarded_ports() -> None:
     ("words", "part", "other", "announced"),
     [
         ([], "--require-hashes -r requirements.lock", "", "6 GB in .venv, of which 4 are for GPUs"),
-        (["TORCH=cpu"], "--torch-backend", "cpu", "with torch for cpu (for cpu some 2 GB in .venv)"),
+        (
+            ["TORCH=cpu"],
+            "--torch-backend",
+            "cpu",
+            "with torch for cpu (for cpu some 2 GB in .venv)",
+        ),
     ],
 )
 def test_make_installs_the_lock_and_another_torch_where_asked(
@@ -145,5 +150,7 @@ def test_make_says_so_where_another_torch_is_not_to_be_had(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode != 0
-    assert done.stderr.startswith("torch for cpu is not to be had here: it comes from PyTorch's own")
+    assert done.stderr.startswith(
+        "torch for cpu is not to be had here: it comes from PyTorch's own"
+    )
     assert "rm .venv/.torch; make install" in done.stderr

@@ -144,6 +144,7 @@ def run_entry(
     """
     todo: list[tuple[S, list[str]]] = []
     noted: set[str] = set()
+
     def settings_of(job: list[str]) -> tuple[S, list[str]]:
         settings = read_settings(job)
         further = from_environment(from_mlflow, settings, job, noted) if from_mlflow else []

@@ -36,8 +36,8 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-# Before the keys of what a study keeps, which are among Optuna's own attributes: those of a user stand
-# in its table of studies, where each search space would make lines of thousands of characters.
+# Before the keys of what a study keeps, which are among Optuna's own attributes: those of a user
+# stand in its table of studies, and each search space would make lines of thousands of characters.
 NOTED = "bakeoff:"
 # Optuna's operation that ends a trial: from there on its loss would matter.
 _ENDS_TRIAL = 6

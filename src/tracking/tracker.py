@@ -115,7 +115,9 @@ class Tracker(Spool):
                 experiment=experiment,
                 mirrored=enabled,
                 target=tracker._target,
-                tags={k: without_password(text) for k, text in (own_tags | dict(tags or {})).items()},
+                tags={
+                    k: without_password(text) for k, text in (own_tags | dict(tags or {})).items()
+                },
                 parent_run_id=parent_run_id,
                 amends=amends,
             )

@@ -66,8 +66,9 @@ class Progress:
             BarColumn(_BAR_WIDTH),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}", markup=False),
-            console=Console(file=stream, force_terminal=self._moving, highlight=False,
-                force_jupyter=False),
+            console=Console(
+                file=stream, force_terminal=self._moving, highlight=False, force_jupyter=False
+            ),
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,

@@ -31,7 +31,10 @@ __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
 # Optuna's operations on a study and on trials, and its numbers of their final states.
 _CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
-_STUDY_ATTRIBUTES = {2: ("user_attr", ""), 3: ("system_attr", NOTED)}  # of earlier versions, of this
+_STUDY_ATTRIBUTES = {
+    2: ("user_attr", ""),
+    3: ("system_attr", NOTED),
+}  # of earlier versions, of this
 _STATES = {1: COMPLETE, 2: PRUNED, 3: FAILED}
 _FAILED = 3
 # What says nothing of the content: another process writes it, or this one may not.

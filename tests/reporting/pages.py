@@ -110,7 +110,7 @@ def faults(page: Page, width: int) -> list[str]:
 
     Sideways scrolling of the page, boxes that cut their text, names of rows out of sight, texts of
     a drawing that overlap or leave it, intervals that leave their column for the texts beside it,
-    shares that are not written as "98.6 %", and texts with a contrast below 4.5:1 (WCAG 2.2, 1.4.3).
+    shares that are not written as "98.6 %", texts with a contrast below 4.5:1 (WCAG 2.2, 1.4.3).
     """
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(100)
@@ -118,10 +118,10 @@ def faults(page: Page, width: int) -> list[str]:
     found += [f"written otherwise: {one}" for one in _TIGHT.findall(page.inner_text("main"))]
     return [f"{width} pixels: {fault}" for fault in found]
 
+
 def on_paper(page: Page) -> list[str]:
     """Return the faults of a page as it is printed."""
     page.emulate_media(media="print")
     found = faults(page, PAPER)
     page.emulate_media(media="screen")
     return found
-

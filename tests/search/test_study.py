@@ -368,26 +368,21 @@ def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "study.journal").read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["journal", "sqlite"])
-def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(
-    tmp_path: Path, kind: str
-) -> None:
-    url = urls(tmp_path)[kind]
+def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path: Path) -> None:
     spec = replace(plan(MLP, CNN), metric_names=["val/accuracy"])
-    with SweepStudy(tmp_path, spec, url) as study:
+    with SweepStudy(tmp_path, spec) as study:
         best = max(run(study, 4), key=lambda trial: trial.value or 0.0)
         study.remember("prepared", {"mlp": "x" * 5000})
 
     def typed(command: str, *words: str) -> str:
         optuna_command = [sys.executable, "-c", "from optuna.cli import main; main()", command]
-        line = [*optuna_command, "--storage", url or str(tmp_path / JOURNAL), *words]
+        line = [*optuna_command, "--storage", str(tmp_path / JOURNAL), *words]
         return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
     studies = typed("studies")
     assert "| s " in studies and all(len(line) <= 100 for line in studies.splitlines())
-    assert json.loads(typed("studies", "--format", "json"))[0]["n_trials"] == 4
     found = json.loads(typed("best-trial", "--study-name", "s", "--format", "json"))
-    assert found["number"] == best.number and found["values"] in (best.value, [best.value])
+    assert (found["number"], found["val/accuracy"]) == (best.number, best.value)
 
 
 def test_what_an_earlier_version_kept_is_found_and_replaced(tmp_path: Path) -> None:

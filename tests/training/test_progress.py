@@ -99,7 +99,9 @@ def test_a_file_gets_a_line_a_minute_and_the_time_that_is_left(
         ["epoch", "1/2", f"{step}/10"] for step in (3, 6, 9)
     ]
     # The first batch is where its clock begins.
-    assert within[0].endswith("  3 min 47 s left") and last.endswith("1,234 images/s  3 min 0 s left")
+    assert within[0].endswith("  3 min 47 s left") and last.endswith(
+        "1,234 images/s  3 min 0 s left"
+    )
     quiet = io.StringIO()
     progress = Progress(2, 10, moving=False, stream=quiet)
     for step in range(1, 11):
