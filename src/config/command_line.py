@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import shutil
 import sys
 import textwrap
@@ -46,6 +47,7 @@ _MULTIRUN = "-m or --multirun"
 CONFIG_NAME_FLAGS = ("--config-name", "-cn")
 # Stands for a setting that must be given where settings are shown without it.
 _NOT_GIVEN = "???"
+_LONG_DASHES = re.compile("^[\u2012-\u2015\u2212]+")
 
 
 class ChildEnded(Exception):
@@ -74,7 +76,8 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
         ConfigError: an unknown flag.
     """
     found = Invocation()
-    rest = iter(argv)
+    # Documents make one long dash of the two before a flag.
+    rest = iter([_LONG_DASHES.sub("--", word) for word in argv])
     for word in rest:
         flag, equals, value = word.partition("=")
         if word in ("-h", "--help"):

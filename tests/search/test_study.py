@@ -382,7 +382,7 @@ def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path:
     studies = typed("studies")
     assert "| s " in studies and all(len(line) <= 100 for line in studies.splitlines())
     found = json.loads(typed("best-trial", "--study-name", "s", "--format", "json"))
-    assert (found["number"], found["val/accuracy"]) == (best.number, best.value)
+    assert (found["number"], found["value"]) == (best.number, {"val/accuracy": best.value})
 
 
 def test_what_an_earlier_version_kept_is_found_and_replaced(tmp_path: Path) -> None:

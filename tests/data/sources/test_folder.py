@@ -184,6 +184,9 @@ def test_labels_that_look_alike(tmp_path: Path) -> None:
         (("\ufb01g", "FIG"), r"'FIG', '\\ufb01g' may be meant for one"),
         (("1", "01", "\uff11"), r"'01', '1', '\\uff11' may be meant for one"),
         (("00", "0"), r"may be meant for one"),
+        (("\u2764", "\u2764\ufe0f"), r"may be meant for one"),
+        (("t-shirt", "t\u2013shirt", "t\u2212shirt"), r"may be meant for one"),
+        (("inek", "\u0130nek"), r"may be meant for one"),
         (("1", "10", "img1", "img01", "c\u0430t", "cot"), None),  # a Cyrillic letter is another
     ],
 )
