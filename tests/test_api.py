@@ -259,7 +259,7 @@ def test_the_variables_of_mlflow_count_as_for_the_commands(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     for begin in (api.fit, api.sweep):
         with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: it must be the address"):
-            begin("digits", *QUICK[:2], output_dir=tmp_path)
+            begin("digits", output_dir=tmp_path)
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: it must be the address"):
         api.compare(output_dir=tmp_path)
     assert not list(tmp_path.iterdir())
