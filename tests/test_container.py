@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from fnmatch import fnmatch
@@ -154,3 +155,21 @@ def test_make_says_so_where_another_torch_is_not_to_be_had(tmp_path: Path) -> No
         "torch for cpu is not to be had here: it comes from PyTorch's own"
     )
     assert "rm .venv/.torch; make install" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_image_is_built_and_answers() -> None:
+    base = dict(instructions())["FROM"]
+    for tool in filter(shutil.which, ("docker", "podman")):
+        pulled = subprocess.run([tool, "pull", "-q", base], capture_output=True, check=False)
+        if pulled.returncode == 0:
+            break
+    else:
+        pytest.skip(f"no docker or podman that can have {base}")
+    build = [tool, "build", "-q", "--build-arg", "EXTRAS=", "."]
+    image = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    run = [tool, "run", "--rm", "--user", "4321", image.strip().splitlines()[-1]]
+    for words, said in ((["--version"], "bakeoff "), ([], "bakeoff sweep")):
+        done = subprocess.run([*run, *words], capture_output=True, text=True, check=True)
+        assert said in done.stdout

@@ -35,8 +35,7 @@ def test_the_default_comes_first_and_the_losers_leave_no_checkpoint(
         checkpoints = Path(trial.user_attrs["run_dir"]) / "checkpoints"
         assert checkpoints.exists() == (trial.state.name == "COMPLETE")
     assert "4 trials (" in printed and "train it again" in printed
-    compare = f"next: python -m src.compare sweep={STUDY} output_dir="
-    assert printed.splitlines()[-1].startswith(compare)
+    assert printed.splitlines()[-1].startswith(f"next: python -m src.compare sweep={STUDY} ")
 
 
 def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> None:

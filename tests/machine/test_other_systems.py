@@ -28,7 +28,7 @@ _FUNCTIONS = {
         *("preadv", "pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity"),
         *("sendfile", "setgid", "setpgid", "setpriority", "setsid", "setuid", "statvfs", "sync"),
         *("tcgetpgrp", "uname", "wait", "wait3", "wait4", "waitid"),
-        *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "ST_RDONLY", "WNOHANG"),
+        *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "ST_RDONLY", "WNOHANG"),
     ),
     "select": ("epoll", "poll"),
     "signal": (
@@ -64,7 +64,7 @@ def test_no_module_needs_unix_to_be_imported() -> None:
 _CODE = """
 import os, select, signal, socket, sys
 # What other packages take of Unix where they find it, they have by now.
-import matplotlib.figure, pandas, psutil, pyarrow.parquet, pytorch_lightning, rich.progress
+import filelock, matplotlib.figure, pandas, psutil, pyarrow.parquet, pytorch_lightning, rich.progress
 import scipy.stats, skimage.feature, sklearn.ensemble, timm, torch, torchvision
 for name in {modules!r}:
     sys.modules[name] = None
