@@ -62,10 +62,12 @@ def test_no_module_needs_unix_to_be_imported() -> None:
 
 
 _CODE = """
-import os, select, signal, socket, sys
+import os, select, shutil, signal, socket, sys
 # What other packages take of Unix where they find it, they have by now.
-import filelock, matplotlib.figure, pandas, psutil, pyarrow.parquet, pytorch_lightning, rich.progress
+import filelock, matplotlib.figure, pandas, psutil, pyarrow.parquet, pytorch_lightning
+import rich.progress
 import scipy.stats, skimage.feature, sklearn.ensemble, timm, torch, torchvision
+shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**12, 0, 10**12)  # it has another there
 for name in {modules!r}:
     sys.modules[name] = None
 for name, lacking in {functions!r}.items():
