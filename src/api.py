@@ -7,28 +7,29 @@
     model = race.select()
     model.predict("new-photos")
 
-Everything that a command takes is taken here as well, in the same words: `fit("photos",
-"model=cnn", "optimizer.lr=0.01")`. Runs, studies and champions lie in the same folders, so that
-what was begun here can be gone on with, compared and served by the commands, and the other way
-around.
+Everything that a command takes is taken here as well, in the same words, and lies in the same
+folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .config.checks import ConfigError, input_of
+from .config.command_line import from_environment, progress_shown
 from .config.compose import compose_settings, groups
 from .config.finished import CompareSettings, SelectSettings
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
 from .machine.package import command
+from .machine.status import doing, with_progress
 from .records.run import RunSummary
 from .records.standings import leaderboard
 from .runs.settings import read_settings
@@ -47,8 +48,11 @@ __all__ = ["Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"
 
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
+_FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
+_LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
 
 
+@progress_shown()
 def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -> Run:
     """Train one candidate as a tracked run.
 
@@ -62,6 +66,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         RunFailed: the training ended before its end.
     """
     words = [*_data(data), *overrides, f"output_dir={output_dir}"]
+    words += from_environment(_FROM_MLFLOW, read_settings(words), words)
     settings = read_settings(words)
     if settings.trainer.devices != 1:
         raise ConfigError(
@@ -69,8 +74,9 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
             "first, and here there is none: train on several with the command `train`."
         )
     check_root(settings.data)
-    from .runs.build import check_network
-    from .runs.experiment import run_experiment
+    with doing(_LOADING):
+        from .runs.build import check_network
+        from .runs.experiment import run_experiment
 
     check_network(settings)
     summary = run_experiment(settings, command=command("train", *words))
@@ -78,6 +84,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
     return Run(summary)
 
 
+@progress_shown()
 def sweep(
     data: str | Path,
     *overrides: str,
@@ -100,15 +107,17 @@ def sweep(
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
-    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}"]
-    if minutes is not None:
-        words.append(f"budget.minutes={minutes:g}")
+    limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
+    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}", *limit]
+    words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
     settings = read_sweep_settings(words, config_name)
-    from .sweeps.race import run_sweep
+    with doing("loading Optuna"):
+        from .sweeps.race import run_sweep
 
     return Sweep(settings, run_sweep(settings, words, config_name))
 
 
+@progress_shown()
 def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     """Compare finished runs by their stored predictions.
 
@@ -119,12 +128,16 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    from .selection.comparison import compared
-
     words = [*overrides, f"output_dir={output_dir}"]
-    return Verdict(compared(compose_settings(CompareSettings, words, config_name="compare")))
+    read = partial(compose_settings, CompareSettings, config_name="compare")
+    settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
+    with doing("reading and judging runs"):
+        from .selection.comparison import compared
+
+        return Verdict(compared(settings))
 
 
+@progress_shown()
 def load(
     run: str = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
 ) -> Model:
@@ -138,7 +151,6 @@ def load(
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
-    from .runs.candidates.choose import load_trained
     from .runs.folder import RunFolder, refuse_unfinished
     from .runs.seal import refuse_changed
 
@@ -147,7 +159,10 @@ def load(
         file = folder.chosen_checkpoint()
         refuse_unfinished(folder)
         refuse_changed(folder.path, changed)
-    return Model(folder.path, load_trained(file).predictor(_BATCH))
+    with doing("loading the model"):
+        from .runs.candidates.choose import load_trained
+
+        return Model(folder.path, load_trained(file).predictor(_BATCH))
 
 
 @dataclass(frozen=True)
@@ -208,14 +223,16 @@ class Sweep:
         """Compare the candidates of the study."""
         return compare(f"sweep={self.settings.study}", output_dir=self.settings.output_dir)
 
+    @progress_shown()
     def select(self, *overrides: str) -> Model:
         """Make the verdict's choice the champion, and load it.
 
         Args:
             overrides: of the settings, as `select` takes them: "refit=true".
         """
-        from .selection.choose import choose
-        from .selection.select import select
+        with doing(_LOADING):
+            from .selection.choose import choose
+            from .selection.select import select
 
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
         settings = compose_settings(SelectSettings, [*words, *overrides], config_name="select")
@@ -256,25 +273,24 @@ class Verdict:
         """
         import pandas as pd
 
-        rows = []
-        for entrant in self.comparison.entrants:
-            one = entrant.standing
-            rows.append(
-                {
-                    "rank": one.rank,
-                    "candidate": one.name,
-                    "family": entrant.family,
-                    "measure": self.comparison.verdict.measure,
-                    "figure": one.figure,
-                    "low": one.interval.low,
-                    "high": one.interval.high,
-                    "tied": one.tied,
-                    "accuracy": None if self.comparison.pixels else one.accuracy,
-                    "log_loss": one.log_loss,
-                    "cost": one.cost,
-                    "command": entrant.command,
-                }
-            )
+        rows = [
+            {
+                "rank": one.rank,
+                "candidate": one.name,
+                "family": entrant.family,
+                "measure": self.comparison.verdict.measure,
+                "figure": one.figure,
+                "low": one.interval.low,
+                "high": one.interval.high,
+                "tied": one.tied,
+                "accuracy": None if self.comparison.pixels else one.accuracy,
+                "log_loss": one.log_loss,
+                "cost": one.cost,
+                "command": entrant.command,
+            }
+            for entrant in self.comparison.entrants
+            for one in [entrant.standing]
+        ]
         return pd.DataFrame(rows)
 
 
@@ -294,6 +310,7 @@ class Model:
         """Of the columns of `probabilities`."""
         return self._predictor.class_names
 
+    @progress_shown()
     def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
         """Return a row for each picture: `picture`, `label`, `probability`.
 
@@ -321,23 +338,18 @@ class Model:
         if self._predictor.kind.pixels:
             from .serving.masks import class_shares, masks_of
 
-            masks = list(masks_of(self._predictor, listed))
+            masks = list(with_progress(masks_of(self._predictor, listed), len(listed), _DONE))
             shares = [class_shares(mask, len(self.class_names)) for mask in masks]
             columns = np.array(shares).reshape(-1, len(self.class_names)).T
             return self._table({"picture": pictures_named, "mask": masks}, columns)
-        probs = self._predictor.answer(listed)
+        probs = self._predictor.answer(with_progress(listed, len(listed), _DONE))
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
             return self._table({"picture": pictures_named, "labels": labels}, probs.T)
-        best = probs.argmax(axis=1) if len(probs) else np.empty(0, np.int64)
-        return pd.DataFrame(
-            {
-                "picture": pictures_named,
-                "label": [self.class_names[index] for index in best],
-                "probability": [float(row[index]) for row, index in zip(probs, best, strict=True)],
-            }
-        )
+        best = [self.class_names[k] for k in probs.argmax(axis=1)]
+        found = {"picture": pictures_named, "label": best, "probability": probs.max(axis=1)}
+        return pd.DataFrame(found).astype({"probability": float})
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
         """Return columns, and one (N,) for each class, as `class_columns` calls them."""
@@ -348,6 +360,7 @@ class Model:
         names = class_columns(self.class_names, first)
         return pd.DataFrame(first | dict(zip(names, of_classes, strict=True)))
 
+    @progress_shown()
     def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
         """Return (N, K) float32, the probability of each class for each picture.
 
@@ -360,11 +373,14 @@ class Model:
         """
         if self._predictor.kind.pixels:
             raise ValueError("the model has a class for every pixel: take the masks of predict")
-        return self._predictor.answer(self._pages(pictures))
+        listed = list(self._pages(pictures))
+        return self._predictor.answer(with_progress(listed, len(listed), _DONE))
 
     def _pages(self, pictures: Picture | Sequence[Picture]) -> Iterator[Any]:
         """Yield single pictures; of files those that the model was trained on."""
-        for one in _listed(pictures):
+        from .data.sources.files import each_picture
+
+        for one in each_picture(pictures):
             yield from self._predictor.pages_in(one) if isinstance(one, Path) else [one]
 
 
@@ -372,21 +388,5 @@ def _data(data: str | Path) -> list[str]:
     """Return the overrides for a data set by name or a place with pictures."""
     if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
         return [f"data={data}"]
-    address = isinstance(data, str) and "://" in data
-    root = data if address else Path(data).expanduser().absolute()
+    root = data if "://" in str(data) else Path(data).expanduser().absolute()
     return ["data=folder", f"data.root={root}"]
-
-
-def _listed(pictures: Picture | Sequence[Picture]) -> Iterable[Any]:
-    """Yield single pictures; folders and patterns are listed."""
-    from .data.sources.files import find_pictures
-
-    one_alone = isinstance(pictures, str | bytes | bytearray | memoryview)
-    several = isinstance(pictures, Sequence) and not one_alone
-    for one in cast("Sequence[Picture]", pictures if several else [pictures]):
-        if not isinstance(one, str | Path):
-            yield one
-        elif Path(one).is_file():
-            yield Path(one)
-        else:
-            yield from map(Path, find_pictures(str(one)).pictures)

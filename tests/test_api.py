@@ -232,3 +232,34 @@ def test_five_lines_from_pictures_to_a_champion(outputs: Path, digits: np.ndarra
     model = race.select()
     assert api.load(output_dir=outputs).folder == model.folder
     assert len(model.predict(list(digits))) == 6
+
+
+def test_long_steps_are_told_as_the_commands_tell_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a script or a notebook nobody else prints what the modules log."""
+    monkeypatch.setattr("src.machine.status._LATER_SECONDS", 0.0)
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    for number in range(40):
+        folder = tmp_path / "pets" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    words = ["tracking=none", "tracking.figures=false", "model.classifier=nearest_mean"]
+    run = api.fit(tmp_path / "pets", "model=handcrafted", *words, output_dir=tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "decoding 40 pictures" in said and "pictures once" in said
+    run.model().predict(tmp_path / "pets")
+    assert " of 40 pictures labelled, " in capsys.readouterr().err
+
+
+def test_the_variables_of_mlflow_count_as_for_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    for begin in (api.fit, api.sweep):
+        with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: it must be the address"):
+            begin("digits", output_dir=tmp_path)
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI: it must be the address"):
+        api.compare(output_dir=tmp_path)
+    assert not list(tmp_path.iterdir())

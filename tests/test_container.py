@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from fnmatch import fnmatch
@@ -87,11 +88,19 @@ def test_the_development_container_is_json_with_forwarded_ports() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "part", "other"),
-    [([], "--require-hashes -r requirements.lock", ""), (["TORCH=cpu"], "--torch-backend", "cpu")],
+    ("words", "part", "other", "announced"),
+    [
+        ([], "--require-hashes -r requirements.lock", "", "6 GB in .venv, of which 4 are for GPUs"),
+        (
+            ["TORCH=cpu"],
+            "--torch-backend",
+            "cpu",
+            "with torch for cpu (for cpu some 2 GB in .venv)",
+        ),
+    ],
 )
 def test_make_installs_the_lock_and_another_torch_where_asked(
-    words: list[str], part: str, other: str, tmp_path: Path
+    words: list[str], part: str, other: str, announced: str, tmp_path: Path
 ) -> None:
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -101,6 +110,7 @@ def test_make_installs_the_lock_and_another_torch_where_asked(
     uv.write_text(f'#!/bin/sh\necho "$@" >> "{said}"\nmkdir -p .venv\n')
     uv.chmod(0o755)
     environment = {"PATH": f"{uv.parent}:/usr/local/bin:/usr/bin:/bin"}
+    told: list[str] = []
     for _ in range(2):  # the second time there is nothing to do
         done = subprocess.run(
             ["make", "install", *words],
@@ -111,6 +121,8 @@ def test_make_installs_the_lock_and_another_torch_where_asked(
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert announced in told[0] and "GB" not in told[1], "what is fetched is told before it is"
     calls = [line for line in said.read_text().splitlines() if "pip install" in line]
     assert len(calls) == 1 and part in calls[0] and other in calls[0]
     if other:
@@ -121,3 +133,43 @@ def test_make_installs_the_lock_and_another_torch_where_asked(
             ["make", "install", "TORCH=cu130"], cwd=tmp_path, env=environment, check=False
         )
         assert again.returncode == 0 and "cu130" in said.read_text()
+
+
+def test_make_says_so_where_another_torch_is_not_to_be_had(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text('#!/bin/sh\nmkdir -p .venv\ncase "$*" in *--torch-backend*) exit 1;; esac\n')
+    uv.chmod(0o755)
+    done = subprocess.run(
+        ["make", "install", "TORCH=cpu"],
+        cwd=tmp_path,
+        env={"PATH": f"{uv.parent}:/usr/local/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith(
+        "torch for cpu is not to be had here: it comes from PyTorch's own"
+    )
+    assert "rm .venv/.torch; make install" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_image_is_built_and_answers() -> None:
+    base = dict(instructions())["FROM"]
+    for tool in filter(shutil.which, ("docker", "podman")):
+        pulled = subprocess.run([tool, "pull", "-q", base], capture_output=True, check=False)
+        if pulled.returncode == 0:
+            break
+    else:
+        pytest.skip(f"no docker or podman that can have {base}")
+    build = [tool, "build", "-q", "--build-arg", "EXTRAS=", "."]
+    image = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    run = [tool, "run", "--rm", "--user", "4321", image.strip().splitlines()[-1]]
+    for words, said in ((["--version"], "bakeoff "), ([], "bakeoff sweep")):
+        done = subprocess.run([*run, *words], capture_output=True, text=True, check=True)
+        assert said in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import shutil
 import sys
 import textwrap
@@ -32,7 +33,9 @@ __all__ = [
     "FLAGS",
     "ChildEnded",
     "Invocation",
+    "from_environment",
     "parse",
+    "progress_shown",
     "run_entry",
     "take_config_name",
 ]
@@ -44,6 +47,7 @@ _MULTIRUN = "-m or --multirun"
 CONFIG_NAME_FLAGS = ("--config-name", "-cn")
 # Stands for a setting that must be given where settings are shown without it.
 _NOT_GIVEN = "???"
+_LONG_DASHES = re.compile("^[\u2012-\u2015\u2212]+")
 
 
 class ChildEnded(Exception):
@@ -72,7 +76,8 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
         ConfigError: an unknown flag.
     """
     found = Invocation()
-    rest = iter(argv)
+    # Documents make one long dash of the two before a flag.
+    rest = iter([_LONG_DASHES.sub("--", word) for word in argv])
     for word in rest:
         flag, equals, value = word.partition("=")
         if word in ("-h", "--help"):
@@ -145,13 +150,8 @@ def run_entry(
 
     def settings_of(job: list[str]) -> tuple[S, list[str]]:
         settings = read_settings(job)
-        further = environment_overrides(from_mlflow, settings, job) if from_mlflow else []
-        if not further:
-            return settings, job
-        if note := " ".join(word for word in further if word not in noted):
-            _complain(f"from MLflow's environment variables: {note}")
-        noted.update(further)
-        return read_settings([*job, *further]), [*job, *further]
+        further = from_environment(from_mlflow, settings, job, noted) if from_mlflow else []
+        return (read_settings([*job, *further]), [*job, *further]) if further else (settings, job)
 
     def read() -> None:
         # Before anything is looked at, because whatever is wrong with a word repeats the word.
@@ -176,7 +176,7 @@ def run_entry(
         else:
             todo.extend([settings_of(job) for job in jobs])
 
-    with _progress_shown():
+    with progress_shown():
         worst = _guarded(read)
         for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", Path.cwd()))
@@ -184,6 +184,22 @@ def run_entry(
             if worst >= 128:  # a person stopped it: the later jobs are not wanted either
                 break
     return worst
+
+
+def from_environment(
+    keys: Sequence[str], settings: Any, overrides: Sequence[str], noted: set[str] | None = None
+) -> list[str]:
+    """Return what MLflow's variables set, as `environment_overrides` does, and print it once.
+
+    Args:
+        noted: what was printed already, to which the rest is added.
+    """
+    found = environment_overrides(keys, settings, overrides)
+    noted = set() if noted is None else noted
+    if note := " ".join(word for word in found if word not in noted):
+        _complain(f"from MLflow's environment variables: {note}")
+    noted.update(found)
+    return found
 
 
 class _Typed(logging.Formatter):
@@ -194,8 +210,8 @@ class _Typed(logging.Formatter):
 
 
 @contextmanager
-def _progress_shown() -> Iterator[None]:
-    """Print what the project's modules log of long steps, beside the results on stdout."""
+def progress_shown() -> Iterator[None]:
+    """Print on standard error what the project's modules log of long steps."""
     logger, handler = logging.getLogger(PACKAGE), logging.StreamHandler()
     handler.setFormatter(_Typed())
     level = logger.level

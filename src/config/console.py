@@ -81,9 +81,10 @@ def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
     @wraps(entry)
     def plain(*args: P.args, **kwargs: P.kwargs) -> int:
         streams = sys.stdout, sys.stderr
+        _replace_closed()
         take_any_text()
-        sys.stdout = cast(TextIO, _PlainText(streams[0], needed=True))
-        sys.stderr = cast(TextIO, _PlainText(streams[1], needed=False))
+        sys.stdout = cast(TextIO, _PlainText(sys.stdout, needed=True))
+        sys.stderr = cast(TextIO, _PlainText(sys.stderr, needed=False))
         code = 0
         try:
             try:
@@ -115,6 +116,13 @@ def written_to(key: str, place: Path) -> Iterator[None]:
         where = error.filename or place
         reason = refusal(error, place) or error.strerror
         raise ConfigError(f"{key}: {where} cannot be written: {reason}.") from error
+
+
+def _replace_closed() -> None:
+    """Let what a closed stream would get go nowhere: Python has None for `>&-` and `2>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def take_any_text() -> None:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from ..machine.text import without_quotes
 from .checks import ConfigError, is_literal
 from .other_names import hint_for_hydra
 
@@ -93,14 +94,15 @@ def _as_typed(path: str) -> str:
     """Return a path without quotes around it and with the folder that `~` stands for.
 
     A shell removes both, but not behind a `=`, within quotes, or from a word that was pasted. What
-    exists as it stands stays as it is; blanks around what exists, and the `file://` that a file
-    manager puts before it, go as well.
+    exists as it stands stays as it is; blanks, invisible characters and quotes of any kind around
+    what exists, and the `file://` that a file manager puts before it, go as well.
     """
     if os.path.lexists(path):
         return path
     while len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
         path = path[1:-1]
-    for meant in (path.strip(), unquote(path.strip().removeprefix("file://"))):
+    bare = without_quotes(path)
+    for meant in (path.strip(), bare, unquote(bare.removeprefix("file://"))):
         if meant != path and os.path.lexists(meant):
             return meant
     return os.path.expanduser(path) if path.startswith("~") else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ __all__ = [
     "TrackingSwitch",
     "UISettings",
     "environment_overrides",
+    "environment_tags",
     "experiment_problem",
     "uri_problem",
 ]
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVERS = ("http", "https", "databricks")
-# MLflow's own variable for the name of a run, and what `conf/` calls an experiment.
-RUN_NAME = "MLFLOW_RUN_NAME"
+# MLflow's own variables for the name and the tags of a run, and what `conf/` calls an experiment.
+RUN_NAME, _RUN_TAGS = "MLFLOW_RUN_NAME", "MLFLOW_RUN_CONTEXT"
 _DEFAULT_EXPERIMENT = "bakeoff"
 
 
@@ -72,6 +74,7 @@ def environment_overrides(
         ("MLFLOW_TRACKING_URI", "tracking.uri", uri_problem),
         ("MLFLOW_EXPERIMENT_NAME", "tracking.experiment", experiment_problem),
         (RUN_NAME, "", lambda name: None),
+        (_RUN_TAGS, "", _tags_problem),
     ):
         value = os.environ.get(variable, "").strip()
         if not value or (key and key not in keys) or not given.isdisjoint(("resume", key)):
@@ -81,6 +84,31 @@ def environment_overrides(
         if key and getattr(settings.tracking, key.partition(".")[2]) in (None, _DEFAULT_EXPERIMENT):
             found.append(f"{key}={value}")
     return found
+
+
+def environment_tags() -> dict[str, str]:
+    """Return the tags that MLflow's variable for them gives to every run that begins.
+
+    Raises:
+        ValueError: it holds no tags.
+    """
+    text = os.environ.get(_RUN_TAGS, "").strip()
+    return _tags_in(text) if text else {}
+
+
+def _tags_in(text: str) -> dict[str, str]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or any(isinstance(one, dict | list) for one in found.values()):
+        raise ValueError("no tags")
+    return {key: one if isinstance(one, str) else json.dumps(one) for key, one in found.items()}
+
+
+def _tags_problem(text: str) -> str | None:
+    try:
+        _tags_in(text)
+    except (ValueError, RecursionError):
+        return 'it must be tags as JSON, like {"team": "birds"}'
+    return None
 
 
 @dataclass(frozen=True)

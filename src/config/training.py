@@ -244,7 +244,7 @@ class TrainerSettings(Settings):
         1,
     )
     deterministic: bool = setting("use deterministic kernels where there are some", True)
-    progress: bool = setting("show the progress of an epoch on a terminal", True)
+    progress: bool = setting("show what happens within an epoch", True)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
 from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import follow_parent, in_order
+from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.cache import cache_errors, cached, key_of, read_entry
 from .descriptors.picture import Floats
@@ -39,7 +40,6 @@ _AT_ONCE = 128
 _BETWEEN_LOOKS = 16
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
-_PROGRESS_SECONDS = 10.0
 
 
 class TooSlow(Exception):
@@ -189,15 +189,13 @@ def described(
         count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(extractor,))
         blocks = in_order(_work, pictures, count, pool)
-    logged = time.monotonic()
+    further = len(indices) - len(chunks[0])
+    blocks = with_progress(blocks, further, "pictures described", len)
     for number, block in enumerate(blocks, start=2):
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)
         if deadline is not None and time.perf_counter() + left > deadline:
             raise TooSlow(left + time.perf_counter() - started)
-        if time.monotonic() - logged > _PROGRESS_SECONDS:
-            logged = time.monotonic()
-            _log.info("%d of %d pictures described, %.0f s left", done, len(indices), left)
         yield block
 
 

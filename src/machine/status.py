@@ -1,29 +1,70 @@
-"""A line on a terminal that says what takes a moment, and goes when it is over.
+"""What takes a moment says so while it lasts, on standard error.
 
-Programs that read standard error, and terminals that cannot move back, get nothing.
+A terminal shows it in a line that goes when it is over. Logs and notebooks, which cannot move back,
+get a line that stays, where it takes longer than two seconds.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
-__all__ = ["clear_status", "doing"]
+from .text import duration
 
+__all__ = ["clear_status", "doing", "with_progress"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 _NO_CURSOR = ("dumb", "unknown")
+_LATER_SECONDS, _AGAIN_SECONDS = 2.0, 10.0
 _shown: list[str] = []  # one at most
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Show `what` on a terminal's standard error until the block ends or a line is printed."""
-    _show(what)
+    """Say `what` until the block ends; on a terminal, until a line is printed."""
+    later = _show(f"{what} ...")
     try:
         yield
     finally:
+        if later is not None:
+            later.cancel()
         clear_status()
+
+
+def with_progress(
+    items: Iterable[T], total: int | None, what: str, each: Callable[[T], int] = lambda _: 1
+) -> Iterator[T]:
+    """Yield items; log after two seconds, and then every ten, how many there were.
+
+    Args:
+        total: how many things there are, from which the time that is left follows; None if that is
+            not known.
+        what: the things and what is done with them, as in "pictures labelled".
+        each: how many things an item is.
+    """
+    began = time.monotonic()
+    due, done = began + _LATER_SECONDS, 0
+    for item in items:
+        yield item
+        done += each(item)
+        now = time.monotonic()
+        if now < due or done >= (total or math.inf):
+            continue
+        due = now + _AGAIN_SECONDS
+        if total is None:
+            _log.info("%s %s", f"{done:,}", what)
+        elif done:
+            left = duration((now - began) * (total / done - 1))
+            _log.info("%s of %s %s, %s left", f"{done:,}", f"{total:,}", what, left)
 
 
 def clear_status() -> None:
@@ -32,13 +73,18 @@ def clear_status() -> None:
         _write(f"\r{' ' * len(_shown.pop())}\r")
 
 
-def _show(what: str) -> None:
+def _show(text: str) -> threading.Timer | None:
+    """Show a text on a terminal; elsewhere return what writes it later, unless it is cancelled."""
     clear_status()
     with suppress(ValueError):  # a stream that is closed
         if sys.stderr.isatty() and os.environ.get("TERM") not in _NO_CURSOR:
-            text = f"{what} ..."
             _write(text)
             _shown.append(text)
+            return None
+    later = threading.Timer(_LATER_SECONDS, _write, [f"{text}\n"])
+    later.daemon = True
+    later.start()
+    return later
 
 
 def _write(text: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 __all__ = [
     "csv_cell",
     "csv_text",
+    "duration",
     "encodable",
     "from_csv_cell",
     "nearest",
@@ -26,6 +27,7 @@ __all__ = [
     "text_fault",
     "visible",
     "visible_lines",
+    "without_quotes",
 ]
 
 # Control characters, line separators, marks of direction, and surrogates.
@@ -45,6 +47,36 @@ _MARKED = re.compile(rf"'+{_FORMULA}|''+\\")
 _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What closes the quotes that documents, chats and shells put around a text.
+_CLOSING = {
+    **{"'": "'", '"': '"', "`": "`´'", "´": "´", "＂": "＂", "＇": "＇"},  # noqa: RUF001
+    **{"“": "”“", "„": "“”", "”": "”", "‘": "’‘", "‚": "‘’", "’": "’"},  # noqa: RUF001
+    **{"«": "»", "»": "«", "‹": "›", "›": "‹", "「": "」", "『": "』"},  # noqa: RUF001
+}
+# Blanks, and what is invisible at the ends of a text that was copied from a page or a message.
+_AROUND = " \t\r\n\v\f\x85\xa0\u200b\u200e\u200f\u2028-\u202f\u2060\u2066-\u2069\u3000\ufeff"
+_ENDS = re.compile(f"^[{_AROUND}]+|[{_AROUND}]+$")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration, as in "8.4 s", "42 s", "3 min 20 s" or "2 h 5 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(whole / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def without_quotes(text: str) -> str:
+    """Return a text without blanks, invisible characters and pairs of quotes around it."""
+    text = _ENDS.sub("", text)
+    while len(text) > 2 and text[-1] in _CLOSING.get(text[0], ""):
+        text = _ENDS.sub("", text[1:-1])
+    return text
 
 
 def percent(share: float, digits: int = 1) -> str:

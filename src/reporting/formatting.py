@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from ..machine.text import percent
+from ..machine.text import duration, percent
 
 __all__ = [
     "Table",
@@ -46,19 +46,6 @@ _GAP = "  "
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
 _MARKS = re.compile(r"([\\`*_\[\]<>|~#])")
-
-
-def duration(seconds: float) -> str:
-    """Return a duration, as in "8.4 s", "42 s", "3 min 20 s" or "2 h 5 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(whole / 60)
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def count(number: int) -> str:

@@ -25,6 +25,7 @@ from ..machine.package import command
 from ..storage.digests import DamagedLine, checked_line, line_content
 
 __all__ = [
+    "NOTED",
     "Journal",
     "Lease",
     "StudyBusy",
@@ -35,6 +36,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+# Before the keys of what a study keeps, which are among Optuna's own attributes: those of a user
+# stand in its table of studies, and each search space would make lines of thousands of characters.
+NOTED = "bakeoff:"
 # Optuna's operation that ends a trial: from there on its loss would matter.
 _ENDS_TRIAL = 6
 _LEASE_KEY = "driver"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from ..records.trials import TrialRecord
 from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
-from .storage import Journal, Lease, StudyBusy, translated_errors
+from .storage import NOTED, Journal, Lease, StudyBusy, translated_errors
 from .trials import STALE, STATES, current, importances, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
@@ -142,12 +143,15 @@ class SweepStudy:
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key`, or None."""
         with translated_errors():
-            return self._study.user_attrs.get(key)
+            kept = self._storage.get_study_system_attrs(self._study_id)
+            if NOTED + key in kept:
+                return deepcopy(kept[NOTED + key])
+            return self._study.user_attrs.get(key)  # where earlier versions kept it
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a plain value for later starts."""
         with translated_errors():
-            self._study.set_user_attr(key, value)
+            self._storage.set_study_system_attr(self._study_id, NOTED + key, value)
 
     # Trials that begin, run and end.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from ..search.samplers import check_sampler
 from ..search.space import Family, StudySpec
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.local import LocalEngine
-from ..search.workers.slots import slots, visible_gpus
+from ..search.workers.slots import refuse_machine, slots, visible_gpus
 from ..tracking.addresses import without_password
 from .clock import Clock
 from .display import Display
@@ -97,6 +96,8 @@ class _Sweep:
         if study.recall("over") == self._target() and self._parent.is_written:
             return self.record()
         check_pictures(settings, study)
+        if settings.workers.engine == "local":
+            refuse_machine(settings.trainer.accelerator)
         engine, threads = _engine(settings, self._folder / "workers")
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
@@ -301,6 +302,8 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         Interrupted: Ctrl-C or SIGTERM; the same command goes on.
         RunFailed: the sweep cannot go on.
     """
+    if settings.workers.engine == "local" and not settings.study_folder.exists():
+        refuse_machine(settings.trainer.accelerator)
     if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
     costs = checked_costs(settings)
@@ -387,11 +390,6 @@ def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
                 written=("run_dir", "fold_dir"),
             )
             return ray, ray.share.threads
-        if os.name == "nt":
-            raise ValueError(
-                "workers: the processes of a sweep inherit connections, which Windows does not "
-                "let them: run the sweep in WSL, or train single candidates"
-            )
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

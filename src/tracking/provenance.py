@@ -179,5 +179,6 @@ def _git(root: Path, *words: str) -> bytes | None:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
+    # A user id without a name, as in some containers; Windows without USERNAME.
+    except (ImportError, KeyError, OSError):
         return "unknown"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
-from ..config.tracking import RUN_NAME
+from ..config.tracking import RUN_NAME, environment_tags
 from ..machine.disk import refusal
 from ..machine.package import command
 from ..machine.status import doing
@@ -107,6 +107,7 @@ class Tracker(Spool):
         if own_name and parent_run_id is None and not tracker.run_id:
             run_name = own_name
             tracker._warn(f"from MLflow's environment variables: the run is called {run_name}")
+        own_tags = {} if tracker.run_id else environment_tags()
         try:
             tracker.begin(
                 run_id=run_id,
@@ -114,7 +115,9 @@ class Tracker(Spool):
                 experiment=experiment,
                 mirrored=enabled,
                 target=tracker._target,
-                tags={key: without_password(text) for key, text in (tags or {}).items()},
+                tags={
+                    k: without_password(text) for k, text in (own_tags | dict(tags or {})).items()
+                },
                 parent_run_id=parent_run_id,
                 amends=amends,
             )

@@ -14,14 +14,15 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from ..config.console import direct
-from ..machine.text import percent
+from ..machine.text import duration, percent
 from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
 # Beside the loss, in the line of an epoch.
 _SHOWN = ("accuracy", "map", "kappa", "miou")
-_REFRESH_SECONDS = 0.25
+_REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
+_WORTH_SAYING = 2.0  # seconds that are left
 _BAR_WIDTH = 20
 # Lightning's advice about things that are done on purpose: own loaders, records and checkpoints.
 _ADVICE = (
@@ -40,12 +41,13 @@ class Progress:
     """Writes to standard error, as standard output is for results.
 
     The bar is drawn on a terminal only and at most four times a second: reading the running totals
-    waits for the device, so it is not done every step.
+    waits for the device, so it is not done every step. Logs and notebooks get a line a minute
+    within an epoch, and beside each epoch the time that is left.
 
     Args:
         epochs: planned number.
         steps: batches per epoch.
-        moving: draw the bar where the stream is a terminal.
+        moving: show what happens within an epoch.
         stream: where to write; None for standard error.
     """
 
@@ -54,16 +56,19 @@ class Progress:
     ) -> None:
         self._epochs = epochs
         self._steps = steps
-        self._drawn = 0.0
         self._epoch_started = (-1, 0.0)
+        self._began: tuple[float, int] | None = None  # when, and after how many batches
         stream = direct(stream or sys.stderr)
-        self._moving = moving and stream.isatty()
+        self._wanted, self._moving = moving, moving and stream.isatty()
+        self._drawn = 0.0 if self._moving else time.perf_counter()
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(_BAR_WIDTH),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}", markup=False),
-            console=Console(file=stream, force_terminal=self._moving, highlight=False),
+            console=Console(
+                file=stream, force_terminal=self._moving, highlight=False, force_jupyter=False
+            ),
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
@@ -71,13 +76,15 @@ class Progress:
         )
 
     def step(self, epoch: int, step: int, totals: RunningTotals) -> None:
-        """Draw the bar after batch `step` (from 1) of `epoch` (from 0)."""
-        if not self._moving:
+        """Show where the training is after batch `step` (from 1) of `epoch` (from 0)."""
+        if not self._wanted:
             return
-        now = time.perf_counter()
+        now, done = time.perf_counter(), epoch * self._steps + step
+        if self._began is None:
+            self._began = now, done - 1
         if self._epoch_started[0] != epoch:
             self._epoch_started = (epoch, now)
-        if now - self._drawn < _REFRESH_SECONDS:
+        if now - self._drawn < (_REFRESH_SECONDS if self._moving else _PLAIN_SECONDS):
             return
         self._drawn = now
         read = totals.read()
@@ -85,7 +92,10 @@ class Progress:
         speed = f"  {totals.samples / elapsed:,.0f} images/s" if elapsed > _REFRESH_SECONDS else ""
         accuracy = f"  accuracy {percent(read['accuracy'])}" if "accuracy" in read else ""
         figures = f"{step}/{self._steps}  loss {read['loss']:.3f}{accuracy}{speed}"
-        self._write(lambda: self._draw(epoch, epoch * self._steps + step, figures))
+        if self._moving:
+            self._write(lambda: self._draw(epoch, done, figures))
+        else:
+            self._print([self._label(epoch), figures, *self._left(done)])
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write a line after an epoch (from 0), with its metrics by key."""
@@ -97,13 +107,25 @@ class Progress:
                 loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
                 parts.append(" ".join([loss, *shown]))
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")
-        line = "  ".join(parts)
-        self._write(lambda: self._bar.console.print(line, markup=False, soft_wrap=True))
+        self._print([*parts, *self._left((epoch + 1) * self._steps)])
 
     def close(self) -> None:
         """Remove the bar, so that a message begins on a line of its own."""
         if self._bar.tasks:
             self._write(self._bar.stop)
+
+    def _left(self, done: int) -> list[str]:
+        """Return the time that is left after so many batches, unless the bar shows it."""
+        if self._moving or self._began is None:
+            return []
+        began, before = self._began
+        each = (time.perf_counter() - began) / max(1, done - before)
+        seconds = each * (self._epochs * self._steps - done)
+        return [f"{duration(seconds)} left"] if seconds >= _WORTH_SAYING else []
+
+    def _print(self, parts: list[str]) -> None:
+        line = "  ".join(parts)
+        self._write(lambda: self._bar.console.print(line, markup=False, soft_wrap=True))
 
     def _draw(self, epoch: int, done: int, figures: str) -> None:
         label = self._label(epoch)
@@ -122,7 +144,7 @@ class Progress:
         try:
             write()
         except (OSError, ValueError):  # the terminal is gone; training goes on
-            self._moving = False
+            self._wanted = self._moving = False
 
 
 def quiet_lightning() -> None:

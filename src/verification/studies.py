@@ -21,7 +21,7 @@ from ..machine.package import command
 from ..machine.regular_files import odd_file
 from ..machine.yaml_text import read_yaml
 from ..records.trials import COMPLETE, FAILED, PRUNED
-from ..search.storage import operation_of
+from ..search.storage import NOTED, operation_of
 from ..storage.digests import DamagedLine, checked_line, line_content
 from ..storage.locks import if_free
 from ..tracking.database import JOURNALS
@@ -30,7 +30,11 @@ from .runs import Fault, find_damaged_lines, verify_spool
 __all__ = ["is_running", "verify_json", "verify_output", "verify_study"]
 
 # Optuna's operations on a study and on trials, and its numbers of their final states.
-_CREATE_STUDY, _STUDY_ATTRIBUTE, _CREATE_TRIAL, _SET_STATE = 0, 2, 4, 6
+_CREATE_STUDY, _CREATE_TRIAL, _SET_STATE = 0, 4, 6
+_STUDY_ATTRIBUTES = {
+    2: ("user_attr", ""),
+    3: ("system_attr", NOTED),
+}  # of earlier versions, of this
 _STATES = {1: COMPLETE, 2: PRUNED, 3: FAILED}
 _FAILED = 3
 # What says nothing of the content: another process writes it, or this one may not.
@@ -288,8 +292,8 @@ def _lost_trials(trials: list[Any], operations: list[dict[str, Any]]) -> str | N
 def _lost_finalists(finalists: list[Any], operations: list[dict[str, Any]]) -> str | None:
     known: dict[str, Any] = {}
     for operation in operations:
-        if operation["op_code"] == _STUDY_ATTRIBUTE:
-            known = operation.get("user_attr", {}).get(_REFITS, known)
+        if kept := _STUDY_ATTRIBUTES.get(operation["op_code"]):
+            known = operation.get(kept[0], {}).get(kept[1] + _REFITS, known)
     for finalist in finalists:
         lost = finalist["run_dirs"].keys() - known.get(str(finalist["trial"]), {}).keys()
         if lost:

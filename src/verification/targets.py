@@ -13,6 +13,7 @@ from ..data.quality.findings import Findings
 from ..data.sources.archive import changed_files
 from ..data.sources.file_notes import NOTES, FileNotes, counted
 from ..machine.disk import refusal
+from ..machine.status import with_progress
 from ..reporting import formatting
 from ..runs.folder import FOLDS
 from ..runs.seal import SEAL
@@ -59,8 +60,8 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
     faults = chain(
         verify_output(output_dir, repair=repair),
         verify_models(output_dir, repair=repair),
-        *(verify_run(path, repair=repair) for path in runs),
-        *(verify_study(path, repair=repair) for path in studies),
+        _each(verify_run, runs, "runs", repair),
+        _each(verify_study, studies, "studies", repair),
         *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
         stores,
         _fetched(cache, repair=repair),
@@ -75,6 +76,13 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         f"{formatting.counted(entries, 'stored result')} in {cache}",
         faults,
     )
+
+
+def _each(
+    verify: Callable[..., Iterator[Fault]], places: list[Path], what: str, repair: bool
+) -> Iterator[Fault]:
+    for place in with_progress(places, len(places), f"{what} checked"):
+        yield from verify(place, repair=repair)
 
 
 def _runs(number: int) -> str:
@@ -171,7 +179,7 @@ def _leftovers(output_dir: Path, cache_dir: Path) -> Iterator[Fault]:
 
 
 def _faults(entries: list[tuple[Path, Callable[[Path], bool]]], *, repair: bool) -> Iterator[Fault]:
-    for path, is_whole in entries:
+    for path, is_whole in with_progress(entries, len(entries), "stored results checked"):
         try:
             if is_whole(path):
                 continue

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from src.config.checks import ConfigError, Settings, from_plain, setting
-from src.config.command_line import parse, run_entry
+from src.config.command_line import Invocation, parse, run_entry
 from src.machine.interruption import Interrupted
 
 
@@ -122,3 +122,9 @@ def test_an_unknown_flag_is_refused(argv: list[str]) -> None:
     with pytest.raises(ConfigError):
         parse(argv)
     assert run_entry("", read, fail, argv=argv) == 2
+
+
+def test_the_long_dash_of_a_document_is_two() -> None:
+    assert parse(["\u2014help", "\u2013\u2013multirun", "a=\u2014"]) == Invocation(
+        ["a=\u2014"], multirun=True, help=True
+    )

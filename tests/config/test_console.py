@@ -91,3 +91,11 @@ def test_a_reader_that_ended_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_remarks_that_nobody_can_see_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Failing(errno.EIO))
     assert entry(lambda: print("remark", file=sys.stderr, flush=True)) == 0
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `>&-`."""
+    monkeypatch.setattr(sys, name, None)
+    assert entry(lambda: print("said", file=getattr(sys, name), flush=True)) == 0
+    assert getattr(sys, name) is None

@@ -80,7 +80,14 @@ def test_paths_may_be_pasted_with_their_quotes_and_begin_at_home(
     assert (settings.output_dir if key == "output_dir" else settings.data.root) == str(path)
 
 
-@pytest.mark.parametrize("around", ["{} ", "\n{}\n", "'\"{}\"'", '" {}"'])
+@pytest.mark.parametrize(
+    "around",
+    [
+        *("{} ", "\n{}\n", "'\"{}\"'", '" {}"'),
+        *("\u201c{}\u201d", "\u201e{}\u201c", "\u2018{}\u2019", "\xab\xa0{}\xa0\xbb", "`{}`"),
+        *("{}\u200b", "\u202a{}\u202c", "\u300c{}\u300d", "\u2018\u201c{}\u201d\u2019"),
+    ],
+)
 def test_what_exists_is_found_with_what_was_pasted_around_it(around: str, tmp_path: Path) -> None:
     (place := tmp_path / "my pets, 1").mkdir()
     pasted = around.format(place)

@@ -39,6 +39,7 @@ def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Pat
     assert "comes first of 2 candidates" in said and "the mean of 2 trainings" in said
     folder = runs / "compare" / "experiment-bakeoff"
     assert f"report: {folder / 'report.html'}" in said
+    assert said.splitlines()[-1].startswith("next: python -m src.select ")
     plain = json.loads((folder / "leaderboard.json").read_text())
     assert plain["runs"] == 4 and len(plain["candidates"]) == 2
     for one in plain["candidates"]:

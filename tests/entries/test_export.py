@@ -39,6 +39,8 @@ def exported(short_run: Path, run: Run) -> tuple[Path, str]:
     words += ["rounds=2", "least_equal=0.97"]
     result = run("src.export", *words)
     assert result.returncode == 0, result.stderr
+    # Before the minutes that it takes.
+    assert "export: some " in result.stderr and "to compare and to time" in result.stderr
     return short_run, result.stdout
 
 

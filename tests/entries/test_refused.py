@@ -26,6 +26,8 @@ from tests.entries.conftest import Run
         ("sweep data=folder data.root=HERE/one", ["has only one (cat)"]),
         ("train data=folder data.root=abfs://box/pets", ["abfs://box/pets", "pip install adlfs"]),
         ("train model=timm model.name=resnet19", ["resnet19", "resnet18"]),
+        ("train trainer.accelerator=gpu", ["accelerator is gpu, but torch sees no GPU"]),
+        ("sweep trainer.accelerator=gpu", ["accelerator is gpu, but there is no GPU"]),
         ("train resume=nothing", ["nothing"]),
         ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),
         ("evaluate run=nothing", ["nothing"]),
@@ -94,3 +96,30 @@ def test_help_imports_nothing_heavy(entry: str, shown: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "" and shown in done.stdout
+
+
+@pytest.mark.parametrize("entry", ["train", "sweep"])
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["data.root=HERE/one"], "has only one (cat)"),
+        (["data.root=HERE"], "at least 2"),
+        (["data.root=HERE/nowhere"], "nowhere"),
+        ([], "data.root"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
+    entry: str, words: list[str], part: str, tmp_path: Path
+) -> None:
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    Image.new("L", (9, 9)).save(tmp_path / "one" / "cat" / "a.png")
+    given = [word.replace("HERE", str(tmp_path)) for word in words]
+    line = [entry, "data=folder", *given, f"output_dir={tmp_path}/out"]
+    code = (
+        f"import sys; from src.{entry} import main; sys.argv = {line!r}; code = main(); "
+        "print(*{'torch', 'mlflow', 'optuna', 'sklearn'} & set(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and part in done.stderr and done.stdout == "\n", done.stderr

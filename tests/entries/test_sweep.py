@@ -35,6 +35,7 @@ def test_the_default_comes_first_and_the_losers_leave_no_checkpoint(
         checkpoints = Path(trial.user_attrs["run_dir"]) / "checkpoints"
         assert checkpoints.exists() == (trial.state.name == "COMPLETE")
     assert "4 trials (" in printed and "train it again" in printed
+    assert printed.splitlines()[-1].startswith(f"next: python -m src.compare sweep={STUDY} ")
 
 
 def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> None:
@@ -54,6 +55,7 @@ def test_mlflow_has_one_parent_and_a_child_a_trial(swept: tuple[Path, str]) -> N
         )
         complete = trial.state.name == "COMPLETE"
         assert child["bakeoff.sweep"] == STUDY and child["bakeoff.family"] == "mlp"
+        assert child["name"] == f"mlp-{trial.number}", "the name that it has everywhere"
         assert child["status"] == "FINISHED", "a pruned trial is no failure"
         assert child["bakeoff.state"] == ("complete" if complete else "pruned")
         assert child["bakeoff.command"].startswith("python -m src.train model=mlp ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -78,7 +79,7 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, which swee
 def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
     begin: Begin, run: Run, outputs: Outputs
 ) -> None:
-    whole, torn = outputs("whole"), outputs("torn")
+    whole, torn, hint = outputs("whole"), outputs("torn"), ""
     words = [*STEADY, f"output_dir={torn}"]
     for stop, code in _WAYS:
         reports = _reports(trials(torn))
@@ -97,7 +98,9 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
         if code > 0:
             assert all(gone(pid) for pid in children), f"{stop.__name__} leaves a child"
         if stop is _interrupt:  # the first of them, and MLflow is told
-            assert error.splitlines()[-1] == "stopped by SIGINT"
+            hint, last = error.splitlines()[-2:]
+            assert last == "stopped by SIGINT"
+            assert hint.startswith("go on with: python -m src.sweep study=")
             (trial,) = trials(torn)
             assert trial.state.name == "RUNNING"
             assert summary_of(Path(trial.user_attrs["run_dir"]))["status"] == "KILLED"
@@ -106,7 +109,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
 
-    result = run("src.sweep", *words)
+    result = run("src.sweep", *shlex.split(hint)[6:])
     assert result.returncode == 0, result.stderr
     result = run("src.sweep", *STEADY, f"output_dir={whole}")
     assert result.returncode == 0, result.stderr

@@ -66,6 +66,8 @@ def test_mlflow_mirrors_the_run(trained: Path) -> None:
     assert final["test/accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
     assert params["optimizer.lr"] == "0.004" and params["model.name"] == "cnn"
     assert "python -m src.train model=cnn" in tags["bakeoff.command"]
+    assert tags["bakeoff.data"] == "digits"
+    assert "validation accuracy" in tags["mlflow.note.content"]
     artifacts = Path(unquote(uri.removeprefix("file://")))
     for name in ("config.yaml", "predictions/val.parquet", "figures/learning_curves.png"):
         assert (artifacts / name).is_file(), name

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from src.config.console import on_plain_output
-from src.machine.status import doing
+from src.machine import status
+from src.machine.status import doing, with_progress
 
 
 class Terminal(io.StringIO):
@@ -72,7 +76,7 @@ def test_a_line_that_is_printed_meanwhile_stands_alone(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_programs_and_terminals_that_cannot_move_back_get_nothing(
+def test_what_cannot_move_back_gets_nothing_about_what_is_over_soon(
     stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = stream()
@@ -82,3 +86,46 @@ def test_programs_and_terminals_that_cannot_move_back_get_nothing(
     assert made.getvalue() == ""
     made.close()
     printed(lambda: None)  # nor does a stream that is closed fail a command
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_logs_and_notebooks_get_a_line_about_what_takes_longer(
+    stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = stream()
+    monkeypatch.setattr(sys, "stderr", made)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(status, "_LATER_SECONDS", 0.01)
+    with doing("loading a library"):
+        deadline = time.monotonic() + 60
+        while not made.getvalue():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert made.getvalue() == "loading a library ...\n"
+
+
+@pytest.mark.parametrize(
+    ("total", "at_once", "said"),
+    [
+        (400, 10, [f"{n} of 400 pictures labelled, {s}" for n, s in {
+            20: "38 s left", 120: "28 s left", 220: "18 s left", 320: "8.0 s left"}.items()]),
+        (40, 1, [f"{n} of 40 pictures labelled, {s}" for n, s in {
+            2: "38 s left", 12: "28 s left", 22: "18 s left", 32: "8.0 s left"}.items()]),
+        (None, 1, [f"{n} pictures labelled" for n in (2, 12, 22, 32)]),
+    ],
+)  # fmt: skip
+def test_long_work_says_how_much_is_done_and_when_the_rest_will_be(
+    total: int | None,
+    at_once: int,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seconds = [0]
+    monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    with caplog.at_level(logging.INFO, status.__name__):
+        work = with_progress(range(40), total, "pictures labelled", lambda _: at_once)
+        for number, item in enumerate(work):
+            assert item == number
+            seconds[0] += 1
+    assert caplog.messages == said

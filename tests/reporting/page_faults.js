@@ -29,6 +29,10 @@
   for (const svg of document.querySelectorAll("main svg")) {
     if (!shown(svg)) continue;
     const frame = svg.getBoundingClientRect();
+    for (const line of svg.querySelectorAll(".whisker")) {
+      const box = line.getBoundingClientRect();
+      if (box.left < frame.left - 1 || box.right > frame.right + 1) faults.push("an interval leaves its column");
+    }
     const texts = [...svg.querySelectorAll("text")].map((e) => [e, e.getBoundingClientRect()]);
     texts.forEach(([e, a], i) => {
       if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.top < frame.top - 2 || a.bottom > frame.bottom + 2) {

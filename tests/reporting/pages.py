@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -15,18 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVIL",
+    "PAPER",
     "WIDTHS",
     "Tags",
     "Visit",
     "browser",
     "faults",
     "in_a_browser",
+    "on_paper",
     "opened",
     "visit",
 ]
 
 EVIL = "</script ><img src=x onerror=alert(1)>&\"'\u2028"
 _FAULTS = Path(__file__).with_name("page_faults.js")
+_TIGHT = re.compile(r"\S*\d%")
 WIDTHS = (390, 1000, 1600)  # a phone, half a screen, a screen
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 in_a_browser = pytest.mark.skipif(_CHROMIUM is None, reason="there is no chromium on the PATH")
@@ -98,13 +102,26 @@ def opened(page: Page) -> None:
     page.wait_for_timeout(100)
 
 
+PAPER = 718  # A4 between margins of a centimetre, in pixels of CSS
+
+
 def faults(page: Page, width: int) -> list[str]:
     """Return what cannot be read of a page in a window of this width, in words.
 
     Sideways scrolling of the page, boxes that cut their text, names of rows out of sight, texts of
-    a drawing that overlap or leave it, and texts with a contrast below 4.5:1 (WCAG 2.2, 1.4.3).
+    a drawing that overlap or leave it, intervals that leave their column for the texts beside it,
+    shares that are not written as "98.6 %", texts with a contrast below 4.5:1 (WCAG 2.2, 1.4.3).
     """
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(100)
     found: list[str] = page.evaluate(_FAULTS.read_text())
+    found += [f"written otherwise: {one}" for one in _TIGHT.findall(page.inner_text("main"))]
     return [f"{width} pixels: {fault}" for fault in found]
+
+
+def on_paper(page: Page) -> list[str]:
+    """Return the faults of a page as it is printed."""
+    page.emulate_media(media="print")
+    found = faults(page, PAPER)
+    page.emulate_media(media="screen")
+    return found

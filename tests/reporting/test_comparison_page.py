@@ -24,6 +24,7 @@ from tests.reporting.pages import (
     browser,
     faults,
     in_a_browser,
+    on_paper,
     opened,
     visit,
 )
@@ -265,6 +266,7 @@ def test_every_width_and_scheme_can_be_read(visit: Visit, shown: ReportData, sch
     opened(page)
     for width in WIDTHS:
         assert faults(page, width) == []
+    assert on_paper(page) == []
     assert {" ".join(row.split()) for row in page.locator("#board button").all_inner_texts()} == {
         " ".join(visible_lines(one.standing.name).split()) for one in shown.comparison.entrants[:25]
     }

@@ -38,6 +38,7 @@ from tests.reporting.pages import (
     browser,
     faults,
     in_a_browser,
+    on_paper,
     opened,
     visit,
 )
@@ -297,6 +298,11 @@ def test_every_width_and_scheme_can_be_read(visit: Visit, record: SweepRecord, s
     opened(page)
     for width in WIDTHS:
         assert faults(page, width) == []
+        for title in page.locator("#space .title").all()[:1]:  # the result, above the settings
+            assert title.text_content() is not None and title.is_visible()
+            box = title.bounding_box()
+            assert box is not None and 0 <= box["x"] < box["x"] + box["width"] <= width
+    assert on_paper(page) == []
     assert page.locator("#history svg").count() == 1
 
 
@@ -324,3 +330,10 @@ def test_the_end_shows_what_the_winners_mistakes_cost_where_costs_decide() -> No
     page = sweep_page(record)
     assert said in page and "Test cost" in page and "Test accuracy" in page
     assert "Test cost" not in sweep_page(RECORD)
+
+
+def test_the_pictures_of_a_race_are_named_with_their_numbers() -> None:
+    parts = {"train": 1169, "val": 269, "test": 0}
+    record = dataclasses.replace(RECORD, data="digits", parts=parts)
+    said = "digits: 1,169 train, 269 val pictures"
+    assert said in format_result(record).splitlines()[0] and said in sweep_page(record)

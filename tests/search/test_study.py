@@ -375,3 +375,31 @@ def test_to_open_a_study_again_writes_nothing(tmp_path: Path) -> None:
     with SweepStudy(tmp_path, plan(MLP)) as study:
         assert [*study.trials()] == before
     assert (tmp_path / "study.journal").read_bytes() == content
+
+
+def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path: Path) -> None:
+    spec = replace(plan(MLP, CNN), metric_names=["val/accuracy"])
+    with SweepStudy(tmp_path, spec) as study:
+        best = max(run(study, 4), key=lambda trial: trial.value or 0.0)
+        study.remember("prepared", {"mlp": "x" * 5000})
+
+    def typed(command: str, *words: str) -> str:
+        optuna_command = [sys.executable, "-c", "from optuna.cli import main; main()", command]
+        line = [*optuna_command, "--storage", str(tmp_path / JOURNAL), *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+    studies = typed("studies")
+    assert "| s " in studies and all(len(line) <= 100 for line in studies.splitlines())
+    found = json.loads(typed("best-trial", "--study-name", "s", "--format", "json"))
+    assert (found["number"], found["value"]) == (best.number, {"val/accuracy": best.value})
+
+
+def test_what_an_earlier_version_kept_is_found_and_replaced(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        run(study, 1)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / JOURNAL)))
+    optuna.load_study(study_name="s", storage=storage).set_user_attr("old", [1])
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        assert study.recall("old") == [1]
+        study.remember("old", [2])
+        assert study.recall("old") == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -349,3 +350,22 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     write(7)
     with pytest.raises(ConfigError, match=r"begun otherwise: costs 0 1: 5\.0 then, 7\.0 now"):
         sweep(tmp_path / "out", *words)
+
+
+@pytest.mark.parametrize(
+    ("system", "accelerator", "said"),
+    [
+        ("nt", "auto", "Windows does not let them: run the sweep in WSL"),
+        ("posix", "gpu", "accelerator is gpu, but there is no GPU"),
+    ],
+)
+def test_what_this_machine_lacks_is_told_before_anything_is_written(
+    system: str, accelerator: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = SimpleNamespace(exists=lambda place: False)
+    stand_in = SimpleNamespace(name=system, path=path, environ=os.environ)
+    monkeypatch.setattr("src.search.workers.slots.os", stand_in)
+    with pytest.raises(ConfigError, match=said):
+        sweep(tmp_path / "outputs", f"trainer.accelerator={accelerator}")
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ VARIABLES = {
     "MLFLOW_TRACKING_URI": "http://work:5000",
     "MLFLOW_EXPERIMENT_NAME": "ours, too",
     "MLFLOW_RUN_NAME": "the first",
+    "MLFLOW_RUN_CONTEXT": '{"team": "birds", "round": 3}',
 }
 
 
@@ -53,6 +54,9 @@ def test_they_fill_what_nothing_else_sets(entry: str) -> None:
         ("MLFLOW_TRACKING_URI", "./mlruns", "it must be the address of a database or server"),
         ("MLFLOW_EXPERIMENT_NAME", "x" * 501, "it must be a name of 1 to 500 characters"),
         ("MLFLOW_RUN_NAME", "http://me:s3cret@work:5000", "it holds a password or token"),
+        ("MLFLOW_RUN_CONTEXT", "team=birds", "it must be tags as JSON"),
+        ("MLFLOW_RUN_CONTEXT", '["birds"]', "it must be tags as JSON"),
+        ("MLFLOW_RUN_CONTEXT", '{"of": "http://me:s3cret@work"}', "it holds a password or token"),
     ],
 )
 def test_what_no_setting_may_hold_is_refused(variable: str, value: str, said: str) -> None:
@@ -80,3 +84,4 @@ def test_a_training_goes_where_they_say(
     ours = mlflow.get_experiment_by_name("ours, too")
     (found,) = mlflow.search_runs([ours.experiment_id])
     assert (found.info.run_name, found.info.status) == ("the first", "FINISHED")
+    assert (found.data.tags["team"], found.data.tags["round"]) == ("birds", "3")

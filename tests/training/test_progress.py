@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,3 +81,31 @@ def test_a_terminal_that_is_gone_stops_no_training(
     progress.step(0, 2, totals)
     progress.epoch(0, METRICS)
     progress.close()
+
+
+def test_a_file_gets_a_line_a_minute_and_the_time_that_is_left(
+    totals: RunningTotals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    file = io.StringIO()
+    progress = Progress(2, 10, stream=file)
+    for step in range(1, 11):
+        seconds[0] += 20
+        progress.step(0, step, totals)
+    progress.epoch(0, METRICS)
+    within, last = file.getvalue().splitlines()[:-1], file.getvalue().splitlines()[-1]
+    assert [line.split()[:3] for line in within] == [
+        ["epoch", "1/2", f"{step}/10"] for step in (3, 6, 9)
+    ]
+    # The first batch is where its clock begins.
+    assert within[0].endswith("  3 min 47 s left") and last.endswith(
+        "1,234 images/s  3 min 0 s left"
+    )
+    quiet = io.StringIO()
+    progress = Progress(2, 10, moving=False, stream=quiet)
+    for step in range(1, 11):
+        seconds[0] += 20
+        progress.step(0, step, totals)
+    progress.epoch(0, METRICS)
+    assert quiet.getvalue().count("\n") == 1 and "left" not in quiet.getvalue()

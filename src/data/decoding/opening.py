@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.parallel import available_cores, in_order
+from ...machine.status import with_progress
 from ...machine.text import visible
 from ...records.pictures import Pixels
 from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
@@ -40,7 +40,6 @@ _log = logging.getLogger(__name__)
 # Part of every key: to be raised when the same file would decode to other pixels.
 _VERSION = 4
 _BLOCK_BYTES = 4 << 20
-_PROGRESS_SECONDS = 10.0
 _NAMED = 20
 _NAMED_ALIKE = 3  # pictures of one fault
 
@@ -207,10 +206,10 @@ def _decode_all(
     flat: list[int] = []
     not_read_here: dict[str, int] = {}
     count = 0
-    logged = time.monotonic()
     decode = partial(_decode_block, PageReader(source), source, found, form)
     with (target / FILE).open("wb") as stream:
-        for block in in_order(decode, blocks, workers):
+        decoded = in_order(decode, blocks, workers)
+        for block in with_progress(decoded, len(indices), "pictures", _seen):
             reasons += block.reasons
             flat += block.flat
             not_read_here |= block.not_read_here
@@ -218,11 +217,12 @@ def _decode_all(
             if stored:
                 for image in block.images:
                     stream.write(image.data)
-            if time.monotonic() - logged > _PROGRESS_SECONDS:
-                logged = time.monotonic()
-                _log.info("%d of %d pictures", count + len(reasons), len(indices))
     values = {"stored": stored, "shape": [count, *row_shape], "reasons": reasons, "flat": flat}
     return values | {"not_read_here": [*not_read_here.values()]}
+
+
+def _seen(block: _Block) -> int:
+    return len(block.images) + len(block.reasons)
 
 
 def _decode_block(

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ...machine.disk import OF_THE_PROCESS
 from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
+from .file_bytes import png_without_texts, webp_size
 from .rasters import (
     RASTER_ENDINGS,
     MissingPackage,
@@ -289,9 +290,13 @@ def _opened(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
     start = stream.read(_START)
     stream.seek(0)
-    check_size(*_webp_size(stream), "WEBP")  # of which opening takes memory for all pixels
+    check_size(*webp_size(stream), "WEBP")  # of which opening takes memory for all pixels
     try:
         return Image.open(stream, formats=_FORMATS)
+    except ValueError:  # Pillow refuses texts and profiles of a megabyte and more
+        if (bare := png_without_texts(stream)) is None:
+            raise
+        return Image.open(bare, formats=("PNG",))
     except UnidentifiedImageError:
         if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
             raise
@@ -317,22 +322,6 @@ def check_size(width: int, height: int, kind: str | None = None) -> None:
             f"has {height:,}x{width:,} pixels (height x width); the limit of a side is "
             f"{_MAX_SIDE:,}: cut it into pieces"
         )
-
-
-def _webp_size(stream: BinaryIO) -> tuple[int, int]:
-    """Return the width and height that the header of a WebP file states; 0, 0 for other files."""
-    start = stream.read(30)
-    stream.seek(0)
-    if start[:4] != b"RIFF" or start[8:12] != b"WEBP" or len(start) < 30:
-        return 0, 0
-    if start[12:16] == b"VP8X":
-        width, height = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
-    elif start[12:16] == b"VP8L":
-        bits = int.from_bytes(start[21:25], "little")
-        width, height = ((bits >> at & 0x3FFF) + 1 for at in (0, 14))
-    else:
-        width, height = (int.from_bytes(start[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-    return width, height
 
 
 def _opened_heic(stream: BinaryIO) -> Image.Image:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ...machine.disk import OF_THE_PROCESS
 from ...machine.parallel import in_order
+from ...machine.status import with_progress
 from ...storage.cache import cache_errors, locked
 from ...storage.digests import FILE_STATE, NEVER, file_state, was_settled
 from ...targets.labels import label_text
@@ -200,7 +201,9 @@ def _look(findings: Findings, source: Source, workers: int) -> None:
         files = [[*pages] for _, pages in groupby(batch, source.place)]
         return [one for pages in files for one in _look_at(source, pages, findings.rows[pages[0]])]
 
-    for batch, seen in zip(batches, in_order(look, batches, workers), strict=True):
+    looked = zip(batches, in_order(look, batches, workers), strict=True)
+    count = sum(map(len, batches))
+    for batch, seen in with_progress(looked, count, "pictures read", lambda one: len(one[0])):
         for index, one in zip(batch, seen, strict=True):
             findings.fill(index, *one)
 

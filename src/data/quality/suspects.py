@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...machine.failures import DiskRefuses
 from ...machine.parallel import in_order
+from ...machine.status import with_progress
 from ...records.pictures import Suspect
 from ...storage.arrays import load_arrays
 from ...storage.cache import cached, key_of
@@ -215,7 +216,8 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     # Written, not mapped: a full disk is then an error.
     file = place / _PRINTS
     with file.open("wb") as stream:
-        for prints in in_order(block, range(0, len(source), _BLOCK), workers):
+        blocks = in_order(block, range(0, len(source), _BLOCK), workers)
+        for prints in with_progress(blocks, len(source), "pictures compared", len):
             stream.write(np.ascontiguousarray(prints).data)
     return np.memmap(file, np.uint8, mode="r", shape=(len(source), *size))
 

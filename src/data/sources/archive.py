@@ -24,6 +24,8 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from ...config.checks import ConfigError
+from ...machine.status import doing, with_progress
+from ...machine.text import visible
 from ...storage.cache import Entry, cached, key_of, shortage
 from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
@@ -132,7 +134,7 @@ def _content_of(archive: Path, folder: Path) -> tuple[str, bool]:
             known = json.loads(note.read_text())
             if known["state"] == state:
                 return str(known["content"]), False
-        with archive.open("rb") as stream:
+        with doing(f"reading {visible(archive.name)}"), archive.open("rb") as stream:
             content = hashlib.file_digest(
                 stream, lambda: hashlib.blake2b(digest_size=16)
             ).hexdigest()
@@ -155,7 +157,8 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
     notes = FileNotes()
     made: set[str] = set()
     total = 0
-    for name, stream in _members(archive):
+    _log.info("extracting %s once", archive)
+    for name, stream in with_progress(_members(archive), None, "files extracted"):
         inside = _inside(archive, name)
         path, checksum = f"{content}/{inside}", 0
         with _created(archive, path, made) as file:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...machine.regular_files import file_fault
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .source import Problem, is_left_behind
 
-__all__ = ["Listing", "find_pictures"]
+__all__ = ["Listing", "each_picture", "find_pictures"]
 
+_log = logging.getLogger(__name__)
 _WANTED = "picture file or folder"
 
 
@@ -58,6 +61,26 @@ def find_pictures(images: str) -> Listing:
         count = "1 name" if len(matches) == 1 else f"{len(matches)} names"
         raise ValueError(f"{images} matches {count}, but no picture ({kinds}){_instead(found)}")
     return found
+
+
+def each_picture(pictures: Any) -> Iterator[Any]:
+    """Yield single pictures of one or several; of paths and patterns the files, as `Path`.
+
+    Anything else is yielded as it is. Files of a folder that are no pictures are named in the log.
+
+    Raises:
+        ValueError: as `find_pictures`.
+    """
+    one_alone = isinstance(pictures, str | bytes | bytearray | memoryview)
+    several = isinstance(pictures, Sequence) and not one_alone
+    for one in pictures if several else [pictures]:
+        if not isinstance(one, str | Path):
+            yield one
+            continue
+        found = find_pictures(str(one))
+        for problem in found.left_out:
+            _log.info("skipped %s", problem)
+        yield from map(Path, found.pictures)
 
 
 def _sorted_out(matches: list[str]) -> Listing:

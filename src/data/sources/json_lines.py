@@ -15,6 +15,7 @@ from .table_columns import Table, cell_value, check_table
 __all__ = ["read_json_lines"]
 
 _FURTHER = ("split", "group")
+_NO_OBJECT = 'it is no object of JSON, such as {"path": "a.jpg", "label": "cat"}'
 
 
 def read_json_lines(file: Path, several: bool) -> Table:
@@ -69,12 +70,14 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 one = json.loads(line)
                 if not isinstance(one, dict):
-                    raise ConfigError(f"{file}, line {number}: it is no object of JSON.")
+                    raise ConfigError(f"{file}, line {number}: {_NO_OBJECT}.")
                 yield number, one
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it so.") from None
     except RecursionError:
         raise ConfigError(f"{file}, line {number}: it has too many brackets.") from None
+    except ConfigError:
+        raise
     except ValueError as error:  # no JSON, or a number of thousands of digits
         raise ConfigError(f"{file}, line {number}: it is no JSON ({error}).") from None
     except OSError as error:

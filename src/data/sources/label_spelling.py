@@ -15,6 +15,11 @@ __all__ = ["alike_remarks", "clean_label", "merged_remarks", "refuse_alike_acros
 
 # Zero-width joiner and non-joiner: Persian and Indic words are spelled with them.
 _SPELLING = "\u200c\u200d"
+# Dashes of all kinds, and what chooses between the looks of one sign (variation selectors).
+_HARDLY_SEEN = dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63, 0xFF0D), "-") | (
+    dict.fromkeys(range(0xFE00, 0xFE10), "")
+)
+_DOTTED_I = "i\u0307"  # what a capital I with a dot becomes, in Turkish a plain i
 # Control characters and those of format, such as byte order marks and zero-width spaces.
 _UNSEEN = ("Cc", "Cf")
 # Letters by their Unicode names that look like a Latin one of the same case.
@@ -108,10 +113,11 @@ def _look(label: str) -> str:
 def _alike(label: str) -> str:
     """Return what is equal for labels that people hardly tell apart.
 
-    Those that differ in capitals, in the width or the form of letters, as ﬁ and fi, and numbers
-    that differ in leading zeros.
+    Those that differ in capitals, in the width or the form of letters, as ﬁ and fi, in the kind of
+    dashes, in marks that choose the look of a sign, and numbers that differ in leading zeros.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    folded = folded.translate(_HARDLY_SEEN).replace(_DOTTED_I, "i")
     return (folded.lstrip("0") or "0") if folded.isdecimal() else folded
 
 

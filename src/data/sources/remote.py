@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from ...config.checks import ConfigError
 from ...config.credentials import without_password
 from ...machine.disk import NO_ROOM, OF_THE_PROCESS
 from ...machine.parallel import in_order
+from ...machine.status import with_progress
 from ...storage.cache import cache_errors, key_of, locked
 from ...storage.digests import checked_line, line_content
 from ...storage.files import write_atomically
@@ -44,7 +44,6 @@ _CONNECTIONS = 16
 # A larger file is read by parts of this size, several at a time, and taken up again after a kill.
 _PART_BYTES = 16 << 20
 _MAX_DEPTH = 64
-_PROGRESS_SECONDS = 10.0
 _CONNECT_SECONDS, _SILENT_SECONDS = 30, 120
 # What file systems call a value that another content at the same place does not have.
 _VERSIONS = (
@@ -224,15 +223,12 @@ class _Remote:
         _store(place, files, whole)
         if names:
             _log.info("fetching %d files (%.1f MB) of %s", len(names), size / 1e6, self._address)
-        logged = time.monotonic()
         there = in_order(lambda name: self._fetch(name, files[name], place), names, _CONNECTIONS)
-        for count, (name, found) in enumerate(zip(names, there, strict=True), start=1):
+        pairs = zip(names, there, strict=True)
+        for name, found in with_progress(pairs, len(names), "files fetched"):
             if not found:
                 files[name] = _ABSENT, ""
             self.came.add(name)
-            if time.monotonic() - logged > _PROGRESS_SECONDS:
-                logged = time.monotonic()
-                _log.info("%d of %d files", count, len(names))
         _store(place, files, whole)
 
     def _fetch(self, name: str, expected: tuple[int | None, str], place: Path) -> bool:

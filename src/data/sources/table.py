@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...config.checks import ConfigError
-from ...machine.text import nearest
+from ...machine.text import nearest, without_quotes
 from .class_folders import part_named
 from .csv_lines import read_csv_lines
 from .json_lines import read_json_lines
@@ -75,6 +75,8 @@ def list_table(
             of the line.
     """
     table = _read(file, columns, several)
+    for column in ("path",) if several else ("path", "label"):
+        _unquote(table, column)
     labels = _label_sets(file, table, separator) if several else _labels(table)
     rows = listed_rows(file, table, labels)
     chosen = [labels[row] for row in rows.kept]
@@ -94,6 +96,14 @@ def list_table(
         missing=rows.missing,
         kind="multi" if several else "single",
     )
+
+
+def _unquote(table: Table, column: str) -> None:
+    """Take the quotes away that all values of a column have, as where they were pasted."""
+    bare = [without_quotes(value) for value in table.values[column]]
+    if all(len(one) < len(value.strip()) for one, value in zip(bare, table.values[column])):
+        table.values[column] = bare
+        table.remarks.append(f"has quotes around each {column}, which were taken away")
 
 
 class Rows(NamedTuple):

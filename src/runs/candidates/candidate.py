@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
+from ...data.loading.loaders import Batch
 from ...machine.interruption import Interruption
+from ...machine.status import with_progress
 from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
@@ -40,6 +42,7 @@ __all__ = [
     "cross_fitted",
     "described_features",
     "measure_part",
+    "part_batches",
     "read_thresholds",
     "send_final",
     "settle_thresholds",
@@ -177,11 +180,22 @@ def described_features(
         return None
     stores = [data.formatted(wanted).pictures for wanted in predictor.formats]
     found = []
-    for start in range(0, len(ids), _DESCRIBED_AT_ONCE):
+    starts = range(0, len(ids), _DESCRIBED_AT_ONCE)
+    for start in with_progress(
+        starts, len(ids), "pictures described", lambda _: _DESCRIBED_AT_ONCE
+    ):
         batch = ids[start : start + _DESCRIBED_AT_ONCE].tolist()
         images = [np.stack([store.read(one) for one in batch]) for store in stores]
         found.append(predictor.described(*images)[1])
     return np.concatenate([one for one in found if one is not None])
+
+
+def part_batches(data: PictureData, part: str) -> Iterator[Batch]:
+    """Yield the batches of a part in its order, and say how long the rest takes."""
+    count = len(getattr(data.split, part))
+    return with_progress(
+        data.batches(part), count, "pictures measured", lambda batch: len(batch.sample_ids)
+    )
 
 
 def typical_picture(data: PictureData) -> int:

@@ -38,6 +38,7 @@ from ...features.pipeline import make_pipeline
 from ...machine.failures import require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
+from ...machine.status import doing
 from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...storage.cache import Record, load_record, store_record
@@ -102,7 +103,7 @@ class ClassicalCandidate:
         if self._mirrors:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
-        with threadpool_limits(threads):
+        with doing("fitting the classifier"), threadpool_limits(threads):
             model, choices, seconds = self._fitted(features, indices, table.sizes, seed, threads)
         metadata = self._metadata()
         if isinstance(model, BinaryModels) and choices:

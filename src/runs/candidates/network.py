@@ -44,7 +44,14 @@ from .. import build
 from ..choices import Resolved
 from ..folder import RunFolder, finished_summary
 from ..resolve import use_threads
-from .candidate import Answers, FitContext, Fitted, described_features, typical_picture
+from .candidate import (
+    Answers,
+    FitContext,
+    Fitted,
+    described_features,
+    part_batches,
+    typical_picture,
+)
 
 __all__ = ["NetworkCandidate", "TrainedNetwork"]
 
@@ -78,7 +85,7 @@ class TrainedNetwork:
         return PictureFormat.of(self.metadata)
 
     def predict(self, data: PictureData, part: str) -> Answers:
-        batches = data.formatted(self.format).batches(part)
+        batches = part_batches(data.formatted(self.format), part)
         options: dict[str, Any] = {"device": self.device, "precision": self.precision}
         if data.pictures.kind == "dense":
             answers, ids = predict_pixels(self.task, batches, tta=self.tta, **options)

@@ -24,6 +24,7 @@ from ...features.classifier import FeatureClassifier
 from ...features.pipeline import make_classifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
 from ...machine.failures import require_folder
+from ...machine.status import doing
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...metrics.summary import metric_key
 from ...records.pictures import Pixels
@@ -33,7 +34,7 @@ from ...training.pixels import answers_of
 from ..build import model_metadata
 from ..choices import Resolved
 from ..resolve import threads_of
-from .candidate import Answers, FitContext, Fitted
+from .candidate import Answers, FitContext, Fitted, part_batches
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
@@ -63,7 +64,7 @@ class TrainedPixels(TrainedClassifier):
         data = data.formatted(PictureFormat.of(self.metadata))
         found, ids = [], []
         with threadpool_limits(threads_of(self._settings)):
-            for batch in data.batches(part):
+            for batch in part_batches(data, part):
                 images = batch.images.cpu().numpy()
                 found.append(_answered(self.classifier, images, batch.targets.cpu()))
                 ids.append(batch.sample_ids.cpu().numpy())
@@ -100,7 +101,7 @@ class PixelCandidate:
         data, threads = self._data, threads_of(self._settings)
         pictures = data.pictures
         started = time.perf_counter()
-        with threadpool_limits(threads):
+        with doing("fitting the forest"), threadpool_limits(threads):
             model = self._fitted(data.split.train.tolist(), threads)
         seconds = time.perf_counter() - started
         metadata = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import math
 import shutil
 import statistics
 import tempfile
@@ -27,11 +26,12 @@ from ...config.plugins import plugin_overrides
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
 from ...machine.package import command
+from ...machine.status import with_progress
+from ...machine.text import duration
 from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
 from ...reporting.export_report import with_exported
-from ...reporting.formatting import duration
 from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
@@ -69,7 +69,6 @@ _AT_ONCE, _MASKS_AT_ONCE = 64, 8
 _R2 = (0.7548776662466927, 0.5698402909980532)  # steps down and across
 _TRIED = 8  # pictures that the expected time is measured with
 _BYTES_PER_MB = 1e6
-_PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -322,12 +321,8 @@ def _add_pictures(
 ) -> None:
     """Add what models answer about pictures to their figures."""
     at_once = _at_once(data)
-    began = said = time.monotonic()
-    for start in range(0, len(ids), at_once):
-        if time.monotonic() - said > _PROGRESS_SECONDS:
-            said = time.monotonic()
-            left = (said - began) * (len(ids) - start) / start if start else math.nan
-            _log.info("export: %d of %d pictures, %.0f s left", start, len(ids), left)
+    starts = range(0, len(ids), at_once)
+    for start in with_progress(starts, len(ids), "pictures compared", lambda _: at_once):
         some = ids[start : start + at_once].tolist()
         images = np.stack([data.pictures.read(i) for i in some])
         figures.add(calls, images, _targets(data, some))

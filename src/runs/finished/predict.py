@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -22,7 +22,7 @@ from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.files import Listing
 from ...machine.disk import named_file, refusal
-from ...machine.status import doing
+from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.pages import Page
@@ -226,7 +226,7 @@ def _page(path: str) -> Path | Page:
 
 def _write_rows(
     predictor: Predictor,
-    files: Iterable[Path | Page],
+    files: Sequence[Path | Page],
     top_k: int | None,
     stream: TextIO,
     tally: Tally,
@@ -238,7 +238,8 @@ def _write_rows(
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:
-        for item in predictor.label(files, count, tally.trust):
+        labelled = predictor.label(files, count, tally.trust)
+        for item in with_progress(labelled, len(files), "pictures labelled"):
             if not isinstance(item, Labelled):
                 print(f"skipped {item}", file=sys.stderr)
                 continue

@@ -26,6 +26,7 @@ from ...data.decoding.picture_files import PictureError, file_errors, read_heade
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
+from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell, from_csv_cell
 from ...records.pixels import colours
 from ...storage.files import replacing
@@ -87,7 +88,8 @@ def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     from ...serving.predictor import DamagedModel
     from .predict import open_model
 
-    predictor, _ = open_model(model, settings)
+    with doing("loading the model"):
+        predictor, _ = open_model(model, settings)
     for problem in found.left_out:
         print(f"skipped {problem}", file=sys.stderr)
     earlier = _listed(place)
@@ -137,7 +139,8 @@ def _write_rows(
 
     rows, written = csv.writer(stream), set[str]()
     rows.writerow([*_COLUMNS, *map(csv_cell, class_columns(classes, _COLUMNS))])
-    for file, name, answer in zip(pictures, _names(pictures), answers, strict=True):
+    named = zip(pictures, _names(pictures), answers, strict=True)
+    for file, name, answer in with_progress(named, len(pictures), "pictures answered"):
         if isinstance(answer, Problem):
             print(f"skipped {answer}", file=sys.stderr)
             continue

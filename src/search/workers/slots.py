@@ -5,14 +5,26 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...config.checks import ConfigError
+
 if TYPE_CHECKING:
     from ...config.sweep import WorkersSettings
 
-__all__ = ["GPU_SHARE", "THREAD_VARIABLES", "Share", "Slot", "share", "slots", "visible_gpus"]
+__all__ = [
+    "GPU_SHARE",
+    "THREAD_VARIABLES",
+    "Share",
+    "Slot",
+    "refuse_machine",
+    "share",
+    "slots",
+    "visible_gpus",
+]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # The share of a GPU's memory that a worker may take, for the runner to keep to.
@@ -21,6 +33,7 @@ GPU_SHARE = "BAKEOFF_GPU_SHARE"
 _CORES_A_WORKER = 4
 # A number, or the begin of an identifier of a GPU or of a part of one.
 _GPU = re.compile(r"\d+$|GPU-|MIG-")
+_AMD = "/dev/kfd"  # torch for ROCm calls such GPUs CUDA's
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,23 @@ def slots(workers: WorkersSettings, devices: int, *, gpus: Sequence[str], cores:
         places = [places[i % len(places)] for i in range(workers.count)]
     threads = workers.threads or max(1, cores // (len(places) * devices))
     return [Slot(place, threads, 1 / places.count(place) if gpus else 1.0) for place in places]
+
+
+def refuse_machine(accelerator: str) -> None:
+    """Refuse a sweep by processes of this machine that it cannot carry out; without torch.
+
+    Raises:
+        ConfigError: it runs Windows, or lacks what `trainer.accelerator` names.
+    """
+    if os.name == "nt":
+        raise ConfigError(
+            "workers: the processes of a sweep inherit connections, which Windows does not let "
+            "them: run the sweep in WSL, or train single candidates."
+        )
+    if accelerator == "gpu" and not visible_gpus() and not os.path.exists(_AMD):
+        raise ConfigError("trainer.accelerator is gpu, but there is no GPU to be seen here.")
+    if accelerator == "mps" and sys.platform != "darwin":
+        raise ConfigError("trainer.accelerator is mps, but there is no Apple GPU here.")
 
 
 def visible_gpus() -> list[str]:

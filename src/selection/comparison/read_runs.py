@@ -22,6 +22,7 @@ from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
 from ...data.sources.costs import CostTable
 from ...machine.parallel import available_cores, in_order
+from ...machine.status import with_progress
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
@@ -115,9 +116,9 @@ def read_runs(
             of all.
     """
     # Decoding and checking leave other threads their turn.
-    found = list(
-        in_order(lambda folder: _read(folder, settings, measure, costs), folders, available_cores())
-    )
+    listed = list(folders)
+    read = in_order(lambda one: _read(one, settings, measure, costs), listed, available_cores())
+    found = list(with_progress(read, len(listed), "runs read"))
     runs = [run for run in found if isinstance(run, FinishedRun)]
     others = [run for run in found if isinstance(run, ConfigError)]
     problems = [problem for problem in found if isinstance(problem, str)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from src.data.decoding.picture_files import NotReadHere, PictureError, read_header
 from tests.data.pictures import decoded, encoded, pixels, png, png_file
@@ -64,6 +65,14 @@ def test_a_header_says_whether_there_is_colour() -> None:
     assert read_header(io.BytesIO(png(0))).bands == 3
 
 
+@pytest.mark.parametrize("form", ["AVIF", "JPEG2000", "MPO", "WEBP"])
+def test_formats_of_phones_and_of_the_web_have_the_pixels_that_were_saved(form: str) -> None:
+    image = Image.radial_gradient("L").resize((16, 12)).convert("RGB")
+    found = decoded(encoded(image, form, quality=100))
+    expected = np.asarray(image).transpose(2, 0, 1)
+    np.testing.assert_allclose(found.astype(float), expected, atol=8)
+
+
 def test_heic_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     heic = b"\0\0\0\x18ftypheic" + bytes(99)
@@ -78,3 +87,21 @@ def test_heic_has_the_pixels_that_were_saved() -> None:
     found = decoded(encoded(image, "HEIF", quality=100))
     expected = np.asarray(image).transpose(2, 0, 1)
     np.testing.assert_allclose(found.astype(float), expected, atol=8)
+
+
+@pytest.mark.parametrize("kind", ["profile", "compressed text", "long texts"])
+def test_a_png_may_have_texts_and_profiles_of_any_size(kind: str) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8))
+    info = PngInfo()
+    if kind == "compressed text":
+        info.add_text("XML", "x" * 80_000_000, zip=True)
+    elif kind == "long texts":
+        for number in range(70):
+            info.add_itxt(f"n{number}", "x" * 1_000_000, zip=True)
+    profile = bytes(20_000_000) if kind == "profile" else None
+    data = encoded(image, "PNG", pnginfo=info, icc_profile=profile)
+    assert len(data) < 1_000_000
+    with pytest.raises(ValueError, match=r"too large|[Tt]oo much"):
+        Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(decoded(data), np.asarray(image).transpose(2, 0, 1))
+    assert read_header(io.BytesIO(data))[:2] == (12, 16)

@@ -184,6 +184,9 @@ def test_labels_that_look_alike(tmp_path: Path) -> None:
         (("\ufb01g", "FIG"), r"'FIG', '\\ufb01g' may be meant for one"),
         (("1", "01", "\uff11"), r"'01', '1', '\\uff11' may be meant for one"),
         (("00", "0"), r"may be meant for one"),
+        (("\u2764", "\u2764\ufe0f"), r"may be meant for one"),
+        (("t-shirt", "t\u2013shirt", "t\u2212shirt"), r"may be meant for one"),
+        (("inek", "\u0130nek"), r"may be meant for one"),
         (("1", "10", "img1", "img01", "c\u0430t", "cot"), None),  # a Cyrillic letter is another
     ],
 )
@@ -268,6 +271,7 @@ def test_pictures_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
 def test_all_endings_in_any_case(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"a": 1, "b": 1})
     endings = ["jpg", "JPEG", "Png", "bmp", "GIF", "webp", "tif", "TIFF", "ppm", "PGM"]
+    endings += ["jfif", "JPE", "mpo", "avif", "jp2", "HEIC"]
     for ending in endings:
         write(root / "a" / f"picture.{ending}", png(0))
     source = listed(root)

@@ -335,3 +335,23 @@ def test_tables_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         stream.truncate(10**9)
     with pytest.raises(ConfigError, match="1,000 MB"):
         load(file, tmp_path, False)
+
+
+@pytest.mark.parametrize("around", ["'{}'", "\u201c{}\u201d", "\u201e{}\u201c", "\xab{}\xbb"])
+def test_quotes_around_all_values_of_a_column_are_no_part_of_them(
+    around: str, tmp_path: Path
+) -> None:
+    tree(tmp_path, {"x": 3})
+    expected = listed(table(tmp_path, PLAIN))
+    rows = [line.split(",") for line in PLAIN.split()[1:]]
+    lines = [",".join(map(around.format, row)) for row in rows]
+    source = listed(table(tmp_path, "\n".join(["path,label", *lines]), encoding="utf-8"))
+    assert source.class_names == expected.class_names and not source.missing
+    assert source.sample_paths == expected.sample_paths
+    assert "has quotes around each label" in " ".join(one.reason for one in source.problems)
+    # One that some lack is a part of the others.
+    lines = [
+        f"{path},{around.format(label) if n else label}" for n, (path, label) in enumerate(rows)
+    ]
+    source = listed(table(tmp_path, "\n".join(["path,label", *lines]), encoding="utf-8"))
+    assert around.format("b") in source.class_names
