@@ -100,5 +100,6 @@ def test_the_same_pixels_reach_a_network_in_training_in_prediction_and_when_it_i
         assert isinstance(one, Labelled)
         predicted = dict(zip(one.labels, one.probabilities, strict=True))
         by_name = dict(zip(data.pictures.class_names, row.tolist(), strict=True))
-        assert by_name == pytest.approx(predicted, abs=1e-6) == pytest.approx(answer, abs=1e-6)
+        assert predicted == pytest.approx(by_name, abs=1e-6)
+        assert answer == pytest.approx(by_name, abs=1e-6)
     assert np.ptp(exported[:, 0]) > 1e-3, "each picture has an answer of its own"
