@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
 from ..machine.cpu_load import ThreadCount
-from ..machine.parallel import follow_parent, in_order
+from ..machine.parallel import TooSlow, follow_parent, in_order
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.cache import cache_errors, cached, key_of, read_entry
 from .descriptors.picture import Floats
 from .fusion import Extractor, Mirrored
 
-__all__ = ["FeatureTable", "TooSlow", "beside_others", "described"]
+__all__ = ["FeatureTable", "beside_others", "described"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,14 +40,6 @@ _AT_ONCE = 128
 _BETWEEN_LOOKS = 16
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
-
-
-class TooSlow(Exception):
-    """Describing the pictures will not end in time; it would take `seconds` in all."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"describing the pictures would take {seconds:.0f} s")
-        self.seconds = seconds
 
 
 class FeatureTable:
@@ -195,7 +187,7 @@ def described(
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)
         if deadline is not None and time.perf_counter() + left > deadline:
-            raise TooSlow(left + time.perf_counter() - started)
+            raise TooSlow("describing the pictures", left + time.perf_counter() - started)
         yield block
 
 

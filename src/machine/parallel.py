@@ -6,17 +6,31 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["available_cores", "follow_parent", "has_free_core", "helper_process", "in_order"]
+__all__ = [
+    "TooSlow",
+    "available_cores",
+    "follow_parent",
+    "has_free_core",
+    "helper_process",
+    "in_order",
+    "in_time",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# On `time.perf_counter`, with what must be done by then.
+_deadline: ContextVar[tuple[float, str] | None] = ContextVar("deadline", default=None)
+# Of what is left to do by its pace so far, what it takes at least.
+_CLEARLY = 0.8
 
 
 def available_cores() -> int:
@@ -30,6 +44,31 @@ def has_free_core() -> bool:
     """Return whether a second process would have a core, by the load of the last minute."""
     cores = available_cores()
     return cores > 1 and (not hasattr(os, "getloadavg") or os.getloadavg()[0] < cores)
+
+
+class TooSlow(Exception):
+    """Work will not end in time: `what` would take `seconds` in all."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} would take {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@contextmanager
+def in_time(deadline: float | None, what: str) -> Iterator[None]:
+    """Have `in_order` end with `TooSlow` where it is clear that not all items will be done by then.
+
+    It holds for what this thread begins in the block, where the number of items is known.
+
+    Args:
+        deadline: on `time.perf_counter`; None for no limit.
+        what: is done, for the message.
+    """
+    token = _deadline.set(None if deadline is None else (deadline, what))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 def in_order(
@@ -47,15 +86,40 @@ def in_order(
     """
     pool = pool or ThreadPoolExecutor(workers)
     waiting: deque[Future[Result]] = deque()
+    watch = _Watch(items, workers)
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) == 2 * workers:
-                yield waiting.popleft().result()
+                yield watch.seen(waiting.popleft().result())
         while waiting:
-            yield waiting.popleft().result()
+            yield watch.seen(waiting.popleft().result())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Watch:
+    """Watches work on items, as many as may be known, for the deadline of `in_time`."""
+
+    def __init__(self, items: Iterable[Any], workers: int) -> None:
+        self._limit = _deadline.get()
+        self._left = len(items) if isinstance(items, Sized) else 0
+        self._warm_up = 2 * workers
+        self._done, self._began, self._first = 0, time.perf_counter(), 0.0
+
+    def seen(self, result: Result) -> Result:
+        """Return a result, the next of them all; `TooSlow` where the others will come too late."""
+        self._left, self._done = self._left - 1, self._done + 1
+        if self._limit is None:
+            return result
+        now, (deadline, what) = time.perf_counter(), self._limit
+        self._first = self._first or now
+        # What is in work when the first result comes is as good as done.
+        if self._left > 0 and self._done > self._warm_up:
+            left = self._left * (now - self._first) / (self._done - 1)
+            if now + _CLEARLY * left > deadline:
+                raise TooSlow(what, now - self._began + left)
+        return result
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
@@ -15,22 +15,26 @@ from ..search.space import Family
 from ..search.study import SweepStudy
 from ..targets import kind_of
 from .clock import Clock
-from .foreseen import (
+from .families import default_values, kinds_of
+from .forecast import (
     TUNED_SIDE,
+    Forecast,
     crafted_seconds,
+    partly,
     pictures_within,
     training_pictures,
     tuned_epoch,
 )
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["Preparation", "kept_preparations"]
+__all__ = ["Preparation", "kept_preparations", "why_none"]
 
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
 
-# Workers of a cluster may wait for room much longer, and are on other machines.
-_GATHER_SECONDS = 20.0
+# For all workers, and of the time that is left. Those of a cluster may wait for room much longer,
+# and are on other machines.
+_GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # Of the time that trials have: what the first trial of a family may take at most, and what
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
@@ -40,8 +44,8 @@ _ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
 _ALONE = 0.7
 # By so much more of all that is left describing may be late, where other work has come or the
 # least that can be described takes longer, before all is given up: the first trial may end in the
-# time that is kept for finalists.
-_LATE = 0.2
+# time that is kept for finalists. An only family has no other to leave the time to.
+_LATE, _LATE_ALONE = 0.2, 0.3
 # What measures and describes watches its time; after so many times as long it is stopped all the
 # same, for a step of a large network on a busy machine, or decoding, may take longer than expected.
 _STOPPED = 1.1
@@ -53,11 +57,16 @@ _LEAST_DESCRIBING, _SURE = 15.0, 0.85
 # Fewer epochs than these are no measure of a network from scratch; a pretrained one is good before
 # the first.
 _LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
+# But where no other family can answer, a part of an epoch is better than no answer. A pretrained
+# network has its head fitted first, which takes a pass through it, a third of a step.
+_LEAST_PART, _LEAST_TUNED = 0.05, 0.5
 # What makes a network cheaper whose own configuration cannot be afforded: from scratch, and tuned.
 _SMALLER_SIDE = 64
 _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
 # Where trials wait, what a try of hand-crafted features may take of the time that is left.
 _LITTLE = 0.25
+# In the name of a kind of trials.
+_SEARCH = "model.classifier=auto"
 _FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
@@ -87,7 +96,8 @@ class Preparation:
         """
         known, found = kept_preparations(self.jobs.study), self.jobs.prepared
         if any(n not in known or self._has_more(known[n]) for n in self.jobs.families):
-            self.pool.gather(_GATHER_SECONDS, self.check)
+            share = _GATHER_SHARE * (self.clock.left or math.inf)
+            self.pool.gather(min(_GATHER_SECONDS, share), self.check)
         # Trials that an earlier start left running go on as soon as others begin.
         found.update({name: known[name] for name in self.jobs.families if name in known})
         described = False
@@ -217,7 +227,8 @@ class Preparation:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network gets smaller pictures first, then fewer epochs, and hand-crafted features get
-        fewer training pictures.
+        fewer training pictures. An only family has nearly all of the time, and a network that has
+        none for its epochs is trained until a clock ends it.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
@@ -226,26 +237,28 @@ class Preparation:
         left = self._left
         allowance = None if left is None else left * _ALLOWANCE
         frozen = "model=embedding" in family.overrides
+        only = len(self.jobs.families) == 1 and not frozen
         share = _DESCRIBING if frozen else _MEASURING
         measuring = None if left is None else share * left
-        latest = (share + _LATE) * (self.clock.time_left(self._ready) or 0.0)
+        late = _LATE_ALONE if only else _LATE
+        latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
         found = self._measured(family, (), measuring, late_by=latest - (measuring or 0.0))
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
-        if allowance is None or found.seconds <= allowance:
+        if allowance is None or not found.affordable:
             return found
-        if len(self.jobs.families) == 1 and not frozen:
-            allowance = _ALONE * (self.clock.left or 0.0)
-            if found.seconds <= allowance:
-                return found
-        found = replace(found, limit=left)
         crafted = "model=handcrafted" in family.overrides
+        takes = found.seconds
+        if only:
+            allowance = _ALONE * (self.clock.left or 0.0)
+            if crafted:  # its first trial has no other to tell whether there is time for the fit
+                takes = self._with_fit(family, found)
+        if takes <= allowance:
+            return found
+        found = replace(found, limit=left)
         count = training_pictures([found])
-        if crafted and (few := pictures_within(allowance, count, found.seconds, self.jobs.base)):
-            part = self._of_pictures(family, few, count, _MEASURING * (self._left or 0.0))
-            if part.affordable and part.seconds <= (self._left or 0.0):
-                return part
+        if crafted and (few := pictures_within(allowance, count, takes, self.jobs.base)):
+            return _on_fewer(found, few, count)
         if frozen or crafted:
-            took = duration(found.seconds)
+            took = duration(takes)
             return _left_out(found, f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
@@ -254,37 +267,50 @@ class Preparation:
             if cheaper.affordable and cheaper.seconds < found.seconds:
                 notes = [*cheaper.notes, f"{smaller}, for lack of time"]
                 found = replace(cheaper, limit=left, notes=notes)
+            if only:
+                allowance = _ALONE * (self.clock.left or 0.0)
             if found.seconds <= allowance:
                 return found
+        return self._fewer_epochs(family, found, allowance, only=only)
+
+    def _fewer_epochs(
+        self, family: Family, found: Prepared, allowance: float, *, only: bool
+    ) -> Prepared:
+        """Return what was found of a network with as many epochs as there is time for."""
+        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
-        epochs = int(allowance / (found.seconds_per_epoch * found.trainings))
+        each = found.seconds_per_epoch
+        there_are = allowance / (each * found.trainings)
+        epochs = int(there_are)
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
-            limit = f"a trial may take {duration(allowance)} of this budget"
-            return _left_out(found, f"{cost}, and {limit}")
+            if not only or there_are < (_LEAST_PART if from_scratch else _LEAST_TUNED):
+                limit = f"a trial may take {duration(allowance)} of this budget"
+                return _left_out(found, f"{cost}, and {limit}")
+            epochs, each = max(1, epochs), min(each, allowance / found.trainings)
         return replace(
             found,
             epochs=epochs,
+            seconds_per_epoch=each,
             overrides=[*found.overrides, f"trainer.max_epochs={epochs}"],
             notes=[*found.notes, f"trainer.max_epochs={epochs}, for {cost}"],
         )
 
+    def _with_fit(self, family: Family, found: Prepared) -> float:
+        """Return the seconds of a trial of the family's own configuration, its fit included."""
+        own = default_values(family, self.jobs.base)
+        kind = next(kind for kind in kinds_of(family) if kind.holds(family.name, own))
+        return Forecast({family.name: family}, {family.name: found}).needed(kind, ())
+
     def _tried(self, family: Family) -> Prepared:
         """Return what a cheap try of a family takes, as `_tried_on` foresees it."""
-        count = self._tried_on(family)
-        all_of_them = training_pictures(self.jobs.prepared.values())
-        if count is None or count >= all_of_them:
+        few, count = self._tried_on(family), training_pictures(self.jobs.prepared.values())
+        if few is None or few >= count:
             return self.measure(family)
-        most = _LITTLE * (self.clock.race_left or 0.0)
-        return self._of_pictures(family, count, all_of_them, most)
-
-    def _of_pictures(self, family: Family, count: int, of: int, seconds: float) -> Prepared:
-        """Return what a family takes on so many of its training pictures, measured in so long."""
-        left, limit = self.clock.race_left, f"data.train_limit={count}"
-        found = self._measured(family, (limit,), seconds)
+        left = self.clock.race_left or 0.0
+        found = self._measured(family, (f"data.train_limit={few}",), _LITTLE * left)
         if found.affordable:
-            note = f"{limit} of {of:,} training pictures, for lack of time"
-            found = replace(found, notes=[*found.notes, note])
+            found = replace(found, notes=[*found.notes, _fewer(few, count)])
         return replace(found, limit=left)
 
     def _measured(
@@ -327,6 +353,44 @@ class Preparation:
 def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
     """Return what a study keeps of its families that can be afforded, by name."""
     return {name: Prepared(**plain) for name, plain in (study.recall(_PREPARED) or {}).items()}
+
+
+def why_none(prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None) -> str:
+    """Return why no family of these names can be trained, by what was found, and the remedy."""
+    reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
+    if prepared and all(one.limit is None for one in prepared.values()):  # none for its time
+        return (
+            f"none of the families can be trained on this machine ({reasons}): choose a smaller "
+            "data.image_size, or name smaller families"
+        )
+    because = f" ({reasons})" if reasons else ""
+    return (
+        f"budget.minutes={minutes or 0:g} is too short for any of {', '.join(names)}{because}: "
+        "give it more, or name faster families"
+    )
+
+
+def _on_fewer(found: Prepared, few: int, count: int) -> Prepared:
+    """Return what was found of hand-crafted features for `few` of the `count` training pictures.
+
+    A fit to fewer takes less in proportion at least, and a search ends by the clock.
+    """
+    share = few / count
+    fits = {
+        name: one if _SEARCH in name else share * one for name, one in found.fit_seconds.items()
+    }
+    return replace(
+        found,
+        seconds_per_epoch=partly(found.seconds, share),
+        fit_seconds=fits,
+        overrides=[f"data.train_limit={few}", *found.overrides],
+        parts={**found.parts, "train": few, "dropped": count - few},
+        notes=[*found.notes, _fewer(few, count)],
+    )
+
+
+def _fewer(few: int, count: int) -> str:
+    return f"data.train_limit={few} of {count:,} training pictures, for lack of time"
 
 
 def _left_out(found: Prepared, why: str) -> Prepared:

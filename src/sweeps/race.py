@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError, to_plain
+from ..config.compose import effective_overrides
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
@@ -39,7 +40,7 @@ from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families
-from .prepare import Preparation, kept_preparations
+from .prepare import Preparation, kept_preparations, why_none
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
@@ -163,18 +164,8 @@ class _Sweep:
             self._race(pool, jobs, begun + 1, name)
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         if not affordable:
-            measured = self._prepared.values()
-            if measured and all(found.limit is None for found in measured):  # none for its time
-                last = {name: found.notes[-1:] for name, found in self._prepared.items()}
-                reasons = "; ".join(f"{name}: {note}" for name in last for note in last[name])
-                raise RunFailed(
-                    f"none of the families can be trained on this machine ({reasons}): choose a "
-                    "smaller data.image_size, or name smaller families"
-                )
-            raise RunFailed(
-                f"budget.minutes={self._settings.budget.minutes} is too short for any of "
-                f"{', '.join(self._families)}: give it more, or name faster families"
-            )
+            minutes = self._settings.budget.minutes
+            raise RunFailed(why_none(self._prepared, self._families, minutes))
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
         return len(preparation.late())
@@ -192,11 +183,13 @@ class _Sweep:
     def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
         left, known = self._clock.left, self._study.facts(trial.number).get("changes")
-        epochs = self._prepared[trial.family].epochs
         free = known is None and limit_of(self._base) is None
-        if self._alone and left is not None and free and epochs > 1:
-            limit = f"trainer.max_time={max(1, round(_ENDS_BY * left))}"
-            self._study.note(trial.number, changes=[limit])
+        if self._alone and left is not None and free:
+            each = _ENDS_BY * left / self._prepared[trial.family].trainings
+            limit = f"trainer.max_time={max(1, round(each))}"
+            # What is no network has no epochs, and nothing that a clock could end.
+            if effective_overrides([limit], self._families[trial.family].overrides):
+                self._study.note(trial.number, changes=[limit])
         return jobs.trial(trial)
 
     def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None, *families: str) -> None:

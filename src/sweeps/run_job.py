@@ -6,8 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,8 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
-from ..config.compose import compose_settings, effective_overrides, leaves, read_run_settings
-from ..config.features import ClassicalSettings, HandcraftedSettings
+from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
-from ..config.models import NetworkSettings
-from ..config.overrides import override_of
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..data.sources.costs import CostTable
@@ -28,9 +24,7 @@ from ..data.splitting.folds import training_seed
 from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
 from ..machine.package import PACKAGE
-from ..machine.parallel import available_cores
 from ..runs import build
-from ..runs.candidates.choose import origin_of, prepared
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder
@@ -39,6 +33,7 @@ from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
+from .measuring import measured
 from .tasks import (
     MeasureTest,
     Prepare,
@@ -49,17 +44,10 @@ from .tasks import (
     plain_task,
     read_task,
 )
-from .variant_costs import feature_costs, network_costs, search_seconds, searching
 
 __all__ = ["TrialRunner", "device_runner"]
 
-_CHOSEN = (
-    *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
-    *("model.networks", "model.input_size", "model.auto.seconds"),
-)
 _MOST_OPEN = 4
-# The last are copies, and what `data.train_limit` leaves out of the training part.
-_PARTS = ("train", "val", "test", "dropped")
 
 
 class TrialRunner:
@@ -113,7 +101,7 @@ class TrialRunner:
             settings = _settings(overrides, task.places)
             try:
                 with explained(Path(settings.output_dir), build.stated_batch_size(settings)):
-                    found = self._measured(settings, overrides, task)
+                    found = measured(settings, overrides, task, self._pictures)
             except OutOfMemory as error:
                 reason, smaller = str(error), _smaller(settings)
             except ConfigError:
@@ -134,52 +122,6 @@ class TrialRunner:
             overrides, notes = [*changes, *found.overrides], [note, *found.notes]
             found = replace(found, overrides=overrides, notes=notes)
         return Ending("complete", result=asdict(found))
-
-    def _measured(self, settings: RunSettings, overrides: Sequence[str], task: Prepare) -> Prepared:
-        if settings.data.train_on_val:
-            raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
-        before = leaves(to_plain(settings))
-        networks = not any(word.startswith("model.networks=") for word in overrides)
-        # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
-        # threads that its trials will have.
-        classical = isinstance(settings.model, ClassicalSettings)
-        with _threads(available_cores() if classical else torch.get_num_threads()):
-            found = prepared(
-                *(settings, self._pictures),
-                networks=networks,
-                seconds=task.seconds,
-                searching=searching(settings, task.kinds),
-                late_by=task.late_by,
-            )
-        settings = found.settings
-        chosen = {
-            key: value
-            for key, value in leaves(to_plain(settings)).items()
-            if key.startswith(_CHOSEN) and value != before[key]
-        }
-        # What was given up, because describing the pictures takes too long, has no features.
-        described = found.seconds_per_epoch == 0 or isinstance(settings.model, HandcraftedSettings)
-        longer, fits = feature_costs(found, task) if described else ({}, {})
-        if isinstance(found.settings.model, NetworkSettings):
-            longer = network_costs(found, task)
-        return Prepared(
-            overrides=[override_of(key, value) for key, value in chosen.items()],
-            epochs=found.epochs,
-            seconds_per_epoch=found.seconds_per_epoch,
-            published=origin_of(settings).start in ("frozen", "fine-tuned"),
-            notes=list(found.notes),
-            # Features are computed once for all folds.
-            trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
-            data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
-            networks=[asdict(one) for one in found.networks],
-            limit=task.seconds if found.cut else None,
-            parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
-            side=max(found.data.pictures.image_size) if found.sized else None,
-            search_seconds=search_seconds(settings, task.kinds),
-            fit_seconds=fits,
-            longer=longer,
-            all_cores=classical and found.seconds_per_epoch > 0,
-        )
 
     def _train(self, job: Job, task: Train, channel: Channel) -> Ending:
         settings = _settings(job.overrides, task.places, task.resume)
@@ -295,16 +237,6 @@ def _keep_to_share() -> None:
     if share < 1 and torch.cuda.is_available():
         for device in range(torch.cuda.device_count()):
             torch.cuda.set_per_process_memory_fraction(share, device)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _settings(

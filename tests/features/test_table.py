@@ -19,8 +19,9 @@ from src.data.decoding.picture_store import PictureStore
 from src.features import embedding, fusion
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
-from src.features.table import FeatureTable, TooSlow, beside_others, described
+from src.features.table import FeatureTable, beside_others, described
 from src.machine.imports import allow_module
+from src.machine.parallel import TooSlow
 from tests.features.pictures import pictures, split, store
 
 COUNT = 300

@@ -1,4 +1,4 @@
-"""The time of a sweep, and how a family is fitted into it, by a pool that answers at once."""
+"""How a family is fitted into the time of a sweep, by a pool that answers at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
-from src.sweeps.prepare import Preparation
+from src.sweeps.families import load_families, name_of_kind
+from src.sweeps.prepare import Preparation, why_none
 from src.sweeps.tasks import Prepared, SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -128,6 +129,75 @@ def test_the_only_family_may_take_all_of_the_race(seconds: float, epochs: int) -
     both = {"cnn": family("cnn"), "mlp": family("mlp")}
     beside = preparation(Answers(of_size(seconds, seconds)), 100, base, **both)
     assert beside.measure(family("cnn")).epochs == min(12, int(50 / seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "epochs"),
+    [
+        (400, ("model=cnn",), 1),
+        (2_000, ("model=cnn",), None),
+        (120, ("model=efficientnet_lite0", "recipe=finetune"), 1),
+        (400, ("model=efficientnet_lite0", "recipe=finetune"), None),
+    ],
+)
+def test_an_only_network_is_trained_for_a_part_of_an_epoch_before_there_is_no_answer(
+    seconds: float, words: tuple[str, ...], epochs: int | None
+) -> None:
+    """Of 100 s, 70 are for the trial, which a clock ends; a head is to be fitted before it."""
+    only = family("net", *words)
+
+    def cost(words: list[str]) -> dict[str, Any]:
+        return {"seconds_per_epoch": seconds, "published": "recipe=finetune" in words}
+
+    base = ("data.image_size=96",)
+    found = preparation(Answers(cost), 100, *base, net=only).measure(only)
+    assert found.affordable is (epochs is not None)
+    if epochs is not None:
+        assert found.epochs == epochs and found.seconds == pytest.approx(70)
+    beside = preparation(Answers(cost), 100, *base, net=only, mlp=family("mlp"))
+    assert not beside.measure(only).affordable
+
+
+def test_hand_crafted_features_alone_must_leave_time_for_their_fit_as_well() -> None:
+    """Of 100 s, 70 are for a trial: 30 s of describing and one and a half times 40 of a fit.
+
+    On a half of the pictures, or on fewer, both take less.
+    """
+    (crafted,) = load_families(["handcrafted"], [])
+    own = {"model.classifier": "rbf_svm", "model.selection": "pca"}
+    fits = {name_of_kind(own): 40.0, "model.classifier=auto": 20.0}
+
+    def cost(_: list[str]) -> dict[str, Any]:
+        parts = {"train": 900, "val": 100, "dropped": 100}
+        return {"epochs": 1, "seconds_per_epoch": 30.0, "parts": parts, "fit_seconds": fits}
+
+    pool = Answers(cost)
+    found = preparation(pool, 100, handcrafted=crafted).measure(crafted)
+    assert found.overrides[0] == "data.train_limit=500" and found.affordable
+    assert found.parts == {"train": 500, "val": 100, "dropped": 500}
+    # A quarter of describing is for all pictures, whichever train.
+    assert found.seconds == pytest.approx(30 * 0.625)
+    assert found.fit_seconds == {name_of_kind(own): 20.0, "model.classifier=auto": 20.0}
+    assert "data.train_limit=500 of 1,000 training pictures" in found.notes[-1]
+    assert len(pool.jobs) == 1, "nothing is measured twice where time is short"
+    both = {"handcrafted": crafted, "cnn": family("cnn")}
+    assert preparation(Answers(cost), 100, **both).measure(crafted).seconds == 30
+
+
+@pytest.mark.parametrize(("word", "late"), [("model=cnn", 65), ("model=embedding", 85)])
+def test_an_only_family_may_be_measured_longer_before_it_is_given_up(word: str, late: int) -> None:
+    pool, only = Answers(of_size(0.1, 0.1)), family("own", word)
+    preparation(pool, 100, own=only).measure(only)
+    assert pool.jobs[0].task["seconds"] + pool.jobs[0].task["late_by"] == pytest.approx(late)
+
+
+def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:
+    late = Prepared([], 1, 0.0, affordable=False, notes=["left out: opening would take 90 s"])
+    assert why_none({"cnn": replace(late, limit=30.0)}, ["cnn", "fcn"], 4.0) == (
+        "budget.minutes=4 is too short for any of cnn, fcn (cnn: left out: opening would take "
+        "90 s): give it more, or name faster families"
+    )
+    assert "(" not in why_none({}, ["cnn"], 1.5)
 
 
 def test_a_network_whose_sizes_are_searched_keeps_its_own() -> None:
@@ -249,49 +319,6 @@ def test_what_cannot_be_trained_ends_the_sweep_with_its_reason(
 ) -> None:
     with pytest.raises(kind, match=message):
         preparation(Answers(lambda _: {"failed": result}), 100).measure(family("cnn"))
-
-
-def test_a_share_of_the_budget_is_kept_for_the_finalists() -> None:
-    time = ByHand()
-    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
-    time.now += 20
-    assert (clock.spent, clock.left, clock.race_left) == (20, 80, 50)
-    time.now += 60
-    assert (clock.left, clock.race_left) == (20, 0)
-    time.now += 60
-    assert clock.left == 0
-
-
-def test_without_finalists_trials_have_all_and_without_a_budget_there_is_no_limit() -> None:
-    assert Clock(100, finals=False, earlier=30, note=lambda _: None, now=ByHand()).race_left == 70
-    clock = Clock(None, finals=True, earlier=5, note=lambda _: None, now=ByHand())
-    assert (clock.left, clock.race_left, clock.spent) == (None, None, 5)
-
-
-def test_a_later_start_goes_on_where_the_account_ended() -> None:
-    time = ByHand()
-    noted: list[float] = []
-    first = Clock(100, finals=True, earlier=0, note=noted.append, now=time)
-    time.now += 2
-    first.tick()
-    assert noted == []  # not at every look
-    time.now += 10
-    first.tick()
-    time.now += 1
-    first.settle()
-    assert noted == [12, 13]
-    time.now += 500  # a pause costs nothing
-    assert Clock(100, finals=True, earlier=noted[-1], note=noted.append, now=time).left == 87
-
-
-def test_measuring_ends_while_trials_have_time() -> None:
-    time = ByHand()
-    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=time)
-    time.now += 41
-    assert not clock.trials_wait
-    time.now += 2
-    assert clock.trials_wait
-    assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
 
 
 class Gathered(Answers):

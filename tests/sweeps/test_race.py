@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
@@ -16,7 +17,7 @@ from filelock import FileLock
 from src.config.checks import ConfigError
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
-from src.records.trials import COMPLETE, NetworkRecord, SweepRecord
+from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.search.study import SweepStudy
 from src.sweeps import race as race_module
@@ -131,6 +132,43 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     # With time for more it is a candidate like others, without a limit of its own.
     more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
     assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
+
+
+@pytest.mark.parametrize(
+    ("family", "trainings", "changes"),
+    [
+        ("cnn", 1, ["trainer.max_time=85"]),
+        ("cnn", 5, ["trainer.max_time=17"]),
+        ("handcrafted", 1, []),
+    ],
+)
+def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alone(
+    family: str, trainings: int, changes: list[str]
+) -> None:
+    noted: list[str] = []
+    sweep: Any = SimpleNamespace(
+        _alone=True,
+        _base=(),
+        _clock=SimpleNamespace(left=100.0),
+        _families={one.name: one for one in load_families([family], [])},
+        _prepared={family: Prepared([], 1, 70 / trainings, trainings=trainings)},
+        _study=SimpleNamespace(
+            facts=lambda number: {}, note=lambda number, changes: noted.extend(changes)
+        ),
+    )
+    trial = TrialRecord(0, family, RUNNING, {})
+    race_module._Sweep._trial(sweep, Mock(), trial)
+    assert noted == changes
+
+
+def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=1", "budget.trials=1", "finalists=0"]
+    (trial,) = sweep(tmp_path, *words, "evaluate_test=false").trials
+    assert trial.state == COMPLETE and "trainer.max_epochs=1" in trial.overrides
+    assert any(word.startswith("trainer.max_time=") for word in trial.overrides)
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:

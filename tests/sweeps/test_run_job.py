@@ -28,10 +28,8 @@ from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
-from src.sweeps.families import name_of_kind
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, changed, plain_task, read_task
-from src.sweeps.variant_costs import search_seconds
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
@@ -195,44 +193,6 @@ def test_of_two_changes_the_later_counts() -> None:
     assert both == ["data.batch_size=64"]
 
 
-@pytest.mark.parametrize(
-    ("words", "kinds", "seconds"),
-    [
-        (["model=embedding", "model.auto.seconds=7"], [], 7),
-        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], [], 35),
-        (["model=embedding", "model.classifier=rbf_svm"], [], 0),
-        # The family's own configuration does not search, and trials of one kind do.
-        (["model=handcrafted"], [{"model.classifier": "ridge"}, {"model.classifier": "auto"}], 60),
-        (["model=handcrafted"], [{"model.classifier": "ridge"}, {}], 0),
-        (["model=mlp"], [{}], 0),
-    ],
-)
-def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
-    words: list[str], kinds: list[dict[str, Any]], seconds: float
-) -> None:
-    assert search_seconds(read_run_settings(words), kinds) == seconds
-
-
-def test_networks_of_other_widths_and_sizes_are_told_by_their_operations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    words = ["model=cnn", "data=digits", "runtime=float32", "runtime.threads=1"]
-    own = [*words, "data.batch_size=64", "trainer.max_epochs=1", "model.widths=[8,16]"]
-    variants = [{"model.widths": [8 * n, 16 * n], "model.blocks": 1} for n in (1, 4)]
-    few = {"model.widths": [4, 8], "model.blocks": 1}
-    large = {**variants[0], "data.image_size": 16}
-    task = Prepare(places(tmp_path), seconds=40.0, variants=[*variants, few, large])
-    ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
-    assert ending.state == "complete", ending.reason
-    known = Prepared(**ending.result)
-    same, wide, narrow, larger = known.longer.values()
-    # Sixteen times as much in all convolutions but the first.
-    assert same == narrow == 1 and 12 < wide < 16
-    assert larger == pytest.approx(4, rel=0.01), "the digits have 8 x 8 pixels"
-    assert not known.all_cores
-
-
 def test_a_trial_without_epochs_is_a_run_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,28 +221,6 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     assert ending.metrics["val/accuracy"] == metrics["val/accuracy"]
     run_dir = heard.note.call_args.kwargs["run_dir"]
     assert (Path(run_dir) / "predictions" / "val.parquet").is_file()
-
-
-def test_other_features_are_told_by_their_number_and_by_what_describing_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    own = ["model=handcrafted", "model.features=[raw]", "model.selection=none", "data=digits"]
-    kinds = [{"model.classifier": "logistic"}, {"model.classifier": "auto"}]
-    wide = {"model.features": ["scattering"], "model.scattering.orientations": 8}
-    same = {"model.features": ["raw"]}
-    task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds, variants=[same, wide])
-    ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
-    assert ending.state == "complete", ending.reason
-    known = Prepared(**ending.result)
-    wider, alike = name_of_kind(wide), name_of_kind(same)
-    assert known.longer[wider] > 5 * known.longer[alike] > 0
-    # The digits have 64 pixels, and 4 x 4 cells of 1 + 8 planes.
-    linear, search = ("model.classifier=logistic", "model.classifier=auto")
-    fits, times = known.fit_seconds, 16 * 9 / 64
-    assert fits[f"{linear} {wider}"] == pytest.approx(times * fits[f"{linear} {alike}"])
-    assert fits[f"{linear} {alike}"] == pytest.approx(fits[linear])
-    assert fits[f"{search} {wider}"] == pytest.approx(times * known.search_seconds)
 
 
 @pytest.mark.parametrize(("share", "kept"), [("0.25", [(0.25, 0), (0.25, 1)]), ("1.0", [])])

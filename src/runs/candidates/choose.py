@@ -25,6 +25,7 @@ from ...config.models import (
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...machine.hardware import device_of_run
+from ...machine.parallel import TooSlow
 from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
 from ..build import load_task
@@ -203,7 +204,6 @@ def prepared(
     ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
     if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
         return _with_networks(settings, model, open_pictures, deadline, late_by)
-    from ...features.table import TooSlow
     from .classical import ClassicalCandidate
 
     data = open_pictures(settings)
@@ -226,7 +226,6 @@ def _with_networks(
     Until the networks are known, and with them the size that they take pictures at, the pictures
     are opened as small as they are compared with each other.
     """
-    from ...features.table import TooSlow
     from .classical import ClassicalCandidate
     from .ranking import choose_networks, keep_described
 
@@ -249,8 +248,8 @@ def _with_networks(
         if choice.seconds and latest is not None and ends > latest:
             # Nothing is described that cannot end.
             return Preparation(found, data, 1, choice.seconds, notes, cut=True, sized=False)
-        opened = open_pictures(found)
         try:
+            opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
             keep_described(settings, data, choice)
             return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)

@@ -17,7 +17,7 @@ from src.config.compose import compose_settings
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.features.table import TooSlow
+from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import ranking, sample
 from src.runs.candidates.affordable import Option
@@ -296,7 +296,7 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
         deadlines.append(deadline or 0.0)
         if late[len(tried) - 1]:
-            raise TooSlow(9.0)
+            raise TooSlow("describing the pictures", 9.0)
         return 0.0
 
     monkeypatch.setattr(ranking, "choose_networks", choose)

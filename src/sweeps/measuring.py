@@ -1,0 +1,217 @@
+"""What trials of a family take in the worker that measures: its own configuration and others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from ..config.checks import ConfigError, to_plain
+from ..config.compose import leaves
+from ..config.features import ClassicalSettings, HandcraftedSettings
+from ..config.models import NetworkSettings
+from ..config.overrides import override_of, with_values
+from ..config.schema import RunSettings
+from ..data.loading.datamodule import PictureData
+from ..machine.parallel import TooSlow, available_cores, in_time
+from ..runs.build.network import build_network
+from ..runs.candidates.choose import Preparation, origin_of, prepared
+from ..training.cost import count_flops
+from .families import SIDE, name_of_kind
+from .tasks import Prepare, Prepared
+
+__all__ = ["measured", "search_seconds"]
+
+_CHOSEN = (
+    *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
+    *("model.networks", "model.input_size", "model.auto.seconds"),
+)
+# The last are copies, and what `data.train_limit` leaves out of the training part.
+_PARTS = ("train", "val", "test", "dropped")
+
+
+def measured(
+    settings: RunSettings,
+    overrides: Sequence[str],
+    task: Prepare,
+    open_pictures: Callable[[RunSettings], PictureData],
+) -> Prepared:
+    """Measure and choose what a family's own configuration leaves open.
+
+    Args:
+        settings: of a trial.
+        overrides: that they are made of.
+        task: with the time for it. Pictures whose opening would not end in that are not opened.
+        open_pictures: returns the pictures of a run's settings, as `build_data` does.
+
+    Raises:
+        ConfigError: it cannot be made for these pictures.
+    """
+    if settings.data.train_on_val:
+        raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
+    latest = None
+    if task.seconds is not None:
+        latest = time.perf_counter() + task.seconds + task.late_by
+    before = leaves(to_plain(settings))
+    networks = not any(word.startswith("model.networks=") for word in overrides)
+
+    def opened(settings: RunSettings) -> PictureData:
+        with in_time(latest, "opening the pictures"):
+            return open_pictures(settings)
+
+    # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
+    # threads that its trials will have.
+    classical = isinstance(settings.model, ClassicalSettings)
+    with _threads(available_cores() if classical else torch.get_num_threads()):
+        try:
+            found = prepared(
+                *(settings, opened),
+                networks=networks,
+                seconds=task.seconds,
+                searching=_searching(settings, task.kinds),
+                late_by=task.late_by,
+            )
+        except TooSlow as late:
+            return Prepared(
+                *([], 1, 0.0),
+                affordable=False,
+                limit=task.seconds,
+                notes=[f"left out: {late}, which is too long for this budget"],
+            )
+    settings = found.settings
+    chosen = {
+        key: value
+        for key, value in leaves(to_plain(settings)).items()
+        if key.startswith(_CHOSEN) and value != before[key]
+    }
+    longer, fits = _costs(found, task, latest)
+    return Prepared(
+        overrides=[override_of(key, value) for key, value in chosen.items()],
+        epochs=found.epochs,
+        seconds_per_epoch=found.seconds_per_epoch,
+        published=origin_of(settings).start in ("frozen", "fine-tuned"),
+        notes=list(found.notes),
+        # Features are computed once for all folds.
+        trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
+        data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
+        networks=[asdict(one) for one in found.networks],
+        limit=task.seconds if found.cut else None,
+        parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
+        side=max(found.data.pictures.image_size) if found.sized else None,
+        search_seconds=search_seconds(settings, task.kinds),
+        fit_seconds=fits,
+        longer=longer,
+        all_cores=classical and found.seconds_per_epoch > 0,
+    )
+
+
+def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
+    """Return the time that a run has for its choice of classifiers, one for each fold.
+
+    0 where no trial of these kinds makes one.
+    """
+    model = settings.model
+    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
+        return 0.0
+    return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
+
+
+def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether trials of some kind, or all of them, search for a classifier."""
+    model = settings.model
+    if not isinstance(model, ClassicalSettings):
+        return False
+    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
+
+
+def _costs(
+    found: Preparation, task: Prepare, latest: float | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how many times as long variants of features or networks take, and what fits do.
+
+    By names of variants, and of kinds with and without those. None of them is timed where the time
+    is over, nor where pictures are not described, as it would take too long.
+    """
+    model = found.settings.model
+    if isinstance(model, NetworkSettings):
+        return _network_costs(found, model, task), {}
+    described = found.seconds_per_epoch == 0 or isinstance(model, HandcraftedSettings)
+    in_time = latest is None or time.perf_counter() < latest
+    if isinstance(model, ClassicalSettings) and described and in_time:
+        return _feature_costs(found, model, task)
+    return {}, {}
+
+
+def _feature_costs(
+    found: Preparation, model: ClassicalSettings, task: Prepare
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return those of features. A search, which ends by the clock, has no fit of its own.
+
+    On other features it takes as many times as long as there are more of them: what it has begun,
+    it ends.
+    """
+    timed: list[Mapping[str, Any]] = []
+    searches: list[Mapping[str, Any]] = []
+    for kind in task.kinds:
+        chosen = kind.get("model.classifier", model.classifier)
+        (searches if chosen == "auto" else timed).append(kind)
+    variants = [one for one in task.variants if one]
+    if not timed and not variants:
+        return {}, {}
+    # scikit-learn takes seconds to import, and networks need none of it.
+    from ..runs.candidates.classical import ClassicalCandidate
+
+    candidate = ClassicalCandidate(found.settings, model, found.data)
+    (_, own), *costs = candidate.description_costs([{}, *variants]) if variants else [(1.0, 0)]
+    seconds = candidate.fit_seconds(timed, [own, *(width for _, width in costs)])
+    fits = {
+        name_of_kind({**kind, **variant}): one
+        for kind, each in zip(timed, seconds, strict=True)
+        for variant, one in zip([{}, *variants], each, strict=True)
+    }
+    for variant, (_, width) in zip(variants, costs, strict=True):
+        search = search_seconds(found.settings, searches) * max(1.0, width / own)
+        fits |= {name_of_kind({**kind, **variant}): search for kind in searches}
+    names = map(name_of_kind, variants)
+    return dict(zip(names, (longer for longer, _ in costs), strict=True)), fits
+
+
+def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) -> dict[str, float]:
+    """Return how many times as long training each variant of a network takes, by its name.
+
+    Told from the operations of a forward pass. Smaller ones count as long as the one that was
+    measured, for what a step takes beside those operations becomes no less.
+    """
+    settings, pictures = found.settings, found.data.pictures
+    size = pictures.image_size
+    if len(task.variants) < 2:
+        return {}
+
+    def operations(values: Mapping[str, Any]) -> int:
+        side = values.get(SIDE) or size
+        height, width = (side, side) if isinstance(side, int) else side
+        network = build_network(
+            with_values(model, {k: v for k, v in values.items() if k != SIDE}).without_weights(),
+            channels=pictures.channels,
+            classes=len(pictures.class_names),
+            image_size=(height, width),
+            target=settings.data.target,
+        )
+        return count_flops(network, (pictures.channels, height, width))
+
+    own = operations({})
+    return {name_of_kind(one): max(1.0, operations(one) / own) for one in task.variants}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,52 @@
+"""Work on many items that must be done by a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+
+from src.machine import parallel
+from src.machine.parallel import TooSlow, in_order, in_time
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that is moved by hand."""
+    clock = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(perf_counter=lambda: clock.seconds))
+    return clock
+
+
+def done(now: SimpleNamespace, items: Iterable[int], each: float = 1.0) -> int:
+    """Work that takes so many seconds an item; return how many results there were."""
+    count = 0
+    for result in in_order(lambda item: 2 * item, items, 1):
+        assert result == 2 * count
+        count += 1
+        now.seconds += each
+    return count
+
+
+@pytest.mark.parametrize(("seconds", "at_most"), [(60, 5), (90, 60)])
+def test_what_cannot_be_done_in_time_ends_as_soon_as_that_is_clear(
+    now: SimpleNamespace, seconds: float, at_most: int
+) -> None:
+    began = now.seconds
+    limit = in_time(began + seconds, "decoding")
+    with pytest.raises(TooSlow, match="decoding would take 99 s") as late, limit:
+        done(now, range(100))
+    assert late.value.seconds == pytest.approx(99)
+    assert 2 <= now.seconds - began <= at_most
+
+
+def test_what_is_done_in_time_or_has_no_known_length_goes_on(now: SimpleNamespace) -> None:
+    with in_time(now.seconds + 100, "decoding"):
+        assert done(now, range(100)) == 100
+    with in_time(now.seconds - 1, "decoding"):
+        assert done(now, iter(range(100))) == 100
+        assert done(now, [1][:0]) == 0
+    assert done(now, range(100)) == 100, "the limit ends with its block"
+    with in_time(None, "decoding"):
+        assert done(now, range(100)) == 100

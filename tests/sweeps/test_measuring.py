@@ -1,0 +1,106 @@
+"""What trials of a family take, as its worker measures or foresees it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from src.config.compose import read_run_settings
+from src.data.decoding import opening
+from src.search.jobs import Job
+from src.sweeps.families import name_of_kind
+from src.sweeps.measuring import search_seconds
+from src.sweeps.run_job import TrialRunner
+from src.sweeps.tasks import Prepare, Prepared, plain_task
+from tests.data.pictures import tree
+from tests.sweeps.test_run_job import places
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds", "seconds"),
+    [
+        (["model=embedding", "model.auto.seconds=7"], [], 7),
+        (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], [], 35),
+        (["model=embedding", "model.classifier=rbf_svm"], [], 0),
+        # The family's own configuration does not search, and trials of one kind do.
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {"model.classifier": "auto"}], 60),
+        (["model=handcrafted"], [{"model.classifier": "ridge"}, {}], 0),
+        (["model=mlp"], [{}], 0),
+    ],
+)
+def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
+    words: list[str], kinds: list[dict[str, Any]], seconds: float
+) -> None:
+    assert search_seconds(read_run_settings(words), kinds) == seconds
+
+
+def test_networks_of_other_widths_and_sizes_are_told_by_their_operations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    words = ["model=cnn", "data=digits", "runtime=float32", "runtime.threads=1"]
+    own = [*words, "data.batch_size=64", "trainer.max_epochs=1", "model.widths=[8,16]"]
+    variants = [{"model.widths": [8 * n, 16 * n], "model.blocks": 1} for n in (1, 4)]
+    few = {"model.widths": [4, 8], "model.blocks": 1}
+    large = {**variants[0], "data.image_size": 16}
+    task = Prepare(places(tmp_path), seconds=40.0, variants=[*variants, few, large])
+    ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    same, wide, narrow, larger = known.longer.values()
+    # Sixteen times as much in all convolutions but the first.
+    assert same == narrow == 1 and 12 < wide < 16
+    assert larger == pytest.approx(4, rel=0.01), "the digits have 8 x 8 pixels"
+    assert not known.all_cores
+
+
+def test_other_features_are_told_by_their_number_and_by_what_describing_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    own = ["model=handcrafted", "model.features=[raw]", "model.selection=none", "data=digits"]
+    kinds = [{"model.classifier": "logistic"}, {"model.classifier": "auto"}]
+    wide = {"model.features": ["scattering"], "model.scattering.orientations": 8}
+    same = {"model.features": ["raw"]}
+    task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds, variants=[same, wide])
+    ending = TrialRunner()(Job(plain_task(task), overrides=own), Mock())
+    assert ending.state == "complete", ending.reason
+    known = Prepared(**ending.result)
+    wider, alike = name_of_kind(wide), name_of_kind(same)
+    assert known.longer[wider] > 5 * known.longer[alike] > 0
+    # The digits have 64 pixels, and 4 x 4 cells of 1 + 8 planes.
+    linear, search = ("model.classifier=logistic", "model.classifier=auto")
+    fits, times = known.fit_seconds, 16 * 9 / 64
+    assert fits[f"{linear} {wider}"] == pytest.approx(times * fits[f"{linear} {alike}"])
+    assert fits[f"{linear} {alike}"] == pytest.approx(fits[linear])
+    assert fits[f"{search} {wider}"] == pytest.approx(times * known.search_seconds)
+
+
+def test_pictures_whose_opening_would_not_end_in_time_are_given_up_and_open_ones_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(opening, "_BLOCK_BYTES", 1)  # a picture at a time
+    root = tree(tmp_path / "pictures", {"a": 20, "b": 20})
+    words = ["model=handcrafted", "model.features=[raw]", "data=folder", f"data.root={root}"]
+    kinds = [{"model.classifier": "logistic"}]
+    runner = TrialRunner()
+
+    def measured(seconds: float | None) -> Prepared:
+        task = Prepare(places(tmp_path), seconds, kinds=kinds)
+        ending = runner(Job(plain_task(task), overrides=[*words, "data.num_workers=1"]), Mock())
+        assert ending.state == "complete", ending.reason
+        return Prepared(**ending.result)
+
+    late = measured(1e-3)
+    assert not late.affordable and late.limit == 1e-3
+    assert re.match(r"left out: opening the pictures would take \d+ s", late.notes[-1])
+    assert measured(None).affordable
+    # Nothing is timed in what is not left, and the trial is known all the same.
+    known = measured(1e-3)
+    assert known.affordable and known.seconds > 0 and known.fit_seconds == {}
+    assert measured(60.0).fit_seconds.keys() == {"model.classifier=logistic"}
