@@ -23,7 +23,7 @@ from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
 from ..storage.cache import cache_folder
 
-__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families"]
+__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families", "few_judges"]
 
 # What the study keeps the fingerprint under.
 _KEY = "pictures"
@@ -80,10 +80,9 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
         f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
-    given = any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
     usual = not settings.cv.folds and settings.pruner.name == "asha"
     further: tuple[str, ...] = ()
-    if held_out < _LEAST_VALIDATION and usual and not given:
+    if held_out < _LEAST_VALIDATION and usual and not _says_who_judges(overrides):
         further = _FOLDS
         reason += (
             f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
@@ -93,6 +92,28 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
         whole = settings.cv.is_whole or further
         reason += _found(_of_folds(source.given_parts, count, settings) if whole else held_out)
     return ChosenFamilies(names, reason, further)
+
+
+def few_judges(settings: SweepSettings, overrides: Sequence[str]) -> str:
+    """Return a remark where named families are judged on few pictures and nobody asked for that.
+
+    An empty text otherwise, and where workers of a cluster may be the only ones to have pictures.
+    """
+    if settings.workers.engine != "local" or settings.cv.folds or _says_who_judges(overrides):
+        return ""
+    source = list_pictures(settings.data)
+    held_out = _validation_pictures(source.given_parts, len(source), settings)
+    if held_out >= _LEAST_VALIDATION:
+        return ""
+    whole = _of_folds(source.given_parts, len(source), settings)
+    return (
+        f"judged on a validation part of {held_out:,} pictures, which tells little: "
+        f"{' '.join(_FOLDS)} judges on all {whole:,} that are not of the test part"
+    )
+
+
+def _says_who_judges(overrides: Sequence[str]) -> bool:
+    return any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
 
 
 def _found(pictures: int) -> str:

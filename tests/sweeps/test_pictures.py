@@ -15,7 +15,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.sweep import SweepSettings, read_sweep_settings
-from src.sweeps.pictures import check_pictures, choose_families
+from src.sweeps.pictures import check_pictures, choose_families, few_judges
 from tests.data.pictures import png, tree, write
 
 
@@ -86,6 +86,8 @@ def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
     chosen = choose_families(settings(tmp_path, *words), words)
     assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
     assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
+    named = few_judges(settings(tmp_path, *words, "families=[cnn]"), words)
+    assert "validation part of 3 pictures" in named and "on all 17 that" in named
     judged = settings(tmp_path, *words, *chosen.overrides)
     assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
 
@@ -99,6 +101,7 @@ def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str)
     if said == "cv.folds=3":
         words.append("pruner=none")
     assert choose_families(settings(tmp_path, *words), words).overrides == ()
+    assert few_judges(settings(tmp_path, *words, "families=[cnn]"), words) == ""
 
 
 def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
@@ -108,6 +111,7 @@ def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
         made.rename(tmp_path / "set" / part)
     words = ["data=folder", f"data.root={tmp_path / 'set'}"]
     assert choose_families(settings(tmp_path, *words), words).overrides == ()
+    assert few_judges(settings(tmp_path, *words, "families=[cnn]"), words) == ""
 
 
 def test_other_pictures_end_a_study_and_the_same_ones_do_not(
