@@ -153,8 +153,9 @@ function choosing(things, label) {
   return { choose, mark };
 }
 
-function drawFamilies() {
+function drawFamilies(shown = new Set(Object.keys(data.colors))) {
   for (const [family, shade] of Object.entries(data.colors)) {
+    if (!shown.has(family)) continue;
     const entry = html("span", "", $("legend"));
     const dot = make("svg", { class: "dot", width: 10, height: 10 }, null, entry);
     make("circle", { cx: 5, cy: 5, r: 5, fill: shade }, null, dot);
@@ -164,7 +165,13 @@ function drawFamilies() {
 
 // Draws at once, when the width has changed, and when a folded part is opened or printed: a drawing
 // whose place has no width is left for later.
-function drawWhereOpen(draw) {
+function drawWhereOpen(drawOnce) {
+  const draw = () => {
+    drawOnce();
+    for (const box of document.querySelectorAll(".scroll")) {
+      box.previousElementSibling.hidden = box.scrollWidth <= box.clientWidth + 1;
+    }
+  };
   draw();
   let drawnWidth = innerWidth;
   addEventListener("resize", () => {

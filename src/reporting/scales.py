@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..records.trials import TrialRecord
-from .formatting import tick_text, value_text
+from .formatting import metric_text, tick_text, value_text
 
 __all__ = [
     "ValueAxis",
@@ -121,7 +121,9 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
         return upwards if higher_is_better else 1 - upwards
 
     rounded = round_numbers(low, high)
-    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded)
+    # A lone value is no round number: it is written as everywhere else.
+    text = metric_text if low == high else tick_text
+    ticks = sorted((place(tick), text(metric, tick)) for tick in rounded)
     return ValueAxis(metric, tuple(ticks), {n: place(value) for n, value in values.items()})
 
 

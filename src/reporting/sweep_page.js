@@ -11,6 +11,7 @@
   // The history: trials by number, best so far.
   function drawHistory() {
     const place = $("history");
+    if (!place) return;
     const width = place.clientWidth, height = Math.min(360, Math.max(240, width * 0.4));
     const left = 62, right = 14, top = 18, bottom = 44;
     const last = Math.max(1, ...data.trials.map((trial) => trial.number));
@@ -179,8 +180,17 @@
     mark();
   }
 
-  drawFamilies();
-  for (const sign of ["▽ pruned", "× failed", "― best so far"]) html("span", sign, $("legend"));
+  // The legend names what is drawn, and nothing else.
+  function drawLegend() {
+    const drawn = data.trials.filter((trial) => trial.place !== null || trial.state === "failed");
+    const some = (sign, ...states) => drawn.some((trial) => states.includes(trial.state)) && html("span", sign, $("legend"));
+    drawFamilies(new Set(drawn.map((trial) => trial.family)));
+    some("▽ pruned", "pruned", "running");
+    some("× failed", "failed");
+    some("― best so far", "complete");
+  }
+
+  if ($("history")) drawLegend();
   if (data.spaces.length) drawTabs();
   drawWhereOpen(draw);
 })();

@@ -1,4 +1,4 @@
-"""The text of a sweep: its tables and result for a terminal, its trials as CSV, and its page."""
+"""The text of a sweep: its result for a terminal, its trials as CSV, and its page."""
 
 from __future__ import annotations
 
@@ -6,40 +6,27 @@ from collections import Counter
 from typing import Any
 
 from ..machine.text import csv_text
-from ..metrics.pareto import pareto_front
-from ..records.standings import (
-    FamilyStanding,
-    at_equal_time,
-    at_equal_trials,
-    best_of_families,
-    leaderboard,
-    values_of,
-)
+from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
-    Table,
     counted,
     duration,
-    figure_text,
     mean_text,
     measured,
     metric_text,
-    primary_text,
+    part_texts,
     settings_text,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
+from .sweep_tables import families_table, finalists_table, leaderboard_table, networks_table
 
 __all__ = [
     "COMMAND",
-    "families_table",
-    "finalists_table",
     "format_result",
     "headline",
     "leaderboard_csv",
-    "leaderboard_table",
     "networks_csv",
-    "networks_table",
     "pictures_raced",
     "sweep_page",
     "verdict",
@@ -82,42 +69,6 @@ def pictures_raced(record: SweepRecord) -> str:
     return f"{record.data}: {parts} pictures" if parts else record.data
 
 
-def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
-    """Return the trials in order, or the first of them; with the reason of failed ones."""
-    trials = leaderboard(record)
-    shown = trials[:most]
-    of = f"the best {len(shown)} of {len(trials)} trials" if len(shown) < len(trials) else "trials"
-    order = "highest" if record.higher_is_better else "lowest"
-    front: set[int] = set()  # numbers of the complete trials that no other beats in all metrics
-    if len(record.metrics) > 1:
-        complete = {t.number: t.objectives for t in trials if t.objectives is not None}
-        found = pareto_front([*complete.values()], record.directions)
-        front = {[*complete][index] for index in found}
-    ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
-    rows = []
-    for trial in shown:
-        marks = {"in front": trial.number in front, "default": trial.is_default}
-        about = [mark for mark, has in marks.items() if has]
-        last = settings_text(trial.values)
-        if trial.state == FAILED:
-            last = trial.reason or "no reason known"
-        values = values_of(record, trial)
-        rows.append(
-            (
-                *(str(ranks.get(trial.number, "")), trial.name),
-                *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
-                *(", ".join([trial.state, *about]), str(trial.epochs)),
-                *("" if trial.seconds is None else duration(trial.seconds), last),
-            )
-        )
-    ends = ("state", record.steps, "time", "settings")
-    headers = ("rank", "candidate", *record.metrics, *ends)
-    texts = ("candidate", "state", "settings")
-    numbers = {i for i, name in enumerate(headers) if name not in texts}
-    title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
-    return Table(title, headers, tuple(rows), frozenset(numbers))
-
-
 def leaderboard_csv(record: SweepRecord) -> str:
     """Return every trial as a row of CSV, in order, with a column for every searched key.
 
@@ -146,78 +97,6 @@ def leaderboard_csv(record: SweepRecord) -> str:
     return csv_text(header, rows)
 
 
-def families_table(record: SweepRecord) -> Table:
-    """Return the best of each family: of all trials, of equally many, and within equal time.
-
-    Has no rows while no trial has ended.
-    """
-    best = best_of_families(record)
-    most, at_trials = at_equal_trials(record)
-    seconds, at_time = at_equal_time(record)
-    same_trials = {standing.family: standing for standing in at_trials}
-    same_time = {standing.family: standing for standing in at_time}
-    headers = ("family", "best", "candidate", f"first {counted(most, 'trial')}")
-    rows = tuple(
-        (
-            standing.family,
-            _best(record, standing),
-            "" if standing.best is None else standing.best.name,
-            _best(record, same_trials[standing.family]),
-            _best(record, same_time[standing.family]),
-            str(standing.trials),
-            duration(standing.seconds),
-        )
-        for standing in best
-        if most
-    )
-    return Table(
-        f"Families by {record.metrics[0]}: the best of each, at equal trials and at equal time",
-        (*headers, f"first {duration(seconds)}", "trials", "time"),
-        rows,
-        frozenset({1, 3, 4, 5, 6}),
-    )
-
-
-def finalists_table(record: SweepRecord) -> Table:
-    """Return the configurations that were trained again, with mean and spread over seeds."""
-    metric = record.metrics[0]
-    names = {trial.number: trial.name for trial in record.trials}
-    rows = tuple(
-        (
-            names.get(finalist.trial, ""),
-            mean_text(metric, finalist.mean, finalist.spread),
-            ", ".join(
-                f"{seed}: {'failed' if value is None else metric_text(metric, value)}"
-                for seed, value in sorted(finalist.runs.items())
-            ),
-        )
-        for finalist in record.finalists
-    )
-    title = f"Finalists by {metric}, trained again over seeds: mean ± standard deviation"
-    return Table(title, ("candidate", "mean", "by seed"), rows)
-
-
-def networks_table(record: SweepRecord) -> Table:
-    """Return the frozen networks as ranked on a sample, and the best trial with those taken."""
-    best = {one.family: one for one in best_of_families(record)}
-    rows = tuple(
-        (
-            one.name,
-            "" if one.side is None else str(one.side),
-            "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
-            mean_text("accuracy", one.accuracy, one.error) if one.accuracy is not None else "",
-            "" if one.logme is None else f"{one.logme:.3f}",
-            _best(record, best[one.family]) if one.taken else "",
-        )
-        for one in record.networks
-    )
-    headers = ("network", "pixels a side", "pictures/s", "accuracy on a sample", "LogME")
-    title = (
-        "Frozen networks as ranked before the race, and what the trials with those taken reached"
-    )
-    return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
-
-
 def networks_csv(record: SweepRecord) -> str:
     """Return the frozen networks as ranked, and the best trial with those taken, as CSV."""
     best = {one.family: one.best for one in best_of_families(record)}
@@ -239,22 +118,13 @@ def verdict(record: SweepRecord) -> dict[str, str]:
     rows = {
         "winner": winner.name,
         "caution": record.caution or None,
-        "test cost": figure_text(record.test, "test/cost"),
-        "test part": primary_text(record.test, "test"),
-        "test accuracy": figure_text(record.test, "test/accuracy"),
+        **part_texts(record.test, "test", "test"),
         "test part measured": (
             None if record.test_measurements is None else measured(record.test_measurements)
         ),
         COMMAND: record.commands.get(winner.number),
     }
     return {name: text for name, text in rows.items() if text is not None}
-
-
-def _best(record: SweepRecord, standing: FamilyStanding) -> str:
-    if standing.best is None:
-        return "none"
-    text = metric_text(record.metrics[0], standing.best.value)
-    return f"pruned at {text}" if standing.best.state == PRUNED else text
 
 
 def sweep_page(record: SweepRecord) -> str:
@@ -277,6 +147,8 @@ def sweep_page(record: SweepRecord) -> str:
         "leaderboard": table,
         "colors": [colors[trial.family] for trial in trials],
         "has_spaces": bool(data["spaces"]),
+        "has_history": sum(one["place"] is not None for one in data["trials"]) > 1,
+        "undrawn": sum(one["place"] is None and one["state"] != FAILED for one in data["trials"]),
         "sort_values": [
             [
                 *(row[0], trial.name, *values_of(record, trial), row[-4]),
@@ -298,14 +170,17 @@ def _page_headline(record: SweepRecord) -> str:
 
 
 def _page_lead(record: SweepRecord) -> str:
-    """Return the figure of the winner, or of the best so far."""
-    metric = record.metrics[0]
+    """Return the figure of the winner, or of the best so far, and of which trainings it is."""
+    metric, winner = record.metrics[0], _winner(record)
     for one in record.finalists:
-        if one.trial == record.winner and one.mean is not None:
-            seeds = counted(sum(value is not None for value in one.runs.values()), "training")
-            return f"{metric} {mean_text(metric, one.mean, one.spread)}, {seeds}"
+        if winner is not None and one.trial == winner.number and one.mean is not None:
+            seeds = counted(sum(value is not None for value in one.runs.values()), "seed")
+            return (
+                f"{metric} {mean_text(metric, one.mean, one.spread)}, trained again with {seeds}; "
+                f"its trial had {metric_text(metric, winner.value)}"
+            )
     ranked = record.ranked()
-    return f"{metric} {metric_text(metric, ranked[0].value)}, one training" if ranked else ""
+    return f"{metric} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
 
 
 def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
@@ -317,21 +192,29 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     price = [
         f"{metric_text(key, figures[key])} {of}" for key, of in costs.items() if key in figures
     ]
+    # As a comparison calls it: without what the whole trial took, measuring included.
+    trained = figures.get("cost/training_seconds")
+    if trained is not None:
+        price.append(f"trained in {duration(trained)}")
     if winner is not None and winner.seconds is not None:
-        price.append(f"trained in {duration(winner.seconds)}")
+        price.append(f"the whole trial took {duration(winner.seconds)}")
     finalists = len(record.finalists)
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
         reason = "The only configuration for which there was time to train it again."
-    term = "Test accuracy" if "test part" not in found else "Test part"
-    tested = found.get("test part", found.get("test accuracy", ""))
+    tested = [
+        (name.capitalize(), found[name], "")
+        for name in part_texts(record.test, "test", "test")
+        if name in found
+    ]
     if "test part measured" in found:
-        tested = ", measured ".join(filter(None, (tested, found["test part measured"])))
+        term, text, kind = tested.pop() if tested else ("Test", "", "")
+        said = ", measured ".join(filter(None, (text, found["test part measured"])))
+        tested.append((term, said, kind))
     rows = [
         ("Caution", record.caution, ""),
         ("Why", reason, ""),
-        ("Test cost", found.get("test cost", ""), ""),
-        (term, tested, ""),
+        *tested,
         ("What it costs", ", ".join(price), ""),
         ("Next step", record.next_step, "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
@@ -389,7 +272,7 @@ def _about(record: SweepRecord, trial: TrialRecord) -> list[tuple[str, str]]:
         if trial.best is None
         else metric_text(metric, trial.best),
         record.steps: str(trial.epochs),
-        "time": None if trial.seconds is None else duration(trial.seconds),
+        "time of the whole trial": None if trial.seconds is None else duration(trial.seconds),
         "settings": settings_text(trial.values),
         **{key: metric_text(key, value) for key, value in sorted(trial.figures.items())},
         COMMAND: record.commands.get(trial.number),

@@ -26,6 +26,16 @@
     if (scroll) scroll.scrollLeft = 0;
   }
 
+  for (const scroll of document.querySelectorAll(".scroll")) {
+    if (!shown(scroll)) continue;
+    const table = scroll.querySelector("table"), hint = scroll.previousElementSibling;
+    const hidden = scroll.scrollWidth > scroll.clientWidth + 1 && getComputedStyle(scroll).overflowX === "auto";
+    if (hidden && innerWidth <= 640 && !table.classList.contains("sortable")) faults.push(`too wide for a phone: ${words(table)}`);
+    if (hidden !== shown(hint)) faults.push(`${hidden ? "no " : "a false "}sign of scrolling: ${words(table)}`);
+    // Lines that are the table's, not the cells', are hidden behind the cells that stay.
+    if (getComputedStyle(table).borderCollapse === "collapse") faults.push(`lines end before the name: ${words(table)}`);
+  }
+
   for (const svg of document.querySelectorAll("main svg")) {
     if (!shown(svg)) continue;
     const frame = svg.getBoundingClientRect();

@@ -24,12 +24,11 @@ from src.records.trials import (
 from src.reporting.sweep_report import (
     format_result,
     leaderboard_csv,
-    leaderboard_table,
     networks_csv,
-    networks_table,
     sweep_page,
     verdict,
 )
+from src.reporting.sweep_tables import families_table, leaderboard_table, networks_table
 from tests.reporting.pages import (
     EVIL,
     WIDTHS,
@@ -107,14 +106,14 @@ def test_the_whole_result() -> None:
         "        mlp-1            40.0 %  pruned                  1  4.0 s  lr=0.003 width=32",
         "        mlp-2                    failed                  0  4.0 s  out of memory",
         "",
-        "Families by val/accuracy: the best of each, at equal trials and at equal time",
+        "Families by val/accuracy: the best trial of each, at equal trials and at equal time",
         "  family              best  candidate    first 2 trials       first 8.0 s  trials   time",
         "  cnn               98.0 %  cnn-3                98.0 %            98.0 %       2  8.0 s",
         "  mlp     pruned at 40.0 %  mlp-1      pruned at 40.0 %  pruned at 40.0 %       2  8.0 s",
         "",
         "Finalists by val/accuracy, trained again over seeds: mean ± standard deviation",
-        "  candidate  mean          by seed",
-        "  cnn-3      97.0 % ± 1.4  0: 98.0 %, 1: 96.0 %, 2: failed",
+        "  candidate  its trial  mean          by seed",
+        "  cnn-3      98.0 %     97.0 % ± 1.4  0: 98.0 %, 1: 96.0 %, 2: failed",
         "",
         "winner              cnn-3",
         "test accuracy       97.5 %  (95 % interval 95.0 to 98.7)",
@@ -303,7 +302,8 @@ def test_every_width_and_scheme_can_be_read(visit: Visit, record: SweepRecord, s
             box = title.bounding_box()
             assert box is not None and 0 <= box["x"] < box["x"] + box["width"] <= width
     assert on_paper(page) == []
-    assert page.locator("#history svg").count() == 1
+    drawn = sum(one.value is not None and one.state != FAILED for one in record.trials) > 1
+    assert page.locator("#history svg").count() == drawn
 
 
 def test_the_end_shows_what_the_targets_are_judged_by() -> None:
@@ -311,9 +311,71 @@ def test_the_end_shows_what_the_targets_are_judged_by() -> None:
     of_pixels |= {"test/dice": 0.61, "test/pixel_accuracy": 0.9}
     record = dataclasses.replace(RECORD, metrics=("val/miou",), test=of_pixels)
     said = "mean IoU 52.0 %  (95 % interval 40.0 to 60.0), Dice 61.0 %, pixel accuracy 90.0 %"
-    assert verdict(record)["test part"] == said and "test accuracy" not in verdict(record)
+    assert verdict(record)["test"] == said and "test accuracy" not in verdict(record)
     page = sweep_page(record)
-    assert said in page and "Test part" in page and "Test accuracy" not in page
+    assert said in page and "<dt>Test</dt>" in page and "Test accuracy" not in page
+
+
+def test_what_sets_of_labels_have_all_right_is_no_accuracy() -> None:
+    of_sets = {"test/map": 0.822, "test/macro_f1": 0.774, "test/accuracy": 0.211}
+    record = dataclasses.replace(RECORD, metrics=("val/map",), test=of_sets)
+    shown = verdict(record)
+    assert shown["test"] == "mean average precision 82.2 %, macro F1 77.4 %"
+    assert shown["test exact match"] == "21.1 %" and "test accuracy" not in shown
+    page = sweep_page(record)
+    assert "<dt>Test exact match</dt><dd>21.1 %, measured 2 times on this split</dd>" in page
+    assert "accuracy" not in page.partition("</header>")[0].partition("<header")[2]
+
+
+def test_a_family_without_a_result_says_why() -> None:
+    trials = (
+        trial(0, "cnn", COMPLETE, 0.97),
+        trial(1, "mlp", PRUNED, reason="the time was over"),
+        trial(2, "gru", FAILED, reason="out of\nmemory"),
+    )
+    record = dataclasses.replace(RECORD, families=("cnn", "mlp", "gru", "fcn"), trials=trials)
+    rows = {row[0]: row[1:] for row in families_table(record).rows}
+    assert rows["mlp"] == ("pruned: the time was over", "", "", "", "1", "4.0 s")
+    assert rows["gru"] == ("failed", "", "", "", "1", "4.0 s")
+    assert rows["fcn"] == ("no trial", "", "", "", "", "")
+
+
+def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
+    head = sweep_page(RECORD).partition("</header>")[0]
+    assert "val/accuracy 97.0 % ± 1.4, trained again with 2 seeds; its trial had 98.0 %" in head
+    alone = dataclasses.replace(RECORD, finalists=(), winner=None)
+    assert "val/accuracy 98.0 %, in its trial<" in sweep_page(alone).partition("</header>")[0]
+
+
+def test_training_time_is_not_that_of_the_whole_trial() -> None:
+    known = dataclasses.replace(RECORD.trials[3], figures={"cost/training_seconds": 2.3})
+    record = dataclasses.replace(RECORD, trials=(*RECORD.trials[:3], known))
+    assert "trained in 2.3 s, the whole trial took 4.0 s" in sweep_page(record)
+    assert "trained in" not in sweep_page(RECORD)
+
+
+def test_a_lone_value_is_written_on_its_axis_as_elsewhere() -> None:
+    trials = tuple(trial(number, "cnn", COMPLETE, 0.94512) for number in range(2))
+    page = sweep_page(dataclasses.replace(RECORD, trials=trials, finalists=(), winner=None))
+    assert "94.5 %" in page and "94.51" not in page
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_chart_and_its_legend_show_what_there_is(visit: Visit) -> None:
+    lost = trial(4, "gru", PRUNED, reason="the time was over")
+    record = dataclasses.replace(
+        RECORD, families=("cnn", "mlp", "gru", "fcn"), trials=(*RECORD.trials, lost)
+    )
+    page = visit(sweep_page(record))
+    legend = page.locator("#legend > span").all_inner_texts()
+    assert legend == ["cnn", "mlp", "▽ pruned", "\u00d7 failed", "― best so far"]
+    assert "1 without a value is not drawn." in page.locator("main").inner_text()
+    complete = dataclasses.replace(RECORD, trials=(RECORD.trials[0], RECORD.trials[3]))
+    legend = visit(sweep_page(complete)).locator("#legend > span").all_inner_texts()
+    assert legend == ["cnn", "― best so far"]
+    one = dataclasses.replace(record, trials=(RECORD.trials[3], RECORD.trials[2], lost))
+    assert visit(sweep_page(one)).locator("#history").count() == 0
 
 
 @pytest.mark.parametrize(("metric", "side"), [("val/accuracy", "above"), ("val/loss", "below")])

@@ -1,0 +1,147 @@
+"""Tables of a sweep: its trials, families, finalists and frozen networks."""
+
+from __future__ import annotations
+
+from ..metrics.pareto import pareto_front
+from ..records.standings import (
+    FamilyStanding,
+    at_equal_time,
+    at_equal_trials,
+    best_of_families,
+    leaderboard,
+    values_of,
+)
+from ..records.trials import FAILED, PRUNED, RUNNING, SweepRecord
+from .formatting import Table, counted, duration, mean_text, metric_text, settings_text
+
+__all__ = ["families_table", "finalists_table", "leaderboard_table", "networks_table"]
+
+
+def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
+    """Return the trials in order, or the first of them; with the reason of failed ones."""
+    trials = leaderboard(record)
+    shown = trials[:most]
+    of = f"the best {len(shown)} of {len(trials)} trials" if len(shown) < len(trials) else "trials"
+    order = "highest" if record.higher_is_better else "lowest"
+    front: set[int] = set()  # numbers of the complete trials that no other beats in all metrics
+    if len(record.metrics) > 1:
+        complete = {t.number: t.objectives for t in trials if t.objectives is not None}
+        found = pareto_front([*complete.values()], record.directions)
+        front = {[*complete][index] for index in found}
+    ranks = {trial.number: rank for rank, trial in enumerate(record.ranked(), 1)}
+    rows = []
+    for trial in shown:
+        marks = {"in front": trial.number in front, "default": trial.is_default}
+        about = [mark for mark, has in marks.items() if has]
+        last = settings_text(trial.values)
+        if trial.state == FAILED:
+            last = trial.reason or "no reason known"
+        values = values_of(record, trial)
+        rows.append(
+            (
+                *(str(ranks.get(trial.number, "")), trial.name),
+                *("" if v is None else metric_text(k, v) for k, v in zip(record.metrics, values)),
+                *(", ".join([trial.state, *about]), str(trial.epochs)),
+                *("" if trial.seconds is None else duration(trial.seconds), last),
+            )
+        )
+    ends = ("state", record.steps, "time", "settings")
+    headers = ("rank", "candidate", *record.metrics, *ends)
+    texts = ("candidate", "state", "settings")
+    numbers = {i for i, name in enumerate(headers) if name not in texts}
+    title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
+    return Table(title, headers, tuple(rows), frozenset(numbers))
+
+
+def families_table(record: SweepRecord) -> Table:
+    """Return the best of each family: of all trials, of equally many, and within equal time.
+
+    Has no rows while no trial has ended.
+    """
+    best = best_of_families(record)
+    most, at_trials = at_equal_trials(record)
+    seconds, at_time = at_equal_time(record)
+    same_trials = {standing.family: standing for standing in at_trials}
+    same_time = {standing.family: standing for standing in at_time}
+    headers = ("family", "best", "candidate", f"first {counted(most, 'trial')}")
+
+    def spent(standing: FamilyStanding) -> tuple[str, str]:
+        return (str(standing.trials), duration(standing.seconds)) if standing.trials else ("", "")
+
+    rows = tuple(
+        (
+            standing.family,
+            _best(record, standing),
+            standing.best.name,
+            _best(record, same_trials[standing.family]),
+            _best(record, same_time[standing.family]),
+            *spent(standing),
+        )
+        if standing.best is not None
+        else (standing.family, _why_none(record, standing), "", "", "", *spent(standing))
+        for standing in best
+        if most
+    )
+    return Table(
+        f"Families by {record.metrics[0]}: the best trial of each, at equal trials and at equal "
+        "time",
+        (*headers, f"first {duration(seconds)}", "trials", "time"),
+        rows,
+        frozenset({1, 3, 4, 5, 6}),
+    )
+
+
+def finalists_table(record: SweepRecord) -> Table:
+    """Return the configurations that were trained again, with mean and spread over seeds."""
+    metric = record.metrics[0]
+    trials = {trial.number: trial for trial in record.trials}
+    rows = tuple(
+        (
+            trials[finalist.trial].name,
+            metric_text(metric, trials[finalist.trial].value),
+            mean_text(metric, finalist.mean, finalist.spread),
+            ", ".join(
+                f"{seed}: {'failed' if value is None else metric_text(metric, value)}"
+                for seed, value in sorted(finalist.runs.items())
+            ),
+        )
+        for finalist in record.finalists
+    )
+    title = f"Finalists by {metric}, trained again over seeds: mean ± standard deviation"
+    return Table(title, ("candidate", "its trial", "mean", "by seed"), rows)
+
+
+def networks_table(record: SweepRecord) -> Table:
+    """Return the frozen networks as ranked on a sample, and the best trial with those taken."""
+    best = {one.family: one for one in best_of_families(record)}
+    rows = tuple(
+        (
+            one.name,
+            "" if one.side is None else str(one.side),
+            "" if one.images_per_second is None else f"{one.images_per_second:.0f}",
+            mean_text("accuracy", one.accuracy, one.error) if one.accuracy is not None else "",
+            "" if one.logme is None else f"{one.logme:.3f}",
+            _best(record, best[one.family]) if one.taken else "",
+        )
+        for one in record.networks
+    )
+    headers = ("network", "pixels a side", "pictures/s", "accuracy on a sample", "LogME")
+    title = (
+        "Frozen networks as ranked before the race, and what the trials with those taken reached"
+    )
+    return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
+
+
+def _best(record: SweepRecord, standing: FamilyStanding) -> str:
+    if standing.best is None:
+        return "none"
+    text = metric_text(record.metrics[0], standing.best.value)
+    return f"pruned at {text}" if standing.best.state == PRUNED else text
+
+
+def _why_none(record: SweepRecord, standing: FamilyStanding) -> str:
+    """Return why a family has no result: it had no trial, or its last one ended without a value."""
+    if not standing.trials:
+        return "no trial"
+    last = [t for t in record.trials if t.family == standing.family and t.state != RUNNING][-1]
+    return f"pruned: {last.reason}" if last.state == PRUNED and last.reason else last.state
