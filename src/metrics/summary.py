@@ -12,7 +12,7 @@ from . import classification, probabilistic
 from .intervals import wilson_interval
 from .validation import checked
 
-__all__ = ["evaluate", "metric_key", "per_class", "safe_class_names"]
+__all__ = ["accuracy_name", "evaluate", "metric_key", "per_class", "safe_class_names"]
 
 # More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
@@ -26,6 +26,11 @@ def metric_key(split: str, name: str) -> str:
     `split` is "train", "val" or "test", or "cost" for the cost of a model.
     """
     return f"{split}/{name}"
+
+
+def accuracy_name(sets: bool) -> str:
+    """Return what "accuracy" is called for readers; of label sets it counts exact matches."""
+    return "exact match" if sets else "accuracy"
 
 
 def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -> dict[str, float]:

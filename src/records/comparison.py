@@ -203,6 +203,8 @@ class Verdict:
         band: difference that counts as equal, in the units of the figures.
         pictures: number of pictures that the candidates were measured on.
         groups: number of independent groups that these make; None where each stands for itself.
+        sets: whether the targets are label sets, whose accuracy counts exact matches alone.
+        copies: whether these are of pictures that are alike, and none was named by the user.
         of_configurations: whether the verdict is about configurations. If not, it is about the
             trained networks alone: without repeats, the effect of other seeds is unknown.
         seed_share: of the variance of the winner's figure, what comes from seeds, in [0, 1];
@@ -247,6 +249,8 @@ class Verdict:
     look: int = 1
     baseline: float | None = None
     lone: int = 0
+    sets: bool = False
+    copies: bool = False
 
     @property
     def beats_baseline(self) -> bool:

@@ -28,6 +28,7 @@ _OF_SETS = ("multi", "dense")  # kinds of targets that are K numbers 0 and 1 a p
 _STATUSES = ("FINISHED", "FAILED", "KILLED")
 # Where parquet keeps what belongs to the whole table; the kind of ordinary targets is not there.
 _CLASS_NAMES_KEY, _KIND_KEY, _THRESHOLDS_KEY = b"class_names", b"kind", b"thresholds"
+_COPIES_KEY = b"groups_of_copies"
 _COLUMNS = ("index", "path", "target", "probabilities")
 _PREDICTION = "prediction"
 _PIXEL_COLUMNS = ("index", "path", "target", "matrix", "log_loss", "map")
@@ -50,6 +51,7 @@ class Predictions:
         kind: of the targets, see `src.targets`.
         thresholds: (K,) from which on a label counts as predicted, of kind "multi"; None for one
             half each.
+        copies: whether groups are of pictures that are alike, and none was named by the user.
         preds: (N, K) uint8, the predicted labels, of kind "multi"; None where they are those that
             reach the thresholds. On the pictures that thresholds were chosen on, each picture is
             judged by thresholds that others chose.
@@ -67,6 +69,7 @@ class Predictions:
     kind: str = "single"
     thresholds: NDArray[np.float64] | None = None
     preds: NDArray[np.uint8] | None = None
+    copies: bool = False
 
     def __post_init__(self) -> None:
         count, num_classes = len(self.sample_ids), len(self.class_names)
@@ -174,6 +177,8 @@ class Predictions:
             metadata[_KIND_KEY] = self.kind.encode()
         if self.thresholds is not None:
             metadata[_THRESHOLDS_KEY] = json.dumps(self.thresholds.tolist()).encode()
+        if self.groups is not None and self.copies:
+            metadata[_COPIES_KEY] = b"true"
         table = pa.table(columns).replace_schema_metadata(metadata)
         with replacing(path) as temporary:
             # Hardly two probabilities are the same, and looking for equal ones takes longest.
@@ -225,6 +230,7 @@ class Predictions:
                 kind=kind,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
                 preds=_lists(table[_PREDICTION], shape) if kind == "multi" else None,
+                copies=_COPIES_KEY in stored,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no predictions of a run: {error}") from error

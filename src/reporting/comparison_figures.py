@@ -171,12 +171,14 @@ def ranking_figure(comparison: Comparison) -> Figure:
         axes.plot(ends, [line, line], color=color, lw=1.6, solid_capstyle="butt")
         fill = color if standing.tied else "white"
         axes.plot(scale * standing.figure, line, "o", color=color, mfc=fill, ms=6)
+    several = len(comparison.entrants) > 1
+    among = " that hold all at once;\nfilled: cannot be told from the best" if several else ""
     of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
     tidy(
         axes,
-        title=f"{measure_title(verdict.measure)} of {of}{len(comparison.entrants):,} candidates",
+        title=f"{measure_title(verdict)} of {of}{len(comparison.entrants):,} candidates",
         x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with 95 % "
-        "intervals that hold all at once;\nfilled: cannot be told from the best",
+        f"intervals{among}",
         grid="x",
     )
     axes.xaxis.label.set(fontsize=7.5, color=MUTED)

@@ -18,10 +18,10 @@ from ..records.report_data import Leader, ReportData
 from .comparison_report import closing_remarks, comparison_table, pictures_compared
 from .comparison_tables import classes_table, groups_table, subgroups_table
 from .comparison_verdict import (
-    MEASURE_NAMES,
     caution_sentences,
     difference_text,
     interval_text,
+    measure_name,
     measure_title,
     pictures_text,
     verdict_sentences,
@@ -68,12 +68,13 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "facts_shown": _facts(comparison, next_step),
         "sentences": verdict_sentences(comparison),
         "closing": " ".join(closing_remarks(comparison)),
-        "measure": MEASURE_NAMES[comparison.verdict.measure],
+        "measure": measure_name(comparison.verdict),
         "board": board,
         "ticks": ticks,
-        "has_latencies": any(one.standing.cost is not None for one in entrants),
+        "has_latencies": len(entrants) > 1
+        and any(one.standing.cost is not None for one in entrants),
         "leaderboard": table,
-        "sort_values": [_sort_values(one, comparison.verdict.higher_is_better) for one in entrants],
+        "sort_values": [_sort_values(one, comparison.verdict) for one in entrants],
         "ranks": [one.standing.rank for one in entrants],
         "colors": [colors[one.family] for one in entrants],
         "has_curves": bool(report.curves),
@@ -106,8 +107,8 @@ def _kicker(comparison: Comparison) -> str:
     runs = f"{comparison.runs:,} runs" if comparison.runs != 1 else "one run"
     several = len(comparison.entrants) != 1
     candidates = f"{len(comparison.entrants):,} candidates" if several else "one candidate"
-    pictures = pictures_text(comparison.verdict)
-    return f"{candidates} in {runs}, judged by {pictures} ({pictures_compared(comparison)})"
+    pictures = f"{pictures_compared(comparison)}: {pictures_text(comparison.verdict)}"
+    return f"{candidates} in {runs}, judged by {pictures}"
 
 
 def _headline(comparison: Comparison) -> str:
@@ -125,9 +126,9 @@ def _lead(comparison: Comparison) -> str:
     choice, measure = verdict.choice, verdict.measure
     figure, ends = metric_text(measure, choice.figure), interval_text(choice.interval, measure)
     within = f"the true figure lies between {ends.replace(' to ', ' and ')} (95 % interval)"
-    if measure == "accuracy":
+    if measure_name(verdict) == "accuracy":
         return f"{figure} of the pictures right; {within}."
-    return f"{measure_title(measure)} {figure}; {within}."
+    return f"{measure_title(verdict)} {figure}; {within}."
 
 
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
@@ -223,7 +224,7 @@ def _board(
     for one in shown:
         standing = one.standing
         costs = {
-            "best": percent(standing.best, 0),
+            **({"best": percent(standing.best, 0)} if len(verdict.standings) > 1 else {}),
             "ms a picture": "" if standing.cost is None else f"{standing.cost:.3g}",
             "trained": "" if one.training_seconds is None else duration(one.training_seconds),
         }
@@ -247,14 +248,15 @@ def _board(
     return rows, ticks
 
 
-def _sort_values(one: Entrant, higher_is_better: bool) -> tuple[Any, ...]:
+def _sort_values(one: Entrant, verdict: Verdict) -> tuple[Any, ...]:
     """Return what the cells of its row of the leaderboard sort by."""
     standing = one.standing
-    worst = standing.interval.low if higher_is_better else standing.interval.high
+    worst = standing.interval.low if verdict.higher_is_better else standing.interval.high
+    among = (int(not standing.tied), standing.best) if len(verdict.standings) > 1 else ()
     error = standing.calibration_error
     return (
-        *(standing.rank, standing.name, standing.figure, worst, int(not standing.tied)),
-        *(standing.best, len(standing.run_ids), standing.cost, one.training_seconds),
+        *(standing.rank, standing.name, standing.figure, worst, *among),
+        *(len(standing.run_ids), standing.cost, one.training_seconds),
         *(standing.log_loss, None if math.isnan(error) else error),
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
         *(one.parameters, one.settings),
@@ -280,7 +282,7 @@ def _data(report: ReportData, colors: Mapping[str, str]) -> dict[str, Any]:
         "front": _front(comparison),
         "percent": is_percent(comparison.verdict.measure),
         "higher": comparison.verdict.higher_is_better,
-        "candidates": [_candidate(one, comparison.verdict.measure) for one in entrants],
+        "candidates": [_candidate(one, comparison.verdict) for one in entrants],
         "curves": _curves(report),
         "classes": list(report.class_names),
         "leaders": [_leader(one) for one in report.leaders],
@@ -297,14 +299,17 @@ def _front(comparison: Comparison) -> list[int]:
     return [one.standing.rank for one in sorted(chosen, key=lambda one: one.standing.cost or 0.0)]
 
 
-def _candidate(one: Entrant, measure: str) -> dict[str, Any]:
-    standing = one.standing
+def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
+    standing, measure = one.standing, verdict.measure
     figure, ends = metric_text(measure, standing.figure), interval_text(standing.interval, measure)
-    about = {
-        MEASURE_NAMES[measure]: f"{figure}, {ends}",
+    among = {
         "ahead of the best of the others": difference_text(standing.behind, measure),
         "probability to be the best": percent(standing.best, 0),
         "expected loss": size_text(measure, standing.loss, 2),
+    }
+    about = {
+        measure_name(verdict): f"{figure}, {ends}",
+        **(among if len(verdict.standings) > 1 else {}),
         "latency": None if standing.cost is None else _latency(one),
         "runs": " ".join(one.run_dirs),
         _COMMAND: one.command,

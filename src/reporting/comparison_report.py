@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ..machine.text import csv_text, percent
-from ..records.comparison import Comparison, Entrant
+from ..records.comparison import Comparison, Entrant, Verdict
 from .comparison_verdict import (
-    MEASURE_NAMES,
     interval_text,
+    measure_name,
     pictures_text,
     verdict_sentences,
 )
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 15
+_AMONG_OTHERS = ("tied", "best")  # which say nothing of an only candidate
 _ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
 _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
 
@@ -65,9 +66,9 @@ def comparison_table(
 
     A `brief` table leaves out what a terminal has no room for.
     """
-    measure = comparison.verdict.measure
-    cells = [_cells(one, measure) for one in comparison.entrants[:most]]
-    headers = tuple(name for name in cells[0] if not (brief and name in _ON_THE_PAGE))
+    cells = [_cells(one, comparison.verdict) for one in comparison.entrants[:most]]
+    hidden = {*(_ON_THE_PAGE * brief), *(_AMONG_OTHERS * (len(comparison.entrants) == 1))}
+    headers = tuple(name for name in cells[0] if name not in hidden)
     return Table(
         title=f"Candidates on {pictures_compared(comparison)}, {pictures_text(comparison.verdict)}",
         headers=headers,
@@ -163,13 +164,14 @@ def _candidate(one: Entrant, comparison: Comparison) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in known.items()}
 
 
-def _cells(one: Entrant, measure: str) -> dict[str, str]:
+def _cells(one: Entrant, verdict: Verdict) -> dict[str, str]:
     """Return the cells of its row by header."""
+    measure = verdict.measure
     standing, error = one.standing, one.standing.calibration_error
     return {
         "rank": str(standing.rank),
         "candidate": standing.name,
-        MEASURE_NAMES[measure]: mean_text(measure, standing.figure, standing.spread),
+        measure_name(verdict): mean_text(measure, standing.figure, standing.spread),
         "95 % interval": interval_text(standing.interval, measure),
         "tied": "yes" if standing.tied else "",
         "best": percent(standing.best, 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..machine.text import percent
+from ..metrics.summary import accuracy_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
 from .formatting import counted, is_percent, metric_text, size_text
 
@@ -14,6 +15,7 @@ __all__ = [
     "caution_sentences",
     "difference_text",
     "interval_text",
+    "measure_name",
     "measure_title",
     "pair_sentence",
     "pictures_text",
@@ -84,7 +86,7 @@ def baseline_sentence(verdict: Verdict) -> str:
     figure = metric_text(verdict.measure, verdict.baseline)
     return (
         f"{verdict.choice.name} is not shown to be better than the same answer for everything, "
-        f"which has {MEASURE_NAMES[verdict.measure]} {figure}."
+        f"which has {measure_name(verdict)} {figure}."
     )
 
 
@@ -100,12 +102,21 @@ def pair_sentence(pair: Pair) -> str:
 def pictures_text(verdict: Verdict) -> str:
     """Return how many pictures there were, as in "600 pictures in 60 groups"."""
     pictures = f"{verdict.pictures:,} pictures"
-    return pictures if verdict.groups is None else f"{pictures} in {verdict.groups:,} groups"
+    if verdict.groups is None:
+        return pictures
+    kept = " (copies are kept together)" if verdict.copies else ""
+    return f"{pictures} in {verdict.groups:,} groups{kept}"
 
 
-def measure_title(measure: str) -> str:
-    """Return the name of a measure as the beginning of a sentence."""
-    name = MEASURE_NAMES[measure]
+def measure_name(verdict: Verdict) -> str:
+    """Return what the measure of a verdict is called for its kind of targets."""
+    name = MEASURE_NAMES[verdict.measure]
+    return accuracy_name(verdict.sets) if verdict.measure == "accuracy" else name
+
+
+def measure_title(verdict: Verdict) -> str:
+    """Return the name of its measure as the beginning of a sentence."""
+    name = measure_name(verdict)
     return name[0].upper() + name[1:]
 
 
@@ -134,18 +145,18 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
         trained = f"each when it was held out as one of {folds} folds"
         trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
     figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
-    if verdict.measure == "accuracy":
+    if measure_name(verdict) == "accuracy":
         return f"{winner.name} {first}: {figure} of {pictures} right, {trained}."
-    name = MEASURE_NAMES[verdict.measure]
+    name = measure_name(verdict)
     return f"{winner.name} {first} by {name}: {figure} on {pictures}, {trained}."
 
 
 def _corrected(verdict: Verdict) -> str:
     winner, measure = verdict.winner, verdict.measure
-    name = MEASURE_NAMES[measure]
+    name = measure_name(verdict)
     ends = interval_text(winner.interval, measure).replace(" to ", " and ")
-    within = f"{ends} (95 % interval, for all candidates at once)"
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
+    within = f"{ends} (95 % interval{', for all candidates at once' * chosen})"
     luck = winner.figure - verdict.corrected
     # Of losses less is better, Hamming loss among them, which is written in percent.
     if not chosen or (luck if verdict.higher_is_better else -luck) < _NOT_WORTH_SAYING:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from ..machine.text import duration, percent
+from ..metrics.summary import accuracy_name
 
 __all__ = [
     "Table",
@@ -101,12 +102,11 @@ def primary_text(metrics: Mapping[str, float], part: str) -> str | None:
 
 
 def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, str | None]:
-    """Return what a part is judged by under its name, and its accuracy; None for what is not known.
+    """Return what a part is judged by, and its accuracy, by name; None for what is unknown.
 
-    Of label sets, that is the share of pictures with all labels right. A cost is known where a
-    sweep goes by one.
+    A cost is known where a sweep goes by one.
     """
-    accuracy = "exact match" if f"{part}/map" in metrics else "accuracy"
+    accuracy = accuracy_name(f"{part}/map" in metrics)
     return {
         f"{name} cost": figure_text(metrics, f"{part}/cost"),
         name: primary_text(metrics, part),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..metrics.summary import accuracy_name
 from ..records.run import RunSummary
 
 __all__ = ["front_matter", "usage"]
@@ -53,7 +54,7 @@ def front_matter(summary: RunSummary, *, library: str, license: str) -> str:
             dataset_name=summary.data,
             dataset_split=_PARTS[part],
             metric_type=kind,
-            metric_name="exact match" if sets and key == "accuracy" else name,
+            metric_name=accuracy_name(sets) if key == "accuracy" else name,
             metric_value=round(summary.metrics[f"{part}/{key}"], 6),
         )
         for key, (kind, name) in _METRICS.items()

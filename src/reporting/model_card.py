@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..metrics.summary import accuracy_name
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
 from .card_tables import PART_NAMES, calibration_table, class_scores_table
@@ -265,7 +266,7 @@ def _scores(facts: CardFacts) -> Table:
     columns = {"val": facts.validation, "test": tested}
     judged_by = "miou" if _of_pixels(facts) else "accuracy"
     shown = {part: found for part, found in columns.items() if f"{part}/{judged_by}" in found}
-    name = "exact match" if _of_sets(facts) else judged_by.replace("miou", "mean IoU")
+    name = "mean IoU" if _of_pixels(facts) else accuracy_name(_of_sets(facts))
     first = (figure_text(found, f"{part}/{judged_by}") or "" for part, found in shown.items())
     rows = [(name, *first)]
     if any(f"{part}/cost" in found for part, found in shown.items()):

@@ -108,6 +108,7 @@ def joined(folds: Sequence[Predictions]) -> Predictions:
         groups=np.concatenate(groups)[order] if len(groups) == len(folds) else None,
         kind=folds[0].kind,
         preds=np.concatenate(preds)[order] if len(preds) == len(folds) else None,
+        copies=folds[0].copies,
     )
 
 

@@ -21,7 +21,7 @@ from ..data.sources.costs import CostTable
 from ..data.splitting.splits import Split
 from ..data.splitting.test_usage import past_test_measurements
 from ..machine.package import command, typed
-from ..metrics.summary import metric_key
+from ..metrics.summary import accuracy_name, metric_key
 from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
@@ -288,7 +288,7 @@ def _accuracy(summary: RunSummary) -> str:
     accuracy = figure_text(metrics, "test/accuracy")
     said = [None if cost is None else f"mean cost {cost}", primary]
     if accuracy is not None and any(said):
-        accuracy = f"{'exact match' if 'test/map' in metrics else 'accuracy'} {accuracy}"
+        accuracy = f"{accuracy_name('test/map' in metrics)} {accuracy}"
     return "; ".join(filter(None, [*said, accuracy])) or "not measured"
 
 

@@ -34,6 +34,7 @@ class MeasuredRun:
         pictures, labels: what the network was measured on, each as a hash.
         groups: (N,) int64 of the pictures, by ascending sample id: those of one number go
             together; None where each picture stands for itself, or groups were not kept.
+        copies: whether groups are of pictures that are alike, and none was named by the user.
         right: (N,) bool, in the same order; of label sets, whether all labels are.
         scores: (N,) float32 by the measure, in the same order; None for accuracy, where they are
             `right`.
@@ -59,6 +60,7 @@ class MeasuredRun:
     calibration_error: float
     cost: float | None = None
     groups: NDArray[np.int64] | None = None
+    copies: bool = False
     scores: NDArray[np.float32] | None = None
     constant: float = 0.0
     baseline: float | None = None
@@ -117,6 +119,7 @@ class MeasuredRun:
             calibration_error=kind.calibration_error(probs, targets, preds),
             cost=cost,
             groups=None if predictions.groups is None else predictions.groups[order],
+            copies=predictions.copies,
             scores=scores,
             constant=kind.constant(targets),
             baseline=(measure or Measure()).baseline(probs, targets, kind),

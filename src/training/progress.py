@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from ..config.console import direct
 from ..machine.text import duration, percent
+from ..metrics.summary import accuracy_name
 from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
@@ -100,10 +101,14 @@ class Progress:
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """Write a line after an epoch (from 0), with its metrics by key."""
         parts = [self._label(epoch)]
+        names = {"accuracy": accuracy_name("val/map" in metrics)}
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 known = (name for name in _SHOWN if f"{split}/{name}" in metrics)
-                shown = [f"{name} {percent(metrics[f'{split}/{name}'])}" for name in known]
+                shown = [
+                    f"{names.get(name, name)} {percent(metrics[f'{split}/{name}'])}"
+                    for name in known
+                ]
                 loss = f"{split} loss {metrics[f'{split}/loss']:.4f}"
                 parts.append(" ".join([loss, *shown]))
         parts.append(f"{metrics['train/images_per_second']:,.0f} images/s")

@@ -58,6 +58,9 @@ def test_groups_come_back_and_must_be_as_many_as_pictures(tmp_path: Path) -> Non
     grouped = dataclasses.replace(plain, groups=np.array([0, 0, 1, 2, 2, 2, 9]))
     grouped.write(tmp_path / "p.parquet")
     assert_same(grouped, Predictions.read(tmp_path / "p.parquet", with_paths=True))
+    for copies in (True, False):
+        dataclasses.replace(grouped, copies=copies).write(tmp_path / "c.parquet")
+        assert Predictions.read(tmp_path / "c.parquet").copies == copies
     with pytest.raises(ValueError, match=r"groups has shape \(2,\)"):
         dataclasses.replace(plain, groups=np.array([0, 1]))
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from math import nan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from src.machine.text import visible_lines
 from src.records.comparison import Interval
 from src.records.report_data import GroupScore, ReportData
 from src.reporting.comparison_page import comparison_page
-from src.reporting.comparison_report import closing_remarks
+from src.reporting.comparison_report import closing_remarks, comparison_table
 from src.reporting.comparison_tables import subgroups_table
 from src.reporting.comparison_verdict import verdict_sentences
 from tests.reporting.comparisons import report_data
@@ -172,6 +173,43 @@ def test_what_the_choice_is_stands_below_its_name(
 def test_the_only_candidate_is_not_recommended_over_others() -> None:
     page = comparison_page(report_data(1, leaders=1))
     assert "<h1>candidate 0 is the only candidate</h1>" in page and "use this" not in page
+    body = page.partition("<main>")[2]
+    for of_several in ("filled dot", "all candidates at once.", ">best<", "the better ones cost"):
+        assert of_several not in body
+        assert of_several in comparison_page(report_data(2, leaders=1)).partition("<main>")[2]
+    (data,) = (
+        text for tag, text in Tags(page).inside if '"candidates"' in text and tag == "script"
+    )
+    about = dict(json.loads(data)["candidates"][0]["about"])
+    assert "accuracy" in about and "probability to be the best" not in about
+    table = comparison_table(report_data(1, leaders=1).comparison)
+    assert not {"tied", "best"} & set(table.headers)
+    (row,) = re.findall(r'<tr data-trial="1">(?:(?!</tr>).)*data-value.*?</tr>', page, re.S)
+    assert row.count("data-value=") == len(table.headers)
+
+
+def test_groups_of_copies_are_called_so() -> None:
+    shown = report_data(3)
+
+    def kicker(**changes: Any) -> str:
+        verdict = dataclasses.replace(shown.comparison.verdict, pictures=20, groups=17, **changes)
+        compared = dataclasses.replace(shown.comparison, verdict=verdict)
+        page = comparison_page(dataclasses.replace(shown, comparison=compared))
+        (text,) = re.findall('<p class="kicker">(.*)</p>', page)
+        return str(text)
+
+    assert kicker(copies=True).endswith(": 20 pictures in 17 groups (copies are kept together)")
+    assert kicker().endswith(": 20 pictures in 17 groups")
+
+
+def test_of_label_sets_the_accuracy_is_called_exact_match() -> None:
+    shown = report_data(3)
+    verdict = dataclasses.replace(shown.comparison.verdict, sets=True)
+    compared = dataclasses.replace(shown.comparison, verdict=verdict)
+    body = comparison_page(dataclasses.replace(shown, comparison=compared)).partition("<main>")[2]
+    assert "Exact match with 95 % intervals" in body and "of the pictures right" not in body
+    assert "exact match" in comparison_table(compared).headers
+    assert " by exact match: " in verdict_sentences(compared)[0]
 
 
 def test_intervals_are_drawn_to_scale() -> None:
@@ -198,7 +236,9 @@ def test_pictures_of_a_class_are_counted_once_however_many_trainings_answered_th
     thrice = comparison_page(dataclasses.replace(shown, leaders=leaders))
     totals = shown.leaders[0].matrix.sum(axis=1)
     table = thrice.partition('id="classes"')[2].partition("</table>")[0]
-    counts = [int(n) for n in re.findall(r'<td class="number">(\d+)</td>', table)]
+    counts = [
+        int(n) for n in re.findall(r'<td class="number" data-label="pictures">(\d+)</td>', table)
+    ]
     assert sorted(counts) == sorted(totals.tolist())
 
 

@@ -236,6 +236,7 @@ def measure_part(
         groups=None if data.groups is None else data.groups[ids],
         kind=pictures.kind,
         thresholds=thresholds,
+        copies=data.groups is not None and pictures.groups is None,
     )
     kind, judged_by = kind_of(pictures.kind), thresholds
     if part == "val" and thresholds is not None:

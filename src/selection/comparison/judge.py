@@ -131,6 +131,11 @@ def compared_runs(
         )
     except ValueError as error:
         raise ConfigError(f"compare: {error}") from error
+    verdict = replace(
+        verdict,
+        sets=any(run.settings.get("data", {}).get("target") == "multi" for run in runs),
+        copies=any(run.copies for run in measured),
+    )
     by_id = {run.folder.run_id: run for run in runs}
     apart = settings_apart(
         {run.measured.configuration: _family(run) for run in runs},

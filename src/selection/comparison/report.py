@@ -188,8 +188,8 @@ def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
 
 
 def _of_groups(right: NDArray[np.bool_], said: Predictions) -> tuple[GroupScore, ...]:
-    """Return the groups of two pictures or more with the least right answers."""
-    if said.groups is None:
+    """Return the groups of two pictures or more with the least right answers, of named ones."""
+    if said.groups is None or said.copies:
         return ()
     _, first, codes, sizes = np.unique(
         said.groups, return_index=True, return_inverse=True, return_counts=True

@@ -140,6 +140,7 @@ def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path
     measured = measure_part(grouped, "val", (probs, grouped.pictures.targets[ids], ids))
     groups = measured.predictions.groups
     assert groups is not None and np.array_equal(groups, grouped.groups[ids])
+    assert not measured.predictions.copies
     # Three pictures of a patient are right or wrong together: as many as a third of the pictures.
     right = grouped.pictures.targets[ids] == 0
     ends = [measured.metrics[f"val/accuracy{end}"] for end in ("_low", "_high")]
@@ -174,6 +175,10 @@ def test_what_is_nearly_equal_in_arrays_stays_in_one_part_unless_they_are_publis
         parts = data.split.parts.reshape(-1, 2)
         found = int((parts[:, 0] != parts[:, 1]).sum())
         assert bool(kept) == (found == 0)
+        ids = data.split.val
+        probs = np.full((len(ids), 2), 0.5, np.float32)
+        measured = measure_part(data, "val", (probs, data.pictures.targets[ids], ids))
+        assert measured.predictions.copies == (found == 0)  # nobody named these groups
         return found
 
     assert torn(source) == 0

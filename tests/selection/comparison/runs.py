@@ -48,13 +48,14 @@ def finished_run(
     tracked: bool = False,
     repeats: int = 0,
     groups: NDArray[np.int64] | None = None,
+    copies: bool = False,
     trial: int | None = 0,
     family: str | None = None,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
     `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds;
-    `groups` are those of its pictures; `trial` and `family` are of a sweep.
+    `groups` are those of its pictures, of `copies` or named; `trial` and `family` are of a sweep.
     """
     folder = RunFolder.create(output_dir, model, "pictures")
     plain = {
@@ -73,7 +74,7 @@ def finished_run(
     probs = np.full((len(TARGETS), 2), 0.1, np.float32)
     probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
     ids = np.arange(len(TARGETS), dtype=np.int64) + shift
-    predictions = Predictions(ids, None, TARGETS, probs, CLASSES, groups)
+    predictions = Predictions(ids, None, TARGETS, probs, CLASSES, groups, copies=copies)
     predictions.write(folder.predictions / "val.parquet")
     for repeat in range(repeats):
         moved = replace(predictions, probs=np.roll(probs, 2 * repeat, axis=0))

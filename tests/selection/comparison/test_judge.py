@@ -202,6 +202,8 @@ def test_pictures_of_one_group_are_one_piece_of_evidence(tmp_path: Path) -> None
         "400 pictures in 20 groups"
         in verdict_sentences(compared(compare_settings(tmp_path / "grouped")))[0]
     )
+    finished_run(tmp_path / "copies", "cnn", 20, groups=groups, copies=True)
+    assert compared(compare_settings(tmp_path / "copies")).verdict.copies and not grouped.copies
 
 
 def test_a_class_of_one_picture_is_remarked_on(

@@ -104,11 +104,14 @@ def test_the_groups_that_are_least_right_are_listed_and_widen_the_classes(tmp_pa
     groups = np.arange(400) // 20
     alone = finished_run(tmp_path / "alone", "cnn", 30)
     finished_run(tmp_path / "grouped", "cnn", 30, groups=groups)
+    finished_run(tmp_path / "copies", "cnn", 30, groups=groups, copies=True)
     found = {}
-    for kind in ("alone", "grouped"):
+    for kind in ("alone", "grouped", "copies"):
         asked = compare_settings(tmp_path / kind)
         (found[kind],) = gather(compared(asked), asked).leaders
     assert alone.run_id and found["alone"].groups == ()
+    assert found["copies"].groups == ()  # nobody named them, and nobody knows them
+    assert found["copies"].recall_intervals == found["grouped"].recall_intervals
     first, second, third = found["grouped"].groups[:3]
     assert (first.shown, first.pictures, first.accuracy) == ("picture 0", 20, 0.0)
     assert (second.shown, second.accuracy) == ("picture 20", 0.5) and third.accuracy == 1.0
