@@ -9,16 +9,22 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["Interrupted", "Interruption", "Stopped", "give_reason"]
+__all__ = ["Interrupted", "Interruption", "Stopped", "give_reason", "signals_so_far"]
 
 # Why this process will be signalled, where that is known.
 _reason: str | None = None
+_signals = 0  # that came to this process
 
 
 def give_reason(reason: str | None) -> None:
     """Have `Interrupted` say this instead of the signal's name; None for the name."""
     global _reason  # noqa: PLW0603 - a signal is for the whole process
     _reason = reason
+
+
+def signals_so_far() -> int:
+    """Return how many signals came: what only waits ends with the next one, deferred or not."""
+    return _signals
 
 
 class Interrupted(Exception):
@@ -98,6 +104,8 @@ class Interruption:
             raise Interrupted(self._signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        global _signals  # noqa: PLW0603 - a signal is for the whole process
+        _signals += 1
         first, self._signum = self._signum is None, signum
         self.insisted = not first
         if not (first and self._deferring):

@@ -29,11 +29,19 @@ _shown: list[str] = []  # one at most
 
 
 @contextmanager
-def doing(what: str) -> Iterator[None]:
-    """Say `what` until the block ends; on a terminal, until a line is printed."""
+def doing(what: str) -> Iterator[Callable[[str], None]]:
+    """Say `what` until the block ends; on a terminal, until a line is printed.
+
+    The block gets a function that shows another text in its place, on a terminal alone.
+    """
     later = _show(f"{what} ...")
+
+    def instead(text: str) -> None:
+        if later is None:
+            _show(f"{text} ...")
+
     try:
-        yield
+        yield instead
     finally:
         if later is not None:
             later.cancel()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..reporting.formatting import duration
+
 __all__ = ["Clock"]
 
 # Of the budget, kept for training the finalists again.
@@ -14,6 +16,8 @@ _FINALS_SHARE = 0.3
 # began and could not end, and one embedding was tried in the place of ten.
 _TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
+# Of the budget, that a sweep may take longer without a word.
+_LATE = 0.05
 
 
 class Clock:
@@ -42,6 +46,7 @@ class Clock:
         self._now = now
         self._began = now()
         self._noted = 0.0
+        self._ends: list[tuple[str, float]] = []
 
     @property
     def spent(self) -> float:
@@ -81,3 +86,20 @@ class Clock:
         """Keep account now."""
         self._noted = self.spent
         self._note(self._noted)
+
+    def ended(self, what: str) -> None:
+        """Note that a part of the sweep ends now, for `overrun`."""
+        self._ends.append((what, self.spent))
+
+    def overrun(self) -> str:
+        """Return what took more than the budget, in a sentence; "" where that is little."""
+        budget, spent = self._budget, self.spent
+        if budget is None or spent <= (1 + _LATE) * budget:
+            return ""
+        parts, begin = [], self._earlier
+        for what, end in self._ends:
+            beyond = end - max(begin, budget)
+            parts += [f"{duration(beyond)} for {what}"] if beyond >= 1 else []
+            begin = end
+        took = f"the sweep took {duration(spent)} in the place of {duration(budget)}"
+        return f"{took}: beyond its budget, {', '.join(parts)}" if parts else took

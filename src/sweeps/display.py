@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -75,6 +76,7 @@ class Display(Observer):
         self._last = Text()
         self._counts: Mapping[str, int] = {}
         self._left = ""
+        self._doing, self._since = "", 0.0
         self._drawn = -_REFRESH_SECONDS
         self._said = clock()
         self._gone = False
@@ -122,6 +124,7 @@ class Display(Observer):
 
     def show(self, text: str) -> None:
         """Write a line that stays, above the live area."""
+        self._doing = ""
         live = self._live
         if live is None:
             self._print(text)
@@ -130,12 +133,28 @@ class Display(Observer):
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
         """Draw, if it is time to."""
-        self._counts, self._left = counts, left
+        self._counts, self._left, self._doing = counts, left, ""
+        self._tick()
+
+    def doing(self, what: str) -> None:
+        """Say what goes on from now until a line is written or a trial runs; see `go_on`."""
+        if self._live is None:
+            self._print(what)
+        self._doing, self._since, self._left = what, self._clock(), ""
+        self._drawn = -math.inf
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Draw, if it is time to, while nothing new is known."""
+        if self._live is not None:
+            self._tick()
+
+    def _tick(self) -> None:
         now = self._clock()
         live = self._live
         if live is None:
             if now - self._said >= _PLAIN_SECONDS:
-                self._print(". ".join(filter(None, (self._state(), self._leader(), left))))
+                self._print(". ".join(filter(None, (self._state(), self._leader(), self._left))))
         elif now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
             self._fit(live.console)
@@ -161,12 +180,13 @@ class Display(Observer):
         table = [*map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:])]
         for line, (_, slot) in zip(table[1:], busy):
             line.highlight_words([slot.trial.name], self._colors.get(slot.trial.family, ""))
+        doing = f"{self._doing}, {duration(now - self._since)}" if self._doing else ""
         lines = [
             *table,
             Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
             Text(visible(self._leader()), style="bold"),
             self._last,
-            Text("  ".join(filter(None, (self._state(), self._left)))),
+            Text(doing or "  ".join(filter(None, (self._state(), self._left)))),
         ]
         lines[0].stylize("dim")
         for line in lines:

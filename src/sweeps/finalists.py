@@ -65,6 +65,7 @@ class Finals(JobLoop[tuple[int, int]]):
     Args:
         pool, observers, interrupted: see `JobLoop`.
         show, check: see `Preparation`.
+        doing: called with what goes on, where that takes a while.
         stay: see `Driver`.
         seconds_left: returns those of the sweep's budget; None for no limit. Fewer finalists, or
             fewer seeds, are trained where more would take longer; where there is no time for any,
@@ -78,6 +79,7 @@ class Finals(JobLoop[tuple[int, int]]):
         jobs: SweepJobs,
         *,
         show: Callable[[str], None],
+        doing: Callable[[str], None] = lambda _: None,
         check: Callable[[], None] = lambda: None,
         stay: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
@@ -89,6 +91,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._study = study = jobs.study
         self._jobs = jobs
         self._show = show
+        self._doing = doing
         self._check = check
         self._stay = stay
         self._seconds_left = seconds_left
@@ -315,6 +318,7 @@ class Finals(JobLoop[tuple[int, int]]):
         seed, trial = winner.first_seed, self._study.trial(winner.trial)
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
+        self._doing(f"measuring the winner {trial.name} on the test part")
         ending = run_single(self.pool, job, self._check, trial, self.observers)
         if ending.state != "complete":
             self._show(f"the test part was not measured: {ending.reason}")

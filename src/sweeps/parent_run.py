@@ -13,7 +13,9 @@ from typing import Any
 
 from ..config.checks import to_plain
 from ..config.sweep import SweepSettings
+from ..machine.interruption import signals_so_far
 from ..machine.package import command
+from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
 from ..records.run import RunSummary
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
@@ -118,21 +120,28 @@ class ParentRun(Observer):
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
+        signals = signals_so_far()
         try:
             if record is not None:
-                self._show(tracker, record)
+                with doing("drawing the figures and pages of the sweep"):
+                    self._show(tracker, record)
         finally:  # a full disk takes the pictures alone
             if record is None:
                 tracker.finish(status, reason, wait_seconds=0.0)
             else:
                 tracker.finish(status, reason)
-            if self._mirror is not None and not self._mirror.close(
-                _HASTY_SECONDS if record is None else _CLOSE_SECONDS
+            if self._mirror is not None and not self._closed_mirror(
+                record is not None and signals_so_far() == signals
             ):
                 self._warn(
                     "warning: MLflow does not have all of the sweep yet. The next run sends it, "
                     f"or: {command('replay', f'output_dir={self._settings.output_dir}')}"
                 )
+
+    def _closed_mirror(self, patient: bool) -> bool:
+        assert self._mirror is not None
+        with doing("MLflow takes the runs of the trials; Ctrl-C leaves the rest to the next run"):
+            return self._mirror.close(_CLOSE_SECONDS if patient else _HASTY_SECONDS)
 
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):

@@ -18,22 +18,22 @@ from ..data.sources.costs import CostTable
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
-from ..machine.package import PACKAGE, command
-from ..machine.parallel import available_cores
+from ..machine.package import command
+from ..machine.status import doing
 from ..records.trials import NetworkRecord, SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
-from ..search.jobs import Engine, Job, WorkersFail
+from ..search.jobs import Job, WorkersFail
 from ..search.pool import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
 from ..search.space import Family, StudySpec
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
-from ..search.workers.local import LocalEngine
-from ..search.workers.slots import refuse_machine, slots, visible_gpus
+from ..search.workers.slots import refuse_machine
 from ..tracking.addresses import without_password
 from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
+from .engines import engine_of
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
 from .forecast import Forecast
@@ -49,7 +49,6 @@ __all__ = ["run_sweep"]
 _ONE = 2
 # Of what is left at its start; the rest is for its last validation and for the test part.
 _ENDS_BY = 0.85
-_RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
@@ -96,10 +95,11 @@ class _Sweep:
         settings, study, interruption = self._settings, self._study, self._interruption
         if study.recall("over") == self._target() and self._parent.is_written:
             return self.record()
-        check_pictures(settings, study)
+        with doing("looking whether the pictures are those of the study"):
+            check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = _engine(settings, self._folder / "workers")
+        engine, threads = engine_of(settings, self._folder / "workers")
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         jobs = SweepJobs(
@@ -112,6 +112,7 @@ class _Sweep:
             with self._display:
                 self._parent.open(self._display.show)
                 interruption.defer(True)
+                self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
                 pool.start()
                 late = self._prepare(pool, jobs)
                 trials = settings.budget.trials
@@ -119,6 +120,7 @@ class _Sweep:
                     trials = max(trials, len(study.trials()) + late)
                 self._alone = self._is_alone()
                 self._race(pool, jobs, trials)
+                self._clock.ended("measuring families and for trials")
                 self._finals(pool, jobs)
                 status = "FINISHED"
         except Interrupted as stop:
@@ -137,7 +139,11 @@ class _Sweep:
                 with suppress(StudyBusy):  # its storage does not answer
                     self._clock.settle()
                     record = self.record()
+            self._clock.ended("finalists and the test part")
             self._parent.finish(status, reason, record)
+        self._clock.ended("figures, pages and MLflow")
+        if overrun := self._clock.overrun():
+            self._display.show(overrun)
         with suppress(StudyBusy):  # killed before, too: the next start writes all of it again
             study.remember("over", self._target())
         return record or self.record()
@@ -150,6 +156,7 @@ class _Sweep:
     def _check(self) -> None:
         """Do so, and raise a signal that waits."""
         self._stay()
+        self._display.go_on()
         self._interruption.check()
 
     def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
@@ -216,6 +223,7 @@ class _Sweep:
             pool,
             jobs,
             show=self._display.show,
+            doing=self._display.doing,
             check=self._check,
             stay=self._stay,
             observers=(self._display, self._parent),
@@ -311,7 +319,8 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     elif remark := few_judges(settings, overrides):
         print(remark, flush=True)
     base = base_overrides(chosen_overrides, config_name)
-    families = load_families(list(settings.families), base, settings.search)
+    with doing("reading what each family may try"):
+        families = load_families(list(settings.families), base, settings.search)
     line = command("sweep", "--config-name", config_name, *overrides)
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
@@ -365,29 +374,3 @@ def _study_spec(
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
         metric_names=settings.metrics,
     )
-
-
-def _engine(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
-    """Return what runs the workers of a sweep, and the threads that each of them has."""
-    workers, devices = settings.workers, settings.trainer.devices
-    use_gpus = settings.trainer.accelerator != "cpu"
-    try:
-        if workers.engine == "ray":
-            from ..search.workers.ray import RayEngine
-
-            count = devices if isinstance(devices, int) else 1
-            ray = RayEngine(
-                workers,
-                _RUNNER,
-                folder,
-                devices=count,
-                use_gpus=use_gpus,
-                written=("run_dir", "fold_dir"),
-            )
-            return ray, ray.share.threads
-        gpus = visible_gpus() if use_gpus else []
-        count = devices if isinstance(devices, int) else max(1, len(gpus))
-        places = slots(workers, count, gpus=gpus, cores=available_cores())
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error
-    return LocalEngine(places, _RUNNER, folder), places[0].threads

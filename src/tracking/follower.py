@@ -41,6 +41,9 @@ class FilesAway(ServerAway):
 class Follower:
     """Sends one run to one tracking database or server.
 
+    Args:
+        progress: called after each file with how many of how many events of a slice are sent.
+
     Attributes:
         run_dir: of the run.
         uri, target: of the database or server, and as it is recorded; see `MirrorState`.
@@ -48,13 +51,19 @@ class Follower:
     """
 
     def __init__(
-        self, run_dir: Path, uri: str, target: str | None, warn: Callable[[str], None]
+        self,
+        run_dir: Path,
+        uri: str,
+        target: str | None,
+        warn: Callable[[str], None],
+        progress: Callable[[int, int], None] = lambda count, of: None,
     ) -> None:
         self.run_dir = run_dir
         self.uri = uri
         self.target = target
         self.given_up: str | None = None
         self._warn = cache(warn)  # once a text
+        self._progress = progress
         self._state = MirrorState.read(run_dir, target)
         self._lock = FileLock(mirror_lock(run_dir), thread_local=False)
         self._parent: str | None = None
@@ -156,7 +165,7 @@ class Follower:
         metrics: list[Entry] = []
         system: list[Entry] = []
         texts: dict[tuple[str, str], Entry] = {}
-        for event, end in events:
+        for count, (event, end) in enumerate(events):
             kind = event.get("event")
             if kind == "metrics":
                 (system if is_system(event) else metrics).extend(entries_of(event))
@@ -169,6 +178,8 @@ class Follower:
                     self._send_entries(store, system)
                     system = []
                 self._send_other(store, event)
+                if kind != "start":
+                    self._progress(count + 1, len(events))
                 if not system:
                     self._state.offset = end
         self._send_entries(store, [*metrics, *texts.values(), *system])

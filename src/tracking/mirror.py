@@ -3,10 +3,10 @@
 It has an interpreter of its own, so that neither MLflow's import nor a server that does not answer
 takes the training's time. It reads commands from standard input, one JSON object per line, writes
 reports to standard output likewise, and ends when standard input does: the trainings are then over
-or dead.
+or dead. With the argument `nice` it gives way to other work.
 
 Commands (`command`): `follow` (run_dir, uri, target), `replay` (output_dir, uri, target), `flush`,
-`end`. Reports (`report`): `created`, `done`, `warning`, `away`, all with run_dir.
+`end`. Reports (`report`): `created`, `sent`, `done`, `warning`, `away`, all with run_dir.
 """
 
 from __future__ import annotations
@@ -113,13 +113,14 @@ class Mirror:
             self.command({"command": "end"})
 
     def work(self) -> bool:
-        """Send a slice of each followed run and of one earlier run; return whether any was sent."""
+        """Send a slice of each followed run, or else of an earlier one; return whether any was."""
         sent = False
         for run_dir, follower in list(self._followed.items()):
             sent |= self._advance(follower)
             if self._is_over(follower):
                 self._forget(run_dir)
-        return self._replay() or sent
+        # Whoever waits for a run that has ended does not wait for earlier ones.
+        return sent or self._replay()
 
     def _replay(self) -> bool:
         """Send a slice of the current earlier run, or find the next one."""
@@ -214,7 +215,11 @@ class Mirror:
                     follower.release()
 
     def _follower(self, run_dir: Path, uri: str, target: str | None) -> Follower:
-        return Follower(run_dir, uri, target, lambda text: self._warn(run_dir, text))
+        def progress(count: int, of: int) -> None:
+            about = {"run_dir": str(run_dir), "count": count, "of": of}
+            self._report({"report": "sent", **about})
+
+        return Follower(run_dir, uri, target, lambda text: self._warn(run_dir, text), progress)
 
     def _warn(self, run_dir: Path, text: str) -> None:
         self._report({"report": "warning", "run_dir": str(run_dir), "text": text})
@@ -259,7 +264,7 @@ def _allow_many_files() -> None:
 def main() -> int:
     """Serve until standard input ends and the rest is sent, or cannot be sent for a while."""
     parent = os.getppid()
-    if hasattr(os, "nice"):  # not on Windows
+    if "nice" in sys.argv[1:] and hasattr(os, "nice"):  # Windows has none
         os.nice(_NICENESS)
     _allow_many_files()
     # Output of libraries goes to standard error; standard output is for reports alone.

@@ -7,11 +7,13 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..machine.interruption import signals_so_far
 from ..machine.package import module_command
 from ..machine.subprocesses import import_environment
 
@@ -31,14 +33,23 @@ class MirrorStatus:
 
     Attributes:
         done: all of it is in MLflow, or it was given up.
+        sent: how many of how many entries of the spool, by the last report, or None.
         away: why the server could not be reached since the last command, or None.
         warnings: not yet shown.
     """
 
     mlflow_run_id: str | None = None
     done: bool = False
+    sent: tuple[int, int] | None = None
     away: str | None = None
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def progress(self) -> str:
+        """What a person waits for, in a few words."""
+        if self.sent is not None:
+            return f"MLflow has {self.sent[0]} of {self.sent[1]} entries"
+        return "MLflow is loading" if self.mlflow_run_id is None else "MLflow takes the rest"
 
 
 class MirrorProcess:
@@ -47,10 +58,15 @@ class MirrorProcess:
     To be used by one thread. It may be started before the slow imports of a training, as its own
     take seconds. If it dies it is started again with the next command; nothing is lost, as it only
     reads run folders. Its output, usually none, goes to the file `log`.
+
+    Args:
+        nice: whether it gives way to other work. Beside a training it has to; where the command
+            only waits for it, a busy machine would let it have a tenth of what others get.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, nice: bool = True) -> None:
         self._log = log
+        self._arguments = ("nice",) if nice else ()
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._open: dict[Path, dict[str, Any]] = {}
@@ -77,28 +93,33 @@ class MirrorProcess:
             warnings, run.warnings = run.warnings, []
         return warnings
 
-    def wait(self, run_dir: Path, seconds: float) -> MirrorStatus:
-        """Wait until a finished run is mirrored, the server is away, or the time is over.
+    def wait(
+        self, run_dir: Path, seconds: float, show: Callable[[str], None] = lambda _: None
+    ) -> MirrorStatus:
+        """Wait until a finished run is mirrored, the server is away, or time or patience is over.
 
-        The run is then forgotten here; the mirror goes on with it.
+        A signal such as Ctrl-C is the end of patience. The run is then forgotten here; the mirror
+        goes on with it. `show` is called with how far it is.
         """
         with self._changed:
-            self._runs.setdefault(run_dir, MirrorStatus()).away = None
+            asked = self._runs.setdefault(run_dir, MirrorStatus())
+            asked.away = asked.sent = None
         self._send({"command": "flush"})
-        deadline = time.monotonic() + seconds
+        deadline, signals = time.monotonic() + seconds, signals_so_far()
         with self._changed:
             run = self._runs[run_dir]
             while not run.done and run.away is None and self._alive():
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or signals_so_far() > signals:
                     break
+                show(run.progress)
                 self._changed.wait(min(left, 0.5))  # a process that died reports nothing
             self._runs.pop(run_dir)
             self._open.pop(run_dir, None)
         return run
 
     def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
-        """End the process within `seconds`; return whether it had sent everything.
+        """End the process within `seconds`, or at a signal; return whether all was sent.
 
         The rest is in the run folders for the next run or for a replay: no process outlives the
         command that started it.
@@ -113,10 +134,12 @@ class MirrorProcess:
         assert process.stdin is not None
         with suppress(OSError):  # it died with a command in the pipe
             process.stdin.close()
+        deadline, signals = time.monotonic() + seconds, signals_so_far()
         try:
-            return process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
+            while (left := deadline - time.monotonic()) > 0 and signals_so_far() == signals:
+                with suppress(subprocess.TimeoutExpired):
+                    return process.wait(min(left, 0.5)) == 0
+            return process.poll() == 0
         finally:  # also where a signal ends the waiting
             if process.poll() is None:
                 process.kill()
@@ -145,7 +168,7 @@ class MirrorProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                module_command("tracking.mirror"),
+                module_command("tracking.mirror", *self._arguments),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -164,6 +187,8 @@ class MirrorProcess:
                 if run is not None:
                     run.mlflow_run_id = report.get("mlflow_run_id", run.mlflow_run_id)
                     run.done = run.done or report["report"] == "done"
+                    if report["report"] == "sent":
+                        run.sent = (report["count"], report["of"])
                     if report["report"] == "warning":
                         run.warnings.append(report["text"])
                     elif report["report"] == "away":

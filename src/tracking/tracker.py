@@ -14,6 +14,7 @@ from typing import Any
 from ..config.checks import ConfigError
 from ..config.tracking import RUN_NAME, environment_tags
 from ..machine.disk import refusal
+from ..machine.interruption import Interrupted, signals_so_far
 from ..machine.package import command
 from ..machine.status import doing
 from .addresses import absolute_uri, public_uri, without_password
@@ -66,6 +67,7 @@ class Tracker(Spool):
         mirrored_elsewhere: bool = False,
         system_metrics_seconds: float | None = None,
         amends: str | None = None,
+        nice: bool = True,
         prepare: Callable[[], None] | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Tracker:
@@ -85,6 +87,7 @@ class Tracker(Spool):
             mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
+            nice: see `MirrorProcess`; for one that is started for this run.
             prepare: changes the run's folder once no other process writes it, before it begins.
             warn: shows a line to the user; None for standard error.
 
@@ -135,7 +138,7 @@ class Tracker(Spool):
         tracker.params(params or {})
         if enabled and not mirrored_elsewhere:
             tracker._owns_mirror = mirror is None
-            mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log")
+            mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
             mirror.follow(run_dir, tracker._uri, tracker._target)
             if tracker._owns_mirror:  # the owner of a shared one asks for this itself
                 mirror.replay(output_dir, tracker._uri, tracker._target)
@@ -165,26 +168,35 @@ class Tracker(Spool):
         self._show_warnings()
         if self._mirror is None:
             return None
-        away = True
+        hasty, signals = True, signals_so_far()
         try:
-            with doing("waiting for MLflow to have all of it"):
-                run = self._mirror.wait(self.run_dir, wait_seconds)
-            away = run.away is not None
+            with doing("waiting for MLflow; Ctrl-C leaves the rest to the next run") as show:
+                run = self._mirror.wait(
+                    self.run_dir,
+                    wait_seconds,
+                    lambda progress: show(f"{progress}; Ctrl-C leaves the rest to the next run"),
+                )
+            hasty = run.away is not None or signals_so_far() > signals
+        except (Interrupted, KeyboardInterrupt):
+            self._warn(f"nothing is lost: the record is in {self.run_dir}, and {self._later}")
+            raise
         finally:
             if self._owns_mirror:
-                self._mirror.close(*((0.0,) if away else ()))
+                self._mirror.close(*((0.0,) if hasty else ()))
         if run.done:
             for text in run.warnings:
                 self._warn(f"warning: {text}")
         else:
             state = f"does not answer ({run.away})" if run.away else "has not confirmed it yet"
-            replay = command("replay", f"output_dir={self._output_dir}")
             self._warn(
                 f"warning: the record of the run is in {self.run_dir}, but MLflow at "
-                f"{without_password(self._uri)} {state}. The next run sends it, or: "
-                f"{replay}"
+                f"{without_password(self._uri)} {state}. T{self._later[1:]}"
             )
         return run.mlflow_run_id
+
+    @property
+    def _later(self) -> str:
+        return f"the next run sends it, or: {command('replay', f'output_dir={self._output_dir}')}"
 
     def _write(self, event: str, **fields: Any) -> None:
         super()._write(event, **fields)

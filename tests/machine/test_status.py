@@ -129,3 +129,11 @@ def test_long_work_says_how_much_is_done_and_when_the_rest_will_be(
             assert item == number
             seconds[0] += 1
     assert caplog.messages == said
+
+
+def test_another_text_takes_the_place_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with doing("waiting for a long while") as show:
+        show("3 of 4")
+        assert terminal.lines == ["3 of 4 ..."]
+    assert terminal.lines == [""]

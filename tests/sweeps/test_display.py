@@ -160,6 +160,26 @@ def test_colours_and_the_live_area_are_left_out_on_request(
     assert ("\x1b" in written[0]) == (name == "NO_COLOR") and "\x1b[31m" not in written[0]
 
 
+@pytest.mark.usefixtures("color")
+def test_what_goes_on_beside_trials_is_said_with_its_time_until_a_line_comes() -> None:
+    clock = Clock()
+    with display_on_terminal(clock=clock) as (display, written):
+        display.doing("starting the workers")
+        clock.now += 75
+        display.go_on()
+        display.show("cnn: finding out")
+        clock.now += 1
+        display.go_on()
+    shown = plain(written[0])
+    assert "starting the workers, 1 min 15 s" in shown
+    assert "cnn: finding out" in shown and "0 done" in shown.rpartition("starting")[2]
+    out = io.StringIO()
+    with Display(out, metric=METRIC, families=["cnn"], clock=clock) as display:
+        display.doing("measuring the winner")
+        display.go_on()
+    assert out.getvalue() == "measuring the winner\n"
+
+
 def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
     clock, out = Clock(), io.StringIO()
     best = trial(0, COMPLETE, 0.97, seconds=75.0)

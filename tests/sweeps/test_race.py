@@ -20,6 +20,7 @@ from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.search.study import SweepStudy
+from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
@@ -33,7 +34,7 @@ _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
 def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are figures drawn, which takes half of the time of such a sweep."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(race_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
+    monkeypatch.setattr(engines_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
     monkeypatch.setattr(_DRAW, lambda *_: [])
 
 

@@ -165,6 +165,27 @@ def test_the_run_that_trains_goes_before_those_that_wait(
     assert scene.reported("done")[0]["run_dir"] == str(diary.run_dir)
 
 
+def test_no_earlier_run_is_sent_as_long_as_there_is_something_of_a_followed_one(
+    scene: Scene, store: Store, output_dir: Path, diary: Diary
+) -> None:
+    earlier = Diary(output_dir / "runs" / "earlier").ended()
+    for step in range(3):
+        (diary.run_dir / f"{step}.txt").parent.mkdir(parents=True, exist_ok=True)
+        (diary.run_dir / f"{step}.txt").write_text("a file")
+    with diary.open() as spool:
+        for step in range(3):
+            spool.artifact(diary.run_dir / f"{step}.txt")
+        spool.end("FINISHED")
+    scene.replay()
+    scene.follow(diary.run_dir)
+    while scene.mirror.work():
+        if not scene.reported("done"):
+            assert store.find(earlier.run_id) is None
+    counts = [(one["count"], one["of"]) for one in scene.reported("sent")]
+    assert counts[:4] == [(2, 5), (3, 5), (4, 5), (5, 5)]  # after the start, each file and the end
+    assert store.find(earlier.run_id) is not None
+
+
 def test_a_run_that_another_process_follows_is_not_touched(
     scene: Scene, store: Store, output_dir: Path
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -13,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
-from src.config.checks import ConfigError
+from src.config.checks import ConfigError, from_plain
+from src.config.tracking import ReplaySettings
+from src.machine.interruption import Interruption
 from src.tracking.addresses import default_uri
-from src.tracking.events import read_events, spool_path
+from src.tracking.events import last_event, read_events, spool_path
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import is_complete
 from src.tracking.mlflow_store import Store
+from src.tracking.replay import replay
+from src.tracking.spool import mirror_lock
 from src.tracking.tracker import Tracker, dotted
 from tests.entries.commands import free_port, mlflow_server
 from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
@@ -179,7 +185,8 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(output_dir: Path
     *_, last = err.strip().splitlines()
     assert f"the record of the run is in {run_dir}, but MLflow at http://127.0.0.1:9" in last
     assert f"python -m src.tracking.replay output_dir={output_dir}" in last
-    assert all(line.startswith("warning: ") for line in err.strip().splitlines())
+    said = ("warning: ", "waiting for MLflow; ")  # the latter where that takes longer
+    assert all(line.startswith(said) for line in err.strip().splitlines())
     assert "Traceback" not in (run_dir / "tracking" / "mirror.log").read_text()
 
 
@@ -243,6 +250,41 @@ def test_the_mirror_is_nobodys_burden_and_is_replaced_when_it_dies(
     found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert found is not None
     assert [step for step, *_ in history(store, found)["loss"]] == [1, 2]
+
+
+def test_ctrl_c_ends_the_waiting_and_a_replay_sends_what_is_left(
+    output_dir: Path, store: Store
+) -> None:
+    run_id = new_id()
+    run_dir = output_dir / "runs" / run_id[:6]
+    with FileLock(mirror_lock(run_dir)):  # as if another process were sending it, slowly
+        process = trainer(output_dir, run_id, 1, 0.0, f"{PATIENCE_SECONDS}")
+        wait_until(
+            lambda: spool_path(run_dir).exists() and last_event(run_dir)["event"] == "finish"
+        )
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert f"nothing is lost: the record is in {run_dir}" in err
+    assert "python -m src.tracking.replay" in err
+    assert not is_complete(run_dir, None) and store.find(run_id) is None
+    assert replay(from_plain(ReplaySettings, {"output_dir": str(output_dir)}))
+    assert is_complete(run_dir, None) and store.find(run_id) is not None
+
+
+def test_a_signal_that_is_deferred_ends_the_waiting_as_well(output_dir: Path) -> None:
+    run_id, said = new_id(), list[str]()
+    with (
+        Interruption() as interruption,
+        FileLock(mirror_lock(output_dir / "runs" / run_id[:6])),
+    ):
+        tracker = start(output_dir, run_id, said.append)
+        interruption.defer(True)
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        before = time.monotonic()
+        assert tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) is None
+        assert time.monotonic() - before < PATIENCE_SECONDS / 2
+        assert "The next run sends it" in said[-1]
 
 
 @pytest.mark.slow

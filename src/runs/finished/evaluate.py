@@ -150,4 +150,5 @@ def reopen(
         run_id=folder.run_id,
         run_name=folder.name,
         amends=summary.status,
+        nice=False,
     )

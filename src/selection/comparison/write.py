@@ -148,6 +148,7 @@ def tracked(
             "mlflow.note.content": _description(comparison),
         },
         enabled=settings.tracking.enabled and home.tracked,
+        nice=False,
     )
     figures = {
         f"winner/{verdict.measure}": verdict.corrected,
