@@ -31,9 +31,10 @@ from tests.entries.commands import free_port, mlflow_server
 from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait_until
 
 _TRAINER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from src.tracking.tracker import Tracker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 output_dir, run_id, epochs, pause, wait = sys.argv[1:6]
 uri = sys.argv[6] if len(sys.argv) > 6 else None
 tracker = Tracker.start(
