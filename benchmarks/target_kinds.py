@@ -176,8 +176,7 @@ def _kappa(words: list[str], seed: int) -> float:
     summary = run_experiment(read_run_settings([*words, f"seed={seed}"]))
     assert summary is not None
     said = Predictions.read(os.path.join(summary.run_dir, "predictions", "test.parquet"))
-    preds = said.probs.argmax(axis=1)
-    return quadratic_kappa(preds, said.targets, len(said.class_names))
+    return quadratic_kappa(said.decided, said.targets, len(said.class_names))
 
 
 def _shown(values: list[float]) -> str:

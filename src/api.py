@@ -347,8 +347,12 @@ class Model:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
             return self._table({"picture": pictures_named, "labels": labels}, probs.T)
-        best = [self.class_names[k] for k in probs.argmax(axis=1)]
-        found = {"picture": pictures_named, "label": best, "probability": probs.max(axis=1)}
+        best = self._predictor.decided(probs)
+        found = {
+            "picture": pictures_named,
+            "label": [self.class_names[k] for k in best],
+            "probability": np.take_along_axis(probs, best[:, None], axis=1)[:, 0],
+        }
         return pd.DataFrame(found).astype({"probability": float})
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:

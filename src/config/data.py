@@ -85,6 +85,12 @@ class DataSettings(Settings):
         "or half for one half each",
         "macro_f1",
     )
+    answer: Literal["most_probable", "kappa"] = setting(
+        "for target=ordinal, the class that is answered: the most probable one, or with kappa the "
+        "one that the mean of the classes lies in, which has a better kappa and often a lower "
+        "accuracy",
+        "most_probable",
+    )
     image_size: int | list[int] | None = setting(
         "pixels of a side, or [height, width], that every picture is resized to; null for the size "
         "that the model was made for, and for a model of any size the pictures' own where they "
@@ -212,6 +218,8 @@ class DataSettings(Settings):
             object.__setattr__(self, "name", _named_after(self.root))
         if self.threshold != "macro_f1" and self.target != "multi":
             raise ConfigError(f"threshold is given, but target is {self.target}: say target=multi.")
+        if self.answer != "most_probable" and self.target != "ordinal":
+            raise ConfigError(f"answer is given, but target is {self.target}: say target=ordinal.")
         if self.fit == "windows" and self.target != "dense":
             raise ConfigError(f"fit is windows, but target is {self.target}: say target=dense.")
         if self.scale != 1 and self.fit != "windows":
@@ -223,6 +231,13 @@ class DataSettings(Settings):
                 f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
                 "leave nothing to train on: their sum must be below 1."
             )
+
+    @property
+    def best_for(self) -> str | None:
+        """The metric that the thresholds of answers are best for; None where there are none."""
+        if self.target == "multi":
+            return None if self.threshold == "half" else self.threshold
+        return "kappa" if self.answer == "kappa" else None
 
 
 def _columns(value: list[str | None]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -354,16 +354,26 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     ]
     reference = leaves(compose_plain(chosen, "config"))
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
+    own = leaves(compose_plain(shared, config_name, _FOLDERS, SweepSettings))
+    own |= _thresholds(own, overrides)
     differing = [
         override_of(key, value)
-        for key, value in leaves(
-            compose_plain(shared, config_name, _FOLDERS, SweepSettings)
-        ).items()
+        for key, value in own.items()
         if key.partition(".")[0] in of_run
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value
     ]
     return [*chosen, *differing, *(word for word in overrides if word not in shared)]
+
+
+def _thresholds(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Return the setting that makes thresholds of labels those for the first metric of a sweep."""
+    metric = plain["metric"]
+    first = _key(metric if isinstance(metric, str) else metric[0])
+    stated = any(word.startswith("data.threshold=") for word in overrides)
+    if plain["data.target"] == "multi" and first == "val/micro_f1" and not stated:
+        return {"data.threshold": "micro_f1"}
+    return {}
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:

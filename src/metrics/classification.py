@@ -62,14 +62,17 @@ def top_k_accuracy(probs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     return float((rank < k).mean())
 
 
-def confusion_matrix(probs: ArrayLike, targets: ArrayLike) -> Counts:
-    """Count samples per target (row) and most probable class (column): (K, K) int64.
+def confusion_matrix(
+    probs: ArrayLike, targets: ArrayLike, preds: NDArray[Any] | None = None
+) -> Counts:
+    """Count samples per target (row) and answer (column): (K, K) int64.
 
-    Raises as `validation.checked`.
+    `preds` are the (N,) answers, None for the most probable classes. Raises as
+    `validation.checked`.
     """
     probs, targets = checked(probs, targets)
     num_classes = probs.shape[1]
-    cells = targets * num_classes + probs.argmax(axis=1)
+    cells = targets * num_classes + (probs.argmax(axis=1) if preds is None else preds)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

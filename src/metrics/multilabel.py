@@ -5,6 +5,7 @@ Targets and predictions are (N, K) with 0 and 1. A label that no picture has cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,9 +227,12 @@ def best_thresholds(probs: NDArray[Any], targets: Sets, metric: str) -> Floats:
 
 
 def cross_fitted_thresholds(
-    probs: NDArray[Any], targets: Sets, groups: NDArray[np.integer[Any]], metric: str
+    probs: NDArray[Any],
+    targets: NDArray[np.integer[Any]],
+    groups: NDArray[np.integer[Any]],
+    choose: Callable[[NDArray[Any], NDArray[np.integer[Any]]], Floats],
 ) -> Floats:
-    """Return (N, K) thresholds for each picture that were chosen without it and its group.
+    """Return (N, M) thresholds for each picture that were chosen without it and its group.
 
     Groups are dealt into five folds, and the pictures of a fold get the thresholds that are best
     for those of the other folds: a figure of thresholds on the very pictures that they were chosen
@@ -236,16 +240,16 @@ def cross_fitted_thresholds(
     on the same pictures have the same.
 
     Args:
-        probs, targets, metric: as for `best_thresholds`.
+        probs, targets: (N, K), and (N, K) or (N,).
         groups: (N,) equal for pictures that go together.
+        choose: probabilities and targets of some pictures -> (M,) the best thresholds for them.
     """
     _, codes = np.unique(groups, return_inverse=True)
     count = int(codes.max(initial=-1)) + 1
     fold = np.random.default_rng(0).permutation(count)[codes] % _FOLDS
-    found = np.empty(probs.shape)
-    for one in range(_FOLDS):
-        held_out = fold == one
-        found[held_out] = best_thresholds(probs[~held_out], targets[~held_out], metric)
+    folds = [fold == one for one in range(_FOLDS)]
+    chosen = np.stack([choose(probs[~held_out], targets[~held_out]) for held_out in folds])
+    found: Floats = chosen[fold]
     return found
 
 

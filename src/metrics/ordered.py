@@ -1,4 +1,4 @@
-"""Metrics of ordered classes: mean absolute error and quadratic weighted kappa."""
+"""Metrics of ordered classes, mean absolute error and quadratic kappa, and answers for kappa."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["kappa_influence", "mean_absolute_error", "quadratic_kappa"]
+__all__ = [
+    "expected_classes",
+    "kappa_cuts",
+    "kappa_influence",
+    "mean_absolute_error",
+    "quadratic_kappa",
+]
 
 Floats = NDArray[np.float64]
 Classes = NDArray[np.integer[Any]]
@@ -48,6 +54,36 @@ def kappa_influence(preds: Classes, targets: Classes, num_classes: int) -> Float
     own = square[targets, preds]
     others = (square @ of_preds)[targets] + (square @ of_targets)[preds]
     found: Floats = -(own - observed) / expected + observed / expected**2 * (others - 2 * expected)
+    return found
+
+
+def expected_classes(probs: NDArray[np.floating[Any]]) -> Floats:
+    """Return (N,) the means of the classes 0 to K - 1 under their probabilities (N, K)."""
+    found: Floats = probs.astype(np.float64) @ np.arange(probs.shape[1], dtype=np.float64)
+    return found
+
+
+def kappa_cuts(expected: Floats, targets: Classes, num_classes: int) -> Floats:
+    """Return (K - 1,) ascending numbers: the answer is how many of them an expected class reaches.
+
+    Quadratic kappa is 2 cov(t, p) / (var(t) + var(p) + (mean(t) - mean(p))^2) of targets t and
+    answers p, Lin's coefficient of concordance ("A Concordance Correlation Coefficient to Evaluate
+    Reproducibility", Biometrics 1989; that the two are one: Krippendorff, "Bivariate Agreement
+    Coefficients for Reliability of Data", 1970). Of all lines p = a m + b through expected classes
+    m it is largest on the one with the mean and the variance of the targets, whatever the
+    covariance, as long as it is positive. So expected classes are stretched to these, since the
+    mean of several classes lies nearer to the middle than a class does, and rounded.
+
+    Args:
+        expected: (N,) of pictures that the model was not trained on.
+        targets: (N,) in [0, num_classes).
+        num_classes: K.
+    """
+    borders: Floats = np.arange(num_classes - 1, dtype=np.float64) + 0.5
+    if not len(targets) or np.ptp(expected) == 0 or np.ptp(targets) == 0:
+        return borders  # nothing says how far to stretch
+    scale = float(expected.std() / targets.std())
+    found: Floats = float(expected.mean()) + (borders - float(targets.mean())) * scale
     return found
 
 

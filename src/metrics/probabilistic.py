@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +59,7 @@ def brier(probs: ArrayLike, targets: ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
-    """Samples grouped by the probability of their most probable class, in equal-width bins.
+    """Samples grouped by the probability of the class that is answered, in equal-width bins.
 
     Attributes:
         edges: (M + 1,) from 0 to 1; bin m holds confidences in (edges[m], edges[m + 1]].
@@ -80,10 +81,17 @@ class ReliabilityBins:
         return float(np.average(gaps, weights=self.counts[filled]))
 
 
-def reliability_bins(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> ReliabilityBins:
-    """Compute the table of a reliability diagram. Raises as `validation.checked`."""
+def reliability_bins(
+    probs: ArrayLike, targets: ArrayLike, num_bins: int = 15, preds: NDArray[Any] | None = None
+) -> ReliabilityBins:
+    """Compute the table of a reliability diagram of answers.
+
+    `preds` are the (N,) answers, None for the most probable classes. Raises as
+    `validation.checked`.
+    """
     probs, targets = checked(probs, targets)
-    preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
+    if preds is None:
+        preds = probs.argmax(axis=1)  # by rows a quarter of the time of the highest value itself
     return binned(_of(preds, probs), preds == targets, num_bins)
 
 
@@ -93,7 +101,7 @@ def binned(
     """Compute `reliability_bins` of M bins from the confidence of N predictions, right or not.
 
     Args:
-        confidence: (N,) in [0, 1], of the most probable class of each sample.
+        confidence: (N,) in [0, 1], of the answer to each sample.
         right: (N,) whether it is the target.
     """
     edges = np.linspace(0, 1, num_bins + 1)
@@ -120,6 +128,6 @@ def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) 
     return reliability_bins(probs, targets, num_bins).calibration_error
 
 
-def _of(labels: NDArray[np.int64], probs: NDArray[np.floating]) -> NDArray[np.float64]:
+def _of(labels: NDArray[Any], probs: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the probability of one label of each sample, (N,) float64."""
     return np.take_along_axis(probs, labels[:, None], axis=1)[:, 0].astype(np.float64)

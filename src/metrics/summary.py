@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import classification, probabilistic
 from .intervals import wilson_interval
@@ -33,7 +34,12 @@ def accuracy_name(sets: bool) -> str:
     return "exact match" if sets else "accuracy"
 
 
-def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -> dict[str, float]:
+def evaluate(
+    probs: ArrayLike,
+    targets: ArrayLike,
+    class_names: Sequence[str],
+    preds: NDArray[Any] | None = None,
+) -> dict[str, float]:
     """Compute every scalar metric, finite, by its plain name (without the split).
 
     "accuracy" comes with its 95 % Wilson interval as "accuracy_low" and "accuracy_high";
@@ -44,6 +50,7 @@ def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -
         probs: (N, K) floating point in [0, 1], rows summing to one.
         targets: (N,) whole numbers in [0, K).
         class_names: K names; in keys they are those of `safe_class_names`.
+        preds: (N,) the answers; None for the most probable classes.
 
     Raises:
         ValueError: as `validation.checked`, or when the number of names is not K.
@@ -52,17 +59,20 @@ def evaluate(probs: ArrayLike, targets: ArrayLike, class_names: Sequence[str]) -
     num_classes = probs.shape[1]
     if len(class_names) != num_classes:
         raise ValueError(f"There are {len(class_names)} class names for {num_classes} classes.")
-    matrix = classification.confusion_matrix(probs, targets)
-    low, high = wilson_interval(int(np.trace(matrix)), len(targets))
+    matrix = classification.confusion_matrix(probs, targets, preds)
+    right = int(np.trace(matrix))
+    low, high = wilson_interval(right, len(targets))
     metrics = {
-        "accuracy": classification.accuracy(probs, targets),
+        "accuracy": right / len(targets),
         "accuracy_low": low,
         "accuracy_high": high,
         "balanced_accuracy": classification.balanced_accuracy(matrix),
         "macro_f1": classification.macro_f1(matrix),
         "log_loss": probabilistic.log_loss(probs, targets),
         "brier": probabilistic.brier(probs, targets),
-        "calibration_error": probabilistic.calibration_error(probs, targets),
+        "calibration_error": probabilistic.reliability_bins(
+            probs, targets, preds=preds
+        ).calibration_error,
     }
     if num_classes > 5:
         metrics["top5_accuracy"] = classification.top_k_accuracy(probs, targets, k=5)

@@ -49,12 +49,14 @@ class Predictions:
         groups: (N,) int64, equal for pictures that go together (copies, shots of one subject, a
             named group); None where every picture stands for itself.
         kind: of the targets, see `src.targets`.
-        thresholds: (K,) from which on a label counts as predicted, of kind "multi"; None for one
-            half each.
+        thresholds: of kind "multi" (K,), from which on a label counts as predicted, None for one
+            half each; of kind "ordinal" (K - 1,), which the mean of the classes reaches or does
+            not, None for none.
         copies: whether groups are of pictures that are alike, and none was named by the user.
-        preds: (N, K) uint8, the predicted labels, of kind "multi"; None where they are those that
-            reach the thresholds. On the pictures that thresholds were chosen on, each picture is
-            judged by thresholds that others chose.
+        preds: of kind "multi" (N, K) uint8, the predicted labels, None where they are those that
+            reach the thresholds; of kind "ordinal" (N,) int64, the predicted classes, None where
+            they are the most probable ones. On the pictures that thresholds were chosen on, each
+            picture is judged by thresholds that others chose.
 
     Raises:
         ValueError: lengths that do not fit together, or a target that names no class.
@@ -68,7 +70,7 @@ class Predictions:
     groups: NDArray[np.int64] | None = None
     kind: str = "single"
     thresholds: NDArray[np.float64] | None = None
-    preds: NDArray[np.uint8] | None = None
+    preds: NDArray[Any] | None = None
     copies: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +84,7 @@ class Predictions:
             ("targets", self.targets, labels),
             ("preds", self.preds, labels),
             ("groups", self.groups, (count,)),
-            ("thresholds", self.thresholds, (num_classes,)),
+            ("thresholds", self.thresholds, (num_classes - (self.kind == "ordinal"),)),
         ):
             if array is not None and np.shape(array) != shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}: it must be {shape}.")
@@ -94,17 +96,17 @@ class Predictions:
 
     @property
     def decided(self) -> NDArray[Any]:
-        """(N,) int64, the most probable classes; of kind "multi" (N, K) uint8, the labels.
+        """(N,) int64, the predicted classes; of kind "multi" (N, K) uint8, the labels.
 
         Of kind "dense" (N, K, K) int64, the pixels of each class by the class that they were given.
         """
         if self.kind == "dense":
             matrices: NDArray[np.int64] = self.probs["matrix"]
             return matrices
-        if self.kind != "multi":
-            return self.probs.argmax(axis=1)
         if self.preds is not None:
             return self.preds
+        if self.kind != "multi":
+            return self.probs.argmax(axis=1)
         least = 0.5 if self.thresholds is None else self.thresholds
         return (self.probs >= least).astype(np.uint8)
 
@@ -210,15 +212,21 @@ class Predictions:
             columns = [name for name in columns if with_paths or name not in ("path", "map")]
             grouped = _GROUP in schema.names
             columns += [_GROUP] if grouped else []
-            columns += [_PREDICTION] if kind == "multi" else []
+            thresholds = stored.get(_THRESHOLDS_KEY)
+            # Answers that are more than probabilities say.
+            decided = kind == "multi" or (kind == "ordinal" and thresholds is not None)
+            columns += [_PREDICTION] if decided else []
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])
-            thresholds = stored.get(_THRESHOLDS_KEY)
             shape = len(table), len(class_names)
             if kind == "dense":
                 probs = read_pixel_columns(table, len(class_names), maps=with_paths)
             else:
                 probs = _lists(table["probabilities"], shape).astype(np.float32, copy=False)
+            preds = None
+            if decided:
+                found = table[_PREDICTION]
+                preds = _lists(found, shape) if kind in _OF_SETS else _numbers(found)
             targets, paths = table["target"], table["path"].to_pylist() if with_paths else []
             return cls(
                 sample_ids=_numbers(table["index"]),
@@ -229,7 +237,7 @@ class Predictions:
                 groups=_numbers(table[_GROUP]) if grouped else None,
                 kind=kind,
                 thresholds=None if thresholds is None else np.array(json.loads(thresholds)),
-                preds=_lists(table[_PREDICTION], shape) if kind == "multi" else None,
+                preds=preds,
                 copies=_COPIES_KEY in stored,
             )
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:

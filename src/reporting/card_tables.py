@@ -30,11 +30,8 @@ def class_scores_table(part: str, predictions: Predictions) -> Table:
         return _label_table(part, predictions)
     if predictions.kind == "dense":
         return _pixel_table(part, predictions)
-    rows = [
-        r
-        for r in class_scores(confusion_matrix(predictions.probs, predictions.targets))
-        if r.pictures
-    ]
+    matrix = confusion_matrix(predictions.probs, predictions.targets, predictions.decided)
+    rows = [r for r in class_scores(matrix) if r.pictures]
     title = f"Classes, {PART_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
         title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
@@ -100,7 +97,7 @@ def calibration_table(part: str, predictions: Predictions) -> Table:
     if predictions.kind == "multi":  # each label of a picture has a probability
         bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
     else:
-        bins = reliability_bins(probs, targets, _CONFIDENCE_BINS)
+        bins = reliability_bins(probs, targets, _CONFIDENCE_BINS, predictions.decided)
     rows = tuple(
         (
             f"{100 * low:.0f} to {percent(high, 0)}",

@@ -63,30 +63,43 @@ class _Cell:
 
 
 def confident_mistakes(
-    probs: NDArray[np.floating], targets: NDArray[np.int64], limit: int = 24
+    probs: NDArray[np.floating],
+    preds: NDArray[np.integer[Any]],
+    targets: NDArray[np.int64],
+    limit: int = 24,
 ) -> NDArray[np.int64]:
-    """Return positions of wrong samples of (N, K) and (N,), the most confident first."""
-    wrong = np.flatnonzero(probs.argmax(axis=1) != targets)
-    order = np.argsort(-probs[wrong].max(axis=1), kind="stable")
+    """Return positions of wrong answers, the most confident first, of (N, K) and (N,) twice."""
+    wrong = np.flatnonzero(preds != targets)
+    order = np.argsort(-_of_answers(probs, preds)[wrong], kind="stable")
     return wrong[order][:limit]
+
+
+def _of_answers(
+    probs: NDArray[np.floating], preds: NDArray[np.integer[Any]]
+) -> NDArray[np.floating]:
+    """Return the probability (N,) of each answer."""
+    found: NDArray[np.floating] = np.take_along_axis(probs, preds[:, None], axis=1)[:, 0]
+    return found
 
 
 def mistakes_sheet(
     images: Pixels,
     probs: NDArray[np.floating],
+    preds: NDArray[np.integer[Any]],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K) and (M,), and
-    the names of their files.
+    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K), and answers and
+    labels (M,), and the names of their files.
     """
     labels = plain_labels(class_names, longest=13)
     cells = []
-    for image, p, t, name in zip(images, probs, targets, _files(names), strict=True):
-        said = f"{labels[p.argmax()]} {percent(p.max(), 0)}"
+    rows = zip(images, _of_answers(probs, preds), preds, targets, _files(names), strict=True)
+    for image, sure, answer, t, name in rows:
+        said = f"{labels[answer]} {percent(sure, 0)}"
         cells.append(_Cell(image, ((said, WARNING), (f"is {labels[t]}", INK), (name, MUTED))))
     title = "Most confident mistakes" if cells else "There are no mistakes"
     legend = "Red: what the model answers, with its probability. Below: the label, and the file."
@@ -189,20 +202,25 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
 
 
 def right_and_wrong(
-    probs: NDArray[np.floating], targets: NDArray[np.int64], right: int = 6, wrong: int = 12
+    probs: NDArray[np.floating],
+    preds: NDArray[np.integer[Any]],
+    targets: NDArray[np.int64],
+    right: int = 6,
+    wrong: int = 12,
 ) -> NDArray[np.int64]:
-    """Return positions of right samples of different classes, then of confident mistakes."""
-    hits = np.flatnonzero(probs.argmax(axis=1) == targets)
+    """Return positions of right answers of different classes, then of confident mistakes."""
+    hits = np.flatnonzero(preds == targets)
     of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
     count = min(right, len(of_each_class))
     spread = np.linspace(0, len(of_each_class) - 1, count).round().astype(np.int64)
-    return np.concatenate([of_each_class[spread], confident_mistakes(probs, targets, wrong)])
+    return np.concatenate([of_each_class[spread], confident_mistakes(probs, preds, targets, wrong)])
 
 
 def map_sheet(
     images: Pixels,
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
+    preds: NDArray[np.integer[Any]],
     targets: NDArray[np.int64],
     class_names: Sequence[str],
     names: Sequence[str],
@@ -214,17 +232,17 @@ def map_sheet(
         images: (M, C, H, W).
         maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
         probs: (M, K) of the whole pictures.
-        targets: (M,) in [0, K).
+        preds, targets: (M,) in [0, K).
         class_names: K names.
         names: M names of files.
         title: what the maps are.
     """
     labels, files = plain_labels(class_names, longest=13), _files(names)
-    preds = probs.argmax(axis=1)
+    sure = _of_answers(probs, preds)
     cells: list[_Cell | None] = []
     for is_right in (True, False):
         for i in np.flatnonzero((preds == targets) == is_right):
-            text = f"{labels[preds[i]]} {percent(probs[i, preds[i]], 0)}"
+            text = f"{labels[preds[i]]} {percent(sure[i], 0)}"
             said = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
             said = [(text, INK)] if is_right else said
             cells.append(_Cell(images[i], [*said, (files[i], MUTED)]))

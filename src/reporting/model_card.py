@@ -146,7 +146,7 @@ def _metrics(facts: CardFacts) -> str:
         return text
     return (
         f"{text} Calibration is the mean gap between what the model claims and how often it is "
-        "right (15 bins of the highest probability)."
+        "right (15 bins of the probability of its answer)."
     )
 
 
@@ -166,6 +166,12 @@ def _described_accuracy(facts: CardFacts) -> str:
             "Mean average precision is over the labels: for each, the mean precision at the places "
             "of the pictures that have it, ordered by probability. The exact match is the share of "
             f"pictures with all labels right; a label counts as said from {threshold}."
+        )
+    if any(one.thresholds is not None for one in facts.predictions.values()):
+        return (
+            "Kappa is Cohen's with quadratic weights. The answer is the class in which the mean of "
+            "the classes lies, stretched as the labels of the validation part are spread. Accuracy "
+            "is the share of pictures for which that is the right one."
         )
     return "Accuracy is the share of pictures whose most probable class is the right one."
 

@@ -109,15 +109,18 @@ def _draw_classes(
 ) -> Iterator[Path]:
     """Draw the predictions of one class a picture, and write the table of the classes."""
     saved, names = partial(save_as, folder), predicted.class_names
-    probs, targets = predicted.probs, predicted.targets
-    matrix, wrong = confusion_matrix(probs, targets), confident_mistakes(probs, targets)
+    probs, preds, targets = predicted.probs, predicted.decided, predicted.targets
+    matrix = confusion_matrix(probs, targets, preds)
+    wrong = confident_mistakes(probs, preds, targets)
     # One more than the mistakes, so that there is a shape even where there are none.
     chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
     pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
-    sheet = mistakes_sheet(pictures, probs[wrong], targets[wrong], names, _files(predicted, wrong))
+    of_wrong = (probs[wrong], preds[wrong], targets[wrong])
+    sheet = mistakes_sheet(pictures, *of_wrong, names, _files(predicted, wrong))
     yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
     yield saved(class_figure(matrix, names), f"{part}_classes")
-    yield saved(reliability_diagram(reliability_bins(probs, targets)), f"{part}_reliability")
+    bins = reliability_bins(probs, targets, preds=preds)
+    yield saved(reliability_diagram(bins), f"{part}_reliability")
     yield saved(sheet, f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
     write_atomically(table, class_table(matrix, names))
@@ -127,12 +130,13 @@ def _draw_classes(
 def _map_figure(
     predicted: Predictions, read: Callable[[int], Pixels], class_maps: ClassMaps
 ) -> Figure:
-    rows = right_and_wrong(predicted.probs, predicted.targets)
+    rows = right_and_wrong(predicted.probs, predicted.decided, predicted.targets)
     pictures = np.stack([read(i) for i in predicted.sample_ids[rows].tolist()])
-    probs, targets = predicted.probs[rows], predicted.targets[rows]
-    maps = class_maps.of(pictures, np.stack([probs.argmax(axis=1), targets], axis=1))
+    preds, targets = predicted.decided[rows], predicted.targets[rows]
+    maps = class_maps.of(pictures, np.stack([preds, targets], axis=1))
     names, files = predicted.class_names, _files(predicted, rows)
-    return map_sheet(pictures, maps, probs, targets, names, files, class_maps.title)
+    probs = predicted.probs[rows]
+    return map_sheet(pictures, maps, probs, preds, targets, names, files, class_maps.title)
 
 
 def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:

@@ -219,9 +219,9 @@ class _CrossValidation(Run):
         held_out = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
         repeats = [joined(held_out[i : i + folds]) for i in range(0, len(held_out), folds)]
         out_of_fold = mean_of(repeats)
-        wanted = self.settings.data.threshold
-        thresholds = settle_thresholds(self.folder, out_of_fold.kind, wanted, out_of_fold)
-        if thresholds is not None:
+        wanted = self.settings.data.best_for
+        thresholds = settle_thresholds(self.folder, wanted, out_of_fold)
+        if wanted is not None and thresholds is not None:
             out_of_fold, _ = cross_fitted(replace(out_of_fold, thresholds=thresholds), wanted)
         self.keep_predictions("val", out_of_fold, tracker)
         for repeat, predictions in enumerate(repeats if len(repeats) > 1 else (), start=1):

@@ -178,14 +178,12 @@ class _SingleRun(Run):
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
         answers, held_out = None, None
-        if self.data.pictures.kind == "multi" and len(split.val):
+        best_for = settings.data.best_for
+        if best_for is not None and len(split.val):
             answers = fitted.trained.predict(self.data, "val")
             held_out = measure_part(self.data, "val", answers)
         self._thresholds = settle_thresholds(
-            self.folder,
-            self.data.pictures.kind,
-            settings.data.threshold,
-            None if held_out is None else held_out.predictions,
+            self.folder, best_for, None if held_out is None else held_out.predictions
         )
         if self._thresholds is not None:
             fitted.trained.metadata["thresholds"] = self._thresholds.tolist()
@@ -240,7 +238,7 @@ class _SingleRun(Run):
         if part == "test":
             fingerprint = self.data.split.test_fingerprint
             self._test_measurements = counted_measurement(self.folder, fingerprint, answers)
-        best_for = self.settings.data.threshold
+        best_for = self.settings.data.best_for
         measured = measure_part(self.data, part, answers, self._thresholds, best_for)
         self.keep_predictions(part, measured.predictions, tracker)
         self.metrics |= measured.metrics

@@ -107,14 +107,13 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
 
 
 def _keep_thresholds(chosen: RunFolder, folder: RunFolder, settings: RunSettings) -> None:
-    """Give the refit the thresholds of labels that held-out pictures of the chosen run have.
+    """Give the refit the thresholds of answers that held-out pictures of the chosen run have.
 
     Of repeats those of the first: a mean of models is less extreme than the one that is refitted.
     """
-    file = chosen.answers("val")[0]
-    if settings.data.target == "multi" and file.is_file():
-        held_out = Predictions.read(file)
-        settle_thresholds(folder, held_out.kind, settings.data.threshold, held_out)
+    file, wanted = chosen.answers("val")[0], settings.data.best_for
+    if wanted is not None and file.is_file():
+        settle_thresholds(folder, wanted, Predictions.read(file))
 
 
 def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:

@@ -76,14 +76,21 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return what the outputs of an exported network are, to be kept in its file.
 
     Args:
-        metadata: of the run's checkpoints; of label sets with their `thresholds`.
+        metadata: of the run's checkpoints, with the `thresholds` of answers.
     """
     kind, names = kind_in(metadata), list(metadata["class_names"])
     axes, answer = "(pictures, classes)", "the class is the most probable one"
     note = {"targets": kind.name, "class_names": json.dumps(names, ensure_ascii=False)}
+    thresholds = metadata.get("thresholds")
     if kind.sets:
         answer = "a picture has each label whose probability is at least its threshold"
-        note["thresholds"] = json.dumps(metadata.get("thresholds") or [0.5] * len(names))
+        note["thresholds"] = json.dumps(thresholds or [0.5] * len(names))
+    elif thresholds is not None:
+        answer = (
+            "the class is the number of thresholds that the sum of k times the probability of "
+            "class k, k from 0 on, reaches"
+        )
+        note["thresholds"] = json.dumps(thresholds)
     if kind.pixels:
         axes = "(pictures, classes, height, width)"
         answer = "a pixel's class is its most probable one"

@@ -120,9 +120,10 @@ class PictureClassifier(PythonModel):
             sets = self._predictor.label_sets(probs)
             columns = {"labels": [[names[k] for k in one] for one in sets], **columns}
         else:
+            best = self._predictor.decided(probs).tolist()
             columns = {
-                "label": [names[i] for i in probs.argmax(axis=1)],
-                "probability": [float(p) for p in probs.max(axis=1)],
+                "label": [names[k] for k in best],
+                "probability": [float(row[k]) for row, k in zip(probs, best, strict=True)],
                 **columns,
             }
         if top_k is not None:

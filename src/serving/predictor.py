@@ -61,13 +61,13 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture and its most probable classes, the first one being its label.
+    """A picture and its label, followed by the most probable of the other classes.
 
     Of label sets, `labels` are those from their thresholds on, maybe none.
 
     Attributes:
         path: as it was given.
-        labels: k class names, most probable first.
+        labels: k class names, or those of a set, the most probable first.
         probabilities: of these, in [0, 1].
         confidence: how sure the answer is, see `TargetKind.confidences`.
         verdict: on the answer; None where nothing judges it.
@@ -146,12 +146,16 @@ class Predictor:
         """
         return _finite(self._classify(*images))
 
+    def decided(self, probs: NDArray[np.floating[Any]]) -> NDArray[np.integer[Any]]:
+        """Return the answers to probabilities (N, K): classes (N,), or labels (N, K) 0 and 1."""
+        return self.kind.decide(probs, self._thresholds)
+
     def label_sets(self, probs: NDArray[np.float32]) -> list[list[int]]:
         """Return the places of the labels of each picture, of label probabilities (N, K).
 
         The most probable comes first.
         """
-        there = self.kind.decide(probs, self._thresholds)
+        there = self.decided(probs)
         ranked = np.argsort(-probs, axis=1, kind="stable")
         return [[k for k in order if one[k]] for order, one in zip(ranked.tolist(), there)]
 
@@ -326,9 +330,12 @@ class Predictor:
         self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
     ) -> Labelled:
         confidence = float(self.kind.confidences(probs[None])[0])
-        order = np.argsort(-probs, kind="stable")[:top_k].tolist()
         if self.kind.sets:
             (order,) = self.label_sets(probs[None])
+        else:  # of ordered classes the answer need not be the most probable one
+            best = int(self.decided(probs[None])[0])
+            others = np.argsort(-probs, kind="stable").tolist()
+            order = [best, *(k for k in others if k != best)][:top_k]
         return Labelled(
             path,
             tuple(self.class_names[k] for k in order),

@@ -54,6 +54,13 @@ class TargetKind(ABC):
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return the predicted targets."""
 
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> NDArray[np.float64] | None:
+        """Return the thresholds of `decide` that are best for a metric on these pictures.
+
+        None where the answer that is best for it needs none.
+        """
+        return None
+
     def confidences(self, probs: Probs) -> Probs:
         """Return (N,) how sure each answer is: as its class, or as the least sure of all labels."""
         found: Probs = probs.max(axis=1)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
     average_precision,
+    best_thresholds,
     checked_sets,
     f1_scores,
     mean_average_precision,
@@ -48,6 +49,11 @@ class MultiLabel(TargetKind):
         # In double precision: between two neighbouring probabilities single precision has no room.
         least = 0.5 if thresholds is None else np.asarray(thresholds, np.float64)
         return (probs >= least).astype(np.uint8)
+
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Floats | None:
+        if wanted not in ("macro_f1", "micro_f1"):
+            return None
+        return best_thresholds(probs, targets, wanted)
 
     def confidences(self, probs: Probs) -> Probs:
         found: Probs = np.maximum(probs, 1 - probs).min(axis=1)

@@ -7,24 +7,47 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics.ordered import kappa_influence, mean_absolute_error, quadratic_kappa
+from ..metrics.ordered import (
+    expected_classes,
+    kappa_cuts,
+    kappa_influence,
+    mean_absolute_error,
+    quadratic_kappa,
+)
+from ..metrics.summary import evaluate
 from .kind import Labels, Probs
 from .single import SingleLabel
 
 __all__ = ["Ordinal"]
 
+Floats = NDArray[np.float64]
+
 
 class Ordinal(SingleLabel):
     """One of K classes a picture, from the lowest to the highest.
 
-    The most probable class is the answer, as for classes without an order; "kappa" is the one with
-    quadratic weights, "mae" the mean distance in classes.
+    "kappa" is the one with quadratic weights, "mae" the mean distance in classes. The most probable
+    class is the answer, as for classes without an order, or by `thresholds` the class that the mean
+    of the classes lies in: (K - 1,) are where one ends and the next begins, see
+    `src.metrics.ordered.kappa_cuts`, or (N, K - 1) where each picture has its own.
     """
 
     name = "ordinal"
     described = "ordered classes"
     primary = "kappa"
     measures = ("kappa", "mae", *SingleLabel.measures)
+
+    def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
+        """Return (N,) how many thresholds are reached, or the most probable classes without any."""
+        if thresholds is None:
+            return super().decide(probs)
+        found: Labels = (expected_classes(probs)[:, None] >= np.asarray(thresholds)).sum(axis=1)
+        return found
+
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Floats | None:
+        if wanted != "kappa":
+            return None
+        return kappa_cuts(expected_classes(probs), targets, probs.shape[1])
 
     def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
         if measure == "mae":
@@ -49,14 +72,13 @@ class Ordinal(SingleLabel):
         class_names: Sequence[str],
         thresholds: Probs | None = None,
     ) -> dict[str, float]:
-        found = super().evaluate(probs, targets, class_names)
         probs, targets = self.checked(probs, targets)
-        preds = self.decide(probs)
+        preds = self.decide(probs, thresholds)
         ordered = {
             "kappa": quadratic_kappa(preds, targets, probs.shape[1]),
             "mae": mean_absolute_error(preds, targets),
         }
-        return ordered | found
+        return ordered | evaluate(probs, targets, class_names, preds)
 
     def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
         """Return (N, K - 1): whether the class is above each but the highest.

@@ -194,6 +194,7 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     target: str, loss: str, corners: Path, train: Train, run: Run, tmp_path: Path
 ) -> None:
     data = [f"data.root={corners / target}.csv", f"data.target={target}", f"loss={loss}"]
+    data += ["data.answer=kappa"] if target == "ordinal" else []
     words = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
     folder = train(tmp_path, "data=folder", *data, *words, "tracking=none")
     made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
@@ -236,9 +237,13 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
         there = [{classes[k] for k in np.flatnonzero(row >= kept)} for row in probs]
         assert there == [set(filter(None, one.split(";"))) for one in named[0]]
     else:
-        assert [classes[k] for k in probs.argmax(axis=1)] == named[0]
-        surest = [float(row["probability"]) for row in answers[0]]
-        np.testing.assert_allclose(probs.max(axis=1), surest, rtol=0, atol=1e-4)
+        cuts = json.loads(note["thresholds"])
+        expected = [np.average(np.arange(len(classes)), weights=row) for row in probs]
+        found = [sum(mean >= cut for cut in cuts) for mean in expected]
+        assert [classes[k] for k in found] == named[0]
+        stated = [float(row["probability"]) for row in answers[0]]
+        own = [row[k] for row, k in zip(probs, found, strict=True)]
+        np.testing.assert_allclose(own, stated, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

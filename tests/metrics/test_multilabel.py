@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from src.metrics.multilabel import (
 from src.targets import kind_of
 
 LABELS = 4
+MACRO = partial(best_thresholds, metric="macro_f1")
 
 
 def samples(count: int = 60, digits: int = 1) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
@@ -129,7 +131,9 @@ def test_thresholds_of_other_folds_are_as_good_as_on_new_pictures(metric: str) -
         probs, targets = unskilled(rng, 80)
         new_probs, new_targets = unskilled(rng, 1000)
         chosen = best_thresholds(probs, targets, metric)
-        others = cross_fitted_thresholds(probs, targets, np.arange(80), metric)
+        others = cross_fitted_thresholds(
+            probs, targets, np.arange(80), partial(best_thresholds, metric=metric)
+        )
         figures = [(probs, targets, chosen), (probs, targets, others)]
         found.append(
             [
@@ -145,16 +149,16 @@ def test_thresholds_of_other_folds_are_as_good_as_on_new_pictures(metric: str) -
 def test_labels_of_a_group_do_not_move_its_own_thresholds() -> None:
     probs, targets = samples(90)
     groups = np.arange(90) // 3
-    before = cross_fitted_thresholds(probs, targets, groups, "macro_f1")
+    before = cross_fitted_thresholds(probs, targets, groups, MACRO)
     for group in (0, 7):
         own = groups == group
         changed = np.where(own[:, None], 1 - targets, targets)
-        after = cross_fitted_thresholds(probs, changed, groups, "macro_f1")
+        after = cross_fitted_thresholds(probs, changed, groups, MACRO)
         np.testing.assert_array_equal(after[own], before[own])
         assert (after != before).any()
     order = np.random.default_rng(0).permutation(90)
     np.testing.assert_array_equal(
-        cross_fitted_thresholds(probs[order], targets[order], groups[order], "macro_f1"),
+        cross_fitted_thresholds(probs[order], targets[order], groups[order], MACRO),
         before[order],
     )
 

@@ -84,6 +84,18 @@ def test_labels_come_back_as_they_were_predicted(tmp_path: Path) -> None:
         dataclasses.replace(written, preds=sets[:, 0])
 
 
+def test_an_ordered_class_comes_back_as_it_was_answered(tmp_path: Path) -> None:
+    written = dataclasses.replace(predictions(5, 3), kind="ordinal")
+    assert written.decided.tolist() == written.probs.argmax(axis=1).tolist()
+    others = (written.decided + 1) % 3
+    by_cuts = dataclasses.replace(written, preds=others, thresholds=np.array([0.4, 1.7]))
+    by_cuts.write(tmp_path / "p.parquet")
+    assert_same(by_cuts, again := Predictions.read(tmp_path / "p.parquet"))
+    assert again.decided.tolist() == others.tolist()
+    with pytest.raises(ValueError, match=r"thresholds has shape \(3,\)"):
+        dataclasses.replace(written, thresholds=np.zeros(3))
+
+
 def test_other_readers_find_a_table_that_explains_itself(tmp_path: Path) -> None:
     Predictions(
         sample_ids=np.array([4, 2]),

@@ -328,3 +328,71 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
     ]
     summary = run_experiment(read_run_settings(words))
     assert summary is not None and summary.status == "FINISHED" and parts == ["val", "test"]
+
+
+@pytest.mark.parametrize("model", ["mlp", "handcrafted"])
+def test_ordered_classes_are_answered_for_kappa_by_files_tables_and_the_served_model(
+    model: str, tmp_path: Path
+) -> None:
+    """By cuts through the mean of the classes where that is asked for, else the most probable."""
+    rng, rows = np.random.default_rng(0), ["path,label"]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(120):
+        grade = min(3, int(rng.exponential(1.2)))
+        pixels = np.clip(60 + 20 * grade + rng.normal(0, 25) + rng.normal(0, 4, (8, 8, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(pictures / f"{number}.png")
+        rows.append(f"{number}.png,{grade}")
+    (pictures / "grades.csv").write_text("\n".join(rows) + "\n")
+    of_model = {
+        "mlp": [
+            *("model=mlp", "loss=corn", "trainer.max_epochs=8", "trainer.progress=false"),
+            *("data.batch_size=16", "runtime=float32"),
+        ],
+        "handcrafted": ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"],
+    }[model]
+    words = [
+        *("data=folder", f"data.root={pictures / 'grades.csv'}", "data.target=ordinal"),
+        *(*of_model, "tracking=none", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"),
+        "data.val_fraction=0.3",
+    ]
+    summary = run_experiment(read_run_settings([*words, "data.answer=kappa"]))
+    assert summary is not None
+    run, kind = Path(summary.run_dir), kind_of("ordinal")
+    kept = read_thresholds(run / "checkpoints")
+    assert kept is not None and kept.shape == (CLASSES - 1,)
+    said = {part: Predictions.read(run / f"predictions/{part}.parquet") for part in ("val", "test")}
+    expected = said["test"].probs.astype(np.float64) @ np.arange(CLASSES)
+    answers = np.searchsorted(kept, expected, side="right")
+    assert (answers != said["test"].probs.argmax(axis=1)).any(), "the two rules differ here"
+    np.testing.assert_array_equal(said["test"].decided, answers)
+    assert summary.metrics["test/accuracy"] == (answers == said["test"].targets).mean()
+    figures = kind.evaluate(said["test"].probs, said["test"].targets, tuple("0123"), kept)
+    assert summary.metrics["test/kappa"] == pytest.approx(figures["kappa"])
+    of_others, _ = cross_fitted(said["val"], "kappa")
+    np.testing.assert_array_equal(said["val"].decided, of_others.decided)
+    again = revisit(RunFolder.open(run), Path(summary.checkpoint or ""))
+    assert measure(again, "val")[0].metrics["val/kappa"] == summary.metrics["val/kappa"]
+
+    new = tmp_path / "new.csv"
+    asked = [f"run={run}", f"images={pictures}", f"out={new}", "top_k=3"]
+    predict_settings = compose_settings(PredictSettings, asked, config_name="predict")
+    label_pictures(Path(summary.checkpoint or ""), find_pictures(str(pictures)), predict_settings)
+    predictor = again.trained.predictor(16)
+    names = tuple(again.data.pictures.class_names)
+    with new.open(newline="") as stream:
+        found = {Path(row["path"]).name: row for row in csv.DictReader(stream)}
+    for path, answer, probs in zip(said["test"].paths or (), answers, said["test"].probs):
+        row = found[Path(path).name]
+        assert row["label"] == names[answer]
+        assert float(row["probability"]) == pytest.approx(probs[answer], abs=1e-5)
+        others = [row["label_2"], row["label_3"]]
+        assert others == [names[k] for k in np.argsort(-probs) if k != answer][:2]
+    np.testing.assert_array_equal(predictor.decided(said["test"].probs), answers)
+
+    plain = run_experiment(read_run_settings(words))
+    assert plain is not None
+    probable = Predictions.read(Path(plain.run_dir) / "predictions" / "test.parquet")
+    np.testing.assert_array_equal(probable.decided, probable.probs.argmax(axis=1))
+    np.testing.assert_array_equal(probable.probs, said["test"].probs)
+    assert not (Path(plain.run_dir) / "checkpoints" / "thresholds.json").exists()

@@ -317,3 +317,20 @@ def test_ordered_classes_race_a_loss_with_the_order_against_one_without() -> Non
     assert losses() == losses("data.target=multi") == []
     # A key of a loss that all trials have rules those out that lack it.
     assert losses("data.target=ordinal", "loss.label_smoothing=0.1") == ["cross_entropy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "threshold"),
+    [
+        ([], None),
+        (["metric=micro_f1", "pruner=none"], "micro_f1"),
+        (["metric=micro_f1", "pruner=none", "data.threshold=macro_f1"], None),
+        (["data.threshold=micro_f1"], "micro_f1"),
+    ],
+)
+def test_trials_have_thresholds_for_what_the_sweep_goes_by(
+    words: list[str], threshold: str | None
+) -> None:
+    found = base_overrides(["data.target=multi", *words], "default")
+    expected = [] if threshold is None else [f"data.threshold={threshold}"]
+    assert [word for word in found if "threshold" in word] == expected

@@ -190,6 +190,23 @@ def test_figures_of_label_sets_agree_with_scikit_learn() -> None:
     assert found["log_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+def test_figures_of_ordered_classes_are_those_of_the_answers_by_thresholds() -> None:
+    kind, (probs, targets) = kind_of("ordinal"), samples("ordinal")
+    cuts = np.array([0.9, 1.4, 2.3])
+    preds = np.array([sum(float(p @ np.arange(CLASSES)) >= c for c in cuts) for p in probs])
+    assert (preds != probs.argmax(axis=1)).any()
+    found = kind.evaluate(probs, targets, NAMES, cuts)
+    assert found["kappa"] == pytest.approx(
+        sk.cohen_kappa_score(targets, preds, weights="quadratic")
+    )
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(targets, preds))
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(targets, preds))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(targets, preds, average="macro"))
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(targets, preds))
+    each = np.tile(cuts, (len(probs), 1))  # of its own for each picture
+    np.testing.assert_array_equal(kind.decide(probs, each), preds)
+
+
 def test_ordered_classes_are_found_again_in_their_binary_problems() -> None:
     kind, targets = kind_of("ordinal"), np.arange(CLASSES)
     above = kind.binary_targets(targets, CLASSES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .decode import padded, resized
 from .depth import has_white_as_zero
 from .picture_files import PictureError, decoder_errors, file_errors, turn_of
 from .picture_format import PictureFormat
-from .rasters import open_raster
+from .rasters import NPY, open_raster
 
 __all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "mask_png", "mask_values"]
 
@@ -29,7 +29,8 @@ _INEXACT = ("CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
     """Return the values of a mask's pixels, (H, W) as they are shown, that of EXIF included.
 
-    Those of a palette are its numbers. Grey that is stored as colour is read as grey.
+    Those of a palette are its numbers, of an array of NumPy its own, with 255 for
+    True. Grey that is stored as colour is read as grey.
 
     Args:
         data: the bytes of a file, or its path.
@@ -42,12 +43,18 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
     with file_errors():
         stream = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
     with stream, decoder_errors():
-        deep = open_raster(stream) is not None
+        is_array = stream.read(len(NPY)) == NPY
+        stream.seek(0)
+        raster = open_raster(stream)
+        if raster is not None and is_array:
+            if raster.bands > 1:
+                raise PictureError(f"is an array of {raster.bands} bands: a mask has one, HxW")
+            return _whole(raster.read()[:, :, 0])
         stream.seek(0)
         image = Image.open(stream)
         if lossy := _lossy(image, stream):
             raise PictureError(f"is {lossy}, which changes values: save masks as PNG")
-        if deep or image.mode in _INEXACT:
+        if raster is not None or image.mode in _INEXACT:
             raise PictureError(
                 "has other pixels than grey, a palette or RGB of 8 bits: save masks with class "
                 "numbers as pixels, or with a palette"
@@ -67,6 +74,15 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
         values = bands[:, :, 0]
     if inverted and not np.isin(values, (0, LEFT_OUT)).all():
         raise PictureError("is a TIFF in which 0 is white: save masks with 0 as black, or as PNG")
+    return _whole(values)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return values (H, W) as bytes.
+
+    Raises:
+        PictureError: they are others than whole numbers from 0 to 255.
+    """
     if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
         raise PictureError("has values that are no whole numbers from 0 to 255")
     return np.ascontiguousarray(values, np.uint8)

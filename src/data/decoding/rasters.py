@@ -22,6 +22,7 @@ from PIL import Image
 from .depth import PixelError, ValueRange
 
 __all__ = [
+    "NPY",
     "RASTER_ENDINGS",
     "MissingPackage",
     "Raster",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 RASTER_ENDINGS = frozenset((".npy", ".dcm", ".dicom"))
-_NPY, _PNG, _DICOM = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n", b"DICM"
+NPY = b"\x93NUMPY"  # what an array begins with
+_PNG, _DICOM = b"\x89PNG\r\n\x1a\n", b"DICM"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_DESCRIPTION, _TIFF_ORIENTATION, _GDAL_METADATA = 270, 274, 42112
 _GDAL_NAME = re.compile(r'<Item name="DESCRIPTION" sample="(\d+)"[^>]*>([^<]*)</Item>')
@@ -113,7 +115,7 @@ def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | 
     """
     start = stream.read(132)
     stream.seek(0)
-    if start.startswith(_NPY):
+    if start.startswith(NPY):
         return _npy(stream)
     if start.startswith(_PNG):
         return _png(stream, start)

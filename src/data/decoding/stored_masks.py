@@ -47,9 +47,12 @@ def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
             f"{_size(found.sizes[row])}"
             for row in wrong[:_NAMED]
         )
+        remedy = "Save them again in its size."
+        if (masks.sizes[wrong] == found.sizes[wrong][:, ::-1]).all():
+            remedy = "Photos are turned as their EXIF says: turn their masks as well."
         raise ConfigError(
             f"{len(wrong)} masks have another size (height x width in pixels) than their picture: "
-            f"{named}. Save them again in its size."
+            f"{named}. {remedy}"
         )
 
 

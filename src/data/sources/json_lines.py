@@ -9,6 +9,7 @@ from typing import Any
 
 from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
+from .label_sets import SEPARATORS
 from .label_spelling import clean_label
 from .table_columns import Table, cell_value, check_table
 
@@ -90,6 +91,11 @@ def _check(text: str, name: str, where: str) -> None:
 
 
 def _set(label: Any, where: str) -> tuple[str, ...]:
+    if isinstance(label, str) and any(sign in label for sign in SEPARATORS):
+        raise ConfigError(
+            f"{where}: labels is {label!r}, which may be one name or several: write a list of "
+            "names, also of one."
+        )
     names = [label] if isinstance(label, str) else [] if label is None else label
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{where}: labels is {label!r}: it must be a list of names.")

@@ -21,6 +21,7 @@ from .label_spelling import clean_label
 from .source import Source, natural_order
 
 __all__ = [
+    "SEPARATORS",
     "class_targets",
     "is_yes_or_no",
     "labels_of_columns",
@@ -29,7 +30,7 @@ __all__ = [
     "split_labels",
 ]
 
-_SEPARATORS = (";", "|", ",")
+SEPARATORS = (";", "|", ",")
 _NAMED = {"space": " ", "tab": "\t", "\\t": "\t"}  # what a command line can hardly say
 _YES_OR_NO = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
@@ -69,7 +70,7 @@ def split_labels(
     else:
         found = {
             one: n
-            for one in _SEPARATORS
+            for one in SEPARATORS
             for n, cell in enumerate(cells)
             if one in cell and lists[n] is None
         }

@@ -257,16 +257,18 @@ def _without_repetitions(
             kept.append(row)
             continue
         if labels[before] != labels[row] or any(one[before] != one[row] for one in beside):
-            differ = "different values"
+            differ, instead = "different values", "leave one of them out"
             if labels[before] != labels[row]:
                 named = [
                     one if isinstance(one, str) else ";".join(one) or "none"
                     for one in (labels[before], labels[row])
                 ]
                 differ = f"the labels {' and '.join(named)}"
+                if not isinstance(labels[row], str):
+                    instead = "write all labels of a picture into one line"
             raise ConfigError(
                 f"{file}: lines {table.lines[before]} and {table.lines[row]} name the same file, "
-                f"{path}, with {differ}: leave one of them out."
+                f"{path}, with {differ}: {instead}."
             )
         repeated.append(table.lines[row])
     if repeated:

@@ -18,7 +18,7 @@ from ...data.loading.datamodule import PictureData
 from ...data.loading.loaders import Batch
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
-from ...metrics.multilabel import best_thresholds, cross_fitted_thresholds
+from ...metrics.multilabel import cross_fitted_thresholds
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
 from ...records.pictures import ClassMaps, Pixels
@@ -209,7 +209,7 @@ def measure_part(
     part: str,
     answers: Answers,
     thresholds: NDArray[np.float64] | None = None,
-    best_for: str = "half",
+    best_for: str | None = None,
 ) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
 
@@ -220,9 +220,10 @@ def measure_part(
         data: the pictures.
         part: that was predicted.
         answers: the predictions.
-        thresholds: (K,) of the model's labels, where it has some, chosen on the validation part:
-            of that part each picture is judged by thresholds that the others choose.
-        best_for: what they are best for, as `data.threshold`.
+        thresholds: of the model's answers, see `TargetKind.decide`, where it has some, chosen on
+            the validation part: of that part each picture is judged by thresholds that the others
+            choose.
+        best_for: the metric that they are best for, as `DataSettings.best_for`.
     """
     probs, targets, ids = answers
     pictures = data.pictures
@@ -239,8 +240,10 @@ def measure_part(
         copies=data.groups is not None and pictures.groups is None,
     )
     kind, judged_by = kind_of(pictures.kind), thresholds
-    if part == "val" and thresholds is not None:
+    if part == "val" and thresholds is not None and best_for is not None:
         predictions, judged_by = cross_fitted(predictions, best_for)
+    elif thresholds is not None and kind.name == "ordinal":
+        predictions = replace(predictions, preds=kind.decide(probs, thresholds))
     scores = kind.evaluate(probs, targets, pictures.class_names, judged_by)
     if kind.pixels:
         low, high = mean_interval(iou_sums(probs["matrix"]), predictions.groups)
@@ -272,43 +275,51 @@ def cost_scores(costs: NDArray[np.float64], predictions: Predictions) -> dict[st
 def cross_fitted(
     predictions: Predictions, best_for: str
 ) -> tuple[Predictions, NDArray[np.float64]]:
-    """Return them with labels that are predicted by thresholds of other pictures, and those (N, K).
+    """Return them with answers by thresholds of other pictures, and those (N, M).
 
     `predictions` are of the pictures that the thresholds were chosen on.
     """
     probs, targets, groups = predictions.probs, predictions.targets, predictions.groups
     groups = predictions.sample_ids if groups is None else groups
-    least = cross_fitted_thresholds(probs, targets, groups, best_for)
-    preds = kind_of(predictions.kind).decide(probs, least)
-    return replace(predictions, preds=preds.astype(np.uint8)), least
+    kind = kind_of(predictions.kind)
+
+    def chosen(probs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+        found = kind.thresholds(probs, targets, best_for)
+        assert found is not None
+        return found
+
+    least = cross_fitted_thresholds(probs, targets, groups, chosen)
+    return replace(predictions, preds=kind.decide(probs, least)), least
 
 
 def settle_thresholds(
-    folder: RunFolder, kind: str, wanted: str, held_out: Predictions | None
+    folder: RunFolder, wanted: str | None, held_out: Predictions | None
 ) -> NDArray[np.float64] | None:
-    """Choose the thresholds of labels, and keep them beside the run's checkpoint.
+    """Choose the thresholds of answers, and keep them beside the run's checkpoint.
 
     Args:
         folder: of the run.
-        kind: of the targets; only label sets have thresholds.
-        wanted: what they are best for, as `data.threshold`.
+        wanted: what they are best for, as `DataSettings.best_for`; None for no thresholds.
         held_out: predictions to choose by; None for those that are there already.
 
     Returns:
-        (K,), or None for one half each.
+        see `TargetKind.thresholds`; None where there are none.
     """
-    if kind != "multi" or wanted == "half":
+    if wanted is None:
         return None
     if held_out is None:
         return read_thresholds(folder.checkpoints)
-    found = best_thresholds(held_out.probs, held_out.targets, wanted)
+    kind = kind_of(held_out.kind)
+    found = kind.thresholds(held_out.probs, held_out.targets, wanted)
+    if found is None:
+        return None
     plain = {"metric": wanted, "thresholds": found.tolist()}
     write_atomically(folder.checkpoints / _THRESHOLDS, json.dumps(plain, indent=1) + "\n")
     return found
 
 
 def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
-    """Return the thresholds (K,) beside a checkpoint; None where there are none.
+    """Return the thresholds of answers beside a checkpoint; None where there are none.
 
     Raises:
         ConfigError: their file is damaged.

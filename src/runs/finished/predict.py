@@ -245,8 +245,11 @@ def _write_rows(
                 continue
             cells = _cells_of_set(predictor, item, top_k) if sets else _cells(item)
             rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
-            shown = (labels_text(item.labels) or "none") if sets else item.labels[0]
-            sample.add(Guess(item.confidence, item.path, shown))
+            if sets:
+                shown, sure = labels_text(item.labels) or "none", item.confidence
+            else:
+                shown, sure = item.labels[0], item.probabilities[0]
+            sample.add(Guess(sure, item.path, shown))
     except DamagedModel as error:
         raise ConfigError(f"run: {error}.") from error
     return sample

@@ -116,16 +116,17 @@ def _predictions(one: Entrant, part: str) -> list[Predictions]:
 def _leader(one: Entrant, repeats: Sequence[Predictions], values: Sequence[str] | None) -> Leader:
     probs = np.concatenate([said.probs for said in repeats])
     targets = np.concatenate([said.targets for said in repeats])
+    preds = np.concatenate([said.decided for said in repeats])
     right = np.stack([_right(said) for said in repeats])
     pictures: tuple[int, ...] = ()
     if kind_of(repeats[0].kind).sets:
-        preds = np.concatenate([said.decided for said in repeats])
         scores = label_scores(probs, targets, preds)
         matrix, recall = np.zeros((0, 0), np.int64), np.array([one.recall for one in scores])
         pictures = tuple(one.pictures for one in scores)
         bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0)
     else:
-        matrix, bins = confusion_matrix(probs, targets), reliability_bins(probs, targets)
+        matrix = confusion_matrix(probs, targets, preds)
+        bins = reliability_bins(probs, targets, preds=preds)
         recall = per_class_recall(matrix)
     filled = bins.counts > 0
     return Leader(
@@ -259,7 +260,8 @@ def _codes(said: Sequence[Predictions]) -> NDArray[np.int64]:
 def _confidences(said: Predictions) -> NDArray[np.float64]:
     """Return (N,) the probability of each answer; of label sets as if labels were independent."""
     if not kind_of(said.kind).sets:
-        return said.probs.max(axis=1).astype(np.float64)
+        answers = np.take_along_axis(said.probs, said.decided[:, None], axis=1)
+        return answers[:, 0].astype(np.float64)
     each: NDArray[np.float64] = np.where(
         said.decided > 0, said.probs, 1 - said.probs.astype(np.float64)
     )

@@ -40,6 +40,12 @@ def sixteen_bits(colour: int, samples: int) -> bytes:
     return png_file(4, 4, 16, colour, rows)
 
 
+def array(values: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -51,6 +57,9 @@ def sixteen_bits(colour: int, samples: int) -> bytes:
         (encoded(Image.fromarray(CLASSES), "TIFF", compression="jpeg"), "is a JPEG"),
         (encoded(Image.fromarray(CLASSES), "WEBP"), "is lossy WebP"),
         (encoded(Image.fromarray(CLASSES), "AVIF"), "is AVIF"),
+        (array(np.ones((4, 4, 2), np.uint8)), "is an array of 2 bands"),
+        (array(CLASSES + 0.5), "no whole numbers"),
+        (array(CLASSES.astype(np.int16) - 1), "no whole numbers"),
     ],
 )
 def test_masks_whose_values_are_not_sure_are_refused(data: bytes, reason: str) -> None:
@@ -62,6 +71,9 @@ def test_masks_are_read_as_they_were_saved() -> None:
     two = np.where(CLASSES > 7, 255, 0).astype(np.uint8)
     for data, expected in (
         (tiff(CLASSES), CLASSES),
+        (array(CLASSES), CLASSES),
+        (array(np.asfortranarray(CLASSES.astype(">i8"))[:, :, None]), CLASSES),
+        (array(two > 0), two),
         (tiff(CLASSES.astype(np.uint16)), CLASSES),
         (tiff(np.repeat(CLASSES[:, :, None], 3, axis=2), photometric="rgb"), CLASSES),
         (encoded(Image.fromarray(CLASSES.astype(np.uint16)), "PNG"), CLASSES),

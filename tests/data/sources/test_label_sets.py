@@ -124,7 +124,7 @@ def test_a_picture_in_several_class_folders_has_all_their_labels(pictures: Path)
         (["path,cat,cat", "0.png,1,0"], "two columns cat"),
         (["path,note", "0.png,a", "1.png,b"], "no column labels"),
         (["path,labels", "0.png,a;b", '1.png,"a|c"'], r"line 3: labels are divided by"),
-        (["path,labels", "0.png,a", "0.png,b"], "lines 2 and 3 name the same file"),
+        (["path,labels", "0.png,a", "0.png,b"], "lines 2 and 3 name the same file.* into one line"),
         (["path,label,category", "0.png,a,b"], "could each be the labels|label"),
         (["path,labels,label", "0.png,a,b", "1.png,b,a"], "label and labels could each be"),
         (["path,labels", "0.png,a", "1.png,a"], "at least 2 labels"),
@@ -143,6 +143,7 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(
     ("line", "said"),
     [
         ('{"path": "0.png", "labels": 3}', "line 1: labels is 3"),
+        ('{"path": "0.png", "labels": "a;b"}', "line 1: labels is 'a;b'.*write a list"),
         ('{"path": "0.png", "labels": ["a"], "label": "a"}', "leave one out"),
         (
             '{"path": "0.png", "lables": ["a"]}',

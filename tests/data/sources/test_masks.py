@@ -343,6 +343,17 @@ def test_what_does_not_fit_together_is_named(root: Path) -> None:
         listed(root)
 
 
+def test_photos_that_are_turned_need_masks_that_are_turned(root: Path) -> None:
+    two(root, 0, 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        (root / "images" / f"{number}.png").unlink()
+        save(root / "images" / f"{number}.jpg", np.zeros(SIZE, np.uint8), exif=exif)
+    with pytest.raises(ConfigError, match=r"is 10x12 and images/0\.jpg 12x10.*as their EXIF says"):
+        masks_of(root)
+
+
 def test_a_mask_that_is_changed_is_read_anew(root: Path) -> None:
     two(root, 0, 1)
     before = masks_of(root)
