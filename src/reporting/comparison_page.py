@@ -135,13 +135,13 @@ def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str
     """Return (term, text, kind) of what follows the headline."""
     verdict = comparison.verdict
     rows = [
-        ("Caution", " ".join(caution_sentences(verdict)), ""),
         ("What it is", _kind(comparison.choice), "whole"),
         ("Why", _reason(verdict), ""),
     ]
     if len(verdict.standings) > 1:
         rows.append(("How sure", _doubt(verdict), ""))
     rows.append(("What it costs", _price(comparison.choice), ""))
+    rows.append(("Caution", " ".join(caution_sentences(verdict)), "whole"))
     if next_step is not None:
         rows.append(("Next step", next_step, "command"))
     return [row for row in rows if row[1]]

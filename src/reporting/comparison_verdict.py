@@ -176,10 +176,9 @@ def _unsteady(verdict: Verdict) -> str:
     few = [one for one in verdict.standings if one.name in verdict.unsteady]
     have = "has" if len(few) == 1 else "have"
     return (
-        f"{_which(few)} {have} too few trainings to show how far seeds move a result, which may be "
-        "farther than pictures do: the 95 % here are promised only if all candidates depend on "
-        "seeds about alike; where some depend several times more, some 92 of 100 intervals hold, "
-        "and the corrected figure is still too good."
+        f"{_which(few)} {have} too few trainings to show how far seeds move a result. The 95 % "
+        "here hold if all candidates depend on seeds about alike; where some depend several times "
+        "more, some 92 of 100 intervals do, and the corrected figure is too good."
     )
 
 
