@@ -54,6 +54,11 @@ def kill(process: Command | subprocess.Popen[str]) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+def complaints(stderr: str) -> list[str]:
+    """Return the lines of standard error but those that say what a slow step does."""
+    return [line for line in stderr.splitlines() if not line.endswith(" ...")]
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.entries.commands import (
+    complaints,
     free_port,
     mlflow_server,
     only_run,
@@ -36,7 +37,7 @@ def test_a_server_that_never_answers_costs_a_warning_and_is_told_later(
         uri = f"tracking.uri=http://127.0.0.1:{port}"
         result = run("src.train", "model=mlp", "trainer.max_epochs=3", uri, place)
     assert result.returncode == 0, result.stderr
-    said = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
+    said = [one for one in complaints(result.stderr) if not one.startswith("epoch ")]
     assert said and all(line.startswith("warning: ") for line in said)
     assert f"python -m src.tracking.replay {place}" in said[-1]
     folder = only_run(output_dir)

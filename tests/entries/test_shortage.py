@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.entries.commands import complete, only_run, points, summary_of
+from tests.entries.commands import complaints, complete, only_run, points, summary_of
 from tests.entries.conftest import Run, Train
 from tests.entries.small_disk import on_a_full_disk
 
@@ -23,9 +23,9 @@ os.execv(sys.executable, [sys.executable, "-m", "src.train", *sys.argv[2:]])
 
 
 def lines_of(error: str) -> list[str]:
-    """Standard error without the lines of the epochs and the warnings."""
+    """Standard error without the lines of the epochs, the slow steps and the warnings."""
     told = ("epoch ", "warning: ", "go on with: ")
-    return [line for line in error.splitlines() if line.strip() and not line.startswith(told)]
+    return [line for line in complaints(error) if line.strip() and not line.startswith(told)]
 
 
 def test_a_lost_loss_is_told_with_step_and_rate(run: Run, tmp_path: Path) -> None:
