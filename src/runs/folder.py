@@ -28,13 +28,14 @@ from ..storage.digests import DamagedLine, line_content
 from ..storage.files import write_atomically
 from ..storage.locks import if_free
 from ..tracking.spool import is_being_written
-from .seal import changed_since
+from .seal import amending, changed_since
 
 __all__ = [
     "FOLDS",
     "LABELS",
     "PAGE",
     "RunFolder",
+    "drop_checkpoints",
     "finished_summary",
     "open_folder",
     "read_json",
@@ -299,6 +300,16 @@ def refuse_unfinished(folder: RunFolder) -> None:
     with suppress(OSError, ValueError):
         why = f" ({RunSummary.read(folder.summary).reason})"
     raise ValueError(f"{folder.name} did not finish{why}: {line} goes on with it")
+
+
+def drop_checkpoints(run_dir: Path) -> None:
+    """Delete the checkpoints of a run; its seal, where it has one, holds without them.
+
+    Raises:
+        ValueError: the seal is damaged.
+    """
+    with amending(run_dir, "checkpoints/*"):
+        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
 
 
 def sweep_file(output_dir: Path, study: str) -> Path:

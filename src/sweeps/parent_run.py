@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from ..records.run import RunSummary
 from ..records.trials import COMPLETE, FAILED, PRUNED, SweepRecord, TrialRecord
 from ..reporting.run_note import note
 from ..reporting.sweep_report import COMMAND, headline, verdict
+from ..runs.folder import drop_checkpoints
 from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
 from ..storage.digests import checked_json
@@ -197,7 +197,7 @@ def _ended_from_outside(trial: TrialRecord) -> list[Path]:
         return []
     late = [Path(folder) for folder in folders_of(trial.run_dir)]
     for folder in late:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        drop_checkpoints(folder)
     return [folder for folder in late if not _is_finished(folder)]
 
 

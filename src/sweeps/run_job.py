@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,7 +26,7 @@ from ..machine.package import PACKAGE
 from ..runs import build
 from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
-from ..runs.folder import RunFolder
+from ..runs.folder import RunFolder, drop_checkpoints
 from ..runs.lifecycle import ParentLink
 from ..runs.resume import read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
@@ -172,7 +171,7 @@ class TrialRunner:
             summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
         except Stopped as stop:
             for folder in begun:
-                shutil.rmtree(folder.checkpoints, ignore_errors=True)
+                drop_checkpoints(folder.path)
             return Ending("pruned", reason=str(stop))
         except OutOfMemory as error:
             return Ending("failed", reason=str(error), again=_smaller(settings))

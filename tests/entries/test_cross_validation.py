@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from src.records.run import Predictions, RunSummary
+from src.runs.seal import changed_since
 from tests.entries.commands import kill, mlflow_runs, wait_until
 from tests.entries.conftest import Begin, Outputs, Run, Train
 from tests.entries.sweeps import STUDY, folder, trials
@@ -140,6 +141,7 @@ def test_a_sweep_reports_folds_and_prunes_by_them(swept: tuple[Path, dict[str, A
         else:
             assert len(reported) == 4 and not any(left), "a loser leaves no checkpoint"
             assert summary.status == "KILLED" and "after 4 folds" in str(summary.reason)
+            assert all(changed_since(path, ["*"]) is None for path in runs_of(whole))
 
 
 def test_the_winner_is_trained_once_more_for_its_test(
