@@ -19,7 +19,14 @@ from ..records.champions import Champion
 from .entries import LONGEST, Entry, batches, cut, entries_of, is_system
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
-from .mlflow_store import Rejected, ServerAway, Store, Unsupported
+from .mlflow_store import (
+    MLFLOW_PARENT_TAG,
+    PARENT_TAG,
+    Rejected,
+    ServerAway,
+    Store,
+    Unsupported,
+)
 from .spool import Spool, mirror_lock
 
 __all__ = ["FilesAway", "Follower"]
@@ -208,16 +215,23 @@ class Follower:
             self._state.mlflow_run_id = known
             amended = event.get("amends") or {}
             store.resume(known, amended.get("status"))
+            store.adopt(known, event["run_id"])
             return
         own = {"bakeoff.run_id": event["run_id"], "bakeoff.run_dir": str(self.run_dir)}
-        tags = event["tags"] | own | self._parent_tag(store)
-        self._state.mlflow_run_id = store.create_run(
+        above = self._parent_tag(store)
+        if self._parent and not above:
+            above = {PARENT_TAG: self._parent}
+        tags = event["tags"] | own | above
+        created = self._state.mlflow_run_id = store.create_run(
             experiment=encodable(event["experiment"]),
             name=encodable(event["run_name"]),
             start_time_ms=event["start_time_ms"],
             tags={key: cut(text, LONGEST["tag"]) for key, text in tags.items()},
         )
         self._state.write(self.run_dir)
+        # Two processes may send a sweep's runs, so that one is whole before its parent begins. One
+        # that begins only now finds its parent at its own end.
+        store.adopt(created, event["run_id"])
 
     def _finish(self, store: Store, event: Mapping[str, Any]) -> None:
         # The parent may have been sent since the start, by another process.
@@ -230,7 +244,7 @@ class Follower:
 
     def _parent_tag(self, store: Store) -> dict[str, str]:
         parent = self._parent and store.find(self._parent)
-        return {"mlflow.parentRunId": parent} if parent else {}
+        return {MLFLOW_PARENT_TAG: parent} if parent else {}
 
     def _send_entries(self, store: Store, entries: Iterable[Entry]) -> None:
         for batch in batches(entries):

@@ -24,7 +24,18 @@ from .registration import register_version
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag
 
-__all__ = ["NoSuchExperiment", "Rejected", "ServerAway", "Store", "Unsupported"]
+__all__ = [
+    "MLFLOW_PARENT_TAG",
+    "PARENT_TAG",
+    "NoSuchExperiment",
+    "Rejected",
+    "ServerAway",
+    "Store",
+    "Unsupported",
+]
+
+# The project's own id of a parent that MLflow did not have yet, and MLflow's id of the parent.
+PARENT_TAG, MLFLOW_PARENT_TAG = "bakeoff.parent_run_id", "mlflow.parentRunId"
 
 # MLflow's codes of requests that will never succeed; others may.
 _FINAL = {
@@ -96,6 +107,14 @@ class Store:
             condition = f"tags.`bakeoff.run_id` = '{run_id}'"
             runs = self._client.search_runs(experiments, condition, max_results=1)
         return runs[0].info.run_id if runs else None
+
+    def adopt(self, mlflow_run_id: str, run_id: str) -> None:
+        """Put the runs that came before their parent, tagged with its `run_id`, below it."""
+        with self._translated():
+            experiments = [e.experiment_id for e in self._client.search_experiments()]
+            condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
+            for run in self._client.search_runs(experiments, condition, max_results=_RUNS_A_PAGE):
+                self._client.set_tag(run.info.run_id, MLFLOW_PARENT_TAG, mlflow_run_id)
 
     def search(self, experiment: str | None, condition: str) -> list[Path]:
         """Return the run folders of an experiment, or of all, that satisfy a filter; newest first.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.entries.commands import ROOT
+from tests.entries.commands import ROOT, complaints
 from tests.entries.conftest import Run
 
 
@@ -79,7 +79,7 @@ def test_bad_input_ends_with_2_and_one_sentence(
     result = run(f"src.{module}", f"output_dir={tmp_path}/out", *words)
     assert result.returncode == 2, result.stdout + result.stderr
     assert result.stdout == "" or result.stdout.startswith("data: ")
-    (sentence,) = result.stderr.splitlines()
+    (sentence,) = complaints(result.stderr)
     assert sentence.startswith("error: ")
     assert all(part in sentence for part in parts), sentence
     assert not (tmp_path / "out").exists(), "a refused command left something behind"

@@ -11,6 +11,7 @@ from src.runs.folder import RunFolder
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
 from tests.conftest import Outputs
+from tests.entries.commands import complaints
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text
 from tests.tracking.diary import client
@@ -33,7 +34,7 @@ def test_it_is_typed_and_answers_over_http_as_predict_does(
 
     alone = typed("src.compare", "ensemble=true", f"runs=[{members[0]}]", place)
     assert alone.returncode == 2 and alone.stderr.startswith("error: ensemble: at least two runs")
-    assert len(alone.stderr.splitlines()) == 1
+    assert len(complaints(alone.stderr)) == 1
 
     done = typed("src.compare", "ensemble=true", f"runs=[{','.join(members)}]", place)
     assert done.returncode == 0, done.stderr

@@ -286,8 +286,13 @@ def test_children_find_their_parent_even_when_it_comes_later(
     store: Store, output_dir: Path
 ) -> None:
     parent = Diary(output_dir / "sweep")
-    early, late = (Diary(output_dir / "sweep" / "trials" / name) for name in ("1", "2"))
+    trials = (Diary(output_dir / "sweep" / "trials" / name) for name in ("0", "1", "2"))
+    whole, early, late = trials
     with parent.open() as sweep:
+        with whole.open(parent_run_id=parent.run_id) as trial:
+            trial.end("FINISHED")
+        whole.send(store)  # by another process, all of it
+        assert "mlflow.parentRunId" not in run_of(store, whole.run_id).data.tags
         with early.open(parent_run_id=parent.run_id) as trial:
             first = early.follower(store)
             first.step(store)  # before its parent is there
@@ -299,7 +304,7 @@ def test_children_find_their_parent_even_when_it_comes_later(
             trial.end("KILLED")
         late.send(store)
         sweep.end("FINISHED")
-    for child in (early, late):
+    for child in (whole, early, late):
         assert run_of(store, child.run_id).data.tags["mlflow.parentRunId"] == store.find(
             parent.run_id
         )
