@@ -111,7 +111,7 @@ def judge(
     else:
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
-    chances = chances_of(evidence, errors, band)
+    chances = chances_of(evidence, errors, band, seed)
     standings = _standings(ranked, evidence, quantile, best, chances, measure, ends, collapsed)
     winner, known = standings[0], evidence.seeds is not None
     tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
