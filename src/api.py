@@ -152,17 +152,17 @@ def load(
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
     from .runs.folder import RunFolder, refuse_unfinished
-    from .runs.seal import refuse_changed
+    from .runs.seal import RECORD, refuse_changed
 
     with input_of("run"):
         folder = RunFolder.find(run, Path(output_dir))
         file = folder.chosen_checkpoint()
         refuse_unfinished(folder)
-        refuse_changed(folder.path, changed)
+        refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
-        from .runs.candidates.choose import load_trained
+        from .runs.finished.opening import predictor_of
 
-        return Model(folder.path, load_trained(file).predictor(_BATCH))
+        return Model(folder.path, predictor_of(file, _BATCH))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def predict(settings: PredictSettings, overrides: Sequence[str]) -> None:
         model = folder.model_file(settings.variant)
         refuse_unfinished(folder)
         asked = model.relative_to(folder.path).as_posix()
-        read = (*RECORD, "exports/export.json", f"{asked}/*", "model/certainty.npz")
+        read = (*RECORD, "exports/export.json", f"{asked}/*", "model/*")
         refuse_changed(folder.path, settings.changed, read)
 
     from .data.sources.files import find_pictures

@@ -45,7 +45,7 @@ __all__ = [
 
 SEAL = "seal.json"
 NO_SEAL = f"its {SEAL} is gone, so nothing vouches for its files"
-# Files that later commands read; the figures and the bundle beside them are for people and MLflow.
+# Files that most later commands read; the figures beside them are for people and MLflow.
 RECORD = (
     *("run.json", "config.yaml", "summary.json", "split.csv", "folds.json"),
     *("predictions/*", "checkpoints/*"),

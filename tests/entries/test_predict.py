@@ -17,6 +17,8 @@ from PIL import Image
 
 from src.data.sources.digits import load
 from src.machine.text import from_csv_cell
+from src.runs.candidates.choose import load_trained
+from src.runs.folder import RunFolder
 from tests.entries.commands import MEASURED, complaints, complete
 from tests.entries.conftest import Run
 from tests.runs.unsealed import unseal
@@ -59,6 +61,25 @@ def test_every_readable_picture_gets_a_label(
     assert right >= 8, rows
     for row in rows:
         assert float(row["probability"]) >= float(row["probability_2"])
+
+
+@pytest.mark.parametrize("kind", ["trained", "fitted"])
+def test_what_is_served_answers_as_what_was_trained(
+    request: pytest.FixtureRequest, pictures: Path, kind: str, environment: dict[str, str]
+) -> None:
+    """And without Lightning, whose import takes longer than all the rest."""
+    checkpoint = RunFolder.open(request.getfixturevalue(kind)).chosen_checkpoint()
+    files = sorted(pictures.rglob("[0-9].png"))
+    ask = (
+        "import sys; from pathlib import Path\n"
+        "from src.runs.finished.opening import predictor_of\n"
+        f"predictor = predictor_of(Path({str(checkpoint)!r}), 4)\n"
+        "answers = predictor.answer(map(Path, sys.argv[1:])).tolist()\n"
+        "print('pytorch_lightning' in sys.modules, answers)"
+    )
+    done = complete([sys.executable, "-c", ask, *map(str, files)], environment)
+    expected = load_trained(checkpoint).predictor(4).answer(files).tolist()
+    assert done.stdout == f"False {expected}\n", done.stderr
 
 
 def test_what_the_network_looked_at_is_shown_beside_the_labels(
@@ -124,15 +145,17 @@ def test_a_model_that_was_tampered_with_is_refused(
     fitted: Path, run: Run, tmp_path: Path, module: str
 ) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / "runs" / fitted.name))
-    model = folder / "checkpoints" / "model.skops"
-    with zipfile.ZipFile(model) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    schema = parts["schema.json"].replace(b"src.features.rbf", b"subprocess")
-    parts["schema.json"] = schema.replace(b"RbfMachine", b"Popen")
-    assert parts["schema.json"].count(b"Popen")
-    with zipfile.ZipFile(model, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
+    models = [*folder.rglob("*.skops")]
+    assert len(models) == 2, "the checkpoint, and what is served"
+    for model in models:
+        with zipfile.ZipFile(model) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        schema = parts["schema.json"].replace(b"src.features.rbf", b"subprocess")
+        parts["schema.json"] = schema.replace(b"RbfMachine", b"Popen")
+        assert parts["schema.json"].count(b"Popen")
+        with zipfile.ZipFile(model, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
     unseal(folder)  # who changes a model may take its seal away too
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     words = [f"images={tmp_path / 'a.png'}"] if module == "src.predict" else []

@@ -29,6 +29,7 @@ from ...serving.pages import Page
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
+from .opening import predictor_of
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model"]
@@ -194,20 +195,23 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
     Raises:
         ConfigError: the model is damaged, or has no maps.
     """
-    # torch: after all that may be refused at once
-    from ...serving.bundle import open_predictor
-    from ..candidates.choose import load_trained
-
     if model.is_dir():
         if settings.explain:
             raise ConfigError(
                 "explain: an exported variant keeps no maps to look into: leave variant out."
             )
+        # torch: after all that may be refused at once
+        from ...serving.bundle import open_predictor
+
         with input_of("variant"):
             return open_predictor(model, batch_size=settings.batch_size), None
+    if not settings.explain:
+        return predictor_of(model, settings.batch_size), None
+    from ..candidates.choose import load_trained
+
     trained = load_trained(model)
-    maps = trained.class_maps() if settings.explain else None
-    if settings.explain and maps is None:
+    maps = trained.class_maps()
+    if maps is None:
         name = trained.metadata["settings"]["model"]["name"]
         why = f"in {name} no value belongs to a place of the picture"
         if trained.metadata.get("link") == "corn":
