@@ -162,7 +162,7 @@ def load(
     with doing("loading the model"):
         from .runs.finished.opening import predictor_of
 
-        return Model(folder.path, predictor_of(file, _BATCH))
+        return Model(folder.path, predictor_of(file, _BATCH, changed))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ...serving.predictor import Predictor
 __all__ = ["predictor_of"]
 
 
-def predictor_of(checkpoint: Path, batch_size: int) -> Predictor:
+def predictor_of(checkpoint: Path, batch_size: int, changed: str = "refuse") -> Predictor:
     """Return the predictor of a run: of its bundle, which is served too, where it has one.
 
     A checkpoint belongs to a training, so that Lightning is imported to read it, which takes longer
@@ -20,12 +20,13 @@ def predictor_of(checkpoint: Path, batch_size: int) -> Predictor:
     Args:
         checkpoint: the one that the run chose.
         batch_size: pictures at once.
+        changed: "use" reads the checkpoint, for that may be what was changed on purpose.
 
     Raises:
         ConfigError: the model is damaged, or holds code.
     """
     bundle = checkpoint.parents[1] / "model"
-    if (bundle / DIGEST).is_file():
+    if changed != "use" and (bundle / DIGEST).is_file():
         from ...serving.bundle import open_predictor
 
         with input_of("run"):

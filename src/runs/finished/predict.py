@@ -206,7 +206,7 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
         with input_of("variant"):
             return open_predictor(model, batch_size=settings.batch_size), None
     if not settings.explain:
-        return predictor_of(model, settings.batch_size), None
+        return predictor_of(model, settings.batch_size, settings.changed), None
     from ..candidates.choose import load_trained
 
     trained = load_trained(model)
