@@ -252,8 +252,8 @@ class SelectSettings(ComparisonSettings):
         literal=True,
     )
     choose: Literal["one_se", "cheapest", "winner"] = setting(
-        "of the comparison: the cheapest within one standard error of the winner, the cheapest of "
-        "all that cannot be told from the best, or the winner",
+        "of the comparison: one that saves a third of the cost and is within one standard error of "
+        "the winner, or cannot be told from the best, if there is one; or the winner",
         "one_se",
     )
     refit: bool = setting(

@@ -188,11 +188,11 @@ class Verdict:
         corrected: its figure corrected for having been picked; within `winner.interval`.
         tied: the candidates that cannot be told from the best, the best first. The truly best is
             among them with 95 % confidence.
-        cheapest: the one of them with the lowest cost, None where a cost is missing. Of costs
-            up to half as much again as the lowest, the best candidate's counts as the lowest.
+        cheapest: of them the best that no other is cheaper than by a third or more, each that is
+            passed over for one that is; None where a cost is missing.
         near: the winner, and those of the tied that are behind it by no more than the standard
             error of the difference and have no collapsed training, the best first.
-        choice: the one of them with the lowest cost, or the winner where a cost is missing. With
+        choice: the cheapest of these in the same sense, or the winner where a cost is missing. With
             little data the tied set holds many that are probably worse, and this rule leaves them
             out: the one standard error rule of Breiman, Friedman, Olshen & Stone, "Classification
             and Regression Trees", 1984, section 3.4.3, on paired answers.

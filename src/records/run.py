@@ -253,7 +253,8 @@ class RunSummary:
         status: "FINISHED", "FAILED" or "KILLED".
         model, data: the options chosen in these groups.
         seed: of the training.
-        split_fingerprint: hash of which pictures were in which part; None if it never came to that.
+        split_fingerprint: hash of which pictures were in which part, those that `data.train_limit`
+            left out included; None if it never came to that.
         metrics: values by `{split}/{metric}` and `cost/{name}`; NaN and infinities are allowed.
         num_parameters: of the network; None if there never was one.
         duration_seconds: from start to end of the run.

@@ -166,10 +166,13 @@ def _reason(verdict: Verdict) -> str:
         return "There is nothing to compare it with."
     if choice.name != winner.name:
         figure = metric_text(verdict.measure, winner.figure)
-        return f"The cheapest within one standard error of the first, {winner.name} ({figure})."
+        return (
+            "It costs at least a third less than the first and is within one standard error of it: "
+            f"{winner.name} ({figure})."
+        )
     if len(verdict.tied) == 1:
         return "It is better than every other candidate, with 95 % confidence for all at once."
-    cheapest = "" if verdict.cheapest is None else ", and none near it is cheaper"
+    cheapest = "" if verdict.cheapest is None else ", and none near it costs a third less"
     return f"It comes first of {len(verdict.standings):,} candidates{cheapest}."
 
 

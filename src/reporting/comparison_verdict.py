@@ -256,17 +256,15 @@ def _choice(verdict: Verdict) -> str:
     if cheapest is None or len(verdict.tied) == 1:
         return ""
     if cheapest.name == verdict.winner.name:
-        return "It is also the cheapest of them."
+        return "None of them costs a third less."
+    less = f"{cheapest.name} costs at least a third less"
     if cheapest.name == verdict.choice.name:
-        return f"The cheapest of them is {cheapest.name}, within one standard error of it."
+        return f"{less} and is within one standard error of it."
     behind = size_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
-    near = verdict.choice.name
-    if near == verdict.winner.name:
-        near = f"{near} itself"
-    return (
-        f"The cheapest of them is {cheapest.name}, {behind} behind; of those within one "
-        f"standard error of the winner it is {near}."
+    near = (
+        "none does" if verdict.choice.name == verdict.winner.name else f"{verdict.choice.name} does"
     )
+    return f"{less} and is {behind} behind; within one standard error of the winner {near}."
 
 
 def _need(verdict: Verdict) -> str:

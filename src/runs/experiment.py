@@ -221,7 +221,7 @@ class _SingleRun(Run):
         division = None if fitted is None else fitted.split_fingerprint
         return replace(
             summary,
-            split_fingerprint=division or self.data.split.fingerprint,
+            split_fingerprint=division or self.data.split.division,
             num_parameters=trained.num_parameters,
             checkpoint=None if fitted is None else str(fitted.checkpoint),
             test_measurements=self._test_measurements,

@@ -65,8 +65,11 @@ def choose(settings: SelectSettings) -> Chosen:
         comparison = in_turns(comparison, settings.choose)
     verdict = comparison.verdict
     standing, why = {
-        "one_se": (verdict.choice, "the cheapest within one standard error of the first"),
-        "cheapest": (verdict.cheapest or verdict.winner, "the cheapest of the tied"),
+        "one_se": (verdict.choice, "at least a third cheaper than the first, and near it"),
+        "cheapest": (
+            verdict.cheapest or verdict.winner,
+            "at least a third cheaper than the first, and tied",
+        ),
         "winner": (verdict.winner, ""),
     }[settings.choose]
     if standing is verdict.winner:

@@ -128,8 +128,18 @@ def _send(files: Path, name: str, *, private: bool) -> str:
     hub = HfApi()
     try:
         made = hub.create_repo(name, private=private, exist_ok=True)
-        message = "A model of Bakeoff with its card"
-        hub.upload_folder(repo_id=made.repo_id, folder_path=files, commit_message=message)
+        if private and not hub.repo_info(made.repo_id).private:  # it was there before
+            raise ConfigError(
+                f"private=true, and {HUB}{name} is public: make it private there, or name another."
+            )
+        hub.upload_folder(
+            repo_id=made.repo_id,
+            folder_path=files,
+            commit_message="A model of Bakeoff with its card",
+            delete_patterns="*",  # what an earlier model left would be taken for a part of this one
+        )
+    except ConfigError:
+        raise
     except Exception as error:  # its client has errors of several libraries
         raise ConfigError(f"to: {HUB}{name} could not be written: {_reason(error)}.") from error
     return str(made)

@@ -214,8 +214,16 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
             check_digest(place)
         digest = (bundle / DIGEST).read_text().strip()
         certainty = Certainty.read(bundle / CERTAINTY)
-        if certainty is not None or basis is None:
-            return digest, certainty
+        if certainty is None and basis is None:
+            return digest, None
+        if certainty is not None:
+            looks = 0 if basis is None or basis.source != certainty.source else basis.candidates
+            if looks <= certainty.candidates:
+                return digest, certainty
+            # Its answers are the same, and were looked at by others that were not chosen since.
+            certainty = replace(certainty, candidates=looks)
+            with amending(folder.path, "model/*"):
+                return add_certainty(bundle, certainty), certainty
     if basis is not None:
         count = len(basis.predictions.targets)
         print(

@@ -30,10 +30,11 @@ from .winner_bias import expected_figure
 
 __all__ = ["cheapest", "judge"]
 
-# Share by which costs may differ and count as equal: two heads on one frozen network differ by
-# some percent of its latency, and two milliseconds in twenty are no reason to take the worse of two
-# candidates, which on few pictures may be several points behind and within one standard error.
-_SAME_COST = 0.5
+# By how much dearer one is than another that is taken for its cost. Two heads on one frozen network
+# differ by some percent of its latency, and two milliseconds in twenty are no reason to take the
+# worse of two candidates, which on few pictures may be several points behind and within one
+# standard error.
+_CHEAPER = 1.5
 # Trainings of a candidate that say little of its own seeds, and the probability of repeats that lie
 # closer together than a larger effect of seeds lets them. Chosen on fields like those of
 # `benchmarks/selection.py`, of other draws.
@@ -270,12 +271,24 @@ def _near(standings: Sequence[Standing], evidence: Evidence) -> tuple[Standing, 
 
 
 def cheapest(tied: Sequence[Standing]) -> Standing | None:
-    """Return the best of those that cost no more than the cheapest, as far as that is known."""
-    costs = [one.cost for one in tied if one.cost is not None]
+    """Return the best that no other is cheaper than by a third; None where a cost is missing.
+
+    Each that is passed over is so for one that saves a third of its cost.
+
+    Args:
+        tied: at least one, the best first.
+    """
+    costs = {one.name: one.cost for one in tied if one.cost is not None}
     if len(costs) < len(tied):
         return None
-    enough = (1 + _SAME_COST) * min(costs)
-    return next(one for one, cost in zip(tied, costs, strict=True) if cost <= enough)
+    found = tied[0]
+    while True:
+        dear = costs[found.name]
+        saving = (one for one in tied if dear > costs[one.name] <= dear / _CHEAPER)
+        cheaper = next(saving, None)
+        if cheaper is None:
+            return found
+        found = cheaper
 
 
 def _seed_share(evidence: Evidence) -> float:

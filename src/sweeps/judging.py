@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config.checks import ConfigError
 from ..config.finished import ComparisonSettings
 from ..config.sweep import SweepSettings
 from ..config.tracking import TrackingSwitch
@@ -44,4 +45,11 @@ def verdict_on(
     )
     how = ComparisonSettings(output_dir=str(output_dir), tracking=TrackingSwitch(enabled=False))
     measure = measure_of(settings.metrics[0])
-    return compared_runs(found, how, measure, costs).verdict, trial_of
+    verdict = compared_runs(found, how, measure, costs).verdict
+    judged = {trial_of[run_id] for one in verdict.standings for run_id in one.run_ids}
+    if missing := folders.keys() - judged:
+        raise ConfigError(
+            f"finalists: those of trials {', '.join(map(str, sorted(missing)))} were measured on "
+            "other pictures than the rest, or in another size, and cannot be compared with them."
+        )
+    return verdict, trial_of

@@ -190,16 +190,20 @@ def _validation_pictures(
 ) -> int:
     """Return about how many pictures a single split holds out for validation."""
     if parts is None:
-        return int(settings.data.val_fraction * count)
-    given = int((parts == "val").sum())
-    return given or int(settings.data.val_fraction * (parts == "train").sum())
+        held_out = int(settings.data.val_fraction * count)
+    else:
+        given = int((parts == "val").sum())
+        held_out = given or int(settings.data.val_fraction * (parts == "train").sum())
+    return min(held_out, settings.data.limit or held_out)
 
 
 def _of_folds(parts: NDArray[np.str_] | None, count: int, settings: SweepSettings) -> int:
     """Return about how many pictures all folds together hold out."""
     if parts is None:
-        return int((1 - settings.data.test_fraction) * count)
-    return int((parts != "test").sum())
+        held_out = int((1 - settings.data.test_fraction) * count)
+    else:
+        held_out = int((parts != "test").sum())
+    return min(held_out, 2 * (settings.data.limit or held_out))  # train and val, of so many each
 
 
 def _suited(side: int, count: int) -> tuple[tuple[str, ...], str]:

@@ -113,7 +113,7 @@ class Store:
         with self._translated():
             experiments = [e.experiment_id for e in self._client.search_experiments()]
             condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
-            for run in self._client.search_runs(experiments, condition, max_results=_RUNS_A_PAGE):
+            for run in self._pages(experiments, condition):
                 self._client.set_tag(run.info.run_id, MLFLOW_PARENT_TAG, mlflow_run_id)
 
     def search(self, experiment: str | None, condition: str) -> list[Path]:
@@ -126,23 +126,25 @@ class Store:
             Rejected: MLflow does not understand the condition.
             ServerAway: not now.
         """
-        found: list[Path] = []
         with self._translated():
             known = {e.name: e.experiment_id for e in self._client.search_experiments()}
             if experiment is not None and experiment not in known:
                 there = ", ".join(sorted(known)) or "none"
                 raise NoSuchExperiment(f"there is none in MLflow but {there}")
             places = list(known.values()) if experiment is None else [known[experiment]]
-            token: str | None = None
-            while page := self._client.search_runs(
-                places, condition, max_results=_RUNS_A_PAGE, page_token=token
-            ):
-                noted = (run.data.tags.get("bakeoff.run_dir") for run in page)
-                found += [Path(run_dir) for run_dir in noted if run_dir is not None]
-                token = page.token
-                if not token:
-                    break
-        return found
+            noted = [run.data.tags.get("bakeoff.run_dir") for run in self._pages(places, condition)]
+        return [Path(run_dir) for run_dir in noted if run_dir is not None]
+
+    def _pages(self, experiments: list[str], condition: str) -> Iterator[Run]:
+        """Yield the runs of experiments that satisfy a condition, however many."""
+        token: str | None = None
+        while page := self._client.search_runs(
+            experiments, condition, max_results=_RUNS_A_PAGE, page_token=token
+        ):
+            yield from page
+            token = page.token
+            if not token:
+                break
 
     def stage(self, mlflow_run_id: str) -> str | None:
         """Return "active", "deleted", or None for a run that does not exist (any more)."""

@@ -38,6 +38,7 @@ class Hub:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     refuses: bool = False
+    private: bool = True
 
 
 @pytest.fixture
@@ -58,6 +59,14 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
             found.tokens.add(str(self.headers.get("Authorization")))
             status, answer = (403, {"error": "no"}) if found.refuses else (200, self._answer(body))
+            self._send(status, answer)
+
+        def do_GET(self) -> None:
+            files = [{"type": "file", "path": name, "oid": "0", "size": 1} for name in found.files]
+            about = {"id": "me/digits", "private": found.private}
+            self._send(200, files if "/tree/" in self.path else about)
+
+        def _send(self, status: int, answer: object) -> None:
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -68,6 +77,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         def _answer(self, body: bytes) -> object:
             if "/commit/" in self.path:
                 for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "deletedFile":
+                        del found.files[line["value"]["path"]]
                     if line["key"] == "file":
                         content = base64.b64decode(line["value"]["content"])
                         found.files[line["value"]["path"]] = content
@@ -132,6 +143,7 @@ def test_a_folder_has_a_card_that_says_how_it_is_used(
 
 def test_a_hub_gets_the_same_files(hub: Hub, trained: Path, tmp_path: Path) -> None:
     folder = RunFolder.open(trained)
+    hub.files["bakeoff/code/of_an_earlier_model.py"] = b"1 / 0"
     publish(folder, to("hf://me/digits", private=True))
     publish(folder, to(str(tmp_path / "digits")))
     path, asked = hub.asked[0]
@@ -150,6 +162,15 @@ def test_a_hub_gets_the_same_files(hub: Hub, trained: Path, tmp_path: Path) -> N
     assert b"snapshot_download('me/digits')" in sent
     assert sent.partition(b"# Model card")[0] == written.partition(b"# Model card")[0]
     assert hub.files == local and {"config.json", "model.safetensors"} <= local.keys()
+
+
+def test_a_public_place_gets_nothing_that_is_to_be_private(hub: Hub, trained: Path) -> None:
+    hub.private = False
+    with pytest.raises(ConfigError, match="hf://me/digits is public"):
+        publish(RunFolder.open(trained), to("hf://me/digits", private=True))
+    assert not hub.files
+    publish(RunFolder.open(trained), to("hf://me/digits"))
+    assert hub.files
 
 
 def test_a_hub_that_refuses_is_named(hub: Hub, trained: Path) -> None:

@@ -96,12 +96,12 @@ def test_a_certain_winner() -> None:
 def test_the_cheapest_of_the_tied_and_within_one_standard_error() -> None:
     field = field_of_costs()
     expected = (
-        "The cheapest of them is third, 3.0 points behind; of those within one standard error of "
-        "the winner it is second."
+        "third costs at least a third less and is 3.0 points behind; within one standard error of "
+        "the winner second does."
     )
     assert expected in sentences(field)
     near = sentences(field[:2])
-    assert "The cheapest of them is second, within one standard error of it." in near
+    assert "second costs at least a third less and is within one standard error of it." in near
 
 
 def test_two_candidates_have_a_difference() -> None:

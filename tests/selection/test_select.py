@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
@@ -14,14 +15,17 @@ from filelock import FileLock
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import PushSettings, SelectSettings
+from src.records.certainty import Certainty
 from src.records.champions import Champion, champions_folder
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
+from src.runs.seal import changed_since
 from src.selection import select as selecting
 from src.selection.choose import choose
 from src.selection.publish import publish
 from src.serving.bundle import open_predictor
+from src.serving.bundle_files import CERTAINTY
 from tests.runs.unsealed import copied, unseal
 
 RUNS = (
@@ -247,6 +251,19 @@ def test_a_run_without_a_bundle_gets_one(output_dir: Path) -> None:
     shutil.rmtree(folder.path / "model")  # as of a trial, which logs no model
     select(settings(output_dir, f"run={folder.run_id}"))
     assert open_predictor(folder.path / "model").class_names == tuple("0123456789")
+
+
+def test_promises_allow_for_the_looks_since_they_were_made(output_dir: Path) -> None:
+    folder, other = run_of(output_dir, "mlp"), run_of(output_dir, "handcrafted")
+    select(settings(output_dir, f"run={folder.run_id}"))
+    before = Certainty.read(folder.path / "model" / CERTAINTY)
+    select(settings(output_dir, f"run={other.run_id}"))
+    select(settings(output_dir, f"run={folder.run_id}"))
+    after = open_predictor(folder.path / "model").certainty
+    assert before is not None and after is not None
+    assert (before.candidates, after.candidates) == (1, looks(output_dir)) and looks(output_dir) > 1
+    np.testing.assert_array_equal(before.label_probs, after.label_probs)
+    assert changed_since(folder.path, ["model/*"]) is None
 
 
 def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:

@@ -60,7 +60,7 @@ def test_the_choice_and_the_sentences_go_by_the_latencies_in_turns() -> None:
     assert [one.cost for one in verdict.standings] == [0.5, 1.0, 9.0]
     assert [one.disturbed for one in after.entrants] == [False, False, True]
     said = " ".join(verdict_sentences(after))
-    assert "It is also the cheapest of them." in said
+    assert "None of them costs a third less." in said
     # The first of two that cost about the same is taken; the dear third never was a candidate.
     assert with_latencies(before, {first: 1.4, second: 1.0}).verdict.choice.name == first
     assert with_latencies(before, {first: 1.6, second: 1.0}).verdict.choice.name == second

@@ -13,7 +13,7 @@ from src.records.comparison import FoldTest, Interval
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
 from src.statistics.measures import Measure
-from src.statistics.verdict import judge
+from src.statistics.verdict import cheapest, judge
 from tests.statistics.fields import candidate, field_of_costs, random_field
 
 
@@ -75,6 +75,19 @@ def test_less_than_a_third_of_cost_is_no_reason_to_take_the_second(cost: float, 
     ]
     verdict = judge(field)
     assert verdict.winner.name == "good" and verdict.choice.name == name
+
+
+def test_each_step_to_a_cheaper_one_saves_a_third() -> None:
+    """29 ms are for 60 what 20 are not for 29; of 31, 29 and 20 the last saves a third at once."""
+    standings = judge(random_field([0.9, 0.89, 0.88], [1, 1, 1])).standings
+
+    def chosen(*costs: float) -> int:
+        found = cheapest([replace(s, cost=cost) for s, cost in zip(standings, costs, strict=True)])
+        assert found is not None
+        return found.rank
+
+    assert (chosen(60, 29, 20), chosen(31, 29, 20), chosen(60, 29, 19)) == (2, 3, 3)
+    assert (chosen(20, 29, 60), chosen(0, 0, 0), chosen(3, 2, 2)) == (1, 1, 2)
 
 
 def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:

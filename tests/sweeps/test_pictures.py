@@ -51,6 +51,16 @@ def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_
     assert choose_families(settings(tmp_path)).names == usual, "the digits"
 
 
+@pytest.mark.parametrize(("words", "pictures"), [(["cv.folds=null"], 50), ([], 100)])
+def test_a_limit_of_pictures_limits_the_judges(
+    tmp_path: Path, words: list[str], pictures: int
+) -> None:
+    words = ["data.limit=50", *words]
+    said = choose_families(settings(tmp_path, *words), words).reason
+    assert f"{pictures} pictures judge" in said
+    assert ("judged on five folds" in said) == (pictures == 100)
+
+
 @pytest.mark.parametrize(("words", "pictures"), [([], 269), (["cv.folds=5", "pruner=none"], 1437)])
 def test_the_first_lines_say_which_difference_the_pictures_show(
     tmp_path: Path, words: list[str], pictures: int

@@ -65,7 +65,7 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     check_table(file)
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.strip():
                     continue

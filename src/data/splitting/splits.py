@@ -50,6 +50,8 @@ class Split:
     names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
     # (N,) fixed-width ASCII: the mask of each and what its values mean; None without masks
     mask_hashes: NDArray[np.bytes_] | None = None
+    # (N,) `parts` as they were before `with_less_training`; None where it left out none
+    unlimited: NDArray[np.int8] | None = None
 
     @cached_property
     def train(self) -> Integers:
@@ -98,6 +100,16 @@ class Split:
         return hashlib.sha256(np.sort(rows.view(f"S{rows.itemsize}")).tobytes()).hexdigest()
 
     @cached_property
+    def division(self) -> str:
+        """64 hex digits that are equal where the same pictures may be trained and judged on.
+
+        Those of `fingerprint`, but for what `with_less_training` left out.
+        """
+        if self.unlimited is None:
+            return self.fingerprint
+        return replace(self, parts=self.unlimited, unlimited=None).fingerprint
+
+    @cached_property
     def test_fingerprint(self) -> str:
         """64 hex digits that name the pictures of the test part alone, with their classes."""
         parts = np.where(self.parts == _TEST, self.parts, np.int8(_DROPPED))
@@ -105,7 +117,12 @@ class Split:
 
     def with_val_training(self) -> Split:
         """Return the split in which the validation pictures train as well; test stays."""
-        return replace(self, parts=np.where(self.parts == _VAL, np.int8(_TRAIN), self.parts))
+
+        def training(parts: NDArray[np.int8]) -> NDArray[np.int8]:
+            return np.where(parts == _VAL, np.int8(_TRAIN), parts)
+
+        whole = None if self.unlimited is None else training(self.unlimited)
+        return replace(self, parts=training(self.parts), unlimited=whole)
 
     def limited(self, most: int) -> Split:
         """Return the split with at most so many pictures in each part, the others dropped.
@@ -137,7 +154,7 @@ class Split:
         order = np.lexsort(((rank + 0.5) / sizes, rank > 0))
         parts = self.parts.copy()
         parts[kept[order[most:]]] = _DROPPED
-        return replace(self, parts=parts)
+        return replace(self, parts=parts, unlimited=self.parts)
 
     def _ranked(self, part: int) -> tuple[Integers, Integers, Integers]:
         """Return (n,) pictures of a part, the rank of each in its class, and the class's size."""

@@ -153,6 +153,7 @@ def compared_runs(
         pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
             *_left_out(left_out, found, in_size=" or in another size" * pixels),
+            *_copies(runs),
             *_other_winner(verdict, found.winner, settings),
             *_further_seeds(verdict, found, settings),
             *_held_out(runs),
@@ -272,6 +273,24 @@ def _left_out(on_other_pictures: int, found: FoundRuns, *, in_size: str) -> list
     return said
 
 
+def _copies(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return that of runs with equal settings and seed the last one counts, if there are some."""
+    last = {(run.measured.configuration, run.summary.seed): run for run in runs}
+    copies = [
+        (run, last[run.measured.configuration, run.summary.seed])
+        for run in runs
+        if last[run.measured.configuration, run.summary.seed] is not run
+    ]
+    if not copies:
+        return []
+    run, instead = copies[-1]
+    some = "One run is" if len(copies) == 1 else f"{len(copies)} runs are"
+    return [
+        f"{some} left out for later ones with the same seed and settings, but for how they were "
+        f"carried out: {run.folder.name} for {instead.folder.name}."
+    ]
+
+
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
     """Return why a combination may be judged on the pictures that it was chosen on."""
     models = dict.fromkeys(
@@ -367,7 +386,8 @@ def pair_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> Pair | None:
         names[1],
         first_alone=int((ours & ~theirs).sum()),
         second_alone=int((theirs & ~ours).sum()),
-        repeats=first.measured.configuration == second.measured.configuration,
+        repeats=first.measured.configuration == second.measured.configuration
+        and first.summary.seed != second.summary.seed,
     )
 
 

@@ -42,7 +42,7 @@ _SEEDS = 2**31
 _NOT_THE_CANDIDATE = (
     *("output_dir", "resume", "seed", "evaluate_test", "find_lr", "tracking.", "runtime."),
     *("trainer.progress", "trainer.accelerator", "data.cache_dir", "data.cache_limit_gb"),
-    *("data.num_workers", "data.check_content", "data.download", "data.name"),
+    *("data.num_workers", "data.check_content", "data.download", "data.name", "data.root"),
 )
 # Contents of split.csv by bytes and digest: runs on the same pictures have equal ones, and two are
 # compared in a fifth of the time that a digest takes. Of a million pictures each is 50 MB.

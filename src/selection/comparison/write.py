@@ -98,7 +98,7 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
     if settings.metric is not None:
         asked.append(settings.metric)
     usual = ComparisonSettings(tracking=settings.tracking)
-    for key in ("costs", "gap", "band", "changed"):
+    for key in ("costs", "gap", "band", "subgroup", "changed"):
         if (value := getattr(settings, key)) != getattr(usual, key):
             asked.append(f"{key}-{Path(value).stem if key == 'costs' else value}")
     name = "-".join(re.sub(r"[^\w.-]+", "_", one) for one in asked if one)

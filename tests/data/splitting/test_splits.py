@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from src.data.splitting.folds import assign_folds, hold_out
 from src.data.splitting.splits import Split, make_split
 
 
@@ -281,6 +282,23 @@ def test_a_limit_takes_alike_from_all_classes_and_never_from_another_part() -> N
     assert limited.fingerprint != split.fingerprint
     whole = split.limited(1000)
     np.testing.assert_array_equal(whole.parts, split.parts)
+
+
+def test_less_training_is_the_same_division() -> None:
+    """So that runs that learn from fewer pictures and from more are compared."""
+    split = split_of(*distinct([100, 40, 10]))
+    less, least = split.with_less_training(30), split.with_less_training(30).with_less_training(10)
+    assert len({split.fingerprint, less.fingerprint, least.fingerprint}) == 3
+    assert split.division == less.division == split.fingerprint
+    assert split.with_val_training().division == less.with_val_training().division
+    assert split.limited(20).with_less_training(10).division != split.division
+    other = split_of(*distinct([100, 40, 10]), seed=1).with_less_training(30)
+    assert other.division != split.division
+    first, second = (
+        hold_out(one, assign_folds(one, 3, seed=0, repeat=0, class_names="abc"), 0)
+        for one in (split, less)
+    )
+    assert first.division != second.division, "other pictures are held out"
 
 
 def _in_turns(present: list[int], most: int) -> list[int]:

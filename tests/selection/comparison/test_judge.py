@@ -284,6 +284,23 @@ def test_two_seeds_of_one_configuration_are_a_pair_as_well(tmp_path: Path) -> No
     }
 
 
+def test_of_two_runs_that_repeat_each_other_one_is_left_out_with_a_remark(tmp_path: Path) -> None:
+    ran = [finished_run(tmp_path, "cnn", wrong, seed=0) for wrong in (10, 30)]
+    found = compared(compare_settings(tmp_path, runs=[str(one.path) for one in ran]))
+    (entrant,) = found.entrants
+    assert entrant.standing.run_ids == (ran[1].run_id,)
+    assert any(f"{ran[0].name} for {ran[1].name}" in one for one in found.remarks)
+    assert found.pair is not None and not found.pair.repeats, "not another seed"
+
+
+def test_where_the_pictures_lie_makes_no_candidate(tmp_path: Path) -> None:
+    for seed, root in enumerate(["photos", str(tmp_path / "photos")]):
+        folder = finished_run(tmp_path, "cnn", 10, seed=seed)
+        plain = yaml.safe_load(folder.config.read_text())
+        folder.config.write_text(yaml.safe_dump(plain | {"data": {"root": root}}))
+    assert len(compared(compare_settings(tmp_path)).entrants) == 1
+
+
 def test_the_settings_with_the_most_values_are_named() -> None:
     own = {
         "a": {"optimizer.name": "muon", "optimizer.lr": 0.1, "x": 1, "y": 1, "same": 0},
