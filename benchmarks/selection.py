@@ -254,7 +254,7 @@ def _lengths(what: str, found: list[Kept], grouped: bool) -> Iterator[Row]:
 
     One that does not hold itself is no bar.
     """
-    length, most = _mean(found, "length"), _LONGER_IN_GROUPS if grouped else _LONGER
+    most = _LONGER_IN_GROUPS if grouped else _LONGER
     for name in dict.fromkeys(chain.from_iterable(one.references for one in found)):
         beside = [(one.length, *one.references[name]) for one in found if name in one.references]
         own, other, holds = (float(np.mean(column)) for column in zip(*beside, strict=True))
@@ -266,8 +266,14 @@ def _lengths(what: str, found: list[Kept], grouped: bool) -> Iterator[Row]:
             f"at most {most:g}x" if kept else "",
             own <= most * other or not kept,
         )
-    if not any(one.references for one in found):
-        yield Row(f"length of the winner's interval; {what}", f"{length:.1f} points", "", True)
+    if repeated := [one for one in found if not one.references]:
+        yield Row(
+            f"length of the winner's interval where there are repeats, {len(repeated):,} of {what}",
+            f"{_mean(repeated, 'length'):.1f} points, in the median "
+            f"{100 * np.median([one.length for one in repeated]):.1f}",
+            "",
+            True,
+        )
 
 
 def ten_looks(fields: int = _FIELDS) -> Iterator[Row]:

@@ -19,8 +19,7 @@ from ..metrics.probabilistic import log_loss
 from ..records.combination import Combination
 from ..records.comparison import LOWEST
 from ..statistics.candidates import Candidate
-from ..statistics.evidence import Evidence, normal_quantile
-from ..statistics.intervals import figure_interval
+from ..statistics.evidence import Evidence
 from ..statistics.paired_tests import difference_p_value, mcnemar
 from ..targets import TargetKind, kind_of
 from .mixing import Way, as_pairs, combined_probabilities, from_pairs
@@ -240,9 +239,7 @@ def _judged(
         )
         for name, answers in (("combination", held_out), ("single", single))
     ]
-    lowest = LOWEST.get(target_kind.primary)
-    evidence = Evidence.of(both, groups, lowest=lowest)
-    combined = Evidence.of(both[:1], groups, lowest=lowest)
+    evidence = Evidence.of(both, groups, lowest=LOWEST.get(target_kind.primary))
     of_accuracy = target_kind.primary == "accuracy"
     return Combination(
         way=way,
@@ -252,7 +249,6 @@ def _judged(
         measure=target_kind.primary,
         figure=float(evidence.figure[0]),
         log_loss=both[0].log_loss,
-        interval=figure_interval(combined, 0, normal_quantile(0.95)),
         best=members[best_of(np.ones(len(targets), np.bool_))],
         best_figure=float(evidence.figure[1]),
         p_value=mcnemar(both[0].right[0], both[1].right[0], groups).p_value

@@ -8,8 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .comparison import Interval
-
 __all__ = ["Combination"]
 
 
@@ -26,7 +24,6 @@ class Combination:
         measure: what figures are of, the primary measure of the kind of targets.
         figure: of `probs`.
         log_loss: of `probs`, mean over the pictures.
-        interval: of the figure, 95 %.
         best: name of the single member with the highest figure on all pictures.
         best_figure: of the single members chosen as the combination was, on held-out pictures.
         p_value: two-sided, of the combination against the single member, both on held-out pictures:
@@ -41,7 +38,6 @@ class Combination:
     measure: str
     figure: float
     log_loss: float
-    interval: Interval
     best: str
     best_figure: float
     p_value: float

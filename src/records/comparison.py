@@ -121,7 +121,7 @@ class Collapses:
 
     Attributes:
         names: of the candidates that have any, the best first.
-        trainings: how many collapsed.
+        run_ids: of the trainings that collapsed.
         among: so many trainings of candidates with repeats.
         share: of all trainings like these, 95 % interval.
         accuracy: mean of the collapsed ones.
@@ -130,11 +130,16 @@ class Collapses:
     """
 
     names: tuple[str, ...]
-    trainings: int
+    run_ids: tuple[str, ...]
     among: int
     share: Interval
     accuracy: float
     winner: Interval | None
+
+    @property
+    def trainings(self) -> int:
+        """How many collapsed."""
+        return len(self.run_ids)
 
 
 @dataclass(frozen=True)

@@ -97,36 +97,43 @@ class Finalist:
         runs: by seed, the first metric of the run, or None for one that failed.
         run_dirs: folders of the runs, by seed.
         left_out: whether a comparison told it from the best before the last one.
+        collapsed: seeds whose trainings collapsed, and count for nothing: see `judge`.
     """
 
     trial: int
     runs: Mapping[int, float | None]
     run_dirs: Mapping[int, str] = field(default_factory=dict)
     left_out: bool = False
+    collapsed: tuple[int, ...] = ()
 
     @property
     def first_seed(self) -> int | None:
         """The first seed that ended well, whose run stands for the configuration: it was not
         selected by its result. None if none did."""
-        return min((s for s, value in self.runs.items() if value is not None), default=None)
+        return min(self.values, default=None)
 
     @property
     def mean(self) -> float | None:
         """Over the seeds that ended well; None if none did."""
-        return sum(self._values) / len(self._values) if self._values else None
+        return sum(self.values.values()) / len(self.values) if self.values else None
 
     @property
     def spread(self) -> float | None:
         """Standard deviation over seeds (of the sample); None below two."""
-        mean, count = self.mean, len(self._values)
+        mean, count = self.mean, len(self.values)
         if mean is None or count < 2:
             return None
         # Not by the standard library, which takes no infinity: a loss may be one.
-        return float((sum((v - mean) ** 2 for v in self._values) / (count - 1)) ** 0.5)
+        return float((sum((v - mean) ** 2 for v in self.values.values()) / (count - 1)) ** 0.5)
 
     @property
-    def _values(self) -> list[float]:
-        return [value for value in self.runs.values() if value is not None]
+    def values(self) -> dict[int, float]:
+        """The first metric by seed, of the runs that ended well and did not collapse."""
+        return {
+            seed: value
+            for seed, value in self.runs.items()
+            if value is not None and seed not in self.collapsed
+        }
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _page_lead(record: SweepRecord) -> str:
     metric, winner = record.metrics[0], _winner(record)
     for one in record.finalists:
         if winner is not None and one.trial == winner.number and one.mean is not None:
-            seeds = counted(sum(value is not None for value in one.runs.values()), "seed")
+            seeds = counted(len(one.values), "seed")
             return (
                 f"{metric} {mean_text(metric, one.mean, one.spread)}, trained again with {seeds}; "
                 f"its trial had {metric_text(metric, winner.value)}"

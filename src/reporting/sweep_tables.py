@@ -102,6 +102,7 @@ def finalists_table(record: SweepRecord) -> Table:
             mean_text(metric, finalist.mean, finalist.spread),
             ", ".join(
                 f"{seed}: {'failed' if value is None else metric_text(metric, value)}"
+                f"{', collapsed' * (seed in finalist.collapsed)}"
                 for seed, value in sorted(finalist.runs.items())
             ),
         )

@@ -12,7 +12,7 @@ from ..machine.text import percent, visible
 from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.run import RunSummary
-from .comparison_verdict import MEASURE_NAMES, interval_text
+from .comparison_verdict import MEASURE_NAMES
 from .formatting import Table, count, duration, is_percent, measured, metric_text, part_texts
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
@@ -95,9 +95,6 @@ def format_combination(
     headers = ("weight", MEASURE_NAMES[measure], "ms", "run")
     table = Table(f"Members, by {found.way}", headers, rows, frozenset({0, 1, 2}))
     gain = found.figure - found.best_figure
-    verdict = f"{'better' if gain > 0 else 'worse'} than the best single model"
-    if found.p_value > 0.05:
-        verdict = "which cannot be told from the best single model"
     mixture = "mean of the weights" if found.way == "soup" else "combination"
     points = f"{100 * gain:+.1f} points" if is_percent(measure) else f"{gain:+.3g}"
     test = "McNemar's exact test" if measure == "accuracy" else "Student's test"
@@ -114,8 +111,9 @@ def format_combination(
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
             f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on pictures that it "
-            f"was not fitted to ({interval_text(found.interval, measure)}), {verdict} ({points}, "
-            f"{test} on the same pictures: p = {found.p_value:.2g}).",
+            "was not fitted to, and the best single model "
+            f"{metric_text(measure, found.best_figure)} ({points}; {test} of these two alone on "
+            f"the same pictures: p = {found.p_value:.2g}).",
             "The single model was picked on the same pictures as the combination; picked on all of "
             f"them it is {found.best}.",
             latency,

@@ -56,24 +56,26 @@ def write_label_review(
 
 
 def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
-    """Return a row for each picture that is in a part; none where these are no files."""
+    """Return a row for each file of a picture that is in a part; none where these are no files.
+
+    The pages of a file, or the frames of a video, have one label.
+    """
     pictures, source = data.pictures, data.pictures.source
     if source is None or pictures.sample_paths is None or source.spans is not None:
         return []
     found = {suspect.index: suspect for suspect in doubtful}
-    rows = []
+    rows: dict[str, LabelRow] = {}
     for index, (code, target) in enumerate(zip(data.split.parts.tolist(), pictures.targets)):
         if PARTS[code] == "dropped":
             continue
-        suspect = found.get(index)
-        rows.append(
-            LabelRow(
-                path=source.file(index),
-                label=pictures.class_names[target],
-                split=PARTS[code],
-                group="" if pictures.groups is None else pictures.groups[index],
-                suggested="" if suspect is None else suspect.suggested,
-                score=0.0 if suspect is None else suspect.score,
-            )
+        suspect, path = found.get(index), source.file(index)
+        row = LabelRow(
+            path=path,
+            label=pictures.class_names[target],
+            split=PARTS[code],
+            group="" if pictures.groups is None else pictures.groups[index],
+            suggested="" if suspect is None else suspect.suggested,
+            score=0.0 if suspect is None else suspect.score,
         )
-    return rows
+        rows[path] = max(rows.get(path, row), row, key=lambda one: one.score)
+    return list(rows.values())

@@ -329,8 +329,13 @@ def _collapses(
     nobody could say whose collapse more often. Each of the two intervals that the winner's is made
     of gets half of the error.
     """
-    trainings = sum(int(one.sum()) for one in collapsed.values())
-    if not trainings:
+    run_ids = tuple(
+        run
+        for one in candidates
+        for run, gone in zip(one.run_ids, collapsed[one.name], strict=True)
+        if gone
+    )
+    if not run_ids:
         return None
     among = sum(len(one) for one in collapsed.values() if len(one) > 1)
     accuracy = float(
@@ -339,7 +344,7 @@ def _collapses(
     winner = None
     if measure == "accuracy":
         half = (1 + confidence) / 2
-        share = exact_interval(trainings, among, half)
+        share = exact_interval(len(run_ids), among, half)
         sound = figure_interval(evidence, 0, simultaneous_quantile(drawn, half))
         winner = Interval(
             (1 - share.high) * sound.low + share.high * min(accuracy, sound.low),
@@ -347,9 +352,9 @@ def _collapses(
         )
     return Collapses(
         names=tuple(one.name for one in ranked if collapsed[one.name].any()),
-        trainings=trainings,
+        run_ids=run_ids,
         among=among,
-        share=exact_interval(trainings, among, confidence),
+        share=exact_interval(len(run_ids), among, confidence),
         accuracy=accuracy,
         winner=winner,
     )

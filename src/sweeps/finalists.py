@@ -47,7 +47,8 @@ def kept_finalists(
         if ended:
             values = {seed: facts["value"] for seed, facts in ended.items()}
             run_dirs = {s: facts["run_dir"] for s, facts in ended.items() if facts.get("run_dir")}
-            finalists.append(Finalist(trial, values, run_dirs, left_out=trial in out))
+            collapsed = tuple(seed for seed, facts in ended.items() if facts.get("collapsed"))
+            finalists.append(Finalist(trial, values, run_dirs, trial in out, collapsed))
     sign = -1.0 if direction == "maximize" else 1.0
 
     def place(one: Finalist) -> tuple[bool, float]:
@@ -289,8 +290,29 @@ class Finals(JobLoop[tuple[int, int]]):
 
     # The test part.
 
+    def _note_collapses(self) -> None:
+        """Keep which trainings a comparison leaves out: it and the sweep then have one winner."""
+        finalists = kept_finalists(self._study, self._settings.directions[0])
+        try:
+            verdict, known = verdict_on(self._settings, finalists, 1, self._jobs.costs)
+        except ConfigError:  # said in `_caution`
+            return
+        sound = {run_id for one in verdict.standings for run_id in one.run_ids}  # by some folds
+        found = () if verdict.collapses is None else verdict.collapses.run_ids
+        for run_id, training in known.items():
+            before = self.facts(training).get("collapsed", False)
+            now = run_id in found and run_id not in sound
+            if now != before:
+                self.keep(training, {"collapsed": now})
+                if now:
+                    name = self._study.trial(training[0]).name
+                    self._show(
+                        f"finalist {name}, seed {training[1]}: collapsed, so it does not count"
+                    )
+
     def _measure_winner(self) -> None:
-        """Measure the first seed of the best mean on the test part, if it was not."""
+        """Measure the first sound seed of the best mean on the test part, if it was not."""
+        self._note_collapses()
         winner = next(iter(kept_finalists(self._study, self._settings.directions[0])), None)
         if winner is None or winner.mean is None:
             return

@@ -111,9 +111,9 @@ def judged(
     Raises:
         ConfigError: their runs cannot be compared.
     """
-    verdict, trial_of = verdict_on(settings, finalists, look, costs)
+    verdict, known = verdict_on(settings, finalists, look, costs)
     if not verdict.of_configurations:  # what seeds do is not known, so nobody is left out by it
-        return tuple(dict.fromkeys(trial_of.values())), None
+        return tuple(dict.fromkeys(trial for trial, _ in known.values())), None
     # Trainings by two versions of the program may count as two candidates of one trial.
-    tied = dict.fromkeys(trial_of[one.run_ids[0]] for one in verdict.tied)
+    tied = dict.fromkeys(known[one.run_ids[0]][0] for one in verdict.tied)
     return tuple(tied), verdict.decided_by_seeds

@@ -21,11 +21,11 @@ def verdict_on(
     finalists: Sequence[Finalist],
     look: int = 1,
     costs: CostTable | None = None,
-) -> tuple[Verdict, dict[str, int]]:
+) -> tuple[Verdict, dict[str, tuple[int, int]]]:
     """Judge finalists by the sweep's first metric, at the look of this number.
 
     Returns:
-        the verdict; the trial of each run, by run id, in the order of the finalists.
+        the verdict; trial and seed of each run, by run id, in the order of the finalists.
 
     Raises:
         ConfigError: their runs cannot be compared.
@@ -35,21 +35,26 @@ def verdict_on(
     from ..selection.comparison.judge import compared_runs
 
     output_dir = Path(settings.output_dir).absolute()
-    folders = {one.trial: folders_of(one.run_dirs.values(), output_dir) for one in finalists}
-    trial_of = {run.run_id: trial for trial, runs in folders.items() for run in runs}
+    folders = {
+        (one.trial, seed): run
+        for one in finalists
+        for seed, path in one.run_dirs.items()
+        for run in folders_of([path], output_dir)
+    }
+    known = {run.run_id: training for training, run in folders.items()}
     out = {one.trial for one in finalists if one.left_out}
     found = FoundRuns(
-        tuple(run for runs in folders.values() for run in runs),
+        tuple(folders.values()),
         look=look,
-        left_out=tuple(run_id for run_id, trial in trial_of.items() if trial in out),
+        left_out=tuple(run_id for run_id, (trial, _) in known.items() if trial in out),
     )
     how = ComparisonSettings(output_dir=str(output_dir), tracking=TrackingSwitch(enabled=False))
     measure = measure_of(settings.metrics[0])
     verdict = compared_runs(found, how, measure, costs).verdict
-    judged = {trial_of[run_id] for one in verdict.standings for run_id in one.run_ids}
-    if missing := folders.keys() - judged:
+    judged = {known[run_id][0] for one in verdict.standings for run_id in one.run_ids}
+    if missing := {one.trial for one in finalists if one.mean is not None} - judged:
         raise ConfigError(
             f"finalists: those of trials {', '.join(map(str, sorted(missing)))} were measured on "
             "other pictures than the rest, or in another size, and cannot be compared with them."
         )
-    return verdict, trial_of
+    return verdict, known

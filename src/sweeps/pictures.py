@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
 from ..storage.cache import cache_folder
 
-__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families", "few_judges"]
+__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families", "judged_by"]
 
 # What the study keeps the fingerprint under.
 _KEY = "pictures"
@@ -40,6 +41,8 @@ _MOST_PICTURES = 20_000
 _LEAST_VALIDATION = 200
 # Of the answers of two good candidates; the better they are, the fewer.
 _DISAGREE = 0.1
+# A difference that matters, as `compare` has it.
+_GAP = 0.01
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
 _OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
@@ -88,44 +91,66 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
             f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
             "little; cv.folds=null judges on that part"
         )
-    if settings.data.target == "single":
-        whole = settings.cv.is_whole or further
-        reason += _found(_of_folds(source.given_parts, count, settings) if whole else held_out)
+    if found := _found(source, settings, bool(further)):
+        reason += f"\n  {found}"
     return ChosenFamilies(names, reason, further)
 
 
-def few_judges(settings: SweepSettings, overrides: Sequence[str]) -> str:
-    """Return a remark where named families are judged on few pictures and nobody asked for that.
+def judged_by(settings: SweepSettings, overrides: Sequence[str]) -> str:
+    """Return what named families are judged by: which difference so many pictures show.
 
-    An empty text otherwise, and where workers of a cluster may be the only ones to have pictures.
+    Before it stands whether they are few and nobody asked for that. The text is empty where workers
+    of a cluster may be the only ones to have pictures.
     """
-    if settings.workers.engine != "local" or settings.cv.folds or _says_who_judges(overrides):
+    if settings.workers.engine != "local":
         return ""
     source = list_pictures(settings.data)
+    found = _found(source, settings)
+    if settings.cv.folds or _says_who_judges(overrides):
+        return found
     held_out = _validation_pictures(source.given_parts, len(source), settings)
     if held_out >= _LEAST_VALIDATION:
-        return ""
+        return found
     whole = _of_folds(source.given_parts, len(source), settings)
-    return (
+    remark = (
         f"judged on a validation part of {held_out:,} pictures, which tells little: "
         f"{' '.join(_FOLDS)} judges on all {whole:,} that are not of the test part"
     )
+    return f"{remark}\n{found}".rstrip()
 
 
 def _says_who_judges(overrides: Sequence[str]) -> bool:
     return any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
 
 
-def _found(pictures: int) -> str:
-    """Return which difference so many pictures show, for candidates as alike as finalists are."""
-    if pictures < 2:
+def _found(source: Source, settings: SweepSettings, folds: bool = False) -> str:
+    """Return which difference the pictures show, for candidates as alike as finalists are."""
+    count, parts = len(source), source.given_parts
+    whole = folds or settings.cv.is_whole
+    pictures = (_of_folds if whole else _validation_pictures)(parts, count, settings)
+    if settings.data.target != "single" or pictures < 2:
         return ""
-    paired = Design(normal_quantile(0.95), _DISAGREE, 0.0, pictures, 1)
-    points = 100 * paired.detectable(pictures, 1)
-    return (
-        f"\n  {pictures:,} pictures judge: of two candidates that disagree on one in ten, a "
+    paired = _paired(pictures)
+    points, needed = 100 * paired.detectable(pictures, 1), paired.pictures_needed(_GAP, 1)
+    text = (
+        f"{pictures:,} pictures judge: of two candidates that disagree on one in ten, a "
         f"difference of {points:.1f} points is found four times out of five"
     )
+    if needed is not None and needed > pictures:
+        text += f" (1 point takes some {math.ceil(needed / 100) * 100:,})"
+    if source.groups is None:
+        return text
+    _, sizes = np.unique(np.asarray(source.groups), return_counts=True)
+    groups = pictures * count / int((sizes**2).sum())  # of one size (Kish), in the same share
+    if not 2 <= groups < pictures:
+        return text
+    as_one = 100 * _paired(groups, groups - 1).detectable(groups, 1)
+    return f"{text}, or of {as_one:.1f} if each of some {groups:,.0f} groups is answered as one"
+
+
+def _paired(units: float, freedom: float = math.inf) -> Design:
+    """Return how a difference errs of two candidates on so many pictures, or groups."""
+    return Design(normal_quantile(0.95), _DISAGREE, 0.0, units, 1, group_freedom=freedom)
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:

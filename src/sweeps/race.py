@@ -39,7 +39,7 @@ from .finalists import TEST, Finals, kept_finalists
 from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
-from .pictures import check_pictures, checked_costs, choose_families, few_judges
+from .pictures import check_pictures, checked_costs, choose_families, judged_by
 from .prepare import Preparation, kept_preparations, why_none
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
@@ -316,7 +316,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         if chosen.overrides:
             settings = read_sweep_settings(chosen_overrides, config_name)
         settings = replace(settings, families=list(chosen.names))
-    elif remark := few_judges(settings, overrides):
+    elif remark := judged_by(settings, overrides):
         print(remark, flush=True)
     base = base_overrides(chosen_overrides, config_name)
     with doing("reading what each family may try"):

@@ -115,3 +115,22 @@ def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Pa
         assert summary_of(run_dir)["status"] == ("FINISHED" if complete else "KILLED")
         assert (run_dir / "checkpoints").exists() == complete
     assert len(list((tmp_path / "runs").iterdir())) == 2, "the other device made a run of its own"
+
+
+def test_compare_and_select_tell_of_the_winner_of_the_sweep(
+    swept: tuple[Path, str], run: Run
+) -> None:
+    output_dir, printed = swept
+    record = json.loads((folder(output_dir) / "sweep.json").read_text())
+    name = f"mlp-{record['winner']}"
+    assert f"winner              {name}" in printed
+    words = [f"sweep={STUDY}", f"output_dir={output_dir}"]
+    compared = run("src.compare", *words)
+    assert f"{name} is the only candidate, chosen from " in compared.stdout, compared.stderr
+    selected = run("src.select", *words, "tracking.enabled=false")
+    assert selected.returncode == 0, selected.stderr
+    (finalist,) = record["finalists"]
+    assert f"chosen: {Path(finalist['run_dirs']['1']).name}, " in selected.stdout
+    # The test part was measured with this run by the sweep.
+    assert "it is not measured again" in selected.stdout
+    assert len((output_dir / "test_measurements.jsonl").read_text().splitlines()) == 1

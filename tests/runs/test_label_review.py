@@ -86,3 +86,62 @@ def test_without_a_doubt_nothing_is_written(root: Path, tmp_path: Path) -> None:
     parts = {"val": held_out(data, [], 0.9)}
     assert write_label_review(tmp_path / "run", data, parts, doubtful_labels(parts)) == []
     assert not (tmp_path / "run").exists()
+
+
+def test_an_edited_table_trains_with_the_corrected_labels_in_the_same_parts(
+    root: Path, tmp_path: Path
+) -> None:
+    """As a person edits it in a spreadsheet: two labels, a line that goes, semicolons."""
+    words = ["data=folder", f"data.root={root}"]
+    data = build_data(compose_settings(RunSettings, words))
+    wrong = [int(data.split.train[3]), int(data.split.val[0])]
+    parts = {"val": held_out(data, wrong, 0.9)}
+    write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+    with (tmp_path / LABELS).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    gone = rows.pop()
+    for row in rows[:2]:
+        row["label"] = row["suggested"]
+    with (tmp_path / LABELS).open("w", newline="", encoding="utf-8-sig") as file:
+        table = csv.DictWriter(file, rows[0], delimiter=";")
+        table.writeheader()
+        table.writerows(rows)
+    again = build_data(compose_settings(RunSettings, ["data=folder", f"data.root={file.name}"]))
+    before, after = (
+        {
+            content: (int(target), int(part))
+            for content, target, part in zip(
+                one.pictures.content_hashes, one.pictures.targets, one.split.parts, strict=True
+            )
+        }
+        for one in (data, again)
+    )
+    (lost,) = before.keys() - after.keys()
+    index = list(data.pictures.content_hashes).index(lost)
+    assert (data.pictures.sample_paths or ())[index] in gone["path"]
+    assert again.pictures.class_names == data.pictures.class_names
+    corrected = {data.pictures.content_hashes[index] for index in wrong}
+    for content, (target, part) in after.items():
+        assert part == before[content][1]
+        assert (target != before[content][0]) == (content in corrected)
+
+
+def test_the_pages_of_a_file_have_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    chance = np.random.default_rng(0)
+    for number in range(12):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.gif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames = [Image.fromarray(chance.integers(0, 256, (12, 12), np.uint8)) for _ in range(3)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.pages=all"]
+    data = build_data(compose_settings(RunSettings, words))
+    paths = data.pictures.sample_paths or ()
+    doubted = next(i for i in data.split.train.tolist() if paths[i].endswith("#1"))
+    parts = {"val": held_out(data, [doubted], 0.9)}
+    write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+    with (tmp_path / LABELS).open(newline="") as file:
+        first, *others = csv.DictReader(file)
+    assert len(data.pictures) == 36 and len(others) == 11
+    assert first["path"] == str(tmp_path / "set" / paths[doubted].removesuffix("#1"))
+    assert first["suggested"] and not any(row["suggested"] for row in others)

@@ -16,6 +16,7 @@ from src.config.finished import PredictSettings, SelectSettings
 from src.config.schema import RunSettings
 from src.data.sources.digits import load
 from src.data.sources.files import Listing
+from src.machine.text import percent
 from src.records.certainty import Certainty
 from src.records.run import Predictions, RunSummary
 from src.reporting.certainty_report import card_lines
@@ -136,6 +137,8 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     assert all(row["answered"] == "no" for row in rows if row["unlike"] == "yes")
     answered = sum(row["answered"] == "yes" for row in rows)
     assert 5 <= answered < 22 and f"{answered} of 24 pictures" in said
+    assert f"{24 - answered} ({percent((24 - answered) / 24)}) are left to a person" in said
+    assert "shift: " in said
     for change, reason in (
         ({"max_error": 0.0001}, "needs at least 29,956"),
         ({"coverage": 0.9999}, "needs 9,999 calibration pictures"),

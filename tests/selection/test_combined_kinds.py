@@ -6,6 +6,7 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings, SelectSettings
 from src.data.loading.datamodule import PictureData
 from src.data.sources.files import find_pictures
-from src.ensembles.combine import figure_of
+from src.ensembles.combine import dealt, figure_of
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
 from src.runs.candidates.choose import load_trained
@@ -218,6 +219,29 @@ def test_networks_are_averaged_by_the_measure_of_their_kind(
     assert f"test/{kind_of(made.kind).primary}" in metrics
     for copy in pair:
         shutil.rmtree(copy.path)
+
+
+@pytest.mark.parametrize("way", ["greedy", "soup"])
+def test_pictures_that_go_together_are_dealt_together(
+    made: Made, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their groups stand beside the predictions of the runs."""
+    pair = [made.moved(name, by) for name, by in (("up", 1.5), ("down", -1.5))]
+    for copy in pair:
+        stated = val(copy)
+        together = np.arange(len(stated.targets)) // 3
+        replace(stated, groups=together).write(copy.predictions / "val.parquet")
+    units: list[int] = []
+
+    def spied(count: int, folds: int, seed: int, groups: Any = None) -> list[Any]:
+        units.append(count if groups is None else len(np.unique(groups)))
+        return dealt(count, folds, seed, groups)
+
+    monkeypatch.setattr("src.ensembles.combine.dealt", spied)
+    combined = made.combined(pair, f"ensemble={way}")
+    assert units and set(units) == {len(np.unique(together))}
+    for run in (*pair, combined):
+        shutil.rmtree(run.path)
 
 
 @pytest.mark.slow

@@ -126,6 +126,25 @@ def test_lines_and_cards_say_which_share_of_like_pictures_is_flagged() -> None:
         assert of_card in card_lines(CardCertainty(**basis, **card))[-1]
 
 
+def test_lines_say_what_is_left_to_a_person_and_what_a_shift_does_to_the_promise() -> None:
+    known = certainty()
+    judged = {"pictures": 200, "coverage": 0.9, "classwise": True, "labels": 260, "empty": 3}
+    judged |= {"max_error": 0.02, "answered": 150, "unlike": 7, "false_alarms": 0.01}
+    for p_value, line in (
+        (0.5, "shift: nothing speaks against these pictures being like those"),
+        (1e-4, "(p = 0.0001), so what is promised above does not hold for them"),
+    ):
+        found = Judgement(certainty=known, **judged, shift_p_value=p_value)  # type: ignore[arg-type]
+        sets, answered, unlike, basis, shift = judgement_lines(found)
+        assert "true label of 90 % of the pictures of each class; 1.30 labels on average" in sets
+        assert "150 of 200 pictures, with at most 2 % of the answers wrong" in answered
+        assert answered.endswith("50 (25.0 %) are left to a person") and "7 of 200" in unlike
+        assert "2,000 pictures of the test part" in basis and line in shift
+    plain = {"coverage": None, "max_error": None, "shift_p_value": 1e-4}
+    (_, shift) = judgement_lines(Judgement(certainty=known, **judged | plain))  # type: ignore[arg-type]
+    assert shift.endswith("so figures that were measured on such pictures do not hold for them")
+
+
 def test_with_fewer_than_19_calibration_pictures_nothing_is_flagged_and_all_is_answered() -> None:
     probs, _, features = answers(300, 2)
     known = certainty(18)

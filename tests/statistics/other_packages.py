@@ -1,4 +1,4 @@
-"""Makes `other_packages.json`: what other packages answer to the questions of `test_others.py`.
+"""Makes `other_packages.json`: what others answer to `test_other_packages.py`.
 
 They are no dependencies: a small file of their numbers tests as much and installs nothing. In an
 environment of its own with crepes, MAPIE, baycomp and arch, from the root of the repository:

@@ -105,6 +105,27 @@ def test_the_choice_is_the_cheapest_within_one_standard_error() -> None:
     assert nowhere.choice is nowhere.winner
 
 
+def test_what_was_left_out_or_collapsed_in_part_is_no_choice_though_it_is_cheap_and_near() -> None:
+    first, second, third = field_of_costs()
+    assert judge([first, second, third]).choice.name == "second"
+    assert judge([first, second, third], look=2, left_out=["second"]).choice.name == "first"
+    collapsed = np.vstack([second.right, np.arange(200) % 10 == 0])
+    shaky = candidate("second", collapsed, cost=2.0)
+    verdict = judge([first, shaky, third], constant=0.1)
+    assert {one.name for one in verdict.tied} == {"first", "second", "third"}
+    assert verdict.choice.name == "first" and verdict.standings[1].collapsed == 1
+
+
+def test_the_corrected_figure_is_never_outside_of_the_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    field = random_field([0.8, 0.81, 0.79], [1, 1, 1])
+    for far, end in ((0.2, "low"), (0.99, "high")):
+        monkeypatch.setattr("src.statistics.verdict.expected_figure", lambda *_, far=far: far)
+        verdict = judge(field)
+        assert verdict.corrected == getattr(verdict.winner.interval, end)
+
+
 def test_two_have_a_difference_and_more_have_none() -> None:
     field = random_field([0.7, 0.9, 0.6], [2, 3, 1], 800)
     verdict = judge(field[:2])

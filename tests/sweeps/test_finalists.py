@@ -11,15 +11,23 @@ import pytest
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
+from src.selection.comparison import compared
 from src.sweeps import finalists
 from src.sweeps.finalists import Finals, _announcement, kept_finalists
+from src.sweeps.further_seeds import judged
+from src.sweeps.judging import verdict_on
 from src.sweeps.tasks import SweepJobs
+from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run, write_study
 
 
 @pytest.fixture(autouse=True)
 def sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """These trainings have left no predictions to judge."""
-    monkeypatch.setattr(finalists, "verdict_on", lambda *_: (SimpleNamespace(baseline=None), {}))
+    monkeypatch.setattr(
+        finalists,
+        "verdict_on",
+        lambda *_: (SimpleNamespace(baseline=None, collapses=None, standings=()), {}),
+    )
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
@@ -265,3 +273,58 @@ def test_no_seeds_are_trained_where_one_is_best_or_seeds_cannot_tell(
     trained, said = told_apart(study_of([1, 1, 1]), 50)
     assert len(trained) == 6
     assert ("better than the others" if len(tied) == 1 else "more pictures") in said[-1]
+
+
+@pytest.fixture
+def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make a study's finalists of so many wrong answers by trial and seed, as finished runs."""
+    monkeypatch.setattr(finalists, "verdict_on", verdict_on)  # there are predictions to judge
+
+    def made(wrong: list[list[int]]) -> tuple[Any, Finals, list[str]]:
+        study = study_of([1.0] * len(wrong))
+        found, said = finals(study, None, words=[f"output_dir={tmp_path}"])
+        for trial, each in enumerate(wrong):
+            for seed, count in enumerate(each, 1):
+                run = finished_run(tmp_path, "cnn", count, seed=seed, lr=trial, trial=trial)
+                facts = {"value": 1 - count / len(TARGETS), "run_dir": str(run.path)}
+                found.keep((trial, seed), facts)
+        return study, found, said
+
+    return made
+
+
+def test_where_a_training_collapsed_the_sweep_has_the_winner_of_the_comparison(
+    raced: Any, tmp_path: Path
+) -> None:
+    """By the mean of all trainings the other would win, and its first seed would be tested."""
+    study, made, said = raced([[200, 10, 12], [60, 61, 62]])
+    assert kept_finalists(study, "maximize")[0].trial == 1
+    made._measure_winner()
+    best, other = kept_finalists(study, "maximize")
+    assert study.recall("test") == {"winner": 0, "caution": ""}
+    assert (best.trial, best.collapsed, best.first_seed, other.collapsed) == (0, (1,), 2, ())
+    assert best.mean == pytest.approx(1 - 11 / len(TARGETS))
+    assert said == ["finalist cnn-0, seed 1: collapsed, so it does not count"]
+
+    record = {"trials": [], "metrics": ["val/accuracy"], "winner": best.trial}
+    each = [{"trial": one.trial, "run_dirs": dict(one.run_dirs)} for one in (best, other)]
+    write_study(tmp_path, **record, finalists=each)
+    found = compared(compare_settings(tmp_path, sweep="s"))
+    winner = found.verdict.winner
+    assert winner.name == "cnn-0" and winner.figure == pytest.approx(best.mean)
+    assert found.remarks == (), "the study has no other winner"
+    ends = tuple(run_id[:6] for run_id in winner.run_ids)
+    sound = [seed for seed, path in best.run_dirs.items() if path.endswith(ends)]
+    assert min(sound) == best.first_seed, "what select takes of the repeats"
+
+
+def test_a_look_is_the_verdict_on_the_runs_that_finalists_left(raced: Any) -> None:
+    study, made, _ = raced([[12, 14], [12, 13], [120, 121]])
+    known = kept_finalists(study, "maximize")
+    tied, chance = judged(made._settings, known, 1)
+    assert set(tied) == {0, 1} and chance is not None and 0 <= chance < 1
+    # Two trainings that say the same of an open question have an interval that grows by looks.
+    first, second = (verdict_on(made._settings, known, look)[0] for look in (1, 2))
+    assert second.look == 2
+    for one, wider in zip(first.standings, second.standings, strict=True):
+        assert wider.interval.low < one.interval.low and one.interval.high < wider.interval.high

@@ -184,7 +184,7 @@ def _other_winner(
         return []
     tied = "; it cannot be told from the first here" if theirs[0].tied else ""
     return [
-        f"The study {settings.sweep}, which goes by the mean of its own metric over all trainings, "
+        f"The study {settings.sweep}, which goes by the mean of its own metric, "
         f"ended with {theirs[0].name}{tied}."
     ]
 

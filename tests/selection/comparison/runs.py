@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,3 +98,9 @@ def finished_run(
         family=family,
     ).write(folder.summary)
     return folder
+
+
+def write_study(output_dir: Path, **record: object) -> None:
+    """Write the record of the study s."""
+    (output_dir / "sweeps" / "s").mkdir(parents=True, exist_ok=True)
+    (output_dir / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))

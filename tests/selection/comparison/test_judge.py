@@ -187,6 +187,21 @@ def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -
     assert compared(compare_settings(tmp_path)).pair is None
 
 
+def test_the_power_is_at_the_gap_that_matters_to_the_user(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 20)
+    finished_run(tmp_path, "mlp", 22, seed=3)
+    needed = {}
+    for gap in (0.01, 0.04):
+        found = compared(compare_settings(tmp_path, gap=gap, band=gap / 2))
+        power, said = found.verdict.power, " ".join(verdict_sentences(found))
+        assert power is not None and power.pictures is not None and len(found.verdict.tied) == 2
+        assert f"If one of the best two were {100 * gap:.1f} points better" in said
+        assert f"within {50 * gap:.1f} points of the best, which counts as equal" in said
+        needed[gap] = power.pictures
+    # Of single trainings the pictures go with the inverse square of the gap.
+    assert needed[0.01] == pytest.approx(16 * needed[0.04], rel=0.01)
+
+
 def test_pictures_of_one_group_are_one_piece_of_evidence(tmp_path: Path) -> None:
     groups = np.arange(len(TARGETS)) // 20
     for model, wrong in (("cnn", 20), ("mlp", 40)):

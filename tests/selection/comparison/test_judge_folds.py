@@ -13,7 +13,7 @@ from src.records.comparison import Verdict
 from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.selection.comparison import compared
-from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
+from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run, write_study
 
 
 def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Path) -> None:
@@ -29,11 +29,6 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
         "each when it was held out as one of 5 folds, the mean of 4 repeats"
         in verdict_sentences(found)[0]
     )
-
-
-def write_study(output_dir: Path, **record: object) -> None:
-    (output_dir / "sweeps" / "s").mkdir(parents=True, exist_ok=True)
-    (output_dir / "sweeps" / "s" / "sweep.json").write_text(json.dumps(record))
 
 
 def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from src.data.quality.audit import content_hash
 from src.data.sources import digits, folder
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
+from src.metrics.intervals import wilson_interval
 from src.metrics.probabilistic import calibration_error
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
-from src.selection.comparison import compared
+from src.selection.comparison import compared, report
 from src.selection.comparison.report import PicturesGone, gather, leaders_of, read_pictures
 from src.tracking.tracker import Tracker
 from tests.reporting.comparisons import comparison
@@ -46,6 +47,9 @@ def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
     (leader,) = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path)).leaders
     for recall, interval in zip(leader.recall, leader.recall_intervals, strict=True):
         assert interval is not None and recall in interval
+        # Of three trainings that hardly differ: about Wilson's of one.
+        ends = wilson_interval(round(200 * recall), 200)
+        assert (interval.low, interval.high) == pytest.approx(ends, abs=5e-3)
     assert leader.groups == ()
     assert leader.matrix.sum() == 3 * len(TARGETS)
     assert np.trace(leader.matrix) == 3 * (len(TARGETS) - 10)
@@ -119,6 +123,37 @@ def test_the_groups_that_are_least_right_are_listed_and_widen_the_classes(tmp_pa
     for one, other in zip(found["alone"].recall_intervals, found["grouped"].recall_intervals):
         assert one is not None and other is not None
         assert other.high - other.low > 1.5 * (one.high - one.low)
+
+
+def test_subgroups_are_those_of_the_pictures_that_were_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every fourth picture is of the scanner; the first 30 are wrong."""
+    finished_run(tmp_path, "cnn", 30)
+    finished_run(tmp_path, "mlp", 60)
+
+    def values(run_dir: Path, column: str, ids: np.ndarray) -> tuple[str, ...]:
+        assert column == "camera"
+        return tuple("phone" if one % 4 else "scanner" for one in ids.tolist())
+
+    monkeypatch.setattr(report, "subgroup_values", values)
+    asked = compare_settings(tmp_path, subgroup="camera")
+    found = gather(compared(asked), asked)
+    assert found.subgroup == "camera"
+    for leader, wrong in zip(
+        found.leaders, ({"scanner": 8, "phone": 22}, {"scanner": 15, "phone": 45})
+    ):
+        assert {one.shown: one.pictures for one in leader.subgroups} == {
+            "scanner": 100,
+            "phone": 300,
+        }
+        for one in leader.subgroups:
+            right = one.pictures - wrong[one.shown]
+            assert one.accuracy == pytest.approx(right / one.pictures) and one.interval is not None
+            ends = wilson_interval(right, one.pictures)
+            assert (one.interval.low, one.interval.high) == pytest.approx(ends, abs=1e-4)
+    plain = compare_settings(tmp_path)
+    assert gather(compared(plain), plain).leaders[0].subgroups == ()
 
 
 def test_curves_are_read_from_the_runs_and_importances_from_the_study(tmp_path: Path) -> None:
