@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
@@ -328,3 +329,13 @@ def test_a_look_is_the_verdict_on_the_runs_that_finalists_left(raced: Any) -> No
     assert second.look == 2
     for one, wider in zip(first.standings, second.standings, strict=True):
         assert wider.interval.low < one.interval.low and one.interval.high < wider.interval.high
+
+
+def test_finalists_on_other_pictures_are_named_and_not_called_worse(
+    raced: Any, tmp_path: Path
+) -> None:
+    study, made, _ = raced([[12, 14], [200, 210]])
+    shifted = finished_run(tmp_path, "cnn", 10, seed=1, lr=7, trial=7, shift=1)
+    made.keep((7, 1), {"value": 0.9, "run_dir": str(shifted.path)})
+    with pytest.raises(ConfigError, match="those of trials 7 were measured on other pictures"):
+        verdict_on(made._settings, kept_finalists(study, "maximize"))
