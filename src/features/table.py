@@ -203,16 +203,16 @@ def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:
         return extractor
     import torch
 
+    from ..models.arithmetic import own_threads
+
     threads = ThreadCount(torch.get_num_threads())
 
     def describe(images: Pixels) -> Floats:
-        before, rows = torch.get_num_threads(), []
-        try:
+        rows = []
+        with own_threads():
             for at in range(0, len(images), _BETWEEN_LOOKS):
                 torch.set_num_threads(threads.now())
                 rows.append(extractor(images[at : at + _BETWEEN_LOOKS]))
-        finally:
-            torch.set_num_threads(before)
         return np.concatenate(rows)
 
     return describe

@@ -1,4 +1,4 @@
-"""Number formats and memory layouts that networks compute in, by their names in the settings."""
+"""Number formats, memory layouts and threads that networks compute in."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     dtype = AUTOCAST[precision]
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
+
+
+@contextmanager
+def own_threads(count: int | None = None) -> Iterator[None]:
+    """Compute on so many threads, if stated; whatever is set meanwhile is taken back."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

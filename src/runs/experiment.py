@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
@@ -22,6 +21,7 @@ from ..machine.failures import explained
 from ..machine.interruption import Interruption
 from ..machine.yaml_text import read_yaml
 from ..metrics.summary import metric_key
+from ..models.arithmetic import own_threads
 from ..records.run import Predictions, RunSummary
 from ..statistics.label_errors import doubtful_labels
 from ..storage.files import remove_leftovers
@@ -98,15 +98,12 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
-    threads = torch.get_num_threads()
-    try:
+    with own_threads():  # `runtime.threads` is this run's alone
         if settings.cv.is_whole:
             return cross_validate(
                 settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
             )
         return _run_single(settings, data, on_epoch, command=command, parent=parent)
-    finally:  # `runtime.threads` is this run's alone
-        torch.set_num_threads(threads)
 
 
 def _run_single(

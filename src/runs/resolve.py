@@ -25,6 +25,7 @@ from ..data.loading.datamodule import PictureData
 from ..data.loading.loaders import Batch
 from ..machine.cpu_load import CpuLoad, is_idle, others_load, slowdown, threads_beside
 from ..machine.hardware import device_of, machine
+from ..models.arithmetic import own_threads
 from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
@@ -337,12 +338,11 @@ def _kept(
     earlier = load_record(kind, known, cache_dir)
     if earlier is not None and not (earlier.disturbed and is_idle()):
         return earlier.found, True
-    threads, size = torch.get_num_threads(), data.batch_size
+    size = data.batch_size
     try:
-        with CpuLoad() as load:
+        with own_threads(), CpuLoad() as load:
             found = measure()
     finally:
-        torch.set_num_threads(threads)
         data.batch_size = size
     if found[needed]:
         store_record(kind, known, Record(found, load.disturbed), cache_dir)

@@ -80,15 +80,10 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
             classify = classifier_of(logits, metadata.get("link", "softmax"))
         return Predictor(classify, metadata, batch_size=batch_size)
 
-    from ..training.links import link_of, outputs_of
-    from .whole_network import network_classifier, network_describer
+    from .whole_network import network_predictor
 
     network, metadata = open_network(folder), read_metadata(folder)
-    classify = network_classifier(network, metadata, device or device_of_run(metadata))
-    outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
-    pixels = kind_in(metadata).pixels  # which have features of their own
-    describe = None if pixels else network_describer(network, classify, outputs)
-    return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
+    return network_predictor(network, metadata, device or device_of_run(metadata), batch_size)
 
 
 def open_network(folder: Path) -> nn.Module:

@@ -15,12 +15,12 @@ from ..data.augmentation.transforms import normalize
 from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..records.pictures import Pixels
 from ..training.inference import averaged_logits
-from ..training.links import link_of, probabilities
+from ..training.links import link_of, outputs_of, probabilities
 from ..training.sliding_windows import over_windows
 from .exported import Logits
-from .predictor import Classify, Describe
+from .predictor import Classify, Describe, Predictor, kind_in
 
-__all__ = ["WholeNetwork", "eager", "network_classifier", "network_describer"]
+__all__ = ["WholeNetwork", "eager", "network_classifier", "network_predictor"]
 
 # Lines of a picture whose logits become probabilities at once.
 _LINES = 64
@@ -88,6 +88,17 @@ def network_classifier(
     return classify
 
 
+def network_predictor(
+    network: nn.Module, metadata: Mapping[str, Any], device: torch.device, batch_size: int
+) -> Predictor:
+    """Return a predictor with a trained network, which `compile` has not changed."""
+    classify = network_classifier(network, metadata, device)
+    outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
+    pixels = kind_in(metadata).pixels  # which have features of their own
+    describe = None if pixels else _describer(network, classify, outputs)
+    return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
+
+
 def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     """Return the network computed by PyTorch, operation by operation, on the CPU.
 
@@ -102,7 +113,7 @@ def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     return logits
 
 
-def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
+def _describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
     """Return a function from pictures (N, C, H, W) to probabilities and features.
 
     The features (N, F) float32 are what the last layer takes, averaged over the places of the

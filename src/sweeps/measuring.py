@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
-
-import torch
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import leaves
@@ -18,6 +15,7 @@ from ..config.overrides import override_of, with_values
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
 from ..machine.parallel import TooSlow, available_cores, in_time
+from ..models.arithmetic import own_threads
 from ..runs.build.network import build_network
 from ..runs.candidates.choose import Preparation, origin_of, prepared
 from ..training.cost import count_flops
@@ -66,7 +64,7 @@ def measured(
     # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
     # threads that its trials will have.
     classical = isinstance(settings.model, ClassicalSettings)
-    with _threads(available_cores() if classical else torch.get_num_threads()):
+    with own_threads(available_cores() if classical else None):
         try:
             found = prepared(
                 *(settings, opened),
@@ -205,13 +203,3 @@ def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) ->
 
     own = operations({})
     return {name_of_kind(one): max(1.0, operations(one) / own) for one in task.variants}
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

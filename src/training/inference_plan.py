@@ -10,8 +10,7 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from ..machine.cpu_load import is_idle
 from ..machine.hardware import machine, precisions
-from ..models.arithmetic import MEMORY_FORMATS, autocast
+from ..models.arithmetic import MEMORY_FORMATS, autocast, own_threads
 from ..storage.cache import Record, load_record, store_record
 from .inference import memory_formats
 
@@ -111,7 +110,8 @@ def inference_plan(
     found = load_record("inference", known, cache_dir)
     if found is not None and not (found.disturbed and is_idle()):
         return InferencePlan(**found.found)
-    with _one_thread(device):
+    # Whose processor time can be read alone.
+    with own_threads(1 if device.type == "cpu" else None):
         plan, complete = _Comparison(network, _pictures(shape), device).choose(plans)
     store_record("inference", known, Record(asdict(plan), disturbed=not complete), cache_dir)
     return plan
@@ -233,15 +233,3 @@ def _architecture(network: nn.Module) -> str:
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
     return digest.hexdigest()[:32]
-
-
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, compute on one thread, whose processor time can be read alone."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -46,7 +46,26 @@ def balanced_weights(class_counts: Tensor) -> Tensor:
     return (counts.sum() / (len(counts) * counts)).float()
 
 
-class CrossEntropy(nn.Module):
+class _Weighted(nn.Module):
+    """A loss whose classes have weights (K,), positive floats; None for equal ones."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, *, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        # Not persistent: a property of the training data, not of the network.
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+
+class _Smoothed(_Weighted):
+    """A loss of targets that are smoothed by a share in [0, 1)."""
+
+    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
+        super().__init__(class_weights=class_weights)
+        self.label_smoothing = label_smoothing
+
+
+class CrossEntropy(_Smoothed):
     """Cross-entropy, the mean over the batch as `torch.nn.CrossEntropyLoss` takes it.
 
     With class weights it is the weighted mean, also for probabilities (where torch divides by the
@@ -59,13 +78,6 @@ class CrossEntropy(nn.Module):
     """
 
     link = "softmax"
-    class_weights: Tensor | None
-
-    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-        # Not persistent: a property of the training data, not of the network.
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss.
@@ -132,7 +144,7 @@ class Focal(CrossEntropy):
         return losses.sum() / (targets @ weights).sum()
 
 
-class Dice(nn.Module):
+class Dice(_Weighted):
     """Soft Dice loss of pixels: 1 - 2 |P and T| / (|P| + |T|), the mean over the classes.
 
     Milletari et al., "V-Net", 3DV 2016, without the squares: P sums the probabilities of a class
@@ -145,11 +157,6 @@ class Dice(nn.Module):
     """
 
     link = "softmax"
-    class_weights: Tensor | None
-
-    def __init__(self, *, class_weights: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss, in [0, 1]; 0 where no pixel counts.
@@ -194,7 +201,7 @@ class CrossEntropyDice(CrossEntropy):
         return super().forward(logits, targets) + self.dice_weight * self.dice(logits, targets)
 
 
-class BinaryCrossEntropy(nn.Module):
+class BinaryCrossEntropy(_Smoothed):
     """Binary cross-entropy of label sets, the mean over pictures and labels.
 
     Args:
@@ -204,12 +211,6 @@ class BinaryCrossEntropy(nn.Module):
     """
 
     link = "sigmoid"
-    class_weights: Tensor | None
-
-    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None = None) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss.
@@ -296,7 +297,7 @@ class Asymmetric(BinaryCrossEntropy):
         return targets * positive + (1 - targets) * negative
 
 
-class Corn(nn.Module):
+class Corn(_Weighted):
     """CORN for ordered classes: K - 1 questions, whether the class is above k if it is k at least.
 
     Shi, Cao and Raschka, "Deep Neural Networks for Rank-Consistent Ordinal Regression Based On
@@ -308,11 +309,6 @@ class Corn(nn.Module):
     """
 
     link = "corn"
-    class_weights: Tensor | None
-
-    def __init__(self, *, class_weights: Tensor | None = None) -> None:
-        super().__init__()
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the scalar loss.

@@ -76,7 +76,7 @@ def test_a_line_that_is_printed_meanwhile_stands_alone(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_cannot_move_back_gets_nothing_about_what_is_over_soon(
+def test_what_cannot_move_back_gets_a_line_about_what_takes_longer(
     stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = stream()
@@ -84,17 +84,6 @@ def test_what_cannot_move_back_gets_nothing_about_what_is_over_soon(
     monkeypatch.setenv("TERM", "dumb" if stream is Terminal else "xterm")
     printed(lambda: None)
     assert made.getvalue() == ""
-    made.close()
-    printed(lambda: None)  # nor does a stream that is closed fail a command
-
-
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_logs_and_notebooks_get_a_line_about_what_takes_longer(
-    stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = stream()
-    monkeypatch.setattr(sys, "stderr", made)
-    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(status, "_LATER_SECONDS", 0.01)
     with doing("loading a library"):
         deadline = time.monotonic() + 60
@@ -102,6 +91,8 @@ def test_logs_and_notebooks_get_a_line_about_what_takes_longer(
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert made.getvalue() == "loading a library ...\n"
+    made.close()
+    printed(lambda: None)  # nor does a stream that is closed fail a command
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in
-from ...serving.whole_network import WholeNetwork, network_classifier, network_describer
+from ...serving.whole_network import WholeNetwork, network_predictor
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
-from ...training.links import link_of, outputs_of
+from ...training.links import link_of
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
@@ -99,19 +99,11 @@ class TrainedNetwork:
         settings = self.metadata["settings"]
         trainer = {**settings["trainer"], "tta": "none"}
         metadata = {**self.metadata, "settings": {**settings, "trainer": trainer}}
-        predictor = self._predictor(metadata, 128)
+        predictor = network_predictor(self.task.evaluated, metadata, self.device, 128)
         return described_features(predictor, data, getattr(data.split, part)[rows])
 
     def predictor(self, batch_size: int) -> Predictor:
-        return self._predictor(self.metadata, batch_size)
-
-    def _predictor(self, metadata: dict[str, Any], batch_size: int) -> Predictor:
-        network = self.task.evaluated
-        classes = outputs_of(link_of(metadata), len(metadata["class_names"]))
-        classify = network_classifier(network, metadata, self.device)
-        pixels = kind_in(metadata).pixels  # which have features of their own
-        describe = None if pixels else network_describer(network, classify, classes)
-        return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
+        return network_predictor(self.task.evaluated, self.metadata, self.device, batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
         """Measure what it costs; what is timed is the answer to a picture that it is judged by.
