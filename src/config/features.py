@@ -67,7 +67,9 @@ class AutoClassifierSettings(Settings):
     """The search for classifier, its strength, and the normalisation of the features."""
 
     seconds: float = positive(
-        "after which no further classifier is tried; the final fit comes on top", 60.0
+        "of work, counted from numbers of pictures, features and classes, after which no further "
+        "classifier is tried; the final fit comes on top",
+        60.0,
     )
 
 

@@ -31,6 +31,7 @@ from .calibration import (
 )
 from .descriptors.picture import Floats
 from .grid import Group, Head, Normalisation
+from .head_work import axes_seconds, group_seconds
 from .paths import (
     LinearPath,
     View,
@@ -48,6 +49,8 @@ __all__ = ["Choice", "choose_head", "fit_chosen"]
 Integers = NDArray[np.int64]
 # Of the time limit, for the first fold, in which all heads are tried: the others take less each.
 _FIRST_SHARE = 0.4
+# So many times as long may a search take, on a busy machine, before the clock cuts it short.
+_PATIENCE = 5.0
 # Standard errors by which a head is worse than the best when it drops out. Copies (mirrored
 # pictures) make the error seem smaller than it is, and the best of many is lucky.
 _CLEARLY = 3.0
@@ -69,10 +72,12 @@ class Choice:
     tried: int  # heads
     folds: int  # that the last of them were judged by
     seconds: float
-    complete: bool  # none was left out for lack of time: another search would find the same
+    complete: bool  # none was left out for lack of time: more would find the same
+    late: bool  # the clock has cut it short: with a core to itself it would find more
 
     def __str__(self) -> str:
-        return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s"
+        short = ", cut short by the clock" * self.late
+        return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s{short}"
 
     def plain(self) -> dict[str, Any]:
         """Return plain values from which `from_plain` makes the same choice."""
@@ -148,22 +153,24 @@ def choose_head(
     seconds: float,
     groups: Sequence[Group],
 ) -> Choice:
-    """Return the head with the smallest out-of-fold log-loss; deterministic within the limit.
+    """Return the head with the smallest out-of-fold log-loss.
+
+    What is tried is told from the numbers of pictures, features and classes, so that a busy machine
+    finds the same as an idle one, until it takes several times as long.
 
     Args:
         features, contents, folds: as of `CalibratedModel.fit`.
         labels: (N,) in [0, K), each class at least once.
         sizes: features of each descriptor, D in all.
         seed: of the folds and of samples.
-        seconds: after which no further head is tried, nor a fold begun; the first group of heads
-            is tried in any case.
+        seconds: of counted work after which no further head is tried, nor a fold begun; the first
+            group of heads is tried in any case.
         groups: of heads to try, in this order; see `head_groups`.
     """
-    started = time.perf_counter()
-    race = _Race(list(groups))
+    race, budget = _Race(list(groups)), _Budget(seconds, time.perf_counter())
     for train, held in folds_of(labels, contents, folds, seed):
-        limit = started + seconds * (1.0 if race.folds else _FIRST_SHARE)
-        if race.folds and time.perf_counter() > limit:
+        share = 1.0 if race.folds else _FIRST_SHARE
+        if race.folds and budget.is_spent(share):
             race.complete = False
             break
         seen = race.seen + len(held)
@@ -171,8 +178,9 @@ def choose_head(
         fold = _Fold(features, labels, sizes, train, held, seed)
         found: dict[Head, Floats] = {}
         for group in race.groups:
-            if found and time.perf_counter() > limit:
+            if found and budget.is_spent(share):
                 break
+            budget.counted += fold.seconds(group)
             found.update(zip(group.heads, _group_scores(group, fold)))
         complete = len(found) == sum(len(group.heads) for group in race.groups)
         race.complete = race.complete and complete
@@ -181,7 +189,30 @@ def choose_head(
         race.add(found, labels[held], seen)
         if seen >= ENOUGH_UNSEEN:
             break
-    return race.result(started)
+    return race.result(budget)
+
+
+@dataclass
+class _Budget:
+    """Counts the seconds that the work of a search would take on an idle core.
+
+    The clock, by which a busy machine would find another head, counts only where the search takes
+    several times as long.
+    """
+
+    seconds: float
+    started: float
+    counted: float = 0.0
+    late: bool = False
+
+    @property
+    def took(self) -> float:
+        return time.perf_counter() - self.started
+
+    def is_spent(self, share: float) -> bool:
+        """Return whether this share of it is spent, or the clock has run out."""
+        self.late = self.late or self.took > _PATIENCE * self.seconds
+        return self.late or self.counted > share * self.seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +265,7 @@ class _Race:
         groups = [group.only(self.scores) for group in self.groups]
         self.groups = [group for group in groups if group.heads]
 
-    def result(self, started: float) -> Choice:
+    def result(self, budget: _Budget) -> Choice:
         """Return the head with the smallest log-loss; of equal ones the first."""
         head = min(self.judged, key=lambda one: self.judged[one].losses.mean())
         best = self.judged[head]
@@ -245,8 +276,9 @@ class _Race:
             float(best.losses.mean()),
             self.tried,
             self.folds,
-            time.perf_counter() - started,
+            budget.took,
             self.complete,
+            budget.late,
         )
 
 
@@ -280,6 +312,18 @@ class _Fold:
         self._sizes = list(sizes)
         self._scaled: dict[str, View] = {}
         self._views: dict[Normalisation, View] = {}
+
+    def seconds(self, group: Group) -> float:
+        """Return about what scores of a group take, by sizes alone."""
+        wanted, rows, held = group.normalisation, len(self._train), len(self._held)
+        wide = self._features.shape[1]
+        dims = min(rows, wide, wanted.keep or wide)
+        found = group_seconds(group, rows, held, dims, len(self.known))
+        if wanted.scaling not in self._scaled:
+            found += axes_seconds(rows, held, wide)
+        if wanted.rows and wanted not in self._views:
+            found += axes_seconds(rows, held, dims)
+        return found
 
     def view(self, normalisation: Normalisation) -> View:
         """Return the features in this normalisation, computed once."""

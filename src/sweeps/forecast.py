@@ -123,8 +123,8 @@ class Forecast:
         long as this variant was measured to take longer than that which it was. Before there are
         some it is what was measured and half as much again, and beside it what the family's trials
         take at least for all else (measuring a model, writing its record). It is never less than
-        describing the pictures was measured to take. The search for a classifier, which ends by the
-        clock, does not count before some trial has answered, nor once it was made on the features
+        describing the pictures was measured to take. The search for a classifier, which is bounded,
+        does not count before some trial has answered, nor once it was made on the features
         of the only configuration that searches.
 
         Args:

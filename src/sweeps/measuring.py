@@ -147,7 +147,7 @@ def _costs(
 def _feature_costs(
     found: Preparation, model: ClassicalSettings, task: Prepare
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return those of features. A search, which ends by the clock, has no fit of its own.
+    """Return those of features. A search, whose work is bounded, has no fit of its own.
 
     On other features it takes as many times as long as there are more of them: what it has begun,
     it ends.

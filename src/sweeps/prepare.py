@@ -373,7 +373,7 @@ def why_none(prepared: Mapping[str, Prepared], names: Iterable[str], minutes: fl
 def _on_fewer(found: Prepared, few: int, count: int) -> Prepared:
     """Return what was found of hand-crafted features for `few` of the `count` training pictures.
 
-    A fit to fewer takes less in proportion at least, and a search ends by the clock.
+    A fit to fewer takes less in proportion at least, and a search is bounded.
     """
     share = few / count
     fits = {

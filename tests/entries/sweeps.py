@@ -72,10 +72,13 @@ def trains(number: int, epochs: int = 1) -> Callable[[list[FrozenTrial]], bool]:
 
 
 def workers(process: Command) -> list[psutil.Process]:
+    """Those in processes of their own, and those forked from one that has imported for them."""
+    found = psutil.Process(process.pid).children(recursive=True)
     return [
         child
-        for child in psutil.Process(process.pid).children()
+        for child in found
         if "src.search.workers.local" in child.cmdline()
+        or ("src.search.workers.forking" in child.cmdline() and child.ppid() != process.pid)
     ]
 
 

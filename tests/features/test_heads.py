@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 import pytest
@@ -32,6 +32,8 @@ from tests.features.classifiers import CLASSES, DIGITS, fitted, settings
 TRAIN, HELD = slice(0, 500), slice(500, 900)
 BLOCKS = Normalisation("blocks", False)
 ROWS = Normalisation("features", True)
+# Of counted work: too few for all heads on these digits.
+_SHORT = 0.2
 
 
 def view(classes: int = 10, dims: int = 64) -> tuple[View, np.ndarray, np.ndarray, np.ndarray]:
@@ -258,6 +260,31 @@ def test_the_search_ends_with_its_time() -> None:
     first = head_groups(500, 64)[0]
     assert choice.head in first.heads and choice.tried == len(first.heads) and choice.folds == 1
     assert not choice.complete and _choice(groups=_few()).complete
+
+
+class _Clock:
+    """One that begins at 0 and stands at a later second from then on."""
+
+    def __init__(self, later: float) -> None:
+        self._seconds = chain([0.0], repeat(later))
+
+    def perf_counter(self) -> float:
+        return next(self._seconds)
+
+
+def test_a_busy_machine_finds_the_same_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for later in (0.001, 4.9, 5.1):
+        monkeypatch.setattr("src.features.heads.time", _Clock(later * _SHORT))
+        found.append(_choice(_SHORT))
+    idle, busy, late = found
+    assert busy.head == idle.head and busy.log_loss == idle.log_loss
+    np.testing.assert_array_equal(busy.calibration.shift, idle.calibration.shift)
+    assert (busy.tried, busy.folds) == (idle.tried, idle.folds)
+    first = len(head_groups(500, 64)[0].heads)
+    assert first < idle.tried < sum(len(group.heads) for group in head_groups(500, 64))
+    assert not idle.complete and not idle.late and not busy.late
+    assert late.late and late.tried == first and str(late).endswith("cut short by the clock")
 
 
 def test_copies_share_a_fold() -> None:

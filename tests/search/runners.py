@@ -18,6 +18,8 @@ SEEN = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM
 # On a cluster: that of the Ray node on which this runs, and what the driver passes on.
 _PLACE = {"node": os.environ.get("RAY_RAYLET_PID"), "folder": os.getcwd()}
 _PLACE["BAKEOFF_PLUGINS"] = os.environ.get("BAKEOFF_PLUGINS")
+# What has imported this: the worker, or what forks the workers.
+_PLACE["importer"] = str(os.getpid())
 
 
 class Interrupted(Exception):

@@ -353,7 +353,7 @@ def kept_choice(
 ) -> Choice:
     """Return the best head for features, searched for once for the same features and labels.
 
-    A search that its limit of time has cut short is repeated where there is clearly more time now.
+    A search that its limit has cut short is repeated where that is clearly higher now.
 
     The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
     `src.storage.cache.cache_folder`.
@@ -385,6 +385,8 @@ def kept_choice(
         seconds=limit,
         groups=groups,
     )
+    if choice.late:  # a later start may have a core to itself
+        return choice
     record = Record(choice.plain(), False, None if choice.complete else limit)
     store_record("heads", known, record, cache_dir)
     return choice

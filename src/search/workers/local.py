@@ -6,42 +6,39 @@ process at the other end of its connection. See `src.search.jobs` for the messag
 
 from __future__ import annotations
 
-import importlib
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ...config.console import take_any_text
-from ...machine.interruption import Interrupted, give_reason
+from ...machine.interruption import Interrupted
 from ...machine.subprocesses import import_environment
 from ..jobs import (
     Answer,
     Channel,
     Death,
     Ending,
-    Interrupt,
     Job,
     Message,
     NoReports,
     Note,
-    Ready,
     Report,
     Runner,
     decode,
     encode,
 )
+from .forking import Fork, Forks, can_fork
 from .slots import GPU_SHARE, THREAD_VARIABLES, Slot
+from .worker import DriverChannel, factory_of, serve
 
 __all__ = ["LocalEngine", "WorkerProcess", "main", "run_in_process"]
 
@@ -50,6 +47,8 @@ _GRACE_SECONDS = 5.0
 
 class LocalEngine:
     """Runs workers as processes of this machine.
+
+    Several without GPUs are forked from one process, so that what they run is imported once.
 
     Args:
         slots: one a worker.
@@ -64,6 +63,7 @@ class LocalEngine:
         self._runner = runner_path
         self._log_dir = log_dir
         self._workers: dict[int, WorkerProcess] = {}
+        self._forks: Forks | None = None
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def start(self, slot: int) -> None:
@@ -75,7 +75,13 @@ class LocalEngine:
                 GPU_SHARE: str(self.slots[slot].gpu_share),
             }
         log = self._log_dir / f"worker-{slot}.log"
-        self._workers[slot] = WorkerProcess(self._runner, log, variables | import_environment())
+        variables |= import_environment()
+        if can_fork(self.slots):
+            if self._forks is None or not self._forks.alive:
+                self._forks = Forks(self._runner, log, variables)
+            self._workers[slot] = WorkerProcess(*self._forks.start(log))
+        else:
+            self._workers[slot] = WorkerProcess.begin(self._runner, log, variables)
 
     def send(self, slot: int, message: Message) -> None:
         self._workers[slot].send(encode(message))
@@ -99,33 +105,44 @@ class LocalEngine:
         workers = list(self._workers.values())
         for worker in workers:  # they end by this, all at the same time
             worker.connection.close()
+        ends = [worker.end for worker in workers]
+        if self._forks is not None:
+            self._forks.close()
+            ends.append(self._forks.end)
         try:
-            for worker in workers:
-                worker.end()
+            for end in ends:
+                end()
         except BaseException:  # a second signal: wait for the rest no longer than it takes
-            for worker in workers:
-                worker.end()
+            for end in ends:
+                end()
             raise
 
 
 class WorkerProcess:
-    """A worker process on this machine, and the connection to it.
+    """A worker process on this machine, and the connection to it."""
 
-    Its output is appended to `log`; `variables` are those of its environment beside this process's
-    own. It runs in `folder`, or the current one.
-    """
+    def __init__(self, connection: Connection, process: subprocess.Popen[bytes] | Fork) -> None:
+        self.connection, self._process = connection, process
 
-    def __init__(
-        self, runner_path: str, log: Path, variables: Mapping[str, str], folder: str | None = None
-    ) -> None:
+    @classmethod
+    def begin(
+        cls, runner_path: str, log: Path, variables: Mapping[str, str], folder: str | None = None
+    ) -> Self:
+        """Begin one in `folder`, or the current one.
+
+        Its output is appended to `log`; `variables` are those of its environment beside this
+        process's own.
+        """
         with log.open("ab") as output:
-            self.connection, self._process = _start(
-                runner_path,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=os.environ | variables,
-                cwd=folder,
+            return cls(
+                *_start(
+                    runner_path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=os.environ | variables,
+                    cwd=folder,
+                )
             )
 
     def send(self, content: bytes) -> None:
@@ -215,96 +232,24 @@ def _signal_group(process: subprocess.Popen[bytes], signum: int) -> None:
         os.killpg(process.pid, signum)
 
 
-class _Driver:
-    """The worker's end of the connection to its driver: a source of jobs, and their `Channel`.
-
-    A thread receives; at the end of the connection it ends this process and its children at once.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._jobs: queue.Queue[Job] = queue.Queue()
-        self._answers: queue.Queue[Answer] = queue.Queue()
-        threading.Thread(target=self._receive, daemon=True).start()
-
-    def send(self, message: Message) -> None:
-        self._connection.send_bytes(encode(message))
-
-    def note(self, **facts: Any) -> None:
-        self.send(Note(facts))
-
-    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        self.send(Report(step, dict(metrics)))
-        return self._answers.get().stop
-
-    def next_job(self) -> Job:
-        job = self._jobs.get()
-        give_reason(None)
-        # An answer may have come after the job that reported was interrupted.
-        while not self._answers.empty():
-            self._answers.get()
-        return job
-
-    def _receive(self) -> None:
-        try:
-            while True:
-                match decode(self._connection.recv_bytes()):
-                    case Job() as job:
-                        self._jobs.put(job)
-                    case Answer() as answer:
-                        self._answers.put(answer)
-                    case Interrupt(reason):
-                        give_reason(reason)
-                        os.kill(os.getpid(), signal.SIGTERM)
-        except (EOFError, OSError):
-            _end_with_children()
-
-
-def _end_with_children() -> None:
-    """End at once, in the middle of a step: the checkpoint of the last epoch is whole."""
-    import psutil
-
-    with suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                child.kill()
-    os._exit(1)
-
-
 def main() -> None:
     """Be a worker, until the driver closes the connection."""
     descriptor, runner_path, *content = sys.argv[1:]
     take_any_text()
-    if content:
-        job, run = decode(content[0].encode()), _runner(runner_path)
-        assert isinstance(job, Job)
-        # Set by Lightning for further devices, which take part; the connection is the first one's.
-        if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-            run(job, NoReports())
-        else:
-            driver = _Driver(Connection(int(descriptor)))
-            driver.send(run(job, driver))
-        return
-    # A job that is interrupted handles it; between jobs nothing needs to be saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    driver, run = _Driver(Connection(int(descriptor))), _runner(runner_path)
-    driver.send(Ready())
-    while True:
-        job = driver.next_job()
-        try:
-            ending = run(job, driver)
-        except Exception as error:
-            traceback.print_exc()
-            ending = Ending("failed", reason=f"{type(error).__name__}: {error}")
-        sys.stdout.flush()
-        driver.send(ending)
+    if not content:
+        serve(Connection(int(descriptor)), partial(_runner, runner_path))
+    job, run = decode(content[0].encode()), _runner(runner_path)
+    assert isinstance(job, Job)
+    # Set by Lightning for further devices, which take part; the connection is the first one's.
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        run(job, NoReports())
+    else:
+        driver = DriverChannel(Connection(int(descriptor)))
+        driver.send(run(job, driver))
 
 
 def _runner(path: str) -> Runner:
-    module, _, name = path.partition(":")
-    runner: Runner = getattr(importlib.import_module(module), name)()
-    return runner
+    return factory_of(path)()
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class RaySlot:
         if not self._shares and self._log.is_file():
             self._logged = self._log.stat().st_size
         current = self._current if Path(self._current).is_dir() else str(self._log.parent)
-        return WorkerProcess(self._runner, self._log, self._variables, current)
+        return WorkerProcess.begin(self._runner, self._log, self._variables, current)
 
     def _delivery(self, content: bytes | str) -> bytes | str | Delivery:
         """Return what is to be sent with a message, or with how the worker ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,14 +68,21 @@ def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], 
 
 
 def test_a_search_cut_short_is_repeated_with_more_time(
-    tmp_path: Path, searches: list[Choice]
+    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("src.features.heads.time", SimpleNamespace(perf_counter=lambda: 0.0))
     words = ["model.auto.seconds=1e-9"]
     assert not choice(tmp_path, words=words).complete
     assert not choice(tmp_path, words=["model.auto.seconds=1.1e-9"]).complete
     assert len(searches) == 1, "as much time finds as much"
     assert choice(tmp_path).complete
     assert choice(tmp_path, words=words).complete, "what is kept is better than what is left out"
+    assert len(searches) == 2
+
+
+def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[Choice]) -> None:
+    for _ in range(2):
+        assert choice(tmp_path, words=["model.auto.seconds=1e-9"]).late
     assert len(searches) == 2
 
 

@@ -1,0 +1,113 @@
+"""The worker's end of its connection: jobs come in, and what they say goes out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from ...machine.interruption import give_reason
+from ..jobs import (
+    Answer,
+    Ending,
+    Interrupt,
+    Job,
+    Message,
+    Note,
+    Ready,
+    Report,
+    Runner,
+    decode,
+    encode,
+)
+
+__all__ = ["DriverChannel", "factory_of", "serve"]
+
+
+class DriverChannel:
+    """The worker's end of the connection to its driver: a source of jobs, and their `Channel`.
+
+    A thread receives; at the end of the connection it ends this process and its children at once.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs: queue.Queue[Job] = queue.Queue()
+        self._answers: queue.Queue[Answer] = queue.Queue()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def send(self, message: Message) -> None:
+        self._connection.send_bytes(encode(message))
+
+    def note(self, **facts: Any) -> None:
+        self.send(Note(facts))
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        self.send(Report(step, dict(metrics)))
+        return self._answers.get().stop
+
+    def next_job(self) -> Job:
+        job = self._jobs.get()
+        give_reason(None)
+        # An answer may have come after the job that reported was interrupted.
+        while not self._answers.empty():
+            self._answers.get()
+        return job
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                match decode(self._connection.recv_bytes()):
+                    case Job() as job:
+                        self._jobs.put(job)
+                    case Answer() as answer:
+                        self._answers.put(answer)
+                    case Interrupt(reason):
+                        give_reason(reason)
+                        os.kill(os.getpid(), signal.SIGTERM)
+        except (EOFError, OSError):
+            _end_with_children()
+
+
+def _end_with_children() -> None:
+    """End at once, in the middle of a step: the checkpoint of the last epoch is whole."""
+    import psutil
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+    os._exit(1)
+
+
+def serve(connection: Connection, make: Callable[[], Runner]) -> NoReturn:
+    """Be a worker, until the driver closes the connection, with a runner that `make` returns."""
+    # A job that is interrupted handles it; between jobs nothing needs to be saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    driver, run = DriverChannel(connection), make()
+    driver.send(Ready())
+    while True:
+        job = driver.next_job()
+        try:
+            ending = run(job, driver)
+        except Exception as error:
+            traceback.print_exc()
+            ending = Ending("failed", reason=f"{type(error).__name__}: {error}")
+        sys.stdout.flush()
+        driver.send(ending)
+
+
+def factory_of(path: str) -> Callable[[], Runner]:
+    """Import what makes a runner, `package.module:name`, and return it."""
+    module, _, name = path.partition(":")
+    factory: Callable[[], Runner] = getattr(importlib.import_module(module), name)
+    return factory
