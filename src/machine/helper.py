@@ -45,7 +45,7 @@ class Helper:
     def submit(self, work: Callable[..., Any], *values: Any) -> Future[Any] | None:
         """Let it do this; None where there is no such process, or it was ended."""
         with suppress(BrokenExecutor):
-            return self._pool and self._pool.submit(work, *values)
+            return None if self._pool is None else self._pool.submit(work, *values)
         return None
 
     def __exit__(self, *_: object) -> None:
