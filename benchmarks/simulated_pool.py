@@ -96,6 +96,8 @@ class SimulatedPool(Pool):
         return list(self._jobs)
 
     def free(self) -> list[int]:
+        if len(self._jobs) + len(self._away) == self._slots:
+            return []
         return [s for s in range(self._slots) if s not in self._jobs and s not in self._away]
 
     def give(self, slot: int, job: Job) -> None:

@@ -9,18 +9,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
 from typing import Any, TypeVar
 
 __all__ = [
     "TooSlow",
     "available_cores",
     "follow_parent",
-    "has_free_core",
-    "helper_process",
     "in_order",
     "in_time",
 ]
@@ -38,12 +35,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def has_free_core() -> bool:
-    """Return whether a second process would have a core, by the load of the last minute."""
-    cores = available_cores()
-    return cores > 1 and (not hasattr(os, "getloadavg") or os.getloadavg()[0] < cores)
 
 
 class TooSlow(Exception):
@@ -122,24 +113,6 @@ class _Watch:
         return result
 
 
-@contextmanager
-def helper_process(module: str) -> Iterator[Executor | None]:
-    """Run a process for work beside this one, which imports a module at once.
-
-    None in a process that may start none.
-    """
-    if multiprocessing.current_process().daemon:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(module,))
-    try:
-        pool.submit(int)  # a process is started for the first task
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def follow_parent() -> None:
     """In a process of a pool: leave Ctrl-C to the parent, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -151,8 +124,3 @@ def follow_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def _begin(module: str) -> None:
-    follow_parent()
-    import_module(module)

@@ -90,16 +90,18 @@ class Disagreement:
     """A picture for which leaders predict different classes.
 
     Attributes:
-        shown: its path, or its number in the data set.
+        sample_id: its number in the data set.
+        shown: its path, or that number.
         target: the name of its class.
         answers: of the leaders, in their order.
         picture: (C, H, W) uint8, or None where it is not available.
     """
 
+    sample_id: int
     shown: str
     target: str
     answers: tuple[Answer, ...]
-    picture: NDArray[np.uint8] | None
+    picture: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class ReportData:
     leaders: tuple[Leader, ...]
     agreement: Agreement | None
     disagreements: tuple[Disagreement, ...]
-    no_pictures: str | None
     curves: Mapping[int, tuple[tuple[int, float], ...]]
+    no_pictures: str | None = None
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     importance_of: str = ""
     curve: str = "accuracy"

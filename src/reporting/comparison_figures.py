@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -82,15 +80,12 @@ def comparison_figures(data: ReportData) -> dict[str, Callable[[], Figure]]:
     return found
 
 
-def draw_comparison_figures(
-    folder: Path, data: ReportData, helper: Executor | None = None
-) -> Iterator[Path]:
+def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     """Draw a comparison.
 
     Args:
         folder: of the files, `<name>.png` each.
         data: what to draw.
-        helper: draws what it gets to, from the last figure on; None for none.
 
     Yields:
         The path of each file once it is written, in the order of `comparison_figures`.
@@ -98,21 +93,8 @@ def draw_comparison_figures(
     Raises:
         OSError: a file cannot be written.
     """
-    figures, drawn = comparison_figures(data), dict[str, Future[Path]]()
-    if helper is not None:
-        with suppress(BrokenExecutor):  # it was ended, as where memory is short
-            for name in reversed(figures):
-                drawn[name] = helper.submit(_draw, folder, data, name)
-    for name, figure in figures.items():
-        path = None
-        if name in drawn and not drawn[name].cancel():
-            with suppress(BrokenExecutor):
-                path = drawn[name].result()
-        yield path or save_as(folder, figure(), name)
-
-
-def _draw(folder: Path, data: ReportData, name: str) -> Path:
-    return save_as(folder, comparison_figures(data)[name](), name)
+    for name, figure in comparison_figures(data).items():
+        yield save_as(folder, figure(), name)
 
 
 def trade_offs_of(comparison: Comparison) -> list[TradeOff]:

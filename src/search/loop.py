@@ -90,6 +90,7 @@ class JobLoop(ABC, Generic[K]):
         self._fault: str | None = None
         self._stopping = False
         self._more = True
+        self._waits = False  # whether slots were left free that jobs are to be given to at once
 
     # What a subclass overrides.
 
@@ -148,7 +149,7 @@ class JobLoop(ABC, Generic[K]):
             if not self._stopping:
                 self._more = self._fill(self._more)
             more = not self._stopping and (self._more or self._retries)
-            waits = more and self.pool.free()
+            waits = more and self._waits
             if not self._running and not more:
                 break
             for event in self.pool.events(0.0 if waits else POLL_SECONDS):
@@ -162,7 +163,9 @@ class JobLoop(ABC, Generic[K]):
 
     def _fill(self, more: bool) -> bool:
         """Give jobs to some free slots; return whether there may be further ones."""
-        for slot in self.pool.free()[:_MOST_AT_ONCE]:
+        free = self.pool.free()
+        self._waits = len(free) > _MOST_AT_ONCE
+        for slot in free[:_MOST_AT_ONCE]:
             key = self._retries.popleft() if self._retries else self.next() if more else None
             if key is None:
                 return False

@@ -59,6 +59,9 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._places = [_Place() for _ in range(engine.size)]
+        self._free: set[int] = (
+            set()
+        )  # asked for at every message, of which a thousand slots send many
 
     @property
     def size(self) -> int:
@@ -95,13 +98,14 @@ class Pool:
 
     def free(self) -> list[int]:
         """Slots whose worker waits for a job."""
-        return [n for n, place in enumerate(self._places) if place.ready and place.job is None]
+        return sorted(self._free)
 
     def give(self, slot: int, job: Job) -> None:
         """Let the worker of a free slot run this."""
         place = self._places[slot]
         assert place.ready and place.job is None
         place.job, place.since = job, time.monotonic()
+        self._free.remove(slot)
         self._engine.send(slot, job)
 
     def answer(self, slot: int, stop: str | None) -> None:
@@ -130,6 +134,7 @@ class Pool:
                     yield from self._died(slot, message)
                 case Ready():
                     self._places[slot].ready, self._places[slot].deaths = True, 0
+                    self._free.add(slot)
                 case Note() | Report() | Ending():
                     yield self._event(slot, message)
 
@@ -143,11 +148,14 @@ class Pool:
         assert job is not None
         if isinstance(message, Ending):
             place.job = None
+            if place.ready:
+                self._free.add(slot)
         return Event(slot, job, message, time.monotonic() - place.since)
 
     def _died(self, slot: int, death: Death) -> Iterator[Event]:
         place = self._places[slot]
         place.ready = False
+        self._free.discard(slot)
         if place.job is not None:
             state: State = "gone" if death.outside else "lost"
             yield self._event(slot, Ending(state, reason=f"its worker {death.how}"))

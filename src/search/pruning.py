@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import bisect
 import itertools
 import math
 import warnings
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import ExperimentalWarning
@@ -97,17 +100,29 @@ class _Field(BasePruner):
     def __init__(self, inner: BasePruner, *, across_families: bool) -> None:
         self._inner = inner
         self._across_families = across_families
+        # By family, the numbers of its trials: each is looked at until it has one, which it keeps.
+        self._numbers: defaultdict[str, list[int]] = defaultdict(list)
+        self._undrawn: list[int] = []
+        self._seen = 0
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        family = trial.params.get(FAMILY)
+        family = trial.params.get(FAMILY)  # None where the study has a single one
 
         def others() -> list[FrozenTrial]:
             known = study.get_trials(deepcopy=False)
-            if self._across_families:
+            if self._across_families or family is None:
                 return known
-            return [other for other in known if other.params.get(FAMILY) == family]
+            self._look(known)
+            return [known[number] for number in self._numbers[family]]
 
         return self._inner.prune(StudySubset(study, others), trial)
+
+    def _look(self, known: Sequence[FrozenTrial]) -> None:
+        new, self._undrawn = [*self._undrawn, *range(self._seen, len(known))], []
+        self._seen = len(known)
+        for number in new:
+            family = known[number].params.get(FAMILY)
+            bisect.insort(self._undrawn if family is None else self._numbers[family], number)
 
 
 class _Hyperband(BasePruner):

@@ -155,7 +155,8 @@ class StudySubset(Study):
     def get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        found = [trial for trial in self._own() if states is None or trial.state in states]
+        own = self._own()
+        found = [*own] if states is None else [trial for trial in own if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
     def _get_trials(

@@ -98,7 +98,7 @@ def report_data(
         None,
     )
     disagreements = tuple(
-        Disagreement(f"{prefix}picture {i}", names[0], answers, picture)
+        Disagreement(i, f"{prefix}picture {i}", names[0], answers, picture)
         for i, picture in enumerate(pictures)
     )
     lines = {

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from src.machine.parallel import helper_process
 from src.records.comparison import Comparison
 from src.reporting.comparison_figures import (
     curves_of,
@@ -43,48 +39,6 @@ def test_a_single_candidate_without_curves_is_drawn(tmp_path: Path) -> None:
     alone = report_data(1, classes=2, leaders=1, curves=False, prefix="$^[")
     drawn = [path.stem for path in draw_comparison_figures(tmp_path, alone)]
     assert drawn == ["leaderboard", "reliability", "confusion_1", "classes"]
-
-
-class _Waiting(Executor):
-    """Submits to a pool and waits, so that nothing is left to be drawn here."""
-
-    def __init__(self, pool: Executor) -> None:
-        self._pool, self.processes = pool, set[int]()
-
-    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done = self._pool.submit(work, *args, **kwargs)
-        wait([done])
-        self.processes.add(self._pool.submit(os.getpid).result())
-        return done
-
-
-class _Gone(Executor):
-    """A pool whose process is ended once it has one figure to draw."""
-
-    def __init__(self) -> None:
-        self._future: Future[Any] | None = None
-
-    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if self._future is not None:
-            raise BrokenExecutor("submitted")
-        self._future = Future()
-        self._future.set_exception(BrokenExecutor("drawn"))
-        return self._future
-
-
-def test_another_process_draws_the_same_and_is_done_without_where_it_ends(tmp_path: Path) -> None:
-    data = report_data(3, leaders=1, curves=False)
-    here, there, anew = (tmp_path / name for name in ("here", "there", "anew"))
-    names = [path.name for path in draw_comparison_figures(here, data)]
-    with helper_process("src.reporting.comparison_figures") as pool:
-        assert pool is not None
-        waiting = _Waiting(pool)
-        assert [path.name for path in draw_comparison_figures(there, data, waiting)] == names
-    assert waiting.processes.isdisjoint({os.getpid()})
-    assert [path.name for path in draw_comparison_figures(anew, data, _Gone())] == names
-    for name in names:
-        assert (there / name).read_bytes() == (here / name).read_bytes()
-        assert (anew / name).read_bytes() == (here / name).read_bytes()
 
 
 def test_those_tied_with_the_best_are_filled() -> None:

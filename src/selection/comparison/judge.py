@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,17 @@ _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
 
 
-def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparison:
+def compared(
+    settings: ComparisonSettings,
+    made: Sequence[str] = (),
+    read: Callable[[int], None] = lambda runs: None,
+) -> Comparison:
     """Read the runs and judge them.
 
     Args:
         settings: which runs are meant.
         made: folders of runs that were made of these, to be judged with them.
+        read: called with their number once they are read, as judging many takes a moment.
 
     Raises:
         ConfigError: no such runs, or none that were measured on the same pictures.
@@ -50,7 +55,7 @@ def compared(settings: ComparisonSettings, made: Sequence[str] = ()) -> Comparis
     found = find_runs(settings, output_dir)
     added = tuple(RunFolder.open(Path(path)) for path in made)
     found = replace(found, folders=tuple(dict.fromkeys([*found.folders, *added])))
-    return compared_runs(found, settings, *wanted_measure(settings))
+    return compared_runs(found, settings, *wanted_measure(settings), read)
 
 
 def wanted_measure(settings: ComparisonSettings) -> tuple[str | None, CostTable | None]:
@@ -73,6 +78,7 @@ def compared_runs(
     settings: ComparisonSettings,
     measure: str | None,
     costs: CostTable | None = None,
+    read: Callable[[int], None] = lambda runs: None,
 ) -> Comparison:
     """Judge runs that were found.
 
@@ -81,6 +87,7 @@ def compared_runs(
         settings: how they are compared.
         measure: of `MEASURES`; None for the primary one of the runs' kind of targets.
         costs: for the measure "cost"; any other takes none.
+        read: as of `compared`.
 
     Raises:
         ConfigError: as `compared`.
@@ -88,6 +95,7 @@ def compared_runs(
     output_dir = Path(settings.output_dir).absolute()
     costs = costs if measure == "cost" else None
     runs, damaged = read_runs(found.folders, settings, measure, costs)
+    read(len(runs))
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:

@@ -38,7 +38,7 @@ from ...targets.labels import has_class, label_codes, label_text
 from ...tracking.events import read_history
 from .subgroups import subgroup_scores, subgroup_values
 
-__all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures"]
+__all__ = ["PicturesGone", "gather", "leaders_of", "read_pictures", "with_pictures"]
 
 
 _NO_LABEL = "none"
@@ -49,7 +49,7 @@ _CURVES_A_FAMILY = 10
 
 
 def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
-    """Gather the report data; pictures and curves that no longer exist are left out.
+    """Gather the report data but for `with_pictures`; curves that no longer exist are left out.
 
     Raises:
         ConfigError: the predictions of a leader no longer exist, or as of `subgroup_values`.
@@ -58,7 +58,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
     said = [_predictions(one, comparison.part) for one in leaders]
     first = [repeats[0] for repeats in said]
     disagreements: tuple[Disagreement, ...] = ()
-    agreement, no_pictures = None, None
+    agreement = None
     pixels, values = kind_of(first[0].kind).pixels, None
     if settings.subgroup is not None:
         if pixels:
@@ -67,7 +67,7 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
         values = subgroup_values(run_dir, settings.subgroup, first[0].sample_ids)
     if len(leaders) > 1 and not pixels:  # no two class maps are the same
         agreement = _agreement(first)
-        disagreements, no_pictures = _disagreements(first, Path(leaders[0].run_dirs[0]))
+        disagreements = _disagreements(first)
     importances, metric = _importances(settings)
     return ReportData(
         comparison=comparison,
@@ -78,7 +78,6 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
         ),
         agreement=agreement,
         disagreements=disagreements,
-        no_pictures=no_pictures,
         curves=_curves(comparison.entrants, "miou" if pixels else "accuracy"),
         importances=importances,
         importance_of=metric,
@@ -86,6 +85,24 @@ def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
         of_classes="iou" if pixels else "recall",
         subgroup=settings.subgroup,
     )
+
+
+def with_pictures(data: ReportData) -> ReportData:
+    """Add the pictures of disagreements to report data, or why there are none.
+
+    Figures are without them, and to read them takes longer than to gather all else.
+    """
+    if not data.disagreements:
+        return data
+    first = leaders_of(data.comparison.entrants)[0]
+    try:
+        found = read_pictures(
+            Path(first.run_dirs[0]), [one.sample_id for one in data.disagreements]
+        )
+    except PicturesGone as error:
+        return replace(data, no_pictures=str(error))
+    disagreements = (replace(one, picture=found.get(one.sample_id)) for one in data.disagreements)
+    return replace(data, disagreements=tuple(disagreements))
 
 
 def leaders_of(entrants: Sequence[Entrant]) -> list[Entrant]:
@@ -218,30 +235,20 @@ def _agreement(said: Sequence[Predictions]) -> Agreement:
     return Agreement(float((preds == preds[0]).all(axis=0).mean()), float(right.any(axis=0).mean()))
 
 
-def _disagreements(
-    said: Sequence[Predictions], run_dir: Path
-) -> tuple[tuple[Disagreement, ...], str | None]:
-    """Return the most confident disagreements, and why none of their pictures is shown."""
+def _disagreements(said: Sequence[Predictions]) -> tuple[Disagreement, ...]:
+    """Return the most confident disagreements, without their pictures."""
     chosen = _most_confident(said).tolist()
-    ids = said[0].sample_ids[chosen].tolist()
-    pictures: dict[int, NDArray[np.uint8]] = {}
-    no_pictures = None
-    try:
-        pictures = read_pictures(run_dir, ids)
-    except PicturesGone as error:
-        no_pictures = str(error)
     names = said[0].class_names
     answers = zip(*(_answers(one, chosen) for one in said), strict=True)
-    found = [
+    return tuple(
         Disagreement(
+            sample_id=int(said[0].sample_ids[place]),
             shown=_shown(said[0], place),
             target=label_text(said[0].targets[place], names) or _NO_LABEL,
             answers=each,
-            picture=pictures.get(index),
         )
-        for place, index, each in zip(chosen, ids, answers, strict=True)
-    ]
-    return tuple(found), no_pictures
+        for place, each in zip(chosen, answers, strict=True)
+    )
 
 
 def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:

@@ -8,15 +8,16 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...config.checks import to_plain
 from ...config.finished import ComparisonSettings
-from ...machine.package import PACKAGE
-from ...machine.parallel import has_free_core, helper_process
+from ...machine.helper import Helper
 from ...records.comparison import Comparison
+from ...records.report_data import ReportData
 from ...reporting.comparison_page import comparison_page
 from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
 from ...reporting.comparison_verdict import verdict_sentences
@@ -25,19 +26,18 @@ from ...tracking.events import last_start
 from ...tracking.provenance import Provenance
 from ...tracking.tracker import Tracker
 from .read_runs import read_settings
-from .report import gather
+from .report import gather, with_pictures
 
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
-# Of fewer runs all is done in a moment. A process more takes a second of the processor to begin: of
-# 1,000 runs the last picture comes a second sooner where a core is free, and later elsewhere.
-_MANY_RUNS = 300
-_FIGURES = f"{PACKAGE}.reporting.comparison_figures"
 
 
 def write_comparison(
-    comparison: Comparison, settings: ComparisonSettings, next_step: str | None = None
+    comparison: Comparison,
+    settings: ComparisonSettings,
+    next_step: str | None = None,
+    helper: Helper | None = None,
 ) -> Iterator[Path]:
     """Write `leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
 
@@ -45,6 +45,7 @@ def write_comparison(
         comparison: to write.
         settings: that it was made with.
         next_step: the command that takes the choice, for the page; None where there is none.
+        helper: draws while the page is written, if it was started.
 
     Yields:
         the path of each file once it is written.
@@ -54,26 +55,32 @@ def write_comparison(
         ConfigError: the predictions of a leader no longer exist.
     """
     folder = comparison_folder(settings)
-    worth = comparison.runs >= _MANY_RUNS and has_free_core()
-    with helper_process(_FIGURES) if worth else nullcontext() as helper:
-        data = gather(comparison, settings)
-        contents = {
-            "leaderboard.json": _json_text(comparison_plain(comparison)),
-            "leaderboard.csv": comparison_csv(comparison),
-            "report.html": comparison_page(data, next_step),
-        }
-        for file, content in contents.items():
-            write_atomically(folder / file, content)
-            yield folder / file
-        # matplotlib takes half a second to import, which neither the verdict nor the page needs.
-        from ...reporting.comparison_figures import draw_comparison_figures
-
-        figures, drawn = folder / "figures", set()
-        for figure in draw_comparison_figures(figures, data, helper):
-            drawn.add(figure)
-            yield figure
-    for old in set(figures.glob("*.png")) - drawn:  # of an earlier comparison
+    figures = folder / "figures"
+    data = gather(comparison, settings)
+    begun = None if helper is None else helper.submit(_draw, figures, data)
+    data = with_pictures(data)
+    contents = {
+        "leaderboard.json": _json_text(comparison_plain(comparison)),
+        "leaderboard.csv": comparison_csv(comparison),
+        "report.html": comparison_page(data, next_step),
+    }
+    for file, content in contents.items():
+        write_atomically(folder / file, content)
+        yield folder / file
+    drawn: list[Path] = []
+    if begun is not None:
+        with suppress(BrokenExecutor):  # it was ended, as where memory is short
+            drawn = begun.result()
+    yield from (drawn := drawn or _draw(figures, data))
+    for old in set(figures.glob("*.png")) - {*drawn}:  # of an earlier comparison
         old.unlink()
+
+
+def _draw(folder: Path, data: ReportData) -> list[Path]:
+    # matplotlib takes half a second to import, which neither the verdict nor the page needs.
+    from ...reporting.comparison_figures import draw_comparison_figures
+
+    return [*draw_comparison_figures(folder, data)]
 
 
 def _json_text(plain: Mapping[str, Any]) -> str:

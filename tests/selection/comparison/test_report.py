@@ -20,7 +20,13 @@ from src.metrics.probabilistic import calibration_error
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared, report
-from src.selection.comparison.report import PicturesGone, gather, leaders_of, read_pictures
+from src.selection.comparison.report import (
+    PicturesGone,
+    gather,
+    leaders_of,
+    read_pictures,
+    with_pictures,
+)
 from src.tracking.tracker import Tracker
 from tests.reporting.comparisons import comparison
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
@@ -92,7 +98,8 @@ def test_they_disagree_where_their_answers_differ_and_the_surest_come_first(
     probs = said.probs.copy()
     probs[6] = probs[6].clip(0.45, 0.55)  # wrong still, but less sure
     dataclasses.replace(said, probs=probs).write(unsure)
-    found = gather(compared(compare_settings(tmp_path)), compare_settings(tmp_path))
+    asked = compare_settings(tmp_path)
+    found = with_pictures(gather(compared(asked), asked))
     assert found.agreement is not None
     assert found.agreement.agree == pytest.approx(1 - 5 / len(TARGETS))
     assert found.agreement.any_right == pytest.approx(1 - 4 / len(TARGETS))

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.compare import compare
 from src.config.checks import ConfigError
 from src.config.tracking import TrackingSwitch
+from src.machine.helper import Helper
 from src.selection.comparison import compared
 from src.selection.comparison.write import comparison_folder, write_comparison
 from src.selection.comparison.write import tracked as tracked_comparison
@@ -48,11 +51,6 @@ def test_figures_stay_until_others_are_drawn(
     finished_run(tmp_path, "mlp", 20)
     asked = compare_settings(tmp_path)
     before = [path.read_bytes() for path in write_comparison(compared(asked), asked)]
-    # The files of many runs, for which a further process is started, are the same.
-    monkeypatch.setattr("src.selection.comparison.write._MANY_RUNS", 2)
-    monkeypatch.setattr("src.selection.comparison.write.has_free_core", lambda: True)
-    assert [path.read_bytes() for path in write_comparison(compared(asked), asked)] == before
-    monkeypatch.undo()
 
     def full(path: Path) -> None:
         if path.suffix == ".png":
@@ -63,6 +61,37 @@ def test_figures_stay_until_others_are_drawn(
         list(write_comparison(compared(asked), asked))
     after = [path.read_bytes() for path in (tmp_path / "compare").rglob("*.*") if path.is_file()]
     assert sorted(after) == sorted(before)
+
+
+class _Ended:
+    """A helper whose process is ended while it draws."""
+
+    def submit(self, work: object, *values: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(BrokenExecutor())
+        return future
+
+
+def test_another_process_draws_the_same_and_is_done_without_where_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 20)
+    asked = compare_settings(tmp_path)
+    comparison = compared(asked)
+    before = {path: path.read_bytes() for path in write_comparison(comparison, asked)}
+    monkeypatch.setattr(  # here alone
+        "src.reporting.comparison_figures.draw_comparison_figures", lambda folder, data: []
+    )
+    monkeypatch.setattr("src.machine.helper.threads_beside", lambda others, most: most)
+    with Helper("src.reporting.comparison_figures") as helper:
+        helper.start(2)
+        files = [*write_comparison(comparison, asked, None, helper)]
+    assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
+    monkeypatch.undo()
+    ended: Any = _Ended()
+    files = [*write_comparison(comparison, asked, None, ended)]
+    assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
 
 
 @pytest.mark.parametrize(
