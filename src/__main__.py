@@ -39,7 +39,7 @@ compdef _bakeoff bakeoff
 def main() -> int:
     """Run the command line and return its exit code."""
     name, *rest = sys.argv[1:] or ["--help"]
-    if name in ("-h", "--help"):
+    if name in ("-h", "--help", "help"):
         print(_help())
     elif name in ("-V", "--version"):
         print(f"bakeoff {package_version()}")

@@ -13,6 +13,7 @@ folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,6 +51,8 @@ __all__ = ["Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"
 _WIDTH, _BATCH = 100, 128
 _FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
 _LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
+# In a notebook without ipywidgets, of a bar that a library may draw and that nobody asked for.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 @progress_shown()
@@ -253,7 +256,7 @@ class Verdict:
     def __str__(self) -> str:
         from .reporting.comparison_report import format_comparison
 
-        return format_comparison(self.comparison, _WIDTH)
+        return format_comparison(self.comparison, _WIDTH, wrapped=True)
 
     def _repr_html_(self) -> str:
         from html import escape

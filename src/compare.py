@@ -7,6 +7,7 @@ python -m src.compare sweep=default ensemble=true
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,8 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], helper: Helper
         made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
         if made is not None:
             comparison = compared(settings, [made.run_dir])
-    print(format_comparison(comparison, shutil.get_terminal_size((120, 24)).columns), flush=True)
+    width, wrapped = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
+    print(format_comparison(comparison, width, wrapped=wrapped), flush=True)
 
     # Imported after the verdict is printed, because the report takes a moment to import.
     with doing("preparing the report"):

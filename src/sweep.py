@@ -36,6 +36,8 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
     print(f"summary: {settings.study_folder / 'sweep.json'}")
+    if all(record.only):
+        print(": ".join(record.only))
     print(f"next: {record.next_step}", flush=True)
 
 

@@ -379,20 +379,21 @@ def _expected(hint: Any, value: Any) -> str:
     options = [str(one) for c in choices if get_origin(c) is Literal for one in get_args(c)]
     if options and all(get_origin(c) is Literal or c is type(None) for c in choices):
         return f"one of {', '.join(options)}{nearest(value, options)}"
-    return f"{_described(hint)}{nearest(value, options) if isinstance(value, str) else ''}"
+    text = _described(hint)
+    example = f", as in [{value}]" if value and "a list" in text else ""
+    return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
 
 
 def _described(hint: Any) -> str:
-    if hint is type(None):
-        return "null"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_described(h) for h in get_args(hint))
+        lists_last = sorted(get_args(hint), key=lambda one: str(one).startswith("list"))
+        return " or ".join(map(_described, lists_last))
     if get_origin(hint) is Literal:
         return ", ".join(str(option) for option in get_args(hint))
     if get_origin(hint) is list:
         return f"a list, each {_described(get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return words.get(hint, "a group of settings")
+    return words.get(hint, "null" if hint is type(None) else "a group of settings")
 
 
 def _join(where: str, key: str) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from ..machine.failures import RunFailed, explained
 from ..machine.imports import shadowing_path
@@ -25,6 +25,7 @@ from .checks import ConfigError, NotGiven, Settings, to_plain
 from .compose import expand
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
+from .other_names import known_as
 from .plugins import take_plugins
 from .tracking import environment_overrides
 
@@ -94,9 +95,11 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
             folder = value if equals else next(rest, "")
             found.overrides.append(f"plugins={folder}")
         elif word.startswith("-") and word != "--resolve":  # what is shown is always resolved
-            setting = flag.lstrip("-").replace("-", "_")
+            setting = known_as(flag.lstrip("-").replace("-", "_"))
+            after = next(rest, "")
+            given = value or (after if after[:1] not in ("", "-") and "=" not in after else "VALUE")
             raise ConfigError(
-                f"there is no flag {word}: settings are given as {setting}={value or 'VALUE'}, and "
+                f"there is no flag {word}: settings have no dashes, as in {setting}={given}, and "
                 f"the flags are {', '.join(flags)}."
             )
         elif word != "--resolve":
@@ -202,18 +205,29 @@ def from_environment(
     return found
 
 
-class _Typed(logging.Formatter):
-    """Shows commands in messages as they are typed here."""
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes messages, with commands as they are typed here, and calls `also` with each."""
+
+    def __init__(self, also: Callable[[str], None]) -> None:
+        super().__init__()
+        self._also = also
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        self._also(self.format(record))
 
     def format(self, record: logging.LogRecord) -> str:
         return typed(super().format(record))
 
 
 @contextmanager
-def progress_shown() -> Iterator[None]:
-    """Print on standard error what the project's modules log of long steps."""
-    logger, handler = logging.getLogger(PACKAGE), logging.StreamHandler()
-    handler.setFormatter(_Typed())
+def progress_shown(also: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Print on standard error what the project's modules log of long steps.
+
+    Args:
+        also: called with each line.
+    """
+    logger, handler = logging.getLogger(PACKAGE), _Lines(also)
     level = logger.level
     if logger.handlers:  # an entry within an entry
         yield

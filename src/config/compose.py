@@ -25,7 +25,7 @@ from .models import NetworkSettings
 from .other_names import (
     hint_for_key,
     hint_for_option,
-    library_networks,
+    nearest_network,
     with_libraries,
 )
 from .overrides import WORDS, parse, value_of
@@ -365,10 +365,10 @@ def _no_option(group: str, given: str, options: Sequence[str]) -> str:
     """Return what an option of a group must be, with what `given` may have meant."""
     if instead := hint_for_option(group, given):
         return f"say {instead}"
-    further, known = "", [*options]
+    further, near = "", nearest(given, options)
     if group == "model":
-        further, known = ", or a network of timm or torchvision", [*options, *library_networks()]
-    return f"it must be one of {', '.join(options)}{further}{nearest(given, known)}"
+        further, near = ", or a network of timm or torchvision", nearest_network(given, options)
+    return f"it must be one of {', '.join(options)}{further}{near}"
 
 
 def _same_leaf(key: str, known: Sequence[str]) -> str:

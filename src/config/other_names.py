@@ -10,16 +10,20 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+
+from ..machine.text import nearest
 
 __all__ = [
     "hint_for_hydra",
     "hint_for_key",
     "hint_for_option",
+    "known_as",
     "library_networks",
     "library_of",
+    "nearest_network",
     "stored_networks",
     "with_libraries",
 ]
@@ -86,7 +90,8 @@ _HYDRA = {
     "run": "output_dir=FOLDER says where runs are kept",
     "searchpath": "--config-dir FOLDER adds config groups",
 }
-_NAMED = 3  # keys in a hint, at most
+_NAMED = 3  # in a hint, at most
+_BEGINS = 3  # letters that many networks begin with
 _LIBRARIES = ("timm", "torchvision")
 # Both libraries register a network under the name of the function that makes it.
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
@@ -106,6 +111,13 @@ def hint_for_key(key: str, known: Collection[str]) -> str | None:
     ours = [one for one in known if one.rpartition(".")[2] == name]
     ours += [one for one, others in _KEYS.items() if one in known and name in others.split()]
     return f"{key} is {' or '.join(ours[:_NAMED])} here" if ours else None
+
+
+def known_as(name: str) -> str:
+    """Return the key that does what another tool calls so; the name itself where there is none."""
+    alike = (key for key, others in _KEYS.items() if "." in key and name in others.split())
+    same = (key for key in _KEYS if key.rpartition(".")[2] == name)
+    return next(same, next(alike, name))
 
 
 def hint_for_option(group: str, option: str) -> str | None:
@@ -164,6 +176,15 @@ def library_of(name: str) -> str | None:
 def library_networks() -> list[str]:
     """Return the names of all networks of timm and torchvision, without timm's tags of weights."""
     return sorted(set().union(*map(_registered, _LIBRARIES)))
+
+
+def nearest_network(name: str, options: Iterable[str]) -> str:
+    """Return what `nearest` returns, or the shortest names of networks that begin like this one."""
+    known = library_networks()
+    longer = sorted((one for one in known if one.startswith(name)), key=lambda one: (len(one), one))
+    if longer and len(name) >= _BEGINS:
+        return f" (did you mean {', '.join(longer[:_NAMED])}?)"
+    return nearest(name, [*options, *known])
 
 
 def stored_networks() -> list[str]:

@@ -158,7 +158,21 @@ def described(
     Raises:
         TooSlow: as soon as it is clear that the deadline cannot be met.
     """
-    _log.info("describing %d pictures once", len(indices))
+    _log.info("describing %s pictures once", f"{len(indices):,}")
+    started = time.perf_counter()
+    blocks = _blocks(extractor, read, indices, workers)
+    blocks = with_progress(blocks, len(indices), "pictures described", len)
+    for number, block in enumerate(blocks, start=1):
+        done = min(number * _AT_ONCE, len(indices))
+        left = (time.perf_counter() - started) * (len(indices) / done - 1)
+        if number > 1 and deadline is not None and time.perf_counter() + left > deadline:
+            raise TooSlow("describing the pictures", left + time.perf_counter() - started)
+        yield block
+
+
+def _blocks(
+    extractor: Extractor, read: Reader, indices: NDArray[np.int64], workers: int
+) -> Iterator[Floats]:
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
     # What is read one by one is decoded in threads, ahead of its use.
     pictures = in_order(
@@ -168,27 +182,18 @@ def described(
     started = time.perf_counter()
     yield describe(next(pictures))
     remaining = (time.perf_counter() - started) * (len(chunks) - 1)
-    blocks: Iterator[Floats]
     alone = workers == 1 or not extractor.in_processes
     # A process that another program started as its helper may not start any.
     if extractor.on_gpu:  # which has work while the next pictures go there and rows come back
-        blocks = in_order(describe, pictures, 2)
+        yield from in_order(describe, pictures, 2)
     elif alone or remaining < _WORTH_PROCESSES_SECONDS or multiprocessing.current_process().daemon:
-        blocks = map(describe, pictures)
+        yield from map(describe, pictures)
     else:
         # Not forked: torch has threads by now, and a fork would copy their locks. What a process is
         # given at its start is small, or one that dies there would keep its parent waiting.
         count, context = min(workers, len(chunks)), multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(extractor,))
-        blocks = in_order(_work, pictures, count, pool)
-    further = len(indices) - len(chunks[0])
-    blocks = with_progress(blocks, further, "pictures described", len)
-    for number, block in enumerate(blocks, start=2):
-        done = min(number * _AT_ONCE, len(indices))
-        left = (time.perf_counter() - started) * (len(indices) / done - 1)
-        if deadline is not None and time.perf_counter() + left > deadline:
-            raise TooSlow("describing the pictures", left + time.perf_counter() - started)
-        yield block
+        yield from in_order(_work, pictures, count, pool)
 
 
 def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:

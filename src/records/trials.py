@@ -187,6 +187,8 @@ class SweepRecord:
         data: name of the data set; "" where it is not known.
         parts: number of pictures in "train", "val" and "test"; {} where it is not known.
         next_step: the command line that judges the result; "" where it is not known.
+        only: that one of several families alone was tried, and the command that lets a second one
+            in; two empty texts otherwise.
         costs: of each prediction by name, for each true class by name, where it goes by a cost.
     """
 
@@ -211,6 +213,7 @@ class SweepRecord:
     data: str = ""
     parts: Mapping[str, int] = field(default_factory=dict)
     next_step: str = ""
+    only: tuple[str, str] = ("", "")
     costs: Mapping[str, Mapping[str, float]] | None = None
 
     @property

@@ -14,7 +14,7 @@ from .comparison_verdict import (
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, count, duration, mean_text, measured
+from .formatting import Table, below_each_other, count, duration, mean_text, measured
 
 __all__ = [
     "closing_remarks",
@@ -49,13 +49,19 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     return (*said, f"The test part of this split has been measured {times}.")
 
 
-def format_comparison(comparison: Comparison, width: int = 100) -> str:
-    """Return the text for a terminal: the best candidates, the verdict, and what was left out."""
+def format_comparison(comparison: Comparison, width: int = 100, *, wrapped: bool = False) -> str:
+    """Return the text for a terminal: the best candidates, the verdict, and what was left out.
+
+    Args:
+        width: cells of a line of the table, and of each line where sentences are `wrapped`.
+    """
     table = comparison_table(comparison, _MOST_SHOWN, brief=True)
     parts = [table.text(width)]
     if more := len(comparison.entrants) - len(table.rows):
         parts[0] += f"\n  and {more} more, in leaderboard.csv"
-    parts += ["\n".join(verdict_sentences(comparison)), "\n".join(closing_remarks(comparison))]
+    most = width if wrapped else None
+    parts += [below_each_other(verdict_sentences(comparison), most)]
+    parts += [below_each_other(closing_remarks(comparison), most)]
     return "\n\n".join(parts) + "\n"
 
 

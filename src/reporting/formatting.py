@@ -6,9 +6,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from textwrap import TextWrapper
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -18,6 +19,7 @@ from ..metrics.summary import accuracy_name
 
 __all__ = [
     "Table",
+    "below_each_other",
     "count",
     "counted",
     "duration",
@@ -56,6 +58,16 @@ def count(number: int) -> str:
         if number >= 0.99995 * size:
             return f"{number / size:.1f}{unit}"
     return str(number)
+
+
+def below_each_other(sentences: Iterable[str], width: int | None) -> str:
+    """Return sentences below each other; with a width, which breaks no word, as a terminal does."""
+    if width is None:
+        return "\n".join(sentences)
+    lines = TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(map(lines.fill, sentences))
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -165,6 +165,8 @@ def _page_headline(record: SweepRecord) -> str:
     if (winner := _winner(record)) is not None:
         if record.caution:
             return f"{winner.name} comes first, and may know nothing of the pictures"
+        if len(record.ranked()) == 1:
+            return f"{winner.name} is the only candidate"
         return f"{winner.name} wins"
     return f"{record.ranked()[0].name} is the best so far" if record.ranked() else "No winner yet"
 
@@ -216,7 +218,9 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         ("Why", reason, ""),
         *tested,
         ("What it costs", ", ".join(price), ""),
+        ("Only one family", record.only[0], ""),
         ("Next step", record.next_step, "command"),
+        ("For a second family", record.only[1], "command"),
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
     ]
     return [row for row in rows if row[1]]

@@ -252,12 +252,14 @@ def run_single(
     trial: TrialRecord | None = None,
     observers: Sequence[Observer] = (),
     seconds: float | None = None,
+    doing: Callable[[str], None] = lambda _: None,
 ) -> Ending:
     """Run one job that no report stops, while no other runs, on the first worker to be ready.
 
     `check` is called all the time; what it and `JobLoop.run_jobs` raise ends the wait. Observers
     are called with the trial that the job is about, if any. A job that takes longer than `seconds`
-    is stopped, and ends as pruned; None for no limit.
+    is stopped, and ends as pruned; None for no limit. `doing` is called with
+    what the job notes that it does.
     """
     endings: list[Ending] = []
 
@@ -279,6 +281,11 @@ def run_single(
         def trial(self, key: int) -> TrialRecord:
             assert trial is not None
             return trial
+
+        def keep(self, key: int, facts: Mapping[str, Any]) -> None:
+            super().keep(key, facts)
+            if "doing" in facts:
+                doing(facts["doing"])
 
         def ended(self, key: int, slot: int, ending: Ending) -> None:
             endings.append(ending)

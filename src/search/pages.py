@@ -33,7 +33,8 @@ def study_pages(
         from optuna_dashboard import wsgi
     except ImportError:
         raise ValueError(
-            "this needs the package optuna-dashboard: install it with make install EXTRAS=dashboard"
+            "this needs the package optuna-dashboard: pip install optuna-dashboard, or in the "
+            "checkout make install EXTRAS=dashboard"
         ) from None
     storage = _open(study, folder, url)
     try:

@@ -5,6 +5,8 @@ Imports no torch, so that mistakes in the settings and the verdict show without 
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ..data.sources.costs import CostTable
 from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
+from ..reporting.formatting import below_each_other
 from ..runs.folder import RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
 from .comparison import compared
@@ -73,7 +76,8 @@ def choose(settings: SelectSettings) -> Chosen:
         "winner": (verdict.winner, ""),
     }[settings.choose]
     if standing is verdict.winner:
-        why = "the first of the comparison"
+        alone = len(verdict.standings) == 1
+        why = "the only candidate" if alone else "the first of the comparison"
     named = {
         folder.run_id: folder for run in settings.runs or () for folder in _found(run, output_dir)
     }
@@ -87,7 +91,8 @@ def choose(settings: SelectSettings) -> Chosen:
         for one in standing.run_ids
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
-    print("\n".join(sentences))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(below_each_other(sentences, width))
     print(f"\nchosen: {chosen.folder.name}, {why}")
     return _with_a_model(chosen, settings)
 

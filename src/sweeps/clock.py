@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from ..reporting.formatting import duration
 
-__all__ = ["Clock"]
+__all__ = ["FINALS_SHARE", "TRIALS_SHARE", "Clock"]
 
 # Of the budget, kept for training the finalists again.
-_FINALS_SHARE = 0.3
+FINALS_SHARE = 0.3
 # Of what trials have, kept from the measurements that come before them. With half of that, on
 # photos in five minutes, hand-crafted features and a cnn were measured in what embeddings had left,
 # began and could not end, and one embedding was tried in the place of ten.
-_TRIALS_SHARE = 0.4
+TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
 # Of the budget, that a sweep may take longer without a word.
 _LATE = 0.05
@@ -28,6 +28,10 @@ class Clock:
         earlier: seconds that earlier starts took.
         note: called with the seconds so far, every few seconds.
         now: seconds of a clock that only moves forward.
+
+    Attributes:
+        budget: as given.
+        race: seconds in which trials may run, of all; None for no limit.
     """
 
     def __init__(
@@ -39,8 +43,8 @@ class Clock:
         note: Callable[[float], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._budget = budget
-        self._race = None if budget is None else budget * (1 - _FINALS_SHARE * finals)
+        self.budget = budget
+        self.race = None if budget is None else budget * (1 - FINALS_SHARE * finals)
         self._earlier = earlier
         self._note = note
         self._now = now
@@ -56,7 +60,7 @@ class Clock:
     @property
     def race_left(self) -> float | None:
         """Seconds in which trials may still run; None for no limit."""
-        return None if self._race is None else max(0.0, self._race - self.spent)
+        return None if self.race is None else max(0.0, self.race - self.spent)
 
     def time_left(self, answered: bool) -> float | None:
         """Return the seconds that trials have; None for no limit.
@@ -70,12 +74,12 @@ class Clock:
     def trials_wait(self) -> bool:
         """Whether measuring takes time by now that trials should have."""
         left = self.race_left
-        return left is not None and self._race is not None and left < _TRIALS_SHARE * self._race
+        return left is not None and self.race is not None and left < TRIALS_SHARE * self.race
 
     @property
     def left(self) -> float | None:
         """Seconds of the whole budget that are left; None for no limit."""
-        return None if self._budget is None else max(0.0, self._budget - self.spent)
+        return None if self.budget is None else max(0.0, self.budget - self.spent)
 
     def tick(self) -> None:
         """Keep account for a later start, every few seconds; to be called all the time."""
@@ -93,7 +97,7 @@ class Clock:
 
     def overrun(self) -> str:
         """Return what took more than the budget, in a sentence; "" where that is little."""
-        budget, spent = self._budget, self.spent
+        budget, spent = self.budget, self.spent
         if budget is None or spent <= (1 + _LATE) * budget:
             return ""
         parts, begin = [], self._earlier

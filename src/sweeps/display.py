@@ -19,7 +19,7 @@ from ..machine.text import visible, visible_lines
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from ..reporting.formatting import Table, duration, metric_text, one_line, settings_text
 from ..reporting.scales import family_colors
-from ..search.loop import Observer
+from ..search.loop import OVER, Observer
 
 __all__ = ["Display"]
 
@@ -43,6 +43,8 @@ class _Slot:
 
 class Display(Observer):
     """A live area on a terminal; elsewhere a line for every ended trial, and one a minute.
+
+    And there a line for a trial that begins while no other runs.
 
     Writes to standard error, so that standard output stays for results. Nothing here may end a
     race: a terminal that goes away is written to no more. All calls come from one thread; events
@@ -104,6 +106,8 @@ class Display(Observer):
             self._write(self._live.stop)
 
     def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
+        if self._live is None and not self._slots and trial.state == RUNNING:
+            self._print(f"{trial.name} begins")
         self._slots[slot] = _Slot(trial, steps, self._clock())
 
     def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
@@ -180,7 +184,7 @@ class Display(Observer):
         table = [*map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:])]
         for line, (_, slot) in zip(table[1:], busy):
             line.highlight_words([slot.trial.name], self._colors.get(slot.trial.family, ""))
-        doing = f"{self._doing}, {duration(now - self._since)}" if self._doing else ""
+        doing = f"{self._doing} ({duration(now - self._since)} so far)" if self._doing else ""
         lines = [
             *table,
             Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
@@ -222,7 +226,7 @@ class Display(Observer):
             parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")
         if trial.seconds is not None:
             parts.append(duration(trial.seconds))
-        if trial.state == FAILED and trial.reason:
+        if trial.reason and (trial.state == FAILED or trial.reason == OVER):
             parts.append(one_line(trial.reason))
         if improved:
             parts.append("the best so far")

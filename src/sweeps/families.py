@@ -24,7 +24,7 @@ from ..config.compose import (
     leaves,
     read_run_settings,
 )
-from ..config.other_names import library_networks, library_of
+from ..config.other_names import library_of, nearest_network
 from ..config.overrides import override_of
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
@@ -81,7 +81,7 @@ def load_families(
     families = []
     for name in names:
         if name not in known and library_of(name) is None:
-            near = nearest(name, [*known, *library_networks()])
+            near = nearest_network(name, known)
             raise ConfigError(
                 f"families: there is no {name}: there are {', '.join(known)}, and the networks of "
                 f"timm and torchvision{near}."

@@ -11,7 +11,7 @@ from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
 from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
-from ..reporting.formatting import metric_text
+from ..reporting.formatting import counted, metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import JobLoop, Observer, run_single
 from ..search.pool import Pool
@@ -191,9 +191,10 @@ class Finals(JobLoop[tuple[int, int]]):
         """Return why there is no winner, and the remedy."""
         if self._seconds_left() is None:
             return "no trial came to its end, so there is no winner: give the sweep more trials"
+        minutes = self._settings.budget.minutes or 0
         return (
-            f"no trial came to its end within budget.minutes={self._settings.budget.minutes:g}, so "
-            "there is no winner: give the same command more minutes, or name faster families"
+            f"no trial came to its end within budget.minutes={minutes:g}, so there is no winner: "
+            f"give the same command more minutes, such as {2 * minutes:g}, or name faster families"
         )
 
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
@@ -286,7 +287,8 @@ class Finals(JobLoop[tuple[int, int]]):
         self._stay()
         counts = {**self._counts, "running": 0}
         for observer in self.observers:
-            observer.tick(counts, f"{len(self._todo) + running} trainings of finalists left")
+            left = counted(len(self._todo) + running, "training")
+            observer.tick(counts, f"{left} of finalists left")
 
     # The test part.
 

@@ -20,6 +20,7 @@ __all__ = [
     "TUNED_SIDE",
     "Forecast",
     "crafted_seconds",
+    "least_crafted",
     "partly",
     "pictures_within",
     "training_pictures",
@@ -46,7 +47,7 @@ _CRAFTED, _SIDE = 0.4, 224
 _TRAINING = ("train", "dropped")
 # Where all training pictures would take too long, the shares that may be described, of which so
 # many are the fewest. Opening the pictures takes a part of a trial, whatever its share.
-_SHARES, _FEWEST, _OPENING = (1, 0.5, 0.25, 0.125), 200, 0.25
+_SHARES, _FEWEST, _OPENING = (0.5, 0.25, 0.125), 200, 0.25
 
 
 @dataclass(frozen=True)
@@ -244,12 +245,21 @@ def pictures_within(most: float, count: int, needed: float, base: Sequence[str])
         needed: seconds of a trial on all of them; 0 if it is not known.
         base: overrides that all trials share, which may state the number of pictures.
     """
-    given = any(word.startswith("data.train_limit=") for word in base)
-    for share in _SHARES[: 1 if given else None]:
-        least = 0 if share == 1 else _FEWEST
+    for share in _shares(count, base):
         if 0 < partly(needed, share) <= most:
-            return round(share * count) if share * count >= least else None
+            return round(share * count)
     return None
+
+
+def least_crafted(count: int, needed: float, base: Sequence[str]) -> float:
+    """Return the least `most` for which `pictures_within` returns a number; 0 if not known."""
+    return partly(needed, _shares(count, base)[-1])
+
+
+def _shares(count: int, base: Sequence[str]) -> list[float]:
+    """Return the shares of the training pictures that may be described, all of them first."""
+    given = any(word.startswith("data.train_limit=") for word in base)
+    return [1.0, *(share for share in _SHARES if share * count >= _FEWEST and not given)]
 
 
 def partly(needed: float, share: float) -> float:

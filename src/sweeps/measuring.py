@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +24,8 @@ from .families import SIDE, name_of_kind
 from .tasks import Prepare, Prepared
 
 __all__ = ["measured", "search_seconds"]
+
+_log = logging.getLogger(__name__)
 
 _CHOSEN = (
     *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
@@ -163,6 +166,7 @@ def _feature_costs(
     # scikit-learn takes seconds to import, and networks need none of it.
     from ..runs.candidates.classical import ClassicalCandidate
 
+    _log.info("timing %d kinds of classifiers on some of the pictures", len(timed))
     candidate = ClassicalCandidate(found.settings, model, found.data)
     (_, own), *costs = candidate.description_costs([{}, *variants]) if variants else [(1.0, 0)]
     seconds = candidate.fit_seconds(timed, [own, *(width for _, width in costs)])

@@ -23,6 +23,7 @@ from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
 from ..storage.cache import cache_folder
+from .short_budget import foretold
 
 __all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families", "judged_by"]
 
@@ -44,6 +45,7 @@ _DISAGREE = 0.1
 # A difference that matters, as `compare` has it.
 _GAP = 0.01
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
+_OF_PHOTOS = ("embedding", "efficientnet_lite0", "handcrafted", "cnn", "fcn")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
 _OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
 
@@ -83,6 +85,10 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
         f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
+    taught = _of_folds(source.given_parts, count, settings) - held_out
+    if names == _OF_PHOTOS and minutes is not None:
+        few = foretold(taught, minutes, bool(settings.finalists), overrides)
+        reason += f"\n  {few}" if few else ""
     usual = not settings.cv.folds and settings.pruner.name == "asha"
     further: tuple[str, ...] = ()
     if held_out < _LEAST_VALIDATION and usual and not _says_who_judges(overrides):
@@ -233,10 +239,7 @@ def _of_folds(parts: NDArray[np.str_] | None, count: int, settings: SweepSetting
 
 def _suited(side: int, count: int) -> tuple[tuple[str, ...], str]:
     if side > _PHOTO_SIDE:
-        return (
-            ("embedding", "efficientnet_lite0", "handcrafted", "cnn", "fcn"),
-            "published networks, frozen and fine-tuned, come first on photos",
-        )
+        return _OF_PHOTOS, "published networks, frozen and fine-tuned, come first on photos"
     if side >= _LEAST_SIDE and count <= _MOST_PICTURES:
         return (
             ("embedding", *_FROM_SCRATCH),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
@@ -27,7 +27,7 @@ from .forecast import (
 )
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["Preparation", "kept_preparations", "why_none"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "LITTLE", "Preparation", "kept_preparations"]
 
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
@@ -38,7 +38,7 @@ _GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # Of the time that trials have: what the first trial of a family may take at most, and what
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
-_ALLOWANCE, _MEASURING, _DESCRIBING = 0.5, 0.35, 0.65
+ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
@@ -64,7 +64,7 @@ _LEAST_PART, _LEAST_TUNED = 0.05, 0.5
 _SMALLER_SIDE = 64
 _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
 # Where trials wait, what a try of hand-crafted features may take of the time that is left.
-_LITTLE = 0.25
+LITTLE = 0.25
 # In the name of a kind of trials.
 _SEARCH = "model.classifier=auto"
 _FROM_SCRATCH = frozenset(
@@ -80,6 +80,7 @@ class Preparation:
         pool: started, with nothing to do.
         show: called with lines for a person.
         check: called all the time; what it raises ends the preparation.
+        doing: called with what goes on.
     """
 
     pool: Pool
@@ -87,6 +88,7 @@ class Preparation:
     jobs: SweepJobs
     show: Callable[[str], None]
     check: Callable[[], None]
+    doing: Callable[[str], None] = lambda _: None
 
     def run(self) -> Iterator[str]:
         """Find out what the families take, one after another on an otherwise idle machine.
@@ -108,7 +110,6 @@ class Preparation:
                 continue
             renewed = not new and self._has_more(known[name]) and not self.clock.trials_wait
             if new or renewed:
-                self.show(f"{name}: finding out how to train it on this machine")
                 waits = self._ready and self.clock.trials_wait
                 self._keep(known, name, self._tried(family) if waits else self.measure(family))
             found[name] = one = known[name]
@@ -141,10 +142,10 @@ class Preparation:
             took = f": a try would take some {duration(needed)} of {duration(left)}"
             return f"so that the others have time for trials{took if needed else ''}"
         epoch = tuned_epoch(family, prepared, self.pool.size)
-        if left is not None and epoch > _ALLOWANCE * left:
+        if left is not None and epoch > ALLOWANCE * left:
             return (
                 f"for an epoch would take some {duration(epoch)} by the speed of the frozen "
-                f"networks, and a trial may take {duration(_ALLOWANCE * left)} of this budget"
+                f"networks, and a trial may take {duration(ALLOWANCE * left)} of this budget"
             )
         return None
 
@@ -156,7 +157,7 @@ class Preparation:
         """
         left, prepared = self.clock.race_left or 0.0, self.jobs.prepared.values()
         needed = crafted_seconds(family, prepared)
-        return pictures_within(_LITTLE * left, training_pictures(prepared), needed, self.jobs.base)
+        return pictures_within(LITTLE * left, training_pictures(prepared), needed, self.jobs.base)
 
     def _has_more(self, known: Prepared) -> bool:
         """Return whether there is clearly more time than what was prepared was cut down to."""
@@ -191,8 +192,8 @@ class Preparation:
         seconds = _SURE * left - took[-1] if took else 0.0
         if seconds < _LEAST_DESCRIBING:
             return False
-        self.show(f"{family.name}: finding out what the time that is left buys")
-        return self._keep(known, family.name, self._measured(family, (), seconds))
+        found = self._measured(family, (), seconds, what="what the time that is left buys")
+        return self._keep(known, family.name, found)
 
     def late(self) -> set[str]:
         """Return the families that can be afforded by now, but not so by an earlier start.
@@ -235,10 +236,10 @@ class Preparation:
             RunFailed: it cannot be trained.
         """
         left = self._left
-        allowance = None if left is None else left * _ALLOWANCE
+        allowance = None if left is None else left * ALLOWANCE
         frozen = "model=embedding" in family.overrides
         only = len(self.jobs.families) == 1 and not frozen
-        share = _DESCRIBING if frozen else _MEASURING
+        share = DESCRIBING if frozen else _MEASURING
         measuring = None if left is None else share * left
         late = _LATE_ALONE if only else _LATE
         latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
@@ -308,18 +309,29 @@ class Preparation:
         if few is None or few >= count:
             return self.measure(family)
         left = self.clock.race_left or 0.0
-        found = self._measured(family, (f"data.train_limit={few}",), _LITTLE * left)
+        found = self._measured(family, (f"data.train_limit={few}",), LITTLE * left)
         if found.affordable:
             found = replace(found, notes=[*found.notes, _fewer(few, count)])
         return replace(found, limit=left)
 
     def _measured(
-        self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float = 0.0
+        self,
+        family: Family,
+        changes: Sequence[str],
+        seconds: float | None,
+        late_by: float = 0.0,
+        what: str = "how to train it on this machine",
     ) -> Prepared:
         job = self.jobs.prepare(family, changes, seconds, late_by)
         left = self.clock.race_left
         most = None if seconds is None else _STOPPED * (seconds + late_by)
-        ending = run_single(self.pool, job, self.check, seconds=most)
+        limit = "" if seconds is None else f", for up to {duration(seconds)}"
+
+        def doing(line: str) -> None:
+            self.doing(f"{family.name}: {line}")
+
+        doing(f"finding out {what}{limit}")
+        ending = run_single(self.pool, job, self.check, seconds=most, doing=doing)
         if most is not None and ending.state == "pruned":
             unknown = Prepared(list(changes), 1, 0.0, limit=left)
             return _left_out(unknown, f"to measure it took more than {duration(most)}")
@@ -353,21 +365,6 @@ class Preparation:
 def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
     """Return what a study keeps of its families that can be afforded, by name."""
     return {name: Prepared(**plain) for name, plain in (study.recall(_PREPARED) or {}).items()}
-
-
-def why_none(prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None) -> str:
-    """Return why no family of these names can be trained, by what was found, and the remedy."""
-    reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
-    if prepared and all(one.limit is None for one in prepared.values()):  # none for its time
-        return (
-            f"none of the families can be trained on this machine ({reasons}): choose a smaller "
-            "data.image_size, or name smaller families"
-        )
-    because = f" ({reasons})" if reasons else ""
-    return (
-        f"budget.minutes={minutes or 0:g} is too short for any of {', '.join(names)}{because}: "
-        "give it more, or name faster families"
-    )
 
 
 def _on_fewer(found: Prepared, few: int, count: int) -> Prepared:

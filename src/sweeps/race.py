@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,11 +40,14 @@ from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, judged_by
-from .prepare import Preparation, kept_preparations, why_none
+from .prepare import Preparation, kept_preparations
+from .short_budget import alone, late_families, only_family, second_family, why_none
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
 
+# What a study keeps the family under that a longer budget lets in, with the minutes.
+_SECOND = "second"
 # An only family has time for one training if not for so many.
 _ONE = 2
 # Of what is left at its start; the rest is for its last validation and for the test part.
@@ -133,7 +136,8 @@ class _Sweep:
             reason = f"{error}; each worker's output is in {self._folder / 'workers'}"
             raise RunFailed(reason) from error
         finally:
-            pool.close()
+            with doing("ending the workers"):
+                pool.close()
             record = None
             if not interruption.insisted:
                 with suppress(StudyBusy):  # its storage does not answer
@@ -164,7 +168,9 @@ class _Sweep:
 
         Return how many of these are tried even where the budget's trials are spent.
         """
-        preparation = Preparation(pool, self._clock, jobs, self._display.show, self._check)
+        preparation = Preparation(
+            pool, self._clock, jobs, self._display.show, self._check, self._display.doing
+        )
         for name in preparation.run():
             self._enqueue([name])
             begun = len(self._study.trials())
@@ -173,9 +179,19 @@ class _Sweep:
         if not affordable:
             minutes = self._settings.budget.minutes
             raise RunFailed(why_none(self._prepared, self._families, minutes))
+        self._note_second(affordable, pool.size)
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
         return len(preparation.late())
+
+    def _note_second(self, affordable: Collection[str], slots: int) -> None:
+        """Say and keep what a longer budget lets in, where one family of several is alone."""
+        minutes, second = self._settings.budget.minutes, None
+        late = late_families(self._families, self._prepared)
+        if minutes is not None and len(affordable) == 1 and late:
+            second = second_family(late, self._prepared, self._clock, slots, self._base)
+            self._display.show(alone(next(iter(affordable)), minutes, second))
+        self._study.remember(_SECOND, second)
 
     def _is_alone(self) -> bool:
         """Return whether an only family has time for one training, and not for several.
@@ -258,6 +274,7 @@ class _Sweep:
         winner = next((one for one in finalists if one.trial == final.get("winner")), None)
         prepared = kept_preparations(study)
         place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
+        again = shorter_command(settings)
         return SweepRecord(
             study=settings.study,
             metrics=settings.metrics,
@@ -285,6 +302,7 @@ class _Sweep:
             parts=next((one.parts for one in prepared.values()), {}),
             costs=None if self._costs is None else self._costs.plain(),
             next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
+            only=only_family(trials, self._families, study.recall(_SECOND), again),
         )
 
 

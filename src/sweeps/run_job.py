@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..config.checks import ConfigError, to_plain
+from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
 from ..config.schema import RunSettings
@@ -68,7 +69,8 @@ class TrialRunner:
             with Interruption(), explained(Path.cwd()):
                 match read_task(job.task):
                     case Prepare() as task:
-                        return self._prepare(job, task)
+                        with progress_shown(lambda line: channel.note(doing=line)):
+                            return self._prepare(job, task)
                     case Train() as task:
                         return self._train(job, task, channel)
                     case MeasureTest() as task:

@@ -137,3 +137,32 @@ def test_a_shell_completes_networks_of_which_the_weights_are_here(
     found = completions("bakeoff train model=resn")
     assert found == ["model=resnet26.bt_in1k", "model=resnet34"]
     assert "model=convnext_tiny" in completions("bakeoff train model=convn")
+
+
+def test_a_family_of_networks_is_answered_with_its_members() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean resnet18, resnet\d\d, resnet\d\d\?"):
+        compose_settings(RunSettings, ["model=resnet"])
+    with pytest.raises(ConfigError, match=r"did you mean cnn\?"):
+        compose_settings(RunSettings, ["model=cnnn"])
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [
+        (["--epochs", "5"], "as in trainer.max_epochs=5,"),
+        (["--lr=0.1"], "as in optimizer.lr=0.1,"),
+        (["--port", "5000"], "as in port=5000,"),
+        (["--verbose", "model=mlp"], "as in verbose=VALUE,"),
+    ],
+)
+def test_a_flag_is_answered_with_the_setting(words: list[str], ours: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(words)
+    assert ours in str(caught.value)
+
+
+def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"say data=folder data.root={tmp_path}, to label"):
+        compose_settings(RunSettings, [str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"given as KEY=VALUE, without spaces\.$"):
+        compose_settings(RunSettings, ["model", "=", "mlp"])

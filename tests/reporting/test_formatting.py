@@ -7,6 +7,7 @@ from rich.cells import cell_len
 
 from src.reporting.formatting import (
     Table,
+    below_each_other,
     count,
     duration,
     mean_text,
@@ -116,3 +117,10 @@ def test_durations_counts_and_measurements() -> None:
     }  # fmt: skip
     assert {number: count(number) for number in counts} == counts
     assert (measured(1), measured(3)) == ("once on this split", "3 times on this split")
+
+
+def test_sentences_are_broken_between_words_where_a_width_is_given() -> None:
+    said = ["one-two three four", "five"]
+    assert below_each_other(said, None) == "one-two three four\nfive"
+    assert below_each_other(said, 13) == "one-two three\n  four\nfive"
+    assert below_each_other(["of some_long_name"], 6) == "of\n  some_long_name"

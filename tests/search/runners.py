@@ -83,6 +83,10 @@ class Tiny:
             return Ending("interrupted", reason=str(stop))
         return Ending("complete", {"val/accuracy": 1.0})
 
+    def _say(self, job: Job, channel: Channel) -> Ending:
+        channel.note(doing="describing pictures")
+        return Ending("complete")
+
     def _starve(self, job: Job, channel: Channel) -> Ending:
         return Ending("starved", reason="the disk is full")
 

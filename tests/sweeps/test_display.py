@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
+from src.search.loop import OVER
 from src.sweeps.display import Display
 from tests.sweeps.stand_in import Clock
 
@@ -171,7 +172,7 @@ def test_what_goes_on_beside_trials_is_said_with_its_time_until_a_line_comes() -
         clock.now += 1
         display.go_on()
     shown = plain(written[0])
-    assert "starting the workers, 1 min 15 s" in shown
+    assert "starting the workers (1 min 15 s so far)" in shown
     assert "cnn: finding out" in shown and "0 done" in shown.rpartition("starting")[2]
     out = io.StringIO()
     with Display(out, metric=METRIC, families=["cnn"], clock=clock) as display:
@@ -184,20 +185,27 @@ def test_elsewhere_a_line_for_every_ended_trial_and_one_a_minute() -> None:
     clock, out = Clock(), io.StringIO()
     best = trial(0, COMPLETE, 0.97, seconds=75.0)
     with Display(out, metric=METRIC, families=["cnn", "gru_2"], clock=clock) as display:
-        display.began(0, best, 12)
+        display.began(0, trial(0), 12)
+        display.began(1, trial(1), 12)
         display.reported(0, 1, {METRIC: 0.5})
         display.ended(0, best, best)
+        for slot in (0, 1):
+            display.freed(slot)
+        display.began(0, best, 12)  # a finalist, which is announced
         display.ended(1, trial(1, PRUNED, 0.5), best)
         display.ended(2, trial(2, FAILED, 0.5, reason="out of\nmemory \x1b[31m"), best)
+        display.ended(3, trial(9, PRUNED, 0.5, reason=OVER), best)
         display.show("a word")
         for _ in range(119):
             clock.now += 1
             display.tick(COUNTS, "8 min left")
     state = "3 done, 2 pruned, 1 failed, 4 running"
     assert out.getvalue().splitlines() == [
+        "cnn-0 begins",
         "cnn-0    complete 97.0 %, 1 epoch, 1 min 15 s, the best so far",
         "cnn-1    pruned 50.0 %, 1 epoch",
         "cnn-2    failed, 1 epoch, out of memory [31m",
+        "cnn-9    pruned 50.0 %, 1 epoch, the time was over",
         "a word",
         f"{state}. best val/accuracy 97.0 %: cnn-0. 8 min left",
     ]

@@ -155,7 +155,8 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "remedy"), [(0.0, r"budget\.minutes=20.*more minutes"), (None, "more trials")]
+    ("left", "remedy"),
+    [(0.0, r"budget\.minutes=20.*more minutes, such as 40"), (None, "more trials")],
 )
 def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
     made, _ = finals(study_of([]), left)

@@ -17,7 +17,7 @@ from src.search.pool import Event
 from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.families import load_families, name_of_kind
-from src.sweeps.prepare import Preparation, why_none
+from src.sweeps.prepare import Preparation
 from src.sweeps.tasks import Prepared, SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -69,10 +69,12 @@ def of_size(large: float, small: float) -> Callable[[list[str]], dict[str, Any]]
 
 def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure() -> None:
     pool = Answers(of_size(1.0, 0.2))
-    found = preparation(pool, 100).measure(family("cnn"))
+    said: list[str] = []
+    found = replace(preparation(pool, 100), doing=said.append).measure(family("cnn"))
     assert (found.epochs, found.seconds, found.affordable) == (12, 12.0, True)
     assert found.overrides == ["data.batch_size=64"] and not found.notes
     assert len(pool.jobs) == 1 and pool.jobs[0].task["seconds"] == pytest.approx(35)
+    assert said == ["cnn: finding out how to train it on this machine, for up to 35 s"]
     pool = Answers(of_size(1e6, 1e6))
     assert preparation(pool, None).measure(family("cnn")).affordable, "there is no limit"
     assert pool.jobs[0].task["seconds"] is None
@@ -189,15 +191,6 @@ def test_an_only_family_may_be_measured_longer_before_it_is_given_up(word: str, 
     pool, only = Answers(of_size(0.1, 0.1)), family("own", word)
     preparation(pool, 100, own=only).measure(only)
     assert pool.jobs[0].task["seconds"] + pool.jobs[0].task["late_by"] == pytest.approx(late)
-
-
-def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:
-    late = Prepared([], 1, 0.0, affordable=False, notes=["left out: opening would take 90 s"])
-    assert why_none({"cnn": replace(late, limit=30.0)}, ["cnn", "fcn"], 4.0) == (
-        "budget.minutes=4 is too short for any of cnn, fcn (cnn: left out: opening would take "
-        "90 s): give it more, or name faster families"
-    )
-    assert "(" not in why_none({}, ["cnn"], 1.5)
 
 
 def test_a_network_whose_sizes_are_searched_keeps_its_own() -> None:

@@ -249,6 +249,9 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     words = ["budget.trials=3", "finalists=0", "evaluate_test=false"]
     first = sweep(tmp_path, "budget.minutes=1", *words)
     assert [trial.family for trial in first.trials] == ["embedding"] * 3
+    said, command = first.only
+    assert "only embedding was tried; some " in said and " let mlp in" in said
+    assert command.startswith("python -m src.sweep study=s ") and "budget.minutes=" in command
     again = sweep(tmp_path, "budget.minutes=2", *words)
     assert again.trials == first.trials, "it cannot be afforded yet, and the trials are spent"
     (tmp_path / "slow").unlink()
@@ -256,6 +259,7 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     assert more.trials[:3] == first.trials
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
+    assert more.only == ("", "")
     assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
 
 

@@ -204,6 +204,8 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds)
     ending = runner(Job(plain_task(task), overrides=words), heard)
     assert ending.state == "complete", ending.reason
+    said = [call.kwargs.get("doing", "") for call in heard.note.call_args_list]
+    assert any("timing 2 kinds of classifiers" in line for line in said)
     known = Prepared(**ending.result)
     # What a classifier takes, but for the search, which has a time of its own.
     assert known.fit_seconds.keys() == {"", "model.classifier=nearest_mean"}

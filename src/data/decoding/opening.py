@@ -201,7 +201,8 @@ def _decode_all(
             "read."
         )
     doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
-    _log.info("%s %d pictures at %s once, with %d threads", doing, len(indices), size, workers)
+    pictures = f"{len(indices):,} pictures at {size}"
+    _log.info("%s %s once, with %d threads", doing, pictures, workers)
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []
     not_read_here: dict[str, int] = {}

@@ -194,7 +194,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     elif ready is None and as_stored == form:
         ready = pictures.images
     if ready is None:
-        _log.info("comparing %d pictures once, with %d threads", len(source), workers)
+        _log.info("comparing %s pictures once, with %d threads", f"{len(source):,}", workers)
 
     reader = PageReader(source)
 

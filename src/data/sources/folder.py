@@ -154,7 +154,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
     if len(class_names) < 2:
         merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(written)]
         hint = _where_classes_may_be(tree, top, class_names, shown)
-        raise ConfigError(_too_few(class_names, shown) + "".join(merged) + hint)
+        raise ConfigError(_too_few(class_names, shown, bool(hint)) + "".join(merged) + hint)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]
     keys = sorted(paths, key=lambda key: (parts.index(key[0]), index[key[1]]))
@@ -268,12 +268,13 @@ def _leave_out_unlabelled(tree: FolderTree, paths: _Paths) -> None:
             )
 
 
-def _too_few(class_names: tuple[str, ...], shown: str) -> str:
+def _too_few(class_names: tuple[str, ...], shown: str, found: bool) -> str:
     have = f"only one ({class_names[0]})" if class_names else "none"
+    known = f"; pictures are files ending in {', '.join(sorted(PICTURE_ENDINGS))}"
     return (
         f"{shown} should have at least 2 class folders with pictures, and has {have}. Put the "
-        f"pictures of each class into a folder of its own, such as {shown}/cat and {shown}/dog; "
-        f"pictures are files ending in {', '.join(sorted(PICTURE_ENDINGS))}."
+        f"pictures of each class into a folder of its own, such as {shown}/cat and {shown}/dog"
+        f"{'' if found else known}."
     )
 
 
@@ -282,6 +283,11 @@ def _where_classes_may_be(
 ) -> str:
     """Return the rest of the message about too few classes: where there may be some."""
     if not class_names and (strays := tree.pictures(top)):
+        around = FolderTree(str(Path(tree.root).parent))
+        # Beside what came out of an archive lie other archives.
+        beside = [one for one in around.folders("") if around.pictures(one)]
+        if shown == tree.root and len(beside) > 1:
+            return f" If it is the folder of a class, say data.root={around.root}."
         return (
             f" The {len(strays)} pictures that lie directly in it have no labels so; a CSV file "
             "path,label would give them some."

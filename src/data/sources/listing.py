@@ -135,7 +135,7 @@ def check_root(data: DataSettings) -> None:
     Raises:
         ConfigError: it does not.
     """
-    if isinstance(data, FolderSettings):
+    if isinstance(data, FolderSettings) or (data.root and data.name == "digits"):
         list_pictures(data)
     elif data.root is not None:
         existing_root(_local(data.root))

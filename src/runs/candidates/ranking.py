@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,8 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
 from ...machine.hardware import device_of, machine
+from ...machine.status import with_progress
+from ...machine.text import duration
 from ...models.weights import loadable
 from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
@@ -26,6 +29,8 @@ from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
 from .sample import RankedNetwork, Sample
 
 __all__ = ["NetworkChoice", "choose_networks", "keep_described"]
+
+_log = logging.getLogger(__name__)
 
 # To be raised when a record would hold other values.
 _VERSION = 2
@@ -252,9 +257,12 @@ def _ranking(
     if deadline is not None:
         names, slow = _within(networks, sample, count, deadline)
     left = None if deadline is None else deadline - time.perf_counter()
+    if names:
+        sampled = len(sample.targets)
+        _log.info("ranking %d pretrained networks on %d pictures", len(names), sampled)
     began = time.perf_counter()
     ranked: list[RankedNetwork] = []
-    for name in names:
+    for name in with_progress(names, len(names), "pretrained networks ranked"):
         if left is not None and ranked and time.perf_counter() - began > _SHARE * left:
             break
         ranked.append(sample.rank(name))
@@ -276,6 +284,8 @@ def _within(
     are worth a measurement. Where fewer than two fit, none is ranked.
     """
     cheapest = min(networks, key=lambda name: networks[name].cost)
+    share = duration(_SHARE * (deadline - time.perf_counter()))
+    _log.info("timing pretrained networks on some of the pictures, for some %s", share)
     speed = sample.speed(cheapest)
     speeds = {name: speed * networks[cheapest].cost / one.cost for name, one in networks.items()}
     pictures = count + len(sample.targets)  # the sample is described as well
@@ -314,6 +324,7 @@ def _bought(
         name: Offer(networks[name].accuracy, None if given else sides[name], speed)
         for name, speed in speeds.items()
     }
+    _log.info("timing pretrained networks on smaller or fewer pictures, for lack of time")
     left = deadline - time.perf_counter()
     found = best_buy(offers, counts, left, lambda one: sample.speed(one.name, one.size), described)
     name, size, share = found.option.name, found.option.size, found.option.share

@@ -25,6 +25,8 @@ from ..test_part import counted_measurement
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 
+_PARTS = ("train", "val", "test")
+
 _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss", "val/miou")
 
 
@@ -98,7 +100,10 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     """
     folder, data = again.folder, again.data
     if not len(getattr(data.split, part)):
-        raise ConfigError(f"split is {part}, but this data has no such part.")
+        others = " and ".join(one for one in _PARTS if len(getattr(data.split, one)))
+        raise ConfigError(
+            f"split is {part}, and {folder.name} has no pictures in that part: say {others}."
+        )
     if part == "test" and again.settings.cv.fold is not None:
         raise ConfigError(
             f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "

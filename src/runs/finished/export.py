@@ -98,7 +98,8 @@ def export_run(
     if needing and not all(map(importlib.util.find_spec, _EXTRA)):
         raise ConfigError(
             f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
-            "make install EXTRAS=export (or say variants=[pt2])."
+            "pip install onnx onnxruntime onnxscript, or in the checkout make install "
+            "EXTRAS=export (or say variants=[pt2])."
         )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data

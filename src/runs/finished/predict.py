@@ -242,8 +242,9 @@ def _write_rows(
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:
-        labelled = predictor.label(files, count, tally.trust)
-        for item in with_progress(labelled, len(files), "pictures labelled"):
+        # Answers come in batches, by which the time of a picture cannot be told.
+        taken = with_progress(files, len(files), "pictures labelled")
+        for item in predictor.label(taken, count, tally.trust):
             if not isinstance(item, Labelled):
                 print(f"skipped {item}", file=sys.stderr)
                 continue

@@ -23,6 +23,7 @@ __all__ = ["FoundRuns", "find_runs", "folders_of", "measure_of", "study_measure"
 
 # A study's metric, and the measure that ranks its finalists alike.
 _OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
+_NAMED = 5  # sweeps in a message, at most
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,10 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
         ) from error
     except OSError as error:
         known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
+        others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
         raise ConfigError(
-            f"sweep is {study!r}: there is no {record} to read{nearest(study, known)}."
+            f"sweep is {study!r}: there is none of this name that came to an end in "
+            f"{record.parents[1]}{nearest(study, known) or others}."
         ) from error
     trials = folders_of(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],

@@ -99,9 +99,10 @@ def compared_runs(
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:
+        faults = "".join(f" {one}" for one in [*found.damaged, *damaged][:1])
         raise ConfigError(
             f"there is no finished run to compare in {output_dir} (with stored predictions of the "
-            f"{settings.part} part).{''.join(f' {one}' for one in [*found.damaged, *damaged][:1])}"
+            f"{settings.part} part): train or sweep first.{faults}"
         )
     pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
     left_out = len(runs) - count

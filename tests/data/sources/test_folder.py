@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
 from src.data.sources.class_folders import is_held_out, part_named
-from src.data.sources.folder import load
+from src.data.sources.folder import list_tree, load
 from src.data.sources.label_spelling import clean_label
 from src.data.sources.source import Source, is_left_behind
 from tests.data.pictures import png, tree, write
@@ -401,3 +401,11 @@ def test_fewer_than_two_classes_are_refused(
 def test_no_root(root: Path | None, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load(root, tmp_path, False)
+
+
+def test_the_folder_of_one_class_is_answered_with_the_one_around_it(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", {"cat": 2, "dog": 2})
+    with pytest.raises(ConfigError, match=rf"has none\. .* a class, say data\.root={root}\.$"):
+        list_tree(root / "cat", shown=str(root / "cat"))
+    with pytest.raises(ConfigError, match=r"a CSV file path,label would give them some\.$"):
+        list_tree(root / "cat", shown="pets.zip")

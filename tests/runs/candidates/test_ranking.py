@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -185,6 +186,17 @@ def test_what_was_known_of_each_network_is_handed_on(choose: Choose) -> None:
     assert (both.name, both.taken, both.accuracy, both.side) == ("b + a", True, 0.8, None)
     assert (b.name, b.side, b.logme, b.images_per_second, b.taken) == ("b", 224, 0.3, 1.0, False)
     assert a.name == "a" and a.images_per_second == 0.25
+
+
+def test_what_takes_a_while_is_said(choose: Choose, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, ranking.__name__):
+        choose(6.0, {"a": 4.0, "b": 1.0})  # which is kept
+        choose(0.8, {"a": 4.0, "b": 1.0})
+    assert caplog.messages[0].startswith("timing pretrained networks on some of the pictures, for")
+    assert caplog.messages[1:] == [
+        "ranking 2 pretrained networks on 1 pictures",
+        "timing pretrained networks on smaller or fewer pictures, for lack of time",
+    ]
 
 
 def test_a_ranking_that_time_cut_short_is_made_once_for_as_much_time(choose: Choose) -> None:

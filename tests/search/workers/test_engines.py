@@ -129,6 +129,12 @@ def test_a_job_alone_is_given_once_more_if_its_worker_dies(pool: Pool, tmp_path:
         run_single(pool, Job({"do": "see"}), check)
 
 
+def test_a_job_alone_says_what_it_does(pool: Pool) -> None:
+    said: list[str] = []
+    run_single(pool, Job({"do": "say"}), lambda: None, doing=said.append)
+    assert said == ["describing pictures"]
+
+
 @pytest.mark.parametrize("kind", [{}, {"frail": True}])
 def test_a_job_alone_is_stopped_once_its_time_is_over(
     pool: Pool, kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch

@@ -129,7 +129,7 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
         compared(compare_settings(tmp_path, runs=[one.run_id, str(other.path)]))
     with pytest.raises(ConfigError, match="there is no run 'nobody'"):
         compared(compare_settings(tmp_path, runs=["nobody"]))
-    with pytest.raises(ConfigError, match="sweep is 'none'"):
+    with pytest.raises(ConfigError, match="sweep is 'none': there is none of this name"):
         compared(compare_settings(tmp_path, sweep="none"))
 
 
