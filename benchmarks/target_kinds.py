@@ -37,7 +37,7 @@ from src.records.run import Predictions
 from src.runs.build import build_data, build_extractors, feature_table
 from src.runs.experiment import run_experiment
 
-__all__ = ["measure"]
+__all__ = ["ORDERED", "SMALL", "TUNED", "measure", "words_of"]
 
 _NETWORK, _SIDE = "tf_efficientnet_lite0", 96
 _MOSAICS, _TILE = 5000, 48
@@ -47,9 +47,9 @@ _SEARCH_SECONDS = 600
 _LEVEL = 0.02
 _NO_RECORD = ("tracking=none", "tracking.figures=false")
 # Classes of each set of ordered ones.
-_ORDERED = {"retinamnist": 5, "elpv_grades": 4}
-_SMALL = ("model=cnn", "model.widths=[16,32,64]", "trainer.max_epochs=15")
-_TUNED = (
+ORDERED = {"retinamnist": 5, "elpv_grades": 4}
+SMALL = ("model=cnn", "model.widths=[16,32,64]", "trainer.max_epochs=15")
+TUNED = (
     *("recipe=finetune", "model.input_size=96", "data.image_size=96", "data.train_limit=500"),
     "trainer.max_epochs=3",
 )
@@ -59,7 +59,7 @@ _FROZEN = ("model=embedding", f"model.networks=[{_NETWORK}]", f"model.input_size
 
 def measure() -> list[Row]:
     """Mean average precision and quadratic kappas on test parts."""
-    tasks = ("mosaics", *_ORDERED)
+    tasks = ("mosaics", *ORDERED)
     wanted = os.environ.get("BAKEOFF_TASKS", ",".join(tasks)).split(",")
     if unknown := [name for name in wanted if name not in tasks]:
         sys.exit(f"there is no task {', '.join(unknown)}: choose of {', '.join(tasks)}")
@@ -147,16 +147,26 @@ def _one_vs_rest(
     return score(max(fitted, key=lambda model: score(model, "val")), "test")
 
 
-def _ordered(name: str, folder: Path) -> list[Row]:
+def words_of(name: str, folder: Path) -> tuple[list[str], list[str]]:
+    """Return the overrides for a set of `ORDERED`, and those that tell its order.
+
+    Args:
+        name: of the set.
+        folder: for pictures and runs.
+    """
     root = photo_set(name, folder)
     base = ["data=folder", f"data.root={root}", f"output_dir={folder / 'out'}", *_NO_RECORD]
-    order = ",".join(f"class{number}" for number in range(_ORDERED[name]))
-    ordinal = ["data.target=ordinal", f"data.order=[{order}]"]
+    order = ",".join(f"class{number}" for number in range(ORDERED[name]))
+    return base, ["data.target=ordinal", f"data.order=[{order}]"]
+
+
+def _ordered(name: str, folder: Path) -> list[Row]:
+    base, ordinal = words_of(name, folder)
     every = [int(one) for one in os.environ.get("BAKEOFF_SEEDS", "0,1,2").split(",")]
     rows = []
     for what, words, own, seeds in (
-        ("a small network trained with CORN", _SMALL, ["loss=corn"], every),
-        ("a published network tuned with CORN", _TUNED, ["loss=corn"], every),
+        ("a small network trained with CORN", SMALL, ["loss=corn"], every),
+        ("a published network tuned with CORN", TUNED, ["loss=corn"], every),
         ("logistic regression, a border at a time", (*_FROZEN, _LOGISTIC), [], every[:1]),
     ):
         ours = [_kappa([*base, *words, *ordinal, *own], seed) for seed in seeds]

@@ -181,6 +181,7 @@ class _Choices:
             "runtime": to_plain(settings.runtime),
             "batch": min(data.batch_size, data.samples),
             "dtype": data.pictures.format.dtype,
+            "depthwise": "float32",  # earlier timings were of half precision there
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }

@@ -63,7 +63,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
         classifier = FeatureClassifier.load(folder / CLASSIFIER)
         return Predictor(
             classifier,
-            classifier.metadata,
+            read_metadata(folder),  # with thresholds, which were chosen after it was saved
             describe=None if classifier.of_pixels else classifier.describe,
             batch_size=batch_size,
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.augmentation.transforms import scaled
 from ..data.loading.loaders import Batch
 from ..data.randomness import derive_seed
+from ..models.arithmetic import depthwise_in_float32
 from ..targets import kind_of
 from .cuda_graphs import GraphedPasses
 from .freezing import Freezing
@@ -152,11 +153,12 @@ class ClassificationTask(pl.LightningModule):
             generator = torch.cuda.default_generators[device.index or 0]
         generator.manual_seed(seed)  # `torch.manual_seed` is 150 times slower
         view = epoch % self.stored_views if self.stored_views else epoch
-        if self.front is None:
-            images, targets = self.augmented(batch, view)
-            logits = self._passes(self.normalized(images))
-        else:
-            logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
+        with depthwise_in_float32(device):
+            if self.front is None:
+                images, targets = self.augmented(batch, view)
+                logits = self._passes(self.normalized(images))
+            else:
+                logits, targets = self.front.logits(batch.sample_ids, view), batch.targets
         loss: Tensor = self.loss(logits, targets)
         self.totals["train"].add(loss, logits, targets)
         share = self._share(batch_index)

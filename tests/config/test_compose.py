@@ -30,7 +30,7 @@ OPTIONS = [(group, option) for group, options in groups().items() for option in 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_survives_a_round_trip(group: str, option: str) -> None:
-    of_pixels = ("dice", "cross_entropy_dice", "unet", "deeplab", "segmentation", "pixels")
+    of_pixels = ("dice", "cross_entropy_dice", "unet", "deeplab", "segmentation", "pixels", "dense")
     target = {"asymmetric": "multi", "corn": "ordinal", **dict.fromkeys(of_pixels, "dense")}
     words = ["cv.folds=4", f"data.target={target.get(option, 'single')}", f"{group}={option}"]
     words = ["model=fcn", *words] if group == "loss" else words

@@ -40,7 +40,7 @@ def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> 
     assert numbers_in(tmp_path / "model.skops") > 100
 
 
-def network_features() -> NetworkFeatures:
+def network_features(side: int = 8) -> NetworkFeatures:
     torch.manual_seed(0)
     arguments = {"widths": [8, 16], "blocks": 1, "dropout": 0.0}
     metadata = {
@@ -48,11 +48,11 @@ def network_features() -> NetworkFeatures:
         "arguments": arguments,
         "channels": 1,
         "classes": 10,
-        "image_size": [8, 8],
+        "image_size": [side, side],
         "mean": [0.3],
         "std": [0.4],
     }
-    network = CNN(1, 10, (8, 8), **arguments)
+    network = CNN(1, 10, (side, side), **arguments)
     return NetworkFeatures(network, metadata, device_of("auto"))
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from src.records.pictures import Suspect
 from src.reporting.contact_sheets import (
+    MapRow,
     batch_sheet,
+    class_map_sheet,
     confident_mistakes,
     label_sheet,
     likeliest,
@@ -149,6 +151,20 @@ def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     # The mistake begins a row of its own.
     tops = [image.get_extent()[3] for image in figure.axes[0].images]
     assert tops[0] < tops[3] == tops[5] or len(set(tops)) == 2
+
+
+def test_classes_of_pixels_stand_beside_their_mask_and_the_pixels_that_are_wrong() -> None:
+    image, mask, answer = np.full((1, 4, 4), 100, np.uint8), *np.zeros((2, 4, 4), np.uint8)
+    mask[:2], answer[0] = 1, 1
+    mask[3, 3], answer[3, 3] = 255, 1  # left out
+    figure = class_map_sheet([MapRow(image, mask, answer, 0.25, "a.png")], ["ground", "crack"])
+    assert texts(figure)[:4] == ["a.png", "mask", "answer", "25.0 % wrong"]
+    plain, painted, said, _, wrong = (one.get_array() for one in figure.axes[0].images)
+    np.testing.assert_array_equal(wrong, np.eye(4)[1][:, None] * np.ones(4))
+    grey, white, red = [100, 100, 100], [177, 177, 177], painted[0, 0].tolist()
+    assert plain[0, 0].tolist() in (100, grey) and red[0] > 100 > red[1]
+    assert [painted[place].tolist() for place in ((1, 2), (2, 2), (3, 3))] == [red, grey, white]
+    assert [said[place].tolist() for place in ((0, 2), (1, 2), (3, 3))] == [red, grey, red]
 
 
 def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:

@@ -40,6 +40,7 @@ from src.sweeps.pictures import choose_families
 from src.targets import kind_of
 from src.training.pixels import confusion_matrices, predict_pixels
 from tests.data.pictures import write_pair
+from tests.serving.test_pixel_bundle import MODELS
 
 slow = pytest.mark.slow
 SIDE, CPU = 24, torch.device("cpu")
@@ -89,7 +90,16 @@ def opened(pictures: Path) -> PictureData:
 def test_every_loss_of_pixels_learns(
     loss: str, weights: str, pictures: Path, opened: PictureData
 ) -> None:
-    settings = settings_of(pictures, f"loss={loss}", f"loss.class_weights={weights}")
+    check_step(settings_of(pictures, f"loss={loss}", f"loss.class_weights={weights}"), opened)
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_every_network_learns_pixels(network: str, pictures: Path, opened: PictureData) -> None:
+    check_step(settings_of(pictures, f"model={network}", *MODELS[network]), opened)
+
+
+def check_step(settings: RunSettings, opened: PictureData) -> None:
+    """Check a training step and one of validation."""
     task = build_task(settings, opened)
     batch = next(iter(opened.batches("train", training=True)))
     assert batch.targets.shape == (8, SIDE, SIDE) and batch.targets.min() == -100
