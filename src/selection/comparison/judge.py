@@ -17,17 +17,16 @@ from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
-from ...machine.package import command
-from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
+from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
 from ...statistics.candidates import Candidate, MeasuredRun, candidates_of
-from ...statistics.looks import WORTH_SEEDS
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
 from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, read_runs
+from .remarks import remarks_on
 
 __all__ = ["compared", "compared_runs", "pair_of", "settings_apart", "wanted_measure"]
 
@@ -161,12 +160,7 @@ def compared_runs(
         entrants=tuple(entrants),
         pair=pair_of(runs, [names[run.measured.configuration] for run in runs]),
         remarks=(
-            *_left_out(left_out, found, in_size=" or in another size" * pixels),
-            *_copies(runs),
-            *_other_winner(verdict, found.winner, settings),
-            *_further_seeds(verdict, found, settings),
-            *_held_out(runs),
-            *_changed(runs),
+            *remarks_on(verdict, runs, found, settings, left_out),
             *found.damaged,
             *damaged,
         ),
@@ -182,31 +176,6 @@ def compared_runs(
 def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> list[str]:
     """Return the names of the candidates with some of these runs."""
     return [one.name for one in candidates if set(one.run_ids) & set(run_ids)]
-
-
-def _other_winner(
-    verdict: Verdict, run_ids: Sequence[str], settings: ComparisonSettings
-) -> list[str]:
-    """Return that the study ended with another winner, where it did."""
-    theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
-    if not theirs or theirs[0] is verdict.winner:
-        return []
-    tied = "; it cannot be told from the first here" if theirs[0].tied else ""
-    return [
-        f"The study {settings.sweep}, which goes by the mean of its own metric, "
-        f"ended with {theirs[0].name}{tied}."
-    ]
-
-
-def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSettings) -> list[str]:
-    """Return how a study gets further seeds of its tied finalists, where these may decide."""
-    chance = verdict.decided_by_seeds
-    if settings.sweep is None or not found.winner or chance is None or chance < WORTH_SEEDS:
-        return []
-    wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
-    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    words = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
-    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *words)}."]
 
 
 def _screening(
@@ -269,52 +238,6 @@ def _size(stated: Any) -> tuple[int, int] | None:
 def _mean(metrics: Sequence[Mapping[str, float]], key: str) -> float | None:
     values = [one[key] for one in metrics if key in one]
     return sum(values) / len(values) if values else None
-
-
-def _left_out(on_other_pictures: int, found: FoundRuns, *, in_size: str) -> list[str]:
-    said = []
-    if on_other_pictures:
-        some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
-        said.append(f"{some} on other pictures{in_size} left out.")
-    if found.elsewhere:
-        some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
-        said.append(f"{some} left out that MLflow knows and this machine does not have.")
-    return said
-
-
-def _copies(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return that of runs with equal settings and seed the last one counts, if there are some."""
-    last = {(run.measured.configuration, run.summary.seed): run for run in runs}
-    copies = [
-        (run, last[run.measured.configuration, run.summary.seed])
-        for run in runs
-        if last[run.measured.configuration, run.summary.seed] is not run
-    ]
-    if not copies:
-        return []
-    run, instead = copies[-1]
-    some = "One run is" if len(copies) == 1 else f"{len(copies)} runs are"
-    return [
-        f"{some} left out for later ones with the same seed and settings, but for how they were "
-        f"carried out: {run.folder.name} for {instead.folder.name}."
-    ]
-
-
-def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return why a combination may be judged on the pictures that it was chosen on."""
-    models = dict.fromkeys(
-        run.summary.model for run in runs if "runs" in run.settings.get("model", {})
-    )
-    return [
-        f"The {model} predicts each picture with members that were chosen without it."
-        for model in models
-    ]
-
-
-def _changed(runs: Sequence[FinishedRun]) -> list[str]:
-    return [
-        f"{run.folder.name} is used, though {change}." for run in runs for change in run.changes
-    ]
 
 
 def _test_measurements(runs: Sequence[FinishedRun]) -> int:

@@ -1,0 +1,111 @@
+"""What a comparison says beside its verdict: what it left out, and what a study said before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...config.finished import ComparisonSettings
+from ...machine.package import command
+from ...records.comparison import Verdict
+from ...statistics.looks import WORTH_SEEDS
+from .find_runs import FoundRuns
+from .read_runs import FinishedRun
+
+__all__ = ["remarks_on"]
+
+
+def remarks_on(
+    verdict: Verdict,
+    runs: Sequence[FinishedRun],
+    found: FoundRuns,
+    settings: ComparisonSettings,
+    left_out: int,
+) -> Iterator[str]:
+    """Yield the remarks, a sentence each.
+
+    Args:
+        verdict: on the runs.
+        runs: that were judged.
+        found: where they come from.
+        settings: how they were compared.
+        left_out: runs that were measured on other pictures.
+    """
+    yield from _left_out(left_out, runs, found)
+    yield from _copies(runs)
+    yield from _other_winner(verdict, found.winner, settings)
+    yield from _further_seeds(verdict, found, settings)
+    yield from _held_out(runs)
+    yield from _changed(runs)
+
+
+def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundRuns) -> list[str]:
+    said = []
+    if on_other_pictures:
+        pixels = any(run.settings.get("data", {}).get("target") == "dense" for run in runs)
+        in_size = " or in another size" * pixels
+        some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
+        said.append(f"{some} on other pictures{in_size} left out.")
+    if found.elsewhere:
+        some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
+        said.append(f"{some} left out that MLflow knows and this machine does not have.")
+    return said
+
+
+def _copies(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return that of runs with equal settings and seed the last one counts, if there are some."""
+    last = {(run.measured.configuration, run.summary.seed): run for run in runs}
+    copies = [
+        (run, last[run.measured.configuration, run.summary.seed])
+        for run in runs
+        if last[run.measured.configuration, run.summary.seed] is not run
+    ]
+    if not copies:
+        return []
+    run, instead = copies[-1]
+    some = "One run is" if len(copies) == 1 else f"{len(copies)} runs are"
+    return [
+        f"{some} left out for later ones with the same seed and settings, but for how they were "
+        f"carried out: {run.folder.name} for {instead.folder.name}."
+    ]
+
+
+def _other_winner(
+    verdict: Verdict, run_ids: Sequence[str], settings: ComparisonSettings
+) -> list[str]:
+    """Return that the study ended with another winner, where it did."""
+    theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
+    if not theirs or theirs[0] is verdict.winner:
+        return []
+    tied = "; it cannot be told from the first here" if theirs[0].tied else ""
+    return [
+        f"The study {settings.sweep}, which goes by the mean of its own metric, "
+        f"ended with {theirs[0].name}{tied}."
+    ]
+
+
+def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSettings) -> list[str]:
+    """Return how a study gets further seeds of its tied finalists, where these may decide."""
+    chance = verdict.decided_by_seeds
+    if settings.sweep is None or not found.winner or chance is None or chance < WORTH_SEEDS:
+        return []
+    wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
+    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
+    words = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
+    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *words)}."]
+
+
+def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
+    """Return why a combination may be judged on the pictures that it was chosen on."""
+    models = dict.fromkeys(
+        run.summary.model for run in runs if "runs" in run.settings.get("model", {})
+    )
+    return [
+        f"The {model} predicts each picture with members that were chosen without it."
+        for model in models
+    ]
+
+
+def _changed(runs: Sequence[FinishedRun]) -> list[str]:
+    return [
+        f"{run.folder.name} is used, though {change}." for run in runs for change in run.changes
+    ]
