@@ -20,7 +20,13 @@ from ..training.sliding_windows import over_windows
 from .exported import Logits
 from .predictor import Classify, Describe, Predictor, kind_in
 
-__all__ = ["WholeNetwork", "eager", "network_classifier", "network_predictor"]
+__all__ = [
+    "WholeNetwork",
+    "eager",
+    "network_classifier",
+    "network_describer",
+    "network_predictor",
+]
 
 # Lines of a picture whose logits become probabilities at once.
 _LINES = 64
@@ -95,7 +101,7 @@ def network_predictor(
     classify = network_classifier(network, metadata, device)
     outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
     pixels = kind_in(metadata).pixels  # which have features of their own
-    describe = None if pixels else _describer(network, classify, outputs)
+    describe = None if pixels else network_describer(network, classify, outputs)
     return Predictor(classify, metadata, describe=describe, batch_size=batch_size)
 
 
@@ -113,7 +119,7 @@ def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     return logits
 
 
-def _describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
+def network_describer(network: nn.Module, classify: Classify, outputs: int) -> Describe | None:
     """Return a function from pictures (N, C, H, W) to probabilities and features.
 
     The features (N, F) float32 are what the last layer takes, averaged over the places of the

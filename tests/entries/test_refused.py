@@ -47,7 +47,7 @@ from tests.entries.conftest import Run
         ("export run=RUN batch_sizes=[]", ["at least one size"]),
         ("export run=RUN batch_sizes=[0]", ["at least 1"]),
         ("export run=nobody", ["there is no run 'nobody'"]),
-        ("compare sweep=none output_dir=OUTPUTS", ["sweep is 'none': there is no "]),
+        ("compare sweep=none output_dir=OUTPUTS", ["sweep is 'none': there is none of "]),
         ("compare tracking=none", ["this command has no options of it", "tracking.enabled"]),
         ("compare model=cnn", ["model: this command has no such setting"]),
         ("compare part=train", ["part is 'train': it must be one of val, test"]),
