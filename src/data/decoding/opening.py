@@ -210,7 +210,7 @@ def _decode_all(
     decode = partial(_decode_block, PageReader(source), source, found, form)
     with (target / FILE).open("wb") as stream:
         decoded = in_order(decode, blocks, workers)
-        for block in with_progress(decoded, len(indices), "pictures", _seen):
+        for block in with_progress(decoded, len(indices), "pictures decoded", _seen):
             reasons += block.reasons
             flat += block.flat
             not_read_here |= block.not_read_here
