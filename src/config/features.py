@@ -67,8 +67,8 @@ class AutoClassifierSettings(Settings):
     """The search for classifier, its strength, and the normalisation of the features."""
 
     seconds: float = positive(
-        "of work, counted from numbers of pictures, features and classes, after which no further "
-        "classifier is tried; the final fit comes on top",
+        "after which no further classifier is tried, nor once an idle core would have worked for a "
+        "third of them, so that a busy machine finds the same; the final fit comes on top",
         60.0,
     )
 
