@@ -27,6 +27,7 @@ from .comparison_verdict import (
     verdict_sentences,
 )
 from .formatting import (
+    chance_text,
     count,
     duration,
     is_percent,
@@ -177,10 +178,10 @@ def _reason(verdict: Verdict) -> str:
 
 
 def _doubt(verdict: Verdict) -> str:
-    best = f"The best of all with a probability of {percent(verdict.choice.best, 0)}"
+    best = f"The best of all with a probability of {chance_text(verdict.choice.best)}"
     if verdict.band > 0:
         band = size_text(verdict.measure, verdict.band)
-        chance = percent(verdict.choice.equal, 0)
+        chance = chance_text(verdict.choice.equal)
         best = f"Within {band} of the best with a probability of {chance}"
     if verdict.choice.name not in {one.name for one in verdict.tied}:
         return f"{best}."
@@ -227,7 +228,7 @@ def _board(
     for one in shown:
         standing = one.standing
         costs = {
-            **({"best": percent(standing.best, 0)} if len(verdict.standings) > 1 else {}),
+            **({"best": chance_text(standing.best)} if len(verdict.standings) > 1 else {}),
             "ms a picture": "" if standing.cost is None else f"{standing.cost:.3g}",
             "trained": "" if one.training_seconds is None else duration(one.training_seconds),
         }
@@ -307,7 +308,7 @@ def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
     figure, ends = metric_text(measure, standing.figure), interval_text(standing.interval, measure)
     among = {
         "ahead of the best of the others": difference_text(standing.behind, measure),
-        "probability to be the best": percent(standing.best, 0),
+        "probability to be the best": chance_text(standing.best),
         "expected loss": size_text(measure, standing.loss, 2),
     }
     about = {

@@ -14,7 +14,7 @@ from .comparison_verdict import (
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, below_each_other, count, duration, mean_text, measured
+from .formatting import Table, below_each_other, chance_text, count, duration, mean_text, measured
 
 __all__ = [
     "closing_remarks",
@@ -180,7 +180,7 @@ def _cells(one: Entrant, verdict: Verdict) -> dict[str, str]:
         measure_name(verdict): mean_text(measure, standing.figure, standing.spread),
         "95 % interval": interval_text(standing.interval, measure),
         "tied": "yes" if standing.tied else "",
-        "best": percent(standing.best, 0),
+        "best": chance_text(standing.best),
         "runs": str(len(standing.run_ids)),
         "ms": "" if standing.cost is None else f"{standing.cost:.3g}{'*' * one.disturbed}",
         "trained": "" if one.training_seconds is None else duration(one.training_seconds),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..machine.text import percent
 from ..metrics.summary import accuracy_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import counted, is_percent, metric_text, size_text
+from .formatting import chance_text, counted, is_percent, metric_text, size_text
 
 __all__ = [
     "MEASURE_NAMES",
@@ -232,11 +232,11 @@ def _chances(verdict: Verdict) -> str:
     equal = ""
     if verdict.band > 0:
         equal = (
-            f", and with {percent(winner.equal, 0)} within "
+            f", and with {chance_text(winner.equal)} within "
             f"{size_text(measure, verdict.band)} of the best, which counts as equal"
         )
     return (
-        f"It is the best with a probability of {percent(winner.best, 0)}{equal}; choosing it is "
+        f"It is the best with a probability of {chance_text(winner.best)}{equal}; choosing it is "
         f"expected to lose {size_text(measure, winner.loss, 2)} to the best."
     )
 

@@ -20,6 +20,7 @@ from ..metrics.summary import accuracy_name
 __all__ = [
     "Table",
     "below_each_other",
+    "chance_text",
     "count",
     "counted",
     "duration",
@@ -124,6 +125,11 @@ def part_texts(metrics: Mapping[str, float], part: str, name: str) -> dict[str, 
         name: primary_text(metrics, part),
         f"{name} {accuracy}": figure_text(metrics, f"{part}/accuracy"),
     }
+
+
+def chance_text(probability: float) -> str:
+    """Return a probability in whole percent, 99 % at most: draws of a law show no certainty."""
+    return percent(min(probability, 0.99), 0)
 
 
 def is_percent(key: str) -> bool:

@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from src.reporting.formatting import (
     Table,
     below_each_other,
+    chance_text,
     count,
     duration,
     mean_text,
@@ -124,3 +125,10 @@ def test_sentences_are_broken_between_words_where_a_width_is_given() -> None:
     assert below_each_other(said, None) == "one-two three four\nfive"
     assert below_each_other(said, 13) == "one-two three\n  four\nfive"
     assert below_each_other(["of some_long_name"], 6) == "of\n  some_long_name"
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"), [(1.0, "99 %"), (0.996, "99 %"), (0.52, "52 %"), (0.0, "0 %")]
+)
+def test_no_probability_is_called_certain(probability: float, text: str) -> None:
+    assert chance_text(probability) == text
