@@ -239,7 +239,7 @@ def test_a_run_that_learnt_from_fewer_pictures_answers_with_the_others(
     )
     # Who learnt from what is judged here is refused as before.
     other = train(runs[0].output_dir, *MEANS, "data.split_seed=1", "data.train_limit=300")
-    with pytest.raises(ConfigError, match="on other pictures|on the same pictures"):
+    with pytest.raises(ConfigError, match=r"on other pictures|on the same pictures"):
         combined((runs[0], other), "ensemble=greedy", f"runs=[{runs[0].name},{other.name}]")
 
 
