@@ -22,6 +22,7 @@ from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from ..runs.experiment import run_experiment
 from ..runs.folder import RunFolder
+from ..runs.settings import seen_from_here
 from .comparison import compared
 
 __all__ = ["ensemble_of", "with_ensemble"]
@@ -184,7 +185,7 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
     plain["model"] |= {"runs": names, "way": way}
     if way == "soup":
         plain["model"]["name"] = way
-    return stored_settings(plain)
+    return seen_from_here(stored_settings(plain), first)
 
 
 def _plain(folder: RunFolder) -> dict[str, Any]:
