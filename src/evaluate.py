@@ -27,6 +27,10 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
 
+    from .runs.finished.refusals import refuse_measuring
+
+    refuse_measuring(folder, settings.split)
+
     with doing("loading PyTorch and Lightning"):
         from .reporting.formatting import measured
         from .runs.finished.evaluate import measure_again

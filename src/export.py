@@ -30,6 +30,10 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
 
+    from .runs.finished.refusals import refuse_export
+
+    refuse_export(folder, checkpoint, settings)
+
     with doing("loading PyTorch and Lightning"):
         from .reporting.export_report import format_export
         from .runs.finished.export import export_run

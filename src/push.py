@@ -16,13 +16,14 @@ from .config.compose import compose_settings
 from .config.finished import HUB, PushSettings
 from .machine.ending import leave
 from .machine.status import doing
-from .runs.folder import RunFolder
+from .runs.folder import RunFolder, refuse_unfinished
 
 
 def push(settings: PushSettings, overrides: Sequence[str]) -> None:
     """Write or send the files, and print where they are and how they are used."""
     with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
+        refuse_unfinished(folder)
     if settings.to.startswith(HUB) and not _has_token():
         raise ConfigError(
             "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "

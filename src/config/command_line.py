@@ -113,7 +113,8 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
     for word in rest:
         flag, equals, value = word.partition("=")
         if flag in CONFIG_NAME_FLAGS:
-            name = (value if equals else next(rest, "")).removesuffix(".yaml")
+            name = value if equals else next(rest, "")
+            name = re.sub(r"^(\./)?(sweeps/)?|\.ya?ml$", "", name)
         else:
             overrides.append(word)
     return overrides, name

@@ -133,7 +133,7 @@ def _key(name: str) -> str:
 def _metric_problem(names: Any) -> str | None:
     for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
         if _key(name) not in METRICS:
-            return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
+            return f"it must be one of {', '.join(METRICS)}{nearest(name, METRICS)}"
     return None if names else "it must name at least one"
 
 
@@ -302,6 +302,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         )
     for word in overrides:
         key = word.partition("=")[0]
+        if word in known:
+            raise ConfigError(f"{word!r} is a file of sweeps/: say --config-name {word}.")
         if key in _OF_A_RUN:
             raise ConfigError(
                 f"{word}: {key} is of a single run; a sweep is chosen by --config-name NAME."
