@@ -165,11 +165,11 @@ class Preparation:
         return known.limit is not None and (left is None or left > _CLEARLY_MORE * known.limit)
 
     def _keep(self, known: dict[str, Prepared], name: str, new: Prepared) -> bool:
-        """Keep what was found of a family, unless what is known is as good; return whether so."""
+        """Keep what was found of a family where it betters what is known; return whether so."""
         for note in new.notes:
             self.show(f"{name}: {note}")
         old = known.get(name)
-        if old is not None and (not new.affordable or new.is_cut_as(old)):
+        if old is not None and not (new.affordable and new.betters(old)):
             # The next start does not try the same again.
             left = self.clock.race_left
             limit = new.limit if new.affordable else max(left or 0.0, old.limit or 0.0)
@@ -243,7 +243,8 @@ class Preparation:
         measuring = None if left is None else share * left
         late = _LATE_ALONE if only else _LATE
         latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
-        found = self._measured(family, (), measuring, late_by=latest - (measuring or 0.0))
+        most = _ALONE * (self.clock.left or 0.0) if only and allowance is not None else allowance
+        found = self._measured(family, (), measuring, latest - (measuring or 0.0), most)
         if allowance is None or not found.affordable:
             return found
         crafted = "model=handcrafted" in family.overrides
@@ -264,7 +265,7 @@ class Preparation:
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self._left or 0.0)
-            cheaper = self._measured(family, (smaller,), measuring)
+            cheaper = self._measured(family, (smaller,), measuring, trial=most)
             if cheaper.affordable and cheaper.seconds < found.seconds:
                 notes = [*cheaper.notes, f"{smaller}, for lack of time"]
                 found = replace(cheaper, limit=left, notes=notes)
@@ -320,9 +321,11 @@ class Preparation:
         changes: Sequence[str],
         seconds: float | None,
         late_by: float = 0.0,
+        trial: float | None = None,
         what: str = "how to train it on this machine",
     ) -> Prepared:
-        job = self.jobs.prepare(family, changes, seconds, late_by)
+        least = _LEAST_PART if len(self.jobs.families) == 1 else _LEAST_EPOCHS
+        job = self.jobs.prepare(family, changes, seconds, late_by, trial, least)
         left = self.clock.race_left
         most = None if seconds is None else _STOPPED * (seconds + late_by)
         limit = "" if seconds is None else f", for up to {duration(seconds)}"
