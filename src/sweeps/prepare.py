@@ -27,7 +27,7 @@ from .forecast import (
 )
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "LITTLE", "Preparation", "kept_preparations"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation", "kept_preparations"]
 
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
@@ -67,7 +67,7 @@ _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_siz
 LITTLE = 0.25
 # In the name of a kind of trials.
 _SEARCH = "model.classifier=auto"
-_FROM_SCRATCH = frozenset(
+FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
 
@@ -279,7 +279,7 @@ class Preparation:
         self, family: Family, found: Prepared, allowance: float, *, only: bool
     ) -> Prepared:
         """Return what was found of a network with as many epochs as there is time for."""
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
+        from_scratch = not FROM_SCRATCH.isdisjoint(family.overrides)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         each = found.seconds_per_epoch
@@ -359,7 +359,7 @@ class Preparation:
         stated = any(word.startswith(kept) for word in (*self.jobs.base, *family.overrides))
         if stated or any(one.key == "data.image_size" for one in family.parameters):
             return None
-        if not _FROM_SCRATCH.isdisjoint(family.overrides):
+        if not FROM_SCRATCH.isdisjoint(family.overrides):
             small = found.side is not None and found.side <= _SMALLER_SIDE
             return None if small else _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
