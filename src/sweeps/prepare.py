@@ -39,6 +39,8 @@ _GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
+# In less nothing can be measured.
+_LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
@@ -131,7 +133,9 @@ class Preparation:
         """Return why a family is left out before time is spent on it; None where it is not."""
         clock = self.clock
         if not self._ready:
-            return "for time is up" if clock.trials_wait and not clock.left else None
+            left = clock.left if clock.trials_wait else None
+            up = left is not None and _MEASURING * left < _LEAST_MEASURING
+            return "for time is up" if up else None
         left, prepared = clock.race_left, self.jobs.prepared.values()
         if clock.trials_wait and left is not None:
             if not left:
@@ -171,8 +175,8 @@ class Preparation:
         old = known.get(name)
         if old is not None and not (new.affordable and new.betters(old)):
             # The next start does not try the same again.
-            left = self.clock.race_left
-            limit = new.limit if new.affordable else max(left or 0.0, old.limit or 0.0)
+            limit = new.limit if new.affordable else self.clock.race_left or 0.0
+            limit = None if limit is None else max(limit, old.limit or 0.0)
             known[name] = replace(old, limit=limit)
         else:
             known[name] = new

@@ -301,7 +301,7 @@ def _within(
     are worth a measurement. Where fewer than two fit, none is ranked.
     """
     cheapest = min(networks, key=lambda name: networks[name].cost)
-    share = duration(_SHARE * (deadline - time.perf_counter()))
+    share = duration(max(0.0, _SHARE * (deadline - time.perf_counter())))
     _log.info("timing pretrained networks on some of the pictures, for some %s", share)
     speed = sample.speed(cheapest)
     speeds = {name: speed * networks[cheapest].cost / one.cost for name, one in networks.items()}
