@@ -182,7 +182,7 @@ def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
     (trial,) = record.trials
     assert trial.state == COMPLETE and record.winner == trial.number
     assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
-    assert "nothing else ends in 0.05 minutes on this machine just now" in capsys.readouterr().out
+    assert "nothing else ends in 0.05 minutes on this machine just now" in capsys.readouterr().err
     # Each start that finds no other answer would try no more than this one again.
     assert sweep(tmp_path, *words, "evaluate_test=false").trials == record.trials
     # It is no measure of its family, which has its own turn with more minutes.
