@@ -47,12 +47,9 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], helper: Helper
         comparison, made = compared(settings, read=helper.start), None
     if settings.ensemble:
         with doing("loading PyTorch and Lightning"):
-            from .selection.ensemble import ensemble_of
+            from .selection.ensemble import with_ensemble
 
-        standings = comparison.verdict.standings
-        made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
-        if made is not None:
-            comparison = compared(settings, [made.run_dir])
+        comparison, made = with_ensemble(comparison, settings)
     width, wrapped = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
     print(format_comparison(comparison, width, wrapped=wrapped), flush=True)
 

@@ -39,6 +39,7 @@ __all__ = [
     "chosen_options",
     "compose_plain",
     "compose_settings",
+    "data_overrides",
     "effective_overrides",
     "expand",
     "groups",
@@ -76,6 +77,14 @@ def groups(*folders: Path) -> dict[str, list[str]]:
         if options := [option.stem for option in folder.glob("*.yaml")]:
             found[folder.name] = sorted([*found.get(folder.name, []), *options])
     return found
+
+
+def data_overrides(data: str | Path) -> list[str]:
+    """Return the overrides for a data set by its name, or for a place with pictures."""
+    if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
+        return [f"data={data}"]
+    root = data if "://" in str(data) else Path(data).expanduser().absolute()
+    return ["data=folder", f"data.root={root}"]
 
 
 def expand(overrides: Sequence[str]) -> Iterator[list[str]]:

@@ -84,14 +84,12 @@ class Calibration:
     def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
         """Probabilities (N, K) of scores (N, K)."""
         logits = self.slope * np.asarray(scores, np.float64) + self.shift
-        probs: NDArray[np.float32] = softmax(logits, axis=1).astype(np.float32)
-        return probs
+        return softmax(logits, axis=1).astype(np.float32)
 
 
 def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return scores (N, K) of shares of votes (N, K) in [0, 1], which may be 0."""
-    found: NDArray[np.float64] = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
-    return found
+    return np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,8 +210,7 @@ def _content(path: Path) -> dict[str, Any]:
     strange = [step for own in steps for step in own if step.__name__ not in _STEPS]
     if strange or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the model of a run")
-    found: dict[str, Any] = content
-    return found
+    return content
 
 
 def _pipelines(content: dict[str, Any]) -> list[Any]:

@@ -80,6 +80,10 @@ class Choice:
         short = ", cut short by the clock" * self.late
         return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s{short}"
 
+    def covers(self, other: Choice) -> bool:
+        """Return whether it was made of as many heads, on as many folds, as another one."""
+        return self.tried >= other.tried and self.folds >= other.folds
+
     def plain(self) -> dict[str, Any]:
         """Return plain values from which `from_plain` makes the same choice."""
         head, calibration = self.head, self.calibration

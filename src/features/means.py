@@ -57,8 +57,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         """Return (N,) the classes with the highest scores."""
         scores = self.decision_function(features)
         best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-        found: NDArray[np.int64] = self.classes_[best]
-        return found
+        return self.classes_[best]
 
     def _inverse(self, within: Floats, means: Doubles) -> Doubles:
         """Means (K, D) times the inverse of the shrunk covariance of rows (N, D)."""
@@ -76,8 +75,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):
             pairs[np.diag_indices(len(pairs))] += ridge / share
             factor = cho_factor(pairs, overwrite_a=True, check_finite=False)
             inner = cho_solve(factor, rows @ means.T, check_finite=False)
-            found: Doubles = (means - inner.T @ rows) / ridge
-            return found
+            return (means - inner.T @ rows) / ridge
         covariance = share * gram(within)
         covariance[np.diag_indices(len(covariance))] += ridge
         factor = cho_factor(covariance, overwrite_a=True, check_finite=False)

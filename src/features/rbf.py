@@ -88,8 +88,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         """Return (N,) the class with the highest score."""
         scores = self.decision_function(features)
         best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-        found: NDArray[np.int64] = self.classes_[best]
-        return found
+        return self.classes_[best]
 
     def _fit_sample(self, features: Floats, targets: NDArray[np.int64]) -> None:
         from scipy.linalg import cho_factor, cho_solve
@@ -118,10 +117,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
     def _kernel(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         from sklearn.metrics.pairwise import rbf_kernel
 
-        kernel: NDArray[np.float64] = rbf_kernel(
-            features.astype(np.float64), self.sample_, gamma=self.width_
-        )
-        return kernel
+        return rbf_kernel(features.astype(np.float64), self.sample_, gamma=self.width_)
 
 
 def sums_over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:

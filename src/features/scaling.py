@@ -49,8 +49,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
 
     def transform(self, features: Floats) -> Floats:
         """Return features (N, D) scaled, (N, D)."""
-        scaled: Floats = (features - self.mean_) * self.scale_
-        return scaled
+        return (features - self.mean_) * self.scale_
 
 
 class PartWhitening(TransformerMixin, BaseEstimator):
@@ -81,8 +80,7 @@ class PartWhitening(TransformerMixin, BaseEstimator):
 
     def transform(self, features: Floats) -> Floats:
         """Return features (N, D) scaled, (N, D)."""
-        scaled: Floats = features * self.scale_
-        return scaled
+        return features * self.scale_
 
 
 def unit_rows(features: Floats) -> Floats:

@@ -41,8 +41,7 @@ def entropy_terms(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
     As `scipy.special.entr`, which models that are served alone need not have.
     """
-    found: NDArray[np.float64] = -shares * np.log(np.where(shares > 0, shares, 1.0))
-    return found
+    return -shares * np.log(np.where(shares > 0, shares, 1.0))
 
 
 def brier(probs: ArrayLike, targets: ArrayLike) -> float:

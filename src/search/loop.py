@@ -111,11 +111,15 @@ class JobLoop(ABC, Generic[K]):
         self._facts.setdefault(key, {}).update(facts)
 
     def seconds_left(self) -> float | None:
-        """Return the time in which jobs must end, 0 or less after it; None for no limit.
+        """Return the time in which jobs are to end, 0 or less after it; None for no limit."""
+        return None
+
+    def seconds_to_end(self) -> float | None:
+        """Return the time in which jobs must end, which may be longer; None for no limit.
 
         What goes on after it, because it reports nothing, is interrupted and in the end killed.
         """
-        return None
+        return self.seconds_left()
 
     @abstractmethod
     def trial(self, key: K) -> TrialRecord:
@@ -229,7 +233,7 @@ class JobLoop(ABC, Generic[K]):
         self._more = True  # what could not begin beside it, or not before it was known, may now
 
     def _end_what_is_late(self) -> None:
-        left, now = self.seconds_left(), time.monotonic()
+        left, now = self.seconds_to_end(), time.monotonic()
         if left is None or left > 0:
             self._over_since = None
             return

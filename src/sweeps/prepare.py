@@ -27,7 +27,7 @@ from .forecast import (
 )
 from .tasks import PREPARED, Prepared, SweepJobs
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "LITTLE", "Preparation", "kept_preparations"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation", "kept_preparations"]
 
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
@@ -39,6 +39,8 @@ _GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
+# In less nothing can be measured.
+_LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
@@ -67,7 +69,7 @@ _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_siz
 LITTLE = 0.25
 # In the name of a kind of trials.
 _SEARCH = "model.classifier=auto"
-_FROM_SCRATCH = frozenset(
+FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
 
@@ -131,7 +133,9 @@ class Preparation:
         """Return why a family is left out before time is spent on it; None where it is not."""
         clock = self.clock
         if not self._ready:
-            return "for time is up" if clock.trials_wait and not clock.left else None
+            left = clock.left if clock.trials_wait else None
+            up = left is not None and _MEASURING * left < _LEAST_MEASURING
+            return "for time is up" if up else None
         left, prepared = clock.race_left, self.jobs.prepared.values()
         if clock.trials_wait and left is not None:
             if not left:
@@ -165,14 +169,14 @@ class Preparation:
         return known.limit is not None and (left is None or left > _CLEARLY_MORE * known.limit)
 
     def _keep(self, known: dict[str, Prepared], name: str, new: Prepared) -> bool:
-        """Keep what was found of a family, unless what is known is as good; return whether so."""
+        """Keep what was found of a family where it betters what is known; return whether so."""
         for note in new.notes:
             self.show(f"{name}: {note}")
         old = known.get(name)
-        if old is not None and (not new.affordable or new.is_cut_as(old)):
+        if old is not None and not (new.affordable and new.betters(old)):
             # The next start does not try the same again.
-            left = self.clock.race_left
-            limit = new.limit if new.affordable else max(left or 0.0, old.limit or 0.0)
+            limit = new.limit if new.affordable else self.clock.race_left or 0.0
+            limit = None if limit is None else max(limit, old.limit or 0.0)
             known[name] = replace(old, limit=limit)
         else:
             known[name] = new
@@ -243,7 +247,8 @@ class Preparation:
         measuring = None if left is None else share * left
         late = _LATE_ALONE if only else _LATE
         latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
-        found = self._measured(family, (), measuring, late_by=latest - (measuring or 0.0))
+        most = _ALONE * (self.clock.left or 0.0) if only and allowance is not None else allowance
+        found = self._measured(family, (), measuring, latest - (measuring or 0.0), most)
         if allowance is None or not found.affordable:
             return found
         crafted = "model=handcrafted" in family.overrides
@@ -264,7 +269,7 @@ class Preparation:
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self._left or 0.0)
-            cheaper = self._measured(family, (smaller,), measuring)
+            cheaper = self._measured(family, (smaller,), measuring, trial=most)
             if cheaper.affordable and cheaper.seconds < found.seconds:
                 notes = [*cheaper.notes, f"{smaller}, for lack of time"]
                 found = replace(cheaper, limit=left, notes=notes)
@@ -278,7 +283,7 @@ class Preparation:
         self, family: Family, found: Prepared, allowance: float, *, only: bool
     ) -> Prepared:
         """Return what was found of a network with as many epochs as there is time for."""
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
+        from_scratch = not FROM_SCRATCH.isdisjoint(family.overrides)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         each = found.seconds_per_epoch
@@ -320,9 +325,11 @@ class Preparation:
         changes: Sequence[str],
         seconds: float | None,
         late_by: float = 0.0,
+        trial: float | None = None,
         what: str = "how to train it on this machine",
     ) -> Prepared:
-        job = self.jobs.prepare(family, changes, seconds, late_by)
+        least = _LEAST_PART if len(self.jobs.families) == 1 else _LEAST_EPOCHS
+        job = self.jobs.prepare(family, changes, seconds, late_by, trial, least)
         left = self.clock.race_left
         most = None if seconds is None else _STOPPED * (seconds + late_by)
         limit = "" if seconds is None else f", for up to {duration(seconds)}"
@@ -356,7 +363,7 @@ class Preparation:
         stated = any(word.startswith(kept) for word in (*self.jobs.base, *family.overrides))
         if stated or any(one.key == "data.image_size" for one in family.parameters):
             return None
-        if not _FROM_SCRATCH.isdisjoint(family.overrides):
+        if not FROM_SCRATCH.isdisjoint(family.overrides):
             small = found.side is not None and found.side <= _SMALLER_SIDE
             return None if small else _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None

@@ -63,15 +63,18 @@ class _Task:
 class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
-    Features of frozen networks may be `late_by` more. `kinds` are values of keys, one for each
-    classifier whose fit is to be timed, and `variants` those that make other features or
-    networks of other sizes. The result of the job is a `Prepared`.
+    Features of frozen networks may be `late_by` more. Pictures are not opened for a network from
+    scratch of which `least_epochs` clearly take more than `trial_seconds`. `kinds` are values of
+    keys, one for each classifier whose fit is to be timed, and `variants` those that make other
+    features or networks of other sizes. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
     late_by: float = 0.0
     kinds: Sequence[Mapping[str, Any]] = ()
     variants: Sequence[Mapping[str, Any]] = ()
+    trial_seconds: float | None = None
+    least_epochs: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ class Prepared:
             `name_of_kind`; of kinds on each variant of the features as well.
         longer: how many times as long as `seconds` a trial takes, by names of variants.
         all_cores: whether `seconds` are with all cores of the machine, not with those of a slot.
+        promise: about the accuracy of heads on frozen networks by what is published of them, in
+            points, for comparisons alone; None for other families.
     """
 
     overrides: Sequence[str]
@@ -154,6 +159,7 @@ class Prepared:
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
     longer: Mapping[str, float] = field(default_factory=dict)
     all_cores: bool = False
+    promise: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -165,9 +171,22 @@ class Prepared:
         """The overrides of networks, sizes of pictures and epochs."""
         return frozenset(word for word in self.overrides if word.startswith(_CUT))
 
-    def is_cut_as(self, other: Prepared) -> bool:
-        """Return whether networks, sizes of pictures and epochs are those of another."""
-        return self.cut == other.cut and self.epochs == other.epochs
+    def betters(self, other: Prepared) -> bool:
+        """Return whether it is another preparation than an earlier one, and no worse.
+
+        Frozen networks go by what they promise, unless time was too short for none; all else by
+        training pictures, the size of pictures and epochs, in this order. A busy machine, or less
+        time, may buy less than an earlier start had.
+        """
+        if self.cut == other.cut and self.epochs == other.epochs:
+            return False
+        if self.promise is not None and other.promise is not None:
+            return self.limit is None or self.promise > other.promise
+        return self._extent >= other._extent
+
+    @property
+    def _extent(self) -> tuple[int, int, int]:
+        return self.parts.get("train", 0), self.side or 0, self.epochs
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -205,13 +224,23 @@ class SweepJobs:
     costs: CostTable | None = None
 
     def prepare(
-        self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
+        self,
+        family: Family,
+        changes: Sequence[str],
+        seconds: float | None,
+        late_by: float,
+        trial_seconds: float | None = None,
+        least_epochs: float = 1.0,
     ) -> Job:
-        """Return the job that measures a family's own configuration with these changes."""
+        """Return the job that measures a family's own configuration with these changes.
+
+        All else as of `Prepare`.
+        """
         limited = seconds is not None
         kinds = [kind.values for kind in kinds_of(family)] if limited else []
         variants = variants_of(family) if limited else []
-        task = Prepare(self._places(final=False), seconds, late_by, kinds, variants)
+        places = self._places(final=False)
+        task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
         return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
 
     def trial(self, trial: TrialRecord) -> Job:

@@ -474,3 +474,65 @@ def test_what_time_is_left_describes_the_pictures_better() -> None:
     assert sizes(ByHand(), study, 260, earlier=240) == [], "no second time"
     assert sizes(ByHand(), study, 900, earlier=240) == ["model.input_size=224"]
     assert sizes(ByHand(), study, 9000, earlier=900) == [], "there is nothing better"
+
+
+class Busier(Described):
+    """The worker of a machine on which the same time buys ever less."""
+
+    def describe(self, words: list[str]) -> dict[str, Any]:
+        found = super().describe(words)
+        size = 224 - 32 * len(self.jobs)
+        cut = {"overrides": [f"model.input_size={size}"], "promise": size / 4, "limit": 1.0}
+        return found | cut
+
+
+def test_a_renewed_study_keeps_the_better_preparation() -> None:
+    study = Study()
+    for budget, earlier in ((100.0, 0.0), (900.0, 200.0)):
+        time = ByHand()
+        clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
+        made = preparation(Busier(time), None, study=study, embedding=family("embedding"))
+        pool = Busier(time)
+        pool.jobs = [Job({}, overrides=[])] * (earlier > 0)
+        for _ in replace(made, pool=pool, clock=clock).run():
+            study.count += 1
+        kept = study.kept["prepared"]["embedding"]
+        assert kept["overrides"] == ["model.input_size=192"]
+    assert kept["limit"] > 600, "it is not tried again in as much time"
+
+
+@pytest.mark.parametrize(
+    ("new", "taken"),
+    [
+        ({"overrides": ["model.input_size=224"], "promise": 75.0}, True),
+        ({"overrides": ["model.input_size=64"], "promise": 65.0}, False),
+        # Nothing that more time could buy promises more on these pictures.
+        ({"overrides": ["model.networks=[other]"], "promise": 65.0, "limit": None}, True),
+        ({"overrides": [], "promise": 75.0}, True),
+        ({"overrides": ["model.input_size=128"], "promise": 75.0}, False),
+    ],
+)
+def test_frozen_networks_go_by_what_they_promise(new: dict[str, Any], taken: bool) -> None:
+    old = Prepared(["model.input_size=128"], 1, 0.0, limit=60.0, promise=70.0)
+    assert replace(old, **({"limit": 90.0} | new)).betters(old) is taken
+
+
+@pytest.mark.parametrize(
+    ("train", "side", "epochs", "taken"),
+    [
+        (1_000, 64, 5, True),
+        (500, 64, 5, True),
+        (250, 224, 12, False),
+        (500, 64, 2, False),
+        (500, 160, 2, True),
+        (500, 64, 3, False),
+    ],
+)
+def test_others_go_by_pictures_then_their_size_then_epochs(
+    train: int, side: int, epochs: int, taken: bool
+) -> None:
+    def found(train: int, side: int, epochs: int) -> Prepared:
+        words = [f"data.train_limit={train}", f"data.image_size={side}"]
+        return Prepared(words, epochs, 1.0, parts={"train": train}, side=side)
+
+    assert found(train, side, epochs).betters(found(500, 64, 3)) is taken

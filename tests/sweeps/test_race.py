@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +171,66 @@ def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
     (trial,) = sweep(tmp_path, *words, "evaluate_test=false").trials
     assert trial.state == COMPLETE and "trainer.max_epochs=1" in trial.overrides
     assert any(word.startswith("trainer.max_time=") for word in trial.overrides)
+
+
+def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=0.05", "budget.trials=1"]
+    record = sweep(tmp_path, *words, "evaluate_test=false")
+    (trial,) = record.trials
+    assert trial.state == COMPLETE and record.winner == trial.number
+    assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
+    assert "nothing else ends in 0.05 minutes on this machine just now" in capsys.readouterr().err
+    # Each start that finds no other answer would try no more than this one again.
+    assert sweep(tmp_path, *words, "evaluate_test=false").trials == record.trials
+    # It is no measure of its family, which has its own turn with more minutes.
+    (tmp_path / "slow").unlink()
+    more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=3")
+    assert more.trials[0] == trial and len(more.trials) == 3
+    assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
+
+
+@pytest.mark.parametrize(
+    ("states", "minutes", "seconds"),
+    [(["FAIL"], 1.0, 30.0), (["PRUNED", "FAIL"], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
+)
+def test_the_least_trial_is_for_want_of_time_alone(
+    states: list[str], minutes: float | None, seconds: float
+) -> None:
+    sweep: Any = SimpleNamespace(
+        _settings=SimpleNamespace(budget=SimpleNamespace(minutes=minutes)),
+        _clock=SimpleNamespace(last_seconds=seconds),
+        _study=SimpleNamespace(
+            best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
+        ),
+    )
+    assert not race_module._Sweep._last_answer(sweep, Mock(), Mock()), "nothing is enqueued"
+
+
+@pytest.mark.parametrize(
+    ("takes", "best", "limited"), [(40, None, False), (60, None, True), (60, 0.5, False)]
+)
+def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
+    takes: float, best: float | None, limited: bool
+) -> None:
+    noted: list[str] = []
+    sweep: Any = SimpleNamespace(
+        _alone=False,
+        _base=(),
+        _clock=SimpleNamespace(left=100.0),
+        _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
+        _prepared={"cnn": Prepared([], 1, takes)},
+        _study=SimpleNamespace(
+            best=lambda: best,
+            facts=lambda number: {},
+            note=lambda number, changes: noted.extend(changes),
+        ),
+    )
+    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
+    race_module._Sweep._trial(sweep, Mock(), TrialRecord(0, "cnn", RUNNING, {}))
+    assert noted == ["trainer.max_time=85"] * limited
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:

@@ -125,8 +125,7 @@ class PictureStore:
             PictureError: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
-            image: Pixels = self.images[index]
-            return image
+            return self.images[index]
         if self.large is not None and self.large.images is not None:
             return self.large.images[index]
         if self.source is None:
@@ -143,8 +142,7 @@ class PictureStore:
             PictureError: the mask has been changed or removed since it was checked.
         """
         if self.masks is not None:
-            mask: NDArray[np.uint8] = self.masks[index]
-            return mask
+            return self.masks[index]
         if self.large is not None and self.large.masks is not None:
             return self.large.masks[index]
         if self.source is None or self.source.masks is None:
@@ -340,8 +338,7 @@ class PageReader:
         if page_hash(last.digest, source.page(index)) != expected:
             self.forget()
             raise PictureError(_CHANGED)
-        file: PictureFile = last.file
-        return file
+        return last.file
 
     def picture(self, index: int, form: PictureFormat, expected: bytes) -> Pixels:
         """Return what `picture` does."""

@@ -209,8 +209,7 @@ def _png_grey_alpha(stream: BinaryIO) -> NDArray[np.uint16]:
     data[24:26] = 8, _PNG_COLOUR_ALPHA
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     image = Image.open(io.BytesIO(data), formats=("PNG",))
-    found: NDArray[np.uint16] = np.ascontiguousarray(image).view(">u2").astype(np.uint16)
-    return found
+    return np.ascontiguousarray(image).view(">u2").astype(np.uint16)
 
 
 def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
@@ -228,8 +227,7 @@ def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
     """Return colours (H, W, C) of (H, W, C + 1), the last one being their opacity."""
     share = values[:, :, -1:].astype(np.float32) / 65535
     mixed = values[:, :, :-1] * share + white * (1 - share)
-    found: NDArray[np.uint16] = np.rint(mixed).astype(np.uint16)
-    return found
+    return np.rint(mixed).astype(np.uint16)
 
 
 def _tiff(page: Any) -> Raster | None:

@@ -269,8 +269,7 @@ class PictureData(pl.LightningDataModule):
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)
         if self.pictures.large is not None:
-            known: NDArray[np.int64] = self.pictures.large.places.counts[self.split.train].sum(0)
-            return known
+            return self.pictures.large.places.counts[self.split.train].sum(0)
         if self.pictures.kind == "dense":
             counts = np.zeros(256, np.int64)
             for index in self.split.train.tolist():

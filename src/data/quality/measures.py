@@ -46,8 +46,7 @@ def grey(images: Pixels) -> NDArray[np.uint8]:
     if whole.shape[1] != 3:
         return np.rint(whole.mean(axis=1, dtype=np.float32)).astype(np.uint8)
     red, green, blue = (whole[:, channel] * _LUMINANCE[channel] for channel in range(3))
-    rounded: NDArray[np.uint8] = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
-    return rounded
+    return ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
 
 
 def channel_statistics(

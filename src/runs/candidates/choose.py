@@ -31,6 +31,7 @@ from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..choices import Resolved
 from ..resolve import resolve, seconds_per_epoch
+from .affordable import Option
 from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .network import NetworkCandidate, TrainedNetwork
@@ -145,6 +146,7 @@ class Preparation:
         notes: sentences on how the settings were chosen.
         networks: those that frozen networks were chosen among.
         cut: whether more time could have led to another choice of them.
+        promise: of the chosen networks, as `NetworkChoice` has it; None for other candidates.
     """
 
     settings: RunSettings
@@ -155,6 +157,7 @@ class Preparation:
     networks: tuple[NetworkRecord, ...] = ()
     cut: bool = False
     sized: bool = True
+    promise: float | None = None
 
 
 def prepared(
@@ -227,15 +230,16 @@ def _with_networks(
     are opened as small as they are compared with each other.
     """
     from .classical import ClassicalCandidate
-    from .ranking import choose_networks, keep_described
+    from .ranking import choose_networks, described_by, keep_described
 
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
     found, opened, took = settings, data, 0.0
+    known, gone = described_by(settings, data), set[Option]()
     for attempt in range(_TRIES):
         left = None if deadline is None else deadline - time.perf_counter()
-        choice = choose_networks(settings, data, left, attempt > 0)
+        choice = choose_networks(settings, data, left, attempt > 0, gone)
         notes += choice.notes
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
@@ -252,9 +256,12 @@ def _with_networks(
             opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
             keep_described(settings, data, choice)
-            return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
+            networks, cut = choice.considered, choice.cut
+            return Preparation(found, opened, 1, 0.0, notes, networks, cut, promise=choice.promise)
         except TooSlow as late:
             took = late.seconds
+            if choice.options <= known:  # their features were to be there, so somebody took them
+                gone |= choice.options
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
     return Preparation(found, opened, 1, took, notes, cut=True)
 

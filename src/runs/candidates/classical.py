@@ -353,7 +353,8 @@ def kept_choice(
 ) -> Choice:
     """Return the best head for features, searched for once for the same features and labels.
 
-    A search that its limit has cut short is repeated where that is clearly higher now.
+    A search that its limit has cut short is repeated where that is clearly higher now. What comes
+    of it counts, unless the clock has cut it shorter still.
 
     The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
     `src.storage.cache.cache_folder`.
@@ -372,9 +373,12 @@ def kept_choice(
     }
     kept = load_record("heads", known, cache_dir)
     limit = settings.auto.seconds
-    if kept is not None and kept.is_enough_for(limit):
+    earlier = None
+    if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            return Choice.from_plain(kept.found)
+            earlier = Choice.from_plain(kept.found)
+            if kept.is_enough_for(limit):
+                return earlier
     choice = choose_head(
         features,
         labels,
@@ -386,7 +390,7 @@ def kept_choice(
         groups=groups,
     )
     if choice.late:  # a later start may have a core to itself
-        return choice
+        return choice if earlier is None or choice.covers(earlier) else earlier
     record = Record(choice.plain(), False, None if choice.complete else limit)
     store_record("heads", known, record, cache_dir)
     return choice

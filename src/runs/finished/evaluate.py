@@ -21,6 +21,7 @@ from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
 from ..folder import RunFolder, refuse_unfinished
 from ..seal import amending
+from ..settings import seen_from_here
 from ..test_part import counted_measurement
 from .refusals import refuse_lost_pictures, refuse_part
 
@@ -80,7 +81,7 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
     with input_of("run"):
         refuse_unfinished(folder)
     trained = load_trained(checkpoint)
-    settings = stored_settings(trained.metadata["settings"])
+    settings = seen_from_here(stored_settings(trained.metadata["settings"]), folder)
     refuse_lost_pictures(folder, settings.data)
     data = build_data(settings)
     if data.split.fingerprint != trained.metadata["split_fingerprint"]:

@@ -18,6 +18,7 @@ from ...machine.package import command
 from ...machine.yaml_text import read_yaml
 from ...targets import kind_of
 from ..folder import RunFolder
+from ..settings import seen_from_here
 
 __all__ = ["refuse_export", "refuse_lost_pictures", "refuse_measuring", "refuse_part"]
 
@@ -119,6 +120,7 @@ def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
 
 def _settings_of(folder: RunFolder) -> RunSettings:
     try:
-        return stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+        stored = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+        return seen_from_here(stored, folder)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"run: the settings of {folder.name} cannot be read: {error}") from error
