@@ -53,12 +53,15 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
 def headline(record: SweepRecord) -> str:
     """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s".
 
+    Where some families had no trial it is "of 2 of 4 families".
     The pictures follow, where they are known: "; digits: 1,169 train, 269 val, 359 test pictures".
     """
     states = Counter(trial.state for trial in record.trials)
     counts = ", ".join(f"{states[s]} {s}" for s in (COMPLETE, PRUNED, FAILED, RUNNING) if states[s])
     trials = counted(len(record.trials), "trial") + (f" ({counts})" if counts else "")
     families = counted(len(record.families), "family", "families")
+    tried = len({trial.family for trial in record.trials})
+    families = f"{tried} of {families}" if 0 < tried < len(record.families) else families
     text = f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
     return f"{text}; {pictures}" if (pictures := pictures_raced(record)) else text
 

@@ -23,6 +23,7 @@ from src.records.trials import (
 )
 from src.reporting.sweep_report import (
     format_result,
+    headline,
     leaderboard_csv,
     networks_csv,
     sweep_page,
@@ -125,6 +126,8 @@ def test_the_whole_result() -> None:
 def test_what_there_is_not_has_no_line() -> None:
     empty = dataclasses.replace(RECORD, trials=(), finalists=(), winner=None, test={}, seconds=0.0)
     assert format_result(empty) == "digits: 0 trials of 2 families in 0.0 s"
+    alone = dataclasses.replace(RECORD, trials=RECORD.trials[:1], seconds=0.0)
+    assert headline(alone).startswith("digits: 1 trial (1 complete) of 1 of 2 families in 0.0 s")
 
 
 def test_a_long_race_shows_its_ten_best() -> None:
