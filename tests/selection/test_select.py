@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -92,6 +93,9 @@ def test_the_verdicts_choice_is_measured_once_and_described(
     said = capsys.readouterr().out
     assert f"chosen: {folder.name}" in said and "measured once on this split" in said
     assert "handcrafted" in said and "not registered: tracking is off" in said
+    place = shlex.join([f"output_dir={output_dir}"])
+    label = f"run=champion:digits images=FOLDER out=labels.csv {place}"
+    assert said.splitlines()[-1] == f"next: python -m src.predict {label}"
     card = folder.model_card.read_text()
     assert f"{100 * summary.metrics['test/accuracy']:.1f} %" in card
     assert "Why this one" in card and "arXiv:1810.03993" in card
