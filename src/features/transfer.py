@@ -111,7 +111,7 @@ def cross_validated_accuracy(
     Args:
         features: (N, D) float32 of some hundred pictures.
         targets: (N,) labels of at least two classes.
-        contents: (N,) equal where pictures are, which then share a fold.
+        contents: (N,) equal where pictures share a fold, as of `held_together`.
         seed: of the five folds.
 
     Raises:
@@ -127,7 +127,7 @@ def cross_validated_accuracy(
     right = [_right(features, labels, train, held) for train, held in folds]
     correct = np.concatenate(right, axis=1)
     best = correct[correct.mean(axis=1).argmax()]
-    # Copies of a picture are one observation.
+    # Copies of a picture, or those of a group, are one observation.
     held_out = np.concatenate([held for _, held in folds])
     _, group = np.unique(contents[held_out], return_inverse=True)
     accuracy = float(best.mean())

@@ -114,6 +114,8 @@ class _Sweep:
         status, reason = "FAILED", None
         try:
             with self._display:
+                if lost := self._parent.remark_on_lost(len(study.trials())):
+                    self._display.show(lost)
                 self._parent.open(self._display.show)
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")

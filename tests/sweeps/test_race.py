@@ -275,6 +275,25 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
 
 
+def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["budget.trials=3", "finalists=0"]
+    sweep(tmp_path, *words)
+    journal = tmp_path / "sweeps" / "s" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    begun = [place for place, line in enumerate(lines) if b'"op_code":4' in line]
+    journal.write_bytes(b"".join(lines[: begun[2]]))
+    capsys.readouterr()
+    sweep(tmp_path, *words)
+    said = capsys.readouterr()
+    assert "the study holds 2 trials, and" in said.out + said.err
+    assert "sweep.json tells of 3" in said.out + said.err
+    sweep(tmp_path, "budget.trials=4", "finalists=0")
+    said = capsys.readouterr()
+    assert "tells of" not in said.out + said.err
+
+
 def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
     first = sweep(tmp_path, "seed=5", "budget.trials=2", "finalists=0")
     named = ["study=s", f"output_dir={tmp_path}", "budget.trials=3"]
