@@ -5,9 +5,13 @@ python -m src.evaluate run=ID split=test
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.evaluate in the folder of the checkout, without a path")
 
 from .config.checks import input_of
 from .config.command_line import run_entry

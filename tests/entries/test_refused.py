@@ -146,7 +146,9 @@ def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
     for name, place in places.items():
         shutil.copytree(place, copies[name])
     summary = copies["STOPPED"] / "summary.json"
-    summary.write_text(summary.read_text().replace('"FINISHED"', '"KILLED"'))
+    text = summary.read_text().replace('"FINISHED"', '"KILLED"')
+    summary.write_text(text.replace('"sealed": true', '"sealed": false'))
+    (copies["STOPPED"] / "seal.json").unlink()
     split = copies["NETWORK"] / "split.csv"
     split.write_text(split.read_text().replace("\ntest,", "\ndropped,"))
     config = copies["MOVED"] / "config.yaml"
