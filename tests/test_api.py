@@ -223,7 +223,12 @@ def test_five_lines_from_pictures_to_a_champion(
     race = api.sweep(
         "digits",
         *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
-        *("trainer.max_epochs=2", "workers.count=1", "tracking.enabled=false"),
+        *(
+            "trainer.max_epochs=2",
+            "workers.count=1",
+            "tracking.enabled=false",
+            "tracking.figures=false",
+        ),
         study="api",
         output_dir=outputs,
     )
