@@ -28,6 +28,7 @@ from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
 from src.sweeps.tasks import Prepared
 
+pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
 
 
