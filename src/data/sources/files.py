@@ -109,24 +109,16 @@ class _Walk:
         if not os.path.isdir(path):
             yield path
             return
-        waiting = [path]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    if not self._is_new(folder):
-                        continue
-                    listed = sorted(entries, key=lambda entry: entry.name)
-            except OSError as error:
-                self._note(folder, f"cannot be listed: {error.strerror}")
+        for folder, inside, names in os.walk(path, onerror=self._unlisted, followlinks=True):
+            if not self._is_new(folder):
+                inside.clear()
                 continue
-            for entry in listed:
-                if is_left_behind(entry.name):
-                    self._found.hidden += 1
-                elif os.path.isdir(entry.path):
-                    waiting.append(entry.path)
-                else:
-                    yield entry.path
+            self._found.hidden += sum(map(is_left_behind, (*inside, *names)))
+            inside[:] = sorted(name for name in inside if not is_left_behind(name))
+            yield from (os.path.join(folder, name) for name in names if not is_left_behind(name))
+
+    def _unlisted(self, error: OSError) -> None:
+        self._note(str(error.filename), f"cannot be listed: {error.strerror}")
 
     def _is_new(self, folder: str) -> bool:
         status = os.stat(folder)
