@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from ..config.features import ClassicalSettings
 from .calibration import (
@@ -42,7 +43,7 @@ from .paths import (
 )
 from .pipeline import make_pipeline
 from .rbf import RbfMachine
-from .scaling import BlockScaler, unit_rows
+from .scaling import BlockScaler
 
 __all__ = ["Choice", "choose_head", "fit_chosen"]
 
@@ -341,7 +342,7 @@ class _Fold:
         if wanted.keep is not None:
             dims = min(dims, wanted.keep, len(train))
         if wanted.rows:
-            return View.of(unit_rows(train), unit_rows(held), self._labels, len(self.known), dims)
+            return View.of(normalize(train), normalize(held), self._labels, len(self.known), dims)
         variances = view.variances[kept] ** (1 - wanted.whitening)
         return replace(view, train=train, held=held, variances=variances, dims=dims)
 

@@ -147,10 +147,11 @@ def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Dou
     Distances are computed once, and a kernel once for neighbouring pairs with the same gamma. Takes
     memory for (N, N + M) doubles.
     """
+    from sklearn.metrics.pairwise import euclidean_distances
     from sklearn.svm import SVC
 
-    own = _squared_distances(view.train, view.train)
-    others = _squared_distances(view.held, view.train)
+    own = euclidean_distances(view.train, squared=True)
+    others = euclidean_distances(view.held, view.train, squared=True)
     variance = max(float(view.variances.sum()), 1e-12)
     last = -1.0
     for gamma, strength in pairs:
@@ -164,14 +165,6 @@ def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Dou
             yield np.stack([-margins, margins], axis=1) / 2
         else:
             yield sums_over_opponents(margins, view.classes)
-
-
-def _squared_distances(rows: Floats, others: Floats) -> Floats:
-    lengths = np.square(rows).sum(axis=1)[:, None] + np.square(others).sum(axis=1)
-    found: Floats = np.maximum(lengths - 2 * (rows @ others.T), 0)
-    # Below the rounding of the subtraction there are only equal pictures.
-    found[found < 1e-6 * lengths] = 0
-    return found
 
 
 @dataclass(frozen=True, eq=False)

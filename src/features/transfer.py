@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from .calibration import folds_of, of_all_classes
 from .descriptors.picture import Floats
 from .paths import View, mean_scores, ridge_scores
-from .scaling import unit_rows
 
 __all__ = ["cross_validated_accuracy", "logme"]
 
@@ -138,7 +138,7 @@ def _right(
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows = unit_rows(features[train] - mean), unit_rows(features[held] - mean)
+    rows = normalize(features[train] - mean), normalize(features[held] - mean)
     view = View.of(*rows, own, len(known))
     classes = int(labels.max()) + 1
     if len(known) == 1:
