@@ -31,8 +31,7 @@ from .calibration import (
     scores_of,
 )
 from .descriptors.picture import Floats
-from .grid import Group, Head, Normalisation
-from .head_work import axes_seconds, group_seconds
+from .grid import Group, Head, Normalisation, axes_seconds
 from .paths import (
     LinearPath,
     View,
@@ -320,7 +319,7 @@ class _Fold:
         wanted, rows, held = group.normalisation, len(self._train), len(self._held)
         wide = self._features.shape[1]
         dims = min(rows, wide, wanted.keep or wide)
-        found = group_seconds(group, rows, held, dims, len(self.known))
+        found = group.seconds(rows, held, dims, len(self.known))
         if wanted.scaling not in self._scaled:
             found += axes_seconds(rows, held, wide)
         if wanted.rows and wanted not in self._views:
