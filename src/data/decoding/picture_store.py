@@ -356,9 +356,7 @@ def _content(
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):
-            values = row.transpose(1, 2, 0)
-            height, width, bands = values.shape
-            return Raster(height, width, bands, values.dtype, lambda: values)
+            return Raster.of(row.transpose(1, 2, 0))
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
     if expected is None and source.spans is None:
         return Path(source.file(index))

@@ -78,6 +78,12 @@ class Raster:
     inverted: bool = False
     group: str = ""
 
+    @classmethod
+    def of(cls, values: NDArray[Any], *, inverted: bool = False) -> Raster:
+        """Return the picture of pixels (height, width, bands) that are in memory already."""
+        height, width, bands = values.shape
+        return cls(height, width, bands, values.dtype, lambda: values, inverted=inverted)
+
     @property
     def deep(self) -> bool:
         """Whether pixels have more than 8 bits."""
