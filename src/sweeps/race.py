@@ -227,6 +227,7 @@ class _Sweep:
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs,
+            at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=self._clock.time_left,
             stay=self._stay,
             failure_limit=self._settings.failure_limit,
