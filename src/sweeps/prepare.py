@@ -267,10 +267,6 @@ class Preparation:
         if frozen or crafted:
             took = duration(takes)
             return _left_out(found, f"describing the pictures would take {took} of this budget")
-        if only:
-            found = self._with_all_cores(family, found)
-            if found.seconds <= allowance:
-                return found
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self._left or 0.0)
@@ -280,6 +276,11 @@ class Preparation:
                 found = replace(cheaper, limit=left, notes=notes)
             if only:
                 allowance = _ALONE * (self.clock.left or 0.0)
+            if found.seconds <= allowance:
+                return found
+        if only:
+            found = self._with_all_cores(family, found)
+            allowance = _ALONE * (self.clock.left or 0.0)
             if found.seconds <= allowance:
                 return found
         return self._fewer_epochs(family, found, allowance, only=only)

@@ -150,7 +150,8 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
         return Driver(*parts, **given)
 
     monkeypatch.setattr(race_module, "Driver", driver)
-    (tmp_path / "slow").touch()
+    for name in ("slow", "divides"):
+        (tmp_path / name).touch()
     words = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
     record = sweep(tmp_path, *words)
     threads = [[w for w in t.overrides if w.startswith("runtime.threads=")] for t in record.trials]
