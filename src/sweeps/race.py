@@ -271,6 +271,7 @@ class _Sweep:
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs,
+            at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,
             stay=self._stay,

@@ -20,6 +20,7 @@ from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from src.reporting.sweep_figures import draw_sweep_figures
+from src.search.driver import Driver
 from src.search.study import SweepStudy
 from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
@@ -135,6 +136,31 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     # With time for more it is a candidate like others, without a limit of its own.
     more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
     assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
+
+
+def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for place in ("src.sweeps.prepare", "src.sweeps.engines", "src.machine.cpu_load"):
+        monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
+    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
+    at_once: list[int | None] = []
+
+    def driver(*parts: Any, **given: Any) -> Driver:
+        at_once.append(given["at_once"])
+        return Driver(*parts, **given)
+
+    monkeypatch.setattr(race_module, "Driver", driver)
+    for name in ("slow", "divides"):
+        (tmp_path / name).touch()
+    words = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
+    record = sweep(tmp_path, *words)
+    threads = [[w for w in t.overrides if w.startswith("runtime.threads=")] for t in record.trials]
+    assert threads == [["runtime.threads=2"]] * 2 and at_once == [1]
+    again = sweep(tmp_path, *words, "study=stated", "workers.count=2")
+    assert at_once[1:] == [None]
+    assert all("runtime.threads=1" in trial.overrides for trial in again.trials)
 
 
 @pytest.mark.parametrize(
