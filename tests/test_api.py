@@ -244,11 +244,18 @@ def test_the_leaderboard_of_a_race_is_that_of_its_page() -> None:
 
 
 @pytest.mark.slow
-def test_five_lines_from_pictures_to_a_champion(outputs: Path, digits: np.ndarray) -> None:
+def test_five_lines_from_pictures_to_a_champion(
+    forking: None, outputs: Path, digits: np.ndarray
+) -> None:
     race = api.sweep(
         "digits",
         *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
-        *("trainer.max_epochs=2", "workers.count=1", "tracking.enabled=false"),
+        *(
+            "trainer.max_epochs=2",
+            "workers.count=1",
+            "tracking.enabled=false",
+            "tracking.figures=false",
+        ),
         study="api",
         output_dir=outputs,
     )

@@ -135,6 +135,7 @@ def tracked(installed: Installed, empty_database: Path) -> Installed:
 
 def test_a_sweep_and_its_verdict(tracked: Installed) -> None:
     words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=1", "finalist_seeds=1"]
+    words.append("tracking.figures=false")
     tracked.typed("sweep", "study=s", *words, "trainer.max_epochs=1", "workers.count=1")
     shown = tracked.typed("compare", "sweep=s")
     assert "python -m" not in shown
@@ -148,7 +149,7 @@ def test_runs_are_the_same_wherever_they_were_made(
     """A run of the package is loaded by the checkout, and one of the checkout by the package."""
     images = np.round(load_digits().images[:3] * 255 / 16).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
-    words = [f"model={model}", "tracking=none"]
+    words = [f"model={model}", "tracking=none", "tracking.figures=false"]
     if model == "mlp":
         theirs, _ = request.getfixturevalue("trained")
         words += QUICK

@@ -210,11 +210,15 @@ class _Children:
         wanted = {0: ends[0], 1: ends[3], 2: ends[5]}
         files = {number: number if end == -1 else end for number, end in wanted.items()}
         files |= {number: number for number in kept if number not in (failed, *files)}
-        variables = [os.fsdecode(pair).split("=", 1) for pair in environment or ()]
+        pairs = [os.fsdecode(pair).split("=", 1) for pair in environment or ()]
+        variables = dict(os.environ) if environment is None else dict(pairs)
+        paths = variables.get("PYTHONPATH", "").split(os.pathsep)
+        if any(os.path.isfile(os.path.join(path, "sitecustomize.py")) for path in paths if path):
+            return self._exec(*given)  # Python runs it as it starts
         asked = _asked(
             words[2],
             list(map(os.fsdecode, words[3:])),
-            dict(os.environ) if environment is None else dict(variables),
+            variables,
             os.fsdecode(place or os.getcwd()),
             numbers=list(files),
             session=bool(session),

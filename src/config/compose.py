@@ -44,6 +44,7 @@ __all__ = [
     "expand",
     "groups",
     "leaves",
+    "put",
     "read_run_settings",
     "refuse_idle",
 ]
@@ -169,11 +170,11 @@ def compose_plain(
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
         for word, override in values.items():
             if word not in further:
-                _put(plain, override.key_or_group, override.value())
+                put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, parsed, config_name, folders, cls) from None
     for key, value in literal.items():
-        _put(plain, key, value)
+        put(plain, key, value)
     return plain
 
 
@@ -348,7 +349,12 @@ def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _put(plain: dict[str, Any], key: str, value: Any) -> None:
+def put(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested settings.
+
+    Raises:
+        ConfigError: there is none.
+    """
     *folders, name = key.split(".")
     node: Any = plain
     for folder in folders:

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from .descriptors.picture import Floats
+from .means import ScoringClassifier
 
 __all__ = ["RbfMachine", "sums_over_opponents"]
 
@@ -18,7 +18,7 @@ _CACHE_MB = 500
 _JITTER = 1e-8
 
 
-class RbfMachine(ClassifierMixin, BaseEstimator):
+class RbfMachine(ScoringClassifier):
     """A support vector machine, or beyond `exact_up_to` pictures a least-squares one.
 
     The latter minimises the squared error of one machine a class (Suykens & Vandewalle 1999; Rifkin
@@ -83,12 +83,6 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         blocks = [self._kernel(features[at : at + _BLOCK]) @ self.weights_ for at in starts]
         scores = np.concatenate(blocks) + self.offset_
         return scores[:, 1] if len(self.classes_) == 2 else scores
-
-    def predict(self, features: Floats) -> NDArray[np.int64]:
-        """Return (N,) the class with the highest score."""
-        scores = self.decision_function(features)
-        best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[best]
 
     def _fit_sample(self, features: Floats, targets: NDArray[np.int64]) -> None:
         from scipy.linalg import cho_factor, cho_solve

@@ -26,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from skimage import data as photographs
@@ -221,6 +222,8 @@ class Workshop:
         for server in self._servers:
             _end_group(server)
         self._servers.clear()
+        lines = (" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+        assert not [line for line in lines if f"{self.place}/" in line], "a server lives on"
 
 
 def _end_group(server: subprocess.Popen[bytes]) -> None:

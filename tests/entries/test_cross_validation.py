@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 WORDS = [
     *("model=mlp", "model.dropout=0.3", "runtime=float32", "runtime.threads=1"),
     *("data.batch_size=16", "trainer.max_epochs=3", "cv.folds=3", "trainer.progress=false"),
+    "tracking.figures=false",
 ]
 
 

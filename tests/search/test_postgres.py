@@ -242,7 +242,12 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
         *(f"storage={url}", f"output_dir={output_dir}"),
         *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
         *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
-        *("trainer.max_epochs=4", "data.batch_size=64", "runtime=float32"),
+        *(
+            "trainer.max_epochs=4",
+            "data.batch_size=64",
+            "runtime=float32",
+            "tracking.figures=false",
+        ),
     ]
     driver = warm_python.begin("src.sweep", words, secret)
     try:

@@ -32,7 +32,6 @@ from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, changed, plain_task, read_task
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
-from tests.warm_python import WarmPython
 
 RUNNER = "src.sweeps.run_job:TrialRunner"
 
@@ -266,12 +265,6 @@ def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
         assert ending.state in ("complete", "pruned"), ending.reason
         sizes.append(worker.memory_info().rss)
     assert sizes[100] <= 1.05 * sizes[10], [size >> 20 for size in sizes[::10]]
-
-
-@pytest.fixture
-def forking(warm_python: WarmPython) -> Iterator[None]:
-    with warm_python.forking():
-        yield
 
 
 @pytest.mark.slow

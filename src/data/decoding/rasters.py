@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...storage.arrays import array_header
 from .depth import PixelError, ValueRange
 
 __all__ = [
@@ -76,6 +77,12 @@ class Raster:
     window: ValueRange | None = None
     inverted: bool = False
     group: str = ""
+
+    @classmethod
+    def of(cls, values: NDArray[Any], *, inverted: bool = False) -> Raster:
+        """Return the picture of pixels (height, width, bands) that are in memory already."""
+        height, width, bands = values.shape
+        return cls(height, width, bands, values.dtype, lambda: values, inverted=inverted)
 
     @property
     def deep(self) -> bool:
@@ -159,11 +166,7 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, int, int, bool]:
 
 
 def _npy(stream: BinaryIO) -> Raster:
-    version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-        version, np.lib.format.read_array_header_2_0
-    )
-    shape, _, dtype = read(stream)
+    shape, dtype = array_header(stream)
     if dtype.hasobject:
         raise PixelError("holds Python objects, which are not read: save an array of numbers")
     height, width, bands, _ = _sides(shape)

@@ -201,8 +201,8 @@ def prepared(
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, open_pictures(settings), 1, 0.0)
     if seconds is not None and (searching or model.classifier == "auto"):
-        shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
-        model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
+        shortest = min(model.auto.seconds, max(0.1, round(_HEADS_SHARE * seconds, 1)))
+        model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
     ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
     if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
@@ -237,7 +237,10 @@ def _with_networks(
     notes: tuple[str, ...] = ()
     found, opened, took = settings, data, 0.0
     known, gone = described_by(settings, data), set[Option]()
+    latest = None if deadline is None else deadline + late_by
     for attempt in range(_TRIES):
+        if attempt and latest is not None and time.perf_counter() > latest:
+            break  # to time networks once more would take what others have left
         left = None if deadline is None else deadline - time.perf_counter()
         choice = choose_networks(settings, data, left, attempt > 0, gone)
         notes += choice.notes
@@ -247,7 +250,6 @@ def _with_networks(
         if choice.share < 1:
             most = math.ceil(choice.share * len(data.split.train))
             found = replace(found, data=replace(settings.data, train_limit=most))
-        latest = None if deadline is None else deadline + late_by
         ends = time.perf_counter() + choice.seconds
         if choice.seconds and latest is not None and ends > latest:
             # Nothing is described that cannot end.

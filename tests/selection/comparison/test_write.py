@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,7 +12,7 @@ from src.compare import compare
 from src.config.checks import ConfigError
 from src.config.finished import CompareSettings
 from src.config.tracking import TrackingSwitch
-from src.machine.helper import Helper
+from src.machine.spare_cores import SpareCores
 from src.selection.comparison import compared
 from src.selection.comparison.write import comparison_folder, write_comparison
 from src.selection.comparison.write import tracked as tracked_comparison
@@ -69,31 +70,40 @@ def test_figures_stay_until_others_are_drawn(
 
 
 class _Ended:
-    """A helper whose process is ended while it draws."""
+    """Processes of which one is ended while it draws."""
 
-    def submit(self, work: object, *values: object) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_exception(BrokenExecutor())
-        return future
+    def share(self, work: Callable[..., Any], *values: Any) -> list[Future[Any]]:
+        whole, ended = Future[Any](), Future[Any]()
+        whole.set_result(work(*values, 0, 2))
+        ended.set_exception(BrokenExecutor())
+        return [whole, ended]
 
 
-def test_another_process_draws_the_same_and_is_done_without_where_it_ends(
+def test_other_processes_read_and_draw_the_same_and_are_done_without_where_they_end(
     asked: CompareSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comparison = compared(asked)
     before = {path: path.read_bytes() for path in write_comparison(comparison, asked)}
-    monkeypatch.setattr(  # here alone
-        "src.reporting.comparison_figures.draw_comparison_figures", lambda folder, data: []
-    )
-    monkeypatch.setattr("src.machine.helper.threads_beside", lambda others, most: most)
-    with Helper("src.reporting.comparison_figures") as helper:
-        helper.start(2)
-        files = [*write_comparison(comparison, asked, None, helper)]
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("it is left to other processes")
+
+    monkeypatch.setattr("src.machine.spare_cores.threads_beside", lambda others, most: 2)
+    with SpareCores("src.reporting.comparison_figures", least=2) as spare:
+        monkeypatch.setattr("src.machine.spare_cores.in_order", _none_left)
+        by_others = compared(asked, spare=spare)
+        monkeypatch.setattr("src.reporting.comparison_figures.draw_comparison_figures", refuse)
+        files = [*write_comparison(by_others, asked, None, spare)]
     assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
     monkeypatch.undo()
     ended: Any = _Ended()
     files = [*write_comparison(comparison, asked, None, ended)]
     assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
+
+
+def _none_left(work: object, items: Sequence[object], workers: int) -> Sequence[object]:
+    assert not items
+    return items
 
 
 @pytest.mark.parametrize(
