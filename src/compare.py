@@ -24,6 +24,7 @@ from .machine.ending import leave
 from .machine.package import PACKAGE, command
 from .machine.spare_cores import SpareCores
 from .machine.status import doing
+from .runs.folder import FOLDS
 
 # Of fewer runs all is done in a moment, and processes more would take longer to begin.
 _MANY_RUNS = 300
@@ -63,7 +64,8 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
             place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
             words = [f"run={Path(made.run_dir).name}", *place]
         # Folds leave a model each, and none of all pictures.
-        refit = [] if comparison.folds is None or made is not None else ["refit=true"]
+        folded = (Path(comparison.choice.run_dirs[0]) / FOLDS).is_file()
+        refit = ["refit=true"] * folded
         next_step = command("select", *plugin_overrides(), *words, *refit)
     folder = comparison_folder(settings)
     page = folder / "report.html"

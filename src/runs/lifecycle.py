@@ -7,6 +7,7 @@ candidate, `src.runs.cross_validation` that of many folds.
 from __future__ import annotations
 
 import errno
+import math
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -111,6 +112,7 @@ class Run(ABC):
     batch_size: int | None = field(default=None, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
+    _outdated: list[str] = field(default_factory=list, init=False)  # metrics of earlier weights
     _tracker: Tracker | None = field(default=None, init=False)  # once it is started
     _started: float = field(default_factory=time.perf_counter, init=False)
 
@@ -132,7 +134,7 @@ class Run(ABC):
 
     def prepare_folder(self) -> None:
         """Write settings and parts; called once no other process writes the folder."""
-        reopen_record(self.folder)
+        self._outdated = reopen_record(self.folder)
         write_atomically(self.folder.config, yaml_text(self.settings.effective()))
         self.data.split.write(self.folder.split)
         write_suspects(self.folder.suspects, self.data.suspects)
@@ -244,6 +246,8 @@ class Run(ABC):
         )
         if parent is not None:
             parent.announce(folder)
+        if self._outdated:  # MLflow would go on showing them
+            tracker.metrics(dict.fromkeys(self._outdated, math.nan), step=0, final=True)
         tracker.dataset(
             name=settings.data.name,
             digest=data.split.fingerprint[:8],  # the whole one is in the profile

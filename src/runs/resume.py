@@ -144,11 +144,14 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
     return finished if same else None
 
 
-def reopen_record(folder: RunFolder) -> None:
+def reopen_record(folder: RunFolder) -> list[str]:
     """Break a run's seal, and take from a finished one that goes on what its weights gave.
 
     A kill then leaves no metrics, answers or files of other weights than the run's. What is gone
     and will not come back by itself is printed.
+
+    Returns:
+        The metrics of the test part that were of these weights: they may not be measured again.
     """
     summary = finished_summary(folder)
     if summary is not None and summary.sealed:
@@ -158,7 +161,7 @@ def reopen_record(folder: RunFolder) -> None:
             summary.write(folder.summary)
     break_seal(folder.path)
     if summary is None:  # new, or killed before it had measured all that it writes at its end
-        return
+        return []
     removed = [name for name in _OF_WEIGHTS if _removed(folder.path / name)]
     if told := [name for name in removed if name not in _WRITTEN_ANEW]:
         print(f"{folder.name} goes on: removed, for its weights change: {', '.join(told)}")
@@ -169,6 +172,7 @@ def reopen_record(folder: RunFolder) -> None:
         )
     reason = "it went on after it had finished, and has not ended since"
     replace(summary, status="KILLED", reason=reason).write(folder.summary)
+    return [key for key in summary.metrics if key.startswith("test/")]
 
 
 def _removed(path: Path) -> bool:

@@ -152,23 +152,14 @@ def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None,
 
     Its figures have the mean cost of these predictions, where there are costs.
     """
-    folder, summary = model.folder, model.summary
+    folder, settings = model.folder, model.settings
     file = folder.predictions / "test.parquet"
-    if file.is_file():
+    # Killed before it was noted, it is measured anew, which finds the same and is no further look.
+    noted = metric_key("test", kind_of(settings.data.target).primary) in model.summary.metrics
+    if noted and file.is_file():
         predictions = Predictions.read(file)
-        kind = kind_of(predictions.kind)
-        if metric_key("test", kind.primary) not in summary.metrics:  # killed before it was noted
-            found = kind.evaluate(
-                predictions.probs,
-                predictions.targets,
-                predictions.class_names,
-                predictions.thresholds,
-            )
-            known = {metric_key("test", name): value for name, value in found.items()}
-            summary = replace(summary, metrics=summary.metrics | known)
-            _write_summary(folder, summary)
         print(f"test part: {folder.name} was measured on it before; it is not measured again")
-        return predictions, _by_costs(replace(model, summary=summary), predictions, costs)
+        return predictions, _by_costs(model, predictions, costs)
     if not len(Split.read(folder.split).test):
         print("test part: this data has none, so no figure comes from pictures nobody chose by")
         return None, model

@@ -27,6 +27,7 @@ from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
 from src.selection.choose import choose
 from src.selection.select import select
+from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool
 from src.tracking.tracker import Tracker
 from tests.data.pictures import png, tree, write
@@ -156,6 +157,13 @@ def test_a_finished_run_that_is_asked_for_more_goes_on(place: tuple[Path, Path])
     assert stored["epoch"] == 2
 
 
+def told(folder: Path, metric: str) -> Any:
+    """The last value of a metric that a run's record has for MLflow."""
+    events = [event for event, _ in read_events(spool_path(folder), 0)]
+    values = [event["values"] for event in events if event["event"] == "metrics"]
+    return [one[metric] for one in values if metric in one][-1]
+
+
 def test_what_was_made_of_a_runs_weights_goes_with_them(
     place: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +182,7 @@ def test_what_was_made_of_a_runs_weights_goes_with_them(
     assert all((folder / name).exists() for name in made)
     assert Champion.read(output_dir, "pets") is not None
     before = Predictions.read(folder / "predictions" / "test.parquet").probs
+    assert 0 <= float(told(folder, "test/accuracy")) <= 1
 
     run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=5"]))
     said = capsys.readouterr().out
@@ -181,6 +190,9 @@ def test_what_was_made_of_a_runs_weights_goes_with_them(
     assert not any((folder / name).exists() for name in made)
     assert not (folder / "predictions" / "test.parquet").exists()
     assert Champion.read(output_dir, "pets") is None
+    # What MLflow shows of the test part would be of the weights before.
+    assert told(folder, "test/accuracy") == told(folder, "test/log_loss") == "nan"
+    assert 0 <= float(told(folder, "val/accuracy")) <= 1
 
     select(choose(asked), asked)
     again = revisit(RunFolder.open(folder), folder / "checkpoints" / "last.ckpt")
@@ -189,6 +201,7 @@ def test_what_was_made_of_a_runs_weights_goes_with_them(
     np.testing.assert_allclose(found, probs, atol=1e-6)
     assert not np.allclose(found, before, atol=1e-3)
     assert RunSummary.read(folder / "summary.json").test_measurements == 2
+    assert 0 <= float(told(folder, "test/accuracy")) <= 1
     assert again.trained.metadata["epochs"] == 5 and (folder / "model" / "digest.txt").is_file()
 
 

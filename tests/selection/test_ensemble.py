@@ -208,7 +208,9 @@ def test_the_command_that_makes_it_judges_it_with_its_members(
     assert plain["choice"] == made["candidate"] and f"select run={name}" in said
 
 
-def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...]) -> None:
+def test_cross_validations_are_combined_out_of_fold(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     pair, single = cross_validation(runs[:2], "two"), cross_validation(runs[2:], "one")
     words = ["ensemble=greedy", "runs=[two,one]"]
     made = combined((pair, single), *words)
@@ -218,6 +220,14 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
     assert together.runs == 3 and together.folds == 2
     assert "each when it was held out as one of 2 folds" in verdict_sentences(together)[0]
     assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
+    # The next step trains a model of all pictures where the choice has none, and only there.
+    capsys.readouterr()
+    for chosen, refits in (("two", True), (made.name, False)):
+        beside = [] if refits else ["one"]
+        words = [f"runs=[{','.join([chosen, *beside])}]", "tracking.enabled=false"]
+        compare(asked(pair.output_dir, *words), words)
+        said = capsys.readouterr().out
+        assert said.rstrip().endswith("refit=true") == refits, said
     members = load_trained(made.chosen_checkpoint()).metadata["ensemble"]["members"]
     weights = {Path(one["file"]).stem: one["weight"] for one in members}
     assert set(weights) == {one.name for one in runs} and sum(weights.values()) == pytest.approx(1)

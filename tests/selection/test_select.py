@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
+from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
@@ -137,6 +138,34 @@ def test_the_test_part_is_measured_by_the_costs_that_chose(
     select(settings(output_dir, *words))
     dearer = RunSummary.read(folder.summary).metrics["test/cost"]
     assert dearer == pytest.approx(2 * mean) and looks(output_dir) == 1
+
+
+def test_a_figure_that_a_kill_kept_out_of_the_summary_has_the_interval_of_its_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    rng, lines = np.random.default_rng(0), ["path,label,group"]
+    for number in range(160):
+        pixels = rng.integers(0, 200, (8, 8)) + 20 * (number // 4 % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{number // 4 % 2},{number // 4}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    words = ["model=handcrafted", "model.features=[raw]", "model.classifier=nearest_mean"]
+    words += ["data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.test_fraction=0.3"]
+    words += ["evaluate_test=false", "tracking=none", "tracking.figures=false"]
+    output_dir = tmp_path / "out"
+    assert run_experiment(read_run_settings([*words, f"output_dir={output_dir}"])) is not None
+    (folder,) = (RunFolder.open(path) for path in (output_dir / "runs").iterdir())
+    before = RunSummary.read(folder.summary)
+    select(settings(output_dir, "tracking.enabled=false"))
+    measured = RunSummary.read(folder.summary).metrics
+    unseal(folder.path)
+    replace(before, sealed=False).write(folder.summary)
+    select(settings(output_dir, "tracking.enabled=false"))
+    again = RunSummary.read(folder.summary).metrics
+    for name in ("test/accuracy", "test/accuracy_low", "test/accuracy_high"):
+        assert again[name] == measured[name], name
+    assert looks(output_dir) == 1
 
 
 def test_a_figure_that_a_kill_kept_out_of_the_summary_comes_from_the_predictions(
