@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.compare in the folder of the checkout, without a path")
+
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.console import written_to
 from .config.finished import CompareSettings
 from .config.plugins import plugin_overrides
 from .machine.ending import leave
-from .machine.helper import Helper
 from .machine.package import PACKAGE, command
+from .machine.spare_cores import SpareCores
 from .machine.status import doing
 
-# Of fewer runs all is done in a moment. A process more takes a second of the processor to begin,
-# which it has while many are judged.
+# Of fewer runs all is done in a moment, and processes more would take longer to begin.
 _MANY_RUNS = 300
 
 
@@ -32,24 +34,21 @@ def compare(settings: CompareSettings, overrides: Sequence[str]) -> None:
 
     With `ensemble`, a combination of the runs is made and compared with them.
     """
-    with Helper(f"{PACKAGE}.reporting.comparison_figures", _MANY_RUNS) as helper:
-        _compare(settings, overrides, helper)
+    with SpareCores(f"{PACKAGE}.reporting.comparison_figures", _MANY_RUNS) as spare:
+        _compare(settings, overrides, spare)
 
 
-def _compare(settings: CompareSettings, overrides: Sequence[str], helper: Helper) -> None:
+def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCores) -> None:
     with doing("reading and judging runs"):
         from .reporting.comparison_report import format_comparison
         from .selection.comparison import compared
 
-        comparison, made = compared(settings, read=helper.start), None
+        comparison, made = compared(settings, spare=spare), None
     if settings.ensemble:
         with doing("loading PyTorch and Lightning"):
-            from .selection.ensemble import ensemble_of
+            from .selection.ensemble import with_ensemble
 
-        standings = comparison.verdict.standings
-        made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
-        if made is not None:
-            comparison = compared(settings, [made.run_dir])
+        comparison, made = with_ensemble(comparison, settings)
     width, wrapped = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
     print(format_comparison(comparison, width, wrapped=wrapped), flush=True)
 
@@ -69,7 +68,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], helper: Helper
     folder = comparison_folder(settings)
     page = folder / "report.html"
     with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:
-        for file in write_comparison(comparison, settings, next_step, helper):
+        for file in write_comparison(comparison, settings, next_step, spare):
             tracker.artifact(file, "" if file.parent == folder else file.parent.name)
             if file == page:  # whole without the pictures that are drawn next to it
                 print(f"report: {page}", flush=True)

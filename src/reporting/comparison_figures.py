@@ -80,12 +80,15 @@ def comparison_figures(data: ReportData) -> dict[str, Callable[[], Figure]]:
     return found
 
 
-def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
+def draw_comparison_figures(
+    folder: Path, data: ReportData, first: int = 0, step: int = 1
+) -> Iterator[Path]:
     """Draw a comparison.
 
     Args:
         folder: of the files, `<name>.png` each.
         data: what to draw.
+        first, step: every step-th figure alone, from this one on, as for one of several processes.
 
     Yields:
         The path of each file once it is written, in the order of `comparison_figures`.
@@ -93,7 +96,7 @@ def draw_comparison_figures(folder: Path, data: ReportData) -> Iterator[Path]:
     Raises:
         OSError: a file cannot be written.
     """
-    for name, figure in comparison_figures(data).items():
+    for name, figure in [*comparison_figures(data).items()][first::step]:
         yield save_as(folder, figure(), name)
 
 

@@ -32,7 +32,7 @@ class Driver(JobLoop[int]):
 
     Args:
         study: only the driver writes to it.
-        pool, observers, interrupted: see `JobLoop`.
+        pool, observers, interrupted, at_once: see `JobLoop`.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
@@ -62,13 +62,14 @@ class Driver(JobLoop[int]):
         affordable: _Affordable | None = None,
         trials: int | None = None,
         epochs: int | None = None,
+        at_once: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
         time_to_end: Callable[[bool], float | None] | None = None,
         stay: Callable[[], None] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(pool, observers, interrupted)
+        super().__init__(pool, observers, interrupted, at_once)
         self._study = study
         self._most_trials, self._most_epochs = trials, epochs
         self._time_left, self._time_to_end = time_left, time_to_end or time_left

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
+from ..config.compose import effective_overrides
+from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
+from ..machine.parallel import available_cores
 from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
@@ -25,7 +29,7 @@ from .forecast import (
     training_pictures,
     tuned_epoch,
 )
-from .tasks import PREPARED, Prepared, SweepJobs
+from .tasks import PREPARED, THREADS, Prepared, SweepJobs
 
 __all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation", "kept_preparations"]
 
@@ -44,6 +48,8 @@ _LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
+# All cores are for one network where it takes no longer than so much of the time with its own.
+_FASTER = 0.8
 # By so much more of all that is left describing may be late, where other work has come or the
 # least that can be described takes longer, before all is given up: the first trial may end in the
 # time that is kept for finalists. An only family has no other to leave the time to.
@@ -277,7 +283,37 @@ class Preparation:
                 allowance = _ALONE * (self.clock.left or 0.0)
             if found.seconds <= allowance:
                 return found
+        if only:
+            found = self._with_all_cores(family, found)
+            allowance = _ALONE * (self.clock.left or 0.0)
+            if found.seconds <= allowance:
+                return found
         return self._fewer_epochs(family, found, allowance, only=only)
+
+    def _with_all_cores(self, family: Family, found: Prepared) -> Prepared:
+        """Return what was found of a network with the threads of all slots, where that is faster.
+
+        Where a training must be cut, a longer one is worth more than two at the same time.
+        """
+        settings, threads = self.jobs.settings, available_cores()
+        workers, word = settings.workers, f"{THREADS}{threads}"
+        stated = "OMP_NUM_THREADS" in os.environ or settings.runtime.threads not in ("auto", None)
+        divided = workers.engine == "local" and workers.count is None and workers.threads is None
+        if stated or not divided or self.pool.size == 1 or settings.trainer.devices != 1:
+            return found
+        # What is no network has no threads of this kind, and those of other programs delay all.
+        if not effective_overrides([word], family.overrides) or (
+            threads_beside(others_load(), threads) < threads
+        ):
+            return found
+        # What was chosen for one thread is kept, for choosing takes longer than a few steps.
+        changes = [*found.overrides, word]
+        trial = _ALONE * (self.clock.left or 0.0)
+        faster = self._measured(family, changes, _MEASURING * (self._left or 0.0), trial=trial)
+        if not faster.affordable or faster.seconds > _FASTER * found.seconds:
+            return found
+        note = f"{word}, one trial at a time: a training takes the whole of this budget"
+        return replace(faster, limit=found.limit, notes=[*found.notes, *faster.notes, note])
 
     def _fewer_epochs(
         self, family: Family, found: Prepared, allowance: float, *, only: bool

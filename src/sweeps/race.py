@@ -115,6 +115,8 @@ class _Sweep:
         status, reason = "FAILED", None
         try:
             with self._display:
+                if lost := self._parent.remark_on_lost(len(study.trials())):
+                    self._display.show(lost)
                 self._parent.open(self._display.show)
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
@@ -272,6 +274,7 @@ class _Sweep:
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs,
+            at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,
             stay=self._stay,

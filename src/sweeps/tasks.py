@@ -27,6 +27,7 @@ from .families import kinds_of, overrides_of, variants_of
 
 __all__ = [
     "PREPARED",
+    "THREADS",
     "MeasureTest",
     "Prepare",
     "Prepared",
@@ -48,6 +49,8 @@ _CUT = (
     *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),
     "trainer.max_epochs=",
 )
+# The threads of a network that has more than those of its slot.
+THREADS = "runtime.threads="
 # What a trial keeps of the preparation of its family, which a later one may replace.
 PREPARED = "prepared"
 
@@ -167,6 +170,11 @@ class Prepared:
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether a trial computes with threads of other slots as well, beside which none runs."""
+        return any(word.startswith(THREADS) for word in self.overrides)
+
+    @property
     def cut(self) -> frozenset[str]:
         """The overrides of networks, sizes of pictures and epochs."""
         return frozenset(word for word in self.overrides if word.startswith(_CUT))
@@ -241,7 +249,8 @@ class SweepJobs:
         variants = variants_of(family) if limited else []
         places = self._places(final=False)
         task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
-        return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
+        own = overrides_of(family, self.base, {})
+        return Job(plain_task(task), overrides=changed(own, changes))
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
@@ -252,8 +261,14 @@ class SweepJobs:
     def finalist(
         self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
     ) -> Job:
-        """Return the job that trains a trial's configuration with another seed, fully recorded."""
-        return self._job(trial, self._train(trial, resume, seed), *changes, f"seed={seed}")
+        """Return the job that trains a trial's configuration with another seed, fully recorded.
+
+        It has the threads of its slot, since others may be trained beside it.
+        """
+        prepared = self.study.facts(trial.number).get(PREPARED, ())
+        taken = any(word.startswith(THREADS) for word in prepared)
+        slot = [word for word in self.base if taken and word.startswith(THREADS)]
+        return self._job(trial, self._train(trial, resume, seed), *changes, *slot, f"seed={seed}")
 
     def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
         """Return the job that measures the test part with a finalist's run.
@@ -276,7 +291,7 @@ class SweepJobs:
         known = list(prepared) == list(found.overrides)  # else it was prepared anew since
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
-        base = (*self.base, *prepared)
+        base = changed(self.base, prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         words = changed(overrides, [*facts.get("changes", ()), *changes])
         epochs = trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs))

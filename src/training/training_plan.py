@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..machine.hardware import precisions
 from .inference import memory_formats
-from .inference_plan import InferencePlan, fastest
+from .inference_plan import InferencePlan, fastest, usual
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
@@ -230,11 +230,6 @@ def time_plans(
     return Choice(best.plan, tuple(timings))
 
 
-def _usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
-    """Return the plan that is usually the fastest: half precision, channels last."""
-    return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
-
-
 def _fastest(timings: Iterable[Timing]) -> Timing:
     return fastest({timing: timing.seconds for timing in timings})
 
@@ -270,13 +265,13 @@ class _Comparison:
 
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
-        plan = _usual_plan(plans)
+        plan = usual(plans)
         self._keep(plan)
         try:
             self._started(plan)
         except _Unsound as unsound:
             single = [p for p in plans if p.precision == "float32"]
-            return Choice(_usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
+            return Choice(usual(single or plans[:1]), reason=f"{plan} {unsound}")
         return Choice(plan)
 
     def race(

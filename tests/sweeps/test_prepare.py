@@ -25,6 +25,8 @@ from tests.sweeps.stand_in import Clock as ByHand
 class Answers:
     """A pool that answers each preparation by what `cost` makes of its overrides."""
 
+    size = 1
+
     def __init__(self, cost: Callable[[list[str]], dict[str, Any]]) -> None:
         self.cost = cost
         self.jobs: list[Job] = []
@@ -131,6 +133,53 @@ def test_the_only_family_may_take_all_of_the_race(seconds: float, epochs: int) -
     both = {"cnn": family("cnn"), "mlp": family("mlp")}
     beside = preparation(Answers(of_size(seconds, seconds)), 100, base, **both)
     assert beside.measure(family("cnn")).epochs == min(12, int(50 / seconds))
+
+
+@pytest.mark.parametrize(
+    ("large", "shared", "others", "slots", "given", "taken"),
+    [
+        (10.0, 6.0, 0.0, 2, (), True),
+        (5.0, 3.0, 0.0, 2, (), False),
+        (10.0, 9.0, 0.0, 2, (), False),
+        (10.0, 6.0, 1.5, 2, (), False),
+        (10.0, 6.0, 0.0, 1, (), False),
+        (10.0, 6.0, 0.0, 2, ("workers.count=2",), False),
+        (10.0, 6.0, 0.0, 2, ("runtime.threads=1",), False),
+    ],
+    ids=["cut", "fits", "hardly faster", "busy", "one slot", "stated slots", "stated threads"],
+)
+def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
+    monkeypatch: pytest.MonkeyPatch,
+    large: float,
+    shared: float,
+    others: float,
+    slots: int,
+    given: tuple[str, ...],
+    taken: bool,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("src.sweeps.prepare.available_cores", lambda: 2)
+    monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 2)
+    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: others)
+
+    def cost(words: list[str]) -> dict[str, Any]:
+        several = "runtime.threads=2" in words
+        return {"seconds_per_epoch": shared if several else large}
+
+    pool, words = Answers(cost), ["study=s", "output_dir=out", *given]
+    monkeypatch.setattr(pool, "size", slots)
+    base = ("data.image_size=96", "runtime.threads=1")
+    made = preparation(pool, 100, *base, cnn=family("cnn"))
+    settings = read_sweep_settings(words, "default")
+    made = replace(made, jobs=replace(made.jobs, settings=settings))
+    found = made.measure(family("cnn"))
+    assert found.takes_turns is taken
+    each = shared if taken else large
+    assert found.epochs == min(12, int(70 / each))
+    if taken:
+        words = list(pool.jobs[-1].overrides)
+        assert [word for word in words if "threads" in word] == ["runtime.threads=2"]
+        assert "data.batch_size=64" in words, "what was chosen before is not chosen again"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from src.reporting.sweep_figures import draw_sweep_figures
+from src.search.driver import Driver
 from src.search.study import SweepStudy
 from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
@@ -28,6 +29,7 @@ from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
 from src.sweeps.tasks import Prepared
 
+pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
 
 
@@ -134,6 +136,31 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     # With time for more it is a candidate like others, without a limit of its own.
     more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
     assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
+
+
+def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for place in ("src.sweeps.prepare", "src.sweeps.engines", "src.machine.cpu_load"):
+        monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
+    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
+    at_once: list[int | None] = []
+
+    def driver(*parts: Any, **given: Any) -> Driver:
+        at_once.append(given["at_once"])
+        return Driver(*parts, **given)
+
+    monkeypatch.setattr(race_module, "Driver", driver)
+    for name in ("slow", "divides"):
+        (tmp_path / name).touch()
+    words = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
+    record = sweep(tmp_path, *words)
+    threads = [[w for w in t.overrides if w.startswith("runtime.threads=")] for t in record.trials]
+    assert threads == [["runtime.threads=2"]] * 2 and at_once == [1]
+    again = sweep(tmp_path, *words, "study=stated", "workers.count=2")
+    assert at_once[1:] == [None]
+    assert all("runtime.threads=1" in trial.overrides for trial in again.trials)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +300,25 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert added.count("MeasureTest ") == (more.winner != record.winner)
     kept = json.loads((tmp_path / "sweeps" / "s" / "sweep.json").read_text())
     assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
+
+
+def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["budget.trials=3", "finalists=0"]
+    sweep(tmp_path, *words)
+    journal = tmp_path / "sweeps" / "s" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    begun = [place for place, line in enumerate(lines) if b'"op_code":4' in line]
+    journal.write_bytes(b"".join(lines[: begun[2]]))
+    capsys.readouterr()
+    sweep(tmp_path, *words)
+    said = capsys.readouterr()
+    assert "the study holds 2 trials, and" in said.out + said.err
+    assert "sweep.json tells of 3" in said.out + said.err
+    sweep(tmp_path, "budget.trials=4", "finalists=0")
+    said = capsys.readouterr()
+    assert "tells of" not in said.out + said.err
 
 
 def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
-from ...features.calibration import CalibratedModel
+from ...features.calibration import CalibratedModel, held_together
 from ...features.classifier import FeatureClassifier
 from ...features.descriptors.picture import Floats
 from ...features.fusion import Extractor
@@ -248,7 +248,7 @@ class ClassicalCandidate:
         """
         pictures = self._data.pictures
         targets, classes = pictures.targets[indices], len(pictures.class_names)
-        further = features, pictures.content_hashes[indices], sizes, seed, threads
+        further = features, indices, sizes, seed, threads
         if pictures.kind == "single":
             model, choice, seconds = self._fitted_one(targets, classes, *further)
             return model, [] if choice is None else [choice], seconds
@@ -269,7 +269,7 @@ class ClassicalCandidate:
         targets: NDArray[np.int64],
         classes: int,
         features: Floats,
-        contents: NDArray[np.generic],
+        indices: NDArray[np.int64],
         sizes: Sequence[int],
         seed: int,
         threads: int,
@@ -280,7 +280,9 @@ class ClassicalCandidate:
         Of several `problems` each search has its share of the time, and tries the heads that share
         the most promising normalisation.
         """
-        settings = self._model
+        settings, known = self._model, self._data.groups
+        hashes = self._data.pictures.content_hashes[indices]
+        contents = held_together(targets, None if known is None else known[indices], hashes)
         if settings.classifier == "auto":
             groups = None
             if problems > 1:

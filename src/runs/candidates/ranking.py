@@ -197,6 +197,8 @@ def _identity(
         "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
+        # Those share a fold; before, folds went by contents alone.
+        **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
         "machine": machine(device_of(settings.trainer.accelerator)),
     }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
+from ...machine.spare_cores import SpareCores
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
@@ -37,14 +38,14 @@ _MOST_DIFFERENCES = 6
 def compared(
     settings: ComparisonSettings,
     made: Sequence[str] = (),
-    read: Callable[[int], None] = lambda runs: None,
+    spare: SpareCores | None = None,
 ) -> Comparison:
     """Read the runs and judge them.
 
     Args:
         settings: which runs are meant.
         made: folders of runs that were made of these, to be judged with them.
-        read: called with their number once they are read, as judging many takes a moment.
+        spare: to read many of them by; None for threads of this process.
 
     Raises:
         ConfigError: no such runs, or none that were measured on the same pictures.
@@ -54,7 +55,7 @@ def compared(
     found = find_runs(settings, output_dir)
     added = tuple(RunFolder.open(Path(path)) for path in made)
     found = replace(found, folders=tuple(dict.fromkeys([*found.folders, *added])))
-    return compared_runs(found, settings, *wanted_measure(settings), read)
+    return compared_runs(found, settings, *wanted_measure(settings), spare)
 
 
 def wanted_measure(settings: ComparisonSettings) -> tuple[str | None, CostTable | None]:
@@ -77,7 +78,7 @@ def compared_runs(
     settings: ComparisonSettings,
     measure: str | None,
     costs: CostTable | None = None,
-    read: Callable[[int], None] = lambda runs: None,
+    spare: SpareCores | None = None,
 ) -> Comparison:
     """Judge runs that were found.
 
@@ -86,15 +87,15 @@ def compared_runs(
         settings: how they are compared.
         measure: of `MEASURES`; None for the primary one of the runs' kind of targets.
         costs: for the measure "cost"; any other takes none.
-        read: as of `compared`.
+        spare: as of `compared`.
 
     Raises:
         ConfigError: as `compared`.
     """
     output_dir = Path(settings.output_dir).absolute()
     costs = costs if measure == "cost" else None
-    runs, damaged = read_runs(found.folders, settings, measure, costs)
-    read(len(runs))
+    read = partial(read_runs, settings=settings, costs=costs, spare=spare)
+    runs, damaged = read(found.folders, measure=measure)
     if damaged and settings.runs is not None:
         raise ConfigError(f"runs: {damaged[0]}")
     if not runs:
@@ -119,7 +120,7 @@ def compared_runs(
             replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
         ]
         candidates = candidates_of(measured)
-        screening = _screening(candidates, runs, found, settings, measure, costs)
+        screening = _screening(candidates, runs, read(found.screened, measure=measure)[0])
         tested = _over_folds(runs, measure)
         verdict = judge(
             candidates,
@@ -181,17 +182,13 @@ def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> list[st
 def _screening(
     candidates: Sequence[Candidate],
     runs: Sequence[FinishedRun],
-    found: FoundRuns,
-    settings: ComparisonSettings,
-    measure: str,
-    costs: CostTable | None,
+    trials: Sequence[FinishedRun],
 ) -> Screening | None:
     """Return the trials of the study whose finalists are judged; None where it has none.
 
     Trials whose predictions no longer exist do not count, and of a cross-validated one its first
     repeat does.
     """
-    trials, _ = read_runs(found.screened, settings, measure, costs)
     same = {run.measured.configuration: run for run in trials if run.pictures == runs[0].pictures}
     if not same:
         return None
@@ -329,7 +326,7 @@ def _over_folds(runs: Sequence[FinishedRun], measure: str) -> FoldTest | None:
     A combination of cross-validations has no folds of its own.
 
     Raises:
-        ConfigError: the table of a cross-validation's folds is gone.
+        ConfigError: the summary of a cross-validation lacks those of its folds.
     """
     if len(runs) != 2 or measure != "accuracy" or None in (runs[0].folds, runs[1].folds):
         return None
@@ -347,11 +344,9 @@ def _accuracies(run: FinishedRun) -> list[float]:
     """Return the accuracy of each fold of all repeats, in order.
 
     Raises:
-        ConfigError: the table of the folds is gone.
+        ConfigError: the run's summary lacks them.
     """
-    table = run.folder.path / "folds.csv"
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return [float(row[_ACCURACY]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"{table} does not hold the accuracies of the folds: {error}.") from error
+    values = (run.summary.folds or {}).get(_ACCURACY)
+    if values is None:
+        raise ConfigError(f"{run.folder.summary} does not hold the accuracies of the folds.")
+    return values

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from ...config.finished import ComparisonSettings
 from ...config.models import ModelSettings
 from ...data.sources.costs import CostTable
 from ...machine.parallel import available_cores, in_order
+from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
@@ -98,6 +99,7 @@ def read_runs(
     settings: ComparisonSettings,
     measure: str | None = None,
     costs: CostTable | None = None,
+    spare: SpareCores | None = None,
 ) -> tuple[list[FinishedRun], list[str]]:
     """Read the runs that finished and have predictions of the part that is compared.
 
@@ -106,6 +108,7 @@ def read_runs(
         settings: of the comparison.
         measure: that candidates are ranked by; None for the primary one of each run's targets.
         costs: for the measure "cost".
+        spare: to read many of them by; None for threads of this process.
 
     Returns:
         the runs, and sentences for those that are damaged and for those, unless they were named,
@@ -115,9 +118,11 @@ def read_runs(
         ConfigError: the costs are of other classes, or there is no such measure, of named runs or
             of all.
     """
-    # Decoding and checking leave other threads their turn.
     listed = list(folders)
-    read = in_order(lambda one: _read(one, settings, measure, costs), listed, available_cores())
+    one = partial(_read, settings=settings, name=measure, costs=costs)
+    # Decoding and checking leave other threads their turn.
+    threads = partial(in_order, workers=available_cores())
+    read = (threads if spare is None else spare.map)(one, listed)
     found = list(with_progress(read, len(listed), "runs read"))
     runs = [run for run in found if isinstance(run, FinishedRun)]
     others = [run for run in found if isinstance(run, ConfigError)]

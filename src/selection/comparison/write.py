@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ...config.checks import to_plain
 from ...config.finished import ComparisonSettings
-from ...machine.helper import Helper
+from ...machine.spare_cores import SpareCores
 from ...records.comparison import Comparison
 from ...records.report_data import ReportData
 from ...reporting.comparison_page import comparison_page
@@ -37,7 +37,7 @@ def write_comparison(
     comparison: Comparison,
     settings: ComparisonSettings,
     next_step: str | None = None,
-    helper: Helper | None = None,
+    spare: SpareCores | None = None,
 ) -> Iterator[Path]:
     """Write `leaderboard.json`, `leaderboard.csv`, `report.html` and `figures/` in its folder.
 
@@ -45,7 +45,7 @@ def write_comparison(
         comparison: to write.
         settings: that it was made with.
         next_step: the command that takes the choice, for the page; None where there is none.
-        helper: draws while the page is written, if it was started.
+        spare: for figures, which are drawn while the page is written where it has processes.
 
     Yields:
         the path of each file once it is written.
@@ -57,7 +57,7 @@ def write_comparison(
     folder = comparison_folder(settings)
     figures = folder / "figures"
     data = gather(comparison, settings)
-    begun = None if helper is None else helper.submit(_draw, figures, data)
+    begun = [] if spare is None else spare.share(_draw, figures, data)
     data = with_pictures(data)
     contents = {
         "leaderboard.json": _json_text(comparison_plain(comparison)),
@@ -68,19 +68,19 @@ def write_comparison(
         write_atomically(folder / file, content)
         yield folder / file
     drawn: list[Path] = []
-    if begun is not None:
-        with suppress(BrokenExecutor):  # it was ended, as where memory is short
-            drawn = begun.result()
+    with suppress(BrokenExecutor):  # one was ended, as where memory is short
+        drawn = [path for share in begun for path in share.result()]
     yield from (drawn := drawn or _draw(figures, data))
     for old in set(figures.glob("*.png")) - {*drawn}:  # of an earlier comparison
         old.unlink()
 
 
-def _draw(folder: Path, data: ReportData) -> list[Path]:
+def _draw(folder: Path, data: ReportData, first: int = 0, step: int = 1) -> list[Path]:
+    """Draw every step-th figure from the first one on."""
     # matplotlib takes half a second to import, which neither the verdict nor the page needs.
     from ...reporting.comparison_figures import draw_comparison_figures
 
-    return [*draw_comparison_figures(folder, data)]
+    return [*draw_comparison_figures(folder, data, first, step)]
 
 
 def _json_text(plain: Mapping[str, Any]) -> str:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from src.compare import compare
 from src.config.checks import ConfigError
+from src.config.finished import CompareSettings
 from src.config.tracking import TrackingSwitch
-from src.machine.helper import Helper
+from src.machine.spare_cores import SpareCores
 from src.selection.comparison import compared
 from src.selection.comparison.write import comparison_folder, write_comparison
 from src.selection.comparison.write import tracked as tracked_comparison
@@ -18,10 +20,17 @@ from src.tracking.events import last_start, read_events, spool_path
 from tests.selection.comparison.runs import compare_settings, finished_run
 
 
-def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
+@pytest.fixture
+def asked(tmp_path: Path) -> CompareSettings:
+    """What compares two finished runs."""
     finished_run(tmp_path, "cnn", 10)
     finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
+    return compare_settings(tmp_path)
+
+
+def test_a_comparison_leaves_tables_a_page_and_pictures(
+    asked: CompareSettings, tmp_path: Path
+) -> None:
     old = comparison_folder(asked) / "figures" / "importance.png"
     old.parent.mkdir(parents=True)
     old.touch()
@@ -36,20 +45,17 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     assert "confusion_2.png" in names
 
 
-def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
+def test_a_place_that_cannot_be_written_is_named_with_its_setting(
+    asked: CompareSettings, tmp_path: Path
+) -> None:
     (tmp_path / "compare").write_text("a file where a folder should be")
     with pytest.raises(ConfigError, match=r"^output_dir: .*/compare.* cannot be written: "):
-        compare(compare_settings(tmp_path), [])
+        compare(asked, [])
 
 
 def test_figures_stay_until_others_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: CompareSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
     before = [path.read_bytes() for path in write_comparison(compared(asked), asked)]
 
     def full(path: Path) -> None:
@@ -64,34 +70,40 @@ def test_figures_stay_until_others_are_drawn(
 
 
 class _Ended:
-    """A helper whose process is ended while it draws."""
+    """Processes of which one is ended while it draws."""
 
-    def submit(self, work: object, *values: object) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_exception(BrokenExecutor())
-        return future
+    def share(self, work: Callable[..., Any], *values: Any) -> list[Future[Any]]:
+        whole, ended = Future[Any](), Future[Any]()
+        whole.set_result(work(*values, 0, 2))
+        ended.set_exception(BrokenExecutor())
+        return [whole, ended]
 
 
-def test_another_process_draws_the_same_and_is_done_without_where_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_processes_read_and_draw_the_same_and_are_done_without_where_they_end(
+    asked: CompareSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
     comparison = compared(asked)
     before = {path: path.read_bytes() for path in write_comparison(comparison, asked)}
-    monkeypatch.setattr(  # here alone
-        "src.reporting.comparison_figures.draw_comparison_figures", lambda folder, data: []
-    )
-    monkeypatch.setattr("src.machine.helper.threads_beside", lambda others, most: most)
-    with Helper("src.reporting.comparison_figures") as helper:
-        helper.start(2)
-        files = [*write_comparison(comparison, asked, None, helper)]
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("it is left to other processes")
+
+    monkeypatch.setattr("src.machine.spare_cores.threads_beside", lambda others, most: 2)
+    with SpareCores("src.reporting.comparison_figures", least=2) as spare:
+        monkeypatch.setattr("src.machine.spare_cores.in_order", _none_left)
+        by_others = compared(asked, spare=spare)
+        monkeypatch.setattr("src.reporting.comparison_figures.draw_comparison_figures", refuse)
+        files = [*write_comparison(by_others, asked, None, spare)]
     assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
     monkeypatch.undo()
     ended: Any = _Ended()
     files = [*write_comparison(comparison, asked, None, ended)]
     assert {path: path.read_bytes() for path in files} == before and len(files) == len(before)
+
+
+def _none_left(work: object, items: Sequence[object], workers: int) -> Sequence[object]:
+    assert not items
+    return items
 
 
 @pytest.mark.parametrize(
