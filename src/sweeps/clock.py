@@ -16,10 +16,12 @@ FINALS_SHARE = 0.3
 # began and could not end, and one embedding was tried in the place of ten.
 TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
-# Of the budget, and at least in seconds, what a first answer that is on its way may be late, and
-# what the least trial of all has after that: a late answer is better than none.
+# Of the budget, and at least in seconds, what a first answer that is on its way may be late: a late
+# answer is better than none.
 _LATE_ANSWER, _LEAST_LATE = 0.25, 15.0
-_LAST_ANSWER, _LEAST_LAST = 0.5, 30.0
+# What the least trial of all has after that: of the budget, or as many processor seconds as it
+# takes where thousands of pictures are opened first, but no more than so many budgets.
+_LAST_ANSWER, _LEAST_LAST, _LAST_WORK, _MOST_LAST = 0.5, 30.0, 15.0, 3.0
 # Of the budget, that a sweep may take longer without a word.
 _LATE = 0.05
 
@@ -84,15 +86,18 @@ class Clock:
         late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
         return max(0.0, self.budget + late - self.spent)
 
-    @property
-    def last_seconds(self) -> float:
-        """Seconds that the least trial of all has, should nothing else have answered; 0 for none.
+    def last_seconds(self, slower: float) -> float:
+        """Return the seconds of the least trial of all, should nothing else have answered.
 
-        None where an earlier start was given up as well, and without a budget.
+        0 without a budget, and where an earlier start has spent it.
+
+        Args:
+            slower: how many times its processor time a thread takes just now.
         """
         if self.budget is None or self._earlier > self.budget:
             return 0.0
-        return max(_LAST_ANSWER * self.budget, _LEAST_LAST)
+        needed = max(_LAST_ANSWER * self.budget, _LAST_WORK * slower)
+        return max(_LEAST_LAST, min(needed, _MOST_LAST * self.budget))
 
     @property
     def trials_wait(self) -> bool:

@@ -308,7 +308,8 @@ class Preparation:
             return found
         # What was chosen for one thread is kept, for choosing takes longer than a few steps.
         changes = [*found.overrides, word]
-        faster = self._measured(family, changes, _MEASURING * (self._left or 0.0))
+        trial = _ALONE * (self.clock.left or 0.0)
+        faster = self._measured(family, changes, _MEASURING * (self._left or 0.0), trial=trial)
         if not faster.affordable or faster.seconds > _FASTER * found.seconds:
             return found
         note = f"{word}, one trial at a time: a training takes the whole of this budget"

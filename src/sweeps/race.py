@@ -15,6 +15,7 @@ from ..config.compose import effective_overrides
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
+from ..machine.cpu_load import slowdown
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
@@ -229,10 +230,12 @@ class _Sweep:
 
     def _last_answer(self, pool: Pool, jobs: SweepJobs) -> bool:
         """Run the least trial of all where there is no answer; return whether there is one then."""
-        minutes, seconds = self._settings.budget.minutes, self._clock.last_seconds
+        minutes = self._settings.budget.minutes
         states = {trial.state for trial in self._study.trials()}
         # What has failed would fail again: it is not for want of time.
-        if states <= {PRUNED} and minutes is not None and seconds:
+        wanted = states <= {PRUNED} and minutes is not None
+        seconds = self._clock.last_seconds(slowdown()) if wanted else 0.0
+        if minutes is not None and seconds:
             side = shorter_side(self._settings)
             least = least_trial(self._families.values(), self._base, side)
             self._display.show(least.remark(minutes))

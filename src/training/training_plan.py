@@ -47,7 +47,7 @@ _FEWER_THREADS = 1.05
 _LEAST_COSINE = 0.95
 _MOST_LOSS_CHANGE = 0.05
 # About what compiling takes on a GPU; a training in which it is a small share has it tried.
-_COMPILE_SECONDS = 60.0
+_COMPILE_SECONDS, _COMPILING = 60.0, 0.05
 
 MakeTask = Callable[["TrainingPlan"], ClassificationTask]
 
@@ -166,8 +166,8 @@ def time_plans(
     twenty seconds, and uses as many pictures of the batch as fit; where it would cost more, the
     usual plan is taken. Once each plan has taken some steps, the fastest of them tells the duration
     of the training, and the comparison ends where no other is near. The number of threads is
-    chosen for the fastest plan alone. On a GPU compiling is tried for it where that takes 4 % of
-    the training at most, and taken where the training gains more than compiling took.
+    chosen for the fastest plan alone. On a GPU compiling is tried for it where that takes a
+    twentieth of the training at most, and taken where the training gains more than compiling took.
 
     Args:
         plans: the first is the reference of the others.
@@ -222,7 +222,7 @@ def time_plans(
     if further:
         fewer = (replace(best.plan, threads=n) for n in further)
         again = comparison.race([best.plan, *filter(allowed, fewer)], deadline)
-    elif not on_cpu and allowed(compiled) and _SHARE * total_steps * whole >= _COMPILE_SECONDS:
+    elif not on_cpu and allowed(compiled) and _COMPILING * total_steps * whole >= _COMPILE_SECONDS:
         again = comparison.race_compiled(best.plan, compiled, total_steps)
     if again is not None:
         timings = [timing for timing in timings if timing.plan != best.plan] + again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from src.sweeps.clock import Clock
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -47,3 +49,30 @@ def test_measuring_ends_while_trials_have_time() -> None:
     time.now += 2
     assert clock.trials_wait
     assert not Clock(None, finals=True, earlier=0, note=lambda _: None, now=time).trials_wait
+
+
+@pytest.mark.parametrize(
+    ("budget", "earlier", "slower", "seconds"),
+    [
+        (120.0, 0.0, 1.0, 60.0),
+        (60.0, 0.0, 1.0, 30.0),
+        (60.0, 0.0, 8.0, 120.0),  # as its work takes beside others
+        (60.0, 0.0, 50.0, 180.0),
+        (3.0, 0.0, 50.0, 30.0),
+        (60.0, 61.0, 1.0, 0.0),  # a start after one that had it
+        (None, 0.0, 1.0, 0.0),
+    ],
+)
+def test_the_least_trial_has_what_its_work_takes_beside_others(
+    budget: float | None, earlier: float, slower: float, seconds: float
+) -> None:
+    clock = Clock(budget, finals=True, earlier=earlier, note=lambda _: None, now=lambda: 0.0)
+    assert clock.last_seconds(slower) == seconds
+
+
+def test_a_first_answer_may_be_late_and_a_second_may_not() -> None:
+    hand = ByHand()
+    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=hand)
+    hand.now += 110
+    assert (clock.time_to_end(answered=False), clock.time_to_end(answered=True)) == (15, 0)
+    assert clock.time_left(answered=False) == 0, "nothing begins in that time"

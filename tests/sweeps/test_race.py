@@ -228,7 +228,7 @@ def test_the_least_trial_is_for_want_of_time_alone(
 ) -> None:
     sweep: Any = SimpleNamespace(
         _settings=SimpleNamespace(budget=SimpleNamespace(minutes=minutes)),
-        _clock=SimpleNamespace(last_seconds=seconds),
+        _clock=SimpleNamespace(last_seconds=lambda slower: seconds),
         _study=SimpleNamespace(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),

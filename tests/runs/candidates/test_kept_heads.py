@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,23 +88,18 @@ def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[Cho
 
 
 def test_a_busy_moment_does_not_replace_what_was_found_in_a_better_one(
-    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search of a renewed study, which may take longer, is cut short earlier than the first."""
-    few = [Group.of("ridge", BLOCKS, [{"strength": s}]) for s in (0.1, 1.0)]
-    monkeypatch.setattr(classical, "head_groups", lambda *_: few)
-    times = iter([0.0])
-    frozen = SimpleNamespace(perf_counter=lambda: next(times, 0.0))
-    monkeypatch.setattr("src.features.heads.time", frozen)
-    monkeypatch.setattr("src.features.head_work._HEAD", 1e-12)
-    first = choice(tmp_path, words=["model.auto.seconds=1e-9"])
-    assert not first.late and not first.complete
-    times = iter([0.0, *[1e9] * 100])
-    again = choice(tmp_path, words=["model.auto.seconds=5"])
-    assert len(searches) == 2 and searches[1].late
-    if searches[1].folds < first.folds or searches[1].tried < first.tried:
-        assert again.record() == first.record()
-    assert again.folds >= first.folds and again.tried >= first.tried
+    """A renewed study gives the search more time, and the clock cuts it short earlier."""
+    found = replace(choice(tmp_path / "other"), tried=5, folds=3, complete=False)
+    fewer, more = replace(found, tried=2, late=True), replace(found, tried=9, late=True)
+    results = iter([found, fewer, more])
+    monkeypatch.setattr(classical, "choose_head", lambda *_, **__: next(results))
+    tried = [
+        choice(tmp_path, words=[f"model.auto.seconds={seconds}"]).tried for seconds in (1, 9, 9)
+    ]
+    assert tried == [5, 5, 9]
+    assert list(results) == []
 
 
 def test_a_damaged_record_is_searched_for_again(tmp_path: Path, searches: list[Choice]) -> None:
