@@ -36,6 +36,7 @@ _IMPORTED = (
     "src.runs.candidates.choose",
     *("sklearn.linear_model", "sklearn.ensemble", "sklearn.svm", "skops.io"),
     "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
 )
 _MOST_BYTES = 1 << 20
 _MOST_FILES = 50

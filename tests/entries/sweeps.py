@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -71,12 +72,21 @@ def trains(number: int, epochs: int = 1) -> Callable[[list[FrozenTrial]], bool]:
     return moment
 
 
+def children(process: Command) -> list[psutil.Process]:
+    """All that a command has started, but for the standbys that forked them for the tests."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if child.cmdline()[:1] != ["standby"]:
+                found.append(child)
+    return found
+
+
 def workers(process: Command) -> list[psutil.Process]:
     """Those in processes of their own, and those forked from one that has imported for them."""
-    found = psutil.Process(process.pid).children(recursive=True)
     return [
         child
-        for child in found
+        for child in children(process)
         if "src.search.workers.local" in child.cmdline()
         or ("src.search.workers.forking" in child.cmdline() and child.ppid() != process.pid)
     ]

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from tests.entries.commands import mlflow_runs, points, summary_of
 from tests.entries.conftest import Begin, Outputs, Run
-from tests.entries.sweeps import WORDS, folder, trials, wait_for
+from tests.entries.sweeps import WORDS, children, folder, trials, wait_for
 from tests.search.workers.pools import gone
 from tests.warm_python import Command
 
@@ -86,8 +86,8 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
         sweep = begin("src.sweep", *words)
         # Bound now: the loop's variable is another one by the time it is asked.
         wait_for(lambda found, before=reports: _reports(found) >= before + 2, torn, sweep)
-        children = [child.pid for child in psutil.Process(sweep.pid).children(recursive=True)]
-        assert len(children) >= 2, "a worker and the mirror"
+        started = [child.pid for child in children(sweep)]
+        assert len(started) >= 2, "a worker and the mirror"
         asked = time.monotonic()
         stop(sweep)
         _, error = sweep.communicate()
@@ -96,7 +96,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
         assert sweep.returncode == code, (stop.__name__, error)
         assert "Traceback" not in error, error
         if code > 0:
-            assert all(gone(pid) for pid in children), f"{stop.__name__} leaves a child"
+            assert all(gone(pid) for pid in started), f"{stop.__name__} leaves a child"
         if stop is _interrupt:  # the first of them, and MLflow is told
             hint, last = error.splitlines()[-2:]
             assert last == "stopped by SIGINT"
@@ -105,7 +105,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
             assert trial.state.name == "RUNNING"
             assert summary_of(Path(trial.user_attrs["run_dir"]))["status"] == "KILLED"
             assert {one["status"] for one in mlflow_runs(torn).values()} == {"KILLED"}
-        while not all(gone(pid) for pid in children):
+        while not all(gone(pid) for pid in started):
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
 
