@@ -110,6 +110,7 @@ export LIST_EXTRAS
 	fi
 	@$(AS_PIP); $(call INSTALL,--extra dev -r pyproject.toml,-r requirements.lock)
 	@touch $@
+	@echo "installed; commands are typed after: source .venv/bin/activate"
 
 .venv/.extra-%: requirements-%.lock .venv/.core
 	@echo "installing what $< pins"

@@ -33,7 +33,7 @@ _WORDS = (
 def measure() -> list[Row]:
     """The rival gets the number of workers that suits it better."""
     data = build.build_data(read_run_settings(list(_WORDS)))
-    images, targets = data.pictures.images, data.pictures.targets
+    images, targets = data.pictures.array, data.pictures.targets
     assert images is not None
     parts = {
         name: (images[ids], targets[ids])

@@ -287,8 +287,8 @@ def _read(root: str, check: bool) -> str:
     words = ["data=folder", f"data.root='{root}'", "data.image_size=8", "model=mlp"]
     data = build_data(read_run_settings([*words, f"data.check_content={check}"]))
     pictures = data.pictures
-    assert pictures.images is not None
-    held = pictures.images.tobytes(), pictures.targets, pictures.class_names, data.split.parts
+    assert pictures.array is not None
+    held = pictures.array.tobytes(), pictures.targets, pictures.class_names, data.split.parts
     return repr(held)
 
 

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from .config.checks import ConfigError, input_of
 from .config.command_line import from_environment, progress_shown
-from .config.compose import compose_settings, groups
+from .config.compose import compose_settings, data_overrides
 from .config.finished import CompareSettings, SelectSettings
+from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
 from .machine.package import command
@@ -68,13 +69,14 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         ConfigError: the settings or the pictures are wrong.
         RunFailed: the training ended before its end.
     """
-    words = [*_data(data), *overrides, f"output_dir={output_dir}"]
+    given = take_plugins(overrides)
+    words = [*data_overrides(data), *given, f"output_dir={output_dir}"]
     words += from_environment(_FROM_MLFLOW, read_settings(words), words)
     settings = read_settings(words)
     if settings.trainer.devices != 1:
         raise ConfigError(
-            "trainer.devices: Lightning starts a process a device with the command line of the "
-            "first, and here there is none: train on several with the command `train`."
+            "trainer.devices: Lightning starts a process a device by the command line, and here is "
+            "none: train on several with the command `train`."
         )
     check_root(settings.data)
     with doing(_LOADING):
@@ -82,7 +84,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         from .runs.experiment import run_experiment
 
     check_network(settings)
-    summary = run_experiment(settings, command=command("train", *words))
+    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *words))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
 
@@ -111,7 +113,8 @@ def sweep(
         RunFailed: no trial came to its end.
     """
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
-    words = [*_data(data), *overrides, f"study={study}", f"output_dir={output_dir}", *limit]
+    given = [*take_plugins(overrides), f"study={study}", f"output_dir={output_dir}"]
+    words = [*data_overrides(data), *given, *limit]
     words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
     settings = read_sweep_settings(words, config_name)
     with doing("loading Optuna"):
@@ -125,19 +128,26 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     """Compare finished runs by their stored predictions.
 
     Args:
-        overrides: of the settings, as `compare` takes them: "sweep=default", "runs=[A,B]".
+        overrides: of the settings, but subgroup, as `compare` takes them: "runs=[A,B]".
         output_dir: of the runs.
 
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    words = [*overrides, f"output_dir={output_dir}"]
+    words = [*take_plugins(overrides), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
     settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
+    if settings.subgroup is not None:
+        raise ConfigError("subgroup is for the page, which the command `compare` writes alone.")
     with doing("reading and judging runs"):
         from .selection.comparison import compared
 
-        return Verdict(compared(settings))
+        comparison = compared(settings)
+    if settings.ensemble:
+        from .selection.ensemble import with_ensemble
+
+        comparison = with_ensemble(comparison, settings)[0]
+    return Verdict(comparison)
 
 
 @progress_shown()
@@ -238,7 +248,8 @@ class Sweep:
             from .selection.select import select
 
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        settings = compose_settings(SelectSettings, [*words, *overrides], config_name="select")
+        words += take_plugins(overrides)
+        settings = compose_settings(SelectSettings, words, config_name="select")
         champion = select(choose(settings), settings)
         return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
 
@@ -389,11 +400,3 @@ class Model:
 
         for one in each_picture(pictures):
             yield from self._predictor.pages_in(one) if isinstance(one, Path) else [one]
-
-
-def _data(data: str | Path) -> list[str]:
-    """Return the overrides for a data set by name or a place with pictures."""
-    if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
-        return [f"data={data}"]
-    root = data if "://" in str(data) else Path(data).expanduser().absolute()
-    return ["data=folder", f"data.root={root}"]

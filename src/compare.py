@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.compare in the folder of the checkout, without a path")
+
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.console import written_to
@@ -43,12 +46,9 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
         comparison, made = compared(settings, spare=spare), None
     if settings.ensemble:
         with doing("loading PyTorch and Lightning"):
-            from .selection.ensemble import ensemble_of
+            from .selection.ensemble import with_ensemble
 
-        standings = comparison.verdict.standings
-        made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
-        if made is not None:
-            comparison = compared(settings, [made.run_dir])
+        comparison, made = with_ensemble(comparison, settings)
     width, wrapped = shutil.get_terminal_size((120, 24)).columns, sys.stdout.isatty()
     print(format_comparison(comparison, width, wrapped=wrapped), flush=True)
 

@@ -5,9 +5,13 @@ python -m src.evaluate run=ID split=test
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.evaluate in the folder of the checkout, without a path")
 
 from .config.checks import input_of
 from .config.command_line import run_entry
@@ -26,6 +30,10 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
         checkpoint = folder.chosen_checkpoint()
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
+
+    from .runs.finished.refusals import refuse_measuring
+
+    refuse_measuring(folder, settings.split)
 
     with doing("loading PyTorch and Lightning"):
         from .reporting.formatting import measured

@@ -6,9 +6,13 @@ python -m src.export run=ID "variants=[onnx,pt2]" choose=onnx
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.export in the folder of the checkout, without a path")
 
 from .config.checks import input_of
 from .config.command_line import run_entry
@@ -29,6 +33,10 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
         checkpoint = folder.chosen_checkpoint()
         refuse_unfinished(folder)
         refuse_changed(folder.path, settings.changed)
+
+    from .runs.finished.refusals import refuse_export
+
+    refuse_export(folder, checkpoint, settings)
 
     with doing("loading PyTorch and Lightning"):
         from .reporting.export_report import format_export

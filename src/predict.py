@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.predict in the folder of the checkout, without a path")
+
 from .config.checks import input_of
 from .config.command_line import run_entry
 from .config.compose import compose_settings

@@ -6,9 +6,13 @@ python -m src.push run=ID to=hf://USER/NAME
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.push in the folder of the checkout, without a path")
 
 from .config.checks import ConfigError, input_of
 from .config.command_line import run_entry
@@ -16,13 +20,14 @@ from .config.compose import compose_settings
 from .config.finished import HUB, PushSettings
 from .machine.ending import leave
 from .machine.status import doing
-from .runs.folder import RunFolder
+from .runs.folder import RunFolder, refuse_unfinished
 
 
 def push(settings: PushSettings, overrides: Sequence[str]) -> None:
     """Write or send the files, and print where they are and how they are used."""
     with input_of("run"):
         folder = RunFolder.find(settings.run, Path(settings.output_dir))
+        refuse_unfinished(folder)
     if settings.to.startswith(HUB) and not _has_token():
         raise ConfigError(
             "to: the hub takes files from those it knows: set HF_TOKEN to a token with the right "

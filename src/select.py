@@ -6,8 +6,12 @@ python -m src.select run=ID
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.select in the folder of the checkout, without a path")
 
 from .config.command_line import run_entry
 from .config.compose import compose_settings

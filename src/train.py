@@ -9,6 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.train in the folder of the checkout, without a path")
+
 from .config.command_line import ChildEnded, run_entry
 from .config.compose import groups
 from .config.plugins import plugin_overrides

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    sys.exit("error: say python -m src.weights in the folder of the checkout, without a path")
+
 from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings

@@ -103,6 +103,13 @@ def warm_python() -> Iterator[WarmPython]:
     python.close()
 
 
+@pytest.fixture
+def forking(warm_python: WarmPython) -> Iterator[None]:
+    """Workers and mirrors that a test starts in this process are forked, as those of commands."""
+    with warm_python.forking():
+        yield
+
+
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Outputs:
     """`outputs("name")` makes an output folder with a database to mirror runs in."""

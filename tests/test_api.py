@@ -198,6 +198,33 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     assert all(name in str(verdict) for name in board["candidate"])
 
 
+def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None:
+    """As the command: the setting is not read and forgotten."""
+    words = [*QUICK, "trainer.max_epochs=6", "evaluate_test=false"]
+    runs = [api.fit("digits", *words, f"seed={n}", output_dir=tmp_path) for n in range(2)]
+    verdict = api.compare("ensemble=stacking", "tracking.enabled=false", output_dir=tmp_path)
+    assert "ensemble" in set(verdict.leaderboard()["family"])
+    assert len(list((tmp_path / "runs").iterdir())) == len(runs) + 1
+    with pytest.raises(ConfigError, match="subgroup is for the page"):
+        api.compare("subgroup=camera", output_dir=tmp_path)
+
+
+def test_plugins_are_named_as_for_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")  # what the call sets goes with the test
+    folder = tmp_path / "plugins of a test"
+    (folder / "conf" / "recipe").mkdir(parents=True)
+    (folder / "conf" / "recipe" / "of_a_test.yaml").write_text(
+        "# @package _global_\nseed: 5\n", encoding="utf-8"
+    )
+    run = api.fit(
+        "digits", f"plugins={folder}", *QUICK, "recipe=of_a_test", output_dir=tmp_path / "out"
+    )
+    assert run.summary.seed == 5
+    assert "plugins of a test" in run.summary.command  # which repeats it
+
+
 def test_the_leaderboard_of_a_race_is_that_of_its_page() -> None:
     trials = [("complete", 0.5), ("pruned", 0.9), ("complete", 0.8), ("failed", 0.95)]
     record = SweepRecord(
@@ -217,11 +244,18 @@ def test_the_leaderboard_of_a_race_is_that_of_its_page() -> None:
 
 
 @pytest.mark.slow
-def test_five_lines_from_pictures_to_a_champion(outputs: Path, digits: np.ndarray) -> None:
+def test_five_lines_from_pictures_to_a_champion(
+    forking: None, outputs: Path, digits: np.ndarray
+) -> None:
     race = api.sweep(
         "digits",
         *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
-        *("trainer.max_epochs=2", "workers.count=1", "tracking.enabled=false"),
+        *(
+            "trainer.max_epochs=2",
+            "workers.count=1",
+            "tracking.enabled=false",
+            "tracking.figures=false",
+        ),
         study="api",
         output_dir=outputs,
     )

@@ -18,7 +18,11 @@ from sklearn.datasets import load_digits
 from src import api
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("brief_costs"),
+]
 QUICK = ["trainer.max_epochs=1", "trainer.progress=false", "tracking.log_model=false"]
 
 
@@ -77,14 +81,26 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-@pytest.fixture
-def installed(site: Path, tmp_path: Path) -> Installed:
-    """In the folder of another project, which has a `src` too."""
-    project = tmp_path / "a project"
+def beside_another(site: Path, project: Path) -> Installed:
+    """Return the package in the folder of another project, which has a `src` too."""
     (project / "src").mkdir(parents=True)
     for name in ("src/__init__.py", "select.py", "bakeoff.py", "data.py"):
         (project / name).write_text("raise RuntimeError('the code of another project')\n")
     return Installed(site, project)
+
+
+@pytest.fixture
+def installed(site: Path, tmp_path: Path) -> Installed:
+    return beside_another(site, tmp_path / "a project")
+
+
+@pytest.fixture(scope="module")
+def trained(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a network that the package trained, and what it printed."""
+    installed = beside_another(site, tmp_path_factory.mktemp("trained") / "a project")
+    shown = installed.typed("train", "model=mlp", *QUICK)
+    (run,) = (installed.cwd / "outputs" / "runs").iterdir()
+    return run, shown
 
 
 def test_nothing_else_becomes_importable(wheel: Path) -> None:
@@ -97,10 +113,12 @@ def test_nothing_else_becomes_importable(wheel: Path) -> None:
         assert files <= presets
 
 
-def test_the_command_trains_and_predicts_where_it_is_typed(installed: Installed) -> None:
+def test_the_command_trains_and_goes_on_where_it_is_typed(
+    site: Path, trained: tuple[Path, str]
+) -> None:
+    run, shown = trained
+    installed = Installed(site, run.parents[2])
     assert installed.typed("--version").startswith("bakeoff ")
-    shown = installed.typed("train", "model=mlp", *QUICK)
-    (run,) = (installed.cwd / "outputs" / "runs").iterdir()
     assert str(run) in shown and (installed.cwd / "outputs" / "mlflow.db").is_file()
     assert "bakeoff." not in (run / "config.yaml").read_text()
     again = installed.typed("train", f"resume={run}")
@@ -117,6 +135,7 @@ def tracked(installed: Installed, empty_database: Path) -> Installed:
 
 def test_a_sweep_and_its_verdict(tracked: Installed) -> None:
     words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=1", "finalist_seeds=1"]
+    words.append("tracking.figures=false")
     tracked.typed("sweep", "study=s", *words, "trainer.max_epochs=1", "workers.count=1")
     shown = tracked.typed("compare", "sweep=s")
     assert "python -m" not in shown
@@ -125,27 +144,32 @@ def test_a_sweep_and_its_verdict(tracked: Installed) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "handcrafted"])
 def test_runs_are_the_same_wherever_they_were_made(
-    installed: Installed, tmp_path: Path, model: str
+    installed: Installed, tmp_path: Path, model: str, request: pytest.FixtureRequest
 ) -> None:
     """A run of the package is loaded by the checkout, and one of the checkout by the package."""
     images = np.round(load_digits().images[:3] * 255 / 16).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
-    code = (
-        "import bakeoff, sys, numpy as np; images = list(np.load({images!r}));"
-        "model = bakeoff.load({run!r}, output_dir={out!r});"
-        "assert 'src' not in sys.modules, 'another package is loaded';"
-        "np.save({to!r}, model.probabilities(images))"
+    words = [f"model={model}", "tracking=none", "tracking.figures=false"]
+    if model == "mlp":
+        theirs, _ = request.getfixturevalue("trained")
+        words += QUICK
+    else:
+        installed.typed("train", *words, f"output_dir={tmp_path / 'theirs'}")
+        (theirs,) = (tmp_path / "theirs" / "runs").iterdir()
+    ours = api.fit("digits", *words, output_dir=tmp_path / "ours").folder
+    answers = tmp_path / "answers.npz"
+    installed.python(
+        "import bakeoff, sys, numpy as np\n"
+        f"images = list(np.load({str(tmp_path / 'images.npy')!r}))\n"
+        f"runs = {[str(theirs), str(ours)]}\n"
+        "models = [bakeoff.load(run, output_dir=run + '/../..') for run in runs]\n"
+        "assert 'src' not in sys.modules, 'another package is loaded'\n"
+        f"np.savez({str(answers)!r}, *(model.probabilities(images) for model in models))\n"
     )
-    words = [f"model={model}", *(QUICK if model == "mlp" else QUICK[2:]), "tracking=none"]
-    installed.typed("train", *words, f"output_dir={tmp_path / 'theirs'}")
-    api.fit("digits", *words, output_dir=tmp_path / "ours")
-    for folder in ("theirs", "ours"):
-        (run,) = (tmp_path / folder / "runs").iterdir()
-        places = {"images": str(tmp_path / "images.npy"), "run": str(run)}
-        there = tmp_path / f"{folder}.npy"
-        installed.python(code.format(**places, out=str(tmp_path / folder), to=str(there)))
-        here = api.load(str(run), output_dir=tmp_path / folder).probabilities(list(images))
-        np.testing.assert_allclose(np.load(there), here, atol=1e-6)
+    with np.load(answers) as there:
+        for run, probs in zip((theirs, ours), there.values(), strict=True):
+            here = api.load(str(run), output_dir=run.parents[1]).probabilities(list(images))
+            np.testing.assert_allclose(probs, here, atol=1e-6)
 
 
 def test_the_notebook_runs_as_it_is_written(tracked: Installed) -> None:

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_NAMED = 3  # keys of a group in a message, at most
 
 
 class ConfigError(ValueError):
@@ -370,17 +373,23 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     elif hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ConfigError(f"{path} is {value!r}: it must be {_expected(hint, value)}.")
+    raise ConfigError(f"{path} is {value!r}: it must be {_expected(hint, value, path)}.")
 
 
-def _expected(hint: Any, value: Any) -> str:
+def _expected(hint: Any, value: Any, path: str) -> str:
     """What a value that is of another type must be, with the option that it may have meant."""
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     options = [str(one) for c in choices if get_origin(c) is Literal for one in get_args(c)]
     if options and all(get_origin(c) is Literal or c is type(None) for c in choices):
         return f"one of {', '.join(options)}{nearest(value, options)}"
     text = _described(hint)
-    example = f", as in [{value}]" if value and "a list" in text else ""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        names = [field.name for field in dataclasses.fields(hint)][:_NAMED]
+        return f"{text}, such as {' or '.join(f'{path}.{name}' for name in names)}"
+    # Numbers may stand with anything between them, as in 224x224.
+    numbers = "each a whole number" in text or "each a number" in text
+    words = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
+    example = f", as in [{','.join(words)}]" if value and words and "a list" in text else ""
     return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
 
 

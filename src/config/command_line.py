@@ -22,7 +22,7 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, package_version, typed
 from ..machine.yaml_text import yaml_text
 from .checks import ConfigError, NotGiven, Settings, to_plain
-from .compose import expand
+from .compose import expand, put
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
 from .other_names import known_as
@@ -113,7 +113,8 @@ def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]
     for word in rest:
         flag, equals, value = word.partition("=")
         if flag in CONFIG_NAME_FLAGS:
-            name = (value if equals else next(rest, "")).removesuffix(".yaml")
+            name = value if equals else next(rest, "")
+            name = re.sub(r"^(\./)?(sweeps/)?|\.ya?ml$", "", name)
         else:
             overrides.append(word)
     return overrides, name
@@ -174,7 +175,9 @@ def run_entry(
         elif invocation.show_config:
             for job in jobs:
                 (settings, _), not_given = _with_placeholders(settings_of, job)
-                plain = _marked(to_plain(settings), not_given)
+                plain = to_plain(settings)
+                for key in not_given:
+                    put(plain, key, _NOT_GIVEN)
                 print(yaml_text(plain), end="")
         else:
             todo.extend([settings_of(job) for job in jobs])
@@ -288,18 +291,6 @@ def _with_placeholders(
             if error.key in missing:
                 raise
             missing.add(error.key)
-
-
-def _marked(plain: dict[str, Any], not_given: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """Return nested plain settings with ??? where a value must be given."""
-    return {
-        name: _marked(value, not_given, f"{prefix}{name}.")
-        if isinstance(value, dict)
-        else _NOT_GIVEN
-        if f"{prefix}{name}" in not_given
-        else value
-        for name, value in plain.items()
-    }
 
 
 def _help(

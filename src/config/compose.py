@@ -25,6 +25,7 @@ from .models import NetworkSettings
 from .other_names import (
     hint_for_key,
     hint_for_option,
+    hint_for_word,
     nearest_network,
     with_libraries,
 )
@@ -38,10 +39,12 @@ __all__ = [
     "chosen_options",
     "compose_plain",
     "compose_settings",
+    "data_overrides",
     "effective_overrides",
     "expand",
     "groups",
     "leaves",
+    "put",
     "read_run_settings",
     "refuse_idle",
 ]
@@ -50,6 +53,9 @@ T = TypeVar("T")
 
 CONF = PRESETS / "conf"
 SWEEPS = PRESETS / "sweeps"
+# Least shares of equal letters of names that may be meant for one another.
+_ALIKE, _ALIKE_ELSEWHERE = 0.65, 0.75
+_PART = 2  # letters that many names begin with
 # Where no key is like the one that was given.
 _LISTED = "; --help lists those that there are"
 
@@ -72,6 +78,14 @@ def groups(*folders: Path) -> dict[str, list[str]]:
         if options := [option.stem for option in folder.glob("*.yaml")]:
             found[folder.name] = sorted([*found.get(folder.name, []), *options])
     return found
+
+
+def data_overrides(data: str | Path) -> list[str]:
+    """Return the overrides for a data set by its name, or for a place with pictures."""
+    if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
+        return [f"data={data}"]
+    root = data if "://" in str(data) else Path(data).expanduser().absolute()
+    return ["data=folder", f"data.root={root}"]
 
 
 def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
@@ -131,16 +145,16 @@ def compose_plain(
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(word)
         else:
+            if not equals and not word.startswith(("~", "+")):
+                raise _alone(word, _completed(config_name, folders, (), cls))
             parsed[word] = parse(word)
             if parsed[word].is_delete():
                 key = parsed[word].key_or_group
                 raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
             if parsed[word].is_sweep_override():
-                raise ConfigError(f"{word!r} names several values: add -m to run them one by one.")
-            if key in options and isinstance(parsed[word].value(), int | float):
-                raise ConfigError(
-                    f"{key} is {parsed[word].value()}: it must be one of {', '.join(options[key])}."
-                )
+                raise _several(word, cls)
+            if key in options and isinstance(given := parsed[word].value(), int | float):
+                raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
     chosen = [word for word, o in parsed.items() if _chooses(o, options)]
     values = {word: o for word, o in parsed.items() if word not in chosen}
     try:
@@ -156,12 +170,35 @@ def compose_plain(
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
         for word, override in values.items():
             if word not in further:
-                _put(plain, override.key_or_group, override.value())
+                put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, parsed, config_name, folders, cls) from None
     for key, value in literal.items():
-        _put(plain, key, value)
+        put(plain, key, value)
     return plain
+
+
+def _alone(word: str, plain: Mapping[str, Any]) -> ConfigError:
+    """Say of a word without a `=` how it is given."""
+    hint = hint_for_word(word, leaves(plain))
+    return ConfigError(
+        f"{word!r} is not understood: settings are given as KEY=VALUE, without spaces"
+        f"{f'; {hint}' if hint else ''}."
+    )
+
+
+def _several(word: str, cls: type) -> ConfigError:
+    """Say of `key=a,b` how a list, a number, or several runs are given."""
+    key, _, value = word.partition("=")
+    if "list[" in str(get_type_hints(cls).get(key)):
+        advice = f"a list is {key}=[{value}]"
+    elif cls is RunSettings:
+        advice = "add -m to run them one by one"
+    else:
+        advice = "it takes one, and a sweep searches what the files of sweeps/spaces/ name"
+    if re.fullmatch(r"-?\d+,\d+", value):
+        advice += f"; a decimal number has a point, {key}={value.replace(',', '.')}"
+    return ConfigError(f"{word!r} names several values: {advice}.")
 
 
 def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:
@@ -312,14 +349,18 @@ def leaves(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _put(plain: dict[str, Any], key: str, value: Any) -> None:
+def put(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested settings.
+
+    Raises:
+        ConfigError: there is none.
+    """
     *folders, name = key.split(".")
     node: Any = plain
     for folder in folders:
         node = node.get(folder) if isinstance(node, dict) else None
     if not isinstance(node, dict) or name not in node:
-        hint = nearest(key, _keys(plain)) or _LISTED
-        raise ConfigError(f"{key}: there is no such key{hint}.")
+        raise _no_key(key, _keys(plain))
     node[name] = value
 
 
@@ -344,10 +385,7 @@ def _explained(
     for word, override in overrides.items():
         key = override.key_or_group
         if word not in chosen and known and key not in known and not override.is_add():
-            if name := hint_for_key(key, [*known, *options]):
-                return ConfigError(f"{key}: there is no such key; {name}.")
-            hint = nearest(key, [*known, *options]) or _same_leaf(key, known) or _LISTED
-            return ConfigError(f"{key}: there is no such key{hint}.")
+            return _no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
     return ConfigError(str(error).strip().splitlines()[0])
@@ -371,11 +409,30 @@ def _no_option(group: str, given: str, options: Sequence[str]) -> str:
     return f"it must be one of {', '.join(options)}{further}{near}"
 
 
-def _same_leaf(key: str, known: Sequence[str]) -> str:
-    """`batchsize` -> ' (did you mean data.batch_size?)'"""
-    by_leaf = {k.rpartition(".")[2]: k for k in reversed(known)}
-    close = get_close_matches(key.rpartition(".")[2], by_leaf, n=1)
-    return f" (did you mean {by_leaf[close[0]]}?)" if close else ""
+def _no_key(key: str, known: Sequence[str]) -> ConfigError:
+    """Say what may have been meant by a key that is not there."""
+    elsewhere = hint_for_key(key, known)
+    hint = f"; {elsewhere}" if elsewhere else _near_key(key, known) or _LISTED
+    return ConfigError(f"{key}: there is no such key{hint}.")
+
+
+def _near_key(key: str, known: Sequence[str]) -> str:
+    """`data.batchsize` -> ' (did you mean data.batch_size?)'.
+
+    Names are compared without their groups, which would make all keys of a group alike; one of the
+    same group may differ by more.
+    """
+    group, _, name = key.rpartition(".")
+    for cutoff, near in (
+        (_ALIKE, {one.rpartition(".")[2]: one for one in known if one.rpartition(".")[0] == group}),
+        (_ALIKE_ELSEWHERE, {one.rpartition(".")[2]: one for one in reversed(known)}),
+    ):
+        close = get_close_matches(name.lower(), near, n=1, cutoff=cutoff)
+        begins = [one for one in near if len(name) > _PART and one.startswith(name.lower())]
+        close += sorted(begins, key=len)
+        if close:
+            return f" (did you mean {near[close[0]]}?)"
+    return ""
 
 
 def _keys(plain: Any, prefix: str = "") -> list[str]:

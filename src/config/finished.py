@@ -28,11 +28,15 @@ HUB = "hf://"
 # The choice of a run that is best left as it is.
 ORIGINAL = "pytorch"
 _RUN = "folder, id or name of a run, or a sweep's candidate such as cnn-12 (or cnn-12:STUDY)"
+# Endings of other formats, in which a program would not find a table as it expects it.
+_NO_CSV = frozenset((".json", ".jsonl", ".xlsx", ".xls", ".ods", ".parquet", ".html", ".yaml"))
 
 
 def _out_problem(out: str) -> str | None:
     if not Path(out).name or out.lower().endswith(".png"):
         return "it must be a CSV file; the contact sheet goes beside it, with the ending .png"
+    if Path(out).suffix.lower() in _NO_CSV:
+        return f"it is written as CSV: say {Path(out).with_suffix('.csv')}"
     return None
 
 
@@ -282,6 +286,8 @@ def _place_problem(to: str) -> str | None:
     address = to.removeprefix(HUB)
     if address != to and not re.fullmatch(r"[\w.-]+/[\w.-]+", address):
         return f"it must be a folder, or {HUB}USER/NAME"
+    if to.startswith("hf:") and address == to:
+        return f"the hub is named by {HUB}USER/NAME, with two slashes"
     if address == to and "://" in to:
         return f"only {HUB}USER/NAME is known beside folders"
     return None

@@ -10,9 +10,10 @@ import importlib.util
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..machine.text import nearest
 
@@ -20,6 +21,7 @@ __all__ = [
     "hint_for_hydra",
     "hint_for_key",
     "hint_for_option",
+    "hint_for_word",
     "known_as",
     "library_networks",
     "library_of",
@@ -33,9 +35,11 @@ _log = logging.getLogger(__name__)
 # What settings and groups are called in Lightning, Keras, timm, Ultralytics, fastai, Optuna and
 # common templates.
 _KEYS = {
-    "resume": "ckpt_path ckpt checkpoint resume_from",
-    "run": "ckpt_path ckpt checkpoint weights arch",
-    "trainer.max_epochs": "epochs num_epochs n_epochs max_epoch",
+    "resume": "ckpt_path ckpt checkpoint resume_from resume_from_checkpoint",
+    "run": "ckpt_path ckpt checkpoint weights arch model",
+    "runs": "run",
+    "sweep": "study study_name",
+    "trainer.max_epochs": "epochs num_epochs n_epochs",
     "data.batch_size": "batch bs train_batch_size",
     "batch_size": "batch bs",
     "optimizer.lr": "learning_rate lr0 base_lr max_lr",
@@ -47,9 +51,19 @@ _KEYS = {
     "trainer.early_stopping": "patience early_stop",
     "trainer.gradient_clip": "gradient_clip_val clip_grad grad_clip",
     "trainer.accumulate_batches": "accumulate_grad_batches grad_accum",
+    "trainer.ema_decay": "ema model_ema use_ema",
+    "loss": "criterion loss_fn loss_func",
     "loss.label_smoothing": "smoothing",
+    "loss.class_weights": "class_weight weight",
+    "optimizer": "opt",
+    "scheduler": "sched lr_scheduler",
+    "augment": "aa auto_augment randaugment transforms tfms item_tfms batch_tfms",
+    "augment.erase_probability": "reprob random_erasing erasing",
+    "model.dropout": "drop drop_rate",
     "data.num_workers": "workers",
-    "data.root": "data_dir data_path dataset_dir path",
+    "data.root": "data_dir data_path dataset_dir path folder",
+    "data.val_fraction": "valid_pct val_split validation_split val_size train_val_test_split",
+    "data.test_fraction": "test_split test_size",
     "data": "dataset",
     "model": "arch architecture backbone network",
     "model.pretrained": "weights pretrained_weights",
@@ -57,11 +71,38 @@ _KEYS = {
     "tracking": "logger",
     "output_dir": "out_dir save_dir log_dir logdir",
     "evaluate_test": "test run_test",
-    "images": "source input",
-    "metric": "metrics objective",
+    "images": "source input image path folder file files img",
+    "out": "output csv save save_dir dest",
+    "top_k": "k topk",
+    "split": "part subset",
+    "part": "split subset",
+    "metric": "metrics objective optimized_metric",
+    "trainer.monitor": "optimized_metric",
+    "cv.folds": "kfold k_folds n_splits",
+    "study": "study_name name",
+    "families": "models candidates",
     "budget.trials": "n_trials max_trials num_samples",
-    "budget.minutes": "timeout time_limit",
+    "budget.minutes": "timeout time_limit time hours",
+    "finalist_seeds": "seeds n_seeds num_seeds",
     "workers.count": "n_jobs",
+    "variants": "format formats",
+    "repair": "fix",
+    "filter": "name pattern",
+    "to": "repo repo_id destination",
+}
+# Settings of other tools that need none here: what takes their place.
+_WITHOUT_KEY = {
+    "num_classes": "classes are counted from the pictures",
+    "print_config": "--cfg job prints the settings",
+    **dict.fromkeys(("fast_dev_run", "limit_train_batches"), "debug=batch trains on one batch"),
+    "overfit_batches": "debug=overfit learns one batch by heart",
+    **dict.fromkeys(("out", "output"), "what is written goes to the folder of the run or study"),
+    "callbacks": "trainer does their work (trainer.early_stopping, trainer.monitor)",
+    "strategy": "trainer.devices=2 trains on several GPUs",
+    **dict.fromkeys(
+        ("preset", "presets", "quality"), "budget.minutes and families=[...] say how much is tried"
+    ),
+    "direction": "the metric says whether more of it is better",
 }
 # Options of a group that are values of a key here, and other names of an option.
 _OPTIONS = {
@@ -73,6 +114,7 @@ _OPTIONS = {
     ("optimizer", "adam"): "optimizer=adamw",
     ("scheduler", "step"): "scheduler=linear",
     ("scheduler", "onecycle"): "scheduler=one_cycle",
+    ("loss", "ce"): "loss=cross_entropy",
     ("data", "imagefolder"): "data=folder data.root=FOLDER",
     ("data", "image_folder"): "data=folder data.root=FOLDER",
     ("debug", "true"): "debug=batch",
@@ -104,13 +146,38 @@ def hint_for_key(key: str, known: Collection[str]) -> str | None:
     """Return what a setting is called here; None for a name that no other tool has.
 
     Args:
-        key: as it was typed.
+        key: as it was typed; the groups that it was looked for in count for nothing.
         known: keys and groups that may be set.
     """
-    name = key.replace("-", "_").lower()
-    ours = [one for one in known if one.rpartition(".")[2] == name]
-    ours += [one for one, others in _KEYS.items() if one in known and name in others.split()]
-    return f"{key} is {' or '.join(ours[:_NAMED])} here" if ours else None
+    name = key.rpartition(".")[2].replace("-", "_").lower()
+    ours = [one for one, others in _KEYS.items() if one in known and name in others.split()]
+    # What has the very name comes first, but a name of several groups tells nothing of any.
+    same = [one for one in known if one.rpartition(".")[2] == name]
+    ours = [*same, *ours] if len(same) < _NAMED or not ours else ours
+    if ours:
+        return f"{key} is {' or '.join([*dict.fromkeys(ours)][:_NAMED])} here"
+    return _WITHOUT_KEY.get(name) or _WITHOUT_KEY.get(key.partition(".")[0])
+
+
+def hint_for_word(word: str, plain: Mapping[str, Any]) -> str | None:
+    """Return how a word without a `=` is given: as a setting, or as the value of one; None if open.
+
+    Args:
+        word: as it was typed.
+        plain: values of all keys of the command, by dotted key.
+    """
+    if word in plain:
+        return f"say {word}={'true' if isinstance(plain[word], bool) else 'VALUE'}"
+    if not os.path.exists(word):
+        # A command on studies or runs gets one of them, and a list what is in the names.
+        keys = ["run"] if word.startswith("champion") else ["sweep", "study", "run"]
+        found = [key for key in keys if key in plain] or [key for key in ["filter"] if key in plain]
+        return f"say {' or '.join(f'{key}={word}' for key in found)}" if found else None
+    if "images" in plain and not os.path.exists(os.path.join(word, "run.json")):
+        return f"say images={word}"
+    if "data.root" in plain:
+        return f"say data=folder data.root={word}"
+    return f"say run={word}" if "run" in plain else None
 
 
 def known_as(name: str) -> str:
@@ -123,7 +190,9 @@ def known_as(name: str) -> str:
 def hint_for_option(group: str, option: str) -> str | None:
     """Return the override that does what an unknown option of a group stands for elsewhere."""
     if group == "data" and (os.sep in option or os.path.exists(option)):
-        return f"data=folder data.root={option}"
+        return f"data=folder data.root={option.removeprefix('folder:')}"
+    if group == "workers" and option.isdigit():
+        return f"workers.count={option}"
     return _OPTIONS.get((group, option.lower()))
 
 
@@ -181,7 +250,8 @@ def library_networks() -> list[str]:
 def nearest_network(name: str, options: Iterable[str]) -> str:
     """Return what `nearest` returns, or the shortest names of networks that begin like this one."""
     known = library_networks()
-    longer = sorted((one for one in known if one.startswith(name)), key=lambda one: (len(one), one))
+    begins = name.casefold()
+    longer = sorted((one for one in known if one.startswith(begins)), key=lambda o: (len(o), o))
     if longer and len(name) >= _BEGINS:
         return f" (did you mean {', '.join(longer[:_NAMED])}?)"
     return nearest(name, [*options, *known])

@@ -54,20 +54,12 @@ def parse(word: str) -> Override:
     except HydraException:
         if not equals:
             raise ConfigError(
-                f"{word!r} is not understood: settings are given as KEY=VALUE, without spaces"
-                f"{_as_place(word)}."
+                f"{word!r} is not understood: settings are given as KEY=VALUE, without spaces."
             ) from None
         raise ConfigError(
             f"{word!r} cannot be read: put a value with special characters into quotes, "
             f"""{key}='"VALUE"'."""
         ) from None
-
-
-def _as_place(word: str) -> str:
-    """Return how a file or folder is given, where this is one."""
-    if not os.path.exists(word):
-        return ""
-    return f"; to learn from it say data=folder data.root={word}, to label it images={word}"
 
 
 def override_of(key: str, value: Any) -> str:

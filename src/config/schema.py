@@ -168,8 +168,7 @@ class RunSettings(Settings):
             paths = {key: f"{where}{key}" for key in plain}
             return {k: kept(plain[k], f"{p}.") for k, p in paths.items() if not self.is_idle(p)}
 
-        found: dict[str, Any] = kept(to_plain(self), "")
-        return found
+        return kept(to_plain(self), "")
 
 
 def stored_settings(plain: Mapping[str, Any]) -> RunSettings:

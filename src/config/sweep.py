@@ -39,6 +39,9 @@ _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# What thresholds of labels are best for, by the metric of a sweep, where not for macro F1. A label
+# that is as likely there as not is as often wrong either way, and with it the whole set.
+_THRESHOLDS = {"val/micro_f1": "micro_f1", "val/hamming_loss": "half", "val/accuracy": "half"}
 # Who of its group uses a setting, where not all do.
 _USED_BY = {
     "pruner.min_epochs": ("asha", "hyperband", "median", "wilcoxon"),
@@ -133,7 +136,7 @@ def _key(name: str) -> str:
 def _metric_problem(names: Any) -> str | None:
     for name in [] if names == "auto" else [names] if isinstance(names, str) else names:
         if _key(name) not in METRICS:
-            return f"it must be of {', '.join(METRICS)}{nearest(name, METRICS)}"
+            return f"it must be one of {', '.join(METRICS)}{nearest(name, METRICS)}"
     return None if names else "it must name at least one"
 
 
@@ -302,6 +305,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         )
     for word in overrides:
         key = word.partition("=")[0]
+        if word in known:
+            raise ConfigError(f"{word!r} is a file of sweeps/: say --config-name {word}.")
         if key in _OF_A_RUN:
             raise ConfigError(
                 f"{word}: {key} is of a single run; a sweep is chosen by --config-name NAME."
@@ -371,8 +376,8 @@ def _thresholds(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
     metric = plain["metric"]
     first = _key(metric if isinstance(metric, str) else metric[0])
     stated = any(word.startswith("data.threshold=") for word in overrides)
-    if plain["data.target"] == "multi" and first == "val/micro_f1" and not stated:
-        return {"data.threshold": "micro_f1"}
+    if plain["data.target"] == "multi" and first in _THRESHOLDS and not stated:
+        return {"data.threshold": _THRESHOLDS[first]}
     return {}
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "CalibratedModel",
     "Calibration",
     "folds_of",
+    "held_together",
     "log_votes",
     "of_all_classes",
     "scores_of",
@@ -84,14 +85,12 @@ class Calibration:
     def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
         """Probabilities (N, K) of scores (N, K)."""
         logits = self.slope * np.asarray(scores, np.float64) + self.shift
-        probs: NDArray[np.float32] = softmax(logits, axis=1).astype(np.float32)
-        return probs
+        return softmax(logits, axis=1).astype(np.float32)
 
 
 def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return scores (N, K) of shares of votes (N, K) in [0, 1], which may be 0."""
-    found: NDArray[np.float64] = np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
-    return found
+    return np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +126,7 @@ class CalibratedModel:
             make: a fresh pipeline, given the number of pictures that it will be fitted to.
             features: (N, D) of the training part.
             targets: (N,) in [0, num_classes), of at least two classes.
-            contents: (N,) equal where pictures are, which then share a fold.
+            contents: (N,) equal where pictures share a fold, as of `held_together`.
             num_classes, folds, seed: K; at least 2; of the folds.
         """
         classes, labels = np.unique(targets, return_inverse=True)
@@ -172,6 +171,30 @@ class CalibratedModel:
             scores = scores_of(self.pipeline, features, len(self.classes))
             probs[:, self.classes] = self.calibration(scores)
         return probs
+
+
+def held_together(
+    labels: Integers, groups: Integers | None, contents: NDArray[np.generic]
+) -> Integers:
+    """Return (N,) codes that are equal for pictures that have to share a fold.
+
+    They are those of one group (of one patient, say): folds that divide it measure how well a
+    classifier knows its pictures again, and choose the one that does so best. A group that is the
+    only one with a class is divided all the same, into its pictures that differ: else no fold would
+    learn the class.
+
+    Args:
+        labels: (N,) in [0, K).
+        groups: (N,) of the pictures; None where each stands for itself.
+        contents: (N,) equal where pictures are.
+    """
+    _, content = np.unique(contents, return_inverse=True)
+    if groups is None:
+        return content
+    group = np.unique(groups, return_inverse=True)[1]
+    pairs = np.unique(np.stack([labels, group]), axis=1)
+    only = pairs[1, np.bincount(pairs[0])[pairs[0]] == 1]
+    return np.where(np.isin(group, only), int(group.max()) + 1 + content, group)
 
 
 def folds_of(

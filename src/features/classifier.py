@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..machine.hardware import device_of_run
 from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
+from ..storage.arrays import array_header
 from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel
@@ -151,18 +152,9 @@ def numbers_in(path: Path) -> int:
         for name in archive.namelist():
             if name.endswith(".npy"):
                 with archive.open(name) as stream:
-                    shape, dtype = _npy_header(stream)
+                    shape, dtype = array_header(stream)
                 count += math.prod(shape) * max(1, len(dtype.names or ()))
     return count
-
-
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and the type of an array from the beginning of its file."""
-    read = np.lib.format.read_array_header_1_0
-    if np.lib.format.read_magic(stream) != (1, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return shape, dtype
 
 
 def _renamed(content: bytes, old: str, new: str) -> bytes:
@@ -210,8 +202,7 @@ def _content(path: Path) -> dict[str, Any]:
     strange = [step for own in steps for step in own if step.__name__ not in _STEPS]
     if strange or content.get("format") != _FORMAT:
         raise ValueError(f"{path} is not the model of a run")
-    found: dict[str, Any] = content
-    return found
+    return content
 
 
 def _pipelines(content: dict[str, Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from ..config.features import ClassicalSettings
 from .calibration import (
@@ -30,8 +31,7 @@ from .calibration import (
     scores_of,
 )
 from .descriptors.picture import Floats
-from .grid import Group, Head, Normalisation
-from .head_work import axes_seconds, group_seconds
+from .grid import Group, Head, Normalisation, axes_seconds
 from .paths import (
     LinearPath,
     View,
@@ -42,7 +42,7 @@ from .paths import (
 )
 from .pipeline import make_pipeline
 from .rbf import RbfMachine
-from .scaling import BlockScaler, unit_rows
+from .scaling import BlockScaler
 
 __all__ = ["Choice", "choose_head", "fit_chosen"]
 
@@ -79,6 +79,10 @@ class Choice:
     def __str__(self) -> str:
         short = ", cut short by the clock" * self.late
         return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s{short}"
+
+    def covers(self, other: Choice) -> bool:
+        """Return whether it was made of as many heads, on as many folds, as another one."""
+        return self.tried >= other.tried and self.folds >= other.folds
 
     def plain(self) -> dict[str, Any]:
         """Return plain values from which `from_plain` makes the same choice."""
@@ -315,7 +319,7 @@ class _Fold:
         wanted, rows, held = group.normalisation, len(self._train), len(self._held)
         wide = self._features.shape[1]
         dims = min(rows, wide, wanted.keep or wide)
-        found = group_seconds(group, rows, held, dims, len(self.known))
+        found = group.seconds(rows, held, dims, len(self.known))
         if wanted.scaling not in self._scaled:
             found += axes_seconds(rows, held, wide)
         if wanted.rows and wanted not in self._views:
@@ -337,7 +341,7 @@ class _Fold:
         if wanted.keep is not None:
             dims = min(dims, wanted.keep, len(train))
         if wanted.rows:
-            return View.of(unit_rows(train), unit_rows(held), self._labels, len(self.known), dims)
+            return View.of(normalize(train), normalize(held), self._labels, len(self.known), dims)
         variances = view.variances[kept] ** (1 - wanted.whitening)
         return replace(view, train=train, held=held, variances=variances, dims=dims)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Self
 
 import numpy as np
@@ -10,13 +11,33 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from .descriptors.picture import Floats
 
-__all__ = ["NearestMean", "gram"]
+__all__ = ["NearestMean", "ScoringClassifier", "gram"]
 
 Doubles = NDArray[np.float64]
 _BLOCK = 4096
 
 
-class NearestMean(ClassifierMixin, BaseEstimator):
+class ScoringClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier of scikit-learn's kind that predicts the class with the highest score.
+
+    Attributes:
+        classes_: (K,).
+    """
+
+    classes_: NDArray[np.int64]
+
+    @abstractmethod
+    def decision_function(self, features: Floats) -> Doubles:
+        """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
+
+    def predict(self, features: Floats) -> NDArray[np.int64]:
+        """Return (N,) the classes with the highest scores."""
+        scores = self.decision_function(features)
+        best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[best]
+
+
+class NearestMean(ScoringClassifier):
     """A classifier by the nearest class mean under a shrunk Mahalanobis distance.
 
     The covariance within classes is shrunk towards equal variances without correlations (Friedman,
@@ -53,13 +74,6 @@ class NearestMean(ClassifierMixin, BaseEstimator):
         scores: Doubles = features @ self.coef_.T + self.intercept_
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict(self, features: Floats) -> NDArray[np.int64]:
-        """Return (N,) the classes with the highest scores."""
-        scores = self.decision_function(features)
-        best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-        found: NDArray[np.int64] = self.classes_[best]
-        return found
-
     def _inverse(self, within: Floats, means: Doubles) -> Doubles:
         """Means (K, D) times the inverse of the shrunk covariance of rows (N, D)."""
         from scipy.linalg import cho_factor, cho_solve
@@ -76,8 +90,7 @@ class NearestMean(ClassifierMixin, BaseEstimator):
             pairs[np.diag_indices(len(pairs))] += ridge / share
             factor = cho_factor(pairs, overwrite_a=True, check_finite=False)
             inner = cho_solve(factor, rows @ means.T, check_finite=False)
-            found: Doubles = (means - inner.T @ rows) / ridge
-            return found
+            return (means - inner.T @ rows) / ridge
         covariance = share * gram(within)
         covariance[np.diag_indices(len(covariance))] += ridge
         factor = cho_factor(covariance, overwrite_a=True, check_finite=False)

@@ -37,7 +37,6 @@ _LEAST_VARIANCE = 1e-9
 # is then within some tenths of a per cent of the minimum, and fits take half the time of 1e-5.
 _TOLERANCE = 1e-4
 _MOST_ITERATIONS = 300
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +122,13 @@ def mean_scores(view: View, shrinkages: Sequence[float]) -> Iterator[Doubles]:
 
 def neighbour_scores(view: View, counts: Sequence[int]) -> Iterator[Doubles]:
     """Yield log shares of the votes of the nearest k pictures, each weighing 1 / distance."""
+    from sklearn.neighbors import NearestNeighbors
+
     most = min(max(counts), len(view.train))
-    nearest, distances = _nearest(view, most)
+    search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(view.train)
+    distances, nearest = search.kneighbors(view.held)
     with np.errstate(divide="ignore"):
-        weights = 1 / distances
+        weights = 1 / distances.astype(np.float64)
     # As scikit-learn has it: where there are equal pictures, they alone vote.
     equal = np.isinf(weights)
     weights = np.where(equal.any(axis=1, keepdims=True), equal, weights)
@@ -145,10 +147,11 @@ def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Dou
     Distances are computed once, and a kernel once for neighbouring pairs with the same gamma. Takes
     memory for (N, N + M) doubles.
     """
+    from sklearn.metrics.pairwise import euclidean_distances
     from sklearn.svm import SVC
 
-    own = _squared_distances(view.train, view.train)
-    others = _squared_distances(view.held, view.train)
+    own = euclidean_distances(view.train, squared=True)
+    others = euclidean_distances(view.held, view.train, squared=True)
     variance = max(float(view.variances.sum()), 1e-12)
     last = -1.0
     for gamma, strength in pairs:
@@ -162,27 +165,6 @@ def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Dou
             yield np.stack([-margins, margins], axis=1) / 2
         else:
             yield sums_over_opponents(margins, view.classes)
-
-
-def _nearest(view: View, most: int) -> tuple[Integers, Doubles]:
-    """Return the indices (M, most) of the nearest training pictures, and their distances."""
-    indices, distances = [], []
-    for at in range(0, len(view.held), _BLOCK):
-        squares = _squared_distances(view.held[at : at + _BLOCK], view.train)
-        some = np.argpartition(squares, most - 1, axis=1)[:, :most]
-        found = np.take_along_axis(squares, some, axis=1)
-        order = np.argsort(found, axis=1, kind="stable")
-        indices.append(np.take_along_axis(some, order, axis=1))
-        distances.append(np.sqrt(np.take_along_axis(found, order, axis=1)))
-    return np.concatenate(indices), np.concatenate(distances).astype(np.float64)
-
-
-def _squared_distances(rows: Floats, others: Floats) -> Floats:
-    lengths = np.square(rows).sum(axis=1)[:, None] + np.square(others).sum(axis=1)
-    found: Floats = np.maximum(lengths - 2 * (rows @ others.T), 0)
-    # Below the rounding of the subtraction there are only equal pictures.
-    found[found < 1e-6 * lengths] = 0
-    return found
 
 
 @dataclass(frozen=True, eq=False)

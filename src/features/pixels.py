@@ -84,7 +84,7 @@ class PixelSample(NamedTuple):
     Attributes:
         features: (M, D) float32.
         targets: (M,) int64 in [0, K).
-        pictures: (M,) int64, the number of the picture that each is from.
+        pictures: (M,) int64, the number of the picture, or of the group, that each is from.
         counts: (K,) int64, all pixels of each class in the pictures.
     """
 

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from .descriptors.picture import Floats
+from .means import ScoringClassifier
 
 __all__ = ["RbfMachine", "sums_over_opponents"]
 
@@ -18,7 +18,7 @@ _CACHE_MB = 500
 _JITTER = 1e-8
 
 
-class RbfMachine(ClassifierMixin, BaseEstimator):
+class RbfMachine(ScoringClassifier):
     """A support vector machine, or beyond `exact_up_to` pictures a least-squares one.
 
     The latter minimises the squared error of one machine a class (Suykens & Vandewalle 1999; Rifkin
@@ -84,13 +84,6 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
         scores = np.concatenate(blocks) + self.offset_
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
-    def predict(self, features: Floats) -> NDArray[np.int64]:
-        """Return (N,) the class with the highest score."""
-        scores = self.decision_function(features)
-        best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-        found: NDArray[np.int64] = self.classes_[best]
-        return found
-
     def _fit_sample(self, features: Floats, targets: NDArray[np.int64]) -> None:
         from scipy.linalg import cho_factor, cho_solve
         from scipy.linalg.blas import dsyrk
@@ -118,10 +111,7 @@ class RbfMachine(ClassifierMixin, BaseEstimator):
     def _kernel(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         from sklearn.metrics.pairwise import rbf_kernel
 
-        kernel: NDArray[np.float64] = rbf_kernel(
-            features.astype(np.float64), self.sample_, gamma=self.width_
-        )
-        return kernel
+        return rbf_kernel(features.astype(np.float64), self.sample_, gamma=self.width_)
 
 
 def sums_over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from .descriptors.picture import Floats
 
-__all__ = ["BlockScaler", "PartWhitening", "unit_rows"]
+__all__ = ["BlockScaler", "PartWhitening"]
 
 
 class BlockScaler(TransformerMixin, BaseEstimator):
@@ -49,8 +49,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
 
     def transform(self, features: Floats) -> Floats:
         """Return features (N, D) scaled, (N, D)."""
-        scaled: Floats = (features - self.mean_) * self.scale_
-        return scaled
+        return (features - self.mean_) * self.scale_
 
 
 class PartWhitening(TransformerMixin, BaseEstimator):
@@ -81,12 +80,4 @@ class PartWhitening(TransformerMixin, BaseEstimator):
 
     def transform(self, features: Floats) -> Floats:
         """Return features (N, D) scaled, (N, D)."""
-        scaled: Floats = features * self.scale_
-        return scaled
-
-
-def unit_rows(features: Floats) -> Floats:
-    """Return rows (N, D) scaled to length 1, as scikit-learn's Normalizer does; zeros stay."""
-    lengths: Floats = np.sqrt(np.square(features).sum(axis=1, keepdims=True))
-    lengths[lengths == 0] = 1
-    return features / lengths
+        return features * self.scale_

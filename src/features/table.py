@@ -135,8 +135,7 @@ class FeatureTable:
                 return whole
             entry = cached(folder, build, what="the features")
         self._took[folder.name] = float(entry.values["seconds"])
-        rows: Floats = np.load(entry.folder / _FILE, allow_pickle=False)
-        return rows
+        return np.load(entry.folder / _FILE, allow_pickle=False)
 
 
 def described(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from .calibration import folds_of, of_all_classes
 from .descriptors.picture import Floats
 from .paths import View, mean_scores, ridge_scores
-from .scaling import unit_rows
 
 __all__ = ["cross_validated_accuracy", "logme"]
 
@@ -58,17 +58,11 @@ def _spectrum(
 ) -> tuple[Doubles, Doubles, Doubles]:
     """Return squared singular values (r,), squares (r, K) of the indicators along the left singular
     vectors, and the indicators' own squares (K,)."""
-    exact = np.asarray(features, np.float64)
     hits = np.eye(num_classes)[targets]
-    if exact.shape[1] <= len(exact):
-        values, right = np.linalg.eigh(exact.T @ exact)
-        kept = values > 1e-10 * max(float(values[-1]), 1e-300)
-        along = (right[:, kept].T @ (exact.T @ hits)) / np.sqrt(values[kept])[:, None]
-    else:
-        values, left = np.linalg.eigh(exact @ exact.T)
-        kept = values > 1e-10 * max(float(values[-1]), 1e-300)
-        along = left[:, kept].T @ hits
-    return values[kept], np.square(along), hits.sum(axis=0)
+    left, values, _ = np.linalg.svd(np.asarray(features, np.float64), full_matrices=False)
+    squares = np.square(values)
+    kept = squares > 1e-10 * max(float(squares[0]), 1e-300)
+    return squares[kept], np.square(left[:, kept].T @ hits), hits.sum(axis=0)
 
 
 def _evidence(squares: Doubles, along: Doubles, total: float, count: int, dims: int) -> float:
@@ -111,7 +105,7 @@ def cross_validated_accuracy(
     Args:
         features: (N, D) float32 of some hundred pictures.
         targets: (N,) labels of at least two classes.
-        contents: (N,) equal where pictures are, which then share a fold.
+        contents: (N,) equal where pictures share a fold, as of `held_together`.
         seed: of the five folds.
 
     Raises:
@@ -127,7 +121,7 @@ def cross_validated_accuracy(
     right = [_right(features, labels, train, held) for train, held in folds]
     correct = np.concatenate(right, axis=1)
     best = correct[correct.mean(axis=1).argmax()]
-    # Copies of a picture are one observation.
+    # Copies of a picture, or those of a group, are one observation.
     held_out = np.concatenate([held for _, held in folds])
     _, group = np.unique(contents[held_out], return_inverse=True)
     accuracy = float(best.mean())
@@ -144,7 +138,7 @@ def _right(
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows = unit_rows(features[train] - mean), unit_rows(features[held] - mean)
+    rows = normalize(features[train] - mean), normalize(features[held] - mean)
     view = View.of(*rows, own, len(known))
     classes = int(labels.max()) + 1
     if len(known) == 1:

@@ -46,6 +46,7 @@ _MARKED = re.compile(rf"'+{_FORMULA}|''+\\")
 # The beginning of a cell whose invisible characters, and backslashes, are written as escapes.
 _ESCAPED = "'\\"
 _ESCAPES = re.compile(r"\\(?:([\\r])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+_PART = 2  # letters of a word, at least, that a longer one may hold
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # What closes the quotes that documents, chats and shells put around a text.
 _CLOSING = {
@@ -84,10 +85,24 @@ def percent(share: float, digits: int = 1) -> str:
     return "none" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
-def nearest(word: Any, options: Iterable[Any]) -> str:
-    """Return " (did you mean ...?)" with the option nearest to `word`, or an empty text."""
-    close = difflib.get_close_matches(str(word), map(str, options), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def nearest(word: Any, options: Iterable[Any], cutoff: float = 0.6) -> str:
+    """Return " (did you mean ...?)" with the option nearest to `word`, or an empty text.
+
+    Capitals count for nothing. Where none is alike, it is the shortest that holds the word, or that
+    the word holds.
+
+    Args:
+        word: as it was typed.
+        options: what it may have meant.
+        cutoff: the least share of equal letters, in [0, 1].
+    """
+    folded = {str(option).casefold(): str(option) for option in options}
+    meant = str(word).casefold()
+    close = difflib.get_close_matches(meant, folded, n=1, cutoff=cutoff)
+    if not close and len(meant) >= _PART:
+        holding = [one for one in folded if meant in one or (len(one) > _PART and one in meant)]
+        close = sorted(holding, key=lambda one: (len(one), one))
+    return f" (did you mean {folded[close[0]]}?)" if close else ""
 
 
 def visible(name: str) -> str:

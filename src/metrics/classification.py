@@ -19,7 +19,6 @@ from .validation import checked
 
 __all__ = [
     "ClassScores",
-    "accuracy",
     "balanced_accuracy",
     "class_scores",
     "confusion_matrix",
@@ -35,19 +34,10 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def accuracy(probs: ArrayLike, targets: ArrayLike) -> float:
-    """Compute the share of samples, in [0, 1], whose most probable class is the target.
-
-    Of equally probable classes the first one counts as predicted. Raises as `validation.checked`.
-    """
-    probs, targets = checked(probs, targets)
-    return float((probs.argmax(axis=1) == targets).mean())
-
-
 def top_k_accuracy(probs: ArrayLike, targets: ArrayLike, k: int = 5) -> float:
     """Compute the share of samples, in [0, 1], whose target is among the k most probable classes.
 
-    Of equally probable classes the earlier ones rank higher, so k = 1 is `accuracy`.
+    Of equally probable classes the earlier ones rank higher, so k = 1 is the accuracy.
 
     Raises:
         ValueError: k is not within 1 and K, or as `validation.checked`.

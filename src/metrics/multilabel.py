@@ -127,15 +127,13 @@ def precision_influence(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
     at = ((hits - 1) / np.maximum(above - 1, 1))[place]
     without[chosen] = (rest[chosen] + both[below[chosen]] - at) / (len(own) - 1)
     influence = (count - 1) * (whole / len(own) - without)
-    centred: Floats = influence - influence.mean()
-    return centred
+    return influence - influence.mean()
 
 
 def single_precisions(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:
     """Return (P,) the average precision if each of the P pictures with a label alone had it."""
     found = scores[np.asarray(positive) > 0]
-    singles: Floats = 1 / (1 + _at_least(scores, found) - _at_least(found, found))
-    return singles
+    return 1 / (1 + _at_least(scores, found) - _at_least(found, found))
 
 
 def f1_scores(preds: Sets, targets: Sets) -> Floats:
@@ -249,8 +247,7 @@ def cross_fitted_thresholds(
     fold = np.random.default_rng(0).permutation(count)[codes] % _FOLDS
     folds = [fold == one for one in range(_FOLDS)]
     chosen = np.stack([choose(probs[~held_out], targets[~held_out]) for held_out in folds])
-    found: Floats = chosen[fold]
-    return found
+    return chosen[fold]
 
 
 def _cuts(

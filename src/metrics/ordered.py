@@ -53,14 +53,12 @@ def kappa_influence(preds: Classes, targets: Classes, num_classes: int) -> Float
     square = np.square(steps[:, None] - steps).astype(np.float64)
     own = square[targets, preds]
     others = (square @ of_preds)[targets] + (square @ of_targets)[preds]
-    found: Floats = -(own - observed) / expected + observed / expected**2 * (others - 2 * expected)
-    return found
+    return -(own - observed) / expected + observed / expected**2 * (others - 2 * expected)
 
 
 def expected_classes(probs: NDArray[np.floating[Any]]) -> Floats:
     """Return (N,) the means of the classes 0 to K - 1 under their probabilities (N, K)."""
-    found: Floats = probs.astype(np.float64) @ np.arange(probs.shape[1], dtype=np.float64)
-    return found
+    return probs.astype(np.float64) @ np.arange(probs.shape[1], dtype=np.float64)
 
 
 def kappa_cuts(expected: Floats, targets: Classes, num_classes: int) -> Floats:
@@ -83,8 +81,7 @@ def kappa_cuts(expected: Floats, targets: Classes, num_classes: int) -> Floats:
     if not len(targets) or np.ptp(expected) == 0 or np.ptp(targets) == 0:
         return borders  # nothing says how far to stretch
     scale = float(expected.std() / targets.std())
-    found: Floats = float(expected.mean()) + (borders - float(targets.mean())) * scale
-    return found
+    return float(expected.mean()) + (borders - float(targets.mean())) * scale
 
 
 def _distances(

@@ -15,7 +15,6 @@ __all__ = [
     "ReliabilityBins",
     "binned",
     "brier",
-    "calibration_error",
     "entropy_terms",
     "log_loss",
     "reliability_bins",
@@ -41,8 +40,7 @@ def entropy_terms(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
     As `scipy.special.entr`, which models that are served alone need not have.
     """
-    found: NDArray[np.float64] = -shares * np.log(np.where(shares > 0, shares, 1.0))
-    return found
+    return -shares * np.log(np.where(shares > 0, shares, 1.0))
 
 
 def brier(probs: ArrayLike, targets: ArrayLike) -> float:
@@ -75,7 +73,12 @@ class ReliabilityBins:
 
     @property
     def calibration_error(self) -> float:
-        """Mean gap between confidence and accuracy, weighted by samples, in [0, 1]."""
+        """Mean gap between confidence and accuracy, weighted by samples, in [0, 1].
+
+        The expected calibration error of Guo et al., "On Calibration of Modern Neural Networks",
+        ICML 2017, section 2, where the answers are the most probable classes. It depends on the
+        number of bins; 15 is the paper's.
+        """
         filled = self.counts > 0
         gaps = np.abs(self.confidence[filled] - self.accuracy[filled])
         return float(np.average(gaps, weights=self.counts[filled]))
@@ -116,16 +119,6 @@ def binned(
         return mean
 
     return ReliabilityBins(edges, counts, means(confidence), means(right.astype(np.float64)))
-
-
-def calibration_error(probs: ArrayLike, targets: ArrayLike, num_bins: int = 15) -> float:
-    """Compute the expected calibration error of the top label, in [0, 1].
-
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 2: equal-width bins
-    of the highest probability. It depends on the number of bins; 15 is the paper's.
-    Raises as `reliability_bins`.
-    """
-    return reliability_bins(probs, targets, num_bins).calibration_error
 
 
 def _of(labels: NDArray[Any], probs: NDArray[np.floating]) -> NDArray[np.float64]:

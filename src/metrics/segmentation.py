@@ -71,8 +71,7 @@ def ratios(sums: Sums) -> Floats:
     from targets and predictions.
     """
     above, below = sums.above.sum(axis=0), sums.below.sum(axis=0)
-    found: Floats = np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
-    return found
+    return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
 
 
 def mean_ratio(sums: Sums) -> float:
@@ -100,10 +99,7 @@ def _influence(sums: Sums, found: Floats) -> Floats:
     """Return (N, M) each picture's influence on each ratio, 0 on those that are not known."""
     per_picture = sums.below.mean(axis=0)
     residuals = sums.above - np.nan_to_num(found) * sums.below
-    moves: Floats = np.divide(
-        residuals, per_picture, out=np.zeros_like(residuals), where=per_picture > 0
-    )
-    return moves
+    return np.divide(residuals, per_picture, out=np.zeros_like(residuals), where=per_picture > 0)
 
 
 @dataclass(frozen=True)
@@ -213,8 +209,7 @@ def _standard_errors(moves: Floats, codes: NDArray[np.integer[Any]]) -> Floats:
     np.add.at(totals, codes, moves / pictures)
     # Unbiased as for groups drawn at random, with N in the place of N - 1 as Wilson has it.
     scale = count / (count - 1) * (pictures - 1) / pictures
-    errors: Floats = np.sqrt(scale * np.square(totals).sum(axis=0))
-    return errors
+    return np.sqrt(scale * np.square(totals).sum(axis=0))
 
 
 def _interval(share: float, error: float, freedom: float, groups: int) -> tuple[float, float]:

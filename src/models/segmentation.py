@@ -69,8 +69,7 @@ class SegmentationNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, C, H, W) of any size to logits (B, K, H, W)."""
-        logits: Tensor = self.network(images)["out"]
-        return logits
+        return self.network(images)["out"]
 
     def _fill(self, name: str, pretrained: bool | str | None) -> None:
         """Copy the tensors of a published classifier into the backbone."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from ..machine.package import command
 from ..machine.text import percent
 from ..records.pictures import LabelReview, Pixels, shown
 from .formatting import counted, picture_name
@@ -18,13 +17,16 @@ _SHOWN = 120
 _SIDE = 160
 
 
-def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | None) -> str:
+def label_page(
+    review: LabelReview, read: Callable[[int], Pixels], table: tuple[str, str] | None
+) -> str:
     """Return the page; it needs no other file.
 
     Args:
         review: with at least one suspect.
         read: index -> picture (C, H, W).
-        table: path of the CSV file to correct labels in; None for a set that is no files.
+        table: path of the CSV file to correct labels in, and the command that trains with it; None
+            for a set that is no files.
     """
     shown = review.suspects[:_SHOWN]
     return html_page(
@@ -32,7 +34,7 @@ def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | 
         "Labels to look at" if review.weak else "Labels that are likely wrong",
         {
             "sentences": review_sentences(review),
-            "facts_shown": [] if table is None else _next_steps(table),
+            "facts_shown": [] if table is None else _next_steps(*table),
             "more": len(review.suspects) - len(shown),
             "suspects": [
                 {
@@ -52,7 +54,7 @@ def label_page(review: LabelReview, read: Callable[[int], Pixels], table: str | 
     )
 
 
-def _next_steps(table: str) -> list[tuple[str, str, str]]:
+def _next_steps(table: str, train: str) -> list[tuple[str, str, str]]:
     return [
         (
             "Next step",
@@ -61,7 +63,7 @@ def _next_steps(table: str) -> list[tuple[str, str, str]]:
             "whole",
         ),
         ("Table", table, "command"),
-        ("Train with it", command("train", "data=folder", f"data.root={table}"), "command"),
+        ("Train with it", train, "command"),
     ]
 
 

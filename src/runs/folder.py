@@ -393,7 +393,7 @@ def _trainings(record: Path, name: str) -> list[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; {} where there is none, or it is damaged."""
     try:
-        content = json.loads(path.read_text()) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..config.overrides import override_of
 from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import PARTS
+from ..machine.package import command
 from ..records.pictures import LabelRow, Suspect, write_labels
 from ..records.run import Predictions
 from ..statistics.label_errors import review_labels
@@ -48,11 +50,21 @@ def write_label_review(
         written.append(folder / LABELS)
         write_labels(written[-1], rows)
     review = review_labels(parts, doubtful)
-    table = str(written[0]) if written else None
+    train = _command(data, written[0]) if written else None
+    table = None if train is None else (str(written[0]), train)
     written.append(folder / PAGE)
     write_atomically(written[-1], label_page(review, data.pictures.read, table))
     print(f"labels: {' '.join(review_sentences(review))} See {written[-1]}")
     return written
+
+
+def _command(data: PictureData, table: Path) -> str:
+    """Return the command that trains with the table."""
+    words, pictures = ["data=folder", f"data.root={table}"], data.pictures
+    if pictures.kind == "ordinal":  # which classes of a table are by what is said of them alone
+        order = override_of("data.order", list(pictures.class_names))
+        words += ["data.target=ordinal", order]
+    return command("train", *words)
 
 
 def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
@@ -65,7 +77,10 @@ def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
         return []
     found = {suspect.index: suspect for suspect in doubtful}
     rows: dict[str, LabelRow] = {}
-    for index, (code, target) in enumerate(zip(data.split.parts.tolist(), pictures.targets)):
+    # A run that learnt from fewer has left out pictures that another one learns from.
+    split = data.split
+    parts = split.parts if split.unlimited is None else split.unlimited
+    for index, (code, target) in enumerate(zip(parts.tolist(), pictures.targets)):
         if PARTS[code] == "dropped":
             continue
         suspect, path = found.get(index), source.file(index)

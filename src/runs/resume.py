@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ from ..machine.yaml_text import read_yaml
 from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
-from .folder import LABELS, PAGE, RunFolder, finished_summary
+from .folder import FOLDS, LABELS, PAGE, RunFolder, finished_summary
+from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
 
 if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
@@ -89,7 +91,22 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
         raise ConfigError(
             f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
         )
+    if lengths and settings.cv.fold is not None and (whole := _whole_of(folder)) is not None:
+        raise ConfigError(
+            f"{lengths[0]}: {folder.name} is a fold of {whole}, whose figures are of all folds as "
+            "they are: begin a new cross-validation."
+        )
     return settings
+
+
+def _whole_of(fold: RunFolder) -> str | None:
+    """Return the name of the cross-validation that a fold belongs to; None where there is none."""
+    for file in fold.path.parent.glob(f"*/{FOLDS}"):
+        with suppress(ValueError):  # damaged, which whoever uses it says
+            book = FoldBook.read(RunFolder.open(file.parent))
+            if book is not None and fold.name in book.runs.values():
+                return file.parent.name
+    return None
 
 
 def with_format(settings: RunSettings, data: PictureData) -> RunSettings:

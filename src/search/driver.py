@@ -32,7 +32,7 @@ class Driver(JobLoop[int]):
 
     Args:
         study: only the driver writes to it.
-        pool, observers, interrupted: see `JobLoop`.
+        pool, observers, interrupted, at_once: see `JobLoop`.
         metrics: keys of the metrics to go by, in the study's order.
         job_of: a trial's job; called again before every attempt, because what was noted of the
             trial may have changed.
@@ -44,6 +44,8 @@ class Driver(JobLoop[int]):
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
             no limit; called with whether a trial is complete.
+        time_to_end: returns the seconds after which what still runs is stopped, called as
+            `time_left` is, which it is if it is None.
         stay: called all the time, to keep what others must not have and what later starts must
             know; what it raises ends the race at once.
         failure_limit: share of failed trials that ends the race, once enough have ended.
@@ -60,15 +62,17 @@ class Driver(JobLoop[int]):
         affordable: _Affordable | None = None,
         trials: int | None = None,
         epochs: int | None = None,
+        at_once: int | None = None,
         time_left: Callable[[bool], float | None] = lambda answered: None,
+        time_to_end: Callable[[bool], float | None] | None = None,
         stay: Callable[[], None] | None = None,
         failure_limit: float = 0.5,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(pool, observers, interrupted)
+        super().__init__(pool, observers, interrupted, at_once)
         self._study = study
         self._most_trials, self._most_epochs = trials, epochs
-        self._time_left = time_left
+        self._time_left, self._time_to_end = time_left, time_to_end or time_left
         self._stay = stay or study.stay
         self._metrics = metrics
         self._job_of = job_of
@@ -133,6 +137,9 @@ class Driver(JobLoop[int]):
 
     def seconds_left(self) -> float | None:
         return self._time_left(self._best is not None)
+
+    def seconds_to_end(self) -> float | None:
+        return self._time_to_end(self._best is not None)
 
     def job(self, key: int) -> Job:
         job = self._job_of(self._study.trial(key))

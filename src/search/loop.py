@@ -70,6 +70,7 @@ class JobLoop(ABC, Generic[K]):
         pool: started; without other jobs.
         observers: called for each job, and by the subclass.
         interrupted: called all the time; True to save what runs, and end.
+        at_once: jobs that run at the same time at most; None for as many as there are slots.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class JobLoop(ABC, Generic[K]):
         pool: Pool,
         observers: Sequence[Observer] = (),
         interrupted: Callable[[], bool] = lambda: False,
+        at_once: int | None = None,
     ) -> None:
         self.pool = pool
+        self._at_once = at_once
         self.observers = observers
         self._interrupted = interrupted
         self._running: dict[int, K] = {}  # by slot
@@ -111,11 +114,15 @@ class JobLoop(ABC, Generic[K]):
         self._facts.setdefault(key, {}).update(facts)
 
     def seconds_left(self) -> float | None:
-        """Return the time in which jobs must end, 0 or less after it; None for no limit.
+        """Return the time in which jobs are to end, 0 or less after it; None for no limit."""
+        return None
+
+    def seconds_to_end(self) -> float | None:
+        """Return the time in which jobs must end, which may be longer; None for no limit.
 
         What goes on after it, because it reports nothing, is interrupted and in the end killed.
         """
-        return None
+        return self.seconds_left()
 
     @abstractmethod
     def trial(self, key: K) -> TrialRecord:
@@ -164,6 +171,8 @@ class JobLoop(ABC, Generic[K]):
     def _fill(self, more: bool) -> bool:
         """Give jobs to some free slots; return whether there may be further ones."""
         free = self.pool.free()
+        if self._at_once is not None:
+            free = free[: max(0, self._at_once - len(self._running))]
         self._waits = len(free) > _MOST_AT_ONCE
         for slot in free[:_MOST_AT_ONCE]:
             key = self._retries.popleft() if self._retries else self.next() if more else None
@@ -229,7 +238,7 @@ class JobLoop(ABC, Generic[K]):
         self._more = True  # what could not begin beside it, or not before it was known, may now
 
     def _end_what_is_late(self) -> None:
-        left, now = self.seconds_left(), time.monotonic()
+        left, now = self.seconds_to_end(), time.monotonic()
         if left is None or left > 0:
             self._over_since = None
             return

@@ -78,7 +78,7 @@ def calibration_basis(
     known = chosen.folder.answers("val")[0]
     held_out = Predictions.read(known) if known.is_file() else None
     folds = chosen.settings.cv.is_whole
-    enough = tested is not None and len(tested.targets) >= _ENOUGH_TEST_PICTURES
+    enough = tested is not None and _to_draw_on(tested) >= _ENOUGH_TEST_PICTURES
     if tested is not None and (enough or not folds or held_out is None):
         return Basis("test", tested, refitted=False, candidates=max(1, looks))
     if held_out is None or not len(held_out.targets):
@@ -89,6 +89,11 @@ def calibration_basis(
         refitted=folds or model.folder != chosen.folder,
         candidates=_judged_on(chosen.folder.output_dir, chosen.summary.split_fingerprint),
     )
+
+
+def _to_draw_on(found: Predictions) -> int:
+    """Return how many pictures are left of answers when one of each group is drawn."""
+    return len(found.targets if found.groups is None else np.unique(found.groups))
 
 
 def calibrate(again: Revisited, basis: Basis) -> Certainty:

@@ -22,6 +22,7 @@ from ..reporting.comparison_verdict import verdict_sentences
 from ..reporting.formatting import below_each_other
 from ..runs.folder import RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
+from ..runs.settings import seen_from_here
 from .comparison import compared
 from .comparison.judge import wanted_measure
 from .turns import in_turns
@@ -136,7 +137,7 @@ def read_chosen(
     try:
         summary = replace(RunSummary.read(folder.summary), run_dir=str(folder.path))
         plain = read_yaml(folder.config.read_text(encoding="utf-8"))
-        settings = stored_settings(plain)
+        settings = seen_from_here(stored_settings(plain), folder)
         if not settings.cv.is_whole:
             folder.chosen_checkpoint()
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -17,12 +17,15 @@ from ..config.schema import RunSettings, stored_settings
 from ..machine.imports import import_object
 from ..machine.package import command
 from ..machine.yaml_text import read_yaml
+from ..records.comparison import Comparison
 from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
 from ..runs.experiment import run_experiment
 from ..runs.folder import RunFolder
+from ..runs.settings import seen_from_here
+from .comparison import compared
 
-__all__ = ["ensemble_of"]
+__all__ = ["ensemble_of", "with_ensemble"]
 
 # Of the pictures' settings, what models share that have one format.
 _OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
@@ -30,6 +33,23 @@ _OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
 )
+
+
+def with_ensemble(
+    comparison: Comparison, settings: CompareSettings
+) -> tuple[Comparison, RunSummary | None]:
+    """Combine the compared runs, as `ensemble_of` does, and compare what comes of it with them.
+
+    Returns:
+        the new comparison, with the summary of the new run; the same and None where nothing is
+        gained.
+
+    Raises:
+        ConfigError: as `ensemble_of`.
+    """
+    standings = comparison.verdict.standings
+    made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
+    return (comparison if made is None else compared(settings, [made.run_dir])), made
 
 
 def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:
@@ -165,7 +185,7 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
     plain["model"] |= {"runs": names, "way": way}
     if way == "soup":
         plain["model"]["name"] = way
-    return stored_settings(plain)
+    return seen_from_here(stored_settings(plain), first)
 
 
 def _plain(folder: RunFolder) -> dict[str, Any]:

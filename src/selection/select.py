@@ -110,6 +110,11 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         print("not registered yet: the same command completes it, and so does the next run")
     else:
         print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
+    elsewhere = folder.output_dir != Path("outputs").absolute()
+    where = [f"output_dir={folder.output_dir}"] if elsewhere else []
+    out = "out=MASKS" if kind_of(model.settings.data.target).pixels else "out=labels.csv"
+    words = [f"run=champion:{champion.data}", "images=FOLDER", out, *plugin_overrides(), *where]
+    print(f"next: {command('predict', *words)}", flush=True)
     return champion
 
 

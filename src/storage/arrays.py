@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-__all__ = ["load_arrays", "open_arrays", "packed_texts", "unpacked_texts"]
+__all__ = ["array_header", "load_arrays", "open_arrays", "packed_texts", "unpacked_texts"]
 
 # What numpy and zipfile raise for an archive that is damaged anywhere: in a member, in a header
 # (which numpy reads as Python), or in the directory of members.
@@ -52,6 +52,20 @@ def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """
     with open_arrays(file) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the type of an array from the beginning of its .npy file.
+
+    Raises:
+        ValueError: it does not begin so.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_2_0
+    if version == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 def packed_texts(texts: Iterable[str]) -> NDArray[np.uint8]:

@@ -16,6 +16,10 @@ FINALS_SHARE = 0.3
 # began and could not end, and one embedding was tried in the place of ten.
 TRIALS_SHARE = 0.4
 _NOTE_SECONDS = 5.0
+# Of the budget, and at least in seconds, what a first answer that is on its way may be late, and
+# what the least trial of all has after that: a late answer is better than none.
+_LATE_ANSWER, _LEAST_LATE = 0.25, 15.0
+_LAST_ANSWER, _LEAST_LAST = 0.5, 30.0
 # Of the budget, that a sweep may take longer without a word.
 _LATE = 0.05
 
@@ -69,6 +73,26 @@ class Clock:
         better than none.
         """
         return self.race_left if answered else self.left
+
+    def time_to_end(self, answered: bool) -> float | None:
+        """Return the seconds until trials that run are stopped; None for no limit.
+
+        As long as none is complete, one that should have ended by now has some more.
+        """
+        if answered or self.budget is None:
+            return self.time_left(answered)
+        late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
+        return max(0.0, self.budget + late - self.spent)
+
+    @property
+    def last_seconds(self) -> float:
+        """Seconds that the least trial of all has, should nothing else have answered; 0 for none.
+
+        None where an earlier start was given up as well, and without a budget.
+        """
+        if self.budget is None or self._earlier > self.budget:
+            return 0.0
+        return max(_LAST_ANSWER * self.budget, _LEAST_LAST)
 
     @property
     def trials_wait(self) -> bool:

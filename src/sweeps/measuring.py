@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+from torch import nn
+
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import leaves
+from ..config.data import DataSettings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.models import NetworkSettings
 from ..config.overrides import override_of, with_values
 from ..config.schema import RunSettings
+from ..data.decoding.format_choice import chosen_format
 from ..data.loading.datamodule import PictureData
+from ..data.quality.audit import survey
+from ..data.sources.listing import list_pictures
+from ..data.sources.source import Source
+from ..machine.cpu_load import slowdown
+from ..machine.hardware import device_of, precisions
 from ..machine.parallel import TooSlow, available_cores, in_time
-from ..models.arithmetic import own_threads
+from ..models.arithmetic import autocast, own_threads
+from ..runs.build import native_side
 from ..runs.build.network import build_network
 from ..runs.candidates.choose import Preparation, origin_of, prepared
-from ..training.cost import count_flops
+from ..runs.resolve import use_threads
+from ..storage.cache import cache_folder
+from ..training.cost import count_flops, wait_for
 from .families import SIDE, name_of_kind
 from .tasks import Prepare, Prepared
 
@@ -31,6 +45,10 @@ _CHOSEN = (
     *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
+# Pictures of a step that tells what a network takes at least, and such steps, of which the first
+# prepares what the others find. What is left out costs more than so few pictures do, but a family
+# is given up for that alone where it is far from its time.
+_DRAWN, _STEPS, _CLEARLY = 8, 3, 1.5
 # The last are copies, and what `data.train_limit` leaves out of the training part.
 _PARTS = ("train", "val", "test", "dropped")
 
@@ -57,6 +75,8 @@ def measured(
     latest = None
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
+    if (priced := _too_dear(settings, task)) is not None:
+        return priced
     before = leaves(to_plain(settings))
     networks = not any(word.startswith("model.networks=") for word in overrides)
 
@@ -107,7 +127,87 @@ def measured(
         fit_seconds=fits,
         longer=longer,
         all_cores=classical and found.seconds_per_epoch > 0,
+        promise=found.promise,
     )
+
+
+def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
+    """Return what a network from scratch takes at least, where no trial of it ends in its time.
+
+    None where one may. Before the pictures are opened, a few steps on drawn ones of their size
+    tell, which leave out decoding, augmentation and validation.
+    """
+    model = settings.model
+    if task.trial_seconds is None or not isinstance(model, NetworkSettings):
+        return None
+    if origin_of(settings).start != "from scratch":
+        return None
+    source = list_pictures(settings.data)
+    folder = cache_folder(settings.data.cache_dir).absolute() / "findings"
+    workers = settings.data.num_workers or available_cores()
+    found = survey(source, findings_dir=folder, workers=workers)
+    if len(found.reasons) == len(source):
+        return None  # which opening them explains
+    form = chosen_format(source, found, settings.data, native_side(model))
+    network = build_network(
+        model,
+        channels=form.channels,
+        classes=len(source.class_names),
+        image_size=form.image_size,
+        target=settings.data.target,
+    )
+    _log.info("a few steps on drawn pictures of %s pixels", "x".join(map(str, form.image_size)))
+    with own_threads():
+        use_threads(settings)
+        each = _least_seconds(network, (form.channels, *form.image_size), settings)
+    train = _training_share(source, settings.data) * (len(source) - len(found.reasons))
+    epoch = each * min(train, settings.data.train_limit or math.inf)
+    epochs = settings.trainer.max_epochs
+    few = min(task.least_epochs, epochs) if isinstance(epochs, int) else task.least_epochs
+    trainings = settings.cv.count if settings.cv.is_whole else 1
+    if epoch * few * trainings <= _CLEARLY * task.trial_seconds:
+        return None
+    return Prepared(
+        *([], epochs if isinstance(epochs, int) else math.ceil(few), epoch),
+        limit=task.seconds,
+        notes=["not opened: by a few steps on drawn pictures"],
+        trainings=trainings,
+        side=max(form.image_size),
+    )
+
+
+def _least_seconds(network: nn.Module, shape: tuple[int, int, int], settings: RunSettings) -> float:
+    """Return the seconds of a drawn picture (C, H, W), forward and back, by the fastest step.
+
+    In the arithmetic that is usually the fastest. On one thread of a CPU it is processor time, as
+    other programs slow that down just now.
+    """
+    device = device_of(settings.trainer.accelerator)
+    stated = settings.runtime.precision
+    precision = precisions(device)[-1] if stated == "auto" else stated
+    network = network.to(device).train()
+    images = torch.rand(_DRAWN, *shape, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if alone else time.perf_counter
+    steps = []
+    for _ in range(_STEPS):
+        began = clock()
+        with autocast(device, precision):
+            answers = network(images)
+        answers.float().square().mean().backward()
+        wait_for(device)
+        steps.append(clock() - began)
+    return min(steps) / _DRAWN * (slowdown() if alone else 1.0)
+
+
+def _training_share(source: Source, data: DataSettings) -> float:
+    """Return about the share of the pictures that trains."""
+    parts = source.given_parts
+    if parts is None:
+        return 1 - data.val_fraction - data.test_fraction
+    given = float((parts == "train").mean())
+    return given if (parts == "val").any() else given * (1 - data.val_fraction)
 
 
 def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:

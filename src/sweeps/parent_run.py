@@ -23,7 +23,7 @@ from ..reporting.sweep_report import COMMAND, headline, verdict
 from ..runs.folder import drop_checkpoints
 from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
-from ..storage.digests import checked_json
+from ..storage.digests import DamagedLine, checked_json, line_content
 from ..storage.files import write_atomically
 from ..tracking.addresses import absolute_uri, public_uri, without_password
 from ..tracking.mirror_process import MirrorProcess
@@ -60,6 +60,20 @@ class ParentRun(Observer):
     def is_written(self) -> bool:
         """Whether the study's folder says what came of it."""
         return (self.folder / _SUMMARY).is_file()
+
+    def remark_on_lost(self, trials: int) -> str | None:
+        """Return what is to be said where the study held more trials at its last end than now."""
+        record = self.folder / _SUMMARY
+        try:
+            told = len(line_content(record.read_bytes())["trials"])
+        except (OSError, DamagedLine, LookupError, TypeError):  # which the end writes anew
+            return None
+        if told <= trials:
+            return None
+        return (
+            f"warning: the study holds {trials} trials, and {record} tells of {told}: its storage "
+            "has lost the others. End this and put a copy of it back, or they are tried anew"
+        )
 
     def open(self, warn: Callable[[str], None]) -> None:
         """Begin the run in MLflow, or go on with it."""

@@ -25,7 +25,14 @@ from ..statistics.power import Design
 from ..storage.cache import cache_folder
 from .short_budget import foretold
 
-__all__ = ["ChosenFamilies", "check_pictures", "checked_costs", "choose_families", "judged_by"]
+__all__ = [
+    "ChosenFamilies",
+    "check_pictures",
+    "checked_costs",
+    "choose_families",
+    "judged_by",
+    "shorter_side",
+]
 
 # What the study keeps the fingerprint under.
 _KEY = "pictures"
@@ -70,9 +77,7 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
         ConfigError: the pictures are not there, or not what they should be.
     """
     source = list_pictures(settings.data)
-    sizes = _survey(settings, source, settings.data.check_content).sizes
-    usable = sizes[sizes.min(axis=1) > 0]
-    side = int(np.median(usable.min(axis=1))) if len(usable) else 0
+    side = _side(_survey(settings, source, settings.data.check_content))
     count = len(source)
     dense = settings.data.target == "dense"
     of_pixels = _OF_PIXELS, "what gives every pixel a class"
@@ -157,6 +162,18 @@ def _found(source: Source, settings: SweepSettings, folds: bool = False) -> str:
 def _paired(units: float, freedom: float = math.inf) -> Design:
     """Return how a difference errs of two candidates on so many pictures, or groups."""
     return Design(normal_quantile(0.95), _DISAGREE, 0.0, units, 1, group_freedom=freedom)
+
+
+def shorter_side(settings: SweepSettings) -> int | None:
+    """Return the shorter side of the usual picture, in pixels; None where only workers have it."""
+    if settings.workers.engine != "local":
+        return None
+    return _side(_survey(settings, list_pictures(settings.data)))
+
+
+def _side(found: Survey) -> int:
+    usable = found.sizes[found.sizes.min(axis=1) > 0]
+    return int(np.median(usable.min(axis=1))) if len(usable) else 0
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:

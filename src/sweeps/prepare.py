@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
+from ..config.compose import effective_overrides
+from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
+from ..machine.parallel import available_cores
 from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
@@ -25,9 +29,9 @@ from .forecast import (
     training_pictures,
     tuned_epoch,
 )
-from .tasks import PREPARED, Prepared, SweepJobs
+from .tasks import PREPARED, THREADS, Prepared, SweepJobs
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "LITTLE", "Preparation", "kept_preparations"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation", "kept_preparations"]
 
 # What a study keeps of its families: measurements, and names of those that some start left out.
 _PREPARED, _LEFT_OUT = "prepared", "left_out"
@@ -39,9 +43,13 @@ _GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # choosing and describing may take before it, while nothing else runs. Frozen networks promise most
 # a second, so that describing pictures by them may take more.
 ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
+# In less nothing can be measured.
+_LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
+# All cores are for one network where it takes no longer than so much of the time with its own.
+_FASTER = 0.8
 # By so much more of all that is left describing may be late, where other work has come or the
 # least that can be described takes longer, before all is given up: the first trial may end in the
 # time that is kept for finalists. An only family has no other to leave the time to.
@@ -67,7 +75,7 @@ _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_siz
 LITTLE = 0.25
 # In the name of a kind of trials.
 _SEARCH = "model.classifier=auto"
-_FROM_SCRATCH = frozenset(
+FROM_SCRATCH = frozenset(
     f"model={name}" for name in ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 )
 
@@ -131,7 +139,9 @@ class Preparation:
         """Return why a family is left out before time is spent on it; None where it is not."""
         clock = self.clock
         if not self._ready:
-            return "for time is up" if clock.trials_wait and not clock.left else None
+            left = clock.left if clock.trials_wait else None
+            up = left is not None and _MEASURING * left < _LEAST_MEASURING
+            return "for time is up" if up else None
         left, prepared = clock.race_left, self.jobs.prepared.values()
         if clock.trials_wait and left is not None:
             if not left:
@@ -165,14 +175,14 @@ class Preparation:
         return known.limit is not None and (left is None or left > _CLEARLY_MORE * known.limit)
 
     def _keep(self, known: dict[str, Prepared], name: str, new: Prepared) -> bool:
-        """Keep what was found of a family, unless what is known is as good; return whether so."""
+        """Keep what was found of a family where it betters what is known; return whether so."""
         for note in new.notes:
             self.show(f"{name}: {note}")
         old = known.get(name)
-        if old is not None and (not new.affordable or new.is_cut_as(old)):
+        if old is not None and not (new.affordable and new.betters(old)):
             # The next start does not try the same again.
-            left = self.clock.race_left
-            limit = new.limit if new.affordable else max(left or 0.0, old.limit or 0.0)
+            limit = new.limit if new.affordable else self.clock.race_left or 0.0
+            limit = None if limit is None else max(limit, old.limit or 0.0)
             known[name] = replace(old, limit=limit)
         else:
             known[name] = new
@@ -243,7 +253,8 @@ class Preparation:
         measuring = None if left is None else share * left
         late = _LATE_ALONE if only else _LATE
         latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
-        found = self._measured(family, (), measuring, late_by=latest - (measuring or 0.0))
+        most = _ALONE * (self.clock.left or 0.0) if only and allowance is not None else allowance
+        found = self._measured(family, (), measuring, latest - (measuring or 0.0), most)
         if allowance is None or not found.affordable:
             return found
         crafted = "model=handcrafted" in family.overrides
@@ -264,7 +275,7 @@ class Preparation:
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self._left or 0.0)
-            cheaper = self._measured(family, (smaller,), measuring)
+            cheaper = self._measured(family, (smaller,), measuring, trial=most)
             if cheaper.affordable and cheaper.seconds < found.seconds:
                 notes = [*cheaper.notes, f"{smaller}, for lack of time"]
                 found = replace(cheaper, limit=left, notes=notes)
@@ -272,13 +283,42 @@ class Preparation:
                 allowance = _ALONE * (self.clock.left or 0.0)
             if found.seconds <= allowance:
                 return found
+        if only:
+            found = self._with_all_cores(family, found)
+            allowance = _ALONE * (self.clock.left or 0.0)
+            if found.seconds <= allowance:
+                return found
         return self._fewer_epochs(family, found, allowance, only=only)
+
+    def _with_all_cores(self, family: Family, found: Prepared) -> Prepared:
+        """Return what was found of a network with the threads of all slots, where that is faster.
+
+        Where a training must be cut, a longer one is worth more than two at the same time.
+        """
+        settings, threads = self.jobs.settings, available_cores()
+        workers, word = settings.workers, f"{THREADS}{threads}"
+        stated = "OMP_NUM_THREADS" in os.environ or settings.runtime.threads not in ("auto", None)
+        divided = workers.engine == "local" and workers.count is None and workers.threads is None
+        if stated or not divided or self.pool.size == 1 or settings.trainer.devices != 1:
+            return found
+        # What is no network has no threads of this kind, and those of other programs delay all.
+        if not effective_overrides([word], family.overrides) or (
+            threads_beside(others_load(), threads) < threads
+        ):
+            return found
+        # What was chosen for one thread is kept, for choosing takes longer than a few steps.
+        changes = [*found.overrides, word]
+        faster = self._measured(family, changes, _MEASURING * (self._left or 0.0))
+        if not faster.affordable or faster.seconds > _FASTER * found.seconds:
+            return found
+        note = f"{word}, one trial at a time: a training takes the whole of this budget"
+        return replace(faster, limit=found.limit, notes=[*found.notes, *faster.notes, note])
 
     def _fewer_epochs(
         self, family: Family, found: Prepared, allowance: float, *, only: bool
     ) -> Prepared:
         """Return what was found of a network with as many epochs as there is time for."""
-        from_scratch = not _FROM_SCRATCH.isdisjoint(family.overrides)
+        from_scratch = not FROM_SCRATCH.isdisjoint(family.overrides)
         times = f"{found.trainings} times " if found.trainings > 1 else ""
         cost = f"{times}{found.epochs} epochs would take {duration(found.seconds)}"
         each = found.seconds_per_epoch
@@ -320,9 +360,11 @@ class Preparation:
         changes: Sequence[str],
         seconds: float | None,
         late_by: float = 0.0,
+        trial: float | None = None,
         what: str = "how to train it on this machine",
     ) -> Prepared:
-        job = self.jobs.prepare(family, changes, seconds, late_by)
+        least = _LEAST_PART if len(self.jobs.families) == 1 else _LEAST_EPOCHS
+        job = self.jobs.prepare(family, changes, seconds, late_by, trial, least)
         left = self.clock.race_left
         most = None if seconds is None else _STOPPED * (seconds + late_by)
         limit = "" if seconds is None else f", for up to {duration(seconds)}"
@@ -356,7 +398,7 @@ class Preparation:
         stated = any(word.startswith(kept) for word in (*self.jobs.base, *family.overrides))
         if stated or any(one.key == "data.image_size" for one in family.parameters):
             return None
-        if not _FROM_SCRATCH.isdisjoint(family.overrides):
+        if not FROM_SCRATCH.isdisjoint(family.overrides):
             small = found.side is not None and found.side <= _SMALLER_SIDE
             return None if small else _SMALLER
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None

@@ -20,7 +20,7 @@ from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import command
 from ..machine.status import doing
-from ..records.trials import NetworkRecord, SweepRecord, TrialRecord
+from ..records.trials import PRUNED, NetworkRecord, SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Job, WorkersFail
 from ..search.pool import Pool
@@ -36,10 +36,11 @@ from .earlier_command import keep_command, shorter_command
 from .engines import engine_of
 from .families import default_values, load_families
 from .finalists import TEST, Finals, kept_finalists
+from .first_answer import least_trial
 from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
-from .pictures import check_pictures, checked_costs, choose_families, judged_by
+from .pictures import check_pictures, checked_costs, choose_families, judged_by, shorter_side
 from .prepare import Preparation, kept_preparations
 from .short_budget import alone, late_families, only_family, second_family, why_none
 from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
@@ -113,6 +114,8 @@ class _Sweep:
         status, reason = "FAILED", None
         try:
             with self._display:
+                if lost := self._parent.remark_on_lost(len(study.trials())):
+                    self._display.show(lost)
                 self._parent.open(self._display.show)
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
@@ -123,6 +126,7 @@ class _Sweep:
                     trials = max(trials, len(study.trials()) + late)
                 self._alone = self._is_alone()
                 self._race(pool, jobs, trials)
+                self._last_answer(pool, jobs)
                 self._clock.ended("measuring families and for trials")
                 self._finals(pool, jobs)
                 status = "FINISHED"
@@ -175,10 +179,13 @@ class _Sweep:
             self._enqueue([name])
             begun = len(self._study.trials())
             self._race(pool, jobs, begun + 1, name)
-        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
-        if not affordable:
+        if not any(one.affordable for one in self._prepared.values()):
             minutes = self._settings.budget.minutes
-            raise RunFailed(why_none(self._prepared, self._families, minutes))
+            why = why_none(self._prepared, self._families, minutes)
+            memory = self._prepared and all(p.limit is None for p in self._prepared.values())
+            if memory or not self._last_answer(pool, jobs):
+                raise RunFailed(why)
+        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         self._note_second(affordable, pool.size)
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
         self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
@@ -203,11 +210,16 @@ class _Sweep:
             return False
         return all(_ONE * found.seconds > left for found in self._prepared.values())
 
+    def _is_tight(self, trial: TrialRecord, left: float) -> bool:
+        """Return whether a trial may be the first answer of all, and has hardly time for it."""
+        takes = self._prepared[trial.family].seconds
+        return self._study.best() is None and _ONE * takes > left
+
     def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
         left, known = self._clock.left, self._study.facts(trial.number).get("changes")
         free = known is None and limit_of(self._base) is None
-        if self._alone and left is not None and free:
+        if left is not None and free and (self._alone or self._is_tight(trial, left)):
             each = _ENDS_BY * left / self._prepared[trial.family].trainings
             limit = f"trainer.max_time={max(1, round(each))}"
             # What is no network has no epochs, and nothing that a clock could end.
@@ -215,8 +227,40 @@ class _Sweep:
                 self._study.note(trial.number, changes=[limit])
         return jobs.trial(trial)
 
-    def _race(self, pool: Pool, jobs: SweepJobs, trials: int | None, *families: str) -> None:
-        """Run trials, of these families or of all, until there are so many or time is over."""
+    def _last_answer(self, pool: Pool, jobs: SweepJobs) -> bool:
+        """Run the least trial of all where there is no answer; return whether there is one then."""
+        minutes, seconds = self._settings.budget.minutes, self._clock.last_seconds
+        states = {trial.state for trial in self._study.trials()}
+        # What has failed would fail again: it is not for want of time.
+        if states <= {PRUNED} and minutes is not None and seconds:
+            side = shorter_side(self._settings)
+            least = least_trial(self._families.values(), self._base, side)
+            self._display.show(least.remark(minutes))
+            self._prepared[least.family] = least.prepared
+            kept = {PREPARED: list(least.prepared.overrides)}
+            self._study.enqueue(least.family, least.values, **kept)
+            until = self._clock.spent + seconds
+            begun = len(self._study.trials())
+            self._race(pool, jobs, begun + 1, least.family, until=until)
+        return self._study.best() is not None
+
+    def _race(
+        self,
+        pool: Pool,
+        jobs: SweepJobs,
+        trials: int | None,
+        *families: str,
+        until: float | None = None,
+    ) -> None:
+        """Run trials, of these families or of all, until there are so many or time is over.
+
+        With `until`, in seconds of the clock, that is the end, whatever the budget says.
+        """
+        clock = self._clock
+
+        def time_left(answered: bool) -> float | None:
+            return clock.time_left(answered) if until is None else until - clock.spent
+
         raced = {name: self._families[name] for name in families or self._families}
         Driver(
             self._study,
@@ -227,7 +271,9 @@ class _Sweep:
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs,
-            time_left=self._clock.time_left,
+            at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
+            time_left=time_left,
+            time_to_end=clock.time_to_end if until is None else None,
             stay=self._stay,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,

@@ -27,6 +27,7 @@ from .families import kinds_of, overrides_of, variants_of
 
 __all__ = [
     "PREPARED",
+    "THREADS",
     "MeasureTest",
     "Prepare",
     "Prepared",
@@ -48,6 +49,8 @@ _CUT = (
     *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),
     "trainer.max_epochs=",
 )
+# The threads of a network that has more than those of its slot.
+THREADS = "runtime.threads="
 # What a trial keeps of the preparation of its family, which a later one may replace.
 PREPARED = "prepared"
 
@@ -63,15 +66,18 @@ class _Task:
 class Prepare(_Task):
     """Measure and choose what a family's own configuration leaves open, in so many seconds.
 
-    Features of frozen networks may be `late_by` more. `kinds` are values of keys, one for each
-    classifier whose fit is to be timed, and `variants` those that make other features or
-    networks of other sizes. The result of the job is a `Prepared`.
+    Features of frozen networks may be `late_by` more. Pictures are not opened for a network from
+    scratch of which `least_epochs` clearly take more than `trial_seconds`. `kinds` are values of
+    keys, one for each classifier whose fit is to be timed, and `variants` those that make other
+    features or networks of other sizes. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
     late_by: float = 0.0
     kinds: Sequence[Mapping[str, Any]] = ()
     variants: Sequence[Mapping[str, Any]] = ()
+    trial_seconds: float | None = None
+    least_epochs: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,8 @@ class Prepared:
             `name_of_kind`; of kinds on each variant of the features as well.
         longer: how many times as long as `seconds` a trial takes, by names of variants.
         all_cores: whether `seconds` are with all cores of the machine, not with those of a slot.
+        promise: about the accuracy of heads on frozen networks by what is published of them, in
+            points, for comparisons alone; None for other families.
     """
 
     overrides: Sequence[str]
@@ -154,6 +162,7 @@ class Prepared:
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
     longer: Mapping[str, float] = field(default_factory=dict)
     all_cores: bool = False
+    promise: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -161,13 +170,31 @@ class Prepared:
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether a trial computes with threads of other slots as well, beside which none runs."""
+        return any(word.startswith(THREADS) for word in self.overrides)
+
+    @property
     def cut(self) -> frozenset[str]:
         """The overrides of networks, sizes of pictures and epochs."""
         return frozenset(word for word in self.overrides if word.startswith(_CUT))
 
-    def is_cut_as(self, other: Prepared) -> bool:
-        """Return whether networks, sizes of pictures and epochs are those of another."""
-        return self.cut == other.cut and self.epochs == other.epochs
+    def betters(self, other: Prepared) -> bool:
+        """Return whether it is another preparation than an earlier one, and no worse.
+
+        Frozen networks go by what they promise, unless time was too short for none; all else by
+        training pictures, the size of pictures and epochs, in this order. A busy machine, or less
+        time, may buy less than an earlier start had.
+        """
+        if self.cut == other.cut and self.epochs == other.epochs:
+            return False
+        if self.promise is not None and other.promise is not None:
+            return self.limit is None or self.promise > other.promise
+        return self._extent >= other._extent
+
+    @property
+    def _extent(self) -> tuple[int, int, int]:
+        return self.parts.get("train", 0), self.side or 0, self.epochs
 
 
 def plain_task(task: Task) -> dict[str, Any]:
@@ -205,14 +232,25 @@ class SweepJobs:
     costs: CostTable | None = None
 
     def prepare(
-        self, family: Family, changes: Sequence[str], seconds: float | None, late_by: float
+        self,
+        family: Family,
+        changes: Sequence[str],
+        seconds: float | None,
+        late_by: float,
+        trial_seconds: float | None = None,
+        least_epochs: float = 1.0,
     ) -> Job:
-        """Return the job that measures a family's own configuration with these changes."""
+        """Return the job that measures a family's own configuration with these changes.
+
+        All else as of `Prepare`.
+        """
         limited = seconds is not None
         kinds = [kind.values for kind in kinds_of(family)] if limited else []
         variants = variants_of(family) if limited else []
-        task = Prepare(self._places(final=False), seconds, late_by, kinds, variants)
-        return Job(plain_task(task), overrides=[*overrides_of(family, self.base, {}), *changes])
+        places = self._places(final=False)
+        task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
+        own = overrides_of(family, self.base, {})
+        return Job(plain_task(task), overrides=changed(own, changes))
 
     def trial(self, trial: TrialRecord) -> Job:
         """Return the job that trains a trial, or goes on with its run."""
@@ -223,8 +261,14 @@ class SweepJobs:
     def finalist(
         self, trial: TrialRecord, seed: int, changes: Sequence[str], resume: str | None
     ) -> Job:
-        """Return the job that trains a trial's configuration with another seed, fully recorded."""
-        return self._job(trial, self._train(trial, resume, seed), *changes, f"seed={seed}")
+        """Return the job that trains a trial's configuration with another seed, fully recorded.
+
+        It has the threads of its slot, since others may be trained beside it.
+        """
+        prepared = self.study.facts(trial.number).get(PREPARED, ())
+        taken = any(word.startswith(THREADS) for word in prepared)
+        slot = [word for word in self.base if taken and word.startswith(THREADS)]
+        return self._job(trial, self._train(trial, resume, seed), *changes, *slot, f"seed={seed}")
 
     def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
         """Return the job that measures the test part with a finalist's run.
@@ -247,7 +291,7 @@ class SweepJobs:
         known = list(prepared) == list(found.overrides)  # else it was prepared anew since
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
             prepared = [word for word in prepared if not word.startswith("model.auto.")]
-        base = (*self.base, *prepared)
+        base = changed(self.base, prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         words = changed(overrides, [*facts.get("changes", ()), *changes])
         epochs = trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs))

@@ -58,24 +58,20 @@ class Dense(TargetKind):
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return the confusion matrices (N, K, K)."""
-        found: Labels = probs["matrix"]  # type: ignore[call-overload]
-        return found
+        return probs["matrix"]  # type: ignore[call-overload]
 
     def measured_on(self, probs: Probs, targets: Labels) -> Labels:
         """Return (N, K) pixels of each class: figures of pictures in two sizes do not compare."""
-        pixels: Labels = self.decide(probs).sum(axis=2, dtype=np.int64)
-        return pixels
+        return self.decide(probs).sum(axis=2, dtype=np.int64)
 
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
         """Return (N,) whether all pixels that count are right."""
         sums = pixel_sums(preds)
-        same: NDArray[np.bool_] = (sums.above == sums.below)[:, 0]
-        return same
+        return (sums.above == sums.below)[:, 0]
 
     def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
         """Return (N,) the mean log-loss of each picture's pixels."""
-        found: NDArray[np.float32] = probs["log_loss"]  # type: ignore[call-overload]
-        return found
+        return probs["log_loss"]  # type: ignore[call-overload]
 
     def calibration_error(
         self, probs: Probs, targets: Labels, preds: Labels | None = None

@@ -63,8 +63,7 @@ class TargetKind(ABC):
 
     def confidences(self, probs: Probs) -> Probs:
         """Return (N,) how sure each answer is: as its class, or as the least sure of all labels."""
-        found: Probs = probs.max(axis=1)
-        return found
+        return probs.max(axis=1)
 
     @abstractmethod
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
@@ -181,7 +180,4 @@ def lone_errors(
         variance = max(variance, float(alone.var(ddof=1)))
     # As much of them as makes the variances add up, whatever the two have in common.
     common, added = float(influence @ apart), len(influence) ** 2 * count * variance
-    with_errors: NDArray[np.float64] = (
-        influence + (np.sqrt(common**2 + own * added) - common) / own * apart
-    )
-    return with_errors
+    return influence + (np.sqrt(common**2 + own * added) - common) / own * apart

@@ -56,19 +56,16 @@ class MultiLabel(TargetKind):
         return best_thresholds(probs, targets, wanted)
 
     def confidences(self, probs: Probs) -> Probs:
-        found: Probs = np.maximum(probs, 1 - probs).min(axis=1)
-        return found
+        return np.maximum(probs, 1 - probs).min(axis=1)
 
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = (preds == targets).all(axis=1)
-        return same
+        return (preds == targets).all(axis=1)
 
     def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
         """Return (N,) the mean binary log-loss over the labels."""
         likelihood = np.where(targets > 0, probs, 1 - probs.astype(np.float64))
         each = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
-        mean: NDArray[np.float32] = each.mean(axis=1).astype(np.float32)
-        return mean
+        return each.mean(axis=1).astype(np.float32)
 
     def calibration_error(
         self, probs: Probs, targets: Labels, preds: Labels | None = None
@@ -225,8 +222,7 @@ def _f1_scores(preds: Labels, targets: Labels) -> Floats:
     false = ((preds > targets) & lone).sum(axis=0, dtype=np.int64)[lone]
     reach = float(np.mean((2 / (2 + false)) ** 2)) if lone.any() else 1.0
     influence = _with_lone(influence, targets[:, had], found_alone, f1[had], reach)
-    found: Floats = np.nanmean(f1) + influence / known.sum()
-    return found
+    return np.nanmean(f1) + influence / known.sum()
 
 
 def _micro_f1_scores(preds: Labels, targets: Labels) -> Floats:
@@ -234,5 +230,4 @@ def _micro_f1_scores(preds: Labels, targets: Labels) -> Floats:
     figure = micro_f1(preds, targets)
     own = (preds.astype(np.float64) + targets).sum(axis=1)
     hits = (preds & targets).sum(axis=1, dtype=np.float64)
-    found: Floats = figure + (2 * hits - figure * own) / max(own.mean(), 1e-12)
-    return found
+    return figure + (2 * hits - figure * own) / max(own.mean(), 1e-12)

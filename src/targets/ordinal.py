@@ -41,8 +41,7 @@ class Ordinal(SingleLabel):
         """Return (N,) how many thresholds are reached, or the most probable classes without any."""
         if thresholds is None:
             return super().decide(probs)
-        found: Labels = (expected_classes(probs)[:, None] >= np.asarray(thresholds)).sum(axis=1)
-        return found
+        return (expected_classes(probs)[:, None] >= np.asarray(thresholds)).sum(axis=1)
 
     def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Floats | None:
         if wanted != "kappa":
@@ -95,5 +94,4 @@ class Ordinal(SingleLabel):
         falling = np.minimum.accumulate(probs.astype(np.float64), axis=1)
         ends = np.ones((len(probs), 1)), np.zeros((len(probs), 1))
         above = np.concatenate([ends[0], falling, ends[1]], axis=1)
-        found: NDArray[np.float32] = (above[:, :-1] - above[:, 1:]).astype(np.float32)
-        return found
+        return (above[:, :-1] - above[:, 1:]).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,17 +33,14 @@ class SingleLabel(TargetKind):
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return (N,) the most probable classes, of equal ones the first."""
-        found: Labels = probs.argmax(axis=1)
-        return found
+        return probs.argmax(axis=1)
 
     def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = preds == targets
-        return same
+        return preds == targets
 
     def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
         of_target = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
-        found: NDArray[Any] = -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
-        return found
+        return -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
 
     def calibration_error(
         self, probs: Probs, targets: Labels, preds: Labels | None = None

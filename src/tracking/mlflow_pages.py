@@ -23,6 +23,7 @@ __all__ = [
     "APP_NAME",
     "CURVES",
     "HOSTS",
+    "WHOLE_RUNS",
     "OwnPages",
     "app",
     "found_by_mlflow",
@@ -39,6 +40,8 @@ _VIEW = "bakeoff"
 # MLflow draws charts in sections by what is before the last "/", in the order of the alphabet: this
 # one comes before "cost" and "test", whose metrics have one value.
 _SECTION = "by epoch"
+# A filter over the runs: all but folds of a cross-validation.
+WHOLE_RUNS = "tags.`bakeoff.fold` IS NULL"
 # A filter over the charts.
 CURVES = f"^{_SECTION}/"
 _WIDTHS = {
@@ -71,12 +74,17 @@ Application = Callable[
 ]
 
 
-def view_tags() -> dict[str, str]:
+def view_tags(*, filtered: bool) -> dict[str, str]:
     """Return the tags of an experiment whose "Views" have this view, best run first.
 
     They are those of MLflow's "Save as new view"; without one MLflow lists names and dates only.
+
+    Args:
+        filtered: whether folds are left out, which earlier servers cannot do. A fold is judged on
+            few pictures, so that the luckiest of them would come before all whole runs.
     """
-    view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(_STATE)}
+    state = _STATE | {"searchFilter": WHOLE_RUNS} if filtered else _STATE
+    view = {"name": "Bakeoff", "createdAt": 0, "state": json.dumps(state)}
     return {f"mlflow.sharedViewState.{_VIEW}": json.dumps(view)}
 
 

@@ -305,7 +305,8 @@ class Store:
             try:
                 # A server has a place of its own for artifacts.
                 place = None if self._database is None else artifacts_of(self._database)
-                self._client.create_experiment(name, artifact_location=place, tags=view_tags())
+                tags = view_tags(filtered=place is not None)
+                self._client.create_experiment(name, artifact_location=place, tags=tags)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -66,8 +66,7 @@ class GraphedPasses:
         self._key, self._calls, self._graphed = None, 0, None
 
     def _output(self, images: Tensor) -> Tensor:
-        output: Tensor = self._network(images)
-        return output
+        return self._network(images)
 
     def _capture(self, images: Tensor) -> None:
         statistics = [buffer.clone() for buffer in self._network.buffers()]

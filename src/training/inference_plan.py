@@ -24,7 +24,7 @@ from ..models.arithmetic import MEMORY_FORMATS, autocast, own_threads
 from ..storage.cache import Record, load_record, store_record
 from .inference import memory_formats
 
-__all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_plan"]
+__all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_plan", "usual"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,9 @@ class InferencePlan:
 
     def __str__(self) -> str:
         return f"{self.precision}, {self.memory_format}"
+
+
+Plan = TypeVar("Plan", bound=InferencePlan)
 
 
 def forward(network: nn.Module, images: Tensor, plan: InferencePlan) -> Tensor:
@@ -134,13 +137,13 @@ class _Comparison:
         seconds = {reference: math.inf}
         for plan in others:
             if plan is not others[0] and self._late():
-                return _default(seconds), False
+                return usual(seconds), False
             if self._is_sound(plan, outputs):
                 seconds[plan] = math.inf
         for turn, plan in product(range(_MOST_ROUNDS), tuple(seconds)):
             if self._late():
                 if turn < _LEAST_ROUNDS:
-                    return _default(seconds), False
+                    return usual(seconds), False
                 break
             seconds[plan] = min(seconds[plan], self._passed(plan)[1])
         return fastest(seconds), True
@@ -213,9 +216,9 @@ def _pictures(shape: tuple[int, int, int]) -> Tensor:
     return (images - images.mean()) / images.std()
 
 
-def _default(sound: Iterable[InferencePlan]) -> InferencePlan:
-    """Return the plan that is usually the fastest: half precision, else the first."""
-    return min(sound, key=lambda plan: plan.precision == "float32")
+def usual(plans: Iterable[Plan]) -> Plan:
+    """Return the plan that is usually the fastest: half precision, channels last."""
+    return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
 
 
 def fastest(seconds: Mapping[T, float]) -> T:

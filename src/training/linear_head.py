@@ -140,8 +140,7 @@ class _Aim:
     def loss(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss; cross-entropy of label sets is summed over the labels."""
         if self.corn:
-            loss: Tensor = Corn(class_weights=self.class_weights)(scores, targets)
-            return loss
+            return Corn(class_weights=self.class_weights)(scores, targets)
         if targets.ndim == 1:
             return nn.functional.cross_entropy(scores, targets, self.class_weights)
         losses = nn.functional.binary_cross_entropy_with_logits(

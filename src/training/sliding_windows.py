@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..data.decoding.windows import window_places, window_weights
+from ..data.decoding.windows import blended
 
 __all__ = ["over_windows", "sliding_windows"]
 
-# Windows that the network takes at once.
-_AT_ONCE = 4
 Network = Callable[[Tensor], Tensor]
 
 
@@ -46,10 +45,9 @@ def over_windows(network: Network, metadata: Mapping[str, Any]) -> Network:
 def sliding_windows(network: Network, images: Tensor, window: tuple[int, int]) -> Tensor:
     """Compute what a network says of every pixel, window by window (see `window_places`).
 
-    Where several cover a pixel the
-    result is their mean, weighted by the distance to the window's border, where a network sees the
-    least around a pixel; so there are no seams. It is a running mean: windows that agree give their
-    own value exactly. Memory beside the result is that of one batch of windows.
+    Where several cover a pixel the result is their mean, weighted by the distance to the window's
+    border, where a network sees the least around a pixel; so there are no seams. It is a running
+    mean, see `blended`.
 
     Args:
         network: (N, C, h, w) to values of pixels (N, K, h, w), logits or probabilities; it may
@@ -60,23 +58,9 @@ def sliding_windows(network: Network, images: Tensor, window: tuple[int, int]) -
     Returns:
         (N, K, H, W) float32.
     """
-    count, _, *size = images.shape
-    height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
-    weights = torch.from_numpy(window_weights((height, width))).to(images.device)
-    given = torch.zeros(size, device=images.device)
-    result: Tensor | None = None
-    corners = window_places(size, (height, width))
-    at_once = max(1, _AT_ONCE // count)
-    for first in range(0, len(corners), at_once):
-        places = corners[first : first + at_once]
-        windows = [images[..., y : y + height, x : x + width] for y, x in places]
-        answers = network(torch.cat(windows)).float().chunk(len(places))
-        for (y, x), answer in zip(places, answers, strict=True):
-            if result is None:
-                result = answer.new_zeros(count, answer.shape[1], *size)
-            within = slice(y, y + height), slice(x, x + width)
-            given[within] += weights
-            mean = result[..., within[0], within[1]]
-            mean += (answer - mean) * (weights / given[within])
-    assert result is not None
-    return result
+
+    def answers(windows: list[Tensor]) -> Sequence[Tensor]:
+        return network(torch.cat(windows)).float().chunk(len(windows))
+
+    array = partial(torch.as_tensor, device=images.device)
+    return blended(answers, images, window, array, partial(torch.zeros, device=images.device))

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..machine.hardware import precisions
 from .inference import memory_formats
-from .inference_plan import InferencePlan, fastest
+from .inference_plan import InferencePlan, fastest, usual
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
 __all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
 
-# Of the training that the comparison serves; one second is no wait, however short the training.
-_SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.05, 1.0, 20.0
+# Of the training that the comparison serves, which is to cost a twentieth at most. The least is no
+# more than that of the imports alone, however short the training.
+_SHARE, _LEAST_ALLOWANCE, _MOST_ALLOWANCE = 0.04, 0.4, 20.0
 # In the first round kernels are chosen and the optimizer's state is made.
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
 # With the one that checks the gradient.
@@ -161,11 +162,12 @@ def time_plans(
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
     A first step of few pictures (on a GPU, which few do not keep busy, of the whole batch)
-    estimates the duration of the training. The comparison may cost a twentieth of that, within one
-    second and twenty, and uses as many pictures of the batch as fit; where it would cost more, the
-    usual plan is taken. The number of threads is chosen for the fastest plan alone. On a GPU
-    compiling is tried for it where that takes a twentieth of the training at most, and taken where
-    the training gains more than compiling took.
+    estimates the duration of the training. The comparison may cost 4 % of that, within 0.4 and
+    twenty seconds, and uses as many pictures of the batch as fit; where it would cost more, the
+    usual plan is taken. Once each plan has taken some steps, the fastest of them tells the duration
+    of the training, and the comparison ends where no other is near. The number of threads is
+    chosen for the fastest plan alone. On a GPU compiling is tried for it where that takes 4 % of
+    the training at most, and taken where the training gains more than compiling took.
 
     Args:
         plans: the first is the reference of the others.
@@ -192,18 +194,26 @@ def time_plans(
     if not on_cpu:  # the training would have loaded libraries and kernels as well
         began = time.perf_counter()
     whole = first * len(batch.images) / len(few.images)
-    allowance = min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * total_steps * whole), limit)
-    least = _LEAST_PASSES * (len(plans) + len(further)) * first
-    if least > allowance:
+
+    def share_of(steps: float) -> float:
+        """Return the seconds that may be spent on a training whose steps take so many."""
+        return min(_MOST_ALLOWANCE, max(_LEAST_ALLOWANCE, _SHARE * steps), limit)
+
+    allowance = share_of(total_steps * whole)
+    # The first plan has its gradient by now.
+    left, few_pictures = began + allowance - time.perf_counter(), len(few.images)
+    least = (_LEAST_PASSES * (len(plans) + len(further)) - 1) * first
+    if least > left:
         return comparison.usual(plans)
     size = len(batch.images)
-    while size > len(few.images) and least * size / len(few.images) > allowance:
+    while size > few_pictures and least * size / few_pictures > left:
         size //= 2
-    comparison.batch = first_pictures(batch, max(size, len(few.images)))
-    most = least * len(comparison.batch.images) / len(few.images) * _MOST_ROUNDS / _LEAST_ROUNDS
+    comparison.batch = first_pictures(batch, max(size, few_pictures))
+    most = least * len(comparison.batch.images) / few_pictures * _MOST_ROUNDS / _LEAST_ROUNDS
     print(f"runtime: measuring the fastest settings, about {math.ceil(min(allowance, most))} s")
     deadline = began + allowance
-    timings = comparison.race(plans, deadline)
+    steps = total_steps * len(batch.images) / len(comparison.batch.images)
+    timings = comparison.race(plans, deadline, lambda step: began + share_of(steps * step))
     if timings is None:
         return comparison.usual(plans)
     best = _fastest(timings)
@@ -218,11 +228,6 @@ def time_plans(
         timings = [timing for timing in timings if timing.plan != best.plan] + again
         best = _fewest_threads(again) if further else _fastest(again)
     return Choice(best.plan, tuple(timings))
-
-
-def _usual_plan(plans: Sequence[TrainingPlan]) -> TrainingPlan:
-    """Return the plan that is usually the fastest: half precision, channels last."""
-    return min(plans, key=lambda p: (p.precision == "float32", p.memory_format != "channels_last"))
 
 
 def _fastest(timings: Iterable[Timing]) -> Timing:
@@ -260,30 +265,38 @@ class _Comparison:
 
     def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
-        plan = _usual_plan(plans)
+        plan = usual(plans)
         self._keep(plan)
         try:
             self._started(plan)
         except _Unsound as unsound:
             single = [p for p in plans if p.precision == "float32"]
-            return Choice(_usual_plan(single or plans[:1]), reason=f"{plan} {unsound}")
+            return Choice(usual(single or plans[:1]), reason=f"{plan} {unsound}")
         return Choice(plan)
 
-    def race(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
+    def race(
+        self,
+        plans: Sequence[TrainingPlan],
+        deadline: float,
+        earlier: Callable[[float], float] = lambda step: math.inf,
+    ) -> list[Timing] | None:
         """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
 
+        The seconds of the fastest step may move the deadline to an `earlier` time.
         None where the deadline passed before each plan had taken enough steps, and where there is
         no memory for the networks of all of them at once. The fastest one's is kept.
         """
         try:
-            timings = self._timed(plans, deadline)
+            timings = self._timed(plans, deadline, earlier)
         except (torch.OutOfMemoryError, _NoMemory):
             return None
         if timings is not None:
             self._keep(_fastest(timings).plan)
         return timings
 
-    def _timed(self, plans: Sequence[TrainingPlan], deadline: float) -> list[Timing] | None:
+    def _timed(
+        self, plans: Sequence[TrainingPlan], deadline: float, earlier: Callable[[float], float]
+    ) -> list[Timing] | None:
         seconds: dict[TrainingPlan, float] = {}
         reasons: dict[TrainingPlan, str] = {}
         for plan in plans:
@@ -297,10 +310,14 @@ class _Comparison:
             except _Unsound as unsound:
                 reasons[plan] = str(unsound)
         for turn in range(_MOST_ROUNDS):
-            best = min(seconds.values())
-            for plan, so_far in seconds.items():
-                if turn >= _LEAST_ROUNDS and so_far > _HOPELESS * best:
-                    continue
+            near = dict(seconds)
+            if turn >= _LEAST_ROUNDS:
+                best = min(seconds.values())
+                near = {p: so_far for p, so_far in seconds.items() if so_far <= _HOPELESS * best}
+                deadline = min(deadline, earlier(best))
+                if len(near) < 2:  # more steps would change its speed alone
+                    break
+            for plan, so_far in near.items():
                 if time.perf_counter() > deadline:
                     if turn < _LEAST_ROUNDS:
                         return None

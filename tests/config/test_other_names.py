@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from src.config.checks import ConfigError
-from src.config.command_line import parse
+from src.config.command_line import parse, take_config_name
 from src.config.completion import completions
 from src.config.compose import compose_plain, compose_settings, leaves
-from src.config.finished import PredictSettings
+from src.config.finished import (
+    CompareSettings,
+    EvaluateSettings,
+    PredictSettings,
+    PushSettings,
+    SelectSettings,
+)
 from src.config.models import ZooSettings
 from src.config.other_names import library_networks, library_of, with_libraries
 from src.config.plugins import plugin_folders, take_plugins
@@ -162,7 +169,71 @@ def test_a_flag_is_answered_with_the_setting(words: list[str], ours: str) -> Non
 
 
 def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"say data=folder data.root={tmp_path}, to label"):
+    with pytest.raises(ConfigError, match=f"say data=folder data.root={tmp_path}"):
         compose_settings(RunSettings, [str(tmp_path)])
+    with pytest.raises(ConfigError, match=f"say images={tmp_path}"):
+        compose_settings(PredictSettings, ["run=champion", str(tmp_path)], "predict")
+    (tmp_path / "run.json").write_text("{}")
+    for cls, name in ((PredictSettings, "predict"), (EvaluateSettings, "evaluate")):
+        with pytest.raises(ConfigError, match=f"say run={tmp_path}"):
+            compose_settings(cls, [str(tmp_path)], name)
     with pytest.raises(ConfigError, match=r"given as KEY=VALUE, without spaces\.$"):
         compose_settings(RunSettings, ["model", "=", "mlp"])
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "word", "ours"),
+    [
+        (CompareSettings, "compare", "clothes", "say sweep=clothes"),
+        (SelectSettings, "select", "refit", "say refit=true"),
+        (SelectSettings, "select", "champion", "say run=champion"),
+        (EvaluateSettings, "evaluate", "champion", "say run=champion"),
+        (EvaluateSettings, "evaluate", "part=test", "part is split here"),
+        (CompareSettings, "compare", "study=clothes", "study is sweep here"),
+        (CompareSettings, "compare", "runs=a,b", r"a list is runs=\[a,b\]"),
+        (RunSettings, "config", "optimizer.lr=0,001", r"optimizer\.lr=0\.001"),
+        (RunSettings, "config", "model=cnn,mlp", "add -m"),
+        (RunSettings, "config", "optimizer=SGD", "did you mean sgd"),
+        (RunSettings, "config", "model=CNN", "did you mean cnn"),
+        (RunSettings, "config", "trainer.epochs=3", r"trainer\.max_epochs here"),
+        (RunSettings, "config", "model.optimizer.lr=1", r"is optimizer\.lr here"),
+        (RunSettings, "config", "data.batchsize=8", r"did you mean data\.batch_size"),
+        (RunSettings, "config", "mixup=0.2", r"did you mean augment\.mixup_alpha"),
+        (RunSettings, "config", "num_classes=10", "counted from the pictures"),
+        (RunSettings, "config", "trainer.fast_dev_run=true", "debug=batch"),
+        (RunSettings, "config", "data.image_size=224x224", r"as in \[224,224\]"),
+        (RunSettings, "config", "cv=5", r"such as cv\.folds"),
+        (PushSettings, "push", "to=hf:a/b", "hf://USER/NAME"),
+        (PredictSettings, "predict", "out=a.json", r"say a\.csv"),
+    ],
+)
+def test_what_people_type_first_is_answered_with_what_was_meant(
+    cls: type, name: str, word: str, ours: str
+) -> None:
+    needed = ["run=r", "images=i", "to=t"]
+    known = {field.name for field in dataclasses.fields(cls)}
+    given = [one for one in needed if one.partition("=")[0] in known]
+    given = [one for one in given if one.partition("=")[0] != word.partition("=")[0]]
+    with pytest.raises(ConfigError, match=ours):
+        compose_settings(cls, [*given, word], name)
+
+
+@pytest.mark.parametrize("word", ["task=classify", "tags=[a]", "data.shuffle=true"])
+def test_nothing_is_proposed_that_is_hardly_alike(word: str) -> None:
+    with pytest.raises(ConfigError, match="--help lists"):
+        compose_settings(RunSettings, [word])
+
+
+def test_a_sweep_says_how_its_words_are_meant() -> None:
+    for word, ours in {
+        "workers=2": r"say workers\.count=2",
+        "budget=10": r"such as .*budget\.minutes",
+        "families=cnn,vit": r"a list is families=\[cnn,vit\]",
+        "optimizer.lr=0.1,0.2": "sweeps/spaces",
+        "fashion": "say --config-name fashion",
+        "metric=acc": "did you mean val/accuracy",
+    }.items():
+        with pytest.raises(ConfigError, match=ours):
+            read_sweep_settings([word], "default")
+    for name in ("fashion.yml", "sweeps/fashion.yaml", "fashion"):
+        assert take_config_name(["--config-name", name, "seed=1"], "") == (["seed=1"], "fashion")

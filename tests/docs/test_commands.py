@@ -26,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from skimage import data as photographs
@@ -219,10 +220,23 @@ class Workshop:
 
     def close(self) -> None:
         for server in self._servers:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+            _end_group(server)
         self._servers.clear()
+        lines = (" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+        assert not [line for line in lines if f"{self.place}/" in line], "a server lives on"
+
+
+def _end_group(server: subprocess.Popen[bytes]) -> None:
+    """End a server as one is meant to end, so that it ends what it has started itself."""
+    deadline = time.monotonic() + 60
+    with suppress(ProcessLookupError):  # nobody is left in its group
+        os.killpg(server.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            server.poll()  # else it stays in the group as a zombie
+            os.killpg(server.pid, 0)
+            time.sleep(0.05)
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _answers(port: int) -> bool:

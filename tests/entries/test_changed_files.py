@@ -18,6 +18,7 @@ from tests.entries.conftest import Run
 pytestmark = pytest.mark.slow
 
 _QUICK = ("model=mlp", "model.hidden=[8]", "runtime=float32", "trainer.max_epochs=1")
+_QUICK += ("tracking.figures=false",)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_training_is_the_same_and_its_times_are_no_nonsense(
 @pytest.mark.slow
 def test_a_budget_of_minutes_holds_and_the_sweep_goes_on(typed: Typed, outputs: Outputs) -> None:
     words = ("study=jumps", *MLP[1:3], "families=[mlp]", "budget.minutes=3", "finalists=0")
-    words = (*words, "trainer.max_epochs=2", "workers.count=1")
+    words = (*words, "trainer.max_epochs=2", "workers.count=1", "tracking.figures=false")
     words = (*words, f"output_dir={outputs('jumping')}")
     first = typed("src.sweep", *words, "budget.trials=2")
     assert "2 trials (2 complete)" in first

@@ -12,6 +12,7 @@ import pytest
 
 from src.records.run import Predictions, RunSummary
 from src.runs.seal import changed_since
+from src.tracking.addresses import default_uri
 from tests.entries.commands import kill, mlflow_runs, wait_until
 from tests.entries.conftest import Begin, Outputs, Run, Train
 from tests.entries.sweeps import STUDY, folder, trials
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 WORDS = [
     *("model=mlp", "model.dropout=0.3", "runtime=float32", "runtime.threads=1"),
     *("data.batch_size=16", "trainer.max_epochs=3", "cv.folds=3", "trainer.progress=false"),
+    "tracking.figures=false",
 ]
 
 
@@ -89,6 +91,17 @@ def test_mlflow_has_the_whole_with_its_folds_below(undisturbed: Path) -> None:
     assert {run["status"] for run in found.values()} == {"FINISHED"}
     summary = RunSummary.read(whole_of(undisturbed) / "summary.json")
     assert summary.run_id == parent["id"]
+
+
+def test_mlflows_first_screen_lists_no_folds(undisturbed: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(default_uri(undisturbed))
+    (experiment,) = (one for one in client.search_experiments() if one.name == "bakeoff")
+    view = json.loads(json.loads(experiment.tags["mlflow.sharedViewState.bakeoff"])["state"])
+    shown = client.search_runs([experiment.experiment_id], view["searchFilter"])
+    assert [run.info.run_name for run in shown] == [whole_of(undisturbed).name]
+    assert len(client.search_runs([experiment.experiment_id])) == 4
 
 
 def test_what_has_no_model_or_no_test_says_so(undisturbed: Path, run: Run) -> None:

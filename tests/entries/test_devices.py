@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
 SAME = [
     *("runtime=float32", "runtime.threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=3"),
+    "tracking.figures=false",
     *("tracking=none", "trainer.progress=false", "augment=strong", "augment.mix_probability=0"),
     # Adam's division blows rounding up where gradients are nearly 0.
     *("optimizer=sgd", "optimizer.lr=0.01"),
@@ -62,6 +63,7 @@ def history(run_dir: Path) -> dict[tuple[str, int], float]:
 
 def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path) -> None:
     words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "model=mlp"]
+    words.append("tracking.figures=false")
     result = run("src.train", "-m", "seed=1,2", *words, "tracking=none", f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]

@@ -196,7 +196,9 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     data = [f"data.root={corners / target}.csv", f"data.target={target}", f"loss={loss}"]
     data += ["data.answer=kappa"] if target == "ordinal" else []
     words = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
-    folder = train(tmp_path, "data=folder", *data, *words, "tracking=none")
+    folder = train(
+        tmp_path, "data=folder", *data, *words, "tracking=none", "tracking.figures=false"
+    )
     made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
     result = run("src.export", f"run={folder}", *made)
     assert result.returncode == 0, result.stderr
@@ -324,7 +326,10 @@ def test_a_forest_on_pixels_is_refused(
     squares: Path, run: Run, train: Train, tmp_path: Path
 ) -> None:
     data = ["data=folder", f"data.root={squares}", "data.target=dense", "data.image_size=32"]
-    folder = train(tmp_path, *data, "model=pixels", "model.pixels=500", "tracking=none")
+    folder = train(
+        *(tmp_path, *data, "model=pixels", "model.pixels=500"),
+        *("tracking=none", "tracking.figures=false"),
+    )
     result = run("src.export", f"run={folder}", "variants=[pt2]")
     assert result.returncode == 2 and "is no single network" in result.stderr
     assert "out=MASKS" in result.stderr
@@ -333,7 +338,7 @@ def test_a_forest_on_pixels_is_refused(
 
 def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
     words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
-    folder = train(tmp_path, *words, "tracking=none")
+    folder = train(tmp_path, *words, "tracking=none", "tracking.figures=false")
     result = run("src.export", f"run={folder.name}", f"output_dir={tmp_path}", "variants=[pt2]")
     assert (
         result.returncode == 2

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def finished(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the smallest finished run."""
     words = ["model=mlp", "model.hidden=[32]", "trainer.max_epochs=1", "runtime=float32"]
-    return train(tmp_path_factory.mktemp("finished"), *words, "tracking=none")
+    return train(
+        tmp_path_factory.mktemp("finished"), *words, "tracking=none", "tracking.figures=false"
+    )
 
 
 # 2 where the sentence names the setting that says where to write, 1 where a run's folder is full.

@@ -39,7 +39,7 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
                 seed = number + 100 * (part == "test_set")
                 write(root / part / name / f"{number:02}.tif", _picture(label, seed))
     words = ["data=folder", f"data.root={root}", "model=mlp", "optimizer=adamw", "tracking=none"]
-    words += ["trainer.max_epochs=12", f"output_dir={tmp_path / 'out'}"]
+    words += ["trainer.max_epochs=12", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"]
     result = run("src.train", *words)
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stdout.splitlines() if line.startswith("data: ")]

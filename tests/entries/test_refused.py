@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,48 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
     code = (
         f"import sys; from src.{entry} import main; sys.argv = {line!r}; code = main(); "
         "print(*{'torch', 'mlflow', 'optuna', 'sklearn'} & set(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and part in done.stderr and done.stdout == "\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["evaluate", "run=NETWORK", "split=test"], "no pictures in that part: say train and val"),
+        (["evaluate", "run=MOVED"], "which is not there any more: put the pictures back"),
+        (["export", "run=MOVED", "variants=[pt2]"], "which is not there any more"),
+        (["export", "run=CLASSIFIER"], "only networks are exported"),
+        (["evaluate", "run=STOPPED"], "did not finish"),
+        (["export", "run=STOPPED"], "did not finish"),
+        (["push", "run=STOPPED", "to=HERE/model"], "did not finish"),
+    ],
+)
+def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
+    trained: Path, fitted: Path, tmp_path: Path, words: list[str], part: str
+) -> None:
+    places = {"NETWORK": trained, "MOVED": trained, "CLASSIFIER": fitted, "STOPPED": trained}
+    copies = {name: tmp_path / "runs" / name.lower() for name in places}
+    for name, place in places.items():
+        shutil.copytree(place, copies[name])
+    summary = copies["STOPPED"] / "summary.json"
+    text = summary.read_text().replace('"FINISHED"', '"KILLED"')
+    summary.write_text(text.replace('"sealed": true', '"sealed": false'))
+    (copies["STOPPED"] / "seal.json").unlink()
+    split = copies["NETWORK"] / "split.csv"
+    split.write_text(split.read_text().replace("\ntest,", "\ndropped,"))
+    config = copies["MOVED"] / "config.yaml"
+    config.write_text(config.read_text().replace("\n  root: null", "\n  root: /photos/moved"))
+    given = ["changed=use", f"output_dir={tmp_path}"]
+    for word in words[1:]:
+        for name, place in (copies | {"HERE": tmp_path}).items():
+            word = word.replace(name, str(place))
+        given.append(word)
+    code = (
+        f"import sys; from src.{words[0]} import main; sys.argv = {[words[0], *given]!r}; "
+        "code = main(); print(*{'torch', 'mlflow', 'sklearn'} & set(sys.modules)); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

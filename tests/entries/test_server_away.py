@@ -68,6 +68,7 @@ def test_a_server_that_is_killed_in_mid_training_is_told_the_rest_later(
     output_dir, server_dir, port = tmp_path / "outputs", tmp_path / "server", free_port()
     words = ["model=mlp", "trainer.max_epochs=30", f"output_dir={output_dir}"]
     words += [f"tracking.uri=http://127.0.0.1:{port}", "tracking.log_model=false"]
+    words.append("tracking.figures=false")
 
     with mlflow_server(server_dir, port, empty_database):
         training = begin("src.train", *words)

@@ -75,7 +75,7 @@ def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
 ) -> None:
     outputs = tmp_path / "outputs"
     plain = environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
-    words = ["model=mlp", "trainer.max_epochs=2", f"output_dir={outputs}"]
+    words = ["model=mlp", "trainer.max_epochs=2", "tracking.figures=false", f"output_dir={outputs}"]
     secrets = {"MLFLOW_TRACKING_USERNAME": NAME, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
     def typed(module: str, *words: str, known: bool) -> subprocess.CompletedProcess[str]:

@@ -67,7 +67,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     run: Run, train: Train, environment: dict[str, str], tmp_path: Path
 ) -> None:
     words = ["model=mlp", "trainer.max_epochs=60", "trainer.ema_decay=0.9", "runtime=float32"]
-    words += ["tracking=none", "data.batch_size=256"]
+    words += ["tracking=none", "tracking.figures=false", "data.batch_size=256"]
     second_epoch = """'"step":2' "$out"/runs/*/tracking/spool.jsonl"""
     typed = [*words, "output_dir=DISK"]
     result, disk, kept = on_a_full_disk(

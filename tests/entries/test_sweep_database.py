@@ -19,7 +19,7 @@ from tests.entries.sweeps import RACE, folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Seconds for which the sweep waits; by default it is 30.
-PATIENCE = 8
+PATIENCE = 5
 _HOLD = """
 import sqlite3, sys
 held = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from src.config.features import CLASSIFIERS, SELECTIONS
-from src.features.calibration import CalibratedModel, Calibration, folds_of
+from src.features.calibration import CalibratedModel, Calibration, folds_of, held_together
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening
@@ -183,6 +183,24 @@ def test_folds_hold_every_picture_out_once_and_never_its_copy(
         assert not set(contents[train]) & set(contents[held])
         held_out += held.tolist()
     assert sorted(held_out) == list(range(count))
+
+
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 9))
+def test_what_is_held_together_is_a_group_where_each_of_its_classes_has_another(
+    count: int, groups: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, group = rng.integers(0, 3, count), 7 * rng.integers(0, groups, count)
+    contents = rng.integers(0, count, count)
+    found = held_together(labels, group, contents)
+    for one in np.unique(group):
+        own = group == one
+        shared = all(set(group[labels == k]) > {one} for k in set(labels[own]))
+        codes = np.zeros(int(own.sum()), int) if shared else contents[own]
+        np.testing.assert_array_equal(found[own][:, None] == found[own], codes[:, None] == codes)
+        assert not set(found[own]) & set(found[~own]) or not shared
+    alone = held_together(labels, None, contents)
+    np.testing.assert_array_equal(alone[:, None] == alone, contents[:, None] == contents)
 
 
 def test_a_class_that_was_not_there_to_learn_has_no_probability() -> None:

@@ -13,7 +13,6 @@ from sklearn import metrics as sk
 from torchmetrics.functional import classification as tm
 
 from src.metrics.classification import (
-    accuracy,
     balanced_accuracy,
     class_scores,
     confusion_matrix,
@@ -44,7 +43,7 @@ def test_decisions_agree_with_scikit_learn(drawn: Samples) -> None:
     matrix = confusion_matrix(probs, targets)
 
     np.testing.assert_array_equal(matrix, sk.confusion_matrix(targets, preds, labels=classes))
-    assert accuracy(probs, targets) == pytest.approx(sk.accuracy_score(targets, preds))
+    assert top_k_accuracy(probs, targets, 1) == pytest.approx(sk.accuracy_score(targets, preds))
     assert macro_f1(matrix) == pytest.approx(sk.f1_score(targets, preds, average="macro"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, about classes without targets
@@ -78,7 +77,7 @@ def test_top_k_agrees_with_torchmetrics(drawn: Samples, data: st.DataObject) -> 
 
 def test_ties_go_to_the_first_class_in_every_metric() -> None:
     probs, targets = np.full((4, 4), 0.25), np.arange(4)
-    assert accuracy(probs, targets) == 0.25
+    assert top_k_accuracy(probs, targets, 1) == 0.25
     assert [top_k_accuracy(probs, targets, k) for k in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1.0]
     assert confusion_matrix(probs, targets)[:, 0].tolist() == [1, 1, 1, 1]
 

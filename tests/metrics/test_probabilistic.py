@@ -12,7 +12,6 @@ from torchmetrics.functional import classification as tm
 from src.metrics.probabilistic import (
     SMALLEST_PROBABILITY,
     brier,
-    calibration_error,
     log_loss,
     reliability_bins,
 )
@@ -55,7 +54,9 @@ def test_calibration_error_agrees_with_torchmetrics(drawn: Samples, num_bins: in
     expected = tm.multiclass_calibration_error(
         torch.from_numpy(probs), torch.from_numpy(targets), probs.shape[1], n_bins=num_bins
     )
-    assert calibration_error(probs, targets, num_bins) == pytest.approx(expected.item(), abs=1e-5)
+    assert reliability_bins(probs, targets, num_bins).calibration_error == pytest.approx(
+        expected.item(), abs=1e-5
+    )
 
 
 @given(samples(), st.integers(1, 20))
@@ -83,7 +84,7 @@ def test_perfect_and_worst_predictions_have_known_scores() -> None:
     probs = np.eye(3)
     assert log_loss(probs, [0, 1, 2]) == 0
     assert brier(probs, [0, 1, 2]) == 0
-    assert calibration_error(probs, [0, 1, 2]) == 0
+    assert reliability_bins(probs, [0, 1, 2]).calibration_error == 0
     assert log_loss(probs, [1, 2, 0]) == pytest.approx(-np.log(SMALLEST_PROBABILITY))
     assert brier(probs, [1, 2, 0]) == pytest.approx(2)
-    assert calibration_error(probs, [1, 2, 0]) == 1
+    assert reliability_bins(probs, [1, 2, 0]).calibration_error == 1

@@ -28,7 +28,7 @@ def read(index: int) -> NDArray[np.uint8]:
 
 
 def test_every_picture_stands_beside_its_file_and_both_labels() -> None:
-    page = label_page(review(3), read, "/data/labels.csv")
+    page = label_page(review(3), read, ("/data/labels.csv", "train data.root=/data/labels.csv"))
     assert page.count("<figure>") == page.count('src="data:image/png;base64,') == 3
     for number in range(3):
         assert f">val: dress/{number:04d}.jpg<" in page
@@ -51,7 +51,9 @@ def test_a_weak_model_is_cautioned_against_before_its_suspects_are_shown() -> No
 @pytest.mark.parametrize("label", ["dress", EVIL.replace("/", "")], ids=["plain", "evil"])
 def test_every_width_and_scheme_can_be_read(visit: Visit, label: str, scheme: str) -> None:
     weak = dataclasses.replace(review(7, label), agreement=0.4, weak=True)
-    page = visit(label_page(weak, read, "/data/a folder/labels.csv"), scheme=scheme)
+    page = visit(
+        label_page(weak, read, ("/data/a folder/labels.csv", "train data.root=X")), scheme=scheme
+    )
     for width in WIDTHS:
         assert faults(page, width) == []
     page.locator("#suspects button").first.click()

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from src.metrics.probabilistic import calibration_error, reliability_bins
+from src.metrics.probabilistic import reliability_bins
 from src.records.pictures import ClassMaps
 from src.records.run import Predictions
 from src.reporting.charts import reliability_diagram
@@ -55,7 +55,10 @@ def test_reliability_bars_reach_from_accuracy_to_confidence() -> None:
     np.testing.assert_allclose(bars["more than predicted"], [(0.6, 0.4), (0.5, 0)])
     np.testing.assert_allclose(bars["less than predicted"], [(0.6, 0), (0.5, 0.4)])
     assert [bar.get_height() for bar in lower.patches] == [0.5, 0.5]
-    assert f"Calibration error {100 * calibration_error(probs, targets, 5):.1f} %" in texts(figure)
+    assert (
+        f"Calibration error {100 * reliability_bins(probs, targets, 5).calibration_error:.1f} %"
+        in texts(figure)
+    )
 
 
 RUN_HISTORY = {"train/loss": [[1, 2.0], [2, 1.0]], "val/loss": [[1, 2.1], [2, 0.9]]}

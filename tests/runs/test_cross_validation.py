@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import signal
 from pathlib import Path
 
@@ -161,6 +162,13 @@ def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     assert fold_runs(resumed)[2].command.endswith("cv.fold=3 evaluate_test=false")
     with pytest.raises(ConfigError, match="the folds that have ended keep theirs"):
         read_resumed_settings([f"resume={book.parent}", "trainer.max_epochs=3"])
+    # Nor does one of them go on alone: the figures of the whole would be of other weights.
+    one = book.parent.parent / first
+    with pytest.raises(ConfigError, match=rf"max_epochs: {first} is a fold of {book.parent.name}"):
+        read_resumed_settings([f"resume={one}", "trainer.max_epochs=3"])
+    assert read_resumed_settings([f"resume={one}"]).cv.fold == 1
+    shutil.rmtree(book.parent)
+    assert read_resumed_settings([f"resume={one}", "trainer.max_epochs=3"]).trainer.max_epochs == 3
 
 
 def test_what_is_raised_after_a_fold_ends_it(tmp_path: Path) -> None:

@@ -230,7 +230,10 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
     pictures: Path, trained: RunSummary, tmp_path: Path
 ) -> None:
     output = f"output_dir={pictures.parent / 'out'}"
-    assert run_experiment(settings_of(pictures, "model.channels=[4]")) is not None
+    assert (
+        run_experiment(settings_of(pictures, "model.channels=[4]", "tracking.figures=false"))
+        is not None
+    )
     settings = compose_settings(CompareSettings, [output], config_name="compare")
     comparison = compared(settings)
     assert comparison.verdict.measure == "miou" and len(comparison.entrants) == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,3 +156,27 @@ def test_counts_that_are_no_file_are_told_before_a_run_begins(
         with pytest.raises(ConfigError, match="and no file: move it away"):
             one()
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_chosen_checkpoint_is_read_as_it_was_written_whatever_the_locale(
+    tmp_path: Path,
+) -> None:
+    """Windows has an encoding of its own, in which what a class is called may be no text."""
+    folder = RunFolder.create(tmp_path, "mlp", "digits")
+    summary = {"checkpoint": "/somewhere/best.ckpt", "metrics": {"val/recall/\u3042": 1.0}}
+    text = json.dumps(summary, ensure_ascii=False)
+    folder.summary.write_text(text, encoding="utf-8")
+    folder.checkpoints.mkdir()
+    for name in ("best.ckpt", "last.ckpt"):
+        (folder.checkpoints / name).touch()
+    asks = "import sys, pathlib; from src.runs.folder import RunFolder; "
+    asks += "print(RunFolder.open(pathlib.Path(sys.argv[1])).chosen_checkpoint().name)"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", asks, str(folder.path)],
+        env={**os.environ, **plain},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "best.ckpt"

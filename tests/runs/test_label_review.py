@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +75,24 @@ def test_the_table_is_one_to_train_from_and_the_page_shows_the_pictures(
     page = (tmp_path / PAGE).read_text()
     assert page.count("data:image/png;base64,") == 2 and "dark, deep" in page
     assert str(tmp_path / LABELS) in page and "Caution" not in page
+
+
+def test_the_table_has_what_a_run_from_fewer_pictures_left_out_and_its_order(
+    root: Path, tmp_path: Path
+) -> None:
+    words = ["data=folder", f"data.root={root}", "data.train_limit=10", "data.target=ordinal"]
+    data = build_data(compose_settings(RunSettings, [*words, "data.order=[light,'dark, deep']"]))
+    assert len(data.split.train) == 10
+    parts = {"val": held_out(data, [int(data.split.val[0])], 0.9)}
+    write_label_review(tmp_path, data, parts, doubtful_labels(parts))
+    source = list_table(tmp_path / LABELS)
+    assert len(source) == 60 and source.given_parts is not None
+    assert (source.given_parts == "train").sum() == 40
+    page = html.unescape((tmp_path / PAGE).read_text())
+    (line,) = re.findall(r"src\.train (data=folder [^<]*)", page)
+    again = compose_settings(RunSettings, shlex.split(line))
+    assert again.data.target == "ordinal"
+    assert build_data(again).pictures.class_names == data.pictures.class_names
 
 
 def test_a_weak_model_is_not_believed(root: Path, tmp_path: Path) -> None:

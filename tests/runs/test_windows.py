@@ -135,7 +135,7 @@ def test_pictures_too_many_for_the_disk_give_the_same_batches(
 ) -> None:
     words = ["data.cache_limit_gb=0", f"data.cache_dir={tmp_path}", "data.num_workers=1"]
     streamed = build_data(settings_of(pictures, *words))
-    assert opened.pictures.stored and not streamed.pictures.stored
+    assert opened.pictures.images is not None and streamed.pictures.images is None
     for options in ({"part": "train", "training": True}, {"part": "val"}):
         one, other = (list(data.batches(**options)) for data in (opened, streamed))
         assert len(one) == len(other)
@@ -153,12 +153,12 @@ def test_pixels_of_classes_are_those_of_the_masks(opened: PictureData) -> None:
     masks = [opened.pictures.read_mask(int(index)) for index in opened.split.train]
     expected = [sum(int((mask == k).sum()) for mask in masks) for k in (0, 1)]
     assert opened.class_counts.tolist() == expected
-    large = opened.pictures.large
-    assert large is not None
+    known = opened.pictures.places
+    assert known is not None
     for index in range(len(opened.pictures)):
         mask = opened.pictures.read_mask(index)
         for k in (0, 1):
-            places = large.places.of_class(index, k)
+            places = known.of_class(index, k)
             assert len(places) == min(256, (mask == k).sum())
             assert (mask.ravel()[places] == k).all() and len(set(places.tolist())) == len(places)
 

@@ -134,6 +134,15 @@ def test_a_race_ends_with_its_trials_and_goes_on_with_a_larger_number(
     assert watch.left == "0 trials left"
 
 
+def test_trials_run_one_after_another_where_one_at_once_is_asked_for(
+    race: Callable[..., bool], watch: Watch, tmp_path: Path
+) -> None:
+    """There are two slots: the epochs of the trials would alternate."""
+    assert race(lambda trial: {"seconds": 0.1}, trials=3, at_once=1)
+    assert watch.epochs == [(n, step) for n in range(3) for step in range(1, EPOCHS + 1)]
+    assert [trial.state for trial in records(tmp_path)] == [COMPLETE] * 3
+
+
 def test_folds_are_reported_like_epochs_and_count_with_theirs(
     race: Callable[..., bool], watch: Watch, tmp_path: Path
 ) -> None:

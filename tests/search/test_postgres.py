@@ -20,8 +20,9 @@ from src.config.credentials import problem_of_overrides
 from src.search.database import open_database
 from src.search.study import StudyBusy, SweepStudy
 from tests.conftest import Outputs
-from tests.entries.commands import free_port
+from tests.entries.commands import free_port, kill, wait_until
 from tests.search.studies import family, plan
+from tests.warm_python import WarmPython
 
 PASSWORD = "a-secret-word"
 _SECONDS = 60.0
@@ -116,7 +117,6 @@ def _unprivileged() -> int | None:
     pytest.skip("PostgreSQL does not run as root, and there is no other user")
 
 
-_ROOT = Path(__file__).resolve().parents[2]
 _FAMILY = family({"optimizer.lr": {"low": 1e-4, "high": 1.0, "log": True}})
 
 
@@ -233,36 +233,37 @@ def test_without_the_driver_the_extra_is_named(
 
 @pytest.mark.slow
 def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
-    server: Postgres, outputs: Outputs
+    server: Postgres, outputs: Outputs, warm_python: WarmPython
 ) -> None:
     output_dir = outputs("away")
     url = server.url.replace(f":{PASSWORD}", "")
-    secret = os.environ | {"PGPASSWORD": PASSWORD}
-    command = [
-        *(sys.executable, "-m", "src.sweep", f"storage={url}", f"output_dir={output_dir}"),
+    secret = os.environ | {"PGPASSWORD": PASSWORD, "OMP_NUM_THREADS": "1"}
+    words = [
+        *(f"storage={url}", f"output_dir={output_dir}"),
         *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
         *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
-        *("trainer.max_epochs=4", "data.batch_size=64", "runtime=float32"),
+        *(
+            "trainer.max_epochs=4",
+            "data.batch_size=64",
+            "runtime=float32",
+            "tracking.figures=false",
+        ),
     ]
-    with subprocess.Popen(
-        command, cwd=_ROOT, env=secret, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as driver:
-        assert driver.stdout is not None
-        lines = iter(driver.stdout)
-        assert any(line.startswith("mlp-0") for line in lines)
-        server.stop()
-        rest = list(lines)
+    driver = warm_python.begin("src.sweep", words, secret)
     try:
+        wait_until(lambda: "mlp-0" in "".join(driver.printed()), driver, pause=0.05)
+        server.stop()
+        rest = "".join(driver.communicate()).splitlines()
         assert driver.returncode == 1, rest
         (told,) = [line.strip() for line in rest if line.startswith("error: ")]
         assert "storage does not answer" in told and "Traceback" not in "".join(rest)
         _require_plain(told)
     finally:
-        server.start()
+        if driver.poll() is None:
+            kill(driver)
+        server.restart()
 
-    done = subprocess.run(
-        command, cwd=_ROOT, env=secret, capture_output=True, text=True, check=False
-    )
+    done = warm_python.run("src.sweep", words, secret)
     assert done.returncode == 0, done.stderr
     record = json.loads((output_dir / "sweeps" / "away" / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]

@@ -202,6 +202,11 @@ def test_which_pictures_calibrate(tmp_path: Path) -> None:
     assert basis(refitted, folded, 299, 1) == ("out-of-fold", True, 3, 50)
     assert basis(refitted, folded, 300, 1) == ("test", False, 1, 300)
     assert basis(refitted, single, 20, 4) == ("test", False, 4, 20)
+    # One of each group is drawn: of few groups many pictures are few.
+    for groups, source in ((299, "out-of-fold"), (300, "test")):
+        tested = replace(predictions(900), groups=np.arange(900) % groups)
+        found = calibration_basis(refitted, folded, tested, 1)
+        assert found is not None and found.source == source
 
 
 def test_of_repeats_the_answers_of_one_model_calibrate(tmp_path: Path) -> None:

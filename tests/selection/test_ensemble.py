@@ -226,6 +226,23 @@ def test_cross_validations_are_combined_out_of_fold(runs: tuple[RunFolder, ...])
         combined((pair, runs[2]), "ensemble=true", f"runs=[two,{runs[2].name}]")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_run_that_learnt_from_fewer_pictures_answers_with_the_others(
+    runs: tuple[RunFolder, ...], first: int
+) -> None:
+    few = train(runs[0].output_dir, *MEANS, "data.train_limit=300")
+    pair = (runs[0], few) if first == 0 else (few, runs[0])
+    made = combined(pair, "ensemble=stacking", f"runs=[{pair[0].name},{pair[1].name}]")
+    np.testing.assert_array_equal(val(made).sample_ids, val(few).sample_ids)
+    assert RunSummary.read(made.summary).split_fingerprint == (
+        RunSummary.read(runs[0].summary).split_fingerprint
+    )
+    # Who learnt from what is judged here is refused as before.
+    other = train(runs[0].output_dir, *MEANS, "data.split_seed=1", "data.train_limit=300")
+    with pytest.raises(ConfigError, match=r"on other pictures|on the same pictures"):
+        combined((runs[0], other), "ensemble=greedy", f"runs=[{runs[0].name},{other.name}]")
+
+
 def test_a_single_run_is_no_ensemble(
     runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Untrained networks with the metadata that a run would give them."""
+"""Untrained networks with the metadata that a run would give them, and what calibrates them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from src.config.checks import to_plain
 from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
+from src.records.certainty import Certainty, FeatureSample
 from src.serving.bundle_writing import write_bundle
+from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
+from src.targets import kind_of
 from src.training.links import outputs_of
 from tests.models.test_conformance import build
 
@@ -63,3 +66,30 @@ def bundle(folder: Path, **options: Any) -> str:
     height, width = metadata["image_size"]
     example = np.full((metadata["channels"], height, width), 200, np.uint8)
     return write_bundle(folder, network, metadata, example)
+
+
+def certainty_of(
+    probs: np.ndarray, targets: np.ndarray, sample: FeatureSample | None = None
+) -> Certainty:
+    """What answers on pictures whose labels, (N,) or sets (N, K), are known say of a model."""
+    several = targets.ndim == 2
+    kind = kind_of("multi" if several else "single")
+    return Certainty(
+        source="test",
+        refitted=False,
+        candidates=1,
+        pictures=len(probs),
+        num_classes=probs.shape[1],
+        targets=targets,
+        label_probs=probs if several else probs[np.arange(len(probs)), targets],
+        confidences=kind.confidences(probs),
+        correct=kind.right(kind.decide(probs), targets),
+        sample=sample,
+    )
+
+
+def feature_sample(known: np.ndarray, features: np.ndarray) -> FeatureSample:
+    """Features of training pictures, and how far those of the calibration are from them."""
+    scale = feature_scale(known)
+    rows = feature_rows(known, scale).astype(np.float16)
+    return FeatureSample(scale, rows, neighbour_distances(feature_rows(features, scale), rows))

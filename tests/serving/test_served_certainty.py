@@ -14,13 +14,11 @@ import pytest
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 
-from src.records.certainty import Certainty, FeatureSample
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import add_certainty
 from src.serving.trust import Promise, Trust
-from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from src.tracking.packing import pack
-from tests.serving.bundles import CLASSES, bundle
+from tests.serving.bundles import CLASSES, bundle, certainty_of, feature_sample
 
 pytestmark = pytest.mark.slow  # MLflow is imported, and a model is loaded twice
 
@@ -49,22 +47,8 @@ def calibrated(folder: Path) -> None:
     assert features is not None
     chance = np.random.default_rng(0)
     targets = np.array([chance.choice(4, p=row / row.sum()) for row in probs.astype(float)])
-    scale = feature_scale(features[:100])
-    rows = feature_rows(features[:100], scale).astype(np.float16)
-    distances = neighbour_distances(feature_rows(features, scale), rows)
-    certainty = Certainty(
-        source="test",
-        refitted=False,
-        candidates=1,
-        pictures=300,
-        num_classes=4,
-        targets=targets,
-        label_probs=probs[np.arange(300), targets],
-        confidences=probs.max(axis=1),
-        correct=probs.argmax(axis=1) == targets,
-        sample=FeatureSample(scale, rows, distances),
-    )
-    add_certainty(folder, certainty)
+    sample = feature_sample(features[:100], features)
+    add_certainty(folder, certainty_of(probs, targets, sample))
 
 
 def test_parameters_ask_for_promises(tmp_path: Path) -> None:
@@ -108,19 +92,7 @@ def test_sets_of_several_labels_are_served_as_predict_writes_them(tmp_path: Path
     opened = open_predictor(tmp_path / "bundle")
     probs = opened.probabilities(pictures(300, 0).transpose(0, 3, 1, 2).copy())
     targets = (np.random.default_rng(0).random(probs.shape) < probs).astype(np.int64)
-    certainty = Certainty(
-        source="test",
-        refitted=False,
-        candidates=1,
-        pictures=300,
-        num_classes=4,
-        targets=targets,
-        label_probs=probs,
-        confidences=opened.kind.confidences(probs),
-        correct=opened.kind.right(opened.kind.decide(probs), targets),
-        sample=None,
-    )
-    add_certainty(tmp_path / "bundle", certainty)
+    add_certainty(tmp_path / "bundle", certainty_of(probs, targets))
     model = loaded(tmp_path / "bundle", tmp_path / "packed")
     table = pd.DataFrame({"image": list(pictures(50, 1))})
     plain = model.predict(table)

@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.records.certainty import Certainty, FeatureSample
+from src.records.certainty import Certainty
 from src.reporting.certainty_report import CardCertainty, Judgement, card_lines, judgement_lines
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY
 from src.serving.bundle_writing import add_certainty
 from src.serving.predictor import Predictor
 from src.serving.trust import NO_CALIBRATION, Promise, Trust, false_alarms, familiar
-from src.statistics.novelty import feature_rows, feature_scale, neighbour_distances
-from src.targets import kind_of
-from tests.serving.bundles import CLASSES, bundle
+from tests.serving.bundles import CLASSES, bundle, certainty_of, feature_sample
 
 
 def answers(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,21 +29,7 @@ def answers(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def certainty(count: int = 2000, *, sample: bool = True) -> Certainty:
     probs, targets, features = answers(count, 0)
     known = np.random.default_rng(9).normal(size=(500, 6))
-    scale = feature_scale(known)
-    rows = feature_rows(known, scale).astype(np.float16)
-    distances = neighbour_distances(feature_rows(features, scale), rows)
-    return Certainty(
-        source="test",
-        refitted=False,
-        candidates=1,
-        pictures=count,
-        num_classes=4,
-        targets=targets,
-        label_probs=probs[np.arange(count), targets],
-        confidences=probs.max(axis=1),
-        correct=probs.argmax(axis=1) == targets,
-        sample=FeatureSample(scale, rows, distances) if sample else None,
-    )
+    return certainty_of(probs, targets, feature_sample(known, features) if sample else None)
 
 
 def test_sets_hold_the_true_label_and_answers_are_as_right_as_was_promised() -> None:
@@ -213,23 +197,6 @@ def test_verdicts_name_the_labels_of_a_set_most_probable_first() -> None:
 PLAIN = {"image_size": [4, 4], "channels": 1}
 
 
-def certainty_of_sets(count: int = 1500) -> Certainty:
-    probs, targets = label_sets(count, 0)
-    kind = kind_of("multi")
-    return Certainty(
-        source="test",
-        refitted=False,
-        candidates=1,
-        pictures=count,
-        num_classes=4,
-        targets=targets,
-        label_probs=probs,
-        confidences=kind.confidences(probs),
-        correct=kind.right(kind.decide(probs), targets),
-        sample=None,
-    )
-
-
 def label_sets(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, 4), and labels of which each is there with its probability."""
     chance = np.random.default_rng(seed)
@@ -238,7 +205,7 @@ def label_sets(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_sets_hold_the_share_of_labels_that_was_promised(tmp_path: Path) -> None:
-    certainty_of_sets().write(tmp_path / CERTAINTY)
+    certainty_of(*label_sets(1500, 0)).write(tmp_path / CERTAINTY)
     known = Certainty.read(tmp_path / CERTAINTY)
     probs, targets = label_sets(20_000, 1)
     some = targets.any(axis=1)
@@ -255,7 +222,7 @@ def test_sets_hold_the_share_of_labels_that_was_promised(tmp_path: Path) -> None
 
 
 def test_a_promise_about_sets_that_cannot_be_kept_says_why() -> None:
-    few = certainty_of_sets(30)
+    few = certainty_of(*label_sets(30, 0))
     for promise, reason in (
         (Promise(coverage=0.99), "needs 99 calibration pictures with labels, and this model has"),
         (Promise(max_error=0.1), "max_error is for pictures with one label"),

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.metrics.classification import accuracy
-from src.metrics.probabilistic import calibration_error, log_loss
+from src.metrics.classification import top_k_accuracy
+from src.metrics.probabilistic import log_loss, reliability_bins
 from src.records.pixels import pixel_answers
 from src.records.run import Predictions
 from src.statistics.candidates import Candidate, MeasuredRun, candidates_of
@@ -39,9 +39,10 @@ def run(found: Predictions | None = None, **changes: Any) -> MeasuredRun:
 def test_measures_as_the_metrics_do() -> None:
     found = predictions()
     measured = run(found, cost=3.0)
-    assert measured.right.mean() == pytest.approx(accuracy(found.probs, found.targets))
+    assert measured.right.mean() == pytest.approx(top_k_accuracy(found.probs, found.targets, 1))
     assert measured.losses.mean() == pytest.approx(log_loss(found.probs, found.targets))
-    assert measured.calibration_error == calibration_error(found.probs, found.targets)
+    bins = reliability_bins(found.probs, found.targets)
+    assert measured.calibration_error == bins.calibration_error
     assert measured.cost == 3.0
 
 

@@ -28,9 +28,10 @@ class StandIn:
     """Notes in `log` of the current folder which tasks came, in their order.
 
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
-    file `slow` the mlp takes a minute an epoch, with a file `large` unless pictures are small. With
-    a file `huge` no memory is large enough for it, with `kills mlp` measuring it ends the worker,
-    and with `cut` more time would choose another frozen network.
+    file `slow` the mlp takes a minute an epoch, or half with `divides` and two threads, with a file
+    `large` unless pictures are small. With a file `huge` no memory is large enough for it, with
+    `kills mlp` measuring it ends the worker, and with `cut` more time would choose another frozen
+    network.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -48,6 +49,8 @@ class StandIn:
                 small = any(word.startswith("data.image_size=") for word in job.overrides)
                 large = (output_dir / "large").exists() and not small
                 each = 60.0 if large or (output_dir / "slow").exists() else 0.01
+                if (output_dir / "divides").exists() and "runtime.threads=2" in job.overrides:
+                    each /= 2
                 found = Prepared([], 1 if frozen else _EPOCHS, 0.0 if frozen else each, frozen)
                 if frozen:
                     limit = task.seconds if (output_dir / "cut").exists() else None

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from src.config.compose import read_run_settings
+from src.config.features import ClassicalSettings
 from src.records.trials import COMPLETE, PRUNED
 from src.search import loop
 from src.search.driver import Driver
@@ -16,7 +18,8 @@ from src.search.jobs import Ending, Job, Report
 from src.search.pool import Event
 from src.search.study import SweepStudy
 from src.sweeps.clock import Clock
-from src.sweeps.families import default_values, load_families
+from src.sweeps.families import default_values, load_families, overrides_of
+from src.sweeps.first_answer import least_trial
 from src.sweeps.forecast import Forecast
 from src.sweeps.tasks import Prepared
 from tests.search.studies import plan
@@ -95,6 +98,7 @@ def race(folder: Path, time: ByHand, *, measured: float, takes: float) -> tuple[
             affordable=Forecast({family.name: family}, prepared).affordable,
             trials=20,
             time_left=clock.time_left,
+            time_to_end=clock.time_to_end,
         )
         assert driver.race()
         return [trial.state for trial in study.trials()], pool.most
@@ -107,6 +111,67 @@ def test_where_two_trials_cannot_end_in_time_one_does(
     """Trials were measured to take 60 s, and take longer when other work has come: 90 s, 138 s."""
     states, most = race(tmp_path, time, measured=60.0, takes=takes)
     assert states == [COMPLETE] and most == 1
+
+
+@pytest.mark.parametrize(("takes", "state"), [(170.0, COMPLETE), (200.0, PRUNED)])
+def test_a_first_answer_may_be_late_by_a_quarter_of_the_budget(
+    tmp_path: Path, time: ByHand, takes: float, state: str
+) -> None:
+    """That is 35 s: better than none. A second one is not waited for."""
+    states, most = race(tmp_path, time, measured=60.0, takes=takes)
+    assert states == [state] and most == 1
+
+
+def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: ByHand) -> None:
+    began = time.now
+    states, most = race(tmp_path, time, measured=48.0, takes=47.0)
+    assert (states[0], states[-1], most) == (COMPLETE, PRUNED, 2)
+    assert time.now - began <= BUDGET + 8
+
+
+@pytest.mark.parametrize(
+    ("names", "base", "taken", "overrides"),
+    [
+        (
+            ["embedding", "efficientnet_lite0", "handcrafted", "cnn"],
+            [],
+            "handcrafted",
+            ["data.train_limit=500", "data.image_size=32"],
+        ),
+        (["embedding"], [], "embedding", ["data.train_limit=500", "model.input_size=64"]),
+        (
+            ["efficientnet_lite0", "cnn"],
+            ["trainer.max_epochs=12"],
+            "cnn",
+            ["data.train_limit=500", "data.image_size=32", "trainer.max_epochs=1"],
+        ),
+        (["handcrafted"], ["data.image_size=96", "data.train_limit=50"], "handcrafted", []),
+        (["pixels", "unet"], ["data.target=dense"], "pixels", ["data.train_limit=500"]),
+    ],
+)
+def test_the_least_trial_is_the_cheapest_that_the_families_allow(
+    names: list[str], base: list[str], taken: str, overrides: list[str]
+) -> None:
+    families = {one.name: one for one in load_families(names, base)}
+    least = least_trial(families.values(), base, 400)
+    assert (least.family, list(least.prepared.overrides)) == (taken, overrides)
+    assert families[taken].stored_values(least.values), "the study may have it"
+    words = overrides_of(families[taken], [*base, *overrides], least.values)
+    settings = read_run_settings(words)
+    if taken != "pixels" and isinstance(settings.model, ClassicalSettings):
+        assert settings.model.classifier == "nearest_mean"
+
+
+def test_small_pictures_are_not_magnified_for_it() -> None:
+    families = load_families(["handcrafted"], [])
+    assert least_trial(families, [], 8).prepared.overrides == ["data.train_limit=500"]
+    assert "data.image_size=32" in least_trial(families, [], None).prepared.overrides
+
+
+def test_what_fixes_its_features_keeps_them() -> None:
+    base = ["model.features=[scattering]", "model.classifier=rbf_svm"]
+    values = least_trial(load_families(["handcrafted"], base), base, 400).values
+    assert not {"model.features", "model.classifier"} & values.keys()
 
 
 def test_what_waited_for_the_first_answer_begins_after_it(tmp_path: Path, time: ByHand) -> None:

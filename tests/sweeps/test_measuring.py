@@ -58,6 +58,39 @@ def test_networks_of_other_widths_and_sizes_are_told_by_their_operations(
     assert not known.all_cores
 
 
+@pytest.mark.parametrize(("allowed", "opened"), [(1e-9, False), (1e9, True)])
+def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_dear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: float, opened: bool
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    root = tree(tmp_path / "pictures", {"a": 20, "b": 20})
+    seen: list[object] = []
+    decode = opening._decode_all
+    monkeypatch.setattr(
+        opening, "_decode_all", lambda *given: (seen.append(given), decode(*given))[1]
+    )
+    words = ["model=cnn", "data=folder", f"data.root={root}", "runtime=float32"]
+    words += ["runtime.threads=1", "data.batch_size=8", "trainer.max_epochs=12"]
+
+    def measured(*more: str) -> Prepared:
+        given = Prepare(places(tmp_path), 40.0, trial_seconds=allowed, least_epochs=3)
+        ending = TrialRunner()(Job(plain_task(given), overrides=[*words, *more]), Mock())
+        assert ending.state == "complete", ending.reason
+        return Prepared(**ending.result)
+
+    known = measured("data.image_size=48")
+    assert bool(seen) is opened and known.epochs == 12
+    if not opened:
+        assert known.seconds > 3 * allowed and known.side == 48 and known.limit == 40.0
+        assert "by a few steps" in known.notes[-1]
+        # Of a few of the pictures an epoch takes less, and folds are as many trainings.
+        few = measured("data.image_size=48", "data.train_limit=4")
+        assert few.seconds_per_epoch < known.seconds_per_epoch / 3
+        assert measured("data.image_size=48", "cv.folds=5").trainings == 5
+    # Published weights have their price by the frozen networks that were measured before.
+    assert opened or not seen
+
+
 def test_other_features_are_told_by_their_number_and_by_what_describing_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from tests.sweeps.stand_in import Clock as ByHand
 class Answers:
     """A pool that answers each preparation by what `cost` makes of its overrides."""
 
+    size = 1
+
     def __init__(self, cost: Callable[[list[str]], dict[str, Any]]) -> None:
         self.cost = cost
         self.jobs: list[Job] = []
@@ -131,6 +133,53 @@ def test_the_only_family_may_take_all_of_the_race(seconds: float, epochs: int) -
     both = {"cnn": family("cnn"), "mlp": family("mlp")}
     beside = preparation(Answers(of_size(seconds, seconds)), 100, base, **both)
     assert beside.measure(family("cnn")).epochs == min(12, int(50 / seconds))
+
+
+@pytest.mark.parametrize(
+    ("large", "shared", "others", "slots", "given", "taken"),
+    [
+        (10.0, 6.0, 0.0, 2, (), True),
+        (5.0, 3.0, 0.0, 2, (), False),
+        (10.0, 9.0, 0.0, 2, (), False),
+        (10.0, 6.0, 1.5, 2, (), False),
+        (10.0, 6.0, 0.0, 1, (), False),
+        (10.0, 6.0, 0.0, 2, ("workers.count=2",), False),
+        (10.0, 6.0, 0.0, 2, ("runtime.threads=1",), False),
+    ],
+    ids=["cut", "fits", "hardly faster", "busy", "one slot", "stated slots", "stated threads"],
+)
+def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
+    monkeypatch: pytest.MonkeyPatch,
+    large: float,
+    shared: float,
+    others: float,
+    slots: int,
+    given: tuple[str, ...],
+    taken: bool,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("src.sweeps.prepare.available_cores", lambda: 2)
+    monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 2)
+    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: others)
+
+    def cost(words: list[str]) -> dict[str, Any]:
+        several = "runtime.threads=2" in words
+        return {"seconds_per_epoch": shared if several else large}
+
+    pool, words = Answers(cost), ["study=s", "output_dir=out", *given]
+    monkeypatch.setattr(pool, "size", slots)
+    base = ("data.image_size=96", "runtime.threads=1")
+    made = preparation(pool, 100, *base, cnn=family("cnn"))
+    settings = read_sweep_settings(words, "default")
+    made = replace(made, jobs=replace(made.jobs, settings=settings))
+    found = made.measure(family("cnn"))
+    assert found.takes_turns is taken
+    each = shared if taken else large
+    assert found.epochs == min(12, int(70 / each))
+    if taken:
+        words = list(pool.jobs[-1].overrides)
+        assert [word for word in words if "threads" in word] == ["runtime.threads=2"]
+        assert "data.batch_size=64" in words, "what was chosen before is not chosen again"
 
 
 @pytest.mark.parametrize(
@@ -474,3 +523,65 @@ def test_what_time_is_left_describes_the_pictures_better() -> None:
     assert sizes(ByHand(), study, 260, earlier=240) == [], "no second time"
     assert sizes(ByHand(), study, 900, earlier=240) == ["model.input_size=224"]
     assert sizes(ByHand(), study, 9000, earlier=900) == [], "there is nothing better"
+
+
+class Busier(Described):
+    """The worker of a machine on which the same time buys ever less."""
+
+    def describe(self, words: list[str]) -> dict[str, Any]:
+        found = super().describe(words)
+        size = 224 - 32 * len(self.jobs)
+        cut = {"overrides": [f"model.input_size={size}"], "promise": size / 4, "limit": 1.0}
+        return found | cut
+
+
+def test_a_renewed_study_keeps_the_better_preparation() -> None:
+    study = Study()
+    for budget, earlier in ((100.0, 0.0), (900.0, 200.0)):
+        time = ByHand()
+        clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
+        made = preparation(Busier(time), None, study=study, embedding=family("embedding"))
+        pool = Busier(time)
+        pool.jobs = [Job({}, overrides=[])] * (earlier > 0)
+        for _ in replace(made, pool=pool, clock=clock).run():
+            study.count += 1
+        kept = study.kept["prepared"]["embedding"]
+        assert kept["overrides"] == ["model.input_size=192"]
+    assert kept["limit"] > 600, "it is not tried again in as much time"
+
+
+@pytest.mark.parametrize(
+    ("new", "taken"),
+    [
+        ({"overrides": ["model.input_size=224"], "promise": 75.0}, True),
+        ({"overrides": ["model.input_size=64"], "promise": 65.0}, False),
+        # Nothing that more time could buy promises more on these pictures.
+        ({"overrides": ["model.networks=[other]"], "promise": 65.0, "limit": None}, True),
+        ({"overrides": [], "promise": 75.0}, True),
+        ({"overrides": ["model.input_size=128"], "promise": 75.0}, False),
+    ],
+)
+def test_frozen_networks_go_by_what_they_promise(new: dict[str, Any], taken: bool) -> None:
+    old = Prepared(["model.input_size=128"], 1, 0.0, limit=60.0, promise=70.0)
+    assert replace(old, **({"limit": 90.0} | new)).betters(old) is taken
+
+
+@pytest.mark.parametrize(
+    ("train", "side", "epochs", "taken"),
+    [
+        (1_000, 64, 5, True),
+        (500, 64, 5, True),
+        (250, 224, 12, False),
+        (500, 64, 2, False),
+        (500, 160, 2, True),
+        (500, 64, 3, False),
+    ],
+)
+def test_others_go_by_pictures_then_their_size_then_epochs(
+    train: int, side: int, epochs: int, taken: bool
+) -> None:
+    def found(train: int, side: int, epochs: int) -> Prepared:
+        words = [f"data.train_limit={train}", f"data.image_size={side}"]
+        return Prepared(words, epochs, 1.0, parts={"train": train}, side=side)
+
+    assert found(train, side, epochs).betters(found(500, 64, 3)) is taken

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from src.reporting.sweep_figures import draw_sweep_figures
+from src.search.driver import Driver
 from src.search.study import SweepStudy
 from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
@@ -27,6 +29,7 @@ from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
 from src.sweeps.tasks import Prepared
 
+pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
 
 
@@ -135,6 +138,31 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
 
 
+def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for place in ("src.sweeps.prepare", "src.sweeps.engines", "src.machine.cpu_load"):
+        monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
+    monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
+    at_once: list[int | None] = []
+
+    def driver(*parts: Any, **given: Any) -> Driver:
+        at_once.append(given["at_once"])
+        return Driver(*parts, **given)
+
+    monkeypatch.setattr(race_module, "Driver", driver)
+    for name in ("slow", "divides"):
+        (tmp_path / name).touch()
+    words = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
+    record = sweep(tmp_path, *words)
+    threads = [[w for w in t.overrides if w.startswith("runtime.threads=")] for t in record.trials]
+    assert threads == [["runtime.threads=2"]] * 2 and at_once == [1]
+    again = sweep(tmp_path, *words, "study=stated", "workers.count=2")
+    assert at_once[1:] == [None]
+    assert all("runtime.threads=1" in trial.overrides for trial in again.trials)
+
+
 @pytest.mark.parametrize(
     ("family", "trainings", "changes"),
     [
@@ -170,6 +198,66 @@ def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
     (trial,) = sweep(tmp_path, *words, "evaluate_test=false").trials
     assert trial.state == COMPLETE and "trainer.max_epochs=1" in trial.overrides
     assert any(word.startswith("trainer.max_time=") for word in trial.overrides)
+
+
+def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=0.05", "budget.trials=1"]
+    record = sweep(tmp_path, *words, "evaluate_test=false")
+    (trial,) = record.trials
+    assert trial.state == COMPLETE and record.winner == trial.number
+    assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
+    assert "nothing else ends in 0.05 minutes on this machine just now" in capsys.readouterr().err
+    # Each start that finds no other answer would try no more than this one again.
+    assert sweep(tmp_path, *words, "evaluate_test=false").trials == record.trials
+    # It is no measure of its family, which has its own turn with more minutes.
+    (tmp_path / "slow").unlink()
+    more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=3")
+    assert more.trials[0] == trial and len(more.trials) == 3
+    assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
+
+
+@pytest.mark.parametrize(
+    ("states", "minutes", "seconds"),
+    [(["FAIL"], 1.0, 30.0), (["PRUNED", "FAIL"], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
+)
+def test_the_least_trial_is_for_want_of_time_alone(
+    states: list[str], minutes: float | None, seconds: float
+) -> None:
+    sweep: Any = SimpleNamespace(
+        _settings=SimpleNamespace(budget=SimpleNamespace(minutes=minutes)),
+        _clock=SimpleNamespace(last_seconds=seconds),
+        _study=SimpleNamespace(
+            best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
+        ),
+    )
+    assert not race_module._Sweep._last_answer(sweep, Mock(), Mock()), "nothing is enqueued"
+
+
+@pytest.mark.parametrize(
+    ("takes", "best", "limited"), [(40, None, False), (60, None, True), (60, 0.5, False)]
+)
+def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
+    takes: float, best: float | None, limited: bool
+) -> None:
+    noted: list[str] = []
+    sweep: Any = SimpleNamespace(
+        _alone=False,
+        _base=(),
+        _clock=SimpleNamespace(left=100.0),
+        _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
+        _prepared={"cnn": Prepared([], 1, takes)},
+        _study=SimpleNamespace(
+            best=lambda: best,
+            facts=lambda number: {},
+            note=lambda number, changes: noted.extend(changes),
+        ),
+    )
+    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
+    race_module._Sweep._trial(sweep, Mock(), TrialRecord(0, "cnn", RUNNING, {}))
+    assert noted == ["trainer.max_time=85"] * limited
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:
@@ -212,6 +300,25 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert added.count("MeasureTest ") == (more.winner != record.winner)
     kept = json.loads((tmp_path / "sweeps" / "s" / "sweep.json").read_text())
     assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
+
+
+def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["budget.trials=3", "finalists=0"]
+    sweep(tmp_path, *words)
+    journal = tmp_path / "sweeps" / "s" / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    begun = [place for place, line in enumerate(lines) if b'"op_code":4' in line]
+    journal.write_bytes(b"".join(lines[: begun[2]]))
+    capsys.readouterr()
+    sweep(tmp_path, *words)
+    said = capsys.readouterr()
+    assert "the study holds 2 trials, and" in said.out + said.err
+    assert "sweep.json tells of 3" in said.out + said.err
+    sweep(tmp_path, "budget.trials=4", "finalists=0")
+    said = capsys.readouterr()
+    assert "tells of" not in said.out + said.err
 
 
 def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:

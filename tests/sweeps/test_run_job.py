@@ -270,7 +270,7 @@ def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_trial_on_two_devices_is_stopped_killed_and_gone_on_with(
-    pool: Pool, tmp_path: Path
+    forking: None, pool: Pool, tmp_path: Path
 ) -> None:
     facts: dict[str, Any] = {}
     epochs: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ def test_the_limit_of_a_search_for_a_classifier_goes_to_trials_that_search(
     found = compose_settings(RunSettings, jobs.trial(trial).overrides)
     assert ("model.auto.seconds=20.0" in jobs.trial(trial).overrides) is limited
     assert found.model.auto.seconds == (20.0 if limited else 60.0)
+
+
+def test_a_finalist_has_the_threads_of_its_slot_where_its_trial_had_those_of_all() -> None:
+    settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
+    families = {one.name: one for one in load_families(["cnn"], [], ["model.dropout"])}
+    prepared = {"cnn": Prepared(["runtime.threads=8", "data.batch_size=64"], 5, 1.0)}
+    study: Any = Facts()
+    jobs = SweepJobs(settings, study, families, ["runtime.threads=2"], prepared, "0" * 32)
+    trial = TrialRecord(number=0, family="cnn", state="running", values={"model.dropout": 0.1})
+
+    def threads(words: Sequence[str]) -> list[str]:
+        return [word for word in words if word.startswith("runtime.threads=")]
+
+    assert threads(jobs.trial(trial).overrides) == ["runtime.threads=8"]
+    assert threads(jobs.finalist(trial, 1, (), None).overrides) == ["runtime.threads=2"]
 
 
 def test_a_trial_keeps_the_preparation_that_it_began_with() -> None:

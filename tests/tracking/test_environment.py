@@ -71,7 +71,13 @@ def test_a_training_goes_where_they_say(
     warm_python: WarmPython, empty_database: Path, tmp_path: Path
 ) -> None:
     uri, output_dir = f"sqlite:///{tmp_path}/elsewhere.db", f"output_dir={tmp_path / 'outputs'}"
-    words = ["model=mlp", "trainer.max_epochs=1", "trainer.progress=false", output_dir]
+    words = [
+        "model=mlp",
+        "trainer.max_epochs=1",
+        "trainer.progress=false",
+        "tracking.figures=false",
+        output_dir,
+    ]
     shutil.copy(empty_database, tmp_path / "elsewhere.db")
     variables = ENVIRONMENT | VARIABLES | {"MLFLOW_TRACKING_URI": uri}
     done = warm_python.run("src.train", words, variables)

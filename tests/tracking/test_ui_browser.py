@@ -81,8 +81,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> P
 
 
 @pytest.fixture(scope="module")
-def runs(outputs: Path, warm_python: WarmPython) -> list[Trained]:
-    return [trained(warm_python, outputs, model) for model in _MODELS]
+def runs(outputs: Path, warm_python: WarmPython, request: pytest.FixtureRequest) -> list[Trained]:
+    # Curves of four epochs are curves; those of the README are longer.
+    epochs = 4 if request.config.getoption("--pictures") is None else 12
+    return [trained(warm_python, outputs, model, epochs) for model in _MODELS]
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,8 @@ def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
         yield found[1]
 
 
-def trained(warm_python: WarmPython, outputs: Path, model: str) -> Trained:
-    words = [f"model={model}", "trainer.max_epochs=12", "trainer.progress=false"]
+def trained(warm_python: WarmPython, outputs: Path, model: str, epochs: int) -> Trained:
+    words = [f"model={model}", f"trainer.max_epochs={epochs}", "trainer.progress=false"]
     words.append("tracking.system_metrics_seconds=1")  # a curve of even so short a run
     done = warm_python.run("src.train", [*words, f"output_dir={outputs}"], ENVIRONMENT)
     assert done.returncode == 0, done.stderr

@@ -225,11 +225,28 @@ def test_measuring_costs_a_twentieth_of_the_training_or_a_second(
         assert choice.plan == FOUR[0], "no other is faster"
 
 
+@pytest.mark.parametrize("faster", [1.2, 3.0, 10.0])
+@pytest.mark.parametrize("total_steps", [1_000, 5_000, 20_000])
+def test_the_price_is_a_share_of_the_training_as_it_will_be(
+    clock: Callable[..., Clock], batch: Batch, faster: float, total_steps: int
+) -> None:
+    """Not as long as it would be by the slowest plan, which is the first to be timed."""
+    time = clock(lambda plan, pictures: pictures * 1e-3 / (faster if plan == HALF_LAST else 1))
+    choice = compared(FOUR, time.make, batch, total_steps=total_steps)
+    training, step = total_steps * 32 * 1e-3 / faster, 32 * 1e-3
+    # What each plan has to be timed for in any case: of few pictures its gradient, of all steps.
+    least = step * (4 / 2 + 1 + 3 * (3 + 1 / faster))
+    assert choice.plan == HALF_LAST
+    assert time.now <= max(0.05 * training, least) + step
+    if faster > 1.5:
+        assert len(time.steps) == 2 + 4 + 3 * 4, "more steps would change no choice"
+
+
 def test_a_large_network_is_timed_on_a_part_of_the_batch(
     clock: Callable[..., Clock], batch: Batch
 ) -> None:
     time = clock(lambda plan, pictures: pictures * 0.01)
-    choice = compared(FOUR, time.make, batch, total_steps=200)  # 64 s: 3.2 s, 20 steps of 16
+    choice = compared(FOUR, time.make, batch, total_steps=250)  # 80 s: 3.2 s, 20 steps of 16
     assert choice.timings and {t.pictures for t in choice.timings} == {16}
     choice = compared(FOUR, time.make, batch, total_steps=2000)
     assert {t.pictures for t in choice.timings} == {32}

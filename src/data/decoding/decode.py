@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +37,7 @@ __all__ = [
     "LARGE_PIXELS",
     "PADDING_GREY",
     "decode_picture",
+    "opened",
     "padded",
     "resized",
     "shown_size",
@@ -98,7 +100,7 @@ def decode_picture(
             return _of_array(data.read(), form, scale)
         if isinstance(data, PictureFile):
             return _of_file(data.open(page), form, scale)
-        with _opened(data) as stream:
+        with opened(data) as stream:
             return _of_file(open_picture(stream, page), form, scale)
 
 
@@ -135,7 +137,7 @@ def shown_size(
     if isinstance(data, PictureFile):
         header = read_header(data, page)
     else:
-        with _opened(data) as stream:
+        with opened(data) as stream:
             header = read_header(stream, page)
     return header.height, header.width
 
@@ -149,7 +151,12 @@ def padded(array: NDArray[Any], size: tuple[int, int], fill: int) -> NDArray[Any
     return np.pad(array, around, constant_values=fill)
 
 
-def _opened(data: bytes | Path) -> BinaryIO:
+def opened(data: bytes | Path) -> BinaryIO:
+    """Return the bytes of a file, or a file by its path, open for reading.
+
+    Raises:
+        PictureError, OSError: as `file_errors`.
+    """
     if isinstance(data, bytes):
         return io.BytesIO(data)
     with file_errors():
@@ -159,9 +166,7 @@ def _opened(data: bytes | Path) -> BinaryIO:
 def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
     """Return a picture whose pixels are still in its file, a large one when its turn comes."""
     if isinstance(image, Raster):
-        if image.nbytes <= _LARGE_BYTES:
-            return _of_raster(image, form, scale)
-        with _LARGE_TURN:
+        with _LARGE_TURN if image.nbytes > _LARGE_BYTES else nullcontext():
             return _of_raster(image, form, scale)
     # Lets libjpeg decode at 1/2, 1/4 or 1/8; twice the size leaves antialiasing its work.
     # Which side will be the height is not known before the turn.
@@ -171,9 +176,7 @@ def _of_file(image: Image.Image | Raster, form: PictureFormat, scale: ScaleBy) -
     box = scaled_down[1] if scaled_down else None
     # Of a progressive JPEG libjpeg keeps the coefficients of all pixels whatever it decodes.
     in_memory = whole if image.info.get("progressive") else image.width * image.height
-    if in_memory <= LARGE_PIXELS:
-        return _converted(image, form, scale, box)
-    with _LARGE_TURN:
+    with _LARGE_TURN if in_memory > LARGE_PIXELS else nullcontext():
         return _converted(image, form, scale, box)
 
 
@@ -185,10 +188,7 @@ def _converted(
         values = deep_values(image)
         turn = 1 if image.format == "TIFF" else orientation_of(image)
         values = turned(values[:, :, None], turn)
-        white = has_white_as_zero(image)
-        height, width, bands = values.shape
-        raster = Raster(height, width, bands, values.dtype, lambda: values, inverted=white)
-        return _of_raster(raster, form, scale)
+        return _of_raster(Raster.of(values, inverted=has_white_as_zero(image)), form, scale)
     image.load()
     # Asked after loading: Pillow turns a TIFF by itself.
     turn_by = turn_of(image)
@@ -215,8 +215,7 @@ def _of_array(values: NDArray[Any], form: PictureFormat, scale: ScaleBy) -> Pixe
     """Return the picture of an array (H, W, C); four bands of 8 bits may be RGB with opacity."""
     if values.dtype == np.uint8 and values.shape[2] == 4 and form.bands is None:
         return _converted(Image.fromarray(np.ascontiguousarray(values)), form, scale)
-    height, width, bands = values.shape
-    return _of_raster(Raster(height, width, bands, values.dtype, lambda: values), form, scale)
+    return _of_raster(Raster.of(values), form, scale)
 
 
 def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .picture_format import PictureFormat
 
-__all__ = ["ClassPlaces", "LargePictures", "SizedArrays", "array_sizes"]
+__all__ = ["ClassPlaces", "SizedArrays", "array_sizes"]
 
 # Pixels of a class and picture that are remembered: enough that pieces around them differ.
 _MOST_PLACES = 256
@@ -89,21 +89,6 @@ class ClassPlaces:
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
         return _kept(self.counts).ravel().cumsum()
-
-
-@dataclass(frozen=True, eq=False)
-class LargePictures:
-    """Decoded pictures that are taken window by window.
-
-    Attributes:
-        images: (C, H, W) each; None where they are too many for the disk, and are read one by one.
-        masks: (H, W) uint8 classes each, 255 for what is left out; None as `images`.
-        places: of the classes in the masks.
-    """
-
-    images: SizedArrays | None
-    masks: SizedArrays | None
-    places: ClassPlaces
 
 
 def array_sizes(form: PictureFormat, sizes: NDArray[np.int64]) -> NDArray[np.int64]:

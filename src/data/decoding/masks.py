@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...records.pixels import colours
-from .decode import padded, resized
+from .decode import opened, padded, resized
 from .depth import has_white_as_zero
-from .picture_files import PictureError, decoder_errors, file_errors, turn_of
+from .picture_files import PictureError, decoder_errors, turn_of
 from .picture_format import PictureFormat
 from .rasters import NPY, open_raster
 
@@ -40,9 +40,7 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
             are not those that were saved), has colours without a palette, values above 255, or
             others of a TIFF in which 0 is white than 0 and 255.
     """
-    with file_errors():
-        stream = io.BytesIO(data) if isinstance(data, bytes) else data.open("rb")
-    with stream, decoder_errors():
+    with opened(data) as stream, decoder_errors():
         is_array = stream.read(len(NPY)) == NPY
         stream.seek(0)
         raster = open_raster(stream)

@@ -31,7 +31,7 @@ from .large_pictures import array_sizes
 from .picture_files import NotReadHere, PictureError
 from .picture_format import PictureFormat
 from .picture_store import PageReader, PictureStore, any_read, pixels_identity, store_of
-from .stored_masks import FILE, check_sizes, decoded_masks, large_pictures
+from .stored_masks import FILE, check_sizes, decoded_masks, windowed_store
 
 __all__ = ["open_pictures"]
 
@@ -117,7 +117,7 @@ def _opened(
         return store
     if form.windowed:
         file = entry.folder / FILE if stored else None
-        return replace(store, large=large_pictures(store, usable, file, cache_dir, workers))
+        return windowed_store(store, usable, file, cache_dir, workers)
     if stored:
         folder = decoded_masks(usable, usable.masks, form, cache_dir, workers).folder
         shape = (len(store), *form.image_size)

@@ -97,16 +97,7 @@ class PictureFormat:
 
     def plain(self) -> dict[str, Any]:
         """Return what `of` reads, as plain containers."""
-        return {
-            "image_size": list(self.image_size),
-            "channels": self.channels,
-            "fit": self.fit,
-            "value_range": None if self.value_range is None else list(self.value_range),
-            "dtype": self.dtype,
-            "bands": None if self.bands is None else list(self.bands),
-            "band_count": self.band_count,
-            "scale": self.scale,
-        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     def identity(self) -> dict[str, Any]:
         """Return the values that determine the pixels, as part of a cache entry's key.

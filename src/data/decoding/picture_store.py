@@ -21,7 +21,7 @@ from ..quality.audit import Survey, content_hash, copies, page_hash
 from ..sources.listing import without
 from ..sources.source import Masks, Problem, Source
 from .decode import LARGE_PIXELS, decode_picture
-from .large_pictures import LargePictures, array_sizes
+from .large_pictures import ClassPlaces, SizedArrays, array_sizes
 from .masks import decode_mask, mask_values
 from .picture_files import NotReadHere, PictureError, PictureFile, file_errors
 from .picture_format import PictureFormat
@@ -51,8 +51,8 @@ class PictureStore:
 
     Attributes:
         name, targets, class_names, sample_paths, given_parts, groups, kind: as of `Source`.
-        images: (N, C, H, W) of the format's dtype, read-only; None if too large, then there is only
-            `read`.
+        images: (N, C, H, W) of the format's dtype, read-only, or (C, H, W) each where pictures are
+            taken window by window; None if too large, then there is only `read`.
         content_hashes: (N,) bytes, 32 hexadecimal digits: hash of the file's bytes or of the array
             row, the same for every image size.
         original_sizes: (N, 2) int64, height and width in pixels before any resizing.
@@ -62,16 +62,15 @@ class PictureStore:
             order, names and place.
         from_cache: whether the array was found decoded.
         source: where the pictures come from, reduced to these; not pickled with an array.
-        masks: (N, H, W) uint8 classes of pixels, 255 for those that are left out, read-only; None
-            where pictures have no masks, or are too large as `images`.
+        masks: (N, H, W) uint8 classes of pixels, 255 for those that are left out, read-only, or
+            (H, W) each as `images`; None where pictures have no masks, or are too large.
         pixel_bounds: (N, 2) smallest and largest pixel where those have more than 8 bits, NaN
             elsewhere; None where all have 8 bits.
-        large: where pictures are taken window by window, what stands in the place of `images` and
-            `masks`, which are None.
+        places: of the classes in the masks, where pictures are taken window by window.
     """
 
     name: str
-    images: Pixels | None
+    images: Pixels | SizedArrays | None
     targets: NDArray[Any]
     class_names: tuple[str, ...]
     content_hashes: NDArray[np.bytes_]
@@ -86,8 +85,8 @@ class PictureStore:
     source: Source | None = None
     pixel_bounds: NDArray[np.float64] | None = None
     kind: str = "single"
-    masks: NDArray[np.uint8] | None = None
-    large: LargePictures | None = None
+    masks: NDArray[np.uint8] | SizedArrays | None = None
+    places: ClassPlaces | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -103,9 +102,9 @@ class PictureStore:
         return self.format.channels
 
     @property
-    def stored(self) -> bool:
-        """Whether pictures are read from an array or a file of them, and not decoded each time."""
-        return self.images is not None or (self.large is not None and self.large.images is not None)
+    def array(self) -> Pixels | None:
+        """(N, C, H, W), where the pictures are one array."""
+        return None if isinstance(self.images, SizedArrays) else self.images
 
     @property
     def array_sizes(self) -> NDArray[np.int64]:
@@ -125,10 +124,7 @@ class PictureStore:
             PictureError: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
-            image: Pixels = self.images[index]
-            return image
-        if self.large is not None and self.large.images is not None:
-            return self.large.images[index]
+            return self.images[index]
         if self.source is None:
             raise ValueError(f"{self.name} has neither an array nor a source to read from")
         try:
@@ -143,17 +139,14 @@ class PictureStore:
             PictureError: the mask has been changed or removed since it was checked.
         """
         if self.masks is not None:
-            mask: NDArray[np.uint8] = self.masks[index]
-            return mask
-        if self.large is not None and self.large.masks is not None:
-            return self.large.masks[index]
+            return self.masks[index]
         if self.source is None or self.source.masks is None:
             raise ValueError(f"{self.name} has no masks")
         return mask_of(self.source, self.source.masks, self.format, index)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if self.stored:
+        if self.images is not None:
             state["source"] = None  # what is read from is sent, and nothing else
         for name in ("images", "masks"):
             if isinstance(array := state[name], np.memmap):
@@ -340,8 +333,7 @@ class PageReader:
         if page_hash(last.digest, source.page(index)) != expected:
             self.forget()
             raise PictureError(_CHANGED)
-        file: PictureFile = last.file
-        return file
+        return last.file
 
     def picture(self, index: int, form: PictureFormat, expected: bytes) -> Pixels:
         """Return what `picture` does."""
@@ -364,9 +356,7 @@ def _content(
     if source.arrays is not None:
         row = source.arrays[index]
         if row.dtype != np.uint8 or len(row) not in (1, 3):
-            values = row.transpose(1, 2, 0)
-            height, width, bands = values.shape
-            return Raster(height, width, bands, values.dtype, lambda: values)
+            return Raster.of(row.transpose(1, 2, 0))
         return Image.fromarray(row[0] if len(row) == 1 else row.transpose(1, 2, 0).copy())
     if expected is None and source.spans is None:
         return Path(source.file(index))

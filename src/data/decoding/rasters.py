@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...storage.arrays import array_header
 from .depth import PixelError, ValueRange
 
 __all__ = [
@@ -76,6 +77,12 @@ class Raster:
     window: ValueRange | None = None
     inverted: bool = False
     group: str = ""
+
+    @classmethod
+    def of(cls, values: NDArray[Any], *, inverted: bool = False) -> Raster:
+        """Return the picture of pixels (height, width, bands) that are in memory already."""
+        height, width, bands = values.shape
+        return cls(height, width, bands, values.dtype, lambda: values, inverted=inverted)
 
     @property
     def deep(self) -> bool:
@@ -159,11 +166,7 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, int, int, bool]:
 
 
 def _npy(stream: BinaryIO) -> Raster:
-    version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-        version, np.lib.format.read_array_header_2_0
-    )
-    shape, _, dtype = read(stream)
+    shape, dtype = array_header(stream)
     if dtype.hasobject:
         raise PixelError("holds Python objects, which are not read: save an array of numbers")
     height, width, bands, _ = _sides(shape)
@@ -209,8 +212,7 @@ def _png_grey_alpha(stream: BinaryIO) -> NDArray[np.uint16]:
     data[24:26] = 8, _PNG_COLOUR_ALPHA
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     image = Image.open(io.BytesIO(data), formats=("PNG",))
-    found: NDArray[np.uint16] = np.ascontiguousarray(image).view(">u2").astype(np.uint16)
-    return found
+    return np.ascontiguousarray(image).view(">u2").astype(np.uint16)
 
 
 def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
@@ -228,8 +230,7 @@ def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
     """Return colours (H, W, C) of (H, W, C + 1), the last one being their opacity."""
     share = values[:, :, -1:].astype(np.float32) / 65535
     mixed = values[:, :, :-1] * share + white * (1 - share)
-    found: NDArray[np.uint16] = np.rint(mixed).astype(np.uint16)
-    return found
+    return np.rint(mixed).astype(np.uint16)
 
 
 def _tiff(page: Any) -> Raster | None:

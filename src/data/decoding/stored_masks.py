@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from ...storage.arrays import load_arrays
 from ...storage.cache import Entry, cached, key_of
 from ..quality.audit import Survey
 from ..sources.source import Masks, Source
-from .large_pictures import ClassPlaces, LargePictures, SizedArrays
+from .large_pictures import ClassPlaces, SizedArrays
 from .picture_format import PictureFormat
 from .picture_store import PictureStore, mask_of
 
-__all__ = ["FILE", "check_sizes", "decoded_masks", "large_pictures"]
+__all__ = ["FILE", "check_sizes", "decoded_masks", "windowed_store"]
 
 # Of the arrays of an entry of the cache, one after another.
 FILE = "images.bin"
@@ -100,17 +101,21 @@ def decoded_masks(
     return cached(cache_dir / "masks" / f"classes-{key}", decode_all, what="the decoded masks")
 
 
-def large_pictures(
+def windowed_store(
     store: PictureStore, source: Source, images: Path | None, cache_dir: Path, workers: int
-) -> LargePictures:
-    """Return the pictures in a file, their masks, and the places of the classes."""
+) -> PictureStore:
+    """Return the store with the pictures in a file, their masks, and the places of the classes."""
     form, masks, sizes = store.format, source.masks, store.array_sizes
     assert masks is not None
     stored = images is not None
     folder = decoded_masks(source, masks, form, cache_dir, workers, stored=stored).folder
     places = ClassPlaces(**load_arrays(folder / _PLACES))
     if images is None:
-        return LargePictures(None, None, places)
+        return replace(store, places=places)
     shapes = np.insert(sizes, 0, form.channels, axis=1)
-    classes = SizedArrays(folder / FILE, "uint8", sizes)
-    return LargePictures(SizedArrays(images, form.dtype, shapes), classes, places)
+    return replace(
+        store,
+        images=SizedArrays(images, form.dtype, shapes),
+        masks=SizedArrays(folder / FILE, "uint8", sizes),
+        places=places,
+    )

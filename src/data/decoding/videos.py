@@ -119,5 +119,4 @@ def _opened(stream: BinaryIO, container: str) -> Any:
 
 
 def _shown_at(frame: Any) -> int | None:
-    time: int | None = frame.pts
-    return time
+    return frame.pts

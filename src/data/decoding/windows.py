@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mean_over_windows", "window_places", "window_weights"]
+__all__ = ["blended", "mean_over_windows", "window_places", "window_weights"]
 
+# Windows that are answered at once.
 _AT_ONCE = 4
 Values = NDArray[np.float32]
 
@@ -51,23 +53,46 @@ def mean_over_windows(
     Returns:
         (N, K, H, W) float32.
     """
+
+    def answers(windows: list[NDArray[Any]]) -> list[Values]:
+        return np.split(answer(np.concatenate(windows)), len(windows))
+
+    return blended(answers, images, window, np.asarray, partial(np.zeros, dtype=np.float32))
+
+
+def blended(
+    answers: Callable[[list[Any]], Sequence[Any]],
+    images: Any,
+    window: tuple[int, int],
+    array: Callable[[Values], Any],
+    zeros: Callable[[Sequence[int]], Any],
+) -> Any:
+    """Return the mean of what windows are answered with, of NumPy's arrays or of torch's tensors.
+
+    It is a running one: windows that agree give their own value exactly, and memory beside the
+    result is that of one batch of windows.
+
+    Args:
+        answers: some windows, each (N, C, h, w), to the values (N, K, h, w) of each.
+        images, window: as of `mean_over_windows`.
+        array: turns weights (h, w) into an array of the same kind as the answers.
+        zeros: returns such an array of a shape, float32.
+    """
     count, _, *size = images.shape
     height, width = (min(side, whole) for side, whole in zip(window, size, strict=True))
-    weights, given = window_weights((height, width)), np.zeros(size, np.float32)
-    result: Values | None = None
+    weights, given = array(window_weights((height, width))), zeros(size)
+    result: Any = None
     places, at_once = window_places(size, (height, width)), max(1, _AT_ONCE // count)
     for first in range(0, len(places), at_once):
         some = places[first : first + at_once]
         windows = [images[..., y : y + height, x : x + width] for y, x in some]
-        answers = np.split(answer(np.concatenate(windows)), len(some))
-        for (y, x), found in zip(some, answers, strict=True):
+        for (y, x), found in zip(some, answers(windows), strict=True):
             if result is None:
-                result = np.zeros((count, found.shape[1], *size), np.float32)
+                result = zeros((count, found.shape[1], *size))
             within = slice(y, y + height), slice(x, x + width)
             given[within] += weights
             mean = result[..., within[0], within[1]]
             mean += (found - mean) * (weights / given[within])
-    assert result is not None
     return result
 
 
@@ -82,5 +107,4 @@ def _ramp(side: int) -> Values:
     """Return (side,) weights that rise evenly from both ends to the middle, in (0, 1]."""
     places = np.arange(side, dtype=np.float32)
     distances = np.minimum(places + 1, side - places)
-    found: Values = distances / distances.max()
-    return found
+    return distances / distances.max()

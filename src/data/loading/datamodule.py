@@ -98,7 +98,7 @@ class PictureData(pl.LightningDataModule):
 
         Computed on first use: a network with published weights brings its own.
         """
-        images, read = self.pictures.images, self.pictures.read
+        images, read = self.pictures.array, self.pictures.read
         return channel_statistics(read if images is None else images, self.split.train)
 
     def normalization(self, network: torch.nn.Module) -> tuple[list[float], list[float]]:
@@ -246,7 +246,7 @@ class PictureData(pl.LightningDataModule):
         Returns whether batches are gathered there; not on the CPU, nor where they are streamed.
         """
         self._resident = None  # an earlier training may have been on another device
-        images = self.pictures.images
+        images = self.pictures.array
         if device.type == "cuda" and images is not None:
             free, total = torch.cuda.mem_get_info(device)
             # Beside other trials on the GPU this process may take a share of it alone.
@@ -268,9 +268,8 @@ class PictureData(pl.LightningDataModule):
     def class_counts(self) -> NDArray[np.int64]:
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)
-        if self.pictures.large is not None:
-            known: NDArray[np.int64] = self.pictures.large.places.counts[self.split.train].sum(0)
-            return known
+        if self.pictures.places is not None:
+            return self.pictures.places.counts[self.split.train].sum(0)
         if self.pictures.kind == "dense":
             counts = np.zeros(256, np.int64)
             for index in self.split.train.tolist():
@@ -318,11 +317,12 @@ class PictureData(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        if pictures.images is not None:
-            images = pictures.images if self._resident is None else self._resident
-            targets = pictures.targets if pictures.masks is None else pictures.masks
+        if pictures.array is not None:
+            images = pictures.array if self._resident is None else self._resident
+            masks = pictures.masks
+            targets = masks if isinstance(masks, np.ndarray) else pictures.targets
             return BatchLoader(images, targets, order)
-        workers = 0 if pictures.stored else self.workers  # to read a file takes no time
+        workers = self.workers if pictures.images is None else 0  # to read a file takes no time
         if pieces is not None:
             return StreamLoader(pieces, None, order, workers=workers)
         read_targets = pictures.read_mask if dense else pictures.targets

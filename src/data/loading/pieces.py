@@ -40,10 +40,10 @@ class Pieces:
     """
 
     def __init__(self, pictures: PictureStore, ids: NDArray[np.int64], seed: int) -> None:
-        if pictures.large is None:
+        if pictures.places is None:
             raise ValueError("pieces are taken of pictures that keep their size")
         self._read, self._read_mask = pictures.read, pictures.read_mask
-        self._size, self._places = pictures.image_size, pictures.large.places
+        self._size, self._places = pictures.image_size, pictures.places
         self._sizes, self._seed = pictures.array_sizes, derive_seed(seed, _PLACE_KEY)
         covered = self._sizes[ids].prod(axis=1) / math.prod(self._size)
         self.picture = np.repeat(ids, np.maximum(1, np.rint(covered)).astype(np.int64))

@@ -46,8 +46,7 @@ def grey(images: Pixels) -> NDArray[np.uint8]:
     if whole.shape[1] != 3:
         return np.rint(whole.mean(axis=1, dtype=np.float32)).astype(np.uint8)
     red, green, blue = (whole[:, channel] * _LUMINANCE[channel] for channel in range(3))
-    rounded: NDArray[np.uint8] = ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
-    return rounded
+    return ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
 
 
 def channel_statistics(
@@ -96,18 +95,16 @@ def channel_statistics(
 def _float_statistics(chunks: Iterable[Pixels]) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel of float32 pictures.
 
-    Each chunk's own deviations are added up with those of the means (Chan, Golub & LeVeque 1979):
+    The deviations of chunks are added up with those of their means (Chan, Golub & LeVeque 1979):
     the differences of large squares would lose what little varies far from 0.
     """
-    count, mean, spread = 0, np.zeros(1), np.zeros(1)
+    from sklearn.preprocessing import StandardScaler
+
+    found = StandardScaler()
     for chunk in chunks:
-        values = chunk.swapaxes(0, 1).reshape(chunk.shape[1], -1).astype(np.float64)
-        own, more = values.mean(axis=1), values.shape[1]
-        step = own - mean
-        spread = spread + values.var(axis=1) * more + step**2 * (count * more / (count + more))
-        mean, count = mean + step * (more / (count + more)), count + more
-    std = np.sqrt(spread / count)
-    return (mean / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
+        found.partial_fit(chunk.swapaxes(0, 1).reshape(chunk.shape[1], -1).T.astype(np.float64))
+    std = np.sqrt(found.var_)
+    return (found.mean_ / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
 
 
 def measure(images: Pixels) -> NDArray[np.void]:

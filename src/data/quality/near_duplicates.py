@@ -133,8 +133,7 @@ def low_frequencies(images: Grey) -> NDArray[np.float32]:
         wave = np.cos(np.arange(_LOW)[:, None] * places) * np.sqrt(2 / side)
         wave[0] /= np.sqrt(2)
         waves.append(wave.astype(np.float32))
-    low: NDArray[np.float32] = waves[0] @ images.astype(np.float32) @ waves[1].T
-    return low
+    return waves[0] @ images.astype(np.float32) @ waves[1].T
 
 
 def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
@@ -150,8 +149,7 @@ def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
     weights[0] = np.sqrt(2)
     plain = (low * weights[:, None] * weights).reshape(len(low), _BITS)
     bits = plain > np.median(plain, axis=1, keepdims=True)
-    hashes: NDArray[np.uint64] = np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
-    return hashes
+    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
 
 def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:

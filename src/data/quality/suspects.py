@@ -82,7 +82,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         return found | {"bursts": bursts.pairs, "burst_likeness": bursts.likeness}
 
     def look(place: Path) -> Columns:
-        seen = pictures.images
+        seen = pictures.array
         if seen is None:  # too many to be decoded once more in their full size
             seen = _prints(pictures, source, place, workers)[:, None]
         blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
@@ -92,7 +92,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
     given, small = pictures.given_parts is not None, pictures.identity(_print_format(pictures))
     key = key_of([_VERSION, names, pictures.targets.tolist(), given, small], hashes)
     pairs = _stored(folder / f"near-{key}", compare, pictures)
-    key = key_of([_VERSION, form, pictures.images is None], hashes)
+    key = key_of([_VERSION, form, pictures.array is None], hashes)
     measures = _stored(folder / f"quality-{key}", look, pictures)["measures"].astype(MEASURES)
     return Examination(
         NearPairs(pairs["near"].astype(np.int64), pairs["near_likeness"].astype(np.float32)),
@@ -192,7 +192,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     if ready is not None and ready.dtype != np.uint8:
         ready = None  # they are to be scaled
     elif ready is None and as_stored == form:
-        ready = pictures.images
+        ready = pictures.array
     if ready is None:
         _log.info("comparing %s pictures once, with %d threads", f"{len(source):,}", workers)
 

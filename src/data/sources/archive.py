@@ -320,8 +320,7 @@ class _Headers:
         self.left -= size
         if self.left < 0:
             raise ReadError(_TOO_LARGE_HEADER)
-        data: bytes = self._stream.read(size)
-        return data
+        return self._stream.read(size)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

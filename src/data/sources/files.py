@@ -85,63 +85,46 @@ def each_picture(pictures: Any) -> Iterator[Any]:
 
 def _sorted_out(matches: list[str]) -> Listing:
     """Return the files of these paths and below them, as pictures and others."""
-    found = Listing()
-    walk = _Walk(found)
+    found, seen = Listing(), set[tuple[int, int]]()
+    noted: dict[str, str] = {}
     # `**` matches folders and what is in them: every file once.
-    for file in sorted({file for match in sorted(matches) for file in walk.files(match)}):
+    files = {file for match in sorted(matches) for file in _files(match, found, seen, noted)}
+    for file in sorted(files):
         if (reason := _no_picture(file)) is None:
             found.pictures.append(file)
         else:
-            found.left_out.append(Problem(file, reason))
+            noted[file] = reason
+    found.left_out = [Problem(path, reason) for path, reason in noted.items()]
     return found
 
 
-class _Walk:
-    """Lists folders, each once however many links lead to it."""
+def _files(
+    path: str, found: Listing, seen: set[tuple[int, int]], noted: dict[str, str]
+) -> Iterator[str]:
+    """Yield the path itself if it is no folder; else all that is no folder below it.
 
-    def __init__(self, found: Listing) -> None:
-        self._found = found
-        self._seen: set[tuple[int, int]] = set()
-        self._noted: set[str] = set()
+    Each folder counts once however many links lead to it: those in `seen` are left out. Why folders
+    are not listed is `noted` by their paths, and what is hidden is counted.
+    """
+    if not os.path.isdir(path):
+        yield path
+        return
 
-    def files(self, path: str) -> Iterator[str]:
-        """Yield the path itself if it is no folder; else all that is no folder below it."""
-        if not os.path.isdir(path):
-            yield path
-            return
-        waiting = [path]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    if not self._is_new(folder):
-                        continue
-                    listed = sorted(entries, key=lambda entry: entry.name)
-            except OSError as error:
-                self._note(folder, f"cannot be listed: {error.strerror}")
-                continue
-            for entry in listed:
-                if is_left_behind(entry.name):
-                    self._found.hidden += 1
-                elif os.path.isdir(entry.path):
-                    waiting.append(entry.path)
-                else:
-                    yield entry.path
+    def unlisted(error: OSError) -> None:
+        noted[str(error.filename)] = f"cannot be listed: {error.strerror}"
 
-    def _is_new(self, folder: str) -> bool:
+    for folder, inside, names in os.walk(path, onerror=unlisted, followlinks=True):
         status = os.stat(folder)
         place = status.st_dev, status.st_ino
-        if place in self._seen:
+        if place in seen:
             if os.path.islink(folder):
-                self._note(folder, "is a link to a folder that is listed already")
-            return False
-        self._seen.add(place)
-        return True
-
-    def _note(self, path: str, reason: str) -> None:
-        if path not in self._noted:
-            self._noted.add(path)
-            self._found.left_out.append(Problem(path, reason))
+                noted.setdefault(folder, "is a link to a folder that is listed already")
+            inside.clear()
+            continue
+        seen.add(place)
+        found.hidden += sum(map(is_left_behind, (*inside, *names)))
+        inside[:] = sorted(name for name in inside if not is_left_behind(name))
+        yield from (os.path.join(folder, name) for name in names if not is_left_behind(name))
 
 
 def _no_picture(path: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from filelock import FileLock
 from ...config.checks import ConfigError
 from ...machine.regular_files import file_fault
 
-__all__ = ["existing_root", "find_published"]
+__all__ = ["existing_root", "find_published", "root_beside"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -38,6 +39,18 @@ def existing_root(root: Path) -> Path:
     if any(part.startswith("~") for part in root.parts):
         hint = " A path is taken literally: write out what ~ stands for."
     raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
+
+
+def root_beside(root: str | None, folder: Path) -> str | None:
+    """Return the root of earlier settings as it is found from here.
+
+    A relative one that is not there may lie in `folder`, where the command was given that wrote it
+    down: this one may be given elsewhere. Whether it holds the same pictures is not looked at.
+    """
+    if root is None or "://" in root or os.path.lexists(root):
+        return root
+    beside = folder / root  # an absolute root stays as it is
+    return str(beside) if os.path.lexists(beside) else root
 
 
 def find_published(

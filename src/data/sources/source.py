@@ -31,6 +31,8 @@ PARTS = ("train", "val", "test")
 _LEFTOVERS = ("__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin")
 # Between the path of a shard and the name of a picture in it.
 _TAR = ".tar/"
+# Fields of a source with a value for each picture, where they have any.
+_COLUMNS = ("arrays", "sample_paths", "given_parts", "groups", "pages", "spans")
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,7 @@ class Source:
             return "a source has either arrays or files"
         if (self.root is None) != (self.sample_paths is None):
             return "root and sample_paths go together"
-        columns = ("arrays", "sample_paths", "given_parts", "groups", "pages", "masks", "spans")
-        for name in columns:
+        for name in (*_COLUMNS, "masks"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.targets):
                 return f"{len(column)} {name} for {len(self.targets)} targets"
@@ -191,26 +192,27 @@ class Source:
         else:
             targets = np.searchsorted(present, targets).astype(np.int64)
 
-        def reduced(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
-            return None if column is None else tuple(column[i] for i in kept)
-
         return replace(
             self,
             class_names=tuple(self.class_names[label] for label in present),
             targets=targets,
-            arrays=None if self.arrays is None else self.arrays[kept],
-            sample_paths=reduced(self.sample_paths),
-            given_parts=None if self.given_parts is None else self.given_parts[kept],
-            groups=reduced(self.groups),
-            pages=None if self.pages is None else self.pages[kept],
+            **self._columns(kept),
             masks=None if self.masks is None else self.masks.only(kept),
-            spans=None if self.spans is None else self.spans[kept],
             missing={
                 place: self.missing[index]
                 for place, index in enumerate(kept.tolist())
                 if index in self.missing
             },
         )
+
+    def _columns(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns that there are, with these rows of them."""
+        there = {name: getattr(self, name) for name in _COLUMNS}
+        return {
+            name: tuple(map(column.__getitem__, rows)) if type(column) is tuple else column[rows]
+            for name, column in there.items()
+            if column is not None
+        }
 
     def file(self, index: int) -> str:
         """Return the file of sample `index`, of a source that has files."""
@@ -257,18 +259,15 @@ class Source:
         several = np.array(counts)[rows] > 1
         number = np.concatenate([np.array(some) for some in pages])
         names = self.groups or self.sample_paths
-        return replace(
-            self,
-            targets=self.targets[rows],
-            sample_paths=tuple(
+        columns = self._columns(rows) | {
+            "sample_paths": tuple(
                 f"{self.sample_paths[row]}#{page + 1}" if many else self.sample_paths[row]
                 for row, page, many in zip(rows, number, several, strict=True)
             ),
-            given_parts=None if self.given_parts is None else self.given_parts[rows],
-            groups=tuple(names[row] for row in rows),
-            pages=np.where(several, number, -1),
-            spans=None if self.spans is None else self.spans[rows],
-        )
+            "groups": tuple(names[row] for row in rows),
+            "pages": np.where(several, number, -1),
+        }
+        return replace(self, targets=self.targets[rows], **columns)
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

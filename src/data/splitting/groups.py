@@ -79,8 +79,7 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
     from scipy.sparse.csgraph import connected_components
 
     edges = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(nodes, nodes))
-    found: Integers = connected_components(edges, directed=False)[1].astype(np.int64)
-    return found
+    return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
 def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
@@ -92,8 +91,7 @@ def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers
     groups, codes = np.divmod(pairs, len(classes))
     order = np.lexsort((codes, np.bincount(codes)[codes], groups))
     _, first = np.unique(groups[order], return_index=True)
-    rarest: Integers = classes[codes[order[first]]].astype(np.int64)
-    return rarest
+    return classes[codes[order[first]]].astype(np.int64)
 
 
 def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
@@ -105,5 +103,4 @@ def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
 
     width = -(-hashes.dtype.itemsize // 8) * 8
     words = hashes.astype(f"S{width}").view("<i8").reshape(len(hashes), -1)
-    ranks: Integers = hash_words(torch.from_numpy(words.astype(np.int64)), seed).numpy()
-    return ranks
+    return hash_words(torch.from_numpy(words.astype(np.int64)), seed).numpy()

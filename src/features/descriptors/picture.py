@@ -18,8 +18,7 @@ def brightness(picture: Floats) -> Floats:
     """Return (H, W) of a picture (H, W, C) in [0, 1]: luminance, or the mean of other bands."""
     if picture.shape[2] == 1:
         return picture[:, :, 0]
-    grey: Floats = picture @ _LUMA if picture.shape[2] == 3 else picture.mean(axis=2)
-    return grey
+    return picture @ _LUMA if picture.shape[2] == 3 else picture.mean(axis=2)
 
 
 def cells(plane: NDArray[np.generic], grid: int) -> Iterator[NDArray[np.generic]]:

@@ -110,5 +110,4 @@ def _windows(side: int, cells: int) -> Floats:
     cell = side / cells
     centres = (np.arange(cells) + 0.5) * cell - 0.5
     weights = np.exp(-(((np.arange(side) - centres[:, None]) / (_WINDOW * cell)) ** 2) / 2)
-    found: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

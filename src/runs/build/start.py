@@ -103,13 +103,15 @@ def start_head(
             print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
     # scikit-learn, which divides the folds, takes seconds to import.
-    from ...features.calibration import folds_of
+    from ...features.calibration import folds_of, held_together
 
     started = time.perf_counter()
     table = _features(task, settings, data, device)
     features = torch.from_numpy(table.part("train"))
     indices = data.split.train
-    targets, contents = data.pictures.targets[indices], data.pictures.content_hashes[indices]
+    targets, hashes = data.pictures.targets[indices], data.pictures.content_hashes[indices]
+    groups = None if data.groups is None else data.groups[indices]
+    contents = held_together(label_codes(targets), groups, hashes)
     seed = training_seed(settings.seed, settings.cv.fold)
     folds: list[tuple[Tensor, Tensor]] = []
     for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):

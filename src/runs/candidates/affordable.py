@@ -72,6 +72,7 @@ class Bought:
 
     Attributes:
         speed: pictures a second; infinite where the pictures are described already.
+        promise: about the accuracy of a head on its features, in points, for comparisons alone.
         fits: whether it ends in time; False of the fastest option, where none does.
         better: whether there is a better option, for which time is short.
         measured: pictures a second of each option that was measured, with all training pictures.
@@ -79,6 +80,7 @@ class Bought:
 
     option: Option
     speed: float
+    promise: float
     fits: bool
     better: bool
     measured: Mapping[Option, float] = field(default_factory=dict)
@@ -145,7 +147,8 @@ def best_buy(
         measured[option] = found
 
     def bought(option: Option, fits: bool) -> Bought:
-        return Bought(option, speed(option), fits, option != options[0], measured)
+        promise = _promise(option, offers[option.name])
+        return Bought(option, speed(option), promise, fits, option != options[0], measured)
 
     while True:
         spent = time.perf_counter() - began

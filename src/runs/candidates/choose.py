@@ -31,6 +31,7 @@ from ...records.trials import NetworkRecord
 from ..build import load_task
 from ..choices import Resolved
 from ..resolve import resolve, seconds_per_epoch
+from .affordable import Option
 from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .network import NetworkCandidate, TrainedNetwork
@@ -145,6 +146,7 @@ class Preparation:
         notes: sentences on how the settings were chosen.
         networks: those that frozen networks were chosen among.
         cut: whether more time could have led to another choice of them.
+        promise: of the chosen networks, as `NetworkChoice` has it; None for other candidates.
     """
 
     settings: RunSettings
@@ -155,6 +157,7 @@ class Preparation:
     networks: tuple[NetworkRecord, ...] = ()
     cut: bool = False
     sized: bool = True
+    promise: float | None = None
 
 
 def prepared(
@@ -198,8 +201,8 @@ def prepared(
     if not isinstance(model, ClassicalSettings):
         return Preparation(settings, open_pictures(settings), 1, 0.0)
     if seconds is not None and (searching or model.classifier == "auto"):
-        shortest = min(model.auto.seconds, _HEADS_SHARE * seconds)
-        model = replace(model, auto=replace(model.auto, seconds=round(shortest, 1)))
+        shortest = min(model.auto.seconds, max(0.1, round(_HEADS_SHARE * seconds, 1)))
+        model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
     ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
     if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
@@ -227,15 +230,19 @@ def _with_networks(
     are opened as small as they are compared with each other.
     """
     from .classical import ClassicalCandidate
-    from .ranking import choose_networks, keep_described
+    from .ranking import choose_networks, described_by, keep_described
 
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     notes: tuple[str, ...] = ()
     found, opened, took = settings, data, 0.0
+    known, gone = described_by(settings, data), set[Option]()
+    latest = None if deadline is None else deadline + late_by
     for attempt in range(_TRIES):
+        if attempt and latest is not None and time.perf_counter() > latest:
+            break  # to time networks once more would take what others have left
         left = None if deadline is None else deadline - time.perf_counter()
-        choice = choose_networks(settings, data, left, attempt > 0)
+        choice = choose_networks(settings, data, left, attempt > 0, gone)
         notes += choice.notes
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
@@ -243,7 +250,6 @@ def _with_networks(
         if choice.share < 1:
             most = math.ceil(choice.share * len(data.split.train))
             found = replace(found, data=replace(settings.data, train_limit=most))
-        latest = None if deadline is None else deadline + late_by
         ends = time.perf_counter() + choice.seconds
         if choice.seconds and latest is not None and ends > latest:
             # Nothing is described that cannot end.
@@ -252,9 +258,12 @@ def _with_networks(
             opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
             keep_described(settings, data, choice)
-            return Preparation(found, opened, 1, 0.0, notes, choice.considered, choice.cut)
+            networks, cut = choice.considered, choice.cut
+            return Preparation(found, opened, 1, 0.0, notes, networks, cut, promise=choice.promise)
         except TooSlow as late:
             took = late.seconds
+            if choice.options <= known:  # their features were to be there, so somebody took them
+                gone |= choice.options
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
     return Preparation(found, opened, 1, took, notes, cut=True)
 

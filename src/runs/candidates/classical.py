@@ -28,7 +28,7 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
-from ...features.calibration import CalibratedModel
+from ...features.calibration import CalibratedModel, held_together
 from ...features.classifier import FeatureClassifier
 from ...features.descriptors.picture import Floats
 from ...features.fusion import Extractor
@@ -248,7 +248,7 @@ class ClassicalCandidate:
         """
         pictures = self._data.pictures
         targets, classes = pictures.targets[indices], len(pictures.class_names)
-        further = features, pictures.content_hashes[indices], sizes, seed, threads
+        further = features, indices, sizes, seed, threads
         if pictures.kind == "single":
             model, choice, seconds = self._fitted_one(targets, classes, *further)
             return model, [] if choice is None else [choice], seconds
@@ -269,7 +269,7 @@ class ClassicalCandidate:
         targets: NDArray[np.int64],
         classes: int,
         features: Floats,
-        contents: NDArray[np.generic],
+        indices: NDArray[np.int64],
         sizes: Sequence[int],
         seed: int,
         threads: int,
@@ -280,7 +280,9 @@ class ClassicalCandidate:
         Of several `problems` each search has its share of the time, and tries the heads that share
         the most promising normalisation.
         """
-        settings = self._model
+        settings, known = self._model, self._data.groups
+        hashes = self._data.pictures.content_hashes[indices]
+        contents = held_together(targets, None if known is None else known[indices], hashes)
         if settings.classifier == "auto":
             groups = None
             if problems > 1:
@@ -353,7 +355,8 @@ def kept_choice(
 ) -> Choice:
     """Return the best head for features, searched for once for the same features and labels.
 
-    A search that its limit has cut short is repeated where that is clearly higher now.
+    A search that its limit has cut short is repeated where that is clearly higher now. What comes
+    of it counts, unless the clock has cut it shorter still.
 
     The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
     `src.storage.cache.cache_folder`.
@@ -372,9 +375,12 @@ def kept_choice(
     }
     kept = load_record("heads", known, cache_dir)
     limit = settings.auto.seconds
-    if kept is not None and kept.is_enough_for(limit):
+    earlier = None
+    if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            return Choice.from_plain(kept.found)
+            earlier = Choice.from_plain(kept.found)
+            if kept.is_enough_for(limit):
+                return earlier
     choice = choose_head(
         features,
         labels,
@@ -386,7 +392,7 @@ def kept_choice(
         groups=groups,
     )
     if choice.late:  # a later start may have a core to itself
-        return choice
+        return choice if earlier is None or choice.covers(earlier) else earlier
     record = Record(choice.plain(), False, None if choice.complete else limit)
     store_record("heads", known, record, cache_dir)
     return choice

@@ -222,7 +222,10 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         folds = [RunFolder.open(folder.path.parent / name) for name in names]
         for fold in folds:
             _refuse_changed(fold)
-        split = Split.read(folder.split)
+        # Who learns from fewer of the training pictures is judged on the same others.
+        division, here = summary.split_fingerprint, data.split.division
+        if book is not None:  # that of its summary is of the folds
+            division, here = Split.read(folder.split).fingerprint, data.split.fingerprint
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
     except FileNotFoundError as error:
         raise ConfigError(f"runs: {run} is not finished: it has no {error.filename}.") from error
@@ -242,9 +245,7 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
             held_out.kind == "dense" and book is not None
         ),
         "has learnt other classes": held_out.class_names != tuple(data.pictures.class_names),
-        "was trained and validated on other pictures than these": (
-            split.fingerprint != data.split.fingerprint
-        ),
+        "was trained and validated on other pictures than these": (division != here),
         "has not answered all pictures that it should have held out": (
             not np.array_equal(ids, wanted)
         ),

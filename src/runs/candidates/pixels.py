@@ -19,7 +19,7 @@ from ...config.schema import RunSettings
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
-from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration
+from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration, held_together
 from ...features.classifier import FeatureClassifier
 from ...features.pipeline import make_classifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
@@ -127,6 +127,9 @@ class PixelCandidate:
     def _fitted(self, ids: Sequence[int], threads: int) -> CalibratedModel:
         sample = self._drawn(ids, self._model.pixels)
         print(f"pixels: {len(sample.targets):,} of {sample.counts.sum():,} drawn")
+        if (groups := self._data.groups) is not None:  # one is held out as a whole
+            own = sample.pictures
+            sample = sample._replace(pictures=held_together(sample.targets, groups[own], own))
         return fit_pixels(
             self._estimator(threads), sample, folds=_CALIBRATION_FOLDS, seed=self._seed
         )

@@ -28,7 +28,7 @@ from ..build import native_side
 from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
 from .sample import RankedNetwork, Sample
 
-__all__ = ["NetworkChoice", "choose_networks", "keep_described"]
+__all__ = ["NetworkChoice", "choose_networks", "described_by", "keep_described"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ _MOST_TOGETHER = 3
 # Of the time that ranking and describing may take: for ranking, and for describing by several
 # networks, of which each adds less than the one before it.
 _SHARE, _TOGETHER_SHARE = 0.25, 0.67
+# Points of accuracy that another network adds, at least (see `choose_networks`).
+_WITH_ANOTHER = 0.2
 _UNKNOWN_ACCURACY, _UNKNOWN_SIDE, _UNKNOWN_PARAMETERS = 75.0, 224, 25_000_000
 # Parameters times pixels tell a network's speed within such a factor (EfficientNet-Lite0 to 2:
 # within 1.2).
@@ -58,6 +60,8 @@ class NetworkChoice:
         seconds: that describing all pictures takes, where it takes more than there is; else 0.
         considered: what was known of each network, the best first.
         cut: whether more time could lead to another choice.
+        promise: about the accuracy of a head on their features by what is published, in points, for
+            comparisons alone.
     """
 
     networks: tuple[str, ...]
@@ -67,10 +71,20 @@ class NetworkChoice:
     seconds: float = 0.0
     considered: tuple[NetworkRecord, ...] = ()
     cut: bool = False
+    promise: float = 0.0
+
+    @property
+    def options(self) -> frozenset[Option]:
+        """What describes the pictures."""
+        return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
 
 def choose_networks(
-    settings: RunSettings, data: PictureData, seconds: float | None, anew: bool = False
+    settings: RunSettings,
+    data: PictureData,
+    seconds: float | None,
+    anew: bool = False,
+    gone: Collection[Option] = (),
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
@@ -86,6 +100,7 @@ def choose_networks(
         data: the pictures.
         seconds: for ranking and describing; None for no limit.
         anew: measure all again, for the machine is slower than it was.
+        gone: what the pictures were described by, and are no longer.
 
     Raises:
         ConfigError: weights cannot be had.
@@ -99,7 +114,7 @@ def choose_networks(
     networks = _known(tuple(_model(settings).networks))
     known = _identity(settings, data, networks)
     sample = Sample(settings, data, _sampled(data))
-    described = frozenset[Option]() if anew else _described(settings, known)
+    described = described_by(settings, data) - {*gone}
     ranking = _ranking(settings, known, networks, sample, count, deadline, anew)
 
     def cost(one: RankedNetwork) -> float:
@@ -135,6 +150,7 @@ def choose_networks(
         notes,
         considered=ranking.records(_joined(best)),
         cut=seconds is not None and short,
+        promise=max(networks[one.name].accuracy for one in best) + _WITH_ANOTHER * (len(best) - 1),
     )
 
 
@@ -144,13 +160,14 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
     The arguments are those of `choose_networks`, and what it returned.
     """
     known = _identity(settings, data, _known(tuple(_model(settings).networks)))
-    new = {Option(name, choice.input_size, choice.share) for name in choice.networks}
-    options = sorted(new | _described(settings, known), key=str)
+    options = sorted(choice.options | described_by(settings, data), key=str)
     found = {"options": [asdict(one) for one in options]}
     store_record("described", known, Record(found, False), settings.data.cache_dir)
 
 
-def _described(settings: RunSettings, known: dict[str, Any]) -> frozenset[Option]:
+def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
+    """Return what `keep_described` has kept of these pictures."""
+    known = _identity(settings, data, _known(tuple(_model(settings).networks)))
     kept = load_record("described", known, settings.data.cache_dir)
     return (
         frozenset() if kept is None else frozenset(Option(**one) for one in kept.found["options"])
@@ -180,6 +197,8 @@ def _identity(
         "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
+        # Those share a fold; before, folds went by contents alone.
+        **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
         "machine": machine(device_of(settings.trainer.accelerator)),
     }
 
@@ -284,7 +303,7 @@ def _within(
     are worth a measurement. Where fewer than two fit, none is ranked.
     """
     cheapest = min(networks, key=lambda name: networks[name].cost)
-    share = duration(_SHARE * (deadline - time.perf_counter()))
+    share = duration(max(0.0, _SHARE * (deadline - time.perf_counter())))
     _log.info("timing pretrained networks on some of the pictures, for some %s", share)
     speed = sample.speed(cheapest)
     speeds = {name: speed * networks[cheapest].cost / one.cost for name, one in networks.items()}
@@ -338,7 +357,9 @@ def _bought(
     )
     considered = _measured_records(found, sides) + ranking.records(None)
     seconds = 0.0 if found.fits else took
-    return NetworkChoice((name,), notes, size, share, seconds, considered, found.better)
+    return NetworkChoice(
+        (name,), notes, size, share, seconds, considered, found.better, found.promise
+    )
 
 
 def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[NetworkRecord, ...]:

@@ -16,6 +16,7 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
+from ...features.calibration import held_together
 from ...features.descriptors.picture import Floats
 from ...features.table import beside_others
 from ...features.transfer import cross_validated_accuracy, logme
@@ -72,7 +73,9 @@ class Sample:
         self._data = data
         self._indices = indices
         self.targets = data.pictures.targets[indices]
-        self.contents = data.pictures.content_hashes[indices]
+        groups = None if data.groups is None else data.groups[indices]
+        hashes = data.pictures.content_hashes[indices]
+        self.contents = held_together(self.targets, groups, hashes)
         self._features: dict[str, Floats] = {}
 
     def speed(self, name: str, size: int | None = None) -> float:

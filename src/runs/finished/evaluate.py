@@ -21,11 +21,11 @@ from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
 from ..folder import RunFolder, refuse_unfinished
 from ..seal import amending
+from ..settings import seen_from_here
 from ..test_part import counted_measurement
+from .refusals import refuse_lost_pictures, refuse_part
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
-
-_PARTS = ("train", "val", "test")
 
 _WITH_CURVES = ("train/accuracy", "train/loss", "val/accuracy", "val/loss", "val/miou")
 
@@ -81,7 +81,8 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
     with input_of("run"):
         refuse_unfinished(folder)
     trained = load_trained(checkpoint)
-    settings = stored_settings(trained.metadata["settings"])
+    settings = seen_from_here(stored_settings(trained.metadata["settings"]), folder)
+    refuse_lost_pictures(folder, settings.data)
     data = build_data(settings)
     if data.split.fingerprint != trained.metadata["split_fingerprint"]:
         raise ConfigError(
@@ -99,16 +100,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
         own measurement does not raise the count.
     """
     folder, data = again.folder, again.data
-    if not len(getattr(data.split, part)):
-        others = " and ".join(one for one in _PARTS if len(getattr(data.split, one)))
-        raise ConfigError(
-            f"split is {part}, and {folder.name} has no pictures in that part: say {others}."
-        )
-    if part == "test" and again.settings.cv.fold is not None:
-        raise ConfigError(
-            f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
-            "train without cv.folds to measure it."
-        )
+    refuse_part(folder, again.settings, data.split, part)
     answers = again.trained.predict(data, part)
     if not _finite(answers[0]):
         raise ConfigError(

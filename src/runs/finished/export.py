@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 import statistics
@@ -22,10 +21,8 @@ from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
-from ...config.plugins import plugin_overrides
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
-from ...machine.package import command
 from ...machine.status import with_progress
 from ...machine.text import duration
 from ...records.export import ExportRecord, VariantRecord
@@ -63,7 +60,6 @@ _EFFORT = {
     "int8": "up to some minutes, for its ranges come from training pictures",
     "pt2": "compiled in a minute or two",
 }
-_EXTRA = ("onnx", "onnxruntime", "onnxscript")
 # Pictures that are compared at once, with a label or a mask each.
 _AT_ONCE, _MASKS_AT_ONCE = 64, 8
 _R2 = (0.7548776662466927, 0.5698402909980532)  # steps down and across
@@ -85,6 +81,8 @@ def export_run(
 ) -> tuple[ExportRecord, str | None]:
     """Write the variants into the run's `exports` folder, and log the chosen one to MLflow.
 
+    `refuse_export` has found nothing against it.
+
     The variants of an earlier export are replaced at the end. Everything is computed on the CPU.
 
     Returns:
@@ -92,19 +90,11 @@ def export_run(
         have it (yet), or where the original is the choice.
 
     Raises:
-        ConfigError: the run cannot be exported, or its pictures are not there any more.
+        ConfigError: the chosen variant cannot be made, or the pictures have changed.
     """
-    needing = [name for name in settings.variants if name != "pt2"]
-    if needing and not all(map(importlib.util.find_spec, _EXTRA)):
-        raise ConfigError(
-            f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
-            "pip install onnx onnxruntime onnxscript, or in the checkout make install "
-            "EXTRAS=export (or say variants=[pt2])."
-        )
     again = revisit(folder, checkpoint)
     trained, data = again.trained, again.data
-    if not isinstance(trained, TrainedNetwork):
-        raise ConfigError(_not_exportable(folder, again))
+    assert isinstance(trained, TrainedNetwork), "refuse_export goes first"
     network = exportable(trained.task.evaluated, trained.metadata)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
     models = {ORIGINAL: _Model(eager(network), size)}
@@ -182,21 +172,6 @@ def _expected_seconds(
     if "int8" in settings.variants:
         passes += min(settings.calibration_pictures, len(data.split.train))
     return each * passes
-
-
-def _not_exportable(folder: RunFolder, again: Revisited) -> str:
-    """Return why a run that is no network is not exported, and what serves it instead."""
-    where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
-    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
-    out = "out=MASKS" if kind_of(again.data.pictures.kind).pixels else "out=labels.csv"
-    label = command("predict", f"run={folder.name}", "images=FOLDER", out, *place)
-    best = command("compare", *place)
-    return (
-        f"run: {folder.name} ({again.settings.model.name}) is no single network, and only networks "
-        f"are exported. It labels pictures as it is, on any machine with its bundle "
-        f"({folder.path / 'model'}): {label}; for ONNX or int8, export the best network that "
-        f"{best} lists."
-    )
 
 
 def _made(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -327,7 +326,7 @@ def _over_folds(runs: Sequence[FinishedRun], measure: str) -> FoldTest | None:
     A combination of cross-validations has no folds of its own.
 
     Raises:
-        ConfigError: the table of a cross-validation's folds is gone.
+        ConfigError: the summary of a cross-validation lacks those of its folds.
     """
     if len(runs) != 2 or measure != "accuracy" or None in (runs[0].folds, runs[1].folds):
         return None
@@ -345,11 +344,9 @@ def _accuracies(run: FinishedRun) -> list[float]:
     """Return the accuracy of each fold of all repeats, in order.
 
     Raises:
-        ConfigError: the table of the folds is gone.
+        ConfigError: the run's summary lacks them.
     """
-    table = run.folder.path / "folds.csv"
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return [float(row[_ACCURACY]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"{table} does not hold the accuracies of the folds: {error}.") from error
+    values = (run.summary.folds or {}).get(_ACCURACY)
+    if values is None:
+        raise ConfigError(f"{run.folder.summary} does not hold the accuracies of the folds.")
+    return values

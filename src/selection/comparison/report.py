@@ -18,6 +18,7 @@ from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
 from ...data.sources.listing import list_pictures
+from ...data.sources.roots import root_beside
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
 from ...machine.yaml_text import read_yaml
@@ -352,7 +353,8 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 def _source(folder: RunFolder) -> Source:
     plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
     data = from_plain(DataSettings, plain["data"], "data")
-    return list_pictures(replace(data, download=False))
+    root = root_beside(data.root, folder.output_dir.parent)
+    return list_pictures(replace(data, root=root, download=False))
 
 
 def _by_path(source: Source) -> dict[str, int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...config.checks import ConfigError, from_plain
 from ...config.data import FolderSettings
 from ...data.sources.csv_lines import read_csv_lines
+from ...data.sources.roots import root_beside
 from ...data.sources.table import list_table
 from ...data.splitting.splits import Split
 from ...machine.text import nearest
@@ -41,7 +42,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: NDArray[np.int64]) -
     folder = RunFolder.open(run_dir)
     try:
         plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
-        root = str(plain["data"].get("root"))
+        root = str(root_beside(plain["data"].get("root"), folder.output_dir.parent))
         if not root.lower().endswith((".csv", ".tsv")):
             raise ConfigError(
                 f"subgroup={column} is a column of the CSV file that a run was trained from, and "

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
@@ -198,3 +199,28 @@ def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"model\.run: there is no run 'nothing'"):
         fit(tmp_path, "model=embedding", "model.run=nothing")
     assert len(list((tmp_path / "runs").iterdir())) == 1, "a refused run left something behind"
+
+
+@pytest.mark.parametrize("words", [["model.classifier=logistic"], ["model.auto.seconds=20"]])
+def test_a_group_is_held_out_as_a_whole_within_the_training_part(
+    tmp_path: Path, words: list[str]
+) -> None:
+    """Of labels that say nothing but whose picture it is, nothing is known about others' pictures.
+
+    Folds that divide a group would take knowing its pictures again for knowing the label.
+    """
+    rng, lines = np.random.default_rng(0), ["path,label,group"]
+    for person in range(48):
+        own = rng.integers(0, 200, (8, 8))
+        for shot in range(6):
+            pixels = (own + rng.integers(0, 30, (8, 8))).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{person}_{shot}.png")
+            lines.append(f"{person}_{shot}.png,{person % 2},{person}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = ["data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.val_fraction=0.25"]
+    auto = [] if "classifier" in words[0] else ["model.classifier=auto"]
+    summary = fit(tmp_path / "out", *data, "model.features=[raw]", *auto, *words)
+    assert summary.metrics["val/log_loss"] < np.log(2) + 0.15
+    if auto:
+        trained = FeatureClassifier.load(Path(summary.checkpoint))
+        assert trained.metadata["classifier"]["out_of_fold_accuracy"] < 0.75

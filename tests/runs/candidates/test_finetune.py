@@ -90,6 +90,23 @@ def test_the_network_answers_as_its_fitted_head_before_the_first_step(
     assert float((probs.argmax(1) == targets).mean()) > 0.7
 
 
+def test_the_penalty_of_a_head_is_chosen_on_groups_that_it_has_not_seen(tmp_path: Path) -> None:
+    """Of labels that say nothing but whose picture it is, nothing is known about others'."""
+    rng, lines = np.random.default_rng(0), ["path,label,group"]
+    for person in range(40):
+        own = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).resize((64, 64))
+        for shot in range(5):
+            noise = rng.integers(-20, 20, (64, 64, 3))
+            pixels = (np.asarray(own) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{person}_{shot}.png")
+            lines.append(f"{person}_{shot}.png,{person % 2},{person}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    settings = settings_of(tmp_path / "labels.csv")
+    data = build.build_data(settings)
+    head = start_head(build.build_task(settings, data), settings, data, torch.device("cpu"))
+    assert head is not None and head.held_out_accuracy < 0.75
+
+
 def test_pictures_are_not_described_for_a_head_that_stays_as_it_is(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,26 @@ def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[Cho
     assert len(searches) == 2
 
 
+def test_a_busy_moment_does_not_replace_what_was_found_in_a_better_one(
+    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search of a renewed study, which may take longer, is cut short earlier than the first."""
+    few = [Group.of("ridge", BLOCKS, [{"strength": s}]) for s in (0.1, 1.0)]
+    monkeypatch.setattr(classical, "head_groups", lambda *_: few)
+    times = iter([0.0])
+    frozen = SimpleNamespace(perf_counter=lambda: next(times, 0.0))
+    monkeypatch.setattr("src.features.heads.time", frozen)
+    monkeypatch.setattr("src.features.head_work._HEAD", 1e-12)
+    first = choice(tmp_path, words=["model.auto.seconds=1e-9"])
+    assert not first.late and not first.complete
+    times = iter([0.0, *[1e9] * 100])
+    again = choice(tmp_path, words=["model.auto.seconds=5"])
+    assert len(searches) == 2 and searches[1].late
+    if searches[1].folds < first.folds or searches[1].tried < first.tried:
+        assert again.record() == first.record()
+    assert again.folds >= first.folds and again.tried >= first.tried
+
+
 def test_a_damaged_record_is_searched_for_again(tmp_path: Path, searches: list[Choice]) -> None:
     choice(tmp_path)
     (record,) = tmp_path.rglob("heads-*.json")

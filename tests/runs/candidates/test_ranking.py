@@ -326,6 +326,43 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
 
 
+def test_nothing_is_timed_again_once_it_is_late(
+    settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    chosen: list[object] = []
+
+    def choose(*given: object) -> NetworkChoice:
+        chosen.append(given)
+        return NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64)
+
+    def describe(candidate: ClassicalCandidate, deadline: float | None) -> float:
+        time.sleep(0.3)
+        raise TooSlow("describing the pictures", 9.0)
+
+    monkeypatch.setattr(ranking, "choose_networks", choose)
+    monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
+    found = prepared(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
+    assert len(chosen) == 1 and found.seconds_per_epoch == 9.0
+
+
+def test_what_the_pictures_are_described_by_stays_where_the_machine_became_slower(
+    choose: Choose, settings: RunSettings, digits: PictureData
+) -> None:
+    """All is timed anew then, and smaller pictures would be worth less than what is there."""
+    first, _ = choose(2.0, {"a": 9.0, "b": 1.0})
+    assert (first.networks, first.input_size) == (("b",), None)
+    settings = replace(settings, data=replace(settings.data, image_size=None))
+    ranking.keep_described(settings, digits, first)
+    pictures = len(digits.split.train) + len(digits.split.val)
+    choose(2.0, {"a": 99.0, "b": 99.0})  # such a machine from now on
+    again = choose_networks(settings, digits, 2.0 * pictures, True)
+    assert again.options == first.options and again.promise == first.promise
+    # What is not there any more is not taken once more, and less is promised.
+    other = choose_networks(settings, digits, 2.0 * pictures, True, first.options)
+    assert other.options != first.options and other.promise < first.promise
+
+
 @pytest.mark.parametrize(("late_by", "described"), [(0.0, False), (30.0, True)])
 def test_the_least_that_can_be_described_may_be_late(
     settings: RunSettings,

@@ -7,11 +7,19 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from src.api import load
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import EvaluateSettings, ExportSettings, PredictSettings, PushSettings
+from src.config.finished import (
+    CompareSettings,
+    EvaluateSettings,
+    ExportSettings,
+    PredictSettings,
+    PushSettings,
+    SelectSettings,
+)
 from src.evaluate import evaluate
 from src.export import export
 from src.predict import predict
@@ -20,7 +28,11 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import Revisited, measure, measure_again
 from src.runs.folder import RunFolder
 from src.runs.seal import break_seal
+from src.selection.choose import choose
+from src.selection.comparison import compared
+from src.selection.comparison.report import gather, read_pictures
 from src.selection.publish import publish
+from src.selection.select import select
 
 SMALL = [
     *("data=digits", "data.limit=120", "model=mlp", "runtime=float32", "trainer.progress=false"),
@@ -83,3 +95,45 @@ def test_a_model_that_answers_no_numbers_is_not_measured(number: float, tmp_path
     with pytest.raises(ConfigError, match=r"^run: .* answers with what is no number"):
         measure(again, "val")
     assert not folder.predictions.exists() and not folder.summary.exists()
+
+
+def test_pictures_at_a_relative_root_are_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the folder of outputs, wherever both were moved to."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    project, rng = tmp_path / "project", np.random.default_rng(0)
+    lines = ["path,label,camera"]
+    for number in range(60):
+        pixels = rng.integers(0, 100, (8, 8), np.uint8) + 100 * (number % 2)
+        (project / "photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(project / "photos" / f"{number}.png")
+        lines.append(f"{number}.png,{['dark', 'light'][number % 2]},{number % 3}")
+    (project / "photos" / "all.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(project)
+    words = ["data=folder", "data.root=photos/all.csv", "model=handcrafted", "evaluate_test=false"]
+    words += ["model.features=[lbp]", "model.classifier=nearest_mean", *SMALL[-3:]]
+    summary = run_experiment(read_run_settings(words))
+    assert summary is not None
+    moved = tmp_path / "moved"
+    monkeypatch.chdir(tmp_path)
+    project.rename(moved)
+    place = [f"output_dir={moved / 'outputs'}", "tracking.enabled=false"]
+    folder = RunFolder.open(moved / "outputs" / "runs" / summary.name)
+    asked = compose_settings(EvaluateSettings, [f"run={folder.path}"], config_name="evaluate")
+    found, _ = measure_again(folder, folder.chosen_checkpoint(), asked)
+    assert found["val/accuracy"] == summary.metrics["val/accuracy"]
+    choosing = compose_settings(SelectSettings, [*place, "refit=true"], config_name="select")
+    champion = select(choose(choosing), choosing)
+    assert champion.run != folder.name
+    by_camera = compose_settings(CompareSettings, [*place, "subgroup=camera"], "compare")
+    assert {one.shown for one in gather(compared(by_camera), by_camera).leaders[0].subgroups} == {
+        *"012"
+    }
+    assert read_pictures(folder.path, [0])
+    # What lies at the root from here comes first, and other pictures are not taken for these.
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "all.csv").write_text("path,label\na.png,dark\n")
+    with pytest.raises(ConfigError):
+        measure_again(folder, folder.chosen_checkpoint(), asked)

@@ -16,7 +16,7 @@ from src.data.sources import digits, folder
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
 from src.metrics.intervals import wilson_interval
-from src.metrics.probabilistic import calibration_error
+from src.metrics.probabilistic import reliability_bins
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared, report
@@ -62,7 +62,9 @@ def test_counts_are_over_all_repeats_of_a_leader(tmp_path: Path) -> None:
     probs = np.full((len(TARGETS), 2), 0.1, np.float32)
     right = np.arange(len(TARGETS)) >= 10
     probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
-    assert leader.calibration_error == pytest.approx(calibration_error(probs, TARGETS))
+    assert leader.calibration_error == pytest.approx(
+        reliability_bins(probs, TARGETS).calibration_error
+    )
 
 
 def test_of_a_repeated_cross_validation_the_answers_that_it_was_judged_by_are_counted(

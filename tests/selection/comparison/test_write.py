@@ -10,6 +10,7 @@ import pytest
 
 from src.compare import compare
 from src.config.checks import ConfigError
+from src.config.finished import CompareSettings
 from src.config.tracking import TrackingSwitch
 from src.machine.spare_cores import SpareCores
 from src.selection.comparison import compared
@@ -19,10 +20,17 @@ from src.tracking.events import last_start, read_events, spool_path
 from tests.selection.comparison.runs import compare_settings, finished_run
 
 
-def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
+@pytest.fixture
+def asked(tmp_path: Path) -> CompareSettings:
+    """What compares two finished runs."""
     finished_run(tmp_path, "cnn", 10)
     finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
+    return compare_settings(tmp_path)
+
+
+def test_a_comparison_leaves_tables_a_page_and_pictures(
+    asked: CompareSettings, tmp_path: Path
+) -> None:
     old = comparison_folder(asked) / "figures" / "importance.png"
     old.parent.mkdir(parents=True)
     old.touch()
@@ -37,20 +45,17 @@ def test_a_comparison_leaves_tables_a_page_and_pictures(tmp_path: Path) -> None:
     assert "confusion_2.png" in names
 
 
-def test_a_place_that_cannot_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
+def test_a_place_that_cannot_be_written_is_named_with_its_setting(
+    asked: CompareSettings, tmp_path: Path
+) -> None:
     (tmp_path / "compare").write_text("a file where a folder should be")
     with pytest.raises(ConfigError, match=r"^output_dir: .*/compare.* cannot be written: "):
-        compare(compare_settings(tmp_path), [])
+        compare(asked, [])
 
 
 def test_figures_stay_until_others_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: CompareSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
     before = [path.read_bytes() for path in write_comparison(compared(asked), asked)]
 
     def full(path: Path) -> None:
@@ -75,11 +80,8 @@ class _Ended:
 
 
 def test_other_processes_read_and_draw_the_same_and_are_done_without_where_they_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: CompareSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run(tmp_path, "cnn", 10)
-    finished_run(tmp_path, "mlp", 20)
-    asked = compare_settings(tmp_path)
     comparison = compared(asked)
     before = {path: path.read_bytes() for path in write_comparison(comparison, asked)}
 

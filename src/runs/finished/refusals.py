@@ -1,0 +1,126 @@
+"""What of a finished run is refused by what its folder says, before PyTorch is loaded for it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+
+from ...config.checks import ConfigError
+from ...config.data import DataSettings
+from ...config.finished import ExportSettings
+from ...config.plugins import plugin_overrides
+from ...config.schema import RunSettings, stored_settings
+from ...data.sources.remote import is_address
+from ...data.splitting.splits import Split
+from ...machine.package import command
+from ...machine.yaml_text import read_yaml
+from ...targets import kind_of
+from ..folder import RunFolder
+from ..settings import seen_from_here
+
+__all__ = ["refuse_export", "refuse_lost_pictures", "refuse_measuring", "refuse_part"]
+
+_PARTS = ("train", "val", "test")
+_NETWORK = ".ckpt"  # the ending of a network's checkpoint, which no other kind of model has
+_EXTRA = ("onnx", "onnxruntime", "onnxscript")
+
+
+def refuse_measuring(folder: RunFolder, part: str) -> None:
+    """Refuse to measure a part that the run does not have, or pictures that are gone.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    settings = _settings_of(folder)
+    try:
+        split = Split.read(folder.split)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"run: {folder.name} has no record of its parts: {error}.") from error
+    refuse_part(folder, settings, split, part)
+    refuse_lost_pictures(folder, settings.data)
+
+
+def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: str) -> None:
+    """Refuse a part of a run that has no pictures, or that the run leaves alone.
+
+    Args:
+        folder, settings, split: of the run.
+        part: "train", "val" or "test".
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    if not len(getattr(split, part)):
+        others = " and ".join(one for one in _PARTS if len(getattr(split, one)))
+        raise ConfigError(
+            f"split is {part}, and {folder.name} has no pictures in that part: say {others}."
+        )
+    if part == "test" and settings.cv.fold is not None:
+        raise ConfigError(
+            f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
+            "train without cv.folds to measure it."
+        )
+
+
+def refuse_lost_pictures(folder: RunFolder, data: DataSettings) -> None:
+    """Refuse a run whose pictures are not where it found them; addresses are not looked up.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    root = data.root
+    if root is None or is_address(root) or Path(root.removeprefix("file://")).exists():
+        return
+    raise ConfigError(
+        f"run: {folder.name} was trained on {root}, which is not there any more: put the pictures "
+        "back, or a link to where they are now."
+    )
+
+
+def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings) -> None:
+    """Refuse a run that is no network, missing packages, and pictures that are gone.
+
+    Args:
+        folder: of the run.
+        checkpoint: the one that it chose.
+        settings: of the export.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    run = _settings_of(folder)
+    if checkpoint.suffix != _NETWORK:
+        raise ConfigError(_not_exportable(folder, run))
+    needing = [name for name in settings.variants if name != "pt2"]
+    if needing and not all(map(importlib.util.find_spec, _EXTRA)):
+        raise ConfigError(
+            f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
+            "pip install onnx onnxruntime onnxscript, or in the checkout make install "
+            "EXTRAS=export (or say variants=[pt2])."
+        )
+    refuse_lost_pictures(folder, run.data)
+
+
+def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
+    """Return why a run that is no network is not exported, and what serves it instead."""
+    where = [] if folder.output_dir == Path("outputs").absolute() else [str(folder.output_dir)]
+    place = [*plugin_overrides(), *(f"output_dir={one}" for one in where)]
+    out = "out=MASKS" if kind_of(settings.data.target).pixels else "out=labels.csv"
+    label = command("predict", f"run={folder.name}", "images=FOLDER", out, *place)
+    best = command("compare", *place)
+    return (
+        f"run: {folder.name} ({settings.model.name}) is no single network, and only networks "
+        f"are exported. It labels pictures as it is, on any machine with its bundle "
+        f"({folder.path / 'model'}): {label}; for ONNX or int8, export the best network that "
+        f"{best} lists."
+    )
+
+
+def _settings_of(folder: RunFolder) -> RunSettings:
+    try:
+        stored = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+        return seen_from_here(stored, folder)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"run: the settings of {folder.name} cannot be read: {error}") from error
