@@ -50,6 +50,7 @@ class SimulatedPool(Pool):
         trained: how long the slots had trained until then, all together.
         absent: how long slots had no machine until then, all together.
         preempted: jobs whose machine went.
+        own_seconds: of the timer that the figures above took, which are no work of the driver.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SimulatedPool(Pool):
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._slots = slots
+        self._free = set(range(slots))  # asked for at every event, as of a real pool
         self._jobs: dict[int, Job] = {}
         self._begun: set[int] = set()  # trials
         self._epochs: dict[int, int] = {}
@@ -66,6 +68,7 @@ class SimulatedPool(Pool):
         self._interrupted: set[int] = set()
         self._due: list[tuple[float, int]] = []  # when, slot
         self._timer = timer
+        self.own_seconds = 0.0
         self._clock = 0.0
         self._left_at = timer()
         self._training = 0.0
@@ -96,19 +99,19 @@ class SimulatedPool(Pool):
         return list(self._jobs)
 
     def free(self) -> list[int]:
-        if len(self._jobs) + len(self._away) == self._slots:
-            return []
-        return [s for s in range(self._slots) if s not in self._jobs and s not in self._away]
+        return sorted(self._free)
 
     def give(self, slot: int, job: Job) -> None:
         self._jobs[slot], self._epochs[slot], self._stops[slot] = job, 0, None
+        self._free.remove(slot)
         if job.task["trial"] not in self._begun:
             self._begun.add(job.task["trial"])
             self.last_begin = begun = self._now()
-            self.timer_then = self._timer()
+            self.timer_then = self._seconds()
             coming = sum(max(0.0, when - begun) for when, _ in self._due)
             self.trained = self._training - coming
             self.absent = self._absent + sum(begun - since for since in self._away.values())
+            self.own_seconds += self._seconds() - self.timer_then
         self._train(slot)
 
     def answer(self, slot: int, stop: str | None) -> None:
@@ -127,7 +130,7 @@ class SimulatedPool(Pool):
 
     def events(self, seconds: float) -> Iterator[Event]:
         self._clock = self._now()
-        self._left_at = self._timer()
+        self._left_at = self._seconds()
         coming = min((*self._moves[:1], *self._due[:1]), default=None)
         if coming is None or (not seconds and coming[0] > self._clock):
             return
@@ -142,10 +145,10 @@ class SimulatedPool(Pool):
         job, stop = self._jobs[slot], self._stops[slot]
         curve = job.task["curve"]
         if slot in self._interrupted:
-            del self._jobs[slot]
+            self._end(slot)
             return Event(slot, job, Ending("interrupted"), 0.0)
         if stop is not None or self._epochs[slot] == len(curve):
-            del self._jobs[slot]
+            self._end(slot)
             metrics = {"val/accuracy": curve[-1]}
             ending = Ending("complete", metrics) if stop is None else Ending("pruned", reason=stop)
             return Event(slot, job, ending, float(job.task["seconds"]))
@@ -153,6 +156,10 @@ class SimulatedPool(Pool):
         epoch = self._epochs[slot]
         seconds = float(job.task["seconds"]) * epoch / len(curve)
         return Event(slot, job, Report(epoch, {"val/accuracy": curve[epoch - 1]}), seconds)
+
+    def _end(self, slot: int) -> None:
+        del self._jobs[slot]
+        self._free.add(slot)
 
     def _train(self, slot: int) -> None:
         job = self._jobs[slot]
@@ -172,9 +179,11 @@ class SimulatedPool(Pool):
         self._clock = max(self._clock, when)
         if slot in self._away:
             self._absent += self._clock - self._away.pop(slot)
+            self._free.add(slot)
             self._plan_move(slot)
             return
         self._away[slot] = self._clock
+        self._free.discard(slot)
         heapq.heappush(self._moves, (self._clock + self._preemption.absence, slot))
         job = self._jobs.pop(slot, None)
         if job is not None:
@@ -185,4 +194,7 @@ class SimulatedPool(Pool):
             yield Event(slot, job, Ending("gone", reason="its machine went"), 0.0)
 
     def _now(self) -> float:
-        return self._clock + self._timer() - self._left_at
+        return self._clock + self._seconds() - self._left_at
+
+    def _seconds(self) -> float:
+        return self._timer() - self.own_seconds

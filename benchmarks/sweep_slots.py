@@ -162,7 +162,7 @@ def _cluster(folder: Path) -> _Cluster:
             metrics=("val/accuracy",),
             job_of=job_of,
         ).race()
-        seconds = time.process_time() - began
+        seconds = time.process_time() - began - pool.own_seconds
         trials = study.trials()
     return _Cluster(
         busy=pool.trained / (_MOST_SLOTS * pool.last_begin - pool.absent),

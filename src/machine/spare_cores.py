@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 _MOST = 4
 # Items that go to a process, and results that come back, at a time.
-_AT_A_TIME = 25
+_AT_A_TIME = 10
 # A process that has loaded one of these has threads, whose locks a fork would copy.
 _WITH_THREADS = ("torch", "pyarrow", "mlflow")
 

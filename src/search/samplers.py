@@ -9,6 +9,7 @@ import bisect
 import hashlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +39,9 @@ _MOST_READ, _BEST_READ = 250, 75
 # Running ones that it reads, to propose something else. With a thousand slots all that is latest
 # runs, and what ended would not be seen.
 _RUNNING_READ = 75
+# What TPE learns from once there are enough; until then it draws at random.
+_READ_BY_TPE = (TrialState.COMPLETE, TrialState.PRUNED)
+_NOT_ENDED = (TrialState.RUNNING, TrialState.WAITING)
 # Random trials of each family, at least, before its sampler learns from them.
 _LEAST_STARTUP = 3
 
@@ -75,19 +79,19 @@ class Proposer:
         maximized = self.study.directions[0] is StudyDirection.MAXIMIZE
         object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
-    def prepare(self, kinds: Sequence[Kind] | None) -> bool:
+    def prepare(self, kinds: Sequence[Kind] | None) -> int | None:
         """Enqueue what the next trial must be, where the sampler is not free to choose.
 
         To be called where nothing that it may be is enqueued. Where some families, or some of
         their choices, are left out, the kinds that the trial may be of (None for all) take turns:
-        those without a trial come first, and then the best has every second one. Return False where
-        the sampler has nothing left to propose.
+        those without a trial come first, and then the best has every second one. Return how many
+        are enqueued, None where the sampler has nothing left to propose.
         """
         if self.spec.sampler == "grid":
             return self._enqueue_untried()
         families = {family.name: family for family in self.spec.families}
         if kinds is None or all(Kind(name) in kinds for name in families):
-            return True
+            return 0
         turns = []
         for kind in kinds:
             chosen = {FAMILY: kind.family} if len(families) > 1 else {}
@@ -99,7 +103,7 @@ class Proposer:
             one = {**kind.values, **rng.choice(kind.among)}
             values = values | families[kind.family].stored_choices(one)
         self.study.enqueue_trial(values, user_attrs={FAMILY: kind.family})
-        return True
+        return 1
 
     def _turn(self, turns: Sequence[dict[str, Any]]) -> int:
         """Return which of these parameters, some of a trial's, are those of the next one."""
@@ -124,15 +128,16 @@ class Proposer:
         which the storage knows by `trial_id`, has already is kept.
         """
         if len(self.spec.families) == 1:  # no choice, and some samplers take none
+            trials = self._trials() if self.spec.sampler in _LEARN else []
             self.study.sampler = self._sampler(trial.number, self.spec.families[0].name)
             if self.spec.sampler in _LEARN:
-                subset = self._subset(self._trials(), None, trial.number, self.study.sampler)
+                subset = self._subset(trials, None, trial.number, self.study.sampler)
                 trial = Trial(subset, trial_id)
             self.spec.families[0].draw(trial)
             return
-        self.study.sampler = self._family_sampler(trial.number)
         by_name = {family.name: family for family in self.spec.families}
         trials = [] if self.spec.sampler == "random" else self._trials()
+        self.study.sampler = self._family_sampler(trial.number)
         every = self._subset(trials, None, trial.number, self.study.sampler)
         name = Trial(every, trial_id).suggest_categorical(FAMILY, tuple(by_name))
         own = self._subset(trials, name, trial.number, self._sampler(trial.number, name))
@@ -154,8 +159,8 @@ class Proposer:
         read = self._known.read(trials, family, number)
         return StudySubset(self.study, lambda: read, sampler)
 
-    def _enqueue_untried(self) -> bool:
-        """Enqueue a point of the grid that was not tried; return False if all of it was.
+    def _enqueue_untried(self) -> int | None:
+        """Enqueue a point of the grid that was not tried; return None if all of it was.
 
         Optuna's own grid leaves out as many points as were enqueued by hand.
         """
@@ -164,8 +169,8 @@ class Proposer:
         for values in _grid(self.spec.families[0], self.spec.seed):
             if values not in tried:
                 self.study.enqueue_trial(values)
-                return True
-        return False
+                return 1
+        return None
 
     def _sampler(self, number: int, family: str) -> BaseSampler:
         """Return the sampler of a family's values, for the trial with this number.
@@ -177,7 +182,10 @@ class Proposer:
         startup, count = spec.startup_trials, len(spec.families)
         if count > 1:
             startup = max(_LEAST_STARTUP, startup // count)
-        make = partial(_make, spec.sampler, family, study_seed=spec.seed, startup_trials=startup)
+        name = spec.sampler
+        if name == "tpe" and self._known.judged[family if count > 1 else None] < startup:
+            name = "random"  # as TPE itself until then, which takes several times as long to make
+        make = partial(_make, name, family, study_seed=spec.seed, startup_trials=startup)
         draw = _seed(spec.seed, number)
         sampler = make(draw)
 
@@ -202,7 +210,7 @@ class Proposer:
         TPE of one parameter does it here.
         """
         draw = _seed(self.spec.seed, number)
-        if self.spec.sampler == "random":
+        if self.spec.sampler == "random" or self._known.judged[None] < self.spec.startup_trials:
             return samplers.RandomSampler(seed=draw)
         return TPESampler(seed=draw, n_startup_trials=self.spec.startup_trials, multivariate=False)
 
@@ -218,7 +226,9 @@ class _Known:
         self._sign = sign
         self._seen = 0
         self._running: list[int] = []
-        # By family, and under None of all: in the order of their numbers, and best ones first.
+        # By family, and under None of all: how many TPE learns from; all that ended in the order of
+        # their numbers; and best ones first.
+        self.judged: Counter[str | None] = Counter()
         self._ended: dict[str | None, list[int]] = {}
         self._ranked: dict[str | None, list[tuple[float, int]]] = {}
 
@@ -227,12 +237,14 @@ class _Known:
         running = []
         for number in (*self._running, *range(self._seen, len(trials))):
             trial = trials[number]
-            if not trial.state.is_finished():
+            if trial.state in _NOT_ENDED:
                 running.append(number)
                 continue
             groups = {None, trial.params.get(FAMILY)}
             for group in groups:
                 bisect.insort(self._ended.setdefault(group, []), number)
+            if trial.state in _READ_BY_TPE:
+                self.judged.update(groups)
             if trial.state is TrialState.COMPLETE:
                 entry = self._sign * trial.values[0], number
                 for group in groups:

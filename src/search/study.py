@@ -52,6 +52,7 @@ class SweepStudy:
         self._families = {family.name: family for family in spec.families}
         self._ids: dict[int, int] = {}  # of trials in the storage, by number
         self._running: set[int] = set()
+        self._some_wait = True  # unless a look at all trials found none that is enqueued
         self._journal: Journal | None = None
         self._lease: Lease | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +170,7 @@ class SweepStudy:
         alike = [kept for kept in own if all(kept.get(k, v) == v for k, v in facts.items())]
         if len(alike) < len(own) and any(kept.get("default") for kept in alike):
             return
+        self._some_wait = True
         with translated_errors():
             self._study.enqueue_trial(
                 chosen | stored,
@@ -184,12 +186,13 @@ class SweepStudy:
         with translated_errors():
             fitting, others = self._waiting(kinds)
             while not fitting:
-                known = len(others)
-                if not self._proposer.prepare(kinds):
+                enqueued = self._proposer.prepare(kinds)
+                if enqueued is None:
                     return None
-                fitting, others = self._waiting(kinds)
-                if len(others) == known:  # the sampler is free to choose
+                if not enqueued:  # the sampler is free to choose
                     break
+                self._some_wait = True
+                fitting, others = self._waiting(kinds)
                 # Points of a grid, of which there is an end, may be of other kinds. All else that
                 # is proposed is of these, or would be proposed for ever.
                 if not fitting and self.spec.sampler != "grid":
@@ -208,9 +211,12 @@ class SweepStudy:
     def _waiting(self, kinds: Sequence[Kind] | None) -> tuple[list[int], list[int]]:
         """Return the enqueued trials that may be of these kinds, and those of others."""
         found: tuple[list[int], list[int]] = [], []
+        if not self._some_wait:  # to look at thousands of others takes a while
+            return found
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             fits = kinds is None or any(self._may_be(trial, kind) for kind in kinds)
             found[not fits].append(trial.number)
+        self._some_wait = any(found)
         return found
 
     def _may_be(self, waiting: FrozenTrial, kind: Kind) -> bool:

@@ -19,7 +19,7 @@ def _process(item: int) -> tuple[int, int]:
 
 def _place(what: str, place: int, count: int) -> tuple[str, int, int, bool]:
     time.sleep(0.2)  # so that the other one takes the next
-    return what, place, count, "src.machine.text" in sys.modules
+    return what, place, count, "wave" in sys.modules
 
 
 def _end_others(parent: int, item: int) -> int:
@@ -33,7 +33,7 @@ def test_few_items_and_cores_that_others_use_are_left_to_this_process(
     items: int, others: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _two_cores(monkeypatch, others)
-    with SpareCores("src.machine.text", _LEAST) as spare:
+    with SpareCores("wave", _LEAST) as spare:
         assert [*spare.map(_process, range(items))] == [(i, os.getpid()) for i in range(items)]
         assert spare.share(_place, "all") == []
 
@@ -45,18 +45,20 @@ def test_many_items_are_done_in_order_by_other_processes_and_then_share_what_fol
     _two_cores(monkeypatch, 0.1)
     loaded = ("sys",) if others_have_threads else ()  # then they are no forks
     monkeypatch.setattr("src.machine.spare_cores._WITH_THREADS", loaded)
-    with SpareCores("src.machine.text", _LEAST) as spare:
+    with SpareCores("wave", _LEAST) as spare:
         assert spare.share(_place, "all") == []  # before they are there
         found = [*spare.map(_process, range(3 * _LEAST))]
         assert [item for item, _ in found] == [*range(3 * _LEAST)]
         assert os.getpid() not in {process for _, process in found}
         shares = [one.result() for one in spare.share(_place, "all")]
-        assert shares == [("all", 0, 2, True), ("all", 1, 2, True)]
+        assert [share[:3] for share in shares] == [("all", 0, 2), ("all", 1, 2)]
+        # All have, unless one was so slow to begin that another one took its turn.
+        assert any(imported for *_, imported in shares)
 
 
 def test_what_ended_processes_have_not_done_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     _two_cores(monkeypatch, 0.1)
-    with SpareCores("src.machine.text", _LEAST) as spare:
+    with SpareCores("wave", _LEAST) as spare:
         found = spare.map(partial(_end_others, os.getpid()), range(2 * _LEAST))
         assert [*found] == [*range(2 * _LEAST)]
         assert spare.share(_place, "all") == []

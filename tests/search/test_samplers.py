@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ def test_families_race_with_their_own_keys(tmp_path: Path, sampler: str) -> None
     for values in tried:
         keys = values.keys() - {"family", "momentum"}
         assert keys == ({"optimizer", "rate"} if values["family"] == "cnn" else {"a", "b"})
+
+
+@pytest.mark.parametrize("names", [("mlp",), ("mlp", "cnn")])
+def test_what_is_drawn_before_there_is_enough_to_learn_from_is_what_tpe_draws(
+    tmp_path: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = plan(*(family(CONDITIONS, one) for one in names), sampler="tpe", startup_trials=6)
+    found = proposals(tmp_path / "own", space, 9)
+    monkeypatch.setattr(samplers, "Counter", _Enough)  # so that TPE itself draws from the start
+    assert proposals(tmp_path / "tpe", space, 9) == found
+
+
+class _Enough(Counter[str | None]):
+    def __missing__(self, key: str | None) -> int:
+        return 100
 
 
 @pytest.mark.parametrize("names", [("mlp",), ("mlp", "cnn")])
