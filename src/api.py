@@ -164,13 +164,11 @@ def load(
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
-    from .runs.folder import RunFolder, refuse_unfinished
+    from .runs.folder import trained_run
     from .runs.seal import RECORD, refuse_changed
 
     with input_of("run"):
-        folder = RunFolder.find(run, Path(output_dir))
-        file = folder.chosen_checkpoint()
-        refuse_unfinished(folder)
+        folder, file = trained_run(run, Path(output_dir))
         refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
         from .runs.finished.opening import predictor_of

@@ -19,16 +19,14 @@ from .config.compose import compose_settings
 from .config.finished import EvaluateSettings
 from .machine.ending import leave
 from .machine.status import doing
-from .runs.folder import RunFolder, refuse_unfinished
+from .runs.folder import trained_run
 from .runs.seal import refuse_changed
 
 
 def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     """Predict the part, print its metrics, and keep both with the run."""
     with input_of("run"):
-        folder = RunFolder.find(settings.run, Path(settings.output_dir))
-        checkpoint = folder.chosen_checkpoint()
-        refuse_unfinished(folder)
+        folder, checkpoint = trained_run(settings.run, Path(settings.output_dir))
         refuse_changed(folder.path, settings.changed)
 
     from .runs.finished.refusals import refuse_measuring

@@ -22,16 +22,14 @@ from .config.plugins import plugin_overrides
 from .machine.ending import leave
 from .machine.package import command
 from .machine.status import doing
-from .runs.folder import RunFolder, refuse_unfinished
+from .runs.folder import trained_run
 from .runs.seal import refuse_changed
 
 
 def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
     """Write the variants beside the run, print how they compare, and log the choice."""
     with input_of("run"):
-        folder = RunFolder.find(settings.run, Path(settings.output_dir))
-        checkpoint = folder.chosen_checkpoint()
-        refuse_unfinished(folder)
+        folder, checkpoint = trained_run(settings.run, Path(settings.output_dir))
         refuse_changed(folder.path, settings.changed)
 
     from .runs.finished.refusals import refuse_export

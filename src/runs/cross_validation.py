@@ -10,8 +10,7 @@ import csv
 import hashlib
 import io
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,8 +26,6 @@ from ..records.run import Predictions, RunSummary
 from ..reporting.formatting import primary_text
 from ..statistics.label_errors import doubtful_labels
 from ..storage.files import write_atomically
-from ..tracking.addresses import absolute_uri, public_uri
-from ..tracking.mirror_process import MirrorProcess
 from ..tracking.tracker import Tracker
 from .build import build_fold, stated_batch_size
 from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
@@ -100,26 +97,7 @@ class _CrossValidation(Run):
     _book: FoldBook
     _on_fold: OnEpoch | None
     _run_fold: Callable[..., RunSummary]
-    _mirror: MirrorProcess | None = field(default=None, init=False)
     _ended: dict[int, RunSummary] = field(default_factory=dict, init=False)
-
-    @contextmanager
-    def shared_mirror(self) -> Iterator[MirrorProcess | None]:
-        """Yield one process that sends the whole and its folds, unless that of a sweep does."""
-        if self.parent is not None or not self.settings.tracking.enabled:
-            yield None
-            return
-        self._mirror = MirrorProcess(self.folder.path / "tracking" / "mirror.log")
-        try:
-            yield self._mirror
-        finally:
-            self._mirror.close()
-
-    @property
-    def _addresses(self) -> tuple[str, str | None]:
-        """Where runs are sent, and the same as it is written down."""
-        uri, output_dir = self.settings.tracking.uri, self.folder.output_dir
-        return absolute_uri(uri, output_dir), public_uri(uri, output_dir)
 
     def headline(self) -> str:
         cv, split = self.settings.cv, self.data.split
@@ -132,8 +110,6 @@ class _CrossValidation(Run):
 
     def work(self, tracker: Tracker, interruption: Interruption) -> None:
         """Train each fold, then join predictions and metrics and draw the figures."""
-        if self._mirror is not None:
-            self._mirror.replay(self.folder.output_dir, *self._addresses)
         for number in range(1, self.settings.cv.count + 1):
             self._train_fold(number, tracker)
             if self._on_fold is not None:
@@ -184,7 +160,7 @@ class _CrossValidation(Run):
                 build_fold(settings, self.data),
                 None,
                 command=shlex.join(self._book.fold_command(number)),
-                parent=self._link(number),
+                parent=self._link(number, tracker),
             )
         self._ended[number] = summary
         primary = primary_text(summary.metrics, "val")
@@ -194,15 +170,14 @@ class _CrossValidation(Run):
         measured = {k: v for k, v in summary.metrics.items() if k.startswith("val/")}
         tracker.metrics({f"fold/{k.removeprefix('val/')}": v for k, v in measured.items()}, number)
 
-    def _link(self, number: int) -> ParentLink:
+    def _link(self, number: int, tracker: Tracker) -> ParentLink:
         parent = self.parent
 
         def announce(run: RunFolder) -> None:
             self._book.add(number, run)
             if parent is not None:
                 parent.announce_fold(run)
-            if self._mirror is not None:
-                self._mirror.follow(run.path, *self._addresses)
+            tracker.follow(run.path)
 
         name = self.folder.name if parent is None else parent.name
         return ParentLink(

@@ -19,7 +19,6 @@ from ..data.loading.datamodule import PictureData
 from ..machine.disk import refusal_of_folder
 from ..machine.failures import explained
 from ..machine.interruption import Interruption
-from ..machine.yaml_text import read_yaml
 from ..metrics.summary import metric_key
 from ..models.arithmetic import own_threads
 from ..records.run import Predictions, RunSummary
@@ -139,7 +138,7 @@ def _run_single(
 def _join_first_device() -> None:
     """Train on a further device in the run of the first one, with the settings chosen there."""
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
-    settings = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+    settings = stored_settings(folder.plain_settings())
     candidate = NetworkCandidate(Resolved(settings), build_data(settings))
     with Interruption() as interruption:
         candidate.fit(FitContext(folder, None, interruption))

@@ -21,6 +21,7 @@ from ..machine.failures import DiskRefuses
 from ..machine.package import command
 from ..machine.regular_files import refuse_odd_files
 from ..machine.text import nearest
+from ..machine.yaml_text import read_yaml
 from ..records.champions import find_champion, plain_name
 from ..records.run import RunSummary
 from ..records.trials import candidate_name
@@ -41,6 +42,7 @@ __all__ = [
     "read_json",
     "refuse_unfinished",
     "sweep_file",
+    "trained_run",
 ]
 
 # In the folder of a cross-validation and in no other: the run of each fold.
@@ -98,6 +100,15 @@ class RunFolder:
     @property
     def output_dir(self) -> Path:
         return self.path.parent.parent
+
+    def plain_settings(self) -> Any:
+        """Return the settings as they are written, nested and not checked.
+
+        Raises:
+            OSError: their file cannot be read.
+            UnicodeDecodeError, yaml.YAMLError: it is damaged.
+        """
+        return read_yaml(self.config.read_text(encoding="utf-8"))
 
     def take_back_exports(self) -> None:
         """Put earlier exports back, or remove them, where a kill left them beside new ones."""
@@ -300,6 +311,18 @@ def refuse_unfinished(folder: RunFolder) -> None:
     with suppress(OSError, ValueError):
         why = f" ({RunSummary.read(folder.summary).reason})"
     raise ValueError(f"{folder.name} did not finish{why}: {line} goes on with it")
+
+
+def trained_run(run: str, output_dir: Path) -> tuple[RunFolder, Path]:
+    """Return a run that has ended, by what `RunFolder.find` takes, and its chosen checkpoint.
+
+    Raises:
+        ValueError: there is none, it has no model of its own, or it has not ended.
+    """
+    folder = RunFolder.find(run, output_dir)
+    checkpoint = folder.chosen_checkpoint()
+    refuse_unfinished(folder)
+    return folder, checkpoint
 
 
 def drop_checkpoints(run_dir: Path) -> None:

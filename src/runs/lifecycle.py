@@ -12,7 +12,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,7 +35,6 @@ from ..reporting.terminal import format_summary
 from ..statistics.label_errors import review_labels
 from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
-from ..tracking.mirror_process import MirrorProcess
 from ..tracking.provenance import Provenance
 from ..tracking.tracker import NOTE, Tracker
 from .choices import Resolved, found_settings, write_choices
@@ -139,11 +138,6 @@ class Run(ABC):
         self.data.split.write(self.folder.split)
         write_suspects(self.folder.suspects, self.data.suspects)
 
-    @contextmanager
-    def shared_mirror(self) -> Iterator[MirrorProcess | None]:
-        """Yield the process that sends this run and others; None where it has one of its own."""
-        yield None
-
     def carry_out(self) -> RunSummary:
         """Do the work and write the summary, however the work ends.
 
@@ -152,10 +146,10 @@ class Run(ABC):
             OSError: the folder cannot be written.
             Exception: what `work` raised.
         """
-        with ExitStack() as stack, Interruption() as interruption:
+        with Interruption() as interruption:
             try:
                 with self._outcome() as outcome, explained(self.folder.path, self.batch_size):
-                    tracker = self._begin_record(stack.enter_context(self.shared_mirror()))
+                    tracker = self._begin_record()
                     print(self.headline())
                     self.work(tracker, interruption)
                     require_folder(self.folder.path)
@@ -217,7 +211,7 @@ class Run(ABC):
         for file in write_label_review(folder.path, self.data, parts, doubtful):
             tracker.artifact(file)
 
-    def _begin_record(self, mirror: MirrorProcess | None) -> Tracker:
+    def _begin_record(self) -> Tracker:
         """Start the tracker, and write settings, parts and provenance into the folder."""
         settings, folder, data, parent = self.settings, self.folder, self.data, self.parent
         provenance = replace(Provenance.read(), command=self.command)
@@ -240,7 +234,6 @@ class Run(ABC):
                 **({} if parent is None else parent.tags),
             },
             parent_run_id=None if parent is None else parent.parent_run_id,
-            mirror=mirror,
             mirrored_elsewhere=parent is not None,
             prepare=self.prepare_folder,
         )

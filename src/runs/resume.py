@@ -21,7 +21,6 @@ from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.splitting.splits import Split
 from ..machine.package import command
-from ..machine.yaml_text import read_yaml
 from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
@@ -64,7 +63,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
             )
     try:
         folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
-        plain = read_yaml(folder.config.read_text(encoding="utf-8"))
+        plain = folder.plain_settings()
         if not isinstance(plain, dict):
             raise ValueError(f"{folder.config} is damaged: it holds no settings")
     except FileNotFoundError as error:
@@ -138,7 +137,7 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
     finished = finished_summary(folder)
     if finished is None:
         return None
-    kept = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+    kept = stored_settings(folder.plain_settings())
     place, tracking = settings.output_dir, settings.tracking
     same = replace(kept, resume=settings.resume, output_dir=place, tracking=tracking) == settings
     return finished if same else None

@@ -16,7 +16,6 @@ from ..config.checks import ConfigError, input_of
 from ..config.finished import SelectSettings
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.costs import CostTable
-from ..machine.yaml_text import read_yaml
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..reporting.formatting import below_each_other
@@ -136,7 +135,7 @@ def read_chosen(
         refuse_unfinished(folder)
     try:
         summary = replace(RunSummary.read(folder.summary), run_dir=str(folder.path))
-        plain = read_yaml(folder.config.read_text(encoding="utf-8"))
+        plain = folder.plain_settings()
         settings = seen_from_here(stored_settings(plain), folder)
         if not settings.cv.is_whole:
             folder.chosen_checkpoint()

@@ -16,7 +16,6 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..machine.imports import import_object
 from ..machine.package import command
-from ..machine.yaml_text import read_yaml
 from ..records.comparison import Comparison
 from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
@@ -122,7 +121,7 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
     """Return the runs of the first group of two or more whose models can be combined."""
     alike: dict[str, list[RunFolder]] = {}
     for folder in folders:
-        plain = _plain(folder)
+        plain = folder.plain_settings()
         pixels = plain["data"].get("target") == "dense"
         alone = soup or pixels
         if not (_has_model(folder, plain, alone=alone, network=soup) and _is_readable(plain)):
@@ -176,7 +175,7 @@ def _has_model(folder: RunFolder, plain: dict[str, Any], *, alone: bool, network
 def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> RunSettings:
     way = "best" if settings.ensemble is True else str(settings.ensemble)
     plain = compose_plain(["model=ensemble"], "config")
-    theirs = _plain(first)
+    theirs = first.plain_settings()
     place, tracked = settings.tracking, theirs["tracking"]
     uri, enabled = place.uri or tracked["uri"], place.enabled and tracked["enabled"]
     plain["data"], plain["tracking"] = theirs["data"], tracked | {"uri": uri, "enabled": enabled}
@@ -186,8 +185,3 @@ def _settings(first: RunFolder, names: list[str], settings: CompareSettings) -> 
     if way == "soup":
         plain["model"]["name"] = way
     return seen_from_here(stored_settings(plain), first)
-
-
-def _plain(folder: RunFolder) -> dict[str, Any]:
-    found: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
-    return found

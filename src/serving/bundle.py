@@ -20,6 +20,7 @@ from .bundle_files import (
     MEMBERS,
     WEIGHTS,
     check_digest,
+    model_file,
     read_metadata,
 )
 from .exported import classifier_of, open_logits, pixel_classifier_of
@@ -48,7 +49,8 @@ def open_predictor(
     """
     try:
         predictor = _opened(folder, device, batch_size)
-    except (LookupError, TypeError, AttributeError) as error:  # metadata that were changed
+    # Of metadata that were changed, or a bundle without a model.
+    except (LookupError, TypeError, AttributeError, FileNotFoundError) as error:
         check_digest(folder)
         raise ValueError(f"{folder} holds no model that can be opened: {error!r}") from error
     check_digest(folder)  # last, so that what is no model at all is refused with its own reason
@@ -57,7 +59,8 @@ def open_predictor(
 
 
 def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predictor:
-    if (folder / CLASSIFIER).is_file():
+    model = model_file(folder)  # the one that the digest is of, whatever else lies beside it
+    if model == CLASSIFIER:
         from ..features.classifier import FeatureClassifier
 
         classifier = FeatureClassifier.load(folder / CLASSIFIER)
@@ -68,12 +71,12 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
             batch_size=batch_size,
         )
 
-    if (folder / MEMBERS).is_dir():
+    if model == DIGESTS:
         return _open_ensemble(folder, device, batch_size)
 
-    logits = open_logits(folder)
-    if logits is not None:
-        metadata = read_metadata(folder)
+    metadata = read_metadata(folder)
+    if model != WEIGHTS:
+        logits = open_logits(folder / model)
         if kind_in(metadata).pixels:
             classify = pixel_classifier_of(logits, tuple(metadata["image_size"]))
         else:  # as `links.link_of` reads it, which needs torch
@@ -82,7 +85,7 @@ def _opened(folder: Path, device: torch.device | None, batch_size: int) -> Predi
 
     from .whole_network import network_predictor
 
-    network, metadata = open_network(folder), read_metadata(folder)
+    network = open_network(folder)
     return network_predictor(network, metadata, device or device_of_run(metadata), batch_size)
 
 

@@ -88,9 +88,9 @@ def model_file(folder: Path) -> str:
     return found
 
 
-def write_digest(folder: Path, model: str) -> str:
-    """Write the digest of a bundle with this model file, which makes it complete, and return it."""
-    digest = _digest(folder, model)
+def write_digest(folder: Path) -> str:
+    """Write the digest of a bundle, which makes it complete, and return it."""
+    digest = _digest(folder, model_file(folder))
     write_atomically(folder / DIGEST, f"{digest}\n")
     return digest
 

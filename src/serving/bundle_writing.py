@@ -103,7 +103,7 @@ def write_bundle(
     with replacing(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
     packages = (*_PACKAGES, *_libraries([metadata["network"]["target"]]))
-    return _complete(folder, WEIGHTS, metadata, example, FOR_NETWORKS, packages)
+    return _complete(folder, metadata, example, FOR_NETWORKS, packages)
 
 
 def write_classifier_bundle(
@@ -121,7 +121,7 @@ def write_classifier_bundle(
     if networks := metadata.get("networks"):
         shipped += FOR_NETWORKS_OF_CLASSIFIERS
         packages += ["torch", *_libraries(one["target"] for one in networks)]
-    return _complete(folder, CLASSIFIER, metadata, example, shipped, packages)
+    return _complete(folder, metadata, example, shipped, packages)
 
 
 def write_ensemble_bundle(
@@ -148,9 +148,9 @@ def write_ensemble_bundle(
         needed = place / REQUIREMENTS
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}
         needed.unlink()
-        digests.append(write_digest(place, model_file(place)))
+        digests.append(write_digest(place))
     write_atomically(folder / DIGESTS, "\n".join(digests) + "\n")
-    return _complete(folder, DIGESTS, metadata, example, FOR_ENSEMBLES, tuple(packages))
+    return _complete(folder, metadata, example, FOR_ENSEMBLES, tuple(packages))
 
 
 def write_exported_bundle(
@@ -165,7 +165,7 @@ def write_exported_bundle(
     name = {".onnx": ONNX_FILE, ".pt2": PT2_FILE}[file.suffix]
     _empty(folder)
     shutil.copyfile(file, folder / name)
-    return _complete(folder, name, metadata, example, (), _EXPORTED_PACKAGES[name])
+    return _complete(folder, metadata, example, (), _EXPORTED_PACKAGES[name])
 
 
 def _empty(folder: Path) -> None:
@@ -182,7 +182,6 @@ def _libraries(targets: Iterable[str]) -> list[str]:
 
 def _complete(
     folder: Path,
-    model: str,
     metadata: Mapping[str, Any],
     example: Pixels,
     shipped: Sequence[str],
@@ -199,7 +198,7 @@ def _complete(
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in dict.fromkeys(packages)]
     write_atomically(folder / REQUIREMENTS, "\n".join(pinned) + "\n")
     write_example(folder, example, PictureFormat.of(metadata))
-    return write_digest(folder, model)
+    return write_digest(folder)
 
 
 def _for_bands() -> list[str]:
@@ -233,14 +232,13 @@ def add_certainty(folder: Path, certainty: Certainty) -> str:
     Raises:
         OSError: the folder cannot be written, or holds no bundle.
     """
-    model = model_file(folder)
     needed = (folder / REQUIREMENTS).read_text().split()
     (folder / DIGEST).unlink()  # written last: until then the bundle is not complete
     certainty.write(folder / CERTAINTY)
     if not any(line.startswith(f"{_FOR_CERTAINTY}==") for line in needed):
         needed.append(f"{_FOR_CERTAINTY}=={version(_FOR_CERTAINTY)}")
         write_atomically(folder / REQUIREMENTS, "\n".join(needed) + "\n")
-    return write_digest(folder, model)
+    return write_digest(folder)
 
 
 def change_metadata(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
@@ -271,4 +269,4 @@ def change_metadata(folder: Path, change: Callable[[dict[str, Any]], dict[str, A
         write_atomically(folder / DIGESTS, "\n".join(digests) + "\n")
     content = json.dumps(change(read_metadata(folder)), ensure_ascii=False, indent=1)
     write_atomically(folder / METADATA, content)
-    return write_digest(folder, model)
+    return write_digest(folder)

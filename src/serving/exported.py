@@ -63,17 +63,13 @@ _SIZE = re.compile(
 )
 
 
-def open_logits(bundle: Path, threads: int | None = None) -> Logits | None:
-    """Return the exported network of a bundle's folder, on the CPU; None where it has none.
+def open_logits(file: Path, threads: int | None = None) -> Logits:
+    """Return the exported network of a bundle's file, on the CPU.
 
     Raises:
-        ValueError: its file is damaged.
+        ValueError: the file is damaged.
     """
-    if (bundle / ONNX_FILE).is_file():
-        return open_onnx(bundle / ONNX_FILE, threads)
-    if (bundle / PT2_FILE).is_file():
-        return open_pt2(bundle / PT2_FILE)
-    return None
+    return open_pt2(file) if file.name == PT2_FILE else open_onnx(file, threads)
 
 
 def classifier_of(logits: Logits, link: str) -> Classify:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "check_promise",
     "coverage_rank",
     "expected_least_coverage",
     "fewest_pictures",
@@ -80,10 +81,7 @@ def coverage_rank(pictures: int, coverage: float, candidates: int = 1) -> int | 
     Raises:
         ValueError: `coverage` is not within (0, 1), or `candidates` is below 1.
     """
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage is {coverage:g}: it must be between 0 and 1.")
-    if candidates < 1:
-        raise ValueError(f"candidates is {candidates}: it must be at least 1.")
+    check_promise(coverage, candidates)
     low, high = 1, pictures
     if not pictures or expected_least_coverage(high, pictures, candidates) < coverage - _ROUNDING:
         return None
@@ -94,6 +92,14 @@ def coverage_rank(pictures: int, coverage: float, candidates: int = 1) -> int | 
         else:
             low = middle + 1
     return low
+
+
+def check_promise(coverage: float, candidates: int) -> None:
+    """Raise a ValueError unless `coverage` is within (0, 1) and `candidates` at least 1."""
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage:g}: it must be between 0 and 1.")
+    if candidates < 1:
+        raise ValueError(f"candidates is {candidates}: it must be at least 1.")
 
 
 # (n + 1) * 0.9 / (n + 1) is not always 0.9.

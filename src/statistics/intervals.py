@@ -86,37 +86,37 @@ def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
 
 
 def share_interval(
-    right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None, confidence: float = 0.95
-) -> Interval:
-    """Return the interval of the share of right answers, of one candidate alone.
+    right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
+) -> Interval | None:
+    """Return the 95 % interval of the share of right answers, of one candidate alone.
+
+    None of fewer than two pictures, or groups: nothing is known of others.
 
     Wilson's for a single training where each picture is a group of its own.
 
     Args:
         right: (N,) bool, or (R, N) of repeats.
         groups: (N,) of the pictures, or None.
-        confidence: within 0 and 1.
 
     Raises:
-        ValueError: confidence is not within 0 and 1, or groups that do not fit.
+        ValueError: the groups do not fit.
     """
     right = np.atleast_2d(right)
+    if _independent(right.shape[1], groups) < 2:
+        return None
     alone = Candidate(
         name="",
         run_ids=("",) * len(right),
         right=right,
         log_losses=np.zeros(len(right)),
     )
-    return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(confidence))
+    return figure_interval(Evidence.of([alone], groups), 0, normal_quantile(0.95))
 
 
 def cost_interval(
-    costs: NDArray[np.float64],
-    groups: NDArray[np.int64] | None,
-    ends: tuple[float, float],
-    confidence: float = 0.95,
+    costs: NDArray[np.float64], groups: NDArray[np.int64] | None, ends: tuple[float, float]
 ) -> Interval:
-    """Return the interval of the mean of costs, of one candidate alone.
+    """Return the 95 % interval of the mean of costs, of one candidate alone.
 
     Of one picture, or one group, it reaches from end to end.
 
@@ -124,12 +124,11 @@ def cost_interval(
         costs: (N,) of the pictures.
         groups: (N,) of the pictures, or None.
         ends: the least and the greatest cost that there can be.
-        confidence: within 0 and 1.
 
     Raises:
-        ValueError: confidence is not within 0 and 1, or groups that do not fit.
+        ValueError: the groups do not fit.
     """
-    if len(np.unique(np.arange(len(costs)) if groups is None else groups)) < 2:
+    if _independent(len(costs), groups) < 2:
         return Interval(*ends)
     alone = Candidate(
         name="",
@@ -139,7 +138,11 @@ def cost_interval(
         scores=costs[None].astype(np.float32),
     )
     evidence = Evidence.of([alone], groups, lowest=None)
-    return bounded_interval(evidence, 0, normal_quantile(confidence), ends)
+    return bounded_interval(evidence, 0, normal_quantile(0.95), ends)
+
+
+def _independent(pictures: int, groups: NDArray[np.int64] | None) -> int:
+    return pictures if groups is None else len(np.unique(groups))
 
 
 def bounded_interval(

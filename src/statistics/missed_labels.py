@@ -19,6 +19,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .conformal import check_promise
+
 __all__ = ["fewest_labelled", "miss_threshold"]
 
 # n R + 1 <= (n + 1) alpha, where the sides may differ in their last digits.
@@ -47,7 +49,7 @@ def miss_threshold(
     Raises:
         ValueError: shapes differ, or an argument is out of range.
     """
-    _check(coverage, candidates)
+    check_promise(coverage, candidates)
     chances, held = np.asarray(probs, np.float64), np.asarray(targets) > 0
     if chances.shape != held.shape or chances.ndim != 2:
         raise ValueError(f"There are probabilities {chances.shape} for label sets {held.shape}.")
@@ -72,18 +74,11 @@ def fewest_labelled(coverage: float, candidates: int = 1) -> int:
     Raises:
         ValueError: an argument is out of range.
     """
-    _check(coverage, candidates)
+    check_promise(coverage, candidates)
     if candidates == 1:
         return math.ceil(1 / (1 - coverage) - 1 - _ROUNDING)
     most, failure = _parts(coverage, candidates)
     return math.ceil(math.log(failure) / math.log1p(-most))
-
-
-def _check(coverage: float, candidates: int) -> None:
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage is {coverage:g}: it must be between 0 and 1.")
-    if candidates < 1:
-        raise ValueError(f"candidates is {candidates}: it must be at least 1.")
 
 
 def _parts(coverage: float, candidates: int) -> tuple[float, float]:

@@ -55,12 +55,11 @@ def answering_rule(
     correct: ArrayLike,
     max_error: float,
     *,
-    confidence: float = CONFIDENCE,
     candidates: int = 1,
 ) -> Answering | None:
     """Return the rule that answers most pictures with at most `max_error` of the answers wrong.
 
-    With at least the probability `confidence` over the calibration pictures, the error among the
+    With at least the probability `CONFIDENCE` over the calibration pictures, the error among the
     answers to new pictures, drawn as these were, is at most `max_error`.
 
     Thresholds are tested from the highest downwards. Given the k-th highest confidence, the answers
@@ -75,7 +74,6 @@ def answering_rule(
             picture of a group.
         correct: (n,) bool, whether its class is the true one.
         max_error: in (0, 1).
-        confidence: in (0, 1).
         candidates: models of which one was chosen by these pictures; the probability of failure is
             divided by it (Bonferroni).
 
@@ -85,14 +83,13 @@ def answering_rule(
     Raises:
         ValueError: lengths differ, or an argument is out of range.
     """
-    for name, value in {"max_error": max_error, "confidence": confidence}.items():
-        if not 0 < value < 1:
-            raise ValueError(f"{name} is {value:g}: it must be between 0 and 1.")
+    if not 0 < max_error < 1:
+        raise ValueError(f"max_error is {max_error:g}: it must be between 0 and 1.")
     if candidates < 1:
         raise ValueError(f"candidates is {candidates}: it must be at least 1.")
     thresholds, answered, wrong = _steps(confidences, correct)
     pictures = int(answered[-1]) if len(answered) else 0
-    allowed = (1 - confidence) / candidates
+    allowed = (1 - CONFIDENCE) / candidates
     starts = _starts(pictures, max_error, allowed)
     if not starts:
         return None
@@ -108,9 +105,9 @@ def answering_rule(
     return Answering(float(thresholds[last]), int(answered[last]), int(wrong[last]), pictures)
 
 
-def fewest_answers(max_error: float, confidence: float = CONFIDENCE, candidates: int = 1) -> int:
+def fewest_answers(max_error: float, candidates: int = 1) -> int:
     """Return the least number of right answers, none wrong, that shows an error of `max_error`."""
-    return _fewest(max_error, (1 - confidence) / candidates)
+    return _fewest(max_error, (1 - CONFIDENCE) / candidates)
 
 
 @dataclass(frozen=True, eq=False)

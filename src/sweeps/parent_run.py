@@ -25,8 +25,7 @@ from ..search.loop import OVER, Observer
 from ..search.study import SweepStudy
 from ..storage.digests import DamagedLine, checked_json, line_content
 from ..storage.files import write_atomically
-from ..tracking.addresses import absolute_uri, public_uri, without_password
-from ..tracking.mirror_process import MirrorProcess
+from ..tracking.addresses import without_password
 from ..tracking.spool import Spool
 from ..tracking.tracker import NOTE, Tracker
 from .tasks import folders_of
@@ -34,7 +33,7 @@ from .tasks import folders_of
 __all__ = ["ParentRun"]
 
 # The runs of the last trials may be under way still; a second signal does not wait for them.
-_CLOSE_SECONDS = 60.0
+_PATIENT_SECONDS = 60.0
 _HASTY_SECONDS = 0.5
 _SUMMARY = "sweep.json"
 _NOT_PARAMS = ("output_dir", "resume", "tracking", "model")
@@ -54,7 +53,6 @@ class ParentRun(Observer):
         self._settings = settings
         self._command = command
         self._tracker: Tracker | None = None
-        self._mirror: MirrorProcess | None = None
 
     @property
     def is_written(self) -> bool:
@@ -79,17 +77,10 @@ class ParentRun(Observer):
         """Begin the run in MLflow, or go on with it."""
         self._warn = warn
         settings, tracking = self._settings, self._settings.tracking
-        output_dir = Path(settings.output_dir).absolute()
-        self._where = (
-            absolute_uri(tracking.uri, output_dir),
-            public_uri(tracking.uri, output_dir),
-        )
-        if tracking.enabled:
-            self._mirror = MirrorProcess(self.folder / "tracking" / "mirror.log")
         plain = to_plain(settings)
         self._tracker = Tracker.start(
             self.folder,
-            output_dir=output_dir,
+            output_dir=Path(settings.output_dir),
             uri=tracking.uri,
             experiment=tracking.experiment,
             run_id=self.run_id,
@@ -102,26 +93,23 @@ class ParentRun(Observer):
                 NOTE: note(f"Sweep {settings.study} on {settings.data.name}", self._command, {}),
             },
             enabled=tracking.enabled,
-            mirror=self._mirror,
             warn=warn,
         )
         config = self.folder / "config.yaml"
         written = yaml_text(plain)
         write_atomically(config, without_password(written))  # such as that of `storage`
         self._tracker.artifact(config)
-        if self._mirror is not None:
-            self._mirror.replay(output_dir, *self._where)
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """Mirror a trial's run, or that of its fold, from its begin on."""
         for run_dir in (facts.get("run_dir"), facts.get("fold_dir")):
-            if run_dir is not None and self._mirror is not None:
-                self._mirror.follow(Path(run_dir), *self._where)
+            if run_dir is not None and self._tracker is not None:
+                self._tracker.follow(Path(run_dir))
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         for path in _ended_from_outside(trial):
-            if _closed(path, trial) and self._mirror is not None:
-                self._mirror.follow(path, *self._where)
+            if _closed(path, trial) and self._tracker is not None:
+                self._tracker.follow(path)
         if self._tracker is not None and best is not None and best.objectives is not None:
             name = self._settings.metrics[0]
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
@@ -140,22 +128,18 @@ class ParentRun(Observer):
                 with doing("drawing the figures and pages of the sweep"):
                     self._show(tracker, record)
         finally:  # a full disk takes the pictures alone
-            if record is None:
-                tracker.finish(status, reason, wait_seconds=0.0)
-            else:
-                tracker.finish(status, reason)
-            if self._mirror is not None and not self._closed_mirror(
-                record is not None and signals_so_far() == signals
-            ):
+            patient = record is not None and signals_so_far() == signals
+            tracker.finish(
+                status,
+                reason,
+                wait_seconds=0.0 if record is None else _PATIENT_SECONDS,
+                close_seconds=_PATIENT_SECONDS if patient else _HASTY_SECONDS,
+            )
+            if not tracker.is_sent:
                 self._warn(
                     "warning: MLflow does not have all of the sweep yet. The next run sends it, "
                     f"or: {command('replay', f'output_dir={self._settings.output_dir}')}"
                 )
-
-    def _closed_mirror(self, patient: bool) -> bool:
-        assert self._mirror is not None
-        with doing("MLflow takes the runs of the trials; Ctrl-C leaves the rest to the next run"):
-            return self._mirror.close(_CLOSE_SECONDS if patient else _HASTY_SECONDS)
 
     def _show(self, tracker: Tracker, record: SweepRecord) -> None:
         for path in self._write(record):

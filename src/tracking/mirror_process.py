@@ -17,12 +17,12 @@ from ..machine.interruption import signals_so_far
 from ..machine.package import module_command
 from ..machine.subprocesses import import_environment
 
-__all__ = ["MirrorProcess", "MirrorStatus"]
+__all__ = ["CLOSE_SECONDS", "MirrorProcess", "MirrorStatus"]
 
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
 # Time for what is being sent; there is no waiting for a server that does not answer.
-_CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
 # It computes nothing: no accelerator, no thread pools.
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
@@ -118,7 +118,7 @@ class MirrorProcess:
             self._open.pop(run_dir, None)
         return run
 
-    def close(self, seconds: float = _CLOSE_SECONDS) -> bool:
+    def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """End the process within `seconds`, or at a signal; return whether all was sent.
 
         The rest is in the run folders for the next run or for a replay: no process outlives the

@@ -18,7 +18,7 @@ from ..machine.interruption import Interrupted, signals_so_far
 from ..machine.package import command
 from ..machine.status import doing
 from .addresses import absolute_uri, public_uri, without_password
-from .mirror_process import MirrorProcess
+from .mirror_process import CLOSE_SECONDS, MirrorProcess
 from .mirror_state import MirrorState
 from .spool import Spool
 from .system_metrics import PREFIX, THREAD_NAME, SystemMonitor
@@ -46,6 +46,7 @@ class Tracker(Spool):
         self._warn = warn or _to_standard_error
         self._mirror: MirrorProcess | None = None
         self._owns_mirror = False
+        self.is_sent = True
         self._monitor: SystemMonitor | None = None
         self._warned_of_disk = False
 
@@ -83,8 +84,9 @@ class Tracker(Spool):
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
             parent_run_id: the project's id of the parent run.
             enabled: False to write the run folder only.
-            mirror: a process shared with other runs; None to start one for this run.
-            mirrored_elsewhere: another process (a sweep's) has a mirror follow this folder.
+            mirror: a process that others have started; None to start one for this run and for those
+                that it is told to `follow`.
+            mirrored_elsewhere: the mirror of a larger run, such as a sweep, follows this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
             nice: see `MirrorProcess`; for one that is started for this run.
@@ -139,11 +141,16 @@ class Tracker(Spool):
         if enabled and not mirrored_elsewhere:
             tracker._owns_mirror = mirror is None
             mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
-            mirror.follow(run_dir, tracker._uri, tracker._target)
-            if tracker._owns_mirror:  # the owner of a shared one asks for this itself
-                mirror.replay(output_dir, tracker._uri, tracker._target)
             tracker._mirror = mirror
+            tracker.follow(run_dir)
+            if tracker._owns_mirror:
+                mirror.replay(output_dir, tracker._uri, tracker._target)
         return tracker
+
+    def follow(self, run_dir: Path) -> None:
+        """Have the run in a folder, such as one that is part of this, mirrored as this one is."""
+        if self._mirror is not None:
+            self._mirror.follow(run_dir, self._uri, self._target)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters, nested plain values; see `dotted`."""
@@ -154,9 +161,16 @@ class Tracker(Spool):
         return MirrorState.read(self.run_dir, self._target).versions.get(name)
 
     def finish(
-        self, status: str, reason: str | None = None, wait_seconds: float = _WAIT_SECONDS
+        self,
+        status: str,
+        reason: str | None = None,
+        wait_seconds: float = _WAIT_SECONDS,
+        close_seconds: float = CLOSE_SECONDS,
     ) -> str | None:
         """End the run, and wait a while until MLflow has all of it, unless the server is away.
+
+        Then its own mirror, where it has one, gets `close_seconds` for the runs that it follows;
+        from then on `is_sent` says whether MLflow has them all.
 
         Returns:
             The run's id in MLflow, or None where it is not known (yet).
@@ -182,7 +196,8 @@ class Tracker(Spool):
             raise
         finally:
             if self._owns_mirror:
-                self._mirror.close(*((0.0,) if hasty else ()))
+                with doing("MLflow takes the rest; Ctrl-C leaves it to the next run"):
+                    self.is_sent = self._mirror.close(0.0 if hasty else close_seconds)
         if run.done:
             for text in run.warnings:
                 self._warn(f"warning: {text}")

@@ -187,6 +187,24 @@ def test_damaged_weights_are_refused_with_the_place(content: bytes, tmp_path: Pa
         open_predictor(tmp_path / "model", CPU)
 
 
+@pytest.mark.parametrize("name", ["classifier.skops", "network.onnx", "members/0/digest.txt"])
+def test_only_the_model_that_the_digest_is_of_is_opened(name: str, tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    expected = open_predictor(tmp_path / "model", CPU).probabilities(pictures())
+    beside = tmp_path / "model" / name
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    beside.write_bytes(b"another model")
+    found = open_predictor(tmp_path / "model", CPU).probabilities(pictures())
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_bundle_without_its_model_is_refused(tmp_path: Path) -> None:
+    bundle(tmp_path / "model")
+    (tmp_path / "model" / "network.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"is no whole bundle: .* holds no model"):
+        open_predictor(tmp_path / "model", CPU)
+
+
 @pytest.mark.parametrize(
     "name", ["code/src/serving/predictor.py", "requirements.txt", "passport.json"]
 )

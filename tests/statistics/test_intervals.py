@@ -122,7 +122,14 @@ def test_figures_that_are_no_shares_have_students_interval() -> None:
 def test_repeats_that_are_right_in_turn_have_an_interval_as_one_answer_a_picture_has() -> None:
     """Two pictures of a class, each right in one of two trainings: nothing seems to vary."""
     found = share_interval(np.array([[True, False], [False, True]]))
+    assert found is not None
     assert (found.low, found.high) == pytest.approx(wilson_interval(1, 2), abs=1e-3)
+
+
+def test_pictures_of_one_group_say_nothing_of_others() -> None:
+    right = np.ones((2, 3), np.bool_)
+    assert share_interval(right[:, :1]) is None and share_interval(right, np.zeros(3, int)) is None
+    assert share_interval(right, np.array([0, 0, 1])) is not None
 
 
 def test_an_interval_says_what_it_holds() -> None:

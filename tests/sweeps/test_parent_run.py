@@ -41,8 +41,7 @@ def end(trial: TrialRecord) -> list[Path]:
     """End a trial; return the runs that are sent once more."""
     sent: list[Path] = []
     parent: Any = object.__new__(ParentRun)
-    parent._mirror = SimpleNamespace(follow=lambda path, *_: sent.append(path))
-    parent._where, parent._tracker = ("", ""), None
+    parent._tracker = SimpleNamespace(follow=sent.append)
     parent.ended(0, trial, None)
     return sent
 

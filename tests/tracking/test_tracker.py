@@ -260,7 +260,7 @@ def test_ctrl_c_ends_the_waiting_and_a_replay_sends_what_is_left(
     with FileLock(mirror_lock(run_dir)):  # as if another process were sending it, slowly
         process = trainer(output_dir, run_id, 1, 0.0, f"{PATIENCE_SECONDS}")
         wait_until(
-            lambda: spool_path(run_dir).exists() and last_event(run_dir)["event"] == "finish"
+            lambda: spool_path(run_dir).exists() and last_event(run_dir).get("event") == "finish"
         )
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

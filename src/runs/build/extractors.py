@@ -25,7 +25,7 @@ from ...models.weights import find_weights
 from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
-from ..folder import RunFolder, refuse_unfinished
+from ..folder import trained_run
 from .network import build_network, rebuild_arguments
 from .task import load_task
 
@@ -179,9 +179,7 @@ def _own_network(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network of an earlier run, which must not know the pictures it will be judged by."""
     with input_of("model.run"):
-        folder = RunFolder.find(str(model.run), Path(settings.output_dir))
-        checkpoint = folder.chosen_checkpoint()
-        refuse_unfinished(folder)
+        folder, checkpoint = trained_run(str(model.run), Path(settings.output_dir))
         if checkpoint.suffix != ".ckpt":
             raise ValueError(
                 f"{folder.name} is no single network, and features are taken of a network alone: "

@@ -21,6 +21,7 @@ from ...machine.status import with_progress
 from ...metrics.multilabel import cross_fitted_thresholds
 from ...metrics.segmentation import iou_sums, mean_interval
 from ...metrics.summary import metric_key
+from ...records.comparison import Interval
 from ...records.pictures import ClassMaps, Pixels
 from ...records.run import Predictions
 from ...serving.predictor import Predictor
@@ -336,9 +337,7 @@ def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
 def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
     from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
 
-    if (groups == groups[0]).all():  # nothing is known of other groups
-        return {"accuracy_low": 0.0, "accuracy_high": 1.0}
-    interval = share_interval(right, groups)
+    interval = share_interval(right, groups) or Interval(0.0, 1.0)
     return {"accuracy_low": interval.low, "accuracy_high": interval.high}
 
 

@@ -85,6 +85,10 @@ class ClassicalCandidate:
         asked = self._model.mirror
         return self._settings.data.mirror_ok if asked is None else asked
 
+    @property
+    def _seed(self) -> int:
+        return training_seed(self._settings.seed, self._settings.cv.fold)
+
     def description(self) -> str:
         model = self._model
         chosen = model.classifier
@@ -96,15 +100,14 @@ class ClassicalCandidate:
         return f"{classifier} on the features of an earlier run"
 
     def fit(self, context: FitContext) -> Fitted:
-        data, threads = self._data, threads_of(self._settings)
-        seed = training_seed(self._settings.seed, self._settings.cv.fold)
+        data = self._data
         table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
         if self._mirrors:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
-        with doing("fitting the classifier"), threadpool_limits(threads):
-            model, choices, seconds = self._fitted(features, indices, table.sizes, seed, threads)
+        with doing("fitting the classifier"), threadpool_limits(threads_of(self._settings)):
+            model, choices, seconds = self._fitted(features, indices, table.sizes)
         metadata = self._metadata()
         if isinstance(model, BinaryModels) and choices:
             print(f"classifier: {choices_text(choices)}")
@@ -235,12 +238,7 @@ class ClassicalCandidate:
         return None
 
     def _fitted(
-        self,
-        features: Floats,
-        indices: NDArray[np.int64],
-        sizes: Sequence[int],
-        seed: int,
-        threads: int,
+        self, features: Floats, indices: NDArray[np.int64], sizes: Sequence[int]
     ) -> tuple[CalibratedModel | BinaryModels, list[Choice], float]:
         """Return the model fitted to features (N, D), its classifiers' choices, and the seconds.
 
@@ -248,7 +246,7 @@ class ClassicalCandidate:
         """
         pictures = self._data.pictures
         targets, classes = pictures.targets[indices], len(pictures.class_names)
-        further = features, indices, sizes, seed, threads
+        further = features, indices, sizes
         if pictures.kind == "single":
             model, choice, seconds = self._fitted_one(targets, classes, *further)
             return model, [] if choice is None else [choice], seconds
@@ -271,8 +269,6 @@ class ClassicalCandidate:
         features: Floats,
         indices: NDArray[np.int64],
         sizes: Sequence[int],
-        seed: int,
-        threads: int,
         problems: int = 1,
     ) -> tuple[CalibratedModel, Choice | None, float]:
         """Return a model of one class a picture, as `_fitted` does.
@@ -280,9 +276,10 @@ class ClassicalCandidate:
         Of several `problems` each search has its share of the time, and tries the heads that share
         the most promising normalisation.
         """
-        settings, known = self._model, self._data.groups
+        settings, known, seed = self._model, self._data.groups, self._seed
         hashes = self._data.pictures.content_hashes[indices]
         contents = held_together(targets, None if known is None else known[indices], hashes)
+        how = {"seed": seed, "threads": threads_of(self._settings)}
         if settings.classifier == "auto":
             groups = None
             if problems > 1:
@@ -300,14 +297,13 @@ class ClassicalCandidate:
                 groups=groups,
             )
             started = time.perf_counter()
-            how = {"num_classes": classes, "seed": seed, "threads": threads}
-            model = fit_chosen(choice, settings, features, targets, sizes, **how)
+            model = fit_chosen(
+                choice, settings, features, targets, sizes, num_classes=classes, **how
+            )
             return model, choice, time.perf_counter() - started + choice.seconds
         started = time.perf_counter()
         model = CalibratedModel.fit(
-            lambda count: make_pipeline(
-                settings, sizes, pictures=count, seed=seed, threads=threads
-            ),
+            lambda count: make_pipeline(settings, sizes, pictures=count, **how),
             features,
             targets,
             contents,

@@ -29,6 +29,7 @@ from ...records.export import ExportRecord, VariantRecord
 from ...records.pictures import Pixels
 from ...records.run import RunSummary
 from ...reporting.export_report import with_exported
+from ...serving.bundle_files import model_file
 from ...serving.bundle_writing import write_exported_bundle
 from ...serving.export_formats import (
     CannotExport,
@@ -226,8 +227,7 @@ def _written(
 def _opened(bundle: Path, example: Pixels) -> Logits:
     """Return the bundle's network, checked with batches of two sizes."""
     try:
-        logits = open_logits(bundle, threads=torch.get_num_threads())
-        assert logits is not None
+        logits = open_logits(bundle / model_file(bundle), threads=torch.get_num_threads())
         for count in (1, 3):
             if not np.isfinite(logits(np.stack([example] * count))).all():
                 raise ValueError("its outputs are not finite (NaN or infinity)")

@@ -49,8 +49,7 @@ _LONGEST, _OPACITY = 1024, 0.5
 def predicts_pixels(folder: RunFolder) -> bool:
     """Return whether a run has learnt a class for every pixel."""
     try:
-        settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        return bool(settings["data"]["target"] == "dense")
+        return bool(folder.plain_settings()["data"]["target"] == "dense")
     except (OSError, KeyError, TypeError, yaml.YAMLError):  # said when its model is loaded
         return False
 

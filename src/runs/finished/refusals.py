@@ -15,7 +15,6 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.sources.remote import is_address
 from ...data.splitting.splits import Split
 from ...machine.package import command
-from ...machine.yaml_text import read_yaml
 from ...targets import kind_of
 from ..folder import RunFolder
 from ..settings import seen_from_here
@@ -120,7 +119,7 @@ def _not_exportable(folder: RunFolder, settings: RunSettings) -> str:
 
 def _settings_of(folder: RunFolder) -> RunSettings:
     try:
-        stored = stored_settings(read_yaml(folder.config.read_text(encoding="utf-8")))
+        stored = stored_settings(folder.plain_settings())
         return seen_from_here(stored, folder)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"run: the settings of {folder.name} cannot be read: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -21,7 +20,6 @@ from ...data.sources.listing import list_pictures
 from ...data.sources.roots import root_beside
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
-from ...machine.yaml_text import read_yaml
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
@@ -200,9 +198,8 @@ def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
     for label in range(len(said.class_names)):
         own = has_class(said.targets, label)
         groups = None if said.groups is None else said.groups[own]
-        independent = int(own.sum()) if groups is None else len(np.unique(groups))
         hits = np.stack([has_class(one[own], label) for one in decided])
-        found.append(share_interval(hits, groups) if independent > 1 else None)
+        found.append(share_interval(hits, groups))
     return tuple(found)
 
 
@@ -351,8 +348,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
 
 
 def _source(folder: RunFolder) -> Source:
-    plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
-    data = from_plain(DataSettings, plain["data"], "data")
+    data = from_plain(DataSettings, folder.plain_settings()["data"], "data")
     root = root_beside(data.root, folder.output_dir.parent)
     return list_pictures(replace(data, root=root, download=False))
 

@@ -17,7 +17,6 @@ from ...data.sources.roots import root_beside
 from ...data.sources.table import list_table
 from ...data.splitting.splits import Split
 from ...machine.text import nearest
-from ...machine.yaml_text import read_yaml
 from ...records.report_data import GroupScore
 from ...runs.folder import RunFolder
 from ...statistics.intervals import share_interval
@@ -41,7 +40,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: NDArray[np.int64]) -
     """
     folder = RunFolder.open(run_dir)
     try:
-        plain: dict[str, Any] = read_yaml(folder.config.read_text(encoding="utf-8"))
+        plain: dict[str, Any] = folder.plain_settings()
         root = str(root_beside(plain["data"].get("root"), folder.output_dir.parent))
         if not root.lower().endswith((".csv", ".tsv")):
             raise ConfigError(
@@ -97,13 +96,12 @@ def subgroup_scores(
     for code, label in enumerate(labels.tolist()):
         own = codes == code
         grouped = None if groups is None else groups[own]
-        independent = int(own.sum()) if grouped is None else len(np.unique(grouped))
         found.append(
             GroupScore(
                 shown=label,
                 pictures=int(own.sum()),
                 accuracy=float(right[:, own].mean()),
-                interval=share_interval(right[:, own], grouped) if independent > 1 else None,
+                interval=share_interval(right[:, own], grouped),
             )
         )
     return tuple(sorted(found, key=lambda one: (one.accuracy, one.shown)))

@@ -145,6 +145,7 @@ def test_what_stays_in_one_part_is_a_group_beside_the_predictions(tmp_path: Path
     right = grouped.pictures.targets[ids] == 0
     ends = [measured.metrics[f"val/accuracy{end}"] for end in ("_low", "_high")]
     interval, each = share_interval(right, groups), share_interval(right)
+    assert interval is not None and each is not None
     assert ends == [interval.low, interval.high]
     assert interval.low < each.low and each.high < interval.high
     alone = opened(
