@@ -109,8 +109,10 @@ class LossSettings(Settings):
 
     _target_: str = setting("import path of the loss's class")
     name: str = setting("the loss's name in tables and plots")
-    class_weights: Literal["none", "balanced"] = setting(
-        "weights of the classes: none, or balanced (inverse to their training pictures)", "none"
+    class_weights: Literal["none", "balanced", "root"] = setting(
+        "weights of the classes: none, balanced (inverse to their training pictures, or pixels) or "
+        "root (the square roots of those)",
+        "none",
     )
 
 

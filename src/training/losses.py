@@ -27,6 +27,7 @@ __all__ = [
     "Dice",
     "Focal",
     "balanced_weights",
+    "weights_of",
 ]
 
 
@@ -44,6 +45,26 @@ def balanced_weights(class_counts: Tensor) -> Tensor:
         )
     counts = class_counts.double()
     return (counts.sum() / (len(counts) * counts)).float()
+
+
+def weights_of(kind: str, class_counts: Tensor) -> Tensor | None:
+    """Return class weights (K,), float32, by `loss.class_weights`; None for equal ones.
+
+    Args:
+        kind: none, balanced as of `balanced_weights`, or root for the square roots of these, which
+            raise rare classes without letting a few pixels outweigh all others.
+        class_counts: (K,) of the training part; with root a class may have none.
+
+    Raises:
+        ConfigError: as of `balanced_weights`.
+    """
+    match kind:
+        case "none":
+            return None
+        case "root":  # the weight of a class that never comes counts for nothing
+            return balanced_weights(class_counts.clamp_min(1)).sqrt()
+        case _:
+            return balanced_weights(class_counts)
 
 
 class _Weighted(nn.Module):

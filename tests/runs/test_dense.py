@@ -86,7 +86,7 @@ def opened(pictures: Path) -> PictureData:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("weights", ["none", "balanced"])
+@pytest.mark.parametrize("weights", ["none", "balanced", "root"])
 def test_every_loss_of_pixels_learns(
     loss: str, weights: str, pictures: Path, opened: PictureData
 ) -> None:

@@ -127,7 +127,7 @@ def test_every_network_learns_every_kind(network: str, opened: PictureData) -> N
 
 
 @pytest.mark.parametrize("loss", sorted({loss for losses in LOSSES.values() for loss in losses}))
-@pytest.mark.parametrize("weights", ["none", "balanced"])
+@pytest.mark.parametrize("weights", ["none", "balanced", "root"])
 def test_every_loss_learns_its_kinds_and_is_refused_for_others(
     loss: str, weights: str, opened: PictureData
 ) -> None:

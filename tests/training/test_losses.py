@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from src.config.checks import ConfigError, from_plain, to_plain
 from src.config.training import LossSettings
-from src.training.losses import CrossEntropy, Focal, balanced_weights
+from src.training.losses import CrossEntropy, Focal, balanced_weights, weights_of
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "loss"
 B, K = 7, 4
@@ -151,6 +151,18 @@ def test_balanced_classes_weigh_alike_and_a_picture_one_on_average(counts: list[
     total = np.array(counts) * weights
     np.testing.assert_allclose(total, total[0], rtol=1e-5)
     assert total.sum() == pytest.approx(sum(counts), rel=1e-5)
+
+
+def test_roots_of_weights_lie_between_equal_and_balanced_ones() -> None:
+    counts = torch.tensor([900, 90, 10])
+    assert weights_of("none", counts) is None
+    balanced, root = weights_of("balanced", counts), weights_of("root", counts)
+    assert balanced is not None and root is not None
+    torch.testing.assert_close(balanced, balanced_weights(counts))
+    torch.testing.assert_close(root / root[0], (balanced / balanced[0]).sqrt())
+    torch.testing.assert_close(root[2] / root[0], torch.tensor(90.0).sqrt())
+    absent = weights_of("root", torch.tensor([4, 0]))
+    assert absent is not None and absent.isfinite().all()
 
 
 def test_a_class_without_pictures_cannot_be_balanced() -> None:

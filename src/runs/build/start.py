@@ -17,7 +17,7 @@ from ...targets import kind_of
 from ...targets.labels import label_codes
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
 from ...training.links import link_of, outputs_of, probabilities
-from ...training.losses import balanced_weights
+from ...training.losses import weights_of
 from ...training.task import ClassificationTask
 from .extractors import feature_table
 from .network import network_of
@@ -118,13 +118,13 @@ def start_head(
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
         if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
             break
-    balanced, link = settings.loss.class_weights == "balanced", link_of(task.metadata)
+    counts, link = torch.as_tensor(data.class_counts), link_of(task.metadata)
     head = fit_linear_head(
         features,
         torch.from_numpy(targets),
         num_classes=len(data.pictures.class_names),
         folds=folds,
-        class_weights=balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None,
+        class_weights=weights_of(settings.loss.class_weights, counts),
         corn=link == "corn",
     )
     put_head(task, layer, head)

@@ -35,7 +35,7 @@ from ...training.losses import (
     BinaryCrossEntropy,
     Corn,
     CrossEntropy,
-    balanced_weights,
+    weights_of,
 )
 from ...training.optimizers import parameter_groups
 from ...training.synchronized_norms import SynchronizedNorms
@@ -63,8 +63,7 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
     """
     pictures, model = data.pictures, network_of(settings)
     with input_of("loss"):
-        balanced = settings.loss.class_weights == "balanced"
-        weights = balanced_weights(torch.as_tensor(data.class_counts)) if balanced else None
+        weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
     loss = _made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
     network = build_network(
