@@ -16,10 +16,10 @@ from benchmarks.table import Row
 from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
-from src.features.descriptors.picture import Floats
 from src.features.grid import head_groups
 from src.features.heads import Choice, choose_head, fit_chosen
 from src.features.transfer import cross_validated_accuracy, logme
+from src.machine.arrays import Float32Array
 from src.machine.parallel import available_cores
 
 __all__ = ["measure"]
@@ -59,7 +59,9 @@ def measure() -> list[Row]:
     ]
 
 
-def _drawn(rng: np.random.Generator) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _drawn(
+    rng: np.random.Generator,
+) -> tuple[Float32Array, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Return features (N, D) float32, above 0 as activations are, and targets (N,)."""
     targets = rng.integers(0, _CLASSES, _PICTURES)
     deviations = np.arange(1, _FEATURES + 1) ** -0.5
@@ -73,7 +75,7 @@ def _drawn(rng: np.random.Generator) -> tuple[Floats, np.ndarray[tuple[int], np.
     return features.astype(np.float32), targets.astype(np.int64)
 
 
-def _search(features: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Choice:
+def _search(features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Choice:
     model = compose_settings(RunSettings, ["model=embedding", "model.auto.seconds=600"]).model
     assert isinstance(model, ClassicalSettings)
     choice = choose_head(
@@ -100,7 +102,7 @@ def _search(features: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]
 
 
 def _ranking(
-    features: Floats, targets: np.ndarray[tuple[int], np.dtype[np.int64]]
+    features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> tuple[float, float]:
     started = time.perf_counter()
     logme(features, targets, _CLASSES)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import AnyArray, Float32Array, Int64Array
 from ..targets import kind_of
 from .calibration import CalibratedModel
-from .descriptors.picture import Floats
 
 if TYPE_CHECKING:  # the search for heads is no part of a served model
     from .heads import Choice
@@ -40,9 +39,9 @@ class BinaryModels:
     def fit(
         cls,
         kind: str,
-        targets: NDArray[Any],
+        targets: AnyArray,
         num_classes: int,
-        fit_one: Callable[[NDArray[np.int64]], CalibratedModel],
+        fit_one: Callable[[Int64Array], CalibratedModel],
     ) -> Self:
         """Fit a model to each problem.
 
@@ -64,7 +63,7 @@ class BinaryModels:
             ),
         )
 
-    def probabilities(self, features: Floats) -> NDArray[np.float32]:
+    def probabilities(self, features: Float32Array) -> Float32Array:
         """Return (N, K) of features (N, D); rows are NaN where a feature is NaN."""
         columns = [
             np.full(len(features), model, np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from .descriptors.picture import Floats
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 
 __all__ = [
     "ENOUGH_UNSEEN",
@@ -25,7 +25,6 @@ __all__ = [
     "scores_of",
 ]
 
-Integers = NDArray[np.int64]
 # Added to the share of votes of each class, some of which are 0, before the logarithm.
 _LEAST_VOTE = 1e-3
 # Scores of this many unseen pictures determine slope and shifts well enough: one fold gives them,
@@ -43,10 +42,10 @@ class Calibration:
     """
 
     slope: float  # above 0, so that within a class the order of the pictures stays
-    shift: NDArray[np.float64]  # (K,) which sum to 0
+    shift: Float64Array  # (K,) which sum to 0
 
     @classmethod
-    def fit(cls, scores: NDArray[np.floating], targets: NDArray[np.int64]) -> Self:
+    def fit(cls, scores: NDArray[np.floating], targets: Int64Array) -> Self:
         """Return the calibration under which the targets are most likely.
 
         Args:
@@ -59,7 +58,7 @@ class Calibration:
         unit = spread if spread > 1e-12 else 1.0  # of scores that say nothing, no huge slope
         rows = np.arange(count)
 
-        def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        def loss(values: Float64Array) -> tuple[float, Float64Array]:
             slope, shift = np.exp(values[0]) / unit, values[1:]
             errors = slope * scores + shift
             errors -= errors.max(axis=1, keepdims=True)
@@ -82,13 +81,13 @@ class Calibration:
         shift = found[1:] - found[1:].mean()
         return cls(float(np.exp(found[0]) / unit), shift)
 
-    def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float32]:
+    def __call__(self, scores: NDArray[np.floating]) -> Float32Array:
         """Probabilities (N, K) of scores (N, K)."""
         logits = self.slope * np.asarray(scores, np.float64) + self.shift
         return softmax(logits, axis=1).astype(np.float32)
 
 
-def log_votes(votes: NDArray[np.floating]) -> NDArray[np.float64]:
+def log_votes(votes: NDArray[np.floating]) -> Float64Array:
     """Return scores (N, K) of shares of votes (N, K) in [0, 1], which may be 0."""
     return np.log((votes + _LEAST_VOTE) / (1 + votes.shape[1] * _LEAST_VOTE))
 
@@ -102,15 +101,15 @@ class CalibratedModel:
 
     pipeline: Any  # scikit-learn's, fitted to all training pictures
     calibration: Calibration  # of its scores
-    classes: Integers  # (K',) ascending: the classes that were there to learn
+    classes: Int64Array  # (K',) ascending: the classes that were there to learn
     num_classes: int  # K
 
     @classmethod
     def fit(
         cls,
         make: Callable[[int], Any],
-        features: Floats,
-        targets: Integers,
+        features: Float32Array,
+        targets: Int64Array,
         contents: NDArray[np.generic],
         *,
         num_classes: int,
@@ -151,7 +150,7 @@ class CalibratedModel:
         return {"pipeline": self.pipeline, "slope": own.slope, "shift": own.shift}
 
     @classmethod
-    def restored(cls, plain: Mapping[str, Any], classes: Integers, num_classes: int) -> Self:
+    def restored(cls, plain: Mapping[str, Any], classes: Int64Array, num_classes: int) -> Self:
         """Return the model of these values.
 
         Raises:
@@ -160,7 +159,7 @@ class CalibratedModel:
         calibration = Calibration(float(plain["slope"]), np.asarray(plain["shift"]))
         return cls(plain["pipeline"], calibration, classes, num_classes)
 
-    def probabilities(self, features: Floats) -> NDArray[np.float32]:
+    def probabilities(self, features: Float32Array) -> Float32Array:
         """Return (N, K) of features (N, D); rows sum to 1, or are NaN where a feature is NaN."""
         probs = np.zeros((len(features), self.num_classes), np.float32)
         if not np.isfinite(features).all():  # scikit-learn would end, or take NaN for missing
@@ -174,8 +173,8 @@ class CalibratedModel:
 
 
 def held_together(
-    labels: Integers, groups: Integers | None, contents: NDArray[np.generic]
-) -> Integers:
+    labels: Int64Array, groups: Int64Array | None, contents: NDArray[np.generic]
+) -> Int64Array:
     """Return (N,) codes that are equal for pictures that have to share a fold.
 
     They are those of one group (of one patient, say): folds that divide it measure how well a
@@ -198,8 +197,8 @@ def held_together(
 
 
 def folds_of(
-    labels: Integers, contents: NDArray[np.generic], folds: int, seed: int
-) -> Iterator[tuple[Integers, Integers]]:
+    labels: Int64Array, contents: NDArray[np.generic], folds: int, seed: int
+) -> Iterator[tuple[Int64Array, Int64Array]]:
     """Yield (train, held out) indices: stratified, and with equal pictures on one side.
 
     Fewer folds where there are fewer pictures that differ; copies of a single one are divided.
@@ -226,7 +225,7 @@ def folds_of(
         yield np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float64]:
+def scores_of(pipeline: Any, features: Float32Array, classes: int) -> Float64Array:
     """Return scores (N, K') of a pipeline whose labels are some of 0 to K' - 1."""
     if hasattr(pipeline, "decision_function"):
         found = np.asarray(pipeline.decision_function(features), np.float64)
@@ -237,9 +236,7 @@ def scores_of(pipeline: Any, features: Floats, classes: int) -> NDArray[np.float
     return of_all_classes(found, np.asarray(pipeline.classes_, np.int64), classes)
 
 
-def of_all_classes(
-    found: NDArray[np.float64], known: Integers, classes: int
-) -> NDArray[np.float64]:
+def of_all_classes(found: Float64Array, known: Int64Array, classes: int) -> Float64Array:
     """Return scores (N, classes) from those (N, K') of the known; others get the least of these."""
     if len(known) == classes:
         return found

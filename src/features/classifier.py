@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, IntegerArray
 from ..machine.hardware import device_of_run
 from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
@@ -75,13 +75,13 @@ class FeatureClassifier:
         """Whether each pixel has features and probabilities of its own."""
         return "pixels" in self.metadata
 
-    def __call__(self, images: Pixels) -> NDArray[np.float32]:
+    def __call__(self, images: Pixels) -> Float32Array:
         """Return (N, K) float32 of pictures (N, C, H, W), N at least 1; of pixels (N, K, H, W)."""
         if self.of_pixels:
             return np.stack([self._of_pixels(picture) for picture in images])
         return self.describe(images)[0]
 
-    def _of_pixels(self, picture: Pixels) -> NDArray[np.float32]:
+    def _of_pixels(self, picture: Pixels) -> Float32Array:
         """Return (K, H, W) of a picture (C, H, W), block by block."""
         extractor = self.extractors[0]
         assert isinstance(extractor, PixelFeatures)
@@ -95,7 +95,7 @@ class FeatureClassifier:
             probs[:, rows, columns] = np.concatenate(found).T.reshape(-1, *features.shape[:2])
         return probs
 
-    def describe(self, images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def describe(self, images: Pixels) -> tuple[Float32Array, Float32Array]:
         """Return probabilities (N, K) and features (N, F), float32, of pictures (N, C, H, W)."""
         features = np.concatenate([extractor(images) for extractor in self.extractors], axis=1)
         return self.model.probabilities(features), features.astype(np.float32, copy=False)
@@ -250,10 +250,10 @@ def check_trees(classifier: Any) -> None:
 
 
 def _check_tree(
-    inner: NDArray[np.bool_],
-    left: NDArray[np.integer],
-    right: NDArray[np.integer],
-    feature: NDArray[np.integer],
+    inner: BoolArray,
+    left: IntegerArray,
+    right: IntegerArray,
+    feature: IntegerArray,
     features: int,
 ) -> None:
     own = np.flatnonzero(inner)

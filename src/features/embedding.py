@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..machine.arrays import Float32Array
 from ..machine.imports import import_object
 from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..models.folding import fold_batch_norms
 from ..records.pictures import Pixels
-from .descriptors.picture import Floats
 
 __all__ = ["NetworkFeatures"]
 
@@ -113,14 +113,14 @@ class NetworkFeatures:
         state = self._network.state_dict()
         return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
-    def __call__(self, images: Pixels) -> Floats:
+    def __call__(self, images: Pixels) -> Float32Array:
         """Return (N, D) float32 of pictures (N, C, H, W)."""
         network = self._ready()  # before the arithmetic becomes less exact
         some = self._AT_ONCE_ON_GPU if self.on_gpu else self._AT_ONCE
         starts = range(0, len(images), some)
         with self._own_stream():
             rows = torch.cat([self._described(network, images[at : at + some]) for at in starts])
-            found: Floats = rows.cpu().numpy()  # a GPU is waited for once
+            found: Float32Array = rows.cpu().numpy()  # a GPU is waited for once
         return found
 
     def _own_stream(self) -> AbstractContextManager[object]:

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ..machine.arrays import Float32Array
 from ..machine.imports import import_object
 from ..records.pictures import Pixels
 from .descriptors.colour import Colour
 from .descriptors.hog import Hog
 from .descriptors.lbp import Lbp
-from .descriptors.picture import Floats
 from .descriptors.raw import Raw
 from .descriptors.scattering import Scattering
 from .descriptors.texture import Gabor, Haralick
@@ -34,7 +34,7 @@ class Extractor(Protocol):
     @property
     def on_gpu(self) -> bool: ...  # it computes on a GPU, which two threads keep busy
 
-    def __call__(self, images: Pixels) -> Floats:
+    def __call__(self, images: Pixels) -> Float32Array:
         """Return (N, D) float32 of pictures (N, C, H, W), a row a picture."""
 
 
@@ -44,7 +44,9 @@ class Described:
 
     name: str
     settings: dict[str, Any]  # its arguments, as plain values
-    descriptor: Callable[[Floats], Floats]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
+    descriptor: Callable[
+        [Float32Array], Float32Array
+    ]  # picture (H, W, C) float32 in [0, 1] -> (D,) float32
     target: str | None = None  # import path of what a plugin made it with
     in_processes: ClassVar[bool] = True
     on_gpu: ClassVar[bool] = False
@@ -58,7 +60,7 @@ class Described:
 
         return {"plugin": [self.target, code_digest(self.target)], "settings": known}
 
-    def __call__(self, images: Pixels) -> Floats:
+    def __call__(self, images: Pixels) -> Float32Array:
         pictures = images.transpose(0, 2, 3, 1).astype(np.float32) / np.float32(255)
         return np.stack([self.descriptor(picture) for picture in pictures])
 
@@ -81,7 +83,7 @@ class Mirrored:
     def on_gpu(self) -> bool:
         return self.extractor.on_gpu
 
-    def __call__(self, images: Pixels) -> Floats:
+    def __call__(self, images: Pixels) -> Float32Array:
         return self.extractor(np.ascontiguousarray(images[..., ::-1]))
 
 
@@ -118,7 +120,7 @@ def extractors_of(
     return found
 
 
-_MAKERS: dict[str, Callable[..., Callable[[Floats], Floats]]] = {
+_MAKERS: dict[str, Callable[..., Callable[[Float32Array], Float32Array]]] = {
     "lbp": Lbp,
     "colour": Colour,
     "gabor": Gabor,

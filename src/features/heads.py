@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from ..config.features import ClassicalSettings
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from .calibration import (
     ENOUGH_UNSEEN,
     CalibratedModel,
@@ -30,7 +31,6 @@ from .calibration import (
     of_all_classes,
     scores_of,
 )
-from .descriptors.picture import Floats
 from .grid import Group, Head, Normalisation, axes_seconds
 from .paths import (
     LinearPath,
@@ -46,7 +46,6 @@ from .scaling import BlockScaler
 
 __all__ = ["Choice", "choose_head", "fit_chosen"]
 
-Integers = NDArray[np.int64]
 # Of the time limit, for the first fold, in which all heads are tried: the others take less each.
 _FIRST_SHARE = 0.4
 # Of the time limit, the work that is counted: beside other programs a search may take three times
@@ -124,8 +123,8 @@ class Choice:
 def fit_chosen(
     choice: Choice,
     settings: ClassicalSettings,
-    features: Floats,
-    targets: Integers,
+    features: Float32Array,
+    targets: Int64Array,
     sizes: Sequence[int],
     *,
     num_classes: int,
@@ -148,8 +147,8 @@ def fit_chosen(
 
 
 def choose_head(
-    features: Floats,
-    labels: Integers,
+    features: Float32Array,
+    labels: Int64Array,
     contents: NDArray[np.generic],
     sizes: Sequence[int],
     *,
@@ -181,7 +180,7 @@ def choose_head(
         seen = race.seen + len(held)
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(features, labels, sizes, train, held, seed)
-        found: dict[Head, Floats] = {}
+        found: dict[Head, Float32Array] = {}
         for group in race.groups:
             if found and budget.is_spent(share):
                 break
@@ -222,10 +221,10 @@ class _Judged:
 
     calibration: Calibration
     accuracy: float
-    losses: NDArray[np.float64]
+    losses: Float64Array
 
     @classmethod
-    def of(cls, scores: Floats, targets: Integers) -> Self:
+    def of(cls, scores: Float32Array, targets: Int64Array) -> Self:
         calibration = Calibration.fit(scores, targets)
         probs = calibration(scores)
         chance = probs[np.arange(len(targets)), targets].astype(np.float64)
@@ -238,9 +237,9 @@ class _Race:
     """The heads that are left, with their scores of the folds so far."""
 
     groups: list[Group]
-    scores: dict[Head, list[Floats]] = field(default_factory=dict)
+    scores: dict[Head, list[Float32Array]] = field(default_factory=dict)
     judged: dict[Head, _Judged] = field(default_factory=dict)
-    targets: list[Integers] = field(default_factory=list)
+    targets: list[Int64Array] = field(default_factory=list)
     tried: int = 0
     seen: int = 0
     complete: bool = True
@@ -249,7 +248,7 @@ class _Race:
     def folds(self) -> int:
         return len(self.targets)
 
-    def add(self, found: dict[Head, Floats], targets: Integers, seen: int) -> None:
+    def add(self, found: dict[Head, Float32Array], targets: Int64Array, seen: int) -> None:
         """Add the scores of one more fold, and drop heads that are clearly worse than the best."""
         if not self.targets:
             self.tried = len(found)
@@ -283,7 +282,7 @@ class _Race:
         )
 
 
-def _not_clearly_worse(losses: dict[Head, NDArray[np.float64]]) -> list[Head]:
+def _not_clearly_worse(losses: dict[Head, Float64Array]) -> list[Head]:
     """Return the heads whose losses (N,) are on average not clearly above the smallest ones."""
     best = losses[min(losses, key=lambda head: losses[head].mean())]
     left = []
@@ -299,11 +298,11 @@ class _Fold:
 
     def __init__(
         self,
-        features: Floats,
-        labels: Integers,
+        features: Float32Array,
+        labels: Int64Array,
         sizes: Sequence[int],
-        train: Integers,
-        held: Integers,
+        train: Int64Array,
+        held: Int64Array,
         seed: int,
     ) -> None:
         self.seed = seed
@@ -355,7 +354,9 @@ class _Fold:
             self._scaled[scaling] = View.of(train, held, self._labels, len(self.known))
         return self._scaled[scaling]
 
-    def _reduced(self, train: Floats, held: Floats) -> tuple[Floats, Floats]:
+    def _reduced(
+        self, train: Float32Array, held: Float32Array
+    ) -> tuple[Float32Array, Float32Array]:
         from sklearn.decomposition import PCA
 
         sample = np.random.default_rng(self.seed).permutation(len(train))[:_SAMPLE]
@@ -364,7 +365,7 @@ class _Fold:
         return axes.transform(train), axes.transform(held)
 
 
-def _group_scores(group: Group, fold: _Fold) -> Iterator[Floats]:
+def _group_scores(group: Group, fold: _Fold) -> Iterator[Float32Array]:
     """Yield scores (M, K) float32 of a fold's held-out pictures for each head of a group."""
     view = fold.view(group.normalisation)
     if len(fold.known) == 1:  # too few pictures for a choice: all heads say the same
@@ -375,7 +376,7 @@ def _group_scores(group: Group, fold: _Fold) -> Iterator[Floats]:
         yield of_all_classes(scores.astype(np.float64), fold.known, fold.classes).astype(np.float32)
 
 
-def _path(group: Group, view: View, seed: int) -> Iterator[NDArray[np.float64]]:
+def _path(group: Group, view: View, seed: int) -> Iterator[Float64Array]:
     """Yield scores (M, K') of each head of a group, in its order."""
     values = [dict(head.values) for head in group.heads]
     match group.kind:

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from .descriptors.picture import Floats
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 
 __all__ = ["NearestMean", "ScoringClassifier", "gram"]
 
-Doubles = NDArray[np.float64]
 _BLOCK = 4096
 
 
@@ -24,13 +23,13 @@ class ScoringClassifier(ClassifierMixin, BaseEstimator):
         classes_: (K,).
     """
 
-    classes_: NDArray[np.int64]
+    classes_: Int64Array
 
     @abstractmethod
-    def decision_function(self, features: Floats) -> Doubles:
+    def decision_function(self, features: Float32Array) -> Float64Array:
         """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
 
-    def predict(self, features: Floats) -> NDArray[np.int64]:
+    def predict(self, features: Float32Array) -> Int64Array:
         """Return (N,) the classes with the highest scores."""
         scores = self.decision_function(features)
         best = (scores > 0).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
@@ -57,7 +56,7 @@ class NearestMean(ScoringClassifier):
     def __init__(self, shrinkage: float = 0.1) -> None:
         self.shrinkage = shrinkage
 
-    def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
+    def fit(self, features: Float32Array, targets: Int64Array) -> Self:
         """Fit to features (N, D) and targets (N,)."""
         self.classes_, labels = np.unique(targets, return_inverse=True)
         rows = [features[labels == k] for k in range(len(self.classes_))]
@@ -69,12 +68,12 @@ class NearestMean(ScoringClassifier):
         self.intercept_ = -0.5 * (weights * (means + centre)).sum(axis=1)
         return self
 
-    def decision_function(self, features: Floats) -> Doubles:
+    def decision_function(self, features: Float32Array) -> Float64Array:
         """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
-        scores: Doubles = features @ self.coef_.T + self.intercept_
+        scores: Float64Array = features @ self.coef_.T + self.intercept_
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def _inverse(self, within: Floats, means: Doubles) -> Doubles:
+    def _inverse(self, within: Float32Array, means: Float64Array) -> Float64Array:
         """Means (K, D) times the inverse of the shrunk covariance of rows (N, D)."""
         from scipy.linalg import cho_factor, cho_solve
 
@@ -98,7 +97,7 @@ class NearestMean(ScoringClassifier):
         return found
 
 
-def gram(rows: NDArray[np.floating]) -> Doubles:
+def gram(rows: NDArray[np.floating]) -> Float64Array:
     """Return the sum of the outer products (D, D) of rows (N, D), in double precision.
 
     Block by block, so that no copy of all rows in double precision is made.

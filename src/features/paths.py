@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from .calibration import log_votes
-from .descriptors.picture import Floats
 from .means import gram
 from .rbf import sums_over_opponents
 
@@ -29,8 +28,6 @@ __all__ = [
     "svm_scores",
 ]
 
-Doubles = NDArray[np.float64]
-Integers = NDArray[np.int64]
 # Directions whose variance is below this share of the largest are rounding errors.
 _LEAST_VARIANCE = 1e-9
 # Change of the objective in an iteration, relative to its value, at which it is the last. The value
@@ -43,16 +40,21 @@ _MOST_ITERATIONS = 300
 class View:
     """Normalised features along the principal axes of the training pictures."""
 
-    train: Floats  # (N, D), centred and without correlations
-    held: Floats  # (M, D)
-    variances: Doubles  # (D,) of the columns of `train`, above 0
-    labels: Integers  # (N,) of the training pictures, in [0, K); each class is there
+    train: Float32Array  # (N, D), centred and without correlations
+    held: Float32Array  # (M, D)
+    variances: Float64Array  # (D,) of the columns of `train`, above 0
+    labels: Int64Array  # (N,) of the training pictures, in [0, K); each class is there
     classes: int  # K, at least 2
     dims: int  # features that there were before those without variance were left out
 
     @classmethod
     def of(
-        cls, train: Floats, held: Floats, labels: Integers, classes: int, dims: int | None = None
+        cls,
+        train: Float32Array,
+        held: Float32Array,
+        labels: Int64Array,
+        classes: int,
+        dims: int | None = None,
     ) -> View:
         """Return the view of normalised features (N, D) and (M, D); `dims` is D unless given."""
         mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -60,14 +62,14 @@ class View:
         train, held = (train - mean) @ axes, (held - mean) @ axes
         return cls(train, held, variances, labels, classes, dims or len(mean))
 
-    def hits(self) -> Floats:
+    def hits(self) -> Float32Array:
         """Return (N, K) float32, 1 where a picture is of a class."""
         hits = np.zeros((len(self.labels), self.classes), np.float32)
         hits[np.arange(len(self.labels)), self.labels] = 1
         return hits
 
 
-def principal_axes(centred: Floats) -> tuple[Floats, Doubles]:
+def principal_axes(centred: Float32Array) -> tuple[Float32Array, Float64Array]:
     """Return the principal axes (D, r) float32 and variances (r,) of centred features (N, D).
 
     r is at most min(N, D): directions without variance are left out. Axes are orthonormal, their
@@ -83,7 +85,7 @@ def principal_axes(centred: Floats) -> tuple[Floats, Doubles]:
     return np.ascontiguousarray(axes[:, kept], np.float32), values[kept] / count
 
 
-def ridge_scores(view: View, strengths: Sequence[float]) -> Iterator[Doubles]:
+def ridge_scores(view: View, strengths: Sequence[float]) -> Iterator[Float64Array]:
     """Yield scores of `RidgeClassifier(alpha=1 / strength)`: in closed form, for axes separate."""
     wanted = 2 * view.hits() - 1
     offset = wanted.mean(axis=0, dtype=np.float64)
@@ -95,7 +97,7 @@ def ridge_scores(view: View, strengths: Sequence[float]) -> Iterator[Doubles]:
         yield scores / 2 if view.classes == 2 else scores
 
 
-def mean_scores(view: View, shrinkages: Sequence[float]) -> Iterator[Doubles]:
+def mean_scores(view: View, shrinkages: Sequence[float]) -> Iterator[Float64Array]:
     """Yield scores of `NearestMean(shrinkage)`.
 
     The covariance within classes is that of all pictures, here a diagonal, less that between the K
@@ -120,7 +122,7 @@ def mean_scores(view: View, shrinkages: Sequence[float]) -> Iterator[Doubles]:
         yield view.held @ weights.T.astype(np.float32) + offsets
 
 
-def neighbour_scores(view: View, counts: Sequence[int]) -> Iterator[Doubles]:
+def neighbour_scores(view: View, counts: Sequence[int]) -> Iterator[Float64Array]:
     """Yield log shares of the votes of the nearest k pictures, each weighing 1 / distance."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -141,7 +143,7 @@ def neighbour_scores(view: View, counts: Sequence[int]) -> Iterator[Doubles]:
         yield log_votes(votes)
 
 
-def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Doubles]:
+def svm_scores(view: View, pairs: Sequence[tuple[float, float]]) -> Iterator[Float64Array]:
     """Yield scores of an exact `RbfMachine(strength, gamma)` for pairs (gamma, strength).
 
     Distances are computed once, and a kernel once for neighbouring pairs with the same gamma. Takes
@@ -187,14 +189,14 @@ class LinearPath:
     loss: str = "logistic"
     tolerance: float = _TOLERANCE
 
-    def scores(self, strengths: Sequence[float]) -> Iterator[Doubles]:
+    def scores(self, strengths: Sequence[float]) -> Iterator[Float64Array]:
         """Yield scores of the held-out pictures for each strength."""
         for weights, intercepts in self.solutions(strengths):
             scores = self.view.held @ weights.astype(np.float32) + intercepts
             halved = self.view.classes == 2 and self.loss != "logistic"
             yield scores / 2 if halved else scores
 
-    def solutions(self, strengths: Sequence[float]) -> Iterator[tuple[Doubles, Doubles]]:
+    def solutions(self, strengths: Sequence[float]) -> Iterator[tuple[Float64Array, Float64Array]]:
         """Yield weights (D, K) and intercepts (K,) of each strength, best in ascending order."""
         count, dims = self.view.train.shape
         hits = self.view.hits()
@@ -211,14 +213,14 @@ class LinearPath:
             yield solution[:-1], solution[-1]
 
     def _solved(
-        self, hits: Floats, penalty: float, curvature: float, start: Doubles
-    ) -> tuple[Doubles, float]:
+        self, hits: Float32Array, penalty: float, curvature: float, start: Float64Array
+    ) -> tuple[Float64Array, float]:
         """Return the solution (D + 1, K), its last row the intercepts, and the curvature there."""
         variances = np.append(curvature * self.view.variances + penalty, curvature)
         scale = 1 / np.sqrt(variances)[:, None]
         last = curvature
 
-        def objective(values: Doubles) -> tuple[float, Doubles]:
+        def objective(values: Float64Array) -> tuple[float, Float64Array]:
             nonlocal last
             point = values.reshape(start.shape) * scale
             value, slopes, last = self._loss(point.astype(np.float32), hits)
@@ -234,7 +236,7 @@ class LinearPath:
         found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
         return found.x.reshape(start.shape) * scale, max(last, 1e-3 / self.view.classes)
 
-    def _loss(self, point: Floats, hits: Floats) -> tuple[float, Floats, float]:
+    def _loss(self, point: Float32Array, hits: Float32Array) -> tuple[float, Float32Array, float]:
         """Return the mean loss, its slopes (N, K) by score, and its mean curvature by score."""
         scores = self.view.train @ point[:-1]
         scores += point[-1]

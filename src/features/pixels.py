@@ -12,19 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from ..machine.arrays import Float32Array, Int64Array, UInt8Array
 from ..records.pictures import Pixels
 from .calibration import CalibratedModel
-from .descriptors.picture import Floats
 
 __all__ = ["PixelFeatures", "PixelSample", "blocks_of", "draw_pixels", "fit_pixels"]
 
-Integers = NDArray[np.int64]
-Masks = NDArray[np.uint8]
+Masks = UInt8Array
 # The features of a block of a picture (C, H, W): rows and columns to (h, w, D).
-Describe = Callable[[Pixels, slice, slice], Floats]
+Describe = Callable[[Pixels, slice, slice], Float32Array]
 # Features of more pixels are not computed at once: each takes some 200 bytes meanwhile.
 _PIXELS_AT_ONCE = 2**20
 _BLOCK = 512
@@ -57,7 +55,7 @@ class PixelFeatures:
     def identity(self) -> dict[str, Any]:
         return asdict(self)
 
-    def __call__(self, images: Pixels) -> Floats:
+    def __call__(self, images: Pixels) -> Float32Array:
         """Return (N, H, W, D) float32 of pictures (N, C, H, W) in [0, 255]."""
         from skimage.feature import multiscale_basic_features
 
@@ -68,13 +66,13 @@ class PixelFeatures:
         ]
         return np.stack(found).astype(np.float32, copy=False)
 
-    def of_block(self, picture: Pixels, rows: slice, columns: slice) -> Floats:
+    def of_block(self, picture: Pixels, rows: slice, columns: slice) -> Float32Array:
         """Return (h, w, D) float32 of a block of a picture (C, H, W), as within the whole."""
         around = math.ceil(_TRUNCATED * self.sigma_max) + _DERIVATIVES + 1
         top, left = max(0, rows.start - around), max(0, columns.start - around)
         part = picture[:, top : rows.stop + around, left : columns.stop + around]
         (found,) = self(part[None])
-        block: Floats = found[rows.start - top :, columns.start - left :]
+        block: Float32Array = found[rows.start - top :, columns.start - left :]
         return block[: rows.stop - rows.start, : columns.stop - columns.start]
 
 
@@ -88,10 +86,10 @@ class PixelSample(NamedTuple):
         counts: (K,) int64, all pixels of each class in the pictures.
     """
 
-    features: Floats
-    targets: Integers
-    pictures: Integers
-    counts: Integers
+    features: Float32Array
+    targets: Int64Array
+    pictures: Int64Array
+    counts: Int64Array
 
 
 def blocks_of(height: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -185,10 +183,10 @@ def fit_pixels(
     return replace(model, calibration=replace(calibration, shift=shift))
 
 
-def _features_at(describe: Describe, picture: Pixels, places: Integers) -> Floats:
+def _features_at(describe: Describe, picture: Pixels, places: Int64Array) -> Float32Array:
     """Return (n, D) of pixels of a picture, by their numbers row by row."""
     y, x = np.divmod(places, picture.shape[2])
-    found: Floats | None = None
+    found: Float32Array | None = None
     for rows, columns in blocks_of(*picture.shape[1:]):
         inside = (y >= rows.start) & (y < rows.stop) & (x >= columns.start) & (x < columns.stop)
         if inside.any():
@@ -200,5 +198,5 @@ def _features_at(describe: Describe, picture: Pixels, places: Integers) -> Float
     return found
 
 
-def _class_counts(mask: Masks, classes: int) -> Integers:
+def _class_counts(mask: Masks, classes: int) -> Int64Array:
     return np.bincount(mask.ravel(), minlength=256)[:classes]

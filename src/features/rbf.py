@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .descriptors.picture import Floats
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from .means import ScoringClassifier
 
 __all__ = ["RbfMachine", "sums_over_opponents"]
@@ -52,7 +52,7 @@ class RbfMachine(ScoringClassifier):
         self.components = components
         self.seed = seed
 
-    def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
+    def fit(self, features: Float32Array, targets: Int64Array) -> Self:
         """Fit to features (N, D) and targets (N,)."""
         self.classes_ = np.unique(targets)
         variance = float(features.var(axis=0, dtype=np.float64).sum())
@@ -71,9 +71,9 @@ class RbfMachine(ScoringClassifier):
             self._fit_sample(features, targets)
         return self
 
-    def decision_function(self, features: Floats) -> NDArray[np.float64]:
+    def decision_function(self, features: Float32Array) -> Float64Array:
         """Return scores (N, K); of two classes (N,) of the second, as scikit-learn does."""
-        scores: NDArray[np.float64]
+        scores: Float64Array
         if self.exact_ is not None:
             scores = self.exact_.decision_function(features)
             if scores.ndim == 1:
@@ -84,7 +84,7 @@ class RbfMachine(ScoringClassifier):
         scores = np.concatenate(blocks) + self.offset_
         return scores[:, 1] if len(self.classes_) == 2 else scores
 
-    def _fit_sample(self, features: Floats, targets: NDArray[np.int64]) -> None:
+    def _fit_sample(self, features: Float32Array, targets: Int64Array) -> None:
         from scipy.linalg import cho_factor, cho_solve
         from scipy.linalg.blas import dsyrk
 
@@ -108,13 +108,13 @@ class RbfMachine(ScoringClassifier):
         factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
         self.weights_ = cho_solve(factor, right, check_finite=False)
 
-    def _kernel(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _kernel(self, features: NDArray[np.floating]) -> Float64Array:
         from sklearn.metrics.pairwise import rbf_kernel
 
         return rbf_kernel(features.astype(np.float64), self.sample_, gamma=self.width_)
 
 
-def sums_over_opponents(margins: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+def sums_over_opponents(margins: Float64Array, classes: int) -> Float64Array:
     """Return scores (N, K) from the margins (N, K (K - 1) / 2) between each two classes.
 
     The sum over opponents of how probable the class is against each, less how probable they are:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from .descriptors.picture import Floats
+from ..machine.arrays import Float32Array
 
 __all__ = ["BlockScaler", "PartWhitening"]
 
@@ -29,7 +29,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         self.sizes = sizes
         self.each = each
 
-    def fit(self, features: Floats, targets: Any = None) -> Self:
+    def fit(self, features: Float32Array, targets: Any = None) -> Self:
         """Fit to features (N, D)."""
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
@@ -47,7 +47,7 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         self.scale_ = np.concatenate(scales).astype(np.float32)
         return self
 
-    def transform(self, features: Floats) -> Floats:
+    def transform(self, features: Float32Array) -> Float32Array:
         """Return features (N, D) scaled, (N, D)."""
         return (features - self.mean_) * self.scale_
 
@@ -70,7 +70,7 @@ class PartWhitening(TransformerMixin, BaseEstimator):
     def __init__(self, power: float = 0.5) -> None:
         self.power = power
 
-    def fit(self, features: Floats, targets: Any = None) -> Self:
+    def fit(self, features: Float32Array, targets: Any = None) -> Self:
         """Fit to features (N, D)."""
         deviations = features.std(axis=0, dtype=np.float64)
         varied = deviations > 1e-6 * deviations.max(initial=0.0)
@@ -78,6 +78,6 @@ class PartWhitening(TransformerMixin, BaseEstimator):
         self.scale_ = scale.astype(np.float32)
         return self
 
-    def transform(self, features: Floats) -> Floats:
+    def transform(self, features: Float32Array) -> Float32Array:
         """Return features (N, D) scaled, (N, D)."""
         return features * self.scale_

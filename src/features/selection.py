@@ -6,10 +6,9 @@ import warnings
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from .descriptors.picture import Floats
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 
 __all__ = ["KeepBest"]
 
@@ -36,7 +35,7 @@ class KeepBest(TransformerMixin, BaseEstimator):
         self.keep = keep
         self.seed = seed
 
-    def fit(self, features: Floats, targets: NDArray[np.int64]) -> Self:
+    def fit(self, features: Float32Array, targets: Int64Array) -> Self:
         """Fit to features (N, D) and targets (N,); an unknown criterion is a ValueError."""
         rng = np.random.default_rng(self.seed)
         some = np.sort(rng.permutation(len(features))[:_LOOKED_AT])
@@ -45,12 +44,12 @@ class KeepBest(TransformerMixin, BaseEstimator):
         self.kept_ = np.sort(best)
         return self
 
-    def transform(self, features: Floats) -> Floats:
+    def transform(self, features: Float32Array) -> Float32Array:
         """Return the kept features (N, k) of features (N, D)."""
         return features[:, self.kept_]
 
-    def _scores(self, features: Floats, targets: NDArray[np.int64]) -> NDArray[np.float64]:
-        scores: NDArray[np.float64]
+    def _scores(self, features: Float32Array, targets: Int64Array) -> Float64Array:
+        scores: Float64Array
         match self.criterion:
             case "variance":
                 scores = features.var(axis=0, dtype=np.float64)

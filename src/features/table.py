@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.decoding.picture_store import PictureStore
 from ..data.splitting.splits import Split
+from ..machine.arrays import BytesArray, Float32Array, Int64Array
 from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import TooSlow, follow_parent, in_order
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.cache import cache_errors, cached, key_of, read_entry
-from .descriptors.picture import Floats
 from .fusion import Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
@@ -84,7 +83,7 @@ class FeatureTable:
     def seconds(self) -> float:
         return sum(self._took.values())
 
-    def part(self, name: str, *, mirrored: bool = False) -> Floats:
+    def part(self, name: str, *, mirrored: bool = False) -> Float32Array:
         """Return (n, D) float32: a row for each picture of a part, in the split's order.
 
         Args:
@@ -106,9 +105,7 @@ class FeatureTable:
         self.sizes = tuple(block.shape[1] for block in blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def _block(
-        self, extractor: Extractor, hashes: NDArray[np.bytes_], indices: NDArray[np.int64]
-    ) -> Floats:
+    def _block(self, extractor: Extractor, hashes: BytesArray, indices: Int64Array) -> Float32Array:
         """Return (n, D) of one extractor, from the cache or computed now."""
         if not len(indices):
             return np.empty((0, sum(self.sizes)), np.float32)
@@ -122,7 +119,7 @@ class FeatureTable:
             found = described(extractor, read, indices, workers, self._deadline)
             first = next(found)
 
-            def table() -> Floats:
+            def table() -> Float32Array:
                 return np.concatenate([first, *found])
 
             def build(unfinished: Path) -> dict[str, Any]:
@@ -141,10 +138,10 @@ class FeatureTable:
 def described(
     extractor: Extractor,
     read: Reader,
-    indices: NDArray[np.int64],
+    indices: Int64Array,
     workers: int,
     deadline: float | None = None,
-) -> Iterator[Floats]:
+) -> Iterator[Float32Array]:
     """Yield the features of pictures in blocks of rows (n, D), in the order of `indices`.
 
     Args:
@@ -170,8 +167,8 @@ def described(
 
 
 def _blocks(
-    extractor: Extractor, read: Reader, indices: NDArray[np.int64], workers: int
-) -> Iterator[Floats]:
+    extractor: Extractor, read: Reader, indices: Int64Array, workers: int
+) -> Iterator[Float32Array]:
     chunks = [indices[at : at + _AT_ONCE] for at in range(0, len(indices), _AT_ONCE)]
     # What is read one by one is decoded in threads, ahead of its use.
     pictures = in_order(
@@ -195,7 +192,7 @@ def _blocks(
         yield from in_order(_work, pictures, count, pool)
 
 
-def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:
+def beside_others(extractor: Extractor) -> Callable[[Pixels], Float32Array]:
     """Return an extractor that computes with the threads that have a core beside other programs.
 
     One that computes in processes, with a thread each, or on a GPU is returned as it is.
@@ -211,7 +208,7 @@ def beside_others(extractor: Extractor) -> Callable[[Pixels], Floats]:
 
     threads = ThreadCount(torch.get_num_threads())
 
-    def describe(images: Pixels) -> Floats:
+    def describe(images: Pixels) -> Float32Array:
         rows = []
         with own_threads():
             for at in range(0, len(images), _BETWEEN_LOOKS):
@@ -232,5 +229,5 @@ def _start(extractor: Extractor) -> None:
     follow_parent()
 
 
-def _work(images: Pixels) -> Floats:
+def _work(images: Pixels) -> Float32Array:
     return _extractor(images)

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from .calibration import folds_of, of_all_classes
-from .descriptors.picture import Floats
 from .paths import View, mean_scores, ridge_scores
 
 __all__ = ["cross_validated_accuracy", "logme"]
 
-Integers = NDArray[np.int64]
-Doubles = NDArray[np.float64]
 # The fixed point is reached when the ratio of the two precisions changes by less than this share.
 _TOLERANCE, _MOST_ITERATIONS = 1e-3, 50
 _FOLDS = 5
@@ -24,7 +22,7 @@ _RIDGES = (0.3, 1.0, 3.0, 10.0)
 _SHRINKAGES = (0.1, 0.3, 0.5, 0.8)
 
 
-def logme(features: Floats, targets: Integers, num_classes: int) -> float:
+def logme(features: Float32Array, targets: Int64Array, num_classes: int) -> float:
     """Return the logarithm of the maximum evidence of linear models on features, a picture.
 
     The evidence p(y | F) of Bayesian linear regression on each class's indicator y, its weights
@@ -54,8 +52,8 @@ def logme(features: Floats, targets: Integers, num_classes: int) -> float:
 
 
 def _spectrum(
-    features: Floats, targets: Integers, num_classes: int
-) -> tuple[Doubles, Doubles, Doubles]:
+    features: Float32Array, targets: Int64Array, num_classes: int
+) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Return squared singular values (r,), squares (r, K) of the indicators along the left singular
     vectors, and the indicators' own squares (K,)."""
     hits = np.eye(num_classes)[targets]
@@ -65,7 +63,9 @@ def _spectrum(
     return squares[kept], np.square(left[:, kept].T @ hits), hits.sum(axis=0)
 
 
-def _evidence(squares: Doubles, along: Doubles, total: float, count: int, dims: int) -> float:
+def _evidence(
+    squares: Float64Array, along: Float64Array, total: float, count: int, dims: int
+) -> float:
     """Return the largest log evidence of one class's indicator, of `_spectrum`, of N and D."""
     outside = max(total - float(along.sum()), 0.0)
     ratio = 1.0  # alpha / beta
@@ -85,7 +85,7 @@ def _evidence(squares: Doubles, along: Doubles, total: float, count: int, dims: 
 
 
 def _moments(
-    squares: Doubles, along: Doubles, outside: float, ratio: float
+    squares: Float64Array, along: Float64Array, outside: float, ratio: float
 ) -> tuple[float, float, float]:
     """Return the square of the mean weights, the squared errors, and the effective parameters."""
     shrunk = squares + ratio
@@ -95,7 +95,7 @@ def _moments(
 
 
 def cross_validated_accuracy(
-    features: Floats, targets: Integers, contents: NDArray[np.generic], seed: int
+    features: Float32Array, targets: Int64Array, contents: NDArray[np.generic], seed: int
 ) -> tuple[float, float]:
     """Return the held-out accuracy of a quick head, and its standard error, both in [0, 1].
 
@@ -133,8 +133,8 @@ def cross_validated_accuracy(
 
 
 def _right(
-    features: Floats, labels: Integers, train: Integers, held: Integers
-) -> NDArray[np.bool_]:
+    features: Float32Array, labels: Int64Array, train: Int64Array, held: Int64Array
+) -> BoolArray:
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -27,7 +27,7 @@ _SOURCES = Path(__file__).resolve().parents[1]
 _NAME = "src"
 _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
-    *("machine/ending", "machine/hardware", "machine/package"),
+    *("machine/arrays", "machine/ending", "machine/hardware", "machine/package"),
     *("machine/text", "storage/__init__", "storage/arrays", "storage/digests", "storage/files"),
     "data/__init__",
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),

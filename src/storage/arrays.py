@@ -12,7 +12,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
-from numpy.typing import NDArray
+
+from ..machine.arrays import AnyArray, UInt8Array
 
 __all__ = ["array_header", "load_arrays", "open_arrays", "packed_texts", "unpacked_texts"]
 
@@ -44,7 +45,7 @@ def open_arrays(file: Path) -> Iterator[NpzFile]:
         raise ValueError(str(error)) from error
 
 
-def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
+def load_arrays(file: Path) -> dict[str, AnyArray]:
     """Return all arrays of an .npz file by name.
 
     Raises:
@@ -68,13 +69,13 @@ def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def packed_texts(texts: Iterable[str]) -> NDArray[np.uint8]:
+def packed_texts(texts: Iterable[str]) -> UInt8Array:
     """Return texts without NUL as bytes: in an array of texts each would be as long as any."""
     joined = "".join(f"{text}\0" for text in texts)
     return np.frombuffer(joined.encode("utf-8", "surrogateescape"), np.uint8)
 
 
-def unpacked_texts(packed: NDArray[np.uint8]) -> list[str]:
+def unpacked_texts(packed: UInt8Array) -> list[str]:
     """Return the texts of `packed_texts`.
 
     Raises:

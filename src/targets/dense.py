@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..machine.arrays import BoolArray, Float32Array
 from ..metrics.probabilistic import entropy_terms
 from ..metrics.segmentation import (
     dice_sums,
@@ -64,12 +65,12 @@ class Dense(TargetKind):
         """Return (N, K) pixels of each class: figures of pictures in two sizes do not compare."""
         return self.decide(probs).sum(axis=2, dtype=np.int64)
 
-    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+    def right(self, preds: Labels, targets: Labels) -> BoolArray:
         """Return (N,) whether all pixels that count are right."""
         sums = pixel_sums(preds)
         return (sums.above == sums.below)[:, 0]
 
-    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+    def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         """Return (N,) the mean log-loss of each picture's pixels."""
         return probs["log_loss"]  # type: ignore[call-overload]
 
@@ -98,9 +99,7 @@ class Dense(TargetKind):
         constant[0, :, pixels.argmax()] = pixels
         return mean_ratio(_SUMS[measure](constant))
 
-    def scores(
-        self, measure: str, probs: Probs, preds: Labels, targets: Labels
-    ) -> NDArray[np.float32]:
+    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
         if measure == "log_loss":
             return -self.losses(probs, targets)
         if measure in _SUMS:

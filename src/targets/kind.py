@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
+
 __all__ = ["TargetKind", "lone_errors"]
 
 Probs = NDArray[np.floating[Any]]
-Labels = NDArray[np.integer[Any]]
+Labels = IntegerArray
 
 
 class TargetKind(ABC):
@@ -54,7 +56,7 @@ class TargetKind(ABC):
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
         """Return the predicted targets."""
 
-    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> NDArray[np.float64] | None:
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
         """Return the thresholds of `decide` that are best for a metric on these pictures.
 
         None where the answer that is best for it needs none.
@@ -66,11 +68,11 @@ class TargetKind(ABC):
         return probs.max(axis=1)
 
     @abstractmethod
-    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+    def right(self, preds: Labels, targets: Labels) -> BoolArray:
         """Return (N,) whether each prediction is the target."""
 
     @abstractmethod
-    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+    def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         """Return (N,) the log-loss of each picture in nats."""
 
     @abstractmethod
@@ -97,9 +99,7 @@ class TargetKind(ABC):
         return None
 
     @abstractmethod
-    def scores(
-        self, measure: str, probs: Probs, preds: Labels, targets: Labels
-    ) -> NDArray[np.float32]:
+    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
         """Return (N,) scores, higher for better: their mean is the measure, or minus a loss.
 
         A measure that is no mean over pictures is the figure plus each picture's influence on it.
@@ -136,7 +136,7 @@ class TargetKind(ABC):
         primary = float(self.scores(self.primary, probs, preds, targets).mean(dtype=np.float64))
         return {"accuracy": float(right.mean()), self.primary: primary}
 
-    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+    def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, M) 0 and 1: the targets of the binary problems that this kind is made of.
 
         Raises:
@@ -144,18 +144,18 @@ class TargetKind(ABC):
         """
         raise ValueError(f"targets of kind {self.name} are not made of binary problems")
 
-    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def from_binary(self, probs: Float32Array) -> Float32Array:
         """Return probabilities (N, K) from those (N, M) of the binary problems."""
         raise ValueError(f"targets of kind {self.name} are not made of binary problems")
 
 
 def lone_errors(
-    influence: NDArray[np.float64],
-    apart: NDArray[np.float64],
+    influence: Float64Array,
+    apart: Float64Array,
     squares: float,
     sizes: Labels,
-    alone: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    alone: Float64Array,
+) -> Float64Array:
     """Return (N,) influence on the sum of classes' figures, with those that one picture gives each.
 
     One picture says nothing of the variance of its class's figure. The pictures of all classes do:

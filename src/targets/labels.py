@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ..machine.arrays import BoolArray, Int64Array, IntegerArray
 
 __all__ = [
     "IGNORED",
@@ -21,34 +22,33 @@ __all__ = [
     "memberships",
 ]
 
-Integers = NDArray[np.int64]
-Labels = NDArray[np.integer[Any]]
+Labels = IntegerArray
 # Between the names of a picture's labels, in texts and tables.
 _SEPARATOR = ";"
 # The class number of pixels that no loss and no metric counts; torch's own choice.
 IGNORED = -100
 
 
-def label_counts(targets: Labels, num_classes: int) -> Integers:
+def label_counts(targets: Labels, num_classes: int) -> Int64Array:
     """Return (K,) the pictures that have each label."""
     if targets.ndim == 1:
         return np.bincount(targets, minlength=num_classes)
     return targets.astype(np.int64).sum(axis=0)
 
 
-def has_class(targets: Labels, label: int) -> NDArray[np.bool_]:
+def has_class(targets: Labels, label: int) -> BoolArray:
     """Return (N,) which pictures have a label."""
     return targets == label if targets.ndim == 1 else targets[:, label] > 0
 
 
-def label_codes(targets: Labels) -> Integers:
+def label_codes(targets: Labels) -> Int64Array:
     """Return (N,) codes, equal for pictures with the same labels; of one class a picture, it."""
     if targets.ndim == 1:
         return targets.astype(np.int64, copy=False)
     return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def memberships(targets: Labels) -> tuple[Integers, Integers]:
+def memberships(targets: Labels) -> tuple[Int64Array, Int64Array]:
     """Return pictures and classes of all (picture, label) pairs, by picture.
 
     A picture without labels has the class K, one more than there are.

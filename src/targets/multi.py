@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from ..metrics.intervals import wilson_interval
 from ..metrics.multilabel import (
     average_precision,
@@ -24,8 +25,6 @@ from .kind import Labels, Probs, TargetKind, lone_errors
 from .labels import label_codes
 
 __all__ = ["MultiLabel"]
-
-Floats = NDArray[np.float64]
 
 
 class MultiLabel(TargetKind):
@@ -50,7 +49,7 @@ class MultiLabel(TargetKind):
         least = 0.5 if thresholds is None else np.asarray(thresholds, np.float64)
         return (probs >= least).astype(np.uint8)
 
-    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Floats | None:
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
         if wanted not in ("macro_f1", "micro_f1"):
             return None
         return best_thresholds(probs, targets, wanted)
@@ -58,10 +57,10 @@ class MultiLabel(TargetKind):
     def confidences(self, probs: Probs) -> Probs:
         return np.maximum(probs, 1 - probs).min(axis=1)
 
-    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+    def right(self, preds: Labels, targets: Labels) -> BoolArray:
         return (preds == targets).all(axis=1)
 
-    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+    def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         """Return (N,) the mean binary log-loss over the labels."""
         likelihood = np.where(targets > 0, probs, 1 - probs.astype(np.float64))
         each = -np.log(likelihood.clip(SMALLEST_PROBABILITY, 1.0))
@@ -99,12 +98,10 @@ class MultiLabel(TargetKind):
         preds = np.broadcast_to(chosen, targets.shape).astype(targets.dtype)
         return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
 
-    def scores(
-        self, measure: str, probs: Probs, preds: Labels, targets: Labels
-    ) -> NDArray[np.float32]:
+    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
         match measure:
             case "accuracy":
-                found: Floats = self.right(preds, targets).astype(np.float64)
+                found: Float64Array = self.right(preds, targets).astype(np.float64)
             case "hamming_loss":
                 found = -(preds != targets).mean(axis=1)
             case "log_loss":
@@ -151,15 +148,15 @@ class MultiLabel(TargetKind):
         each = (average_precision(probs[:, k], targets[:, k]) for k in range(targets.shape[1]))
         return metrics | per_class("average_precision", class_names, each)
 
-    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+    def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, K): each label is a problem of its own."""
         return targets.astype(np.int64)
 
-    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def from_binary(self, probs: Float32Array) -> Float32Array:
         return probs
 
 
-def _map_scores(probs: Probs, targets: Labels) -> Floats:
+def _map_scores(probs: Probs, targets: Labels) -> Float64Array:
     """Return the mean average precision plus each picture's influence on it."""
     known = np.flatnonzero(targets.any(axis=0))
     influence = np.zeros(len(probs))
@@ -175,12 +172,12 @@ def _map_scores(probs: Probs, targets: Labels) -> Floats:
 
 
 def _with_lone(
-    influence: Floats,
+    influence: Float64Array,
     targets: Labels,
-    singles: Sequence[Floats],
-    each: Floats,
+    singles: Sequence[Float64Array],
+    each: Float64Array,
     reach: float = 1.0,
-) -> Floats:
+) -> Float64Array:
     """Return the influence with that of labels that one picture has, by `lone_errors`.
 
     Args:
@@ -203,7 +200,7 @@ def _with_lone(
     return lone_errors(influence, apart, reach * squares, sizes, alone)
 
 
-def _f1_scores(preds: Labels, targets: Labels) -> Floats:
+def _f1_scores(preds: Labels, targets: Labels) -> Float64Array:
     """Return the macro F1 plus each picture's influence on it."""
     count = len(preds)
     sizes = (preds.sum(axis=0, dtype=np.int64) + targets.sum(axis=0, dtype=np.int64)) / count
@@ -214,7 +211,7 @@ def _f1_scores(preds: Labels, targets: Labels) -> Floats:
         2.0 * (preds & targets)[:, known]
         - f1[known] * (preds.astype(np.float64) + targets)[:, known]
     )
-    influence: Floats = (moves / sizes[known]).sum(axis=1)
+    influence: Float64Array = (moves / sizes[known]).sum(axis=1)
     had = np.flatnonzero(targets.any(axis=0))
     found_alone = [preds[targets[:, k] > 0, k].astype(np.float64) for k in had]
     # Whether its picture is found moves an F1 by so much, beside as many false answers.
@@ -225,7 +222,7 @@ def _f1_scores(preds: Labels, targets: Labels) -> Floats:
     return np.nanmean(f1) + influence / known.sum()
 
 
-def _micro_f1_scores(preds: Labels, targets: Labels) -> Floats:
+def _micro_f1_scores(preds: Labels, targets: Labels) -> Float64Array:
     """Return the micro F1 plus each picture's influence on it."""
     figure = micro_f1(preds, targets)
     own = (preds.astype(np.float64) + targets).sum(axis=1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from ..metrics.ordered import (
     expected_classes,
     kappa_cuts,
@@ -19,8 +20,6 @@ from .kind import Labels, Probs
 from .single import SingleLabel
 
 __all__ = ["Ordinal"]
-
-Floats = NDArray[np.float64]
 
 
 class Ordinal(SingleLabel):
@@ -43,7 +42,7 @@ class Ordinal(SingleLabel):
             return super().decide(probs)
         return (expected_classes(probs)[:, None] >= np.asarray(thresholds)).sum(axis=1)
 
-    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Floats | None:
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
         if wanted != "kappa":
             return None
         return kappa_cuts(expected_classes(probs), targets, probs.shape[1])
@@ -53,9 +52,7 @@ class Ordinal(SingleLabel):
             return float(np.abs(targets - np.quantile(targets, 0.5, method="nearest")).mean())
         return 0.0 if measure == "kappa" else super().baseline(measure, probs, targets)
 
-    def scores(
-        self, measure: str, probs: Probs, preds: Labels, targets: Labels
-    ) -> NDArray[np.float32]:
+    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
         if measure == "mae":
             return (-np.abs(preds.astype(np.int64) - targets)).astype(np.float32)
         if measure == "kappa":
@@ -79,14 +76,14 @@ class Ordinal(SingleLabel):
         }
         return ordered | evaluate(probs, targets, class_names, preds)
 
-    def binary_targets(self, targets: Labels, num_classes: int) -> NDArray[np.int64]:
+    def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, K - 1): whether the class is above each but the highest.
 
         Frank and Hall, "A Simple Approach to Ordinal Classification", ECML 2001.
         """
         return (targets[:, None] > np.arange(num_classes - 1)).astype(np.int64)
 
-    def from_binary(self, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def from_binary(self, probs: Float32Array) -> Float32Array:
         """Return (N, K) from the probabilities (N, K - 1) of being above each class.
 
         Those of a higher class are cut to that of the lower one.

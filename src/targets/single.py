@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from ..metrics import summary
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.validation import checked
 from .kind import Labels, Probs, TargetKind, lone_errors
 
 __all__ = ["SingleLabel"]
-
-Floats = NDArray[np.float64]
 
 
 class SingleLabel(TargetKind):
@@ -35,10 +34,10 @@ class SingleLabel(TargetKind):
         """Return (N,) the most probable classes, of equal ones the first."""
         return probs.argmax(axis=1)
 
-    def right(self, preds: Labels, targets: Labels) -> NDArray[np.bool_]:
+    def right(self, preds: Labels, targets: Labels) -> BoolArray:
         return preds == targets
 
-    def losses(self, probs: Probs, targets: Labels) -> NDArray[np.float32]:
+    def losses(self, probs: Probs, targets: Labels) -> Float32Array:
         of_target = np.take_along_axis(probs, targets[:, None], axis=1)[:, 0]
         return -np.log(of_target.clip(SMALLEST_PROBABILITY, 1.0))
 
@@ -62,9 +61,7 @@ class SingleLabel(TargetKind):
         preds = np.full_like(targets, np.bincount(targets).argmax())
         return float(self.scores(measure, probs, preds, targets).mean(dtype=np.float64))
 
-    def scores(
-        self, measure: str, probs: Probs, preds: Labels, targets: Labels
-    ) -> NDArray[np.float32]:
+    def scores(self, measure: str, probs: Probs, preds: Labels, targets: Labels) -> Float32Array:
         if measure == "accuracy":
             return (preds == targets).astype(np.float32)
         if measure == "log_loss":
@@ -90,7 +87,7 @@ class SingleLabel(TargetKind):
         return summary.evaluate(probs, targets, class_names)
 
 
-def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArray[np.float32]:
+def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:
     """Return the mean recall plus each picture's influence on it.
 
     The variance of a recall is that of an unbiased estimate, which divides by n - 1: with classes
@@ -102,7 +99,7 @@ def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArra
     weights = len(targets) / np.maximum(sizes, 1) * np.sqrt(sizes / np.maximum(sizes - 1, 1))
     influence = (right - recall[targets]) * weights[targets]
     if lone.any():
-        apart: Floats = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        apart: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
         influence = lone_errors(
             influence, apart, float(apart @ apart), sizes[present], recall[lone]
         )
@@ -110,8 +107,8 @@ def _balanced(right: NDArray[np.bool_], targets: Labels, classes: int) -> NDArra
 
 
 def _macro_f1(
-    right: NDArray[np.bool_], preds: Labels, targets: Labels, sizes: Floats, hits: Floats
-) -> NDArray[np.float32]:
+    right: BoolArray, preds: Labels, targets: Labels, sizes: Float64Array, hits: Float64Array
+) -> Float32Array:
     """Return the mean F1 plus each picture's influence on it.
 
     The F1 of a class that one picture has varies with whether that is found, as others are.
@@ -128,7 +125,7 @@ def _macro_f1(
     counts = np.bincount(targets, minlength=len(sizes))
     if (lone := counts == 1).any():
         recall = len(targets) * hits / np.maximum(counts, 1)
-        apart: Floats = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        apart: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
         # Whether its picture is found moves an F1 by so much, beside as many false answers.
         false = len(targets) * (sizes - hits)[lone] - 1
         reach = float(np.mean((2 / (2 + false)) ** 2))

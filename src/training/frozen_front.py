@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.loading.loaders import Batch
+from ..machine.arrays import BytesArray, Int64Array
 from ..models.arithmetic import autocast
 from ..storage.cache import cached
 from .freezing import unwrapped
@@ -41,7 +42,7 @@ class StoredFront:
     """
 
     activations: NDArray[np.float16]
-    ids: NDArray[np.int64]
+    ids: Int64Array
     rest: nn.Module
 
     def logits(self, sample_ids: Tensor, view: int) -> Tensor:
@@ -57,8 +58,8 @@ def store_front(
     task: ClassificationTask,
     batches: Iterable[Batch],
     *,
-    ids: NDArray[np.int64],
-    contents: NDArray[np.bytes_],
+    ids: Int64Array,
+    contents: BytesArray,
     identity: Mapping[str, Any],
     cache_dir: Path,
     limit_bytes: int,
@@ -227,7 +228,7 @@ def _front_of(network: nn.Module, last: str, images: Tensor) -> Tensor:
     return found[0]
 
 
-def _key(task: ClassificationTask, last: str, plan: list[Any], contents: NDArray[np.bytes_]) -> str:
+def _key(task: ClassificationTask, last: str, plan: list[Any], contents: BytesArray) -> str:
     digest = hashlib.blake2b(digest_size=16)
     described = task.metadata["network"]
     stated = [_VERSION, described, last, task.mean.tolist(), task.std.tolist(), plan]

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..machine.arrays import Float32Array, Int64Array
 from ..models.arithmetic import autocast
 from .links import link_of, mean_logits, probabilities
 
@@ -79,7 +78,7 @@ def predict(
     device: torch.device,
     precision: str = "float32",
     tta: str = "none",
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Float32Array, Int64Array, Int64Array]:
     """Compute probabilities (N, K) float32, targets, and sample ids (N,) int64 of all batches.
 
     Args:

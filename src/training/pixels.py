@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.decoding.masks import mask_png
+from ..machine.arrays import AnyArray, Int64Array
 from ..models.arithmetic import autocast
 from ..records.pixels import pixel_answers
 from ..targets import TargetKind
@@ -82,7 +82,7 @@ def predict_pixels(
     device: torch.device,
     precision: str = "float32",
     tta: str = "none",
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[AnyArray, Int64Array]:
     """Compute the answers (N,) about the pixels of all batches, and sample ids (N,) int64.
 
     Args:
@@ -99,7 +99,7 @@ def predict_pixels(
     return np.concatenate(found), torch.cat(ids).numpy()
 
 
-def answers_of(logits: Tensor, targets: Tensor) -> NDArray[Any]:
+def answers_of(logits: Tensor, targets: Tensor) -> AnyArray:
     """Return answers (B,), as of `src.records.pixels`, of logits or log-probabilities.
 
     Args:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..machine.arrays import Float64Array
 from ..metrics.classification import mean_cost
 from ..targets import TargetKind
 from .links import probabilities
@@ -96,9 +96,7 @@ class CollectedAnswers(LossTotal):
         costs: (K, K) of each prediction for each class, for `cost`; None without.
     """
 
-    def __init__(
-        self, kind: TargetKind, link: str, costs: NDArray[np.float64] | None = None
-    ) -> None:
+    def __init__(self, kind: TargetKind, link: str, costs: Float64Array | None = None) -> None:
         super().__init__()
         self._kind, self._link, self._costs = kind, link, costs
         self._answers: list[tuple[Tensor, Tensor]] = []

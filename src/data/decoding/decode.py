@@ -10,12 +10,12 @@ import threading
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pictures import Pixels, shown
 from .depth import ScaleBy, black_and_white, has_white_as_zero, is_deep, pixel_bounds, scaled
 from .picture_files import (
@@ -58,7 +58,7 @@ _Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 def decode_picture(
-    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any],
+    data: bytes | Path | PictureFile | Image.Image | Raster | AnyArray,
     form: PictureFormat,
     *,
     page: int = 0,
@@ -104,7 +104,7 @@ def decode_picture(
             return _of_file(open_picture(stream, page), form, scale)
 
 
-def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) -> NDArray[np.uint8]:
+def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) -> UInt8Array:
     """Return a picture file, or its bytes, as (3, H, W) uint8, its longer side at most `longest`.
 
     `page` is which picture of a file of several, from 0.
@@ -120,7 +120,7 @@ def thumbnail(data: bytes | Path | str, longest: int = 180, *, page: int = 0) ->
 
 
 def shown_size(
-    data: bytes | Path | PictureFile | Image.Image | Raster | NDArray[Any], page: int = 0
+    data: bytes | Path | PictureFile | Image.Image | Raster | AnyArray, page: int = 0
 ) -> tuple[int, int]:
     """Return height and width of a picture as it is shown; arguments as of `decode_picture`.
 
@@ -142,7 +142,7 @@ def shown_size(
     return header.height, header.width
 
 
-def padded(array: NDArray[Any], size: tuple[int, int], fill: int) -> NDArray[Any]:
+def padded(array: AnyArray, size: tuple[int, int], fill: int) -> AnyArray:
     """Return an array (..., H, W) with values added below and on the right, up to `size`."""
     below, right = (wanted - own for wanted, own in zip(size, array.shape[-2:], strict=True))
     if not (below or right):
@@ -211,7 +211,7 @@ def _converted(
     return np.ascontiguousarray(pixels, form.dtype)
 
 
-def _of_array(values: NDArray[Any], form: PictureFormat, scale: ScaleBy) -> Pixels:
+def _of_array(values: AnyArray, form: PictureFormat, scale: ScaleBy) -> Pixels:
     """Return the picture of an array (H, W, C); four bands of 8 bits may be RGB with opacity."""
     if values.dtype == np.uint8 and values.shape[2] == 4 and form.bands is None:
         return _converted(Image.fromarray(np.ascontiguousarray(values)), form, scale)

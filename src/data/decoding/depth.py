@@ -6,11 +6,12 @@ no black and white. The range is taken from a set of pictures.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+
+from ...machine.arrays import AnyArray, Float32Array, Float64Array
 
 __all__ = [
     "SIXTEEN_BITS",
@@ -52,7 +53,7 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def pixel_bounds(values: npt.NDArray[Any]) -> ValueRange:
+def pixel_bounds(values: AnyArray) -> ValueRange:
     """Return the smallest and the largest of an array of pixels.
 
     Raises:
@@ -64,7 +65,7 @@ def pixel_bounds(values: npt.NDArray[Any]) -> ValueRange:
     return low, high
 
 
-def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
+def chosen_range(bounds: Float64Array) -> ValueRange | None:
     """Return black and white of pictures with these smallest and largest pixels.
 
     They are 0 and the largest number of 8, 10, 12, 14 or 16 bits (or 1, of floating-point pixels)
@@ -86,7 +87,7 @@ def chosen_range(bounds: npt.NDArray[np.float64]) -> ValueRange | None:
     return low, high if high > low else low + 1
 
 
-def range_remark(bounds: npt.NDArray[np.float64], used: ValueRange) -> str | None:
+def range_remark(bounds: Float64Array, used: ValueRange) -> str | None:
     """Return a remark where few pictures need the black and white that all are scaled by.
 
     `bounds` are as of `chosen_range`; None where there is nothing to say.
@@ -131,7 +132,7 @@ def black_and_white(
     return SIXTEEN_BITS
 
 
-def scaled(values: npt.NDArray[Any], used: ValueRange) -> npt.NDArray[np.float32]:
+def scaled(values: AnyArray, used: ValueRange) -> Float32Array:
     """Return pixels (H, W) as float32 from 0, black, to 255; what lies outside is cut off."""
     black, white = used
     found = np.empty(values.shape, np.float32)

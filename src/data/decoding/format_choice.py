@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
+from ...machine.arrays import Int64Array
 from ..quality.audit import Survey
 from ..sources.source import Source
 from .depth import ValueRange, chosen_range
@@ -70,7 +70,7 @@ def chosen_format(
 
 
 def chosen_size(
-    sizes: NDArray[np.int64], wanted: int | Sequence[int] | None, native_side: int | None
+    sizes: Int64Array, wanted: int | Sequence[int] | None, native_side: int | None
 ) -> tuple[int, int]:
     """Return the (H, W) that pictures are decoded to.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.arrays import AnyArray, Int64Array, UInt8Array
 from .picture_format import PictureFormat
 
 __all__ = ["ClassPlaces", "SizedArrays", "array_sizes"]
@@ -29,12 +30,12 @@ class SizedArrays:
         shapes: (N, D) int64.
     """
 
-    def __init__(self, file: Path, dtype: str, shapes: NDArray[np.int64]) -> None:
+    def __init__(self, file: Path, dtype: str, shapes: Int64Array) -> None:
         self._file, self._dtype, self._shapes = file, dtype, shapes
         self._ends = shapes.prod(axis=1).cumsum()
-        self._mapped: NDArray[Any] | None = None
+        self._mapped: AnyArray | None = None
 
-    def __getitem__(self, index: int) -> NDArray[Any]:
+    def __getitem__(self, index: int) -> AnyArray:
         """Return array `index`, read-only."""
         if self._mapped is None:
             self._mapped = np.memmap(self._file, self._dtype, mode="r")
@@ -55,19 +56,17 @@ class ClassPlaces:
             after class.
     """
 
-    counts: NDArray[np.int64]
+    counts: Int64Array
     flat: NDArray[np.int32]
 
     @classmethod
-    def of(cls, found: list[tuple[NDArray[np.int64], NDArray[np.int32]]]) -> ClassPlaces:
+    def of(cls, found: list[tuple[Int64Array, NDArray[np.int32]]]) -> ClassPlaces:
         """Return those of masks, each as `in_mask` returns it."""
         counts, flat = zip(*found, strict=True)
         return cls(np.stack(counts), np.concatenate(flat))
 
     @staticmethod
-    def in_mask(
-        mask: NDArray[np.uint8], classes: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def in_mask(mask: UInt8Array, classes: int) -> tuple[Int64Array, NDArray[np.int32]]:
         """Return counts (K,) and flat places of the classes in a mask (H, W)."""
         counts = np.bincount(mask.ravel(), minlength=256)[:classes].astype(np.int64)
         order = np.argsort(mask, axis=None, kind="stable")  # of bytes: a pass, no comparisons
@@ -87,16 +86,16 @@ class ClassPlaces:
         return self.flat[end - count : end]
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
+    def _ends(self) -> Int64Array:
         return _kept(self.counts).ravel().cumsum()
 
 
-def array_sizes(form: PictureFormat, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def array_sizes(form: PictureFormat, sizes: Int64Array) -> Int64Array:
     """Return the sizes (N, 2) of the arrays of pictures with these, each height and width."""
     if not form.windowed:
         return np.tile(np.array(form.image_size), (len(sizes), 1))
     return np.array([form.array_size((height, width)) for height, width in sizes.tolist()])
 
 
-def _kept(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _kept(counts: Int64Array) -> Int64Array:
     return np.minimum(counts, _MOST_PLACES)

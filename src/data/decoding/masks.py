@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pixels import colours
 from .decode import opened, padded, resized
 from .depth import has_white_as_zero
@@ -26,7 +26,7 @@ MOST_CLASSES = LEFT_OUT
 _INEXACT = ("CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 
 
-def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
+def mask_values(data: bytes | Path) -> UInt8Array:
     """Return the values of a mask's pixels, (H, W) as they are shown, that of EXIF included.
 
     Those of a palette are its numbers, of an array of NumPy its own, with 255 for
@@ -75,7 +75,7 @@ def mask_values(data: bytes | Path) -> NDArray[np.uint8]:
     return _whole(values)
 
 
-def _whole(values: NDArray[Any]) -> NDArray[np.uint8]:
+def _whole(values: AnyArray) -> UInt8Array:
     """Return values (H, W) as bytes.
 
     Raises:
@@ -98,9 +98,7 @@ def _lossy(image: Image.Image, stream: BinaryIO) -> str:
     return ""
 
 
-def decode_mask(
-    values: NDArray[np.uint8], table: NDArray[np.uint8], form: PictureFormat
-) -> NDArray[np.uint8]:
+def decode_mask(values: UInt8Array, table: UInt8Array, form: PictureFormat) -> UInt8Array:
     """Return the classes (H, W) of a mask in the place and size that a picture gets.
 
     Args:
@@ -124,7 +122,7 @@ def decode_mask(
     return padded(classes, whole, LEFT_OUT) if form.windowed else classes
 
 
-def mask_png(classes: NDArray[np.uint8]) -> bytes:
+def mask_png(classes: UInt8Array) -> bytes:
     """Return classes (H, W) as a PNG with a palette: a pixel's value is its class."""
     image = Image.fromarray(classes)
     image.putpalette(colours(256).tobytes())

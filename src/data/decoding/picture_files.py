@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ...machine.arrays import AnyArray
 from ...machine.disk import OF_THE_PROCESS
 from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
 from .file_bytes import png_without_texts, webp_size
@@ -177,7 +177,7 @@ def read_bounds(file: BinaryIO | PictureFile, page: int = 0) -> ValueRange:
         return pixel_bounds(deep_values(image))
 
 
-def deep_values(image: Image.Image) -> NDArray[Any]:
+def deep_values(image: Image.Image) -> AnyArray:
     """Return the pixels (H, W) of an open grey picture of more than 8 bits.
 
     Raises:

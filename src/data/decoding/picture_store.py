@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ...machine.arrays import AnyArray, BytesArray, Float64Array, Int64Array, TextArray, UInt8Array
 from ...records.pictures import Pixels
 from ...targets.labels import label_codes
 from ..quality.audit import Survey, content_hash, copies, page_hash
@@ -71,21 +71,21 @@ class PictureStore:
 
     name: str
     images: Pixels | SizedArrays | None
-    targets: NDArray[Any]
+    targets: AnyArray
     class_names: tuple[str, ...]
-    content_hashes: NDArray[np.bytes_]
+    content_hashes: BytesArray
     sample_paths: tuple[str, ...] | None
-    given_parts: NDArray[np.str_] | None
+    given_parts: TextArray | None
     groups: tuple[str, ...] | None
-    original_sizes: NDArray[np.int64]
+    original_sizes: Int64Array
     format: PictureFormat
     problems: tuple[Problem, ...]
     fingerprint: str
     from_cache: bool
     source: Source | None = None
-    pixel_bounds: NDArray[np.float64] | None = None
+    pixel_bounds: Float64Array | None = None
     kind: str = "single"
-    masks: NDArray[np.uint8] | SizedArrays | None = None
+    masks: UInt8Array | SizedArrays | None = None
     places: ClassPlaces | None = None
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class PictureStore:
         return None if isinstance(self.images, SizedArrays) else self.images
 
     @property
-    def array_sizes(self) -> NDArray[np.int64]:
+    def array_sizes(self) -> Int64Array:
         """(N, 2) height and width of what `read` returns."""
         return array_sizes(self.format, self.original_sizes)
 
@@ -132,7 +132,7 @@ class PictureStore:
         except PictureError as error:
             raise PictureError(f"{self.source.sample_name(index)} {error}") from error
 
-    def read_mask(self, index: int) -> NDArray[np.uint8]:
+    def read_mask(self, index: int) -> UInt8Array:
         """Classes (H, W) uint8 of the pixels of picture `index`, 255 for those that are left out.
 
         Raises:
@@ -226,8 +226,8 @@ def store_of(
 
 def pixels_identity(
     form: PictureFormat,
-    sizes: NDArray[np.int64],
-    bounds: NDArray[np.float64] | None,
+    sizes: Int64Array,
+    bounds: Float64Array | None,
     *,
     files: bool,
 ) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def pixels_identity(
     )
 
 
-def _patients(found: Survey, kept: NDArray[np.int64]) -> tuple[str, ...] | None:
+def _patients(found: Survey, kept: Int64Array) -> tuple[str, ...] | None:
     """Return the groups that files state; a picture without one is a group of its own."""
     groups = found.groups[kept]
     if not groups.astype(np.bool_).any():
@@ -275,7 +275,7 @@ def picture(
 
 
 def any_read(
-    source: Source, indices: Sequence[int], form: PictureFormat, hashes: NDArray[np.bytes_]
+    source: Source, indices: Sequence[int], form: PictureFormat, hashes: BytesArray
 ) -> bool:
     """Return whether any of some pictures is read now that a missing package kept from it before.
 
@@ -292,7 +292,7 @@ def any_read(
     return False
 
 
-def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> NDArray[np.uint8]:
+def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> UInt8Array:
     """Return the classes (H, W) of the pixels of picture `index`, as `decode_mask` does.
 
     Raises:

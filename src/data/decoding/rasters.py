@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...machine.arrays import AnyArray, UInt8Array
 from ...storage.arrays import array_header
 from .depth import PixelError, ValueRange
 
@@ -72,14 +73,14 @@ class Raster:
     width: int
     bands: int
     dtype: np.dtype[Any]
-    read: Callable[[], NDArray[Any]]
+    read: Callable[[], AnyArray]
     names: tuple[str, ...] = ()
     window: ValueRange | None = None
     inverted: bool = False
     group: str = ""
 
     @classmethod
-    def of(cls, values: NDArray[Any], *, inverted: bool = False) -> Raster:
+    def of(cls, values: AnyArray, *, inverted: bool = False) -> Raster:
         """Return the picture of pixels (height, width, bands) that are in memory already."""
         height, width, bands = values.shape
         return cls(height, width, bands, values.dtype, lambda: values, inverted=inverted)
@@ -132,7 +133,7 @@ def open_raster(stream: BinaryIO, page: int = 0, pages: Any = None) -> Raster | 
     return _dicom(stream) if start[128:] == _DICOM else None
 
 
-def bands_of_array(values: NDArray[Any], expected: int = 0) -> NDArray[Any]:
+def bands_of_array(values: AnyArray, expected: int = 0) -> AnyArray:
     """Return an array (H, W), (H, W, C) or (C, H, W) as (H, W, C).
 
     The bands come first where that side is shorter than the last one, unless the last one is as
@@ -173,9 +174,9 @@ def _npy(stream: BinaryIO) -> Raster:
     if dtype.kind not in "buif":
         raise PixelError(f"is an array of {dtype}, and not of whole or real numbers")
 
-    def values() -> NDArray[Any]:
+    def values() -> AnyArray:
         stream.seek(0)
-        found: NDArray[Any] = np.load(stream, allow_pickle=False)
+        found: AnyArray = np.load(stream, allow_pickle=False)
         return bands_of_array(found)
 
     return Raster(height, width, bands, np.dtype(np.uint8) if dtype.kind == "b" else dtype, values)
@@ -190,8 +191,8 @@ def _png(stream: BinaryIO, start: bytes) -> Raster | None:
     # Without such a block, Pillow would decode the picture to look for one at its end.
     turn = orientation_of(Image.open(stream, formats=("PNG",))) if b"eXIf" in stream.read() else 1
 
-    def values() -> NDArray[Any]:
-        found: NDArray[Any]
+    def values() -> AnyArray:
+        found: AnyArray
         if kind == _PNG_GREY_ALPHA:
             found = _png_grey_alpha(stream)
         else:
@@ -215,7 +216,7 @@ def _png_grey_alpha(stream: BinaryIO) -> NDArray[np.uint16]:
     return np.ascontiguousarray(image).view(">u2").astype(np.uint16)
 
 
-def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
+def _png_bytes(stream: BinaryIO, order: str) -> UInt8Array:
     """Return the first or the second byte of each colour ("B" or "L", the order of the bytes).
 
     Pillow keeps the upper byte of two; taken in the other order, the lower one.
@@ -226,7 +227,7 @@ def _png_bytes(stream: BinaryIO, order: str) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def _on_white(values: NDArray[Any], white: int = 65535) -> NDArray[np.uint16]:
+def _on_white(values: AnyArray, white: int = 65535) -> NDArray[np.uint16]:
     """Return colours (H, W, C) of (H, W, C + 1), the last one being their opacity."""
     share = values[:, :, -1:].astype(np.float32) / 65535
     mixed = values[:, :, :-1] * share + white * (1 - share)
@@ -254,9 +255,9 @@ def _tiff(page: Any) -> Raster | None:
     bands = colours if alpha else samples
     inverted = photometric == 0 and bands == 1
 
-    def values() -> NDArray[Any]:
+    def values() -> AnyArray:
         try:
-            found: NDArray[Any] = page.asarray()
+            found: AnyArray = page.asarray()
         except ValueError as error:
             if "imagecodecs" in str(error):
                 raise MissingPackage(
@@ -301,7 +302,7 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+def turned(values: AnyArray, orientation: int) -> AnyArray:
     """Return pixels (H, W, C) as an orientation of EXIF or TIFF, 1 (none) to 8, wants them."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
@@ -339,10 +340,10 @@ def _dicom(stream: BinaryIO) -> Raster:
     if frames != 1:
         raise PixelError(f"is DICOM of {frames} frames; save each as a file of its own")
 
-    def values() -> NDArray[Any]:
+    def values() -> AnyArray:
         stream.seek(0)
         whole = pydicom.dcmread(stream)
-        found: NDArray[Any] = apply_rescale(whole.pixel_array, whole)
+        found: AnyArray = apply_rescale(whole.pixel_array, whole)
         return found.astype(np.float32)[:, :, None]
 
     return Raster(

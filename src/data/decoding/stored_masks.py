@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import Int64Array, UInt8Array
 from ...machine.parallel import in_order
 from ...storage.arrays import load_arrays
 from ...storage.cache import Entry, cached, key_of
@@ -57,7 +57,7 @@ def check_sizes(source: Source, masks: Masks, found: Survey) -> None:
         )
 
 
-def _size(size: NDArray[np.int64]) -> str:
+def _size(size: Int64Array) -> str:
     return f"{size[0]}x{size[1]}"
 
 
@@ -81,7 +81,7 @@ def decoded_masks(
         how += [form.scale, stored]
     key = key_of(how, masks.hashes.tobytes(), tables)
 
-    def decoded(index: int) -> tuple[NDArray[np.uint8], Any]:
+    def decoded(index: int) -> tuple[UInt8Array, Any]:
         classes = mask_of(source, masks, form, index)
         known = len(source.class_names)
         return classes, ClassPlaces.in_mask(classes, known) if form.windowed else None

@@ -8,13 +8,14 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ...machine.arrays import AnyArray, Float32Array
 
 __all__ = ["blended", "mean_over_windows", "window_places", "window_weights"]
 
 # Windows that are answered at once.
 _AT_ONCE = 4
-Values = NDArray[np.float32]
+Values = Float32Array
 
 
 def window_places(size: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
@@ -41,7 +42,7 @@ def window_weights(window: Sequence[int]) -> Values:
 
 
 def mean_over_windows(
-    answer: Callable[[NDArray[Any]], Values], images: NDArray[Any], window: tuple[int, int]
+    answer: Callable[[AnyArray], Values], images: AnyArray, window: tuple[int, int]
 ) -> Values:
     """Return what `sliding_windows` does with torch, by NumPy alone.
 
@@ -54,7 +55,7 @@ def mean_over_windows(
         (N, K, H, W) float32.
     """
 
-    def answers(windows: list[NDArray[Any]]) -> list[Values]:
+    def answers(windows: list[AnyArray]) -> list[Values]:
         return np.split(answer(np.concatenate(windows)), len(windows))
 
     return blended(answers, images, window, np.asarray, partial(np.zeros, dtype=np.float32))

@@ -10,10 +10,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
+from ...machine.arrays import Float64Array, Int64Array
 from ...machine.parallel import available_cores
 from ...records.pictures import Suspect
 from ...storage.cache import cache_folder
@@ -71,13 +71,13 @@ class PictureData(pl.LightningDataModule):
         workers: int,
         found: Examination | None = None,
         reopen: Callable[[PictureFormat], PictureStore] | None = None,
-        groups: NDArray[np.int64] | None = None,
+        groups: Int64Array | None = None,
     ) -> None:
         super().__init__()
         self.pictures = pictures
         self.split = split
         self.groups = groups
-        self.costs: NDArray[np.float64] | None = None
+        self.costs: Float64Array | None = None
         self.batch_size = batch_size
         self._streams: list[StreamLoader] = []
         self._on_device: dict[torch.device, torch.Tensor] = {}
@@ -265,7 +265,7 @@ class PictureData(pl.LightningDataModule):
                 torch.cuda.empty_cache()  # what torch keeps does not count as free
 
     @cached_property
-    def class_counts(self) -> NDArray[np.int64]:
+    def class_counts(self) -> Int64Array:
         """(K,) pictures of each class in the training part, or pixels where these have classes."""
         classes = len(self.pictures.class_names)
         if self.pictures.places is not None:
@@ -338,9 +338,7 @@ class PictureData(pl.LightningDataModule):
         return len(self._pieces("train") if windowed else self.split.train)
 
 
-def _split_of(
-    pictures: PictureStore, settings: DataSettings, near: NDArray[np.int64] | None
-) -> Split:
+def _split_of(pictures: PictureStore, settings: DataSettings, near: Int64Array | None) -> Split:
     """Return the split that settings state; `near` and errors as of `make_split`.
 
     Raises:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ...machine.arrays import Int64Array, IntegerArray, UInt8Array
 from ...records.pictures import Pixels
 from ...targets.labels import IGNORED
 from ..decoding.masks import LEFT_OUT
@@ -28,9 +28,9 @@ _PREFETCH = 2
 # Picture number i as (C, H, W).
 PictureReader = Callable[[int], Pixels]
 # The mask of picture number i, (H, W).
-MaskReader = Callable[[int], NDArray[np.uint8]]
+MaskReader = Callable[[int], UInt8Array]
 # Those of an epoch by their numbers, (B, C, H, W), and their masks (B, H, W).
-PieceReader = Callable[[int, NDArray[np.int64]], tuple[Pixels, NDArray[np.uint8]]]
+PieceReader = Callable[[int, Int64Array], tuple[Pixels, UInt8Array]]
 
 
 class Batch(NamedTuple):
@@ -64,7 +64,7 @@ class BatchOrder:
 
     def __init__(
         self,
-        indices: NDArray[np.int64],
+        indices: Int64Array,
         *,
         batch_size: int,
         training: bool,
@@ -183,9 +183,7 @@ class BatchLoader(_Loader):
         order: which pictures, and when.
     """
 
-    def __init__(
-        self, images: Pixels | Tensor, targets: NDArray[np.integer], order: BatchOrder
-    ) -> None:
+    def __init__(self, images: Pixels | Tensor, targets: IntegerArray, order: BatchOrder) -> None:
         super().__init__(order)
         self._images = images
         self._device = images.device if isinstance(images, Tensor) else torch.device("cpu")
@@ -227,7 +225,7 @@ class StreamLoader(_Loader):
     def __init__(
         self,
         read: PictureReader | PieceReader,
-        targets: NDArray[np.integer] | MaskReader | None,
+        targets: IntegerArray | MaskReader | None,
         order: BatchOrder,
         *,
         workers: int,
@@ -259,7 +257,7 @@ class _Pass:
         self._order = order
         self.epoch = self.first_step = 0
 
-    def __iter__(self) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[tuple[int, int, Int64Array]]:
         for step, ids in self._order.batches(self.epoch, self.first_step):
             # As an array: a slice of a tensor would go to the worker with all of its storage.
             yield self.epoch, step, ids.numpy()
@@ -274,14 +272,14 @@ class _ReadBatches(Dataset[Batch]):
     def __init__(
         self,
         read: PictureReader | PieceReader,
-        targets: NDArray[np.integer] | MaskReader | None,
+        targets: IntegerArray | MaskReader | None,
     ) -> None:
         self._read: Any = read
         self._targets = targets
         if isinstance(targets, np.ndarray):
             self._targets = np.array(targets, np.int64)
 
-    def __getitem__(self, item: tuple[int, int, NDArray[np.int64]]) -> Batch:
+    def __getitem__(self, item: tuple[int, int, Int64Array]) -> Batch:
         epoch, step, numbers = item
         if self._targets is None:
             images, targets = self._read(epoch, numbers)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ...machine.arrays import Int64Array, UInt8Array
 from ...records.pictures import Pixels
 from ..decoding.picture_store import PictureStore
 from ..randomness import derive_seed, uniforms
@@ -39,7 +39,7 @@ class Pieces:
         picture: (P,) int64, the picture of each piece of an epoch.
     """
 
-    def __init__(self, pictures: PictureStore, ids: NDArray[np.int64], seed: int) -> None:
+    def __init__(self, pictures: PictureStore, ids: Int64Array, seed: int) -> None:
         if pictures.places is None:
             raise ValueError("pieces are taken of pictures that keep their size")
         self._read, self._read_mask = pictures.read, pictures.read_mask
@@ -52,11 +52,11 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.picture)
 
-    def __call__(self, epoch: int, pieces: NDArray[np.int64]) -> tuple[Pixels, NDArray[np.uint8]]:
+    def __call__(self, epoch: int, pieces: Int64Array) -> tuple[Pixels, UInt8Array]:
         """Return pieces (B, C, h, w) of an epoch, by number, and their classes (B, h, w)."""
         height, width = self._size
         images, masks = [], []
-        known: dict[int, tuple[Pixels, NDArray[np.uint8]]] = {}  # decoding takes a while
+        known: dict[int, tuple[Pixels, UInt8Array]] = {}  # decoding takes a while
         for index, (top, left) in zip(
             self.picture[pieces].tolist(), self.corners(epoch, pieces).tolist(), strict=True
         ):
@@ -67,7 +67,7 @@ class Pieces:
             masks.append(mask[top : top + height, left : left + width])
         return np.stack(images), np.stack(masks)
 
-    def corners(self, epoch: int, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+    def corners(self, epoch: int, pieces: Int64Array) -> Int64Array:
         """Return the (B, 2) top and left of pieces of an epoch, by number."""
         draws = uniforms(self._seed, epoch, torch.from_numpy(pieces), _DRAWS).double().numpy()
         pictures = self.picture[pieces]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...machine.arrays import AnyArray, BoolArray, BytesArray, Float64Array, Int64Array
 from ...machine.disk import OF_THE_PROCESS
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
@@ -49,16 +49,16 @@ class Survey:
     """The audit of N pictures before they are decoded."""
 
     # (N,) 32 hexadecimal digits: blake2b of the file's bytes or the array row; empty if unreadable.
-    hashes: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int64]  # (N, 2) height and width after the EXIF turn; 0 where unknown
-    bands: npt.NDArray[np.int64]  # (N,) 1 of a grey picture, 3 of one in colour; 0 where unknown
-    bounds: npt.NDArray[np.float64]  # (N, 2) smallest and largest pixel of more than 8 bits, or NaN
-    windowed: npt.NDArray[np.bool_]  # (N,) whether the file states what of these is black and white
+    hashes: BytesArray
+    sizes: Int64Array  # (N, 2) height and width after the EXIF turn; 0 where unknown
+    bands: Int64Array  # (N,) 1 of a grey picture, 3 of one in colour; 0 where unknown
+    bounds: Float64Array  # (N, 2) smallest and largest pixel of more than 8 bits, or NaN
+    windowed: BoolArray  # (N,) whether the file states what of these is black and white
     # (N,) digest of what the pictures of one patient share; empty where the file has no such name.
-    groups: npt.NDArray[np.bytes_]
+    groups: BytesArray
     reasons: dict[int, str]  # index -> why this picture cannot be used
 
-    def bounds_to_scale(self, kept: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    def bounds_to_scale(self, kept: Int64Array) -> Float64Array | None:
         """Return the least and largest pixels, (len(kept), 2), of some of the pictures.
 
         None where no black and white is to be chosen: all have 8 bits, or state it in their file.
@@ -68,7 +68,7 @@ class Survey:
         return None if known.all() else bounds
 
 
-def content_hash(data: bytes | npt.NDArray[Any], page: int = 0) -> bytes:
+def content_hash(data: bytes | AnyArray, page: int = 0) -> bytes:
     """Return the blake2b hash of a file's content or of an array row: 32 hex digits, as bytes.
 
     Of a page after the first, the hash of its number and that of the file.
@@ -132,8 +132,8 @@ def survey(
 
 
 def copies(
-    hashes: npt.NDArray[np.bytes_],
-    targets: npt.NDArray[Any],
+    hashes: BytesArray,
+    targets: AnyArray,
     names: Sequence[str],
     class_names: Sequence[str],
 ) -> tuple[Problem, ...]:
@@ -156,7 +156,7 @@ def copies(
     return tuple(problems)
 
 
-def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
+def _survey_arrays(arrays: AnyArray) -> Survey:
     count, bands, height, width = arrays.shape
     bounds, reasons = np.full((count, 2), np.nan), {}
     for index, row in enumerate(arrays if arrays.dtype != np.uint8 else ()):
@@ -175,7 +175,7 @@ def _survey_arrays(arrays: npt.NDArray[Any]) -> Survey:
     )
 
 
-def _states(source: Source) -> npt.NDArray[np.int64]:
+def _states(source: Source) -> Int64Array:
     """Return (N, 4) the present state of each file, of one that is missing what no file has."""
     states = np.full((len(source), len(FILE_STATE)), NEVER, np.int64)
     before = ""

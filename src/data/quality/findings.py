@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...machine.arrays import Int64Array
 from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE
 from ...storage.files import replacing
@@ -73,9 +74,7 @@ class Findings:
             paths, reasons = packed_texts(self.paths), packed_texts(self.reasons)
             np.savez(stream, rows=self.rows, paths=paths, reasons=reasons, version=_VERSION)
 
-    def of(
-        self, paths: tuple[str, ...], states: npt.NDArray[np.int64], *, forget: bool
-    ) -> Findings:
+    def of(self, paths: tuple[str, ...], states: Int64Array, *, forget: bool) -> Findings:
         """Return the rows of M distinct paths, known where the files' `states` (M, 4) are the same.
 
         With `forget`, all are unknown.

@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.arrays import Float64Array, Int64Array, UInt8Array
 from ...records.pictures import Pixels
 from ..randomness import permutation
 
@@ -38,7 +39,7 @@ _TINY = 2
 _ODD = 4
 
 
-def grey(images: Pixels) -> NDArray[np.uint8]:
+def grey(images: Pixels) -> UInt8Array:
     """Return (N, H, W) uint8 of pictures (N, C, H, W): luminance, or the mean of bands."""
     whole = np.rint(images).astype(np.uint8) if images.dtype != np.uint8 else images.view(np.uint8)
     if whole.shape[1] == 1:
@@ -51,7 +52,7 @@ def grey(images: Pixels) -> NDArray[np.uint8]:
 
 def channel_statistics(
     pictures: Pixels | Callable[[int], Pixels],
-    indices: NDArray[np.int64],
+    indices: Int64Array,
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, C numbers each, as fractions of 255.
 
@@ -132,8 +133,8 @@ def measure(images: Pixels) -> NDArray[np.void]:
 
 
 def faults(
-    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
-) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float64]]]:
+    measures: NDArray[np.void], sizes: Int64Array, image_size: tuple[int, int]
+) -> Iterator[tuple[str, Int64Array, Float64Array]]:
     """Yield the pictures that stand out, by kind; each picture is of its gravest kind alone.
 
     Of each kind that occurs, such as "blank" or "odd size": its name, the indices (M,), worst
@@ -155,8 +156,8 @@ def faults(
 
 
 def _severities(
-    measures: NDArray[np.void], sizes: NDArray[np.int64], image_size: tuple[int, int]
-) -> dict[str, NDArray[np.float64]]:
+    measures: NDArray[np.void], sizes: Int64Array, image_size: tuple[int, int]
+) -> dict[str, Float64Array]:
     """Return of each kind of fault, the gravest first, (N,) above 0 where a picture has it."""
     spread, lit, unlit, sharp = (measures[name].astype(np.float64) for name in MEASURES.names or ())
     blur = np.zeros(len(measures))

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.arrays import Float32Array, Int64Array, UInt8Array
 from ..splitting.groups import components
 from .measures import BLANK
 
@@ -41,7 +42,7 @@ _CHUNK = 4096
 _BURST = 0.7
 _BURST_RATIO = 3
 
-Grey = NDArray[np.uint8]
+Grey = UInt8Array
 S = TypeVar("S", bound=np.generic)
 
 
@@ -52,8 +53,8 @@ class NearPairs:
     `likeness` is (P,) the correlation of their pixels, at most 1.
     """
 
-    pairs: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    likeness: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    pairs: Int64Array = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    likeness: Float32Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def near_pairs(images: Grey) -> NearPairs:
@@ -119,7 +120,7 @@ def _chunks(rows: NDArray[S]) -> Iterator[NDArray[S]]:
         yield rows[start : start + _CHUNK]
 
 
-def low_frequencies(images: Grey) -> NDArray[np.float32]:
+def low_frequencies(images: Grey) -> Float32Array:
     """Return the lowest 8x8 frequencies of the orthonormal cosine transform (DCT-II), float32.
 
     Two small matrix products: only these 64 of all frequencies are wanted.
@@ -136,7 +137,7 @@ def low_frequencies(images: Grey) -> NDArray[np.float32]:
     return waves[0] @ images.astype(np.float32) @ waves[1].T
 
 
-def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
+def perceptual_hashes(low: Float32Array) -> NDArray[np.uint64]:
     """Return (N,) hashes of 64 bits that hardly change when a picture is resized or saved anew.
 
     Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), section
@@ -152,7 +153,7 @@ def perceptual_hashes(low: NDArray[np.float32]) -> NDArray[np.uint64]:
     return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
 
 
-def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _candidates(hashes: NDArray[np.uint64]) -> Int64Array:
     """Return (P, 2) pairs whose hashes differ in few bits; nearly all where hashes are sparse.
 
     Differing bits leave a run of equal ones somewhere. Sorted by the bits from there on, the two
@@ -172,7 +173,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.stack(np.divmod(codes, max(len(hashes), 1)), axis=1)
 
 
-def _correlation(images: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+def _correlation(images: Grey, pairs: Int64Array) -> Float32Array:
     """Return (P,) float32: the Pearson correlation of each pair's pixels; 0 of a single colour."""
     values = [np.zeros(0, np.float32)]
     for chunk in _chunks(pairs):
@@ -186,7 +187,7 @@ def _correlation(images: Grey, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.concatenate(values)
 
 
-def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) -> float:
+def _tolerance(pairs: Int64Array, gaps: Float32Array, count: int) -> float:
     few = _FEW + count // _FEW_IN
     tolerance = _STRICTEST
     while tolerance < _LOOSEST:
@@ -200,9 +201,7 @@ def _tolerance(pairs: NDArray[np.int64], gaps: NDArray[np.float32], count: int) 
     return _LOOSEST
 
 
-def _numbered(
-    names: Sequence[str], series: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _numbered(names: Sequence[str], series: Sequence[str]) -> tuple[Int64Array, Int64Array]:
     """Return pairs of successive numbers, and pairs of the same series that stand far apart."""
     rows: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for index, (name, key) in enumerate(zip(names, series, strict=True)):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...machine.arrays import AnyArray, Int64Array
 from ...machine.text import percent
 from ...records.pictures import Suspect
 from ...targets.labels import label_counts
@@ -126,7 +125,7 @@ def _classes(pictures: PictureStore, split: Split) -> str:
     )
 
 
-def _each(targets: NDArray[Any]) -> str:
+def _each(targets: AnyArray) -> str:
     """Describe how many labels a picture has, where it has a set of them."""
     if targets.ndim == 1:
         return ""
@@ -134,7 +133,7 @@ def _each(targets: NDArray[Any]) -> str:
     return f"; {sizes.mean():.1f} a picture, none for {int((sizes == 0).sum()):,}"
 
 
-def _named(names: Sequence[str], counts: NDArray[np.int64], chosen: Sequence[int]) -> str:
+def _named(names: Sequence[str], counts: Int64Array, chosen: Sequence[int]) -> str:
     return ", ".join(f"{names[index]} {counts[index]:,}" for index in chosen)
 
 

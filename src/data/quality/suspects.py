@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import AnyArray, Int64Array, UInt8Array
 from ...machine.failures import DiskRefuses
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
@@ -41,7 +42,7 @@ _BLOCK = 256
 _FILE, _PRINTS = "found.npz", "prints.bin"
 _NEAR, _BURST = "near-duplicate", "burst"
 
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, AnyArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Examination:
     measures: NDArray[np.void]  # (N,) of `MEASURES`
 
     @property
-    def belong_together(self) -> NDArray[np.int64]:
+    def belong_together(self) -> Int64Array:
         """(P, 2) all pairs that must stay in one part."""
         return np.concatenate([self.near.pairs, self.bursts.pairs])
 
@@ -160,7 +161,7 @@ def _torn(
         yield one, other, float(near.likeness[pair])
 
 
-def _bursts(prints: NDArray[np.uint8], names: Sequence[str], pictures: PictureStore) -> NearPairs:
+def _bursts(prints: UInt8Array, names: Sequence[str], pictures: PictureStore) -> NearPairs:
     """Return bursts within a folder and, where parts are given, those that were divided."""
     found = burst_pairs(prints, names, [name.rpartition("/")[0] for name in names])
     if pictures.given_parts is None:
@@ -182,7 +183,7 @@ def _print_format(pictures: PictureStore) -> PictureFormat:
     return replace(pictures.format, image_size=size, fit="squeeze", dtype="uint8")
 
 
-def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> NDArray[np.uint8]:
+def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -> UInt8Array:
     """Return (N, H, W) uint8: small grey versions of all pictures; arrays in their own size."""
     form = _print_format(pictures)
     size = form.image_size
@@ -198,7 +199,7 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
 
     reader = PageReader(source)
 
-    def block(start: int) -> NDArray[np.uint8]:
+    def block(start: int) -> UInt8Array:
         stop = min(start + _BLOCK, len(source))
         if ready is not None:
             return grey(ready[start:stop])

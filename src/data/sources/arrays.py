@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import AnyArray
 from ...machine.text import text_fault
 from ...storage.arrays import open_arrays
 from .label_sets import class_targets
@@ -88,9 +88,9 @@ def _prefixes(file: Path, names: list[str]) -> list[str]:
     return found
 
 
-def _images(file: Path, name: str, stored: Any) -> NDArray[Any]:
+def _images(file: Path, name: str, stored: Any) -> AnyArray:
     """Return pictures (N, C, H, W)."""
-    images: NDArray[Any] = stored[name]
+    images: AnyArray = stored[name]
     if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or not images.size:
         raise ConfigError(
             f"{file}: {name} is {images.dtype} {images.shape}; numbers (N, H, W) or (N, H, W, C) "
@@ -106,11 +106,11 @@ def _images(file: Path, name: str, stored: Any) -> NDArray[Any]:
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
-def _labels(file: Path, name: str, stored: Any, several: bool) -> NDArray[Any]:
+def _labels(file: Path, name: str, stored: Any, several: bool) -> AnyArray:
     """Return labels (N,), or (N, K) of several a picture."""
     if name not in stored.files:
         raise ConfigError(f"{file} has no array {name}.")
-    labels: NDArray[Any] = stored[name]
+    labels: AnyArray = stored[name]
     if several:
         if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all():
             return labels
@@ -124,9 +124,7 @@ def _labels(file: Path, name: str, stored: Any, several: bool) -> NDArray[Any]:
     raise ConfigError(f"{file}: {name} is {labels.dtype} {labels.shape}; {needed}.")
 
 
-def _classes(
-    file: Path, labels: NDArray[Any], several: bool
-) -> tuple[tuple[str, ...], NDArray[Any]]:
+def _classes(file: Path, labels: AnyArray, several: bool) -> tuple[tuple[str, ...], AnyArray]:
     """Return the names of the classes, and the targets as a source has them."""
     if several:
         return tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import Float64Array
 from ...machine.regular_files import file_fault
 from .label_spelling import clean_label
 
@@ -34,7 +34,7 @@ class CostTable:
 
     file: Path
     names: tuple[str, ...]
-    matrix: NDArray[np.float64]
+    matrix: Float64Array
 
     @classmethod
     def read(cls, file: Path) -> CostTable:
@@ -88,7 +88,7 @@ class CostTable:
             for name, row in zip(self.names, self.matrix.tolist(), strict=True)
         }
 
-    def of(self, class_names: tuple[str, ...]) -> NDArray[np.float64]:
+    def of(self, class_names: tuple[str, ...]) -> Float64Array:
         """Return the (K, K) costs in the order of these classes.
 
         Raises:

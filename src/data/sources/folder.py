@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import AnyArray, Int64Array, TextArray, UInt8Array
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
@@ -166,7 +165,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
             if ("train", label) not in paths:
                 tree.note(label, "is a class without pictures in the train part")
     remarks = [*merged_remarks(written), *alike_remarks(class_names)]
-    targets: NDArray[Any] = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
+    targets: AnyArray = np.repeat([index[label] for _, label in keys], counts).astype(np.int64)
     refuse_alike_across_parts(class_names, targets, given, shown)
     listed = [path for key in keys for path in paths[key]]
     if several:
@@ -226,10 +225,10 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
 def _joined(
     root: Path,
     paths: Sequence[str],
-    classes: NDArray[np.int64],
+    classes: Int64Array,
     num_classes: int,
-    parts: NDArray[np.str_] | None,
-) -> tuple[NDArray[np.uint8], list[int]]:
+    parts: TextArray | None,
+) -> tuple[UInt8Array, list[int]]:
     """Return the label sets of the pictures, those of equal content in a part as one, and which.
 
     Raises:

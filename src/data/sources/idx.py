@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import UInt8Array
 from .roots import existing_root, find_published
 from .source import Source
 
@@ -83,7 +83,7 @@ class IdxSet:
         )
 
 
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+def read_idx(path: Path) -> UInt8Array:
     """Return the array of bytes in an idx file, plain or .gz, in the shape its header gives.
 
     Raises:
@@ -104,7 +104,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def _part(folder: Path, prefix: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _part(folder: Path, prefix: str) -> tuple[UInt8Array, UInt8Array]:
     paths = [_found(folder, file) for file in _FILES if file.startswith(prefix)]
     images, targets = (read_idx(path) for path in paths if path is not None)
     if images.ndim != 3 or targets.ndim != 1 or len(images) != len(targets) or not len(images):

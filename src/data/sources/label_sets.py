@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import AnyArray
 from ...machine.text import nearest
 from .label_spelling import clean_label
 from .source import Source, natural_order
@@ -172,7 +171,7 @@ def _yes_or_no(cell: str) -> bool | None:
 
 def class_targets(
     where: str, labels: Sequence[Sequence[str]], *, several: bool
-) -> tuple[tuple[str, ...], npt.NDArray[Any]]:
+) -> tuple[tuple[str, ...], AnyArray]:
     """Return the names of the classes in natural order, and the targets, as of `Source`.
 
     Args:

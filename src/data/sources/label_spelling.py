@@ -5,11 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
+from ...machine.arrays import AnyArray
 
 __all__ = ["alike_remarks", "clean_label", "merged_remarks", "refuse_alike_across_parts"]
 
@@ -70,7 +68,7 @@ def merged_remarks(written: Iterable[str]) -> list[str]:
 
 
 def refuse_alike_across_parts(
-    class_names: Sequence[str], targets: NDArray[Any], parts: NDArray[Any] | None, shown: str
+    class_names: Sequence[str], targets: AnyArray, parts: AnyArray | None, shown: str
 ) -> None:
     """Refuse a class of another part that people hardly tell from one of the train part.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import TextArray
 from .class_folders import FolderTree, is_held_out, part_named
 from .csv_lines import read_csv_lines
 from .source import PARTS, Problem
@@ -37,7 +37,7 @@ class Pairs:
     pictures: list[str]
     masks: list[str]
     folders: list[str]  # that name the class of each picture
-    parts: npt.NDArray[np.str_] | None = None
+    parts: TextArray | None = None
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)  # as of `Source`
@@ -133,7 +133,7 @@ def are_pairs(folders: Mapping[str, Sequence[str]]) -> bool:
 
 def _parts(
     tree: FolderTree, pictures: Sequence[str], shown: str
-) -> tuple[list[str], npt.NDArray[np.str_] | None]:
+) -> tuple[list[str], TextArray | None]:
     """Return the pictures that are in a part, and the part of each; all and None without parts.
 
     As with class folders, there are parts where one folder is called for training and another one

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import BoolArray, BytesArray, Int64Array, UInt8Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
 from ...storage.arrays import load_arrays
@@ -82,8 +82,8 @@ def _source(
     pairs: Pairs,
     masks: _Values,
     class_names: tuple[str, ...],
-    tables: npt.NDArray[np.uint8],
-    table_of: npt.NDArray[np.int64],
+    tables: UInt8Array,
+    table_of: Int64Array,
 ) -> Source:
     """Return the source, after checking that masks hold what the tables know."""
     held = np.zeros((len(pairs.masks), len(class_names)), np.uint8)
@@ -115,9 +115,9 @@ class _Values:
     """What is in N masks: file hashes (N,), sizes (N, 2), and whether a value occurs (N, 256)."""
 
     files: Sequence[str]
-    hashes: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int64]
-    present: npt.NDArray[np.bool_]
+    hashes: BytesArray
+    sizes: Int64Array
+    present: BoolArray
 
     @classmethod
     def of(cls, pairs: Pairs, cache_dir: Path) -> _Values:
@@ -131,7 +131,7 @@ class _Values:
         if found.reasons:
             raise _refused([f"{files[i]} {found.reasons[i]}" for i in sorted(found.reasons)])
 
-        def read(index: int) -> npt.NDArray[np.bool_] | str:
+        def read(index: int) -> BoolArray | str:
             try:
                 values = mask_values(Path(listed.file(index)))
             except PictureError as error:
@@ -162,7 +162,7 @@ def _refused(faults: Sequence[str]) -> ConfigError:
 
 def _classes(
     masks: _Values, names: Sequence[str] | None, meaning: MaskClasses
-) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+) -> tuple[tuple[str, ...], UInt8Array]:
     """Return class names and the class (256,) of each value, where values say the class.
 
     Raises:

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import text_fault
 from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
@@ -123,7 +123,7 @@ class _Index(NamedTuple):
     """The pictures of a shard: names, (N, 2) offset and bytes, and labels as JSON."""
 
     names: list[str]
-    spans: npt.NDArray[np.int64]
+    spans: Int64Array
     labels: list[str]
 
 

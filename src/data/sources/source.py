@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ...machine.arrays import AnyArray, BytesArray, Int64Array, TextArray, UInt8Array
 from ...machine.text import visible
 from ...targets.labels import label_counts
 
@@ -64,23 +64,23 @@ class Masks:
     """
 
     files: tuple[str, ...]
-    hashes: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int64]
-    tables: npt.NDArray[np.uint8]
-    table_of: npt.NDArray[np.int64]
+    hashes: BytesArray
+    sizes: Int64Array
+    tables: UInt8Array
+    table_of: Int64Array
 
     def __len__(self) -> int:
         return len(self.files)
 
     @property
-    def digests(self) -> npt.NDArray[np.bytes_]:
+    def digests(self) -> BytesArray:
         """(N,) 32 hexadecimal digits as bytes: hash of each mask and of what its values mean."""
         tables = [table.tobytes() for table in self.tables]
         pairs = zip(self.hashes.tolist(), self.table_of.tolist(), strict=True)
         found = [blake2b(one + tables[at], digest_size=16).hexdigest() for one, at in pairs]
         return np.array(found, "S32")
 
-    def only(self, kept: npt.NDArray[np.int64]) -> Masks:
+    def only(self, kept: Int64Array) -> Masks:
         """Return those of some pictures."""
         return replace(
             self,
@@ -123,18 +123,18 @@ class Source:
 
     name: str
     class_names: tuple[str, ...]
-    targets: npt.NDArray[Any]
-    arrays: npt.NDArray[Any] | None = None
+    targets: AnyArray
+    arrays: AnyArray | None = None
     root: Path | None = None
     sample_paths: tuple[str, ...] | None = None
-    given_parts: npt.NDArray[np.str_] | None = None
+    given_parts: TextArray | None = None
     groups: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
     missing: Mapping[int, str] = field(default_factory=dict)
-    pages: npt.NDArray[np.int64] | None = None
+    pages: Int64Array | None = None
     kind: str = "single"
     masks: Masks | None = None
-    spans: npt.NDArray[np.int64] | None = None
+    spans: Int64Array | None = None
     published: bool = False
 
     def __post_init__(self) -> None:
@@ -175,7 +175,7 @@ class Source:
         """Return the name of sample `index` for messages: its path, or its number."""
         return f"picture {index}" if self.sample_paths is None else self.sample_paths[index]
 
-    def only(self, kept: npt.NDArray[np.int64]) -> Source:
+    def only(self, kept: Int64Array) -> Source:
         """Return the source reduced to some of its pictures, and to the classes that these have.
 
         Of masks all classes stay, as their numbers stand in the files.
@@ -205,7 +205,7 @@ class Source:
             },
         )
 
-    def _columns(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def _columns(self, rows: Int64Array) -> dict[str, Any]:
         """Return the columns that there are, with these rows of them."""
         there = {name: getattr(self, name) for name in _COLUMNS}
         return {

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ...config.checks import ConfigError
+from ...machine.arrays import TextArray
 from ...machine.text import nearest, without_quotes
 from .class_folders import part_named
 from .csv_lines import read_csv_lines
@@ -118,7 +118,7 @@ class Rows(NamedTuple):
 
     kept: list[int]
     paths: tuple[str, ...]
-    parts: npt.NDArray[np.str_] | None
+    parts: TextArray | None
     groups: tuple[str, ...] | None
     missing: dict[int, str]
 
@@ -216,7 +216,7 @@ def _label_sets(file: Path, table: Table, separator: str | None) -> list[tuple[s
     return labels
 
 
-def _parts(file: Path, table: Table) -> npt.NDArray[np.str_] | None:
+def _parts(file: Path, table: Table) -> TextArray | None:
     """Return the part of each line; None where the table gives none."""
     for column, meaning in (("split", part_named), (IS_VALID, _valid_or_train)):
         words = table.values.get(column)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.arrays import Int64Array
 from ...targets.labels import memberships
 from ..randomness import derive_seed
 from .groups import Groups, group_pictures
@@ -20,8 +21,6 @@ from .splits import PARTS, Split
 __all__ = ["assign_folds", "hold_out", "training_seed"]
 
 _TRAIN, _VAL = PARTS.index("train"), PARTS.index("val")
-
-Integers = NDArray[np.int64]
 
 
 def training_seed(seed: int, fold: int | None) -> int:
@@ -52,7 +51,7 @@ def assign_folds(
     repeat: int,
     class_names: Sequence[str],
     groups: Sequence[str] | None = None,
-    near: Integers | None = None,
+    near: Int64Array | None = None,
 ) -> NDArray[np.int16]:
     """Divide the N pictures of a split into folds; test and dropped pictures get -1.
 
@@ -92,7 +91,7 @@ def assign_folds(
     return folds
 
 
-def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[str]) -> None:
+def _check(groups: Groups, targets: Int64Array, count: int, class_names: Sequence[str]) -> None:
     members, classes = memberships(targets)
     pairs = np.unique(np.stack([classes, groups.of_sample[members]]), axis=1)
     having = np.bincount(pairs[0], minlength=len(class_names))
@@ -106,7 +105,7 @@ def _check(groups: Groups, targets: Integers, count: int, class_names: Sequence[
             )
 
 
-def _dealt(groups: Groups, targets: Integers, count: int) -> NDArray[np.int16]:
+def _dealt(groups: Groups, targets: Int64Array, count: int) -> NDArray[np.int16]:
     """Return (G,) the fold of each group."""
     members, of_member = memberships(targets)
     classes = int(of_member.max()) + 1

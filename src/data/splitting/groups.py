@@ -12,30 +12,28 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...machine.arrays import BytesArray, Int64Array, IntegerArray
 from ...targets.labels import memberships
 
 __all__ = ["Groups", "components", "group_pictures"]
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
     """G groups of N pictures."""
 
-    of_sample: Integers  # (N,) in [0, G), the group of each picture
-    sizes: Integers  # (G,) pictures in each group
+    of_sample: Int64Array  # (N,) in [0, G), the group of each picture
+    sizes: Int64Array  # (G,) pictures in each group
     # (G,) the class that a group is stratified by: of its pictures' classes the one that the fewest
     # groups have, so that rare classes are spread first.
-    strata: Integers
+    strata: Int64Array
     # (G,) a keyed hash of the group's smallest content hash. Sorting by it is a random order in
     # which a group's place does not depend on the other groups.
-    ranks: Integers
+    ranks: Int64Array
 
     @cached_property
-    def by_stratum(self) -> dict[int, Integers]:
+    def by_stratum(self) -> dict[int, Int64Array]:
         """The groups of each stratum, by rising rank."""
         order = np.lexsort((self.ranks, self.strata))
         classes, starts = np.unique(self.strata[order], return_index=True)
@@ -43,12 +41,12 @@ class Groups:
 
 
 def group_pictures(
-    targets: NDArray[np.integer],
-    content_hashes: NDArray[np.bytes_],
+    targets: IntegerArray,
+    content_hashes: BytesArray,
     names: Sequence[str] | None,
     *,
     seed: int,
-    near: Integers | None = None,
+    near: Int64Array | None = None,
 ) -> Groups:
     """Return the groups of N pictures; arguments as of `make_split`, with the seed of the ranks."""
     hashes, content = np.unique(content_hashes, return_inverse=True)
@@ -73,7 +71,7 @@ def group_pictures(
     )
 
 
-def components(nodes: int, first: Integers, second: Integers) -> Integers:
+def components(nodes: int, first: Int64Array, second: Int64Array) -> Int64Array:
     """Return (nodes,) int64: the connected component of each node under edges (first, second)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -82,7 +80,7 @@ def components(nodes: int, first: Integers, second: Integers) -> Integers:
     return connected_components(edges, directed=False)[1].astype(np.int64)
 
 
-def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers:
+def _rarest_class(of_sample: Int64Array, targets: IntegerArray) -> Int64Array:
     """Return (G,) int64: of each group's classes the one that the fewest groups have."""
     pictures, of_picture = memberships(targets)
     classes, codes = np.unique(of_picture, return_inverse=True)
@@ -94,7 +92,7 @@ def _rarest_class(of_sample: Integers, targets: NDArray[np.integer]) -> Integers
     return classes[codes[order[first]]].astype(np.int64)
 
 
-def _ranks(hashes: NDArray[np.bytes_], seed: int) -> Integers:
+def _ranks(hashes: BytesArray, seed: int) -> Int64Array:
     """Return (G,) int64: a keyed hash of each hash, padded with zeros to whole words."""
     # torch takes seconds to import, which reading a split does not need.
     import torch

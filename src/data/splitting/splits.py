@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...machine.arrays import BoolArray, BytesArray, Int64Array, IntegerArray
 from ...machine.text import csv_cell, from_csv_cell
 from ...storage.files import replacing
 from ...targets.labels import label_codes
@@ -37,39 +38,37 @@ _COLUMNS_OF_SETS = ("part", "labels", "content_hash", "path")
 _COLUMNS_WITH_MASKS = (*_COLUMNS_OF_SETS, "mask_hash")
 _NAMED_AT_MOST = 10
 
-Integers = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """The part of each of N pictures."""
 
     parts: NDArray[np.int8]  # (N,) indices into `PARTS`
-    targets: Integers  # (N,) the classes, or of label sets (N, K), 0 and 1
-    content_hashes: NDArray[np.bytes_]  # (N,) fixed-width ASCII
+    targets: Int64Array  # (N,) the classes, or of label sets (N, K), 0 and 1
+    content_hashes: BytesArray  # (N,) fixed-width ASCII
     names: tuple[str, ...] | None = None  # N paths; None where the pictures have none
     # (N,) fixed-width ASCII: the mask of each and what its values mean; None without masks
-    mask_hashes: NDArray[np.bytes_] | None = None
+    mask_hashes: BytesArray | None = None
     # (N,) `parts` as they were before `with_less_training`; None where it left out none
     unlimited: NDArray[np.int8] | None = None
 
     @cached_property
-    def train(self) -> Integers:
+    def train(self) -> Int64Array:
         """Sorted int64 indices of the pictures that train."""
         return np.flatnonzero(self.parts == _TRAIN)
 
     @cached_property
-    def val(self) -> Integers:
+    def val(self) -> Int64Array:
         """Sorted int64 indices of the pictures that select."""
         return np.flatnonzero(self.parts == _VAL)
 
     @cached_property
-    def test(self) -> Integers:
+    def test(self) -> Int64Array:
         """Sorted int64 indices of the pictures that are measured once; may be empty."""
         return np.flatnonzero(self.parts == _TEST)
 
     @cached_property
-    def dropped(self) -> Integers:
+    def dropped(self) -> Int64Array:
         """Sorted int64 indices of the copies that are left out."""
         return np.flatnonzero(self.parts == _DROPPED)
 
@@ -156,7 +155,7 @@ class Split:
         parts[kept[order[most:]]] = _DROPPED
         return replace(self, parts=parts, unlimited=self.parts)
 
-    def _ranked(self, part: int) -> tuple[Integers, Integers, Integers]:
+    def _ranked(self, part: int) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Return (n,) pictures of a part, the rank of each in its class, and the class's size."""
         own = np.flatnonzero(self.parts == part)
         labels = label_codes(self.targets[own])
@@ -215,8 +214,8 @@ class Split:
 
 
 def make_split(
-    targets: NDArray[np.integer],
-    content_hashes: NDArray[np.bytes_],
+    targets: IntegerArray,
+    content_hashes: BytesArray,
     *,
     seed: int,
     val_fraction: float,
@@ -225,8 +224,8 @@ def make_split(
     groups: Sequence[str] | None = None,
     on_duplicates: str = "error",
     names: Sequence[str] | None = None,
-    near: Integers | None = None,
-    mask_hashes: NDArray[np.bytes_] | None = None,
+    near: Int64Array | None = None,
+    mask_hashes: BytesArray | None = None,
 ) -> Split:
     """Divide N pictures into train, val and test.
 
@@ -313,7 +312,7 @@ def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def _cut(
-    groups: Groups, free: NDArray[np.bool_], val_fraction: float, test_fraction: float
+    groups: Groups, free: BoolArray, val_fraction: float, test_fraction: float
 ) -> NDArray[np.int8]:
     """Return (G,) int8: the part of each group; those that are not `free` count as train."""
     cut = np.zeros(len(groups.sizes), np.int8)
@@ -331,8 +330,8 @@ def _cut(
 
 def _cut_sets(
     groups: Groups,
-    targets: NDArray[np.integer],
-    free: NDArray[np.bool_],
+    targets: IntegerArray,
+    free: BoolArray,
     val_fraction: float,
     test_fraction: float,
 ) -> NDArray[np.int8]:
@@ -354,7 +353,7 @@ def _cut_sets(
     return cut
 
 
-def _groups_for(fraction: float, sizes: Integers) -> int:
+def _groups_for(fraction: float, sizes: Int64Array) -> int:
     """Return how many of the first groups hold nearest to `fraction` of the pictures."""
     if fraction == 0:
         return 0
@@ -366,10 +365,10 @@ def _groups_for(fraction: float, sizes: Integers) -> int:
 
 
 def _overlap_message(
-    astray: Integers,
+    astray: Int64Array,
     parts: NDArray[np.int8],
     groups: Groups,
-    content_hashes: NDArray[np.bytes_],
+    content_hashes: BytesArray,
     names: Sequence[str] | None,
 ) -> str:
     """Name up to ten pictures that lie in another part than the rest of their group."""

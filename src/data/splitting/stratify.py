@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ...machine.arrays import Int64Array
 
 __all__ = ["deal_iteratively"]
 
-Integers = NDArray[np.int64]
-
 
 def deal_iteratively(
-    counts: Integers, sizes: Integers, ranks: Integers, shares: Sequence[float]
-) -> Integers:
+    counts: Int64Array, sizes: Int64Array, ranks: Int64Array, shares: Sequence[float]
+) -> Int64Array:
     """Return (G,) the part of each group, so that each part gets its share of every label.
 
     Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011,

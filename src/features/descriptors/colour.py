@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.color import rgb2hsv
 
-from .picture import Floats, cells
+from ...machine.arrays import Float32Array
+from .picture import cells
 
 __all__ = ["Colour"]
 
@@ -26,7 +27,7 @@ class Colour:
     bins: int
     grid: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Histograms, each of which sums to 1, of a picture (H, W, C) in [0, 1]."""
         channels = rgb2hsv(picture) if picture.shape[2] == 3 else picture
         codes = np.minimum((channels * self.bins).astype(np.int64), self.bins - 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skimage.feature import hog
 
-from .picture import Floats
+from ...machine.arrays import Float32Array
 
 __all__ = ["Hog"]
 
@@ -30,12 +30,12 @@ class Hog:
     cells: int
     block: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (D,) float32 in [0, 1] of a picture (H, W, C) in [0, 1], at least 2x2 pixels."""
         height, width, _ = picture.shape
         side = max(_SMALLEST_CELL, min(height, width) // self.cells)
         block = min(self.block, height // side, width // side)
-        found: Floats = hog(
+        found: Float32Array = hog(
             picture,
             orientations=self.orientations,
             pixels_per_cell=(side, side),

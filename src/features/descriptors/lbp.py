@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.feature import local_binary_pattern
 
-from .picture import Floats, brightness, cells
+from ...machine.arrays import Float32Array
+from .picture import brightness, cells
 
 __all__ = ["Lbp"]
 
@@ -29,7 +30,7 @@ class Lbp:
     radius: int
     grid: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Histograms, each of which sums to 1, of a picture (H, W, C) in [0, 1]."""
         points = _POINTS_A_PIXEL * self.radius
         # On whole numbers, as equal neighbours must not differ by rounding.

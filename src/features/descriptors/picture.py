@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "brightness", "cells"]
+from ...machine.arrays import Float32Array
 
-Floats = NDArray[np.float32]
+__all__ = ["brightness", "cells"]
+
 # ITU-R 601, as Pillow's and this project's own grey.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def brightness(picture: Floats) -> Floats:
+def brightness(picture: Float32Array) -> Float32Array:
     """Return (H, W) of a picture (H, W, C) in [0, 1]: luminance, or the mean of other bands."""
     if picture.shape[2] == 1:
         return picture[:, :, 0]

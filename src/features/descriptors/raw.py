@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from skimage.transform import resize
 
-from .picture import Floats
+from ...machine.arrays import Float32Array
 
 __all__ = ["Raw"]
 
@@ -21,7 +21,7 @@ class Raw:
 
     side: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (h * w * C,) float32 of a picture (H, W, C) in [0, 1]."""
         height, width, channels = picture.shape
         size = min(height, self.side), min(width, self.side)

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.fft import fft2, fftfreq, ifft2
 from skimage.transform import resize
 
-from .picture import Floats, brightness
+from ...machine.arrays import Float32Array
+from .picture import brightness
 
 __all__ = ["Scattering"]
 
@@ -44,7 +45,7 @@ class Scattering:
     grid: int
     side: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (D,) float32 of a picture (H, W, C) in [0, 1]: D is cells times planes.
 
         There are 1 + J L + J (J - 1) / 2 L^2 planes, of J octaves and L orientations.
@@ -59,11 +60,11 @@ class Scattering:
         planes = _planes(grey, octaves, self.orientations)
         down, across = (_windows(side, count) for side, count in zip(size, cells, strict=True))
         amounts = down @ planes @ across.T
-        found: Floats = np.log(np.maximum(amounts, 0) + _FLOOR).astype(np.float32)
+        found: Float32Array = np.log(np.maximum(amounts, 0) + _FLOOR).astype(np.float32)
         return found.ravel()
 
 
-def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:
+def _planes(grey: Float32Array, octaves: int, orientations: int) -> Float32Array:
     """Return (P, H, W) the brightness, the moduli of its waves, and the moduli of their waves."""
     margin = 2**octaves
     # The picture goes on beyond its edges as in a mirror, so that an edge is no edge.
@@ -80,7 +81,7 @@ def _planes(grey: Floats, octaves: int, orientations: int) -> Floats:
 
 
 @cache
-def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Floats:
+def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Float32Array:
     """Return (J, L, H, W) of each octave and orientation, in the order of `fft2`'s frequencies.
 
     A Morlet wavelet is a Gaussian about its frequency less one about 0, so that plain areas leave
@@ -105,7 +106,7 @@ def _wavelets(shape: tuple[int, int], octaves: int, orientations: int) -> Floats
 
 
 @cache
-def _windows(side: int, cells: int) -> Floats:
+def _windows(side: int, cells: int) -> Float32Array:
     """Return weights (cells, side) of the pixels around each cell's centre; a row sums to 1."""
     cell = side / cells
     centres = (np.arange(cells) + 0.5) * cell - 0.5

@@ -11,7 +11,8 @@ from scipy.signal import fftconvolve
 from skimage.feature import graycomatrix, graycoprops
 from skimage.filters import gabor_kernel
 
-from .picture import Floats, brightness, cells
+from ...machine.arrays import Float32Array
+from .picture import brightness, cells
 
 __all__ = ["Gabor", "Haralick"]
 
@@ -33,7 +34,7 @@ class Gabor:
     orientations: int
     grid: int
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (D,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         found: list[float] = []
@@ -72,7 +73,7 @@ class Haralick:
     levels: int
     distances: tuple[int, ...]
 
-    def __call__(self, picture: Floats) -> Floats:
+    def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
         grey = brightness(picture)
         codes = np.minimum(grey * self.levels, self.levels - 1).astype(np.uint8)

@@ -30,11 +30,11 @@ from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
 from ...features.calibration import CalibratedModel, held_together
 from ...features.classifier import FeatureClassifier
-from ...features.descriptors.picture import Floats
 from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
+from ...machine.arrays import Float32Array
 from ...machine.failures import require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
@@ -238,7 +238,7 @@ class ClassicalCandidate:
         return None
 
     def _fitted(
-        self, features: Floats, indices: NDArray[np.int64], sizes: Sequence[int]
+        self, features: Float32Array, indices: NDArray[np.int64], sizes: Sequence[int]
     ) -> tuple[CalibratedModel | BinaryModels, list[Choice], float]:
         """Return the model fitted to features (N, D), its classifiers' choices, and the seconds.
 
@@ -266,7 +266,7 @@ class ClassicalCandidate:
         self,
         targets: NDArray[np.int64],
         classes: int,
-        features: Floats,
+        features: Float32Array,
         indices: NDArray[np.int64],
         sizes: Sequence[int],
         problems: int = 1,
@@ -340,7 +340,7 @@ def _pinned(settings: RunSettings) -> RunSettings:
 
 def kept_choice(
     settings: ClassicalSettings,
-    features: Floats,
+    features: Float32Array,
     targets: NDArray[np.int64],
     contents: NDArray[np.generic],
     sizes: Sequence[int],

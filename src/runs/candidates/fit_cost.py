@@ -15,8 +15,8 @@ from ...config.features import ClassicalSettings
 from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...features.calibration import ENOUGH_UNSEEN, scores_of
-from ...features.descriptors.picture import Floats
 from ...features.pipeline import make_pipeline
+from ...machine.arrays import Float32Array
 from ..resolve import threads_of
 
 __all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth"]
@@ -31,7 +31,7 @@ _MOMENT = 0.2
 def fit_seconds(
     settings: RunSettings,
     kinds: Sequence[Mapping[str, Any]],
-    features: Floats,
+    features: Float32Array,
     labels: NDArray[np.int64],
     sizes: Sequence[int],
     count: int,

@@ -17,9 +17,9 @@ from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
 from ...features.calibration import held_together
-from ...features.descriptors.picture import Floats
 from ...features.table import beside_others
 from ...features.transfer import cross_validated_accuracy, logme
+from ...machine.arrays import Float32Array
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ..build import frozen_network, native_side
@@ -30,7 +30,7 @@ __all__ = ["RankedNetwork", "Sample"]
 # must not decide. A round is long enough for lasting load to slow every one of them.
 _PROBE, _ROUNDS, _ROUND_SECONDS = 8, 3, 0.5
 
-Describe = Callable[[Pixels], Floats]
+Describe = Callable[[Pixels], Float32Array]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Sample:
         groups = None if data.groups is None else data.groups[indices]
         hashes = data.pictures.content_hashes[indices]
         self.contents = held_together(self.targets, groups, hashes)
-        self._features: dict[str, Floats] = {}
+        self._features: dict[str, Float32Array] = {}
 
     def speed(self, name: str, size: int | None = None) -> float:
         """Return about how many pictures a second are decoded and described by the network.
@@ -115,7 +115,7 @@ class Sample:
         """Return the accuracy by the joined features of networks that were ranked before."""
         return self._judged(np.concatenate([_scaled(self._features[n]) for n in names], axis=1))[0]
 
-    def _judged(self, features: Floats) -> tuple[float, float]:
+    def _judged(self, features: Float32Array) -> tuple[float, float]:
         seed = self._settings.seed
         return cross_validated_accuracy(features, self.targets, self.contents, seed)
 
@@ -143,8 +143,8 @@ class Sample:
         return np.stack(list(in_order(read, indices.tolist(), available_cores())))
 
 
-def _scaled(features: Floats) -> Floats:
+def _scaled(features: Float32Array) -> Float32Array:
     """Centre features and scale them to a total variance of 1, as joined networks are scaled."""
     centred = features - features.mean(axis=0, keepdims=True)
-    scaled: Floats = centred / max(float(np.sqrt(centred.var(axis=0).sum())), 1e-12)
+    scaled: Float32Array = centred / max(float(np.sqrt(centred.var(axis=0).sum())), 1e-12)
     return scaled
