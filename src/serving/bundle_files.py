@@ -84,7 +84,7 @@ def model_file(folder: Path) -> str:
     files = (WEIGHTS, ONNX_FILE, PT2_FILE, CLASSIFIER, DIGESTS)
     found = next((name for name in files if (folder / name).is_file()), None)
     if found is None:
-        raise FileNotFoundError(f"{folder} holds no model")
+        raise FileNotFoundError(f"{folder} holds no model, none of {', '.join(files)}")
     return found
 
 

@@ -70,9 +70,8 @@ def test_other_weights_make_another_network(made, monkeypatch, tmp_path: Path) -
 
 def test_a_run_about_pixels_has_no_features_of_pictures(made, monkeypatch, tmp_path: Path) -> None:
     metadata = {"settings": {"data": {"target": "dense"}}}
-    folder = SimpleNamespace(name="unet-7", chosen_checkpoint=lambda: Path("last.ckpt"))
-    monkeypatch.setattr(extractors.RunFolder, "find", lambda *_: folder)
-    monkeypatch.setattr(extractors, "refuse_unfinished", lambda _: None)
+    found = SimpleNamespace(name="unet-7"), Path("last.ckpt")
+    monkeypatch.setattr(extractors, "trained_run", lambda *_: found)
     monkeypatch.setattr(extractors, "load_task", lambda _: SimpleNamespace(metadata=metadata))
     words = ["model=embedding", "model.run=unet-7", "data=digits", f"data.cache_dir={tmp_path}"]
     settings = compose_settings(RunSettings, words)
