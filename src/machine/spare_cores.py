@@ -78,12 +78,17 @@ class SpareCores:
             return False
         forks = sys.platform == "linux" and sys.modules.keys().isdisjoint(_WITH_THREADS)
         context = multiprocessing.get_context("fork" if forks else "spawn")
+        from threadpoolctl import threadpool_limits  # which only this needs
+
+        # Where each core has a process, threads of a library would spin while they wait for others.
+        self._limits = threadpool_limits(1)
         self._pool = ProcessPoolExecutor(self._count, context, initializer=follow_parent)
         return True
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+            self._limits.restore_original_limits()
 
 
 def _import(module: str) -> None:

@@ -6,7 +6,9 @@ import sys
 import time
 from functools import partial
 
+import numpy as np  # noqa: F401 - brings such a library
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from src.machine.spare_cores import SpareCores
 
@@ -70,3 +72,18 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch, others: float) -> None:
 
     monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 2)
     monkeypatch.setattr("src.machine.spare_cores.CpuLoad.__exit__", leave)
+
+
+def test_libraries_have_one_thread_beside_the_processes_and_as_many_as_before_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    _two_cores(monkeypatch, 0.1)
+    with threadpool_limits(2):
+        before = threads()
+        with SpareCores("wave", _LEAST) as spare:
+            list(spare.map(_process, range(_LEAST)))
+            assert threads() == {1}
+        assert threads() == before == {2}
