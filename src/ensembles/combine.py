@@ -10,11 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import (
+    AnyArray,
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    IntegerArray,
+)
 from ..metrics.probabilistic import log_loss
 from ..records.combination import Combination
 from ..records.comparison import LOWEST
@@ -27,9 +34,8 @@ from .weights import greedy_weights, stacking_weights
 
 __all__ = ["WAYS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
 
-Floats = NDArray[np.float64]
-Probs = NDArray[np.float32]
-Mixture = tuple[Way, Floats]
+Probs = Float32Array
+Mixture = tuple[Way, Float64Array]
 WAYS: tuple[Way, ...] = ("greedy", "stacking")
 # More members than these, the best by log-loss, are let go before any are weighed.
 _LIBRARY = 50
@@ -40,14 +46,14 @@ _FOLDS_FOR_THE_WAY = 2
 def combine(
     members: Sequence[str],
     probs: Probs,
-    targets: NDArray[np.integer],
+    targets: IntegerArray,
     *,
     kind: str = "single",
     ways: Sequence[Way] = WAYS,
     at_most: int,
     folds: int = 5,
     seed: int = 0,
-    groups: NDArray[np.int64] | None = None,
+    groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination and measure it on held-out pictures.
 
@@ -95,17 +101,17 @@ def combine(
 def combine_pixels(
     members: Sequence[str],
     probs: Probs,
-    labels: NDArray[np.int64],
-    pictures: NDArray[np.int64],
-    answers: Sequence[NDArray[Any]],
-    targets: NDArray[np.integer],
-    mixed: Callable[[Sequence[Mixture], NDArray[np.int64]], NDArray[Any]],
+    labels: Int64Array,
+    pictures: Int64Array,
+    answers: Sequence[AnyArray],
+    targets: IntegerArray,
+    mixed: Callable[[Sequence[Mixture], Int64Array], AnyArray],
     *,
     ways: Sequence[Way] = WAYS,
     at_most: int,
     folds: int = 5,
     seed: int = 0,
-    groups: NDArray[np.int64] | None = None,
+    groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination of predictions of pixels, and measure it on all pixels of pictures.
 
@@ -140,13 +146,13 @@ def combine_pixels(
 
 def greedy_soup(
     members: Sequence[str],
-    predict: Callable[[tuple[int, ...]], NDArray[Any]],
-    targets: NDArray[np.integer],
+    predict: Callable[[tuple[int, ...]], AnyArray],
+    targets: IntegerArray,
     *,
     kind: str = "single",
     folds: int = 5,
     seed: int = 0,
-    groups: NDArray[np.int64] | None = None,
+    groups: Int64Array | None = None,
 ) -> Combination:
     """Return the greedy soup, measured on pictures that it was not chosen on.
 
@@ -169,7 +175,7 @@ def greedy_soup(
     predicted = cache(predict)
     alone = [predicted((i,)) for i in range(len(members))]
 
-    def made(kept: NDArray[np.bool_]) -> tuple[int, ...]:
+    def made(kept: BoolArray) -> tuple[int, ...]:
         def reached(soup: tuple[int, ...]) -> float:
             return figure_of(kind, predicted(soup)[kept], targets[kept])
 
@@ -192,7 +198,7 @@ def greedy_soup(
     return _judged(kind, "soup", members, weights, held_out, alone, targets, folded, groups)
 
 
-def figure_of(kind: str, answers: NDArray[Any], targets: NDArray[np.integer]) -> float:
+def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
     """Return the primary figure of a kind of targets, of answers to N pictures."""
     scores = _scores(kind_of(kind), answers, targets)
     return float(scores.mean(dtype=np.float64))
@@ -202,12 +208,12 @@ def _judged(
     kind: str,
     way: Way | Literal["soup"],
     members: Sequence[str],
-    weights: Floats,
-    held_out: NDArray[Any],
-    alone: Sequence[NDArray[Any]] | Probs,
-    targets: NDArray[np.integer],
-    outside: Sequence[NDArray[np.bool_]],
-    groups: NDArray[np.int64] | None,
+    weights: Float64Array,
+    held_out: AnyArray,
+    alone: Sequence[AnyArray] | Probs,
+    targets: IntegerArray,
+    outside: Sequence[BoolArray],
+    groups: Int64Array | None,
 ) -> Combination:
     """Compare a combination with the best single member, both on held-out pictures.
 
@@ -223,7 +229,7 @@ def _judged(
     """
     target_kind = kind_of(kind)
 
-    def best_of(kept: NDArray[np.bool_]) -> int:
+    def best_of(kept: BoolArray) -> int:
         return int(np.argmax([figure_of(kind, one[kept], targets[kept]) for one in alone]))
 
     single = np.empty_like(alone[0])
@@ -257,15 +263,11 @@ def _judged(
     )
 
 
-def _scores(
-    kind: TargetKind, answers: NDArray[Any], targets: NDArray[np.integer]
-) -> NDArray[np.float32]:
+def _scores(kind: TargetKind, answers: AnyArray, targets: IntegerArray) -> Float32Array:
     return kind.scores(kind.primary, answers, kind.decide(answers), targets)
 
 
-def dealt(
-    count: int, folds: int, seed: int, groups: NDArray[np.int64] | None = None
-) -> list[NDArray[np.bool_]]:
+def dealt(count: int, folds: int, seed: int, groups: Int64Array | None = None) -> list[BoolArray]:
     """Return for each fold, (N,) bool, which of `count` pictures are held out.
 
     Args:
@@ -290,11 +292,11 @@ def dealt(
 def _held_out(
     ways: Sequence[Way],
     probs: Probs,
-    targets: NDArray[np.int64],
+    targets: Int64Array,
     at_most: int,
     folds: int,
     seed: int,
-    groups: NDArray[np.int64] | None,
+    groups: Int64Array | None,
 ) -> Probs:
     """Return (N, K) predictions for each picture of a combination fitted on the other folds."""
     found = np.empty(probs.shape[1:], np.float32)
@@ -309,10 +311,10 @@ def _held_out(
 def _fitted(
     ways: Sequence[Way],
     probs: Probs,
-    targets: NDArray[np.int64],
+    targets: Int64Array,
     at_most: int,
     seed: int,
-    groups: NDArray[np.int64] | None,
+    groups: Int64Array | None,
 ) -> Mixture:
     """Return the better way, and the weights (M,) that it finds on these answers."""
     way = ways[0]
@@ -323,7 +325,7 @@ def _fitted(
     return way, _weights(way, probs, targets, at_most, seed)
 
 
-def _weights(way: Way, probs: Probs, targets: NDArray[np.int64], at_most: int, seed: int) -> Floats:
+def _weights(way: Way, probs: Probs, targets: Int64Array, at_most: int, seed: int) -> Float64Array:
     losses = np.array([log_loss(one, targets) for one in probs])
     weights = _of_these(losses.argsort(kind="stable")[:_LIBRARY], way, probs, targets, seed)
     if np.count_nonzero(weights) > at_most:
@@ -333,8 +335,8 @@ def _weights(way: Way, probs: Probs, targets: NDArray[np.int64], at_most: int, s
 
 
 def _of_these(
-    chosen: NDArray[np.int64], way: Way, probs: Probs, targets: NDArray[np.int64], seed: int
-) -> Floats:
+    chosen: Int64Array, way: Way, probs: Probs, targets: Int64Array, seed: int
+) -> Float64Array:
     """Return (M,) weights, 0 for all but the chosen members."""
     kept, weights = np.sort(chosen), np.zeros(len(probs))
     if way == "stacking":

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float32Array, Float64Array
 from ..metrics.probabilistic import SMALLEST_PROBABILITY
 
 __all__ = [
@@ -21,12 +21,13 @@ __all__ = [
     "mixed_pixels",
 ]
 
-Floats = NDArray[np.float64]
-Probs = NDArray[np.float32]
+Probs = Float32Array
 Way = Literal["greedy", "stacking"]
 
 
-def combined_probabilities(way: Way, probs: Probs, weights: Floats, *, sets: bool = False) -> Probs:
+def combined_probabilities(
+    way: Way, probs: Probs, weights: Float64Array, *, sets: bool = False
+) -> Probs:
     """Return (N, K) of the (M, N, K) probabilities of the members, of label sets label by label."""
     if sets:
         mixed = combined_probabilities(way, as_pairs(probs), weights)
@@ -50,7 +51,9 @@ def from_pairs(pairs: Probs, classes: int) -> Probs:
     return np.ascontiguousarray(pairs[:, 1]).reshape(-1, classes)
 
 
-def mixed_pixels(way: Way, answers: Iterable[Probs], weights: Sequence[float] | Floats) -> Probs:
+def mixed_pixels(
+    way: Way, answers: Iterable[Probs], weights: Sequence[float] | Float64Array
+) -> Probs:
     """Return (N, K, H, W) of as many probabilities of pixels as there are members.
 
     They are asked for one after another, so that no more than two members' are in memory.
@@ -73,13 +76,13 @@ def mixed_pixels(way: Way, answers: Iterable[Probs], weights: Sequence[float] | 
     return total
 
 
-def mean_of_probabilities(probs: Probs, weights: Floats) -> Probs:
+def mean_of_probabilities(probs: Probs, weights: Float64Array) -> Probs:
     """Return (N, K), the mean of (M, N, K) probabilities with (M,) weights that sum to one."""
     used = np.flatnonzero(weights)
     return np.einsum("m,mnk->nk", weights[used].astype(np.float32), probs[used])
 
 
-def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
+def mean_of_logs(probs: Probs, weights: Float64Array) -> Probs:
     """Return (N, K) probabilities in proportion to prod_m probs[m] ** weights[m].
 
     The logarithmic opinion pool: Genest & Zidek, "Combining Probability Distributions: A Critique
@@ -96,6 +99,6 @@ def mean_of_logs(probs: Probs, weights: Floats) -> Probs:
     return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def logs_of(probs: Probs) -> Floats:
+def logs_of(probs: Probs) -> Float64Array:
     """Return logarithms of probabilities, none below that of `SMALLEST_PROBABILITY`."""
     return np.log(probs.astype(np.float64).clip(SMALLEST_PROBABILITY, 1.0))

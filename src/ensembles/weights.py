@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from ..metrics.probabilistic import SMALLEST_PROBABILITY
 from .mixing import logs_of
 
@@ -18,19 +19,18 @@ __all__ = ["greedy_weights", "stacking_weights"]
 
 _BAGS, _LEAST_FOR_BAGS = 20, 10
 
-Floats = NDArray[np.float64]
-Probs = NDArray[np.float32]
+Probs = Float32Array
 
 
 def greedy_weights(
     probs: Probs,
-    targets: NDArray[np.int64],
+    targets: Int64Array,
     *,
     bags: int | None = None,
     bag_share: float = 0.5,
     max_steps: int = 50,
     seed: int = 0,
-) -> Floats:
+) -> Float64Array:
     """Return weights by ensemble selection with replacement.
 
     Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble Selection from Libraries of Models", ICML
@@ -71,7 +71,7 @@ def greedy_weights(
     return weights if _loss(weights @ likelihood) <= best_alone else _climb(likelihood, max_steps)
 
 
-def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
+def stacking_weights(probs: Probs, targets: Int64Array) -> Float64Array:
     """Return weights (M,), none below 0, with which `mean_of_logs` has the smallest log-loss.
 
     Wolpert, "Stacked Generalization", Neural Networks 1992, with Breiman's constraint ("Stacked
@@ -87,7 +87,7 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
     of_targets = np.take_along_axis(logs, targets[None, :, None], axis=2)[:, :, 0]
     reached = of_targets.mean(axis=1)
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Float64Array) -> tuple[float, Float64Array]:
         pooled = np.tensordot(weights, logs, axes=1)
         normaliser = logsumexp(pooled, axis=1, keepdims=True)
         shares = np.exp(pooled - normaliser)
@@ -106,12 +106,12 @@ def stacking_weights(probs: Probs, targets: NDArray[np.int64]) -> Floats:
     return np.asarray(found.x, np.float64)
 
 
-def _loss(likelihood: NDArray[np.floating]) -> Floats:
+def _loss(likelihood: NDArray[np.floating]) -> Float64Array:
     """Return the log-loss of (..., N) probabilities of the targets."""
     return -np.log(likelihood).mean(axis=-1, dtype=np.float64)
 
 
-def _climb(likelihood: NDArray[np.float32], max_steps: int) -> Floats:
+def _climb(likelihood: Float32Array, max_steps: int) -> Float64Array:
     """Return weights of the best ensemble found, for (M, N) probabilities of the targets."""
     counts = np.zeros(len(likelihood))
     order = np.argsort(_loss(likelihood), kind="stable")

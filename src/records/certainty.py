@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import AnyArray, BoolArray, Float32Array, Int64Array
 from ..storage.arrays import load_arrays
 from ..storage.files import replacing
 
@@ -39,9 +40,9 @@ class FeatureScale:
             centred and scaled by these.
     """
 
-    mean: NDArray[np.float32]
-    deviation: NDArray[np.float32]
-    length: NDArray[np.float32]
+    mean: Float32Array
+    deviation: Float32Array
+    length: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class FeatureSample:
 
     scale: FeatureScale
     rows: NDArray[np.float16]
-    distances: NDArray[np.float32]
+    distances: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +86,15 @@ class Certainty:
     candidates: int
     pictures: int
     num_classes: int
-    targets: NDArray[np.int64]
-    label_probs: NDArray[np.float32]
-    confidences: NDArray[np.float32]
-    correct: NDArray[np.bool_]
+    targets: Int64Array
+    label_probs: Float32Array
+    confidences: Float32Array
+    correct: BoolArray
     sample: FeatureSample | None
 
     def __post_init__(self) -> None:
         count = len(self.targets)
-        columns: list[NDArray[Any]] = [self.confidences, self.correct]
+        columns: list[AnyArray] = [self.confidences, self.correct]
         if self.sample is not None:
             columns.append(self.sample.distances)
             _check_sample(self.sample)
@@ -122,7 +123,7 @@ class Certainty:
             OSError: it cannot be written; one that was there before stays.
         """
         facts = {"format": _FORMAT, **{name: getattr(self, name) for name in _FACTS}}
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, AnyArray] = {
             "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8),
             **{name: getattr(self, name) for name in _ARRAYS},
         }
@@ -170,7 +171,7 @@ def _check_sample(sample: FeatureSample) -> None:
         raise ValueError("the sample of features is not finite")
 
 
-def _sample(arrays: dict[str, NDArray[Any]]) -> FeatureSample | None:
+def _sample(arrays: dict[str, AnyArray]) -> FeatureSample | None:
     if "feature_rows" not in arrays:
         return None
     return FeatureSample(

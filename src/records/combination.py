@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from ..machine.arrays import AnyArray, Float64Array
 
 __all__ = ["Combination"]
 
@@ -33,8 +32,8 @@ class Combination:
 
     way: Literal["greedy", "stacking", "soup"]
     members: tuple[str, ...]
-    weights: NDArray[np.float64]
-    probs: NDArray[Any]
+    weights: Float64Array
+    probs: AnyArray
     measure: str
     figure: float
     log_loss: float

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import Float32Array, Int64Array, UInt8Array
 from ..machine.text import csv_text
 from ..storage.files import write_atomically
 
@@ -34,7 +35,7 @@ _LABEL_COLUMNS = ("path", "label", "split", "group", "suggested", "score")
 _SUSPECT_COLUMNS = ("part", "index", "path", "label", "kind", "score", "suggested_label", "like")
 
 
-def shown(pixels: Pixels) -> NDArray[np.uint8]:
+def shown(pixels: Pixels) -> UInt8Array:
     """Return a picture (C, H, W) as it is drawn: uint8, C 1 or 3.
 
     Of more than three bands the first three are taken for red, green and blue; of two, the first.
@@ -53,7 +54,7 @@ class ClassMaps:
         title: of the maps, and the meaning of bright places.
     """
 
-    of: Callable[[Pixels, NDArray[np.int64]], NDArray[np.float32]]
+    of: Callable[[Pixels, Int64Array], Float32Array]
     title: str
 
 

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import AnyArray, IntegerArray, UInt8Array
+
 __all__ = ["colours", "pixel_answers", "pixel_columns", "read_pixel_columns"]
 
 _MATRIX, _LOSS, _MAP = "matrix", "log_loss", "map"
 
 
 def pixel_answers(
-    matrices: NDArray[np.integer[Any]],
+    matrices: IntegerArray,
     log_losses: NDArray[np.floating[Any]],
     maps: Sequence[bytes | None],
-) -> NDArray[Any]:
+) -> AnyArray:
     """Return answers (N,) with the fields matrix, log_loss and map.
 
     Args:
@@ -38,7 +40,7 @@ def pixel_answers(
     return answers
 
 
-def pixel_columns(answers: NDArray[Any]) -> dict[str, Any]:
+def pixel_columns(answers: AnyArray) -> dict[str, Any]:
     """Return the columns of a parquet table: K * K pixels, the log-loss, and a PNG a picture."""
     import pyarrow as pa
 
@@ -52,15 +54,15 @@ def pixel_columns(answers: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def read_pixel_columns(table: Any, classes: int, *, maps: bool) -> NDArray[Any]:
+def read_pixel_columns(table: Any, classes: int, *, maps: bool) -> AnyArray:
     """Return the answers in a table's columns; without `maps`, these are None."""
-    flat: NDArray[Any] = np.from_dlpack(table[_MATRIX].combine_chunks().flatten())
+    flat: AnyArray = np.from_dlpack(table[_MATRIX].combine_chunks().flatten())
     found = table[_MAP].to_pylist() if maps else [None] * len(table)
-    losses: NDArray[Any] = np.from_dlpack(table[_LOSS].combine_chunks())
+    losses: AnyArray = np.from_dlpack(table[_LOSS].combine_chunks())
     return pixel_answers(flat.reshape(len(table), classes, classes), losses, found)
 
 
-def colours(classes: int) -> NDArray[np.uint8]:
+def colours(classes: int) -> UInt8Array:
     """Return (classes, 3) distinct colours, black for the first class.
 
     The bits of the number are dealt to the highest bits of red, green and blue in turn, as the

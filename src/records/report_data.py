@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float64Array, Int64Array, UInt8Array
 from .comparison import Comparison, Interval
 
 __all__ = ["Agreement", "Answer", "Disagreement", "GroupScore", "Leader", "ReportData"]
@@ -57,12 +57,12 @@ class Leader:
     rank: int
     name: str
     family: str
-    matrix: NDArray[np.int64]
-    recall: NDArray[np.float64]
+    matrix: Int64Array
+    recall: Float64Array
     calibration_error: float
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    confidence: Float64Array
+    accuracy: Float64Array
+    shares: Float64Array
     recall_intervals: tuple[Interval | None, ...] = ()
     groups: tuple[GroupScore, ...] = ()
     subgroups: tuple[GroupScore, ...] = ()
@@ -70,7 +70,7 @@ class Leader:
     pictures: tuple[int, ...] = ()
 
     @property
-    def weakest_first(self) -> NDArray[np.int64]:
+    def weakest_first(self) -> Int64Array:
         """Indices of the classes that have pictures, by ascending recall."""
         present = np.flatnonzero(~np.isnan(self.recall))
         return present[np.argsort(self.recall[present], kind="stable")]
@@ -101,7 +101,7 @@ class Disagreement:
     shown: str
     target: str
     answers: tuple[Answer, ...]
-    picture: NDArray[np.uint8] | None = None
+    picture: UInt8Array | None = None
 
 
 @dataclass(frozen=True)

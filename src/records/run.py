@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import AnyArray, Float64Array, Int64Array
 from ..storage.files import replacing, write_atomically
 from .field_types import check_type
 from .pixels import pixel_columns, read_pixel_columns
@@ -62,15 +62,15 @@ class Predictions:
         ValueError: lengths that do not fit together, or a target that names no class.
     """
 
-    sample_ids: NDArray[np.int64]
+    sample_ids: Int64Array
     paths: tuple[str, ...] | None
-    targets: NDArray[Any]
-    probs: NDArray[Any]
+    targets: AnyArray
+    probs: AnyArray
     class_names: tuple[str, ...]
-    groups: NDArray[np.int64] | None = None
+    groups: Int64Array | None = None
     kind: str = "single"
-    thresholds: NDArray[np.float64] | None = None
-    preds: NDArray[Any] | None = None
+    thresholds: Float64Array | None = None
+    preds: AnyArray | None = None
     copies: bool = False
 
     def __post_init__(self) -> None:
@@ -95,13 +95,13 @@ class Predictions:
             raise ValueError(f"targets must stay within 0 and {most}.")
 
     @property
-    def decided(self) -> NDArray[Any]:
+    def decided(self) -> AnyArray:
         """(N,) int64, the predicted classes; of kind "multi" (N, K) uint8, the labels.
 
         Of kind "dense" (N, K, K) int64, the pixels of each class by the class that they were given.
         """
         if self.kind == "dense":
-            matrices: NDArray[np.int64] = self.probs["matrix"]
+            matrices: Int64Array = self.probs["matrix"]
             return matrices
         if self.preds is not None:
             return self.preds
@@ -384,12 +384,12 @@ def _from_json(value: Any) -> Any:
     return float(value) if value in ("inf", "-inf") else value
 
 
-def _numbers(column: Any) -> NDArray[Any]:
+def _numbers(column: Any) -> AnyArray:
     """Return a column of a table; pyarrow's own `to_numpy` imports pandas first, for a second."""
     return np.from_dlpack(column.combine_chunks())
 
 
-def _lists(column: Any, shape: tuple[int, int]) -> NDArray[Any]:
+def _lists(column: Any, shape: tuple[int, int]) -> AnyArray:
     """Return a column of lists as an array of this shape.
 
     Without their `flatten`, which imports pyarrow.compute, for a tenth of a second.

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float64Array, Int64Array
 from ..machine.text import csv_text, percent
 from ..metrics.classification import balanced_accuracy, class_scores, macro_f1
 from .style import (
@@ -43,7 +43,7 @@ _FONT_SIZE = 8
 
 
 def confusion_figure(
-    matrix: NDArray[np.int64],
+    matrix: Int64Array,
     class_names: Sequence[str],
     title: str = "Confusion matrix",
     of: str = "pictures",
@@ -87,9 +87,7 @@ def confusion_figure(
     return figure
 
 
-def _draw_shares(
-    axes: Axes, scale: Axes, matrix: NDArray[np.int64], title: str, of: str
-) -> NDArray[np.float64]:
+def _draw_shares(axes: Axes, scale: Axes, matrix: Int64Array, title: str, of: str) -> Float64Array:
     """Draw each row's shares as colours and the scale beside them; return the shares."""
     totals = matrix.sum(axis=1, keepdims=True)
     # NaN, for a class without a target, is left transparent.
@@ -107,7 +105,7 @@ def _draw_shares(
     return shares
 
 
-def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequence[str]) -> None:
+def _list_confusions(axes: Axes, matrix: Int64Array, class_names: Sequence[str]) -> None:
     """Write the most frequent confusions, most frequent first."""
     numbered = len(class_names) > _MOST_CLASSES_WITH_NAMES
     labels = plain_labels(class_names, longest=15 if numbered else 19)
@@ -131,7 +129,7 @@ def _list_confusions(axes: Axes, matrix: NDArray[np.int64], class_names: Sequenc
         axes.text(0, 1, "nothing", fontsize=8, color=INK, **place)
 
 
-def class_figure(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+def class_figure(matrix: Int64Array, class_names: Sequence[str]) -> Figure:
     """Draw the classes with the lowest F1, at most fifty, with a bar for each number.
 
     The recall's bar carries its 95 % Wilson interval; classes without a picture are left out.
@@ -204,7 +202,7 @@ def _bar(axes: Axes, left: float, line: int, share: float) -> None:
 
 def class_bars(
     names: Sequence[str], shares: Sequence[float], title: str, label: str = ""
-) -> tuple[Figure, Axes, NDArray[np.int64]]:
+) -> tuple[Figure, Axes, Int64Array]:
     """Draw a bar for the share of each class, the first on top; return also where the bars are.
 
     Args:
@@ -229,7 +227,7 @@ def score_cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.4f}"
 
 
-def class_table(matrix: NDArray[np.int64], class_names: Sequence[str]) -> str:
+def class_table(matrix: Int64Array, class_names: Sequence[str]) -> str:
     """Return all classes as CSV, in their order; undefined scores are left empty."""
     scores = ("recall", "recall_low", "recall_high", "precision", "f1")
     rows = []

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..machine.arrays import UInt8Array
 from ..machine.text import percent
 from ..metrics.pareto import pareto_front
 from ..records.comparison import Comparison, Entrant, Verdict
@@ -267,7 +267,7 @@ def _sort_values(one: Entrant, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
-def _address(picture: NDArray[np.uint8] | None) -> str | None:
+def _address(picture: UInt8Array | None) -> str | None:
     """Return the picture as a `data:` address; small ones are enlarged with sharp pixels."""
     if picture is None:
         return None

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ..machine.arrays import AnyArray, Int64Array, IntegerArray, UInt8Array
 from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
 from ..records.pixels import colours
@@ -64,19 +65,17 @@ class _Cell:
 
 def confident_mistakes(
     probs: NDArray[np.floating],
-    preds: NDArray[np.integer[Any]],
-    targets: NDArray[np.int64],
+    preds: IntegerArray,
+    targets: Int64Array,
     limit: int = 24,
-) -> NDArray[np.int64]:
+) -> Int64Array:
     """Return positions of wrong answers, the most confident first, of (N, K) and (N,) twice."""
     wrong = np.flatnonzero(preds != targets)
     order = np.argsort(-_of_answers(probs, preds)[wrong], kind="stable")
     return wrong[order][:limit]
 
 
-def _of_answers(
-    probs: NDArray[np.floating], preds: NDArray[np.integer[Any]]
-) -> NDArray[np.floating]:
+def _of_answers(probs: NDArray[np.floating], preds: IntegerArray) -> NDArray[np.floating]:
     """Return the probability (N,) of each answer."""
     found: NDArray[np.floating] = np.take_along_axis(probs, preds[:, None], axis=1)[:, 0]
     return found
@@ -85,8 +84,8 @@ def _of_answers(
 def mistakes_sheet(
     images: Pixels,
     probs: NDArray[np.floating],
-    preds: NDArray[np.integer[Any]],
-    targets: NDArray[np.int64],
+    preds: IntegerArray,
+    targets: Int64Array,
     class_names: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
@@ -134,8 +133,8 @@ class MapRow:
     """
 
     image: Pixels
-    target: NDArray[np.integer[Any]]
-    answer: NDArray[np.integer[Any]]
+    target: IntegerArray
+    answer: IntegerArray
     wrong: float
     file: str
 
@@ -156,13 +155,13 @@ def class_map_sheet(rows: Sequence[MapRow], class_names: Sequence[str]) -> Figur
     return _sheet(cells, title, columns=8, legend=_colour_legend(class_names))
 
 
-def _painted(image: Pixels, classes: NDArray[Any]) -> NDArray[np.uint8]:
+def _painted(image: Pixels, classes: AnyArray) -> UInt8Array:
     """Return the picture in grey with the colours of classes; white for what is left out."""
     palette = np.concatenate([colours(255), np.full((1, 3), 255, np.uint8)])
     grey = shown(image).mean(axis=0)
     known = np.where((classes >= 0) & (classes < 255), classes, 255).astype(np.int64)
     mixed = 0.5 * grey[:, :, None] + 0.5 * palette[known]
-    painted: NDArray[np.uint8] = np.where((known == 0)[:, :, None], grey[:, :, None], mixed).astype(
+    painted: UInt8Array = np.where((known == 0)[:, :, None], grey[:, :, None], mixed).astype(
         np.uint8
     )
     return np.ascontiguousarray(painted.transpose(2, 0, 1))
@@ -203,11 +202,11 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
 
 def right_and_wrong(
     probs: NDArray[np.floating],
-    preds: NDArray[np.integer[Any]],
-    targets: NDArray[np.int64],
+    preds: IntegerArray,
+    targets: Int64Array,
     right: int = 6,
     wrong: int = 12,
-) -> NDArray[np.int64]:
+) -> Int64Array:
     """Return positions of right answers of different classes, then of confident mistakes."""
     hits = np.flatnonzero(preds == targets)
     of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
@@ -220,8 +219,8 @@ def map_sheet(
     images: Pixels,
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
-    preds: NDArray[np.integer[Any]],
-    targets: NDArray[np.int64],
+    preds: IntegerArray,
+    targets: Int64Array,
     class_names: Sequence[str],
     names: Sequence[str],
     title: str,
@@ -257,7 +256,7 @@ def _mapped(image: Pixels, maps: NDArray[np.floating], labels: Sequence[str]) ->
     return [_Cell(image, [(f"{name} here", MUTED)], heat) for heat, name in zip(maps, labels)]
 
 
-def likeliest(probs: NDArray[np.floating]) -> NDArray[np.int64]:
+def likeliest(probs: NDArray[np.floating]) -> Int64Array:
     """Return (M, 2), the two most probable classes of each row of (M, K), best first."""
     return np.argsort(-probs, axis=1, kind="stable")[:, :2]
 

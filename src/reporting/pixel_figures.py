@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..machine.arrays import AnyArray, UInt8Array
 from ..machine.text import csv_text
 from ..metrics.segmentation import PixelScores, class_pixel_scores, pixel_sums
 from ..records.pictures import Pixels
@@ -40,7 +39,7 @@ def draw_pixels(
     part: str,
     predicted: Predictions,
     read: Callable[[int], Pixels],
-    read_mask: Callable[[int], NDArray[np.uint8]],
+    read_mask: Callable[[int], UInt8Array],
 ) -> Iterator[Path]:
     """Draw the pictures with the most wrong pixels and the classes, and write their table.
 
@@ -76,7 +75,7 @@ def draw_pixels(
     yield table
 
 
-def _thinned(array: NDArray[Any]) -> NDArray[Any]:
+def _thinned(array: AnyArray) -> AnyArray:
     """Return every so manyth row and column of (..., H, W), few enough for a figure."""
     step = max(1, max(array.shape[-2:]) // _LONGEST)
     return array[..., ::step, ::step]

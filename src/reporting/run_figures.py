@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ..machine.arrays import Int64Array, UInt8Array
 from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
@@ -55,7 +56,7 @@ def draw_run_figures(
     read: Callable[[int], Pixels],
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
-    read_mask: Callable[[int], NDArray[np.uint8]] | None = None,
+    read_mask: Callable[[int], UInt8Array] | None = None,
 ) -> Iterator[Path]:
     """Draw learning curves, an augmented batch, and the predictions of each part.
 
@@ -139,7 +140,7 @@ def _map_figure(
     return map_sheet(pictures, maps, probs, preds, targets, names, files, class_maps.title)
 
 
-def _files(predicted: Predictions, rows: NDArray[np.int64]) -> list[str]:
+def _files(predicted: Predictions, rows: Int64Array) -> list[str]:
     """Return the paths of pictures, or their numbers where they are no files."""
     if predicted.paths is None:
         return [f"picture {index}" for index in predicted.sample_ids[rows].tolist()]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float64Array
 from ..records.standings import (
     at_equal_time,
     at_equal_trials,
@@ -217,7 +217,7 @@ def equal_terms_figure(record: SweepRecord) -> Figure:
     return figure
 
 
-def best_so_far(values: Sequence[float | None], higher_is_better: bool) -> NDArray[np.float64]:
+def best_so_far(values: Sequence[float | None], higher_is_better: bool) -> Float64Array:
     """Return the best of the values up to each; NaN before the first that is not None."""
     known = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     best = np.fmax if higher_is_better else np.fmin
@@ -227,7 +227,7 @@ def best_so_far(values: Sequence[float | None], higher_is_better: bool) -> NDArr
 def _draw_families(
     axes: Axes,
     record: SweepRecord,
-    place: Callable[[Sequence[TrialRecord]], NDArray[np.float64]],
+    place: Callable[[Sequence[TrialRecord]], Float64Array],
 ) -> list[float]:
     """Draw the best of each family so far, and return the values drawn."""
     colors = family_colors(record.families)

@@ -9,13 +9,11 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..config.checks import ConfigError
 from ..config.models import NetworkSettings
 from ..config.schema import RunSettings, stored_settings
 from ..data.loading.datamodule import PictureData
+from ..machine.arrays import Float64Array
 from ..machine.disk import refusal_of_folder
 from ..machine.failures import explained
 from ..machine.interruption import Interruption
@@ -150,7 +148,7 @@ class _SingleRun(Run):
     _on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
-    _thresholds: NDArray[np.float64] | None = field(default=None, init=False)
+    _thresholds: Float64Array | None = field(default=None, init=False)
 
     def headline(self) -> str:
         split, pictures = self.data.split, self.data.pictures

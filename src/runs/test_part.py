@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.splitting.test_usage import count_test_measurement, past_test_measurements
+from ..machine.arrays import AnyArray
 from ..records.run import Predictions
 from .candidates.candidate import Answers
 from .folder import RunFolder
@@ -50,7 +48,7 @@ def _is_stored(folder: RunFolder, answers: Answers) -> bool:
     )
 
 
-def _equal(stored: NDArray[Any], found: NDArray[Any]) -> bool:
+def _equal(stored: AnyArray, found: AnyArray) -> bool:
     """Return whether answers are those of the same weights."""
     if found.dtype.names is None:
         return np.allclose(stored, found, rtol=0.0, atol=_EQUAL)

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float32Array, Int64Array
 from ..records.certainty import Certainty, FeatureSample
 from ..records.run import Predictions, RunSummary
 from ..reporting.certainty_report import CardCertainty
@@ -136,9 +136,7 @@ def _judged_on(output_dir: Path, fingerprint: str | None) -> int:
     return max(1, count)
 
 
-def _feature_sample(
-    again: Revisited, ids: NDArray[np.int64], groups: NDArray[np.int64]
-) -> FeatureSample | None:
+def _feature_sample(again: Revisited, ids: Int64Array, groups: Int64Array) -> FeatureSample | None:
     """Return a sample of the training features, and how far calibration pictures lie from it."""
     train = again.data.split.train
     first = features_of(again, train[:1])
@@ -161,14 +159,14 @@ def _feature_sample(
     return FeatureSample(scale, reference, distances)
 
 
-def features_of(again: Revisited, ids: NDArray[np.int64]) -> NDArray[np.float32] | None:
+def features_of(again: Revisited, ids: Int64Array) -> Float32Array | None:
     """Return the features (n, F) of pictures of any parts; None for a model that gives none.
 
     Args:
         again: the model, with its pictures.
         ids: (n,) their indices, n at least 1.
     """
-    found: NDArray[np.float32] | None = None
+    found: Float32Array | None = None
     for part in ("train", "val", "test"):
         own = getattr(again.data.split, part)
         inside = np.isin(ids, own)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..ensembles.mixing import Way, combined_probabilities, mixed_pixels
+from ..machine.arrays import Float32Array
 from ..records.pictures import Pixels
 from .predictor import Predictor, kind_in
 
@@ -40,13 +40,13 @@ def ensemble_predictor(
     formats = list(dict.fromkeys(member.formats[0] for member in members))
     kind = kind_in(metadata)
 
-    def mixed(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mixed(probs: Float32Array) -> Float32Array:
         return combined_probabilities(method, probs, np.array(weights), sets=kind.sets)
 
     def taken(images: Sequence[Pixels]) -> list[tuple[Predictor, Pixels]]:
         return [(member, images[formats.index(member.formats[0])]) for member in members]
 
-    def classify(*images: Pixels) -> NDArray[np.float32]:
+    def classify(*images: Pixels) -> Float32Array:
         answers = (member.probabilities(own) for member, own in taken(images))
         if kind.pixels:
             return mixed_pixels(method, answers, weights)
@@ -54,7 +54,7 @@ def ensemble_predictor(
 
     def describe(
         *images: Pixels,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[Float32Array, Float32Array]:
         found = [member.described(own) for member, own in taken(images)]
         probs = np.stack([probs for probs, _ in found])
         features = [_equally_long(features) for _, features in found if features is not None]
@@ -71,8 +71,8 @@ def ensemble_predictor(
     )
 
 
-def _equally_long(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _equally_long(features: Float32Array) -> Float32Array:
     """Return features of unit length, so that no member of an ensemble outweighs another."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
+    scaled: Float32Array = (features / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled

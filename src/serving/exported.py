@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.decoding.decode import PADDING_GREY, padded
 from ..data.decoding.windows import mean_over_windows
+from ..machine.arrays import AnyArray, Float32Array
 from ..records.pictures import Pixels
 from .predictor import Classify
 
@@ -40,7 +40,7 @@ __all__ = [
 
 # Decoded pictures (N, C, H, W), N at least 1 -> logits (N, K) float32, with the run's own
 # normalisation and test-time augmentation; of pixels (N, K, H, W), of windows of one size.
-Logits = Callable[[Pixels], NDArray[np.float32]]
+Logits = Callable[[Pixels], Float32Array]
 
 ONNX_FILE, PT2_FILE = "network.onnx", "network.pt2"
 # Names in the graph of an ONNX file.
@@ -75,7 +75,7 @@ def open_logits(file: Path, threads: int | None = None) -> Logits:
 def classifier_of(logits: Logits, link: str) -> Classify:
     """Return a function from pictures to probabilities (N, K) float32, by the link of `links`."""
 
-    def classify(images: Pixels) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> Float32Array:
         return linked(logits(images), link)
 
     return classify
@@ -91,7 +91,7 @@ def pixel_classifier_of(logits: Logits, window: tuple[int, int]) -> Classify:
     """
     on_window = classifier_of(logits, "softmax")
 
-    def classify(images: Pixels) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> Float32Array:
         height, width = images.shape[2:]
         filled = padded(images, (max(height, window[0]), max(width, window[1])), PADDING_GREY)
         whole = filled.shape[2:] == tuple(window)
@@ -101,13 +101,13 @@ def pixel_classifier_of(logits: Logits, window: tuple[int, int]) -> Classify:
     return classify
 
 
-def linked(logits: NDArray[np.float32], link: str) -> NDArray[np.float32]:
+def linked(logits: Float32Array, link: str) -> Float32Array:
     """Return the probabilities of logits (N, M, ...), as `links.probabilities` does with torch.
 
     Raises:
         ValueError: there is no such link.
     """
-    raw: NDArray[Any] = logits if logits.ndim > 2 else logits.astype(np.float64)
+    raw: AnyArray = logits if logits.ndim > 2 else logits.astype(np.float64)
     if link == "softmax":
         powers = np.exp(raw - raw.max(axis=1, keepdims=True))
         found = powers / powers.sum(axis=1, keepdims=True)
@@ -152,7 +152,7 @@ def open_onnx(file: Path, threads: int | None = None) -> Logits:
     except Exception as error:  # onnxruntime has a dozen exceptions of its own
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
-    def logits(images: Pixels) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> Float32Array:
         return session.run([OUTPUTS[0]], {INPUT: images})[0]
 
     return logits
@@ -176,10 +176,10 @@ def open_pt2(file: Path) -> Logits:
     except Exception as error:  # zip, JSON and torch have many exceptions for a damaged file
         raise ValueError(f"{file} holds no network that can be loaded: {error}") from error
 
-    def logits(images: Pixels) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> Float32Array:
         with torch.inference_mode():
             raw, _ = network(torch.from_numpy(images))
-            found: NDArray[np.float32] = raw.numpy()
+            found: Float32Array = raw.numpy()
         return found
 
     return logits

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..data.decoding.depth import is_deep
 from ..data.decoding.picture_files import PictureError, check_size, read_header, turn_of
+from ..machine.arrays import AnyArray
 from .pages import Page
 
 __all__ = ["MOST_VALUES", "Limit", "as_picture", "check_request", "named_picture", "pixels_of"]
@@ -39,7 +40,7 @@ _JPEG_SHARE = 4
 
 def as_picture(
     value: object, *, deep: bool = False
-) -> bytes | Path | Page | Image.Image | NDArray[Any]:
+) -> bytes | Path | Page | Image.Image | AnyArray:
     """Return a picture as `decode_picture` takes it, or a page of a file.
 
     Args:
@@ -193,7 +194,7 @@ def _bytes_of(value: object) -> int:
     return math.prod(_shape(value)) if isinstance(value, np.ndarray | list | tuple) else 0
 
 
-def _shape(value: NDArray[Any] | Sequence[Any]) -> tuple[int, int]:
+def _shape(value: AnyArray | Sequence[Any]) -> tuple[int, int]:
     """Return places and numbers of each in an array, or in nested lists or arrays of arrays."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return math.prod(value.shape[:2]), math.prod(value.shape[2:])
@@ -203,7 +204,7 @@ def _shape(value: NDArray[Any] | Sequence[Any]) -> tuple[int, int]:
     return sum(map(len, rows)), max(bands, default=1)
 
 
-def _of_pillow(image: Image.Image) -> NDArray[Any]:
+def _of_pillow(image: Image.Image) -> AnyArray:
     """Return the pixels of a picture of Pillow, turned and with the channels that its file has."""
     image.load()
     if (turn := turn_of(image)) is not None:
@@ -215,7 +216,7 @@ def _of_pillow(image: Image.Image) -> NDArray[Any]:
     return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
-def _image(value: object, deep: bool) -> Image.Image | NDArray[Any]:
+def _image(value: object, deep: bool) -> Image.Image | AnyArray:
     pixels = _array(value)
     shape = "x".join(map(str, pixels.shape)) or "a single number"
     if pixels.ndim == 3:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.decoding.decode import shown_size
@@ -17,6 +16,7 @@ from ..data.decoding.masks import LEFT_OUT
 from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
+from ..machine.arrays import Float32Array, Float64Array, UInt8Array
 from .inputs import named_picture
 from .pages import Page
 from .predictor import Decoded, Predictor
@@ -28,7 +28,7 @@ _AT_ONCE = 8
 # Pixels of a picture's own for which probabilities are held at once.
 _STRIP_PIXELS = 1_000_000
 
-Mask = NDArray[np.uint8]
+Mask = UInt8Array
 
 
 class PredictedMask(NamedTuple):
@@ -106,7 +106,7 @@ def _answers(predictor: Predictor, values: Sequence[object]) -> Iterator[Mask | 
             yield restored(next(probs), size, predictor.formats[0])
 
 
-def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFormat) -> Mask:
+def restored(probs: Float32Array, size: tuple[int, int], form: PictureFormat) -> Mask:
     """Return the most probable classes (H, W) of a picture's own pixels.
 
     Probabilities are enlarged or reduced before the class is chosen, so that borders are smooth;
@@ -149,8 +149,8 @@ def restored(probs: NDArray[np.float32], size: tuple[int, int], form: PictureFor
 
 
 def _sized_lines(
-    plane: NDArray[np.float32], size: tuple[int, ...], first: int, lines: int
-) -> NDArray[np.float32]:
+    plane: Float32Array, size: tuple[int, ...], first: int, lines: int
+) -> Float32Array:
     """Return so many lines (lines, W), from `first` on, of a plane (h, w) resized to `size`."""
     ratio = len(plane) / size[0]
     reach = math.ceil(max(1.0, ratio)) + 1  # of what lies around, as far as interpolation sees
@@ -161,8 +161,8 @@ def _sized_lines(
     return np.asarray(image.resize((size[1], lines), Image.Resampling.BILINEAR, box))
 
 
-def class_shares(mask: Mask, classes: int) -> NDArray[np.float64]:
+def class_shares(mask: Mask, classes: int) -> Float64Array:
     """Return (K,) the share of each class among the pixels that have one."""
     counts = np.array(Image.fromarray(mask).histogram()[:classes])  # bincount makes 8 bytes a pixel
-    shares: NDArray[np.float64] = counts / max(1, int(counts.sum()))
+    shares: Float64Array = counts / max(1, int(counts.sum()))
     return shares

@@ -18,6 +18,7 @@ from ..data.decoding.decode import decode_picture
 from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
+from ..machine.arrays import AnyArray, Float32Array, IntegerArray
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
@@ -36,11 +37,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Classify = Callable[..., NDArray[np.float32]]
+Classify = Callable[..., Float32Array]
 # As `decode_picture` takes it.
-Picture = bytes | Path | Image.Image | NDArray[Any]
+Picture = bytes | Path | Image.Image | AnyArray
 # As `Classify`, with features (N, F) float32 beside the probabilities.
-Describe = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
+Describe = Callable[..., tuple[Float32Array, Float32Array]]
 # Pixels that are decoded at the same time; each takes up to 25 bytes meanwhile.
 _PIXELS_AT_ONCE = 32_000_000
 # Larger pictures are decoded one after another by one thread: the allocator keeps for every thread
@@ -138,7 +139,7 @@ class Predictor:
         self._apart, self._pages = ThreadPoolExecutor(1), OpenPages()
         self._room = Limit(MOST_VALUES)
 
-    def probabilities(self, *images: Pixels) -> NDArray[np.float32]:
+    def probabilities(self, *images: Pixels) -> Float32Array:
         """Return the probabilities (N, K), or of pixels (N, K, H, W), float32 of decoded pictures.
 
         Raises:
@@ -146,11 +147,11 @@ class Predictor:
         """
         return _finite(self._classify(*images))
 
-    def decided(self, probs: NDArray[np.floating[Any]]) -> NDArray[np.integer[Any]]:
+    def decided(self, probs: NDArray[np.floating[Any]]) -> IntegerArray:
         """Return the answers to probabilities (N, K): classes (N,), or labels (N, K) 0 and 1."""
         return self.kind.decide(probs, self._thresholds)
 
-    def label_sets(self, probs: NDArray[np.float32]) -> list[list[int]]:
+    def label_sets(self, probs: Float32Array) -> list[list[int]]:
         """Return the places of the labels of each picture, of label probabilities (N, K).
 
         The most probable comes first.
@@ -173,7 +174,7 @@ class Predictor:
         """Whether the model has features."""
         return self._describe is not None
 
-    def described(self, *images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def described(self, *images: Pixels) -> tuple[Float32Array, Float32Array | None]:
         """Return probabilities (N, K) and features (N, F) float32; None for a model without them.
 
         Raises:
@@ -184,7 +185,7 @@ class Predictor:
         probs, features = self._describe(*images)
         return _finite(probs), _finite(features)
 
-    def answer(self, rows: Iterable[object]) -> NDArray[np.float32]:
+    def answer(self, rows: Iterable[object]) -> Float32Array:
         """Return probabilities (N, K) of N pictures, without the limits of a request.
 
         Memory does not grow with the number of pictures.
@@ -200,7 +201,7 @@ class Predictor:
 
     def judge(
         self, rows: Sequence[object], trust: Trust | None
-    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+    ) -> tuple[Float32Array, list[Verdict]]:
         """Return probabilities (N, K) of the N pictures of a request, and verdicts.
 
         Args:
@@ -216,7 +217,7 @@ class Predictor:
 
     def _answered(
         self, rows: Iterable[object], trust: Trust | None
-    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+    ) -> tuple[Float32Array, list[Verdict]]:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
         verdicts: list[Verdict] = []
         for batch in _batched(enumerate(rows), self._batch_size):
@@ -264,7 +265,7 @@ class Predictor:
 
     def _judged(
         self, pictures: Sequence[Sequence[Pixels]], trust: Trust | None
-    ) -> tuple[NDArray[np.float32], list[Verdict]]:
+    ) -> tuple[Float32Array, list[Verdict]]:
         """Return the probabilities of decoded pictures, and verdicts where something judges."""
         images = _stacked(pictures)
         if trust is None:
@@ -327,7 +328,7 @@ class Predictor:
             return Decoded(picture, decoded)
 
     def _named(
-        self, path: str, probs: NDArray[np.float32], verdict: Verdict | None, top_k: int
+        self, path: str, probs: Float32Array, verdict: Verdict | None, top_k: int
     ) -> Labelled:
         confidence = float(self.kind.confidences(probs[None])[0])
         if self.kind.sets:
@@ -352,7 +353,7 @@ def kind_in(metadata: Mapping[str, Any]) -> TargetKind:
     return kind_of(settings.get("data", {}).get("target", "single"))
 
 
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _finite(values: Float32Array) -> Float32Array:
     if not np.isfinite(values).all():
         raise DamagedModel(
             "the model answers with what is no number (NaN or infinity): its weights are "

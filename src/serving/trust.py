@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from ..records.certainty import Certainty
 from ..statistics.conformal import coverage_rank, fewest_pictures, set_thresholds
 from ..statistics.missed_labels import fewest_labelled, miss_threshold
@@ -98,11 +98,11 @@ class Judged:
         distances: (N,) float32 to the training pictures; None as `novelty`.
     """
 
-    sets: NDArray[np.bool_] | None
-    answered: NDArray[np.bool_] | None
-    novelty: NDArray[np.float64] | None
-    unlike: NDArray[np.bool_] | None
-    distances: NDArray[np.float32] | None
+    sets: BoolArray | None
+    answered: BoolArray | None
+    novelty: Float64Array | None
+    unlike: BoolArray | None
+    distances: Float32Array | None
 
 
 class Trust:
@@ -131,7 +131,7 @@ class Trust:
         self._thresholds = self._set_thresholds()
         self.rule = self._rule()
 
-    def _set_thresholds(self) -> NDArray[np.float64] | None:
+    def _set_thresholds(self) -> Float64Array | None:
         known, promise = self.certainty, self.promise
         if promise.coverage is None:
             return None
@@ -183,7 +183,7 @@ class Trust:
             "more, or look for wrong labels"
         )
 
-    def judge(self, probs: NDArray[np.float32], features: NDArray[np.float32] | None) -> Judged:
+    def judge(self, probs: Float32Array, features: Float32Array | None) -> Judged:
         """Judge answers.
 
         Args:
@@ -206,8 +206,8 @@ class Trust:
 
     def verdicts(
         self,
-        probs: NDArray[np.float32],
-        features: NDArray[np.float32] | None,
+        probs: Float32Array,
+        features: Float32Array | None,
         class_names: Sequence[str],
     ) -> list[Verdict]:
         """Judge answers, as `judge` does, picture by picture and by the names of the classes."""
@@ -221,9 +221,7 @@ class Trust:
         plain = [repeat(None) if column is None else column.tolist() for column in columns]
         return [Verdict(*values) for _, *values in zip(probs, sets, *plain)]
 
-    def shift(
-        self, confidences: NDArray[np.float32], distances: NDArray[np.float32] | None
-    ) -> Shift:
+    def shift(self, confidences: Float32Array, distances: Float32Array | None) -> Shift:
         """Test whether pictures with these confidences (N,) and distances (N,) are like training.
 
         Args:
@@ -237,7 +235,7 @@ class Trust:
         return shift_test(new, known)
 
 
-def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> NDArray[np.float64]:
+def _label_thresholds(known: Certainty, coverage: float, *, classwise: bool) -> Float64Array:
     """Return the least probability (K,) with which each of several labels belongs to a set."""
     if classwise:  # each by the pictures that have it
         rows, labels = np.nonzero(known.targets)
@@ -278,7 +276,7 @@ def false_alarms(certainty: Certainty) -> float | None:
     return share if share <= _MOST_FALSE_ALARMS else None
 
 
-def familiar(certainty: Certainty) -> NDArray[np.bool_]:
+def familiar(certainty: Certainty) -> BoolArray:
     """Return which calibration pictures (n,) are not flagged as unlike the training pictures."""
     least = false_alarms(certainty)
     if certainty.sample is None or least is None:

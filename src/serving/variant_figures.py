@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..data.decoding.masks import LEFT_OUT
+from ..machine.arrays import AnyArray, Int64Array, IntegerArray
 from ..records.pictures import Pixels
 from ..records.pixels import pixel_answers
 from .exported import Logits, linked, pixel_classifier_of
@@ -44,7 +44,7 @@ class _Totals:
     equal: int = 0
     right: int = 0
     counted: int = 0
-    matrix: NDArray[np.int64] | int = field(default=0)
+    matrix: Int64Array | int = field(default=0)
 
 
 class LabelFigures:
@@ -59,9 +59,7 @@ class LabelFigures:
         self._thresholds = metadata.get("thresholds")
         self._totals: dict[str, _Totals] = defaultdict(_Totals)
 
-    def add(
-        self, models: Mapping[str, Logits], images: Pixels, targets: NDArray[np.integer[Any]]
-    ) -> None:
+    def add(self, models: Mapping[str, Logits], images: Pixels, targets: IntegerArray) -> None:
         """Add pictures.
 
         Args:
@@ -69,7 +67,7 @@ class LabelFigures:
             images: (N, C, H, W), N at least 1.
             targets: (N,) or (N, K), or (N, H, W) classes of pixels, 255 for those left out.
         """
-        reference: tuple[NDArray[Any], NDArray[Any]] | None = None
+        reference: tuple[AnyArray, AnyArray] | None = None
         for name, logits in models.items():
             found = self._answered(logits, images)
             reference = found if reference is None else reference
@@ -83,7 +81,7 @@ class LabelFigures:
         shares = (one / totals.counted for one in (totals.equal, totals.right))
         return Figures(totals.largest, *shares)
 
-    def _answered(self, logits: Logits, images: Pixels) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _answered(self, logits: Logits, images: Pixels) -> tuple[AnyArray, AnyArray]:
         """Return logits, and answers that are `_NOT_FINITE` where these are not."""
         raw = logits(images)
         decided = self._kind.decide(linked(raw, self._link), self._thresholds).astype(np.int64)
@@ -93,9 +91,9 @@ class LabelFigures:
     def _count(
         self,
         totals: _Totals,
-        reference: NDArray[Any],
-        found: NDArray[Any],
-        targets: NDArray[np.integer[Any]],
+        reference: AnyArray,
+        found: AnyArray,
+        targets: IntegerArray,
     ) -> None:
         totals.counted += len(found)
         totals.equal += int(self._kind.right(found, reference).sum())
@@ -121,7 +119,7 @@ class PixelFigures(LabelFigures):
         equal = totals.equal / totals.counted if totals.counted else 1.0
         return Figures(totals.largest, equal, metrics["pixel_accuracy"], metrics["miou"])
 
-    def _answered(self, logits: Logits, images: Pixels) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _answered(self, logits: Logits, images: Pixels) -> tuple[AnyArray, AnyArray]:
         height, width = self._window
         raw = logits(np.ascontiguousarray(images[:, :, :height, :width]))
         whole = raw
@@ -134,9 +132,9 @@ class PixelFigures(LabelFigures):
     def _count(
         self,
         totals: _Totals,
-        reference: NDArray[Any],
-        found: NDArray[Any],
-        targets: NDArray[np.integer[Any]],
+        reference: AnyArray,
+        found: AnyArray,
+        targets: IntegerArray,
     ) -> None:
         counting = targets != LEFT_OUT
         own, preds = targets[counting].astype(np.int64), found[counting]

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.augmentation.transforms import normalize
+from ..machine.arrays import Float32Array
 from ..models.arithmetic import MEMORY_FORMATS, autocast
 from ..records.pictures import Pixels
 from ..training.inference import averaged_logits
@@ -80,7 +79,7 @@ def network_classifier(
     whole = WholeNetwork(network, metadata).to(device)
     precision, link = metadata["settings"]["runtime"]["precision"], link_of(metadata)
 
-    def classify(images: Pixels) -> NDArray[np.float32]:
+    def classify(images: Pixels) -> Float32Array:
         with torch.inference_mode(), autocast(device, precision):
             logits = whole(torch.from_numpy(images).to(device)).cpu()
             if logits.ndim == 2:  # in double precision, so that rows sum to 1 within float32
@@ -88,7 +87,7 @@ def network_classifier(
             else:  # of pixels, which are many, in the place of the logits
                 for lines in logits.split(_LINES, dim=2):
                     lines.copy_(probabilities(lines, link))
-            probs: NDArray[np.float32] = logits.numpy()
+            probs: Float32Array = logits.numpy()
         return probs
 
     return classify
@@ -111,9 +110,9 @@ def eager(network: WholeNetwork, precision: str = "float32") -> Logits:
     It takes pictures of the size of the training, of large ones windows.
     """
 
-    def logits(images: Pixels) -> NDArray[np.float32]:
+    def logits(images: Pixels) -> Float32Array:
         with torch.inference_mode(), autocast(torch.device("cpu"), precision):
-            found: NDArray[np.float32] = network.at_once(torch.from_numpy(images)).numpy()
+            found: Float32Array = network.at_once(torch.from_numpy(images)).numpy()
         return found
 
     return logits
@@ -141,7 +140,7 @@ def network_describer(network: nn.Module, classify: Classify, outputs: int) -> D
 
     def describe(
         images: Pixels,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[Float32Array, Float32Array]:
         taken, own = list[Tensor](), threading.get_ident()
 
         def take(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -6,11 +6,10 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array, IntegerArray
 from ..records.run import Predictions
 from ..targets import kind_of
 from .measures import Measure
@@ -55,13 +54,13 @@ class MeasuredRun:
     split_fingerprint: str | None
     pictures: str
     labels: str
-    right: NDArray[np.bool_]
-    losses: NDArray[np.float32]
+    right: BoolArray
+    losses: Float32Array
     calibration_error: float
     cost: float | None = None
-    groups: NDArray[np.int64] | None = None
+    groups: Int64Array | None = None
     copies: bool = False
-    scores: NDArray[np.float32] | None = None
+    scores: Float32Array | None = None
     constant: float = 0.0
     baseline: float | None = None
     lone: int = 0
@@ -144,11 +143,11 @@ class Candidate:
 
     name: str
     run_ids: tuple[str, ...]
-    right: NDArray[np.bool_]
-    log_losses: NDArray[np.float64]
-    calibration_errors: NDArray[np.float64] | None = None
-    costs: NDArray[np.float64] | None = None
-    scores: NDArray[np.float32] | None = None
+    right: BoolArray
+    log_losses: Float64Array
+    calibration_errors: Float64Array | None = None
+    costs: Float64Array | None = None
+    scores: Float32Array | None = None
 
     def __post_init__(self) -> None:
         if self.right.ndim != 2 or 0 in self.right.shape or self.right.dtype != np.bool_:
@@ -179,7 +178,7 @@ class Candidate:
         known = None if self.costs is None else self.costs[~np.isnan(self.costs)]
         return None if known is None or not len(known) else float(known.mean())
 
-    def only(self, kept: NDArray[np.bool_]) -> Candidate:
+    def only(self, kept: BoolArray) -> Candidate:
         """Return it with some of its trainings, as (R,) says."""
         return replace(
             self,
@@ -192,7 +191,7 @@ class Candidate:
         )
 
     @property
-    def values(self) -> NDArray[np.bool_] | NDArray[np.float32]:
+    def values(self) -> BoolArray | Float32Array:
         """(R, N) scores by the measure."""
         return self.right if self.scores is None else self.scores
 
@@ -223,7 +222,7 @@ def candidates_of(runs: Iterable[MeasuredRun]) -> tuple[Candidate, ...]:
     )
 
 
-def _of(values: NDArray[np.float64] | None, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def _of(values: Float64Array | None, kept: BoolArray) -> Float64Array | None:
     return None if values is None else values[kept]
 
 
@@ -240,7 +239,7 @@ def _candidate(runs: list[MeasuredRun], *, alone: bool) -> Candidate:
     )
 
 
-def _stacked(scores: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _stacked(scores: Sequence[Float32Array | None]) -> Float32Array | None:
     known = [one for one in scores if one is not None]
     return np.stack(known) if known else None
 
@@ -264,7 +263,7 @@ def _check_comparable(first: MeasuredRun, run: MeasuredRun) -> None:
         refuse("they were measured with different labels, or pixels, of the same pictures")
 
 
-def _hash(numbers: NDArray[np.integer[Any]]) -> str:
+def _hash(numbers: IntegerArray) -> str:
     return hashlib.blake2b(
         np.ascontiguousarray(numbers, "<i8").tobytes(), digest_size=16
     ).hexdigest()

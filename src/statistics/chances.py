@@ -6,14 +6,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float64Array
 from .evidence import Evidence
 from .resampling import Errors
 
 __all__ = ["Chances", "chances_of"]
-
-Floats = NDArray[np.float64]
 
 
 class Chances(NamedTuple):
@@ -25,9 +23,9 @@ class Chances(NamedTuple):
         loss: (C,) expected difference to the best, at least 0.
     """
 
-    best: Floats
-    equal: Floats
-    loss: Floats
+    best: Float64Array
+    equal: Float64Array
+    loss: Float64Array
 
 
 # Copies of one candidate differ by no more, and share the draws in which they come first.

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from ..machine.arrays import BoolArray, Float64Array
 from ..records.comparison import Interval
 from .candidates import Candidate
 
 __all__ = ["collapsed_trainings", "exact_interval"]
 
-Floats = NDArray[np.float64]
 
 # Of what the best repeat knows more than a constant answer: one that lacks so much has collapsed,
 # and one that lacks less may be far off among repeats that are close together.
@@ -27,9 +26,7 @@ _BEYOND_OTHERS = 4.0
 _ENOUGH_LOSSES = 3
 
 
-def collapsed_trainings(
-    candidates: Sequence[Candidate], constant: float
-) -> list[NDArray[np.bool_]]:
+def collapsed_trainings(candidates: Sequence[Candidate], constant: float) -> list[BoolArray]:
     """Return for each candidate, (R,) bool, which of its trainings collapsed.
 
     A mean and a spread say nothing about trainings of which most reach 88 % and one in ten ends at
@@ -60,7 +57,7 @@ def collapsed_trainings(
     return found
 
 
-def _far_behind(lost: Floats, known: float) -> NDArray[np.bool_]:
+def _far_behind(lost: Float64Array, known: float) -> BoolArray:
     """Return (R,) bool: which repeats lost nearly all, or are far off from most of the others."""
     behind = lost > _LOST * known
     far_off = lost > _FAR_OFF * known

@@ -10,7 +10,9 @@ gentle introduction", FnT ML 2023, section 1).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from ..machine.arrays import Float64Array, Int64Array
 
 __all__ = [
     "check_promise",
@@ -30,7 +32,7 @@ def set_thresholds(
     num_classes: int,
     classwise: bool = False,
     candidates: int = 1,
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """Return the least probability (K,) with which each label belongs to a set.
 
     Sets of all labels whose probability reaches it hold the true one with at least the probability
@@ -60,7 +62,7 @@ def set_thresholds(
     return np.array([_threshold(part, coverage, candidates) for part in parts])
 
 
-def _threshold(probs: NDArray[np.float64], coverage: float, candidates: int) -> float:
+def _threshold(probs: Float64Array, coverage: float, candidates: int) -> float:
     rank = coverage_rank(len(probs), coverage, candidates)
     return 0.0 if rank is None else float(np.sort(probs)[len(probs) - rank])
 
@@ -144,7 +146,7 @@ def fewest_pictures(coverage: float, candidates: int = 1) -> int:
     return high
 
 
-def one_of_each_group(groups: ArrayLike, seed: int = 0) -> NDArray[np.int64]:
+def one_of_each_group(groups: ArrayLike, seed: int = 0) -> Int64Array:
     """Return ascending positions of one picture of each group, drawn at random.
 
     Pictures of a group (a patient, a burst of shots) are not exchangeable with those of others; one

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from ..metrics.intervals import variance_freedom
 from .candidates import Candidate
 from .groups import PictureGroups
@@ -25,7 +25,6 @@ from .seeds import SeedSpread, seed_spread
 
 __all__ = ["Evidence", "normal_quantile", "student_quantile"]
 
-Floats = NDArray[np.float64]
 
 # Of a variance of differences: nothing is divided by 0, and two candidates that answer alike differ
 # by no more than the draws of their errors do (see `resampling`), in units of the largest variance.
@@ -48,9 +47,9 @@ class Evidence:
         binary: whether answers are right or wrong, so that their variance follows from the share.
     """
 
-    scores: NDArray[np.float32]
-    accuracy: Floats
-    repeats: NDArray[np.int64]
+    scores: Float32Array
+    accuracy: Float64Array
+    repeats: Int64Array
     groups: PictureGroups
     seeds: SeedSpread | None
     lowest: float | None = 0.0
@@ -60,7 +59,7 @@ class Evidence:
     def of(
         cls,
         candidates: Sequence[Candidate],
-        groups: NDArray[np.int64] | None = None,
+        groups: Int64Array | None = None,
         *,
         lowest: float | None = 0.0,
     ) -> Evidence:
@@ -106,36 +105,36 @@ class Evidence:
         return self.scores.shape[1]
 
     @cached_property
-    def figure(self) -> Floats:
+    def figure(self) -> Float64Array:
         """(C,) mean score over pictures and repeats."""
         return self.scores.mean(axis=1, dtype=np.float64)
 
     @cached_property
-    def influence(self) -> NDArray[np.float32]:
+    def influence(self) -> Float32Array:
         """(C, G) by how much each group moves the figure: the sum of squares is its variance."""
         centred = self.scores - self.figure[:, None].astype(np.float32)
         scale = math.sqrt(self.groups.count / (self.groups.count - 1)) / self.pictures
         return (self.groups.totals(centred) * np.float32(scale)).astype(np.float32, copy=False)
 
     @cached_property
-    def shared(self) -> NDArray[np.float32]:
+    def shared(self) -> Float32Array:
         """(C, C) covariances of the figures due to the pictures."""
         return self.influence @ self.influence.T
 
     @cached_property
-    def picture_variance(self) -> Floats:
+    def picture_variance(self) -> Float64Array:
         """(C,) variance of `figure` due to the pictures."""
         return np.diagonal(self.shared).astype(np.float64)
 
     @cached_property
-    def seed_variance(self) -> Floats:
+    def seed_variance(self) -> Float64Array:
         """(C,) variance of `figure` due to the seeds."""
         if self.seeds is None:
             return np.zeros(len(self.scores))
         return self.seeds.variance / self.repeats
 
     @cached_property
-    def variance(self) -> Floats:
+    def variance(self) -> Float64Array:
         """(C,) variance of `figure`, of pictures and seeds together."""
         return self.picture_variance + self.seed_variance
 
@@ -153,16 +152,16 @@ class Evidence:
         return found if self.lowest is None else max(1.0, found)
 
     @cached_property
-    def freedom(self) -> Floats:
+    def freedom(self) -> Float64Array:
         """(C,) degrees of freedom of `variance`, as groups and seeds leave them."""
         return self.freedom_of(self.variance)
 
-    def freedom_of(self, variance: Floats) -> Floats:
+    def freedom_of(self, variance: Float64Array) -> Float64Array:
         """(C,) degrees of freedom of a variance of each that holds all of its `seed_variance`."""
         return np.array([self._freedom(float(one), c) for c, one in enumerate(variance)])
 
     @cached_property
-    def difference(self) -> Floats:
+    def difference(self) -> Float64Array:
         """(C, C) figure of the column's candidate minus that of the row's.
 
         Of shares after two pictures more, one that each of the two alone has right: with
@@ -175,7 +174,7 @@ class Evidence:
         return apart * (self.pictures / (self.pictures + 2)) if self.is_share else apart
 
     @cached_property
-    def difference_variance(self) -> Floats:
+    def difference_variance(self) -> Float64Array:
         """(C, C) variance of `difference`, never 0."""
         shared = self.shared.astype(np.float64)
         own = np.diagonal(shared)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import Int64Array
+
 __all__ = ["PictureGroups"]
 
 
@@ -25,11 +27,11 @@ class PictureGroups:
         order: (N,) int64, the pictures sorted by group; None where each is a group of its own.
     """
 
-    sizes: NDArray[np.int64]
-    order: NDArray[np.int64] | None
+    sizes: Int64Array
+    order: Int64Array | None
 
     @classmethod
-    def of(cls, groups: NDArray[np.int64] | None, pictures: int) -> PictureGroups:
+    def of(cls, groups: Int64Array | None, pictures: int) -> PictureGroups:
         """Build them of (N,) group numbers; None makes each picture a group of its own.
 
         Raises:

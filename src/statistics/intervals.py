@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float64Array, Int64Array
 from ..metrics.intervals import score_interval
 from ..records.comparison import Interval
 from .candidates import Candidate
@@ -22,8 +22,6 @@ __all__ = [
     "simultaneous_intervals",
     "simultaneous_quantile",
 ]
-
-Floats = NDArray[np.float64]
 
 
 def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Interval:
@@ -85,9 +83,7 @@ def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
     return max(alone, float(np.quantile(largest, confidence, method="higher")))
 
 
-def share_interval(
-    right: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
-) -> Interval | None:
+def share_interval(right: BoolArray, groups: Int64Array | None = None) -> Interval | None:
     """Return the 95 % interval of the share of right answers, of one candidate alone.
 
     None of fewer than two pictures, or groups: nothing is known of others.
@@ -114,7 +110,7 @@ def share_interval(
 
 
 def cost_interval(
-    costs: NDArray[np.float64], groups: NDArray[np.int64] | None, ends: tuple[float, float]
+    costs: Float64Array, groups: Int64Array | None, ends: tuple[float, float]
 ) -> Interval:
     """Return the 95 % interval of the mean of costs, of one candidate alone.
 
@@ -141,7 +137,7 @@ def cost_interval(
     return bounded_interval(evidence, 0, normal_quantile(0.95), ends)
 
 
-def _independent(pictures: int, groups: NDArray[np.int64] | None) -> int:
+def _independent(pictures: int, groups: Int64Array | None) -> int:
     return pictures if groups is None else len(np.unique(groups))
 
 

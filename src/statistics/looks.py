@@ -11,9 +11,9 @@ about how the looks depend on each other, as they do here by the pictures, which
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from ..machine.arrays import BoolArray
 from .evidence import Evidence
 
 __all__ = ["WORTH_SEEDS", "decided_by_seeds", "look_confidence", "seeds_until_next_look"]
@@ -56,7 +56,7 @@ def seeds_until_next_look(seeds: int, tied: int, left: int, first: bool) -> int:
     return each if first or 2 * each >= seeds else 0
 
 
-def decided_by_seeds(evidence: Evidence, tied: NDArray[np.bool_], quantile: float) -> float | None:
+def decided_by_seeds(evidence: Evidence, tied: BoolArray, quantile: float) -> float | None:
     """Return the probability that further seeds alone would tell the first from another one tied.
 
     Of any number of seeds: their effect would be known then, and what the pictures leave open would

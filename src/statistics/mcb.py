@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float64Array
 from .evidence import Evidence, normal_quantile, student_quantile
 from .resampling import Errors
 
 __all__ = ["BestComparison", "compare_with_best", "control_quantile"]
 
-Floats = NDArray[np.float64]
 
 # A candidate so far behind that even Bonferroni's bound at a tenth of the level leaves it out
 # needs no closer look, which spares most of a large field.
@@ -33,16 +32,16 @@ class BestComparison:
             lies, all of them at once with that confidence; 0 where it lies on one side.
     """
 
-    tied: NDArray[np.bool_]
-    lowest: Floats
-    highest: Floats
+    tied: BoolArray
+    lowest: Float64Array
+    highest: Float64Array
 
 
 def compare_with_best(
     evidence: Evidence,
     errors: Errors,
     confidence: float = 0.95,
-    left_out: NDArray[np.bool_] | None = None,
+    left_out: BoolArray | None = None,
 ) -> BestComparison:
     """Constrained multiple comparisons with the best, on paired answers.
 

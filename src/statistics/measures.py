@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import Float32Array, Float64Array, IntegerArray
 from ..records.comparison import LOWEST, MEASURES
 from ..targets import TargetKind, kind_of
 from ..targets.labels import label_counts
 
 __all__ = ["Measure"]
 
-Floats = NDArray[np.float64]
 
 # Means over classes, each with as much weight as any other.
 _OVER_CLASSES = ("balanced_accuracy", "macro_f1", "map", "miou", "dice")
@@ -40,7 +40,7 @@ class Measure:
     """
 
     name: str = "accuracy"
-    costs: Floats | None = None
+    costs: Float64Array | None = None
 
     def __post_init__(self) -> None:
         if self.name not in MEASURES:
@@ -59,10 +59,10 @@ class Measure:
     def scores(
         self,
         probs: NDArray[np.floating],
-        preds: NDArray[np.integer],
-        targets: NDArray[np.integer],
+        preds: IntegerArray,
+        targets: IntegerArray,
         kind: TargetKind | None = None,
-    ) -> NDArray[np.float32]:
+    ) -> Float32Array:
         """Return (N,) scores, higher for better: their mean is the figure, or minus a cost.
 
         Args:
@@ -86,14 +86,14 @@ class Measure:
         return (-self.costs[targets, preds]).astype(np.float32)
 
     def baseline(
-        self, probs: NDArray[np.floating], targets: NDArray[np.integer], kind: TargetKind
+        self, probs: NDArray[np.floating], targets: IntegerArray, kind: TargetKind
     ) -> float | None:
         """Return the figure of the best answer that is the same everywhere; None if not known."""
         if self.costs is None or self.name not in kind.measures:
             return kind.baseline(self.name, probs, targets)
         return float(self.costs[targets].mean(axis=0).min())
 
-    def lone(self, probs: NDArray[np.floating], targets: NDArray[np.integer]) -> int:
+    def lone(self, probs: NDArray[np.floating], targets: IntegerArray) -> int:
         """Return how many classes one picture has, of a measure that is their mean; else 0."""
         if self.name not in _OVER_CLASSES:
             return 0

@@ -17,8 +17,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..machine.arrays import BoolArray, Float64Array
 from .conformal import check_promise
 
 __all__ = ["fewest_labelled", "miss_threshold"]
@@ -88,13 +89,11 @@ def _parts(coverage: float, candidates: int) -> tuple[float, float]:
 
 
 def _small_enough(
-    missed: NDArray[np.float64], pictures: int, coverage: float, candidates: int
-) -> NDArray[np.bool_]:
+    missed: Float64Array, pictures: int, coverage: float, candidates: int
+) -> BoolArray:
     """Return for ascending shares of missed labels whether they show what is promised."""
     if candidates == 1:
-        enough: NDArray[np.bool_] = (
-            pictures * missed + 1 <= (1 - coverage) * (pictures + 1) + _ROUNDING
-        )
+        enough: BoolArray = pictures * missed + 1 <= (1 - coverage) * (pictures + 1) + _ROUNDING
         return enough
     from scipy.special import bdtr, rel_entr
 

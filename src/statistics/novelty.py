@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from ..records.certainty import FeatureScale
 
 __all__ = [
@@ -36,10 +37,8 @@ _SHORTEST = 1e-6
 # Of the logarithm: features that are all equally long still vary by rounding.
 _LEAST_SPREAD = 0.01
 
-Floats = NDArray[np.float32]
 
-
-def feature_rows(features: ArrayLike, scale: FeatureScale) -> Floats:
+def feature_rows(features: ArrayLike, scale: FeatureScale) -> Float32Array:
     """Return what distances are measured between: direction and length of features.
 
     Networks tell pictures by the direction of their features, and what is strange to them often by
@@ -57,7 +56,7 @@ def feature_rows(features: ArrayLike, scale: FeatureScale) -> Floats:
     lengths = np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _SHORTEST)
     mean, deviation = scale.length
     last = _LENGTH_WEIGHT * (np.log(lengths) - mean) / deviation
-    rows: Floats = np.hstack([centred / lengths, last]).astype(np.float32)
+    rows: Float32Array = np.hstack([centred / lengths, last]).astype(np.float32)
     return rows
 
 
@@ -82,8 +81,8 @@ def feature_scale(features: ArrayLike) -> FeatureScale:
 
 
 def neighbour_distances(
-    rows: ArrayLike, reference: ArrayLike, same: Callable[[slice], NDArray[np.bool_]] | None = None
-) -> Floats:
+    rows: ArrayLike, reference: ArrayLike, same: Callable[[slice], BoolArray] | None = None
+) -> Float32Array:
     """Return the distance (N,) float32, at least 0, to the fifth nearest row of a reference.
 
     Args:
@@ -108,7 +107,7 @@ def neighbour_distances(
     return distances
 
 
-def novelty_p_values(distances: ArrayLike, calibration: ArrayLike) -> NDArray[np.float64]:
+def novelty_p_values(distances: ArrayLike, calibration: ArrayLike) -> Float64Array:
     """Return conformal p-values (N,): how probable it is to lie as far for a picture like training.
 
     Args:
@@ -117,7 +116,7 @@ def novelty_p_values(distances: ArrayLike, calibration: ArrayLike) -> NDArray[np
     """
     known = np.sort(np.asarray(calibration))
     as_far = len(known) - np.searchsorted(known, np.asarray(distances), side="left")
-    p_values: NDArray[np.float64] = (1 + as_far) / (len(known) + 1)
+    p_values: Float64Array = (1 + as_far) / (len(known) + 1)
     return p_values
 
 

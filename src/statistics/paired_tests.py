@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
+from ..machine.arrays import BoolArray, Int64Array
 from ..records.comparison import FoldTest, Interval, McNemar
 from .evidence import Evidence
 from .groups import PictureGroups
@@ -16,9 +17,9 @@ __all__ = ["corrected_resampled_t", "difference_p_value", "mcnemar"]
 
 
 def mcnemar(
-    first: NDArray[np.bool_],
-    second: NDArray[np.bool_],
-    groups: NDArray[np.int64] | None = None,
+    first: BoolArray,
+    second: BoolArray,
+    groups: Int64Array | None = None,
 ) -> McNemar:
     """Test whether two networks have equally many pictures right, up to chance.
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr
 
+from ..machine.arrays import BoolArray
 from ..records.comparison import Power
 from .evidence import Evidence, student_quantile
 from .roots import root
@@ -80,9 +80,7 @@ class Design:
         return math.sqrt(variance), 1 / inverse if inverse > 0 else math.inf
 
 
-def power_of_tied(
-    evidence: Evidence, tied: NDArray[np.bool_], critical: float, gap: float
-) -> Power:
+def power_of_tied(evidence: Evidence, tied: BoolArray, critical: float, gap: float) -> Power:
     """Return what a true difference of two candidates among the best needs to be found.
 
     The variances are those measured; the difference is the user's own, for a power that is

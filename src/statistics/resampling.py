@@ -8,11 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..machine.arrays import Float32Array
 from .evidence import Evidence
 
 __all__ = ["Errors", "joint_normal", "resample"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +23,10 @@ class Errors:
         standard: (C, B) float32, the same in standard errors; 0 for one that does not vary.
     """
 
-    drawn: NDArray[np.float32]
+    drawn: Float32Array
 
     @cached_property
-    def standard(self) -> NDArray[np.float32]:
+    def standard(self) -> Float32Array:
         scale = np.sqrt(np.einsum("cb,cb->c", self.drawn, self.drawn) / self.drawn.shape[1])
         return self.drawn / np.where(scale > 0, scale, 1.0).astype(np.float32)[:, None]
 
@@ -60,7 +59,7 @@ def resample(evidence: Evidence, draws: int = 1000, seed: int = 0) -> Errors:
 
 def joint_normal(
     covariance: NDArray[np.floating], draws: int, generator: np.random.Generator
-) -> NDArray[np.float32]:
+) -> Float32Array:
     """Return (C, B) float32 draws from the normal law with a mean of 0.
 
     Args:

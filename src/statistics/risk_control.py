@@ -13,7 +13,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from ..machine.arrays import Float64Array, Int64Array
 
 __all__ = [
     "CONFIDENCE",
@@ -120,9 +122,9 @@ class RiskCoverage:
         thresholds: (m,), the confidence that is reached.
     """
 
-    shares: NDArray[np.float64]
-    errors: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
+    shares: Float64Array
+    errors: Float64Array
+    thresholds: Float64Array
 
 
 def risk_coverage(confidences: ArrayLike, correct: ArrayLike) -> RiskCoverage:
@@ -145,7 +147,7 @@ def risk_coverage(confidences: ArrayLike, correct: ArrayLike) -> RiskCoverage:
 
 def _steps(
     confidences: ArrayLike, correct: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Float64Array, Int64Array, Int64Array]:
     """Return distinct confidences, descending, with the answers and mistakes from each upwards."""
     values, right = np.asarray(confidences, np.float64), np.asarray(correct, bool)
     if values.shape != right.shape or values.ndim != 1:
@@ -172,11 +174,9 @@ def _fewest(max_error: float, allowed: float) -> int:
     return math.ceil(math.log(allowed) / math.log1p(-max_error))
 
 
-def _binomial_tail(
-    wrong: NDArray[np.int64], answered: NDArray[np.int64], max_error: float
-) -> NDArray[np.float64]:
+def _binomial_tail(wrong: Int64Array, answered: Int64Array, max_error: float) -> Float64Array:
     """Return the probability of at most so many wrong answers, if each is with `max_error`."""
     from scipy.special import bdtr
 
-    tail: NDArray[np.float64] = bdtr(wrong, answered, max_error)
+    tail: Float64Array = bdtr(wrong, answered, max_error)
     return tail

@@ -20,15 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import digamma, gammaincinv, polygamma
 
+from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from .groups import PictureGroups
 from .roots import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]
 
-Floats = NDArray[np.float64]
 
 # Degrees of freedom of the law that candidates' effects of seeds are taken to follow, at most, and
 # for each that the repeats have: a few never show that all candidates are equally steady. Chosen
@@ -50,14 +49,14 @@ class SeedSpread:
             one repeat or `luck` is 0.
     """
 
-    luck: Floats
-    excess: Floats
-    freedom: Floats
-    ratio: Floats
-    repeated: Floats
+    luck: Float64Array
+    excess: Float64Array
+    freedom: Float64Array
+    ratio: Float64Array
+    repeated: Float64Array
 
     @property
-    def variance(self) -> Floats:
+    def variance(self) -> Float64Array:
         """(C,) of the true accuracies of trainings, as infinitely many pictures would show them."""
         return (self.excess - 1) * self.luck
 
@@ -83,7 +82,7 @@ class SeedSpread:
 
 
 def seed_spread(
-    scores: Sequence[NDArray[np.bool_] | NDArray[np.float32]], groups: PictureGroups | None = None
+    scores: Sequence[BoolArray | Float32Array], groups: PictureGroups | None = None
 ) -> SeedSpread | None:
     """Estimate the effect of seeds on C candidates; None where it cannot be estimated.
 
@@ -132,8 +131,8 @@ def seed_spread(
 
 
 def moderated(
-    ratios: Floats, freedom: Floats, most: float = math.inf
-) -> tuple[float, float, Floats, Floats]:
+    ratios: Float64Array, freedom: Float64Array, most: float = math.inf
+) -> tuple[float, float, Float64Array, Float64Array]:
     """Shrink G estimated variances (or ratios of them) towards each other (Smyth 2004).
 
     Args:
@@ -166,7 +165,7 @@ def moderated(
 
 
 def _variances(
-    scores: NDArray[np.bool_] | NDArray[np.float32], groups: PictureGroups
+    scores: BoolArray | Float32Array, groups: PictureGroups
 ) -> tuple[float, float, float]:
     """Return three variances of (R, N) scores.
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import BoolArray, Float32Array, Int64Array
 from ..records.comparison import LOWEST, MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
 from .candidates import Candidate
 from .chances import Chances, chances_of
@@ -44,7 +44,7 @@ _FEW, _BY_CHANCE = 4, 0.2
 def judge(
     candidates: Sequence[Candidate],
     *,
-    groups: NDArray[np.int64] | None = None,
+    groups: Int64Array | None = None,
     measure: str = "accuracy",
     constant: float = 0.0,
     baseline: float | None = None,
@@ -174,13 +174,13 @@ def _check_names(candidates: Sequence[Candidate]) -> None:
 def _joined(
     ranked: Sequence[Candidate],
     screened: Sequence[Candidate],
-    groups: NDArray[np.int64] | None,
+    groups: Int64Array | None,
     measure: str,
 ) -> Evidence:
     return Evidence.of([*ranked, *screened], groups, lowest=LOWEST.get(measure))
 
 
-def _without(one: Candidate, collapsed: NDArray[np.bool_]) -> Candidate:
+def _without(one: Candidate, collapsed: BoolArray) -> Candidate:
     return one.only(~collapsed) if collapsed.any() else one
 
 
@@ -218,7 +218,7 @@ def _standings(
     chances: Chances,
     measure: str,
     ends: tuple[float, float],
-    collapsed: dict[str, NDArray[np.bool_]],
+    collapsed: dict[str, BoolArray],
 ) -> tuple[Standing, ...]:
     return tuple(
         Standing(
@@ -310,14 +310,14 @@ def _unsteady(ranked: Sequence[Candidate], evidence: Evidence) -> tuple[str, ...
     return tuple(one.name for one, named in zip(ranked, few.tolist(), strict=True) if named)
 
 
-def _spread(scores: NDArray[np.bool_] | NDArray[np.float32]) -> float | None:
+def _spread(scores: BoolArray | Float32Array) -> float | None:
     return float(scores.mean(axis=1).std(ddof=1)) if len(scores) > 1 else None
 
 
 def _collapses(
     ranked: Sequence[Candidate],
     candidates: Sequence[Candidate],
-    collapsed: dict[str, NDArray[np.bool_]],
+    collapsed: dict[str, BoolArray],
     evidence: Evidence,
     drawn: Errors,
     confidence: float,

@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..machine.arrays import Float64Array
 from ..metrics.intervals import variance_freedom
 from .evidence import Evidence
 
 __all__ = ["expected_figure", "expected_figures"]
 
-Floats = NDArray[np.float64]
 
 _POINTS, _STEPS = 120, 20
 # Of the standard error of a ratio of two variances. Chosen on fields like those of
@@ -60,11 +59,11 @@ def expected_figure(evidence: Evidence, winner: int) -> float:
 
 
 def expected_figures(
-    measured: Floats,
-    variance: Floats,
+    measured: Float64Array,
+    variance: Float64Array,
     freedom: float = math.inf,
-    of_each: Floats | None = None,
-) -> Floats:
+    of_each: Float64Array | None = None,
+) -> Float64Array:
     """Return (C,) posterior means of the true figures under the law that suits the field best.
 
     Args:
@@ -100,5 +99,5 @@ def expected_figures(
         weights = given.mean(axis=0)
     given = likelihood * weights
     given /= given.sum(axis=1, keepdims=True)
-    expected: Floats = given @ grid
+    expected: Float64Array = given @ grid
     return expected

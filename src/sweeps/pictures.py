@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..config.checks import ConfigError
 from ..config.sweep import SweepSettings
@@ -18,6 +17,7 @@ from ..data.quality.audit import Survey, survey
 from ..data.sources.costs import CostTable
 from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
+from ..machine.arrays import TextArray
 from ..machine.parallel import available_cores
 from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
@@ -233,9 +233,7 @@ def _survey(settings: SweepSettings, source: Source, check_content: bool = False
     )
 
 
-def _validation_pictures(
-    parts: NDArray[np.str_] | None, count: int, settings: SweepSettings
-) -> int:
+def _validation_pictures(parts: TextArray | None, count: int, settings: SweepSettings) -> int:
     """Return about how many pictures a single split holds out for validation."""
     if parts is None:
         held_out = int(settings.data.val_fraction * count)
@@ -245,7 +243,7 @@ def _validation_pictures(
     return min(held_out, settings.data.limit or held_out)
 
 
-def _of_folds(parts: NDArray[np.str_] | None, count: int, settings: SweepSettings) -> int:
+def _of_folds(parts: TextArray | None, count: int, settings: SweepSettings) -> int:
     """Return about how many pictures all folds together hold out."""
     if parts is None:
         held_out = int((1 - settings.data.test_fraction) * count)

@@ -16,6 +16,7 @@ from ...config.checks import ConfigError
 from ...config.metrics import further_metrics
 from ...data.loading.datamodule import PictureData
 from ...data.loading.loaders import Batch
+from ...machine.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
 from ...machine.interruption import Interruption
 from ...machine.status import with_progress
 from ...metrics.multilabel import cross_fitted_thresholds
@@ -55,7 +56,7 @@ _THRESHOLDS = "thresholds.json"
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Probabilities (N, K) float32 (or of pixels their answers, (N,), as of `src.records.pixels`),
 # targets (N,) int64 or of label sets (N, K), sample ids (N,) int64.
-Answers = tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]
+Answers = tuple[AnyArray, AnyArray, Int64Array]
 
 
 class Trained(Protocol):
@@ -72,9 +73,7 @@ class Trained(Protocol):
     def predict(self, data: PictureData, part: str) -> Answers:
         """Predict every picture of "train", "val" or "test"."""
 
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32] | None:
+    def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
         """Return the features (n, F) of the pictures at these places of a part, as its predictor.
 
         None for a model that gives none.
@@ -168,8 +167,8 @@ class Measured:
 
 
 def described_features(
-    predictor: Predictor, data: PictureData, ids: NDArray[np.int64]
-) -> NDArray[np.float32] | None:
+    predictor: Predictor, data: PictureData, ids: Int64Array
+) -> Float32Array | None:
     """Return the features (n, F) that a predictor computes of pictures; None where it gives none.
 
     Args:
@@ -209,7 +208,7 @@ def measure_part(
     data: PictureData,
     part: str,
     answers: Answers,
-    thresholds: NDArray[np.float64] | None = None,
+    thresholds: Float64Array | None = None,
     best_for: str | None = None,
 ) -> Measured:
     """Compute all metrics of a model's predictions of "train", "val" or "test".
@@ -259,7 +258,7 @@ def measure_part(
     return Measured(predictions, {metric_key(part, name): value for name, value in scores.items()})
 
 
-def cost_scores(costs: NDArray[np.float64], predictions: Predictions) -> dict[str, float]:
+def cost_scores(costs: Float64Array, predictions: Predictions) -> dict[str, float]:
     """Return the mean cost of predictions with its 95 % interval, which takes groups as one.
 
     Args:
@@ -273,9 +272,7 @@ def cost_scores(costs: NDArray[np.float64], predictions: Predictions) -> dict[st
     return {"cost": float(each.mean()), "cost_low": interval.low, "cost_high": interval.high}
 
 
-def cross_fitted(
-    predictions: Predictions, best_for: str
-) -> tuple[Predictions, NDArray[np.float64]]:
+def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, Float64Array]:
     """Return them with answers by thresholds of other pictures, and those (N, M).
 
     `predictions` are of the pictures that the thresholds were chosen on.
@@ -284,7 +281,7 @@ def cross_fitted(
     groups = predictions.sample_ids if groups is None else groups
     kind = kind_of(predictions.kind)
 
-    def chosen(probs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    def chosen(probs: AnyArray, targets: AnyArray) -> Float64Array:
         found = kind.thresholds(probs, targets, best_for)
         assert found is not None
         return found
@@ -295,7 +292,7 @@ def cross_fitted(
 
 def settle_thresholds(
     folder: RunFolder, wanted: str | None, held_out: Predictions | None
-) -> NDArray[np.float64] | None:
+) -> Float64Array | None:
     """Choose the thresholds of answers, and keep them beside the run's checkpoint.
 
     Args:
@@ -319,7 +316,7 @@ def settle_thresholds(
     return found
 
 
-def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
+def read_thresholds(checkpoints: Path) -> Float64Array | None:
     """Return the thresholds of answers beside a checkpoint; None where there are none.
 
     Raises:
@@ -334,7 +331,7 @@ def read_thresholds(checkpoints: Path) -> NDArray[np.float64] | None:
         raise ConfigError(f"run: {file} holds no thresholds: {error!r}.") from error
 
 
-def _interval_of_groups(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> dict[str, float]:
+def _interval_of_groups(right: BoolArray, groups: Int64Array) -> dict[str, float]:
     from ...statistics.intervals import share_interval  # with SciPy, for pictures in groups alone
 
     interval = share_interval(right, groups) or Interval(0.0, 1.0)

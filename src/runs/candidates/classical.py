@@ -34,7 +34,7 @@ from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
 from ...features.heads import Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
-from ...machine.arrays import Float32Array
+from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
@@ -238,7 +238,7 @@ class ClassicalCandidate:
         return None
 
     def _fitted(
-        self, features: Float32Array, indices: NDArray[np.int64], sizes: Sequence[int]
+        self, features: Float32Array, indices: Int64Array, sizes: Sequence[int]
     ) -> tuple[CalibratedModel | BinaryModels, list[Choice], float]:
         """Return the model fitted to features (N, D), its classifiers' choices, and the seconds.
 
@@ -253,7 +253,7 @@ class ClassicalCandidate:
         kind, choices, total = kind_of(pictures.kind), [], 0.0
         problems = kind.binary_targets(targets, classes).shape[1]
 
-        def fit_one(labels: NDArray[np.int64]) -> CalibratedModel:
+        def fit_one(labels: Int64Array) -> CalibratedModel:
             nonlocal total
             model, choice, seconds = self._fitted_one(labels, 2, *further, problems=problems)
             choices.extend([] if choice is None else [choice])
@@ -264,10 +264,10 @@ class ClassicalCandidate:
 
     def _fitted_one(
         self,
-        targets: NDArray[np.int64],
+        targets: Int64Array,
         classes: int,
         features: Float32Array,
-        indices: NDArray[np.int64],
+        indices: Int64Array,
         sizes: Sequence[int],
         problems: int = 1,
     ) -> tuple[CalibratedModel, Choice | None, float]:
@@ -341,7 +341,7 @@ def _pinned(settings: RunSettings) -> RunSettings:
 def kept_choice(
     settings: ClassicalSettings,
     features: Float32Array,
-    targets: NDArray[np.int64],
+    targets: Int64Array,
     contents: NDArray[np.generic],
     sizes: Sequence[int],
     *,
@@ -394,7 +394,7 @@ def kept_choice(
     return choice
 
 
-def _digest(values: NDArray[Any]) -> str:
+def _digest(values: AnyArray) -> str:
     rows = np.ascontiguousarray(values)
     found = hashlib.blake2b(f"{rows.dtype} {rows.shape}".encode(), digest_size=16)
     found.update(rows.view(np.uint8).reshape(-1).data)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...ensembles.mixing import Way, combined_probabilities
+from ...machine.arrays import Float32Array, Float64Array, Int64Array
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_ensemble_bundle
 from ...serving.ensemble_predictor import ensemble_predictor
@@ -59,7 +59,7 @@ class TrainedEnsemble:
         return way
 
     @property
-    def weights(self) -> NDArray[np.float64]:
+    def weights(self) -> Float64Array:
         return np.array([entry["weight"] for entry in self.metadata["ensemble"]["members"]])
 
     @property
@@ -78,9 +78,7 @@ class TrainedEnsemble:
         sets = kind_of(data.pictures.kind).sets
         return combined_probabilities(self.way, probs, self.weights, sets=sets), targets, ids
 
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32] | None:
+    def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
         return described_features(self.predictor(128), data, getattr(data.split, part)[rows])
 
     def predictor(self, batch_size: int) -> Predictor:

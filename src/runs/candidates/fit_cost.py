@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.features import ClassicalSettings
@@ -16,7 +15,7 @@ from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...features.calibration import ENOUGH_UNSEEN, scores_of
 from ...features.pipeline import make_pipeline
-from ...machine.arrays import Float32Array
+from ...machine.arrays import Float32Array, Int64Array
 from ..resolve import threads_of
 
 __all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth"]
@@ -32,7 +31,7 @@ def fit_seconds(
     settings: RunSettings,
     kinds: Sequence[Mapping[str, Any]],
     features: Float32Array,
-    labels: NDArray[np.int64],
+    labels: Int64Array,
     sizes: Sequence[int],
     count: int,
     widths: Sequence[int],
@@ -56,7 +55,7 @@ def fit_seconds(
     first = np.union1d(np.unique(labels, return_index=True)[1], np.arange(len(labels) // 4))
     held, classes = max(1, len(features) // model.calibration_folds), labels.max() + 1
 
-    def seconds(wanted: ClassicalSettings, rows: NDArray[np.int64]) -> tuple[float, float]:
+    def seconds(wanted: ClassicalSettings, rows: Int64Array) -> tuple[float, float]:
         """Return those of scaling and selecting features, and those of the classifier."""
         made = make_pipeline(wanted, sizes, pictures=len(rows), seed=0, threads=threads)
         started = time.perf_counter()

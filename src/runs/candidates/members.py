@@ -9,15 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
 from ...ensembles.combine import WAYS, combine, figure_of
+from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
@@ -67,7 +66,7 @@ class Member:
     held_out: Predictions
 
     @property
-    def probs(self) -> NDArray[Any]:
+    def probs(self) -> AnyArray:
         """(N, K) of `held_out`, or of pixels its (N,) answers."""
         return self.held_out.probs
 

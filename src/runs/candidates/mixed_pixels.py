@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...ensembles.combine import WAYS, Mixture, combine_pixels
 from ...ensembles.mixing import mixed_pixels
+from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
 from ...records.combination import Combination
 from ...serving.predictor import Predictor
@@ -72,7 +71,7 @@ def choose_for_pixels(
     if not len(labels):
         raise ConfigError("runs: no pixel of the validation part counts, so nothing can be chosen.")
 
-    def mixed(mixtures: Sequence[Mixture], number: NDArray[np.int64]) -> NDArray[Any]:
+    def mixed(mixtures: Sequence[Mixture], number: Int64Array) -> AnyArray:
         needed = np.flatnonzero(np.any([weights for _, weights in mixtures], axis=0)).tolist()
         predictors = [load(library[one].checkpoints[0]).predictor(1) for one in needed]
         fewer = [(one, weights[needed]) for one, weights in mixtures]
@@ -98,7 +97,7 @@ def mixed_answers(
     data: PictureData,
     part: str,
     mixtures: Sequence[Mixture],
-    number: NDArray[np.int64] | None = None,
+    number: Int64Array | None = None,
 ) -> Answers:
     """Return the answers of mixtures of models about a part, by ascending sample id.
 
@@ -130,7 +129,7 @@ def mixed_answers(
 
 def _some_pixels(
     trained: Trained, data: PictureData, most: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Float32Array, Int64Array, Int64Array]:
     """Return probabilities (P, K), classes (P,) and sample ids (P,) of pixels that count.
 
     Of each validation picture `most` are drawn, the same for every model.
@@ -151,7 +150,7 @@ def _some_pixels(
 
 def _batches(
     predictor: Predictor, data: PictureData, part: str
-) -> Iterator[tuple[NDArray[np.uint8], torch.Tensor, NDArray[np.int64]]]:
+) -> Iterator[tuple[UInt8Array, torch.Tensor, Int64Array]]:
     """Yield pictures (B, C, H, W), their classes (B, H, W) and sample ids (B,) of a part."""
     for batch in data.formatted(predictor.formats[0]).batches(part):
         yield batch.images.cpu().numpy(), batch.targets.cpu(), batch.sample_ids.cpu().numpy()

@@ -25,6 +25,7 @@ from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
+from ...machine.arrays import Float32Array, Int64Array
 from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
@@ -92,9 +93,7 @@ class TrainedNetwork:
             return answers, data.pictures.targets[ids], ids
         return predict(self.task, batches, tta=self.tta, **options)
 
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32] | None:
+    def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
         # They are those of the picture itself: further views would be computed for nothing.
         settings = self.metadata["settings"]
         trainer = {**settings["trainer"], "tta": "none"}
@@ -153,10 +152,10 @@ class TrainedNetwork:
         )
 
     def _class_maps(self, maps: Callable[[Tensor, Tensor], Tensor], title: str) -> ClassMaps:
-        def of(images: Pixels, classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        def of(images: Pixels, classes: Int64Array) -> Float32Array:
             with torch.no_grad():  # in full precision: gradients of small scores vanish in half
                 found = maps(self._normalized(images), torch.from_numpy(classes).to(self.device))
-            shown: NDArray[np.float32] = found.cpu().numpy()
+            shown: Float32Array = found.cpu().numpy()
             return shown
 
         return ClassMaps(of, title)

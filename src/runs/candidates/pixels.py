@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.checks import input_of
@@ -23,6 +22,7 @@ from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration,
 from ...features.classifier import FeatureClassifier
 from ...features.pipeline import make_classifier
 from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
+from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import require_folder
 from ...machine.status import doing
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
@@ -71,9 +71,7 @@ class TrainedPixels(TrainedClassifier):
         rows = np.concatenate(ids)
         return np.concatenate(found), data.pictures.targets[rows], rows
 
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32] | None:
+    def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
         return None  # they are of pixels, not of pictures
 
 
@@ -194,7 +192,7 @@ class PixelCandidate:
         answers = area[split.val].sum() * grown(counts, answering, self._model.pixels)
         return float(describing * area[split.train].sum() + larger * (fit + answers))
 
-    def _timed_ids(self, area: NDArray[np.int64]) -> list[int]:
+    def _timed_ids(self, area: Int64Array) -> list[int]:
         """Return pictures to time a fit with: half have the most classes, half are any.
 
         What is alike is told apart by smaller trees, so that some hundred pictures are needed.
@@ -230,7 +228,7 @@ class PixelCandidate:
         return None
 
 
-def _answered(classifier: FeatureClassifier, images: Pixels, targets: torch.Tensor) -> NDArray[Any]:
+def _answered(classifier: FeatureClassifier, images: Pixels, targets: torch.Tensor) -> AnyArray:
     """Return the answers about pictures (B, C, H, W) with targets (B, H, W)."""
     probs = torch.from_numpy(classifier(images))
     return answers_of(probs.clamp_min(SMALLEST_PROBABILITY).log(), targets)

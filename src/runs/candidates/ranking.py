@@ -11,13 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
+from ...machine.arrays import Int64Array
 from ...machine.hardware import device_of, machine
 from ...machine.status import with_progress
 from ...machine.text import duration
@@ -179,9 +177,9 @@ def _mirrors(settings: RunSettings) -> bool:
     return settings.data.mirror_ok if asked is None else asked
 
 
-def _sampled(data: PictureData) -> NDArray[np.int64]:
+def _sampled(data: PictureData) -> Int64Array:
     train = data.split.train
-    found: NDArray[np.int64] = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
+    found: Int64Array = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
     return found
 
 

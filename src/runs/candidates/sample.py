@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
@@ -19,7 +18,7 @@ from ...data.loading.datamodule import PictureData
 from ...features.calibration import held_together
 from ...features.table import beside_others
 from ...features.transfer import cross_validated_accuracy, logme
-from ...machine.arrays import Float32Array
+from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ..build import frozen_network, native_side
@@ -64,9 +63,7 @@ class RankedNetwork:
 class Sample:
     """A sample of the training pictures, with their features of one network after another."""
 
-    def __init__(
-        self, settings: RunSettings, data: PictureData, indices: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, settings: RunSettings, data: PictureData, indices: Int64Array) -> None:
         assert isinstance(settings.model, EmbeddingSettings)
         self._settings = settings
         self._model = settings.model
@@ -131,7 +128,7 @@ class Sample:
         shape = chosen_size(pictures.original_sizes, self._settings.data.image_size, side)
         return replace(pictures.format, image_size=shape)
 
-    def _pictures(self, wanted: PictureFormat, indices: NDArray[np.int64]) -> Pixels:
+    def _pictures(self, wanted: PictureFormat, indices: Int64Array) -> Pixels:
         source = self._data.pictures.source
         if source is None or wanted == self._data.pictures.format:
             return np.stack([self._data.pictures.read(int(i)) for i in indices])

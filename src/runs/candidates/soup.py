@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...ensembles.combine import figure_of, greedy_soup
+from ...machine.arrays import AnyArray
 from ...records.combination import Combination
 from ...reporting.comparison_verdict import MEASURE_NAMES
 from ...reporting.formatting import metric_text
@@ -157,7 +157,7 @@ class _Averaged:
         # Norms that kept their statistics in every training have weights that go with these.
         self._measured = set[str]().union(*(_measured_norms(network.task) for network in networks))
 
-    def predictions(self, chosen: tuple[int, ...]) -> NDArray[Any]:
+    def predictions(self, chosen: tuple[int, ...]) -> AnyArray:
         """Predict the validation part with the mean of some networks' weights.
 
         Returns:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.checks import input_of
@@ -20,6 +19,7 @@ from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
 from ...features.classifier import FeatureClassifier, numbers_in
 from ...features.embedding import NetworkFeatures
+from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.cpu_load import is_idle
 from ...machine.hardware import machine
 from ...machine.parallel import available_cores
@@ -69,15 +69,13 @@ class TrainedClassifier:
             probs = self.classifier.model.probabilities(self._features(data, part))
         return probs, data.pictures.targets[ids], ids
 
-    def _features(self, data: PictureData, part: str) -> NDArray[np.float32]:
+    def _features(self, data: PictureData, part: str) -> Float32Array:
         """Return the features (n, F) of a part."""
         data = data.formatted(PictureFormat.of(self.metadata))
         return feature_table(self._settings, data, self.classifier.extractors).part(part)
 
-    def features(
-        self, data: PictureData, part: str, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32] | None:
-        found: NDArray[np.float32] = self._features(data, part)[rows]
+    def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
+        found: Float32Array = self._features(data, part)[rows]
         return found
 
     def predictor(self, batch_size: int) -> Predictor:
@@ -156,13 +154,13 @@ class _Speed:
 
 
 def _measured(
-    compute: Callable[[NDArray[Any]], NDArray[Any]],
-    inputs: NDArray[Any],
+    compute: Callable[[AnyArray], AnyArray],
+    inputs: AnyArray,
     budget: float | None = None,
 ) -> _Speed:
     """Measure what the first of some inputs takes, and a batch of them; `budget` as of `timed`."""
 
-    def seconds(some: NDArray[Any]) -> float:
+    def seconds(some: AnyArray) -> float:
         started = time.perf_counter()
         compute(some)
         return time.perf_counter() - started
@@ -198,7 +196,7 @@ def _speed_of(networks: list[NetworkFeatures], data: PictureData, settings: RunS
     if kept is not None and not (kept.disturbed and is_idle()):
         return _Speed(**kept.found)
 
-    def describe(some: Pixels) -> NDArray[np.float32]:
+    def describe(some: Pixels) -> Float32Array:
         return np.concatenate([network(some) for network in networks], axis=1)
 
     found = _measured(describe, _some_pictures(data))

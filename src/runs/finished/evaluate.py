@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, input_of
 from ...config.finished import EvaluateSettings
 from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
 from ...data.sources.costs import CostTable
+from ...machine.arrays import AnyArray
 from ...records.run import RunSummary
 from ...tracking.tracker import Tracker
 from ..build import build_data
@@ -126,7 +125,7 @@ def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     return measured, measurements
 
 
-def _finite(probs: NDArray[Any]) -> bool:
+def _finite(probs: AnyArray) -> bool:
     numbers = probs if probs.dtype.names is None else probs["log_loss"]
     return bool(np.isfinite(numbers).all())
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
+from ...machine.arrays import Int64Array, IntegerArray
 from ...machine.status import with_progress
 from ...machine.text import duration
 from ...records.export import ExportRecord, VariantRecord
@@ -293,7 +293,7 @@ def _compared(
 
 
 def _add_pictures(
-    figures: LabelFigures, calls: Mapping[str, Logits], data: PictureData, ids: NDArray[np.int64]
+    figures: LabelFigures, calls: Mapping[str, Logits], data: PictureData, ids: Int64Array
 ) -> None:
     """Add what models answer about pictures to their figures."""
     at_once = _at_once(data)
@@ -322,7 +322,7 @@ def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model
     return serve_command(f"runs:/{tracked_as}/{name}", place, folder.output_dir)
 
 
-def _compared_ids(data: PictureData, settings: ExportSettings) -> NDArray[np.int64]:
+def _compared_ids(data: PictureData, settings: ExportSettings) -> Int64Array:
     """Return the validation pictures, or without any those of the training."""
     part = data.split.val if len(data.split.val) else data.split.train
     return _spread(part, settings.check_pictures)
@@ -341,13 +341,13 @@ def _at_once(data: PictureData) -> int:
     return _MASKS_AT_ONCE if kind_of(data.pictures.kind).pixels else _AT_ONCE
 
 
-def _targets(data: PictureData, ids: Sequence[int]) -> NDArray[np.integer[Any]]:
+def _targets(data: PictureData, ids: Sequence[int]) -> IntegerArray:
     if kind_of(data.pictures.kind).pixels:
         return np.stack([data.pictures.read_mask(i) for i in ids])
     return data.pictures.targets[ids]
 
 
-def _pictures(data: PictureData, ids: NDArray[np.int64]) -> Pixels:
+def _pictures(data: PictureData, ids: Int64Array) -> Pixels:
     """Return pictures in the size that the network takes: of larger ones a window each.
 
     The windows stand at other places in each picture, spread evenly (Roberts' sequence R2), for
@@ -365,6 +365,6 @@ def _pictures(data: PictureData, ids: NDArray[np.int64]) -> Pixels:
     return np.stack(found)
 
 
-def _spread(ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def _spread(ids: Int64Array, most: int) -> Int64Array:
     """Return at most so many ids, evenly spaced, so that sorted classes keep their shares."""
     return ids if len(ids) <= most else ids[np.arange(most) * len(ids) // most]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TextIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, input_of
 from ...config.console import OutputLost, direct, give_up, written_to
@@ -21,6 +20,7 @@ from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.files import Listing
+from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
@@ -286,7 +286,7 @@ def _cells_of_set(predictor: Predictor, item: Labelled, top_k: int | None) -> li
     return [*named, *(f"{p:.6f}" for p in item.every)]
 
 
-def _shown(path: str) -> NDArray[np.uint8]:
+def _shown(path: str) -> UInt8Array:
     """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
         picture = _page(path)

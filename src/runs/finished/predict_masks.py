@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 
 from ...config.checks import ConfigError
@@ -26,6 +25,7 @@ from ...data.decoding.picture_files import PictureError, file_errors, read_heade
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
+from ...machine.arrays import UInt8Array
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell, from_csv_cell
 from ...records.pixels import colours
@@ -233,7 +233,7 @@ def _names(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _write(place: Path, name: str, file: str, classes: NDArray[np.uint8]) -> None:
+def _write(place: Path, name: str, file: str, classes: UInt8Array) -> None:
     for folder in (_MASKS, _OVERLAYS):
         (place / folder / name).parent.mkdir(parents=True, exist_ok=True)
     (place / _MASKS / name).write_bytes(mask_png(classes))
@@ -244,7 +244,7 @@ def _write(place: Path, name: str, file: str, classes: NDArray[np.uint8]) -> Non
     _overlay(picture, classes).save(place / _OVERLAYS / name)
 
 
-def _overlay(picture: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Image.Image:
+def _overlay(picture: UInt8Array, classes: UInt8Array) -> Image.Image:
     """Return the picture (3, H, W) with the colours of all classes but the first."""
     size = picture.shape[2], picture.shape[1]
     sized = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))

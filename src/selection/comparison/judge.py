@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
+from ...machine.arrays import Int64Array
 from ...machine.spare_cores import SpareCores
 from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing
 from ...reporting.formatting import settings_text
@@ -200,7 +198,7 @@ def _screening(
     return Screening(candidates_of(singles), known)
 
 
-def _groups(runs: Sequence[MeasuredRun]) -> NDArray[np.int64] | None:
+def _groups(runs: Sequence[MeasuredRun]) -> Int64Array | None:
     """Return the groups of the pictures, which runs of older versions did not keep."""
     return next((run.groups for run in runs if run.groups is not None), None)
 

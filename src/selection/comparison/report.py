@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, from_plain
 from ...config.data import DataSettings
@@ -20,6 +19,7 @@ from ...data.sources.listing import list_pictures
 from ...data.sources.roots import root_beside
 from ...data.sources.source import Source
 from ...data.splitting.splits import Split
+from ...machine.arrays import BoolArray, Float64Array, Int64Array, UInt8Array
 from ...metrics.classification import confusion_matrix, per_class_recall
 from ...metrics.multilabel import label_scores
 from ...metrics.probabilistic import binned, reliability_bins
@@ -186,7 +186,7 @@ def _leader_of_pixels(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     )
 
 
-def _right(said: Predictions) -> NDArray[np.bool_]:
+def _right(said: Predictions) -> BoolArray:
     """Return (N,) which pictures are right, of label sets in all labels."""
     return kind_of(said.kind).right(said.decided, said.targets)
 
@@ -203,7 +203,7 @@ def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
     return tuple(found)
 
 
-def _of_groups(right: NDArray[np.bool_], said: Predictions) -> tuple[GroupScore, ...]:
+def _of_groups(right: BoolArray, said: Predictions) -> tuple[GroupScore, ...]:
     """Return the groups of two pictures or more with the least right answers, of named ones."""
     if said.groups is None or said.copies:
         return ()
@@ -249,7 +249,7 @@ def _disagreements(said: Sequence[Predictions]) -> tuple[Disagreement, ...]:
     )
 
 
-def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:
+def _most_confident(said: Sequence[Predictions]) -> Int64Array:
     """Return positions where predictions differ, by the lowest confidence, descending."""
     preds = _codes(said)
     sure = np.stack([_confidences(one) for one in said]).min(axis=0)
@@ -257,19 +257,17 @@ def _most_confident(said: Sequence[Predictions]) -> NDArray[np.int64]:
     return differ[np.argsort(-sure[differ], kind="stable")][:_DISAGREEMENTS]
 
 
-def _codes(said: Sequence[Predictions]) -> NDArray[np.int64]:
+def _codes(said: Sequence[Predictions]) -> Int64Array:
     """Return (M, N) codes, equal for equal answers."""
     return label_codes(np.concatenate([one.decided for one in said])).reshape(len(said), -1)
 
 
-def _confidences(said: Predictions) -> NDArray[np.float64]:
+def _confidences(said: Predictions) -> Float64Array:
     """Return (N,) the probability of each answer; of label sets as if labels were independent."""
     if not kind_of(said.kind).sets:
         answers = np.take_along_axis(said.probs, said.decided[:, None], axis=1)
         return answers[:, 0].astype(np.float64)
-    each: NDArray[np.float64] = np.where(
-        said.decided > 0, said.probs, 1 - said.probs.astype(np.float64)
-    )
+    each: Float64Array = np.where(said.decided > 0, said.probs, 1 - said.probs.astype(np.float64))
     return each.prod(axis=1)
 
 
@@ -313,7 +311,7 @@ class PicturesGone(Exception):
     """The pictures are no longer available; the message says why."""
 
 
-def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, UInt8Array]:
     """Read pictures (C, H, W) uint8 by sample id, those with the content that the run was given.
 
     Nothing is downloaded, and only these are decoded. A changed or missing one is left out.
@@ -332,7 +330,7 @@ def read_pictures(run_dir: Path, ids: Sequence[int]) -> dict[int, NDArray[np.uin
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise PicturesGone(str(error).rstrip(".")) from error
     places = {} if source.sample_paths is None else _by_path(source)
-    found: dict[int, NDArray[np.uint8]] = {}
+    found: dict[int, UInt8Array] = {}
     for index in ids:
         # Of a set of files the ids leave out those that could not be read: the path counts.
         name = "" if split.names is None else split.names[index]
@@ -357,7 +355,7 @@ def _by_path(source: Source) -> dict[str, int]:
     return {name: place for place, name in enumerate(source.sample_paths or ())}
 
 
-def _picture(source: Source, place: int, expected: bytes) -> NDArray[np.uint8] | None:
+def _picture(source: Source, place: int, expected: bytes) -> UInt8Array | None:
     if source.arrays is not None:
         row = np.ascontiguousarray(source.arrays[place])
         return shown(row) if content_hash(row) == expected else None

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from ...config.checks import ConfigError, from_plain
 from ...config.data import FolderSettings
@@ -16,6 +15,7 @@ from ...data.sources.csv_lines import read_csv_lines
 from ...data.sources.roots import root_beside
 from ...data.sources.table import list_table
 from ...data.splitting.splits import Split
+from ...machine.arrays import BoolArray, Int64Array
 from ...machine.text import nearest
 from ...records.report_data import GroupScore
 from ...runs.folder import RunFolder
@@ -26,7 +26,7 @@ __all__ = ["subgroup_scores", "subgroup_values"]
 _MOST = 50
 
 
-def subgroup_values(run_dir: Path, column: str, sample_ids: NDArray[np.int64]) -> tuple[str, ...]:
+def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple[str, ...]:
     """Return what a column of the CSV file that a run was trained from says of each picture.
 
     Args:
@@ -82,7 +82,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: NDArray[np.int64]) -
 
 
 def subgroup_scores(
-    right: NDArray[np.bool_], values: Sequence[str], groups: NDArray[np.int64] | None
+    right: BoolArray, values: Sequence[str], groups: Int64Array | None
 ) -> tuple[GroupScore, ...]:
     """Return how right a candidate is where the column has each of its values, the least first.
 
