@@ -24,7 +24,6 @@ from .machine.ending import leave
 from .machine.package import PACKAGE, command
 from .machine.spare_cores import SpareCores
 from .machine.status import doing
-from .runs.folder import FOLDS
 
 # Of fewer runs all is done in a moment, and processes more would take longer to begin.
 _MANY_RUNS = 300
@@ -55,6 +54,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
     # Imported after the verdict is printed, because the report takes a moment to import.
     with doing("preparing the report"):
+        from .runs.folder import FOLDS
         from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
     next_step = None

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..config.compose import read_run_settings
 from ..config.schema import RunSettings
 from ..data.sources.roots import root_beside
-from .folder import RunFolder
+
+if TYPE_CHECKING:  # it loads NumPy
+    from .folder import RunFolder
 
 __all__ = ["read_settings", "seen_from_here"]
 
