@@ -13,6 +13,7 @@ from benchmarks.commands import python, trained_in
 from benchmarks.table import Row, spread
 from src.runs.build import load_task
 from src.runs.folder import RunFolder
+from src.serving.bundle_files import model_file
 from src.serving.export_formats import exportable
 from src.serving.exported import open_logits
 from src.serving.variant_choice import ratios, times_in_turns
@@ -48,9 +49,9 @@ def _row(run: RunFolder) -> Row:
     }
     variants = {}
     for name in ("onnx", "int8", "pt2"):
-        logits = open_logits(run.exports / name, _THREADS)
-        if logits is not None and equal[name] >= _LEAST_EQUAL:
-            variants[name] = logits
+        bundle = run.exports / name
+        if bundle.is_dir() and equal[name] >= _LEAST_EQUAL:
+            variants[name] = open_logits(bundle / model_file(bundle), _THREADS)
     channels, (height, width) = task.metadata["channels"], task.metadata["image_size"]
     picture = np.random.default_rng(0).integers(0, 256, (1, channels, height, width), np.uint8)
     calls = {name: partial(ask, picture) for name, ask in (eagers | variants).items()}

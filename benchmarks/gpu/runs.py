@@ -20,6 +20,7 @@ from benchmarks.table import Row
 from src.machine.subprocesses import ROOT
 from src.records.run import Predictions
 from src.runs.folder import RunFolder
+from src.serving.bundle_files import model_file
 from src.serving.exported import open_logits
 from src.training.checkpoints import read_checkpoint
 
@@ -121,10 +122,11 @@ def exports(
     known = Predictions.read(run.predictions / "val.parquet")
     pictures = _pictures(run, known.sample_ids)
     for name in variants:
-        logits = open_logits(run.exports / name, 1) if (run.exports / name).exists() else None
-        if logits is None:
+        bundle = run.exports / name
+        if not bundle.exists():
             yield Row(f"exported as {name}", f"skipped: {record['missing'].get(name)}", "", None)
             continue
+        logits = open_logits(bundle / model_file(bundle), 1)
         share = float((logits(pictures).argmax(1) == known.probs.argmax(1)).mean())
         yield Row(
             f"labels of the variant {name} that are those of the training's device",
