@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ __all__ = [
     "Calibration",
     "folds_of",
     "held_together",
+    "is_enough",
     "log_votes",
     "of_all_classes",
     "scores_of",
@@ -137,7 +138,7 @@ class CalibratedModel:
             fold = make(len(train)).fit(features[train], labels[train])
             scores.append(scores_of(fold, features[held], len(classes)))
             held_out.append(labels[held])
-            if sum(map(len, held_out)) >= ENOUGH_UNSEEN:
+            if is_enough(held_out, len(classes)):
                 break
         if not scores:
             scores, held_out = [scores_of(pipeline, features, len(classes))], [labels]
@@ -194,6 +195,20 @@ def held_together(
     pairs = np.unique(np.stack([labels, group]), axis=1)
     only = pairs[1, np.bincount(pairs[0])[pairs[0]] == 1]
     return np.where(np.isin(group, only), int(group.max()) + 1 + content, group)
+
+
+def is_enough(held_out: Sequence[Int64Array], classes: int) -> bool:
+    """Return whether labels of held-out folds suffice: many of them, and each class among them.
+
+    Folds of whole groups may lack a class, of which a calibration would learn that it never occurs.
+
+    Args:
+        held_out: labels in [0, classes), of at least one fold.
+        classes: K.
+    """
+    if sum(map(len, held_out)) < ENOUGH_UNSEEN:
+        return False
+    return len(np.unique(np.concatenate(held_out))) == classes
 
 
 def folds_of(

@@ -24,10 +24,10 @@ from sklearn.preprocessing import normalize
 from ..config.features import ClassicalSettings
 from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from .calibration import (
-    ENOUGH_UNSEEN,
     CalibratedModel,
     Calibration,
     folds_of,
+    is_enough,
     of_all_classes,
     scores_of,
 )
@@ -172,12 +172,13 @@ def choose_head(
         groups: of heads to try, in this order; see `head_groups`.
     """
     race, budget = _Race(list(groups)), _Budget(seconds, time.perf_counter())
+    held_out: list[Int64Array] = []
     for train, held in folds_of(labels, contents, folds, seed):
         share = 1.0 if race.folds else _FIRST_SHARE
         if race.folds and budget.is_spent(share):
             race.complete = False
             break
-        seen = race.seen + len(held)
+        seen, every = race.seen + len(held), held
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
         fold = _Fold(features, labels, sizes, train, held, seed)
         found: dict[Head, Float32Array] = {}
@@ -191,7 +192,8 @@ def choose_head(
         if race.folds and not complete:
             break  # heads are compared on the same folds
         race.add(found, labels[held], seen)
-        if seen >= ENOUGH_UNSEEN:
+        held_out.append(labels[every])
+        if is_enough(held_out, len(np.unique(labels))):
             break
     return race.result(budget)
 

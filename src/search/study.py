@@ -28,6 +28,8 @@ __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 JOURNAL = "study.journal"
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 40
+# Of a trial that comes before others that wait.
+_FIRST = "first"
 
 
 class StudyChanged(ValueError):
@@ -156,8 +158,12 @@ class SweepStudy:
 
     # Trials that begin, run and end.
 
-    def enqueue(self, family: str, values: Mapping[str, Value], **facts: Any) -> None:
+    def enqueue(
+        self, family: str, values: Mapping[str, Value], *, first: bool = False, **facts: Any
+    ) -> None:
         """Try this configuration before anything that the sampler proposes; once, if asked again.
+
+        With `first` it comes before others that wait as well.
 
         Once for the same facts, plain values that are kept with the trial: with others than those
         of the family's earlier trials it is another candidate.
@@ -174,7 +180,8 @@ class SweepStudy:
         with translated_errors():
             self._study.enqueue_trial(
                 chosen | stored,
-                user_attrs={"default": True, FAMILY: family, **facts},
+                user_attrs={"default": True, FAMILY: family, **({_FIRST: True} if first else {})}
+                | facts,
                 skip_if_exists=len(alike) == len(own),
             )
 
@@ -199,7 +206,7 @@ class SweepStudy:
                     raise RuntimeError(
                         f"a proposal is of none of the kinds that may begin: {kinds}"
                     )
-            if fitting and others:  # `Study.ask` takes whatever waits first
+            if fitting and (others or len(fitting) > 1):  # `Study.ask` takes what waits longest
                 self._storage.set_trial_state_values(self._id(fitting[0]), TrialState.RUNNING)
                 trial = Trial(self._study, self._id(fitting[0]))
             else:
@@ -213,7 +220,8 @@ class SweepStudy:
         found: tuple[list[int], list[int]] = [], []
         if not self._some_wait:  # to look at thousands of others takes a while
             return found
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for trial in sorted(waiting, key=lambda one: _FIRST not in one.user_attrs):
             fits = kinds is None or any(self._may_be(trial, kind) for kind in kinds)
             found[not fits].append(trial.number)
         self._some_wait = any(found)

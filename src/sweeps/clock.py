@@ -86,15 +86,16 @@ class Clock:
         late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
         return max(0.0, self.budget + late - self.spent)
 
-    def last_seconds(self, slower: float) -> float:
+    def last_seconds(self, slower: float, *, again: bool = False) -> float:
         """Return the seconds of the least trial of all, should nothing else have answered.
 
         0 without a budget, and where an earlier start has spent it.
 
         Args:
             slower: how many times its processor time a thread takes just now.
+            again: whether it goes on with that of an earlier start, which was ended meanwhile.
         """
-        if self.budget is None or self._earlier > self.budget:
+        if self.budget is None or (self._earlier > self.budget and not again):
             return 0.0
         needed = max(_LAST_ANSWER * self.budget, _LAST_WORK * slower)
         return max(_LEAST_LAST, min(needed, _MOST_LAST * self.budget))

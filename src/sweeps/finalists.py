@@ -18,7 +18,7 @@ from ..search.pool import Pool
 from ..search.study import SweepStudy
 from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
 from .judging import verdict_on
-from .tasks import SweepJobs
+from .tasks import PREPARED, THREADS, SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 
@@ -236,9 +236,15 @@ class Finals(JobLoop[tuple[int, int]]):
         slots, first, needed = max(1, len(self.pool.free())), self._settings.seed + 1, 0.0
         for seed in range(first, first + seeds):
             missing = [t for t in trials if "value" not in self.facts((t.number, seed))]
-            each = [trial.seconds or 0.0 for trial in missing]
+            each = [self._takes(trial, slots) for trial in missing]
             needed += max(sum(each) / slots, max(each, default=0.0))
         return needed <= left
+
+    def _takes(self, trial: TrialRecord, slots: int) -> float:
+        """Return the seconds of a training in a slot; the trial may have had all cores."""
+        prepared = self._study.facts(trial.number).get(PREPARED, ())
+        alone = any(word.startswith(THREADS) for word in prepared)
+        return (trial.seconds or 0.0) * (slots if alone else 1)
 
     def _is_late(self) -> bool:
         left = self._seconds_left()

@@ -161,7 +161,9 @@ def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
         use_threads(settings)
         each = _least_seconds(network, (form.channels, *form.image_size), settings)
     train = _training_share(source, settings.data) * (len(source) - len(found.reasons))
-    epoch = each * min(train, settings.data.train_limit or math.inf)
+    # `data.limit` is a limit of each part.
+    limits = (settings.data.limit, settings.data.train_limit)
+    epoch = each * min(train, *(limit or math.inf for limit in limits))
     epochs = settings.trainer.max_epochs
     few = min(task.least_epochs, epochs) if isinstance(epochs, int) else task.least_epochs
     trainings = settings.cv.count if settings.cv.is_whole else 1

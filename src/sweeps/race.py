@@ -21,7 +21,7 @@ from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import command
 from ..machine.status import doing
-from ..records.trials import PRUNED, NetworkRecord, SweepRecord, TrialRecord
+from ..records.trials import PRUNED, RUNNING, NetworkRecord, SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Job, WorkersFail
 from ..search.pool import Pool
@@ -186,6 +186,7 @@ class _Sweep:
             memory = self._prepared and all(p.limit is None for p in self._prepared.values())
             if memory or not self._last_answer(pool, jobs):
                 raise RunFailed(why)
+            return 0  # nothing else ends
         affordable = {n: p for n, p in self._prepared.items() if p.affordable}
         self._note_second(affordable, pool.size)
         first = sorted(affordable, key=lambda n: affordable[n].seconds)
@@ -211,17 +212,17 @@ class _Sweep:
             return False
         return all(_ONE * found.seconds > left for found in self._prepared.values())
 
-    def _is_tight(self, trial: TrialRecord, left: float) -> bool:
+    def _is_tight(self, prepared: Prepared, left: float) -> bool:
         """Return whether a trial may be the first answer of all, and has hardly time for it."""
-        takes = self._prepared[trial.family].seconds
-        return self._study.best() is None and _ONE * takes > left
+        return self._study.best() is None and _ONE * prepared.seconds > left
 
     def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
         left, known = self._clock.left, self._study.facts(trial.number).get("changes")
         free = known is None and limit_of(self._base) is None
-        if left is not None and free and (self._alone or self._is_tight(trial, left)):
-            each = _ENDS_BY * left / self._prepared[trial.family].trainings
+        prepared = jobs.prepared_of(trial)
+        if left and free and (self._alone or self._is_tight(prepared, left)):
+            each = _ENDS_BY * left / prepared.trainings
             limit = f"trainer.max_time={max(1, round(each))}"
             # What is no network has no epochs, and nothing that a clock could end.
             if effective_overrides([limit], self._families[trial.family].overrides):
@@ -229,22 +230,29 @@ class _Sweep:
         return jobs.trial(trial)
 
     def _last_answer(self, pool: Pool, jobs: SweepJobs) -> bool:
-        """Run the least trial of all where there is no answer; return whether there is one then."""
-        minutes = self._settings.budget.minutes
-        states = {trial.state for trial in self._study.trials()}
+        """Run the least trial of all where there is no answer; return whether there is one then.
+
+        What an earlier start left running, which was ended in the midst of it, goes on instead.
+        """
+        minutes, self._alone = self._settings.budget.minutes, False
+        trials = self._study.trials()
+        states = {trial.state for trial in trials}
         # What has failed would fail again: it is not for want of time.
-        wanted = states <= {PRUNED} and minutes is not None
-        seconds = self._clock.last_seconds(slowdown()) if wanted else 0.0
+        wanted = states <= {PRUNED, RUNNING} and minutes is not None
+        again = RUNNING in states
+        seconds = self._clock.last_seconds(slowdown(), again=again) if wanted else 0.0
         if minutes is not None and seconds:
-            side = shorter_side(self._settings)
-            least = least_trial(self._families.values(), self._base, side)
-            self._display.show(least.remark(minutes))
-            self._prepared[least.family] = least.prepared
-            kept = {PREPARED: list(least.prepared.overrides)}
-            self._study.enqueue(least.family, least.values, **kept)
-            until = self._clock.spent + seconds
-            begun = len(self._study.trials())
-            self._race(pool, jobs, begun + 1, least.family, until=until)
+            names = {trial.family for trial in trials if trial.state == RUNNING}
+            begun = len(trials)
+            if not again:
+                side = shorter_side(self._settings)
+                least = least_trial(self._families.values(), self._base, side)
+                self._display.show(least.remark(minutes))
+                self._prepared[least.family] = least.prepared
+                kept: dict[str, Any] = {PREPARED: list(least.prepared.overrides)}
+                self._study.enqueue(least.family, least.values, first=True, **kept)
+                names, begun = {least.family}, len(self._study.trials()) + 1
+            self._race(pool, jobs, begun, *names, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
     def _race(
@@ -300,7 +308,7 @@ class _Sweep:
         """Let the families' own configurations, as prepared, come before all others, each once."""
         for name in names:
             values = default_values(self._families[name], self._base)
-            facts = {PREPARED: list(self._prepared[name].overrides)}
+            facts: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
             self._study.enqueue(name, values, **facts)
 
     def _target(self) -> dict[str, Any]:

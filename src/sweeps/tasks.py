@@ -284,9 +284,19 @@ class SweepJobs:
         task = replace(task, train=replace(train, name=f"{train.name}-test"))
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
+    def prepared_of(self, trial: TrialRecord) -> Prepared:
+        """Return what was measured of a trial's family.
+
+        Of a family that was not, as of the least trial of an earlier start, it is what the trial
+        was prepared with.
+        """
+        known = self.prepared.get(trial.family)
+        kept = self.study.facts(trial.number).get(PREPARED, ())
+        return Prepared(list(kept), 1, 0.0) if known is None else known
+
     def _job(self, trial: TrialRecord, task: Task, *changes: str) -> Job:
         facts = self.study.facts(trial.number)
-        found = self.prepared[trial.family]
+        found = self.prepared_of(trial)
         prepared = facts.get(PREPARED, found.overrides)
         known = list(prepared) == list(found.overrides)  # else it was prepared anew since
         if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for

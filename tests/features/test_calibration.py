@@ -168,6 +168,24 @@ def test_calibration_helps_and_stays_finite_where_all_is_right() -> None:
     assert np.isfinite(perfect.slope) and np.isfinite(perfect.shift).all()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_calibration_goes_on_until_every_class_was_held_out(seed: int) -> None:
+    # Eight videos, each held out as a whole, and a single one is enough by its pictures alone.
+    videos = np.repeat(np.arange(8), 6000)
+    targets = np.where(videos < 2, np.arange(len(videos)) % 2, 0)
+    features = np.random.default_rng(0).normal(0, 1, (len(videos), 2)).astype(np.float32)
+    features[:, 0] += 4 * targets
+    model = CalibratedModel.fit(
+        lambda count: LogisticRegression(),
+        *(features, targets, videos),
+        num_classes=2,
+        folds=5,
+        seed=seed,
+    )
+    found = model.probabilities(features).argmax(axis=1)
+    assert (found[targets == 1] == 1).mean() > 0.8
+
+
 @given(st.integers(2, 40), st.integers(2, 6), st.integers(0, 9))
 def test_folds_hold_every_picture_out_once_and_never_its_copy(
     count: int, folds: int, seed: int

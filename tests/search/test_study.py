@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from src.records.trials import COMPLETE, FAILED, PRUNED, RUNNING
 from src.runs.folder import sweep_file
 from src.search import database
+from src.search.space import Kind
 from src.search.study import JOURNAL, StudyBusy, StudyChanged, SweepStudy
 from tests.search.studies import CONDITIONS, NUMBERS, family, plan, run, value_of
 
@@ -176,6 +177,17 @@ def test_the_same_default_is_tried_once_however_often_it_is_asked_for(tmp_path: 
             study.enqueue("mlp", {"a": 0.5, "b": 7})
     with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
         assert [t.is_default for t in run(study, 3)] == [True, False, False]
+
+
+def test_what_comes_first_is_tried_before_what_has_waited_longer(tmp_path: Path) -> None:
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:
+        study.enqueue("mlp", {"a": 0.5, "b": 7})
+        study.enqueue("cnn", {"optimizer": "sgd", "momentum": 0.9, "rate": 0.1})
+        study.enqueue("mlp", {"a": 0.25, "b": 3}, first=True, size=32)
+    with SweepStudy(tmp_path, plan(MLP, CNN)) as study:  # by a later start as well
+        found = [study.ask([Kind("mlp")]), study.ask(), study.ask()]
+        assert [one.values["a"] for one in found if one and one.family == "mlp"] == [0.25, 0.5]
+        assert found[0] is not None and study.facts(found[0].number)["size"] == 32
 
 
 def test_the_same_default_with_other_facts_is_another_candidate(tmp_path: Path) -> None:

@@ -18,16 +18,25 @@ from filelock import FileLock
 from src.config.checks import ConfigError
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
-from src.records.trials import COMPLETE, RUNNING, NetworkRecord, SweepRecord, TrialRecord
+from src.records.trials import (
+    COMPLETE,
+    FAILED,
+    PRUNED,
+    RUNNING,
+    NetworkRecord,
+    SweepRecord,
+    TrialRecord,
+)
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.search.driver import Driver
 from src.search.study import SweepStudy
 from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
+from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
 from src.sweeps.race import run_sweep
-from src.sweeps.tasks import Prepared
+from src.sweeps.tasks import PREPARED, Prepared, SweepJobs
 
 pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
@@ -180,13 +189,13 @@ def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alon
         _base=(),
         _clock=SimpleNamespace(left=100.0),
         _families={one.name: one for one in load_families([family], [])},
-        _prepared={family: Prepared([], 1, 70 / trainings, trainings=trainings)},
         _study=SimpleNamespace(
             facts=lambda number: {}, note=lambda number, changes: noted.extend(changes)
         ),
     )
-    trial = TrialRecord(0, family, RUNNING, {})
-    race_module._Sweep._trial(sweep, Mock(), trial)
+    prepared = Prepared([], 1, 70 / trainings, trainings=trainings)
+    jobs, trial = Mock(prepared_of=lambda trial: prepared), TrialRecord(0, family, RUNNING, {})
+    race_module._Sweep._trial(sweep, jobs, trial)
     assert noted == changes
 
 
@@ -221,14 +230,14 @@ def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
 
 @pytest.mark.parametrize(
     ("states", "minutes", "seconds"),
-    [(["FAIL"], 1.0, 30.0), (["PRUNED", "FAIL"], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
+    [([FAILED], 1.0, 30.0), ([PRUNED, FAILED], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
 )
 def test_the_least_trial_is_for_want_of_time_alone(
     states: list[str], minutes: float | None, seconds: float
 ) -> None:
     sweep: Any = SimpleNamespace(
         _settings=SimpleNamespace(budget=SimpleNamespace(minutes=minutes)),
-        _clock=SimpleNamespace(last_seconds=lambda slower: seconds),
+        _clock=SimpleNamespace(last_seconds=lambda slower, again: seconds),
         _study=SimpleNamespace(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
@@ -248,16 +257,38 @@ def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
         _base=(),
         _clock=SimpleNamespace(left=100.0),
         _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
-        _prepared={"cnn": Prepared([], 1, takes)},
         _study=SimpleNamespace(
             best=lambda: best,
             facts=lambda number: {},
             note=lambda number, changes: noted.extend(changes),
         ),
     )
+    jobs = Mock(prepared_of=lambda trial: Prepared([], 1, takes))
     sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
-    race_module._Sweep._trial(sweep, Mock(), TrialRecord(0, "cnn", RUNNING, {}))
+    race_module._Sweep._trial(sweep, jobs, TrialRecord(0, "cnn", RUNNING, {}))
     assert noted == ["trainer.max_time=85"] * limited
+
+
+def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
+    raced: list[tuple[int, set[str], float]] = []
+    sweep: Any = SimpleNamespace(
+        _settings=SimpleNamespace(budget=SimpleNamespace(minutes=1.0)),
+        _clock=Clock(60.0, finals=True, earlier=75.0, note=lambda spent: None),
+        _study=SimpleNamespace(
+            best=lambda: 0.5 if raced else None,
+            trials=lambda: [TrialRecord(0, "cnn", PRUNED, {}), TrialRecord(1, "mlp", RUNNING, {})],
+            enqueue=Mock(side_effect=AssertionError("another one is not begun")),
+        ),
+        _race=lambda pool, jobs, trials, *names, until: raced.append((trials, {*names}, until)),
+    )
+    assert race_module._Sweep._last_answer(sweep, Mock(), Mock())
+    ((trials, names, until),) = raced
+    assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
+    # Its family was not measured by this start: it goes by what it was prepared with.
+    facts = {PREPARED: ["data.train_limit=500"]}
+    jobs: Any = SimpleNamespace(prepared={}, study=SimpleNamespace(facts=lambda number: facts))
+    known = SweepJobs.prepared_of(jobs, TrialRecord(1, "mlp", RUNNING, {}))
+    assert known.overrides == ["data.train_limit=500"] and known.affordable
 
 
 def test_a_family_that_is_ready_begins_before_the_others_are_prepared(tmp_path: Path) -> None:

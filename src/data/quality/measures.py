@@ -96,16 +96,20 @@ def channel_statistics(
 def _float_statistics(chunks: Iterable[Pixels]) -> tuple[list[float], list[float]]:
     """Return mean and deviation of each channel of float32 pictures.
 
-    The deviations of chunks are added up with those of their means (Chan, Golub & LeVeque 1979):
-    the differences of large squares would lose what little varies far from 0.
+    Each chunk's own deviations are added up with those of the means (Chan, Golub & LeVeque 1979):
+    the differences of large squares would lose what little varies far from 0. scikit-learn's
+    `StandardScaler` leaves a rest of some 1e-14 of a channel that never varies, and dividing by
+    that would make noise of it.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    found = StandardScaler()
+    count, mean, spread = 0, np.zeros(1), np.zeros(1)
     for chunk in chunks:
-        found.partial_fit(chunk.swapaxes(0, 1).reshape(chunk.shape[1], -1).T.astype(np.float64))
-    std = np.sqrt(found.var_)
-    return (found.mean_ / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
+        values = chunk.swapaxes(0, 1).reshape(chunk.shape[1], -1).astype(np.float64)
+        own, more = values.mean(axis=1), values.shape[1]
+        step = own - mean
+        spread = spread + values.var(axis=1) * more + step**2 * (count * more / (count + more))
+        mean, count = mean + step * (more / (count + more)), count + more
+    std = np.sqrt(spread / count)
+    return (mean / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
 
 
 def measure(images: Pixels) -> NDArray[np.void]:

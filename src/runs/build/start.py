@@ -6,6 +6,7 @@ import copy
 import time
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
+from ...machine.arrays import Int64Array
 from ...targets import kind_of
 from ...targets.labels import label_codes
 from ...training.linear_head import FittedHead, final_linear, fit_linear_head, put_head
@@ -29,8 +31,6 @@ __all__ = ["refuse_fitted_head", "start_head", "start_network"]
 
 # Of the search for the penalty of a fitted head.
 _FOLDS = 3
-# Held-out pictures enough to choose the penalty: no further fold is fitted.
-_ENOUGH_HELD_OUT = 5_000
 
 
 @runtime_checkable
@@ -103,7 +103,7 @@ def start_head(
             print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
     # scikit-learn, which divides the folds, takes seconds to import.
-    from ...features.calibration import folds_of, held_together
+    from ...features.calibration import folds_of, held_together, is_enough
 
     started = time.perf_counter()
     table = _features(task, settings, data, device)
@@ -114,9 +114,11 @@ def start_head(
     contents = held_together(label_codes(targets), groups, hashes)
     seed = training_seed(settings.seed, settings.cv.fold)
     folds: list[tuple[Tensor, Tensor]] = []
-    for fitted, held_out in folds_of(label_codes(targets), contents, _FOLDS, seed):
+    labels, seen = label_codes(targets), list[Int64Array]()
+    for fitted, held_out in folds_of(labels, contents, _FOLDS, seed):
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
-        if sum(len(held) for _, held in folds) >= _ENOUGH_HELD_OUT:
+        seen.append(labels[held_out])
+        if is_enough(seen, len(np.unique(labels))):
             break
     counts, link = torch.as_tensor(data.class_counts), link_of(task.metadata)
     head = fit_linear_head(

@@ -65,6 +65,14 @@ def test_measures_are_those_of_scipy() -> None:
         assert row["lit"] == np.float32((image > 50).mean())
 
 
+@pytest.mark.parametrize("value", [255.0, 0.1, 1234.567])
+def test_a_channel_of_floats_that_never_varies_has_the_deviation_1(value: float) -> None:
+    # More than one chunk, and the last one smaller.
+    images = np.full((300, 1, 256, 256), value, np.float32)
+    mean, std = channel_statistics(images, np.arange(300))
+    assert std == [1.0] and mean == pytest.approx([value / 255])
+
+
 def test_grey_is_what_pillow_makes_of_it() -> None:
     colour = np.random.default_rng(1).integers(0, 256, (3, 3, 40, 50), np.uint8)
     expected = [
