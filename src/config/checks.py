@@ -3,6 +3,11 @@
 A settings class is a dataclass derived from `Settings`; each field is declared with `setting(...)`,
 which holds its meaning, default and range. `from_plain` turns a plain nested dict into such an
 object, or raises `ConfigError`: one plain sentence naming key, value and what is allowed.
+
+It is not built on pydantic or attrs. Plugins add members to a union and fields to a class after
+both are defined, for which pydantic's models would be made again; its errors would be written anew
+as such sentences; and importing it would add 0.1 to 0.2 s to every `--help`. attrs checks fields
+but does not read nested containers.
 """
 
 from __future__ import annotations

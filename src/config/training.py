@@ -248,6 +248,17 @@ class TrainerSettings(Settings):
     deterministic: bool = setting("use deterministic kernels where there are some", True)
     progress: bool = setting("show what happens within an epoch", True)
 
+    @property
+    def epochs(self) -> int:
+        """`max_epochs` where it is settled, as in the settings of a run that trains.
+
+        Raises:
+            TypeError: it is still `auto`.
+        """
+        if not isinstance(self.max_epochs, int):
+            raise TypeError("trainer.max_epochs is auto")
+        return self.max_epochs
+
 
 @dataclass(frozen=True)
 class RuntimeSettings(Settings):

@@ -2,6 +2,12 @@
 
 A page NAME consists of NAME.html, NAME.css and NAME.js beside this module. The template extends
 `page.html`; `page.css` and `page.js` come before the page's own style and script.
+
+The drawings are SVG made by these scripts, less than 20 kB a page, and not by Vega-Lite (Altair) or
+Plotly. A page that needs no network would carry their scripts, about 1 MB or more of the 2 MB that
+a page of a thousand candidates may have; Vega compiles code from text unless an interpreter is
+added, and Plotly adds styles of its own, both of which the policy forbids; and one choice shared by
+tables, drawings and cards would still be a script of ours.
 """
 
 from __future__ import annotations

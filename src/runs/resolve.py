@@ -172,7 +172,7 @@ class _Choices:
         """Take the fastest plan of arithmetic."""
         settings, data, device = self.settings, self.data, self.device
         steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
-        total_steps = steps * int(settings.trainer.max_epochs)
+        total_steps = steps * settings.trainer.epochs
 
         def measure() -> dict[str, Any]:
             return _compared(settings, data, device, total_steps, self.deadline).plain()

@@ -134,7 +134,7 @@ def refit_settings(settings: RunSettings, epochs: int) -> RunSettings:
             trainer = replace(trainer, max_epochs=epochs)
         trainer = replace(
             trainer,
-            stop_after=epochs if epochs < int(trainer.max_epochs) else None,
+            stop_after=epochs if epochs < trainer.epochs else None,
             early_stopping=None,
             final_weights="last",
             max_time=None,

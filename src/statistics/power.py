@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri, stdtr
 from ..machine.arrays import BoolArray
 from ..records.comparison import Power
 from .evidence import Evidence, student_quantile
-from .roots import root
+from .root_finding import root
 
 __all__ = ["Design", "power_of_tied"]
 

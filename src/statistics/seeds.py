@@ -24,7 +24,7 @@ from scipy.special import digamma, gammaincinv, polygamma
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from .groups import PictureGroups
-from .roots import root
+from .root_finding import root
 
 __all__ = ["SeedSpread", "moderated", "seed_spread"]
 

@@ -56,6 +56,16 @@ def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def own_data(tmp_path: Path) -> tuple[str, str]:
+    """The words for the digits as a file of the examples' own source."""
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    names = np.array([f"digit {k}" for k in digits.target])
+    np.savez(tmp_path / "gallery.npz", images=images, labels=names)
+    return "data=npz", f"data.root={tmp_path}/gallery.npz"
+
+
+@pytest.fixture
 def start(warm_python: WarmPython) -> Start:
     """`start(place, "train", "seed=1")` types `python -m src.train seed=1` in a folder."""
     environment = os.environ | import_environment()
@@ -162,14 +172,10 @@ def test_a_file_named_as_another_module_is_refused(run: Run, folder: Path) -> No
 
 @pytest.mark.slow
 def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
-    start: Start, folder: Path, tmp_path: Path
+    start: Start, folder: Path, own_data: tuple[str, str], tmp_path: Path
 ) -> None:
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    names = np.array([f"digit {k}" for k in digits.target])
-    np.savez(tmp_path / "digits.npz", images=images, labels=names)
     plugins = f"plugins={folder}"
-    words = ("model=mixer", "data=npz", f"data.root={tmp_path}/digits.npz", "augment=inverting")
+    words = ("model=mixer", *own_data, "augment=inverting")
     out = f"output_dir={tmp_path}/out"
     summary = summary_of(start(tmp_path, "train", plugins, *words, out, *QUIET))
     run_dir = Path(summary["run_dir"])
@@ -210,12 +216,17 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_from_a_race_over_them_to_a_champion(
-    start: Start, plugin: str, request: pytest.FixtureRequest, tmp_path: Path
+    start: Start,
+    plugin: str,
+    own_data: tuple[str, str],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    """What a command prints as the next one is typed as it stands."""
+    """One of each kind races; what a command prints as the next one is typed as it stands."""
     out, named = f"output_dir={tmp_path}/out", f"plugins={plugin}"
     runs = tmp_path / "out" / "runs"
-    quick = (*QUIET, "runtime.threads=1")
+    quick = (*own_data, "augment=inverting", *QUIET, "runtime.threads=1")
+    judged = ("metric=val/mcc", "pruner=none")  # which stops none by what is known at the end alone
     engine, on_ray = ["workers=local", "workers.count=1"], "Ray" in request.node.callspec.id
     if on_ray:
         ray_or_skip()
@@ -240,11 +251,13 @@ def test_from_a_race_over_them_to_a_champion(
         done = typed(entry, *words, out)
         assert done.returncode == 2 and "plugins=" in done.stderr, done.stderr
 
-    raced = ("families=[mixer,projections]", "budget.trials=2", *engine)
+    raced = ("families=[mixer,projections]", "budget.trials=2", *judged, *engine)
     finals = ("finalists=2", "finalist_seeds=1", *quick)
     verdict = followed(printed("sweep", named, "study=race", *raced, *finals, out), "compare")
     followed(verdict, "select")
-    found = {RunSummary.read(path / "summary.json").model: path.name for path in runs.iterdir()}
+    summaries = [RunSummary.read(path / "summary.json") for path in runs.iterdir()]
+    assert all("val/mcc" in summary.metrics for summary in summaries)
+    found = {summary.model: Path(summary.run_dir).name for summary in summaries}
     assert found.keys() == {"mixer", "projections"}
     if on_ray:
         return  # which has no part in what follows
@@ -257,7 +270,7 @@ def test_from_a_race_over_them_to_a_champion(
     for model, name in (("mixer", trained), ("projections", found["projections"])):
         refused("select", f"run={name}", "refit=true")
         printed("select", named, f"run={name}", "refit=true", out)
-        champion = Champion.read(tmp_path / "out", "digits")
+        champion = Champion.read(tmp_path / "out", "gallery")
         assert champion is not None
         folder = runs / champion.run
         assert RunSummary.read(folder / "summary.json").model == model and champion.run != name

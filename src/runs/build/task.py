@@ -307,7 +307,7 @@ def build_trainer(settings: RunSettings, keeper: EpochKeeper, run_dir: Path) -> 
         devices=devices,
         strategy=strategy if several else "auto",
         precision=_LIGHTNING_PRECISION[runtime.precision],  # type: ignore[arg-type]
-        max_epochs=int(trainer.max_epochs),
+        max_epochs=trainer.epochs,
         gradient_clip_val=trainer.gradient_clip,
         accumulate_grad_batches=trainer.accumulate_batches,
         check_val_every_n_epoch=trainer.validate_every,

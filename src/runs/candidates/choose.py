@@ -190,7 +190,7 @@ def prepared(
     if isinstance(model, NetworkSettings):
         data = open_pictures(settings)
         settings = resolve(settings, data, deadline).settings
-        epochs = int(settings.trainer.max_epochs)
+        epochs = settings.trainer.epochs
         return Preparation(settings, data, epochs, seconds_per_epoch(settings, data, deadline))
     if isinstance(model, PixelsSettings):
         from .pixels import PixelCandidate

@@ -202,7 +202,7 @@ class NetworkCandidate:
                     f"{file} is not of the network that {folder.config.name} describes "
                     f"({difference}): begin a new run without resume"
                 )
-            epochs = int(self._settings.trainer.max_epochs)
+            epochs = self._settings.trainer.epochs
             try:
                 begun = int(checkpoint["epoch"]) + 1
                 complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
@@ -229,7 +229,7 @@ class NetworkCandidate:
 
     def fit(self, context: FitContext) -> Fitted:
         settings, task, tracker = self._settings.trainer, self._task, context.tracker
-        epochs, batches = int(settings.max_epochs), self._data.batches("train", training=True)
+        epochs, batches = settings.epochs, self._data.batches("train", training=True)
         progress = Progress(epochs, len(batches), moving=settings.progress)  # type: ignore[arg-type]
         keeper = EpochKeeper(
             context.folder.checkpoints,

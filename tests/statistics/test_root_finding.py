@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from src.statistics.roots import root
+from src.statistics.root_finding import root
 
 
 @given(st.floats(-50, 50), st.floats(1e-3, 60), st.floats(1e-3, 60), st.sampled_from([-1, 1]))
