@@ -70,6 +70,7 @@ def study_of(seconds: list[float]) -> Any:
         remember=lambda key, value: kept.update({key: json.dumps(value)}),
         trials=lambda: trials,
         trial=lambda number: trials[number],
+        facts=lambda number: {},
     )
 
 
