@@ -95,6 +95,7 @@ def measured(
                 seconds=task.seconds,
                 searching=_searching(settings, task.kinds),
                 late_by=task.late_by,
+                at_once=task.at_once,
             )
         except TooSlow as late:
             return Prepared(

@@ -119,7 +119,9 @@ class Preparation:
             renewed = not new and self._has_more(known[name]) and not self.clock.trials_wait
             if new or renewed:
                 waits = self._ready and self.clock.trials_wait
-                self._keep(known, name, self._tried(family) if waits else self.measure(family))
+                first = new and self._answers_first
+                one = self._tried(family) if waits else self.measure(family, first)
+                self._keep(known, name, one)
             found[name] = one = known[name]
             if one.affordable and not described:
                 described = True
@@ -134,6 +136,12 @@ class Preparation:
         missing = {n for n in self.jobs.families if n not in found or not found[n].affordable}
         if missing:
             self.jobs.study.remember(_LEFT_OUT, sorted(self._left_out() | missing))
+
+    @property
+    def _answers_first(self) -> bool:
+        """Whether there is time to better the first trial of all, after which there are others."""
+        most = self.jobs.settings.budget.trials or math.inf
+        return self.clock.race_left is not None and most > 1 and not self.jobs.study.trials()
 
     def _unmeasured(self, family: Family) -> str | None:
         """Return why a family is left out before time is spent on it; None where it is not."""
@@ -234,12 +242,15 @@ class Preparation:
     def _left_out(self) -> set[str]:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
-    def measure(self, family: Family) -> Prepared:
+    def measure(self, family: Family, at_once: bool = False) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network gets smaller pictures first, then fewer epochs, and hand-crafted features get
         fewer training pictures. An only family has nearly all of the time, and a network that has
         none for its epochs is trained until a clock ends it.
+
+        Args:
+            at_once: whether a first trial by features that are kept comes before better ones.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
@@ -254,7 +265,8 @@ class Preparation:
         late = _LATE_ALONE if only else _LATE
         latest = (share + late) * (self.clock.time_left(self._ready) or 0.0)
         most = _ALONE * (self.clock.left or 0.0) if only and allowance is not None else allowance
-        found = self._measured(family, (), measuring, latest - (measuring or 0.0), most)
+        late_by = latest - (measuring or 0.0)
+        found = self._measured(family, (), measuring, late_by, most, at_once=at_once)
         if allowance is None or not found.affordable:
             return found
         crafted = "model=handcrafted" in family.overrides
@@ -363,9 +375,10 @@ class Preparation:
         late_by: float = 0.0,
         trial: float | None = None,
         what: str = "how to train it on this machine",
+        at_once: bool = False,
     ) -> Prepared:
         least = _LEAST_PART if len(self.jobs.families) == 1 else _LEAST_EPOCHS
-        job = self.jobs.prepare(family, changes, seconds, late_by, trial, least)
+        job = self.jobs.prepare(family, changes, seconds, late_by, trial, least, at_once)
         left = self.clock.race_left
         most = None if seconds is None else _STOPPED * (seconds + late_by)
         limit = "" if seconds is None else f", for up to {duration(seconds)}"

@@ -69,7 +69,8 @@ class Prepare(_Task):
     Features of frozen networks may be `late_by` more. Pictures are not opened for a network from
     scratch of which `least_epochs` clearly take more than `trial_seconds`. `kinds` are values of
     keys, one for each classifier whose fit is to be timed, and `variants` those that make other
-    features or networks of other sizes. The result of the job is a `Prepared`.
+    features or networks of other sizes. With `at_once`, frozen networks by which the pictures are
+    described already come before better ones. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
@@ -78,6 +79,7 @@ class Prepare(_Task):
     variants: Sequence[Mapping[str, Any]] = ()
     trial_seconds: float | None = None
     least_epochs: float = 1.0
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,7 @@ class SweepJobs:
         late_by: float,
         trial_seconds: float | None = None,
         least_epochs: float = 1.0,
+        at_once: bool = False,
     ) -> Job:
         """Return the job that measures a family's own configuration with these changes.
 
@@ -248,7 +251,8 @@ class SweepJobs:
         kinds = [kind.values for kind in kinds_of(family)] if limited else []
         variants = variants_of(family) if limited else []
         places = self._places(final=False)
-        task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
+        how = trial_seconds, least_epochs, at_once
+        task = Prepare(places, seconds, late_by, kinds, variants, *how)
         own = overrides_of(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))
 
