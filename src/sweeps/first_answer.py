@@ -12,7 +12,7 @@ from typing import Any
 from ..search.space import Family, Value
 from .families import default_values
 from .prepare import FROM_SCRATCH
-from .tasks import Prepared
+from .prepared import Prepared
 
 __all__ = ["LeastTrial", "least_trial"]
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from ..records.trials import PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, variants_of
-from .tasks import Prepared
+from .prepared import Prepared
 
 __all__ = [
     "TUNED_SIDE",

@@ -35,7 +35,8 @@ from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
 from .families import SIDE, name_of_kind
-from .tasks import Prepare, Prepared
+from .prepared import Prepared
+from .tasks import Prepare
 
 __all__ = ["measured", "search_seconds"]
 

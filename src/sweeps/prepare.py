@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from ..config.checks import ConfigError
 from ..config.compose import effective_overrides
@@ -16,7 +16,6 @@ from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
-from ..search.study import SweepStudy
 from ..targets import kind_of
 from .clock import Clock
 from .families import default_values, kinds_of
@@ -29,12 +28,13 @@ from .forecast import (
     training_pictures,
     tuned_epoch,
 )
-from .tasks import PREPARED, THREADS, Prepared, SweepJobs
+from .prepared import PREPARED, THREADS, Prepared, keep_preparations, kept_preparations
+from .tasks import SweepJobs
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation", "kept_preparations"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FROM_SCRATCH", "LITTLE", "Preparation"]
 
-# What a study keeps of its families: measurements, and names of those that some start left out.
-_PREPARED, _LEFT_OUT = "prepared", "left_out"
+# What a study keeps the names under of families that some start left out.
+_LEFT_OUT = "left_out"
 
 # For all workers, and of the time that is left. Those of a cluster may wait for room much longer,
 # and are on other machines.
@@ -186,9 +186,7 @@ class Preparation:
             known[name] = replace(old, limit=limit)
         else:
             known[name] = new
-        # What was left out may have its turn when the study gets more time.
-        fitting = {n: asdict(one) for n, one in known.items() if one.affordable}
-        self.jobs.study.remember(_PREPARED, fitting)
+        keep_preparations(self.jobs.study, known)
         return known[name] is new
 
     def _improved(self, known: dict[str, Prepared], family: Family) -> bool:
@@ -271,7 +269,7 @@ class Preparation:
             return _on_fewer(found, few, count)
         if frozen or crafted:
             took = duration(takes)
-            return _left_out(found, f"describing the pictures would take {took} of this budget")
+            return found.left_out(f"describing the pictures would take {took} of this budget")
         smaller = self._smaller(family, found)
         if smaller is not None:
             measuring = _MEASURING * (self._left or 0.0)
@@ -328,7 +326,7 @@ class Preparation:
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
             if not only or there_are < (_LEAST_PART if from_scratch else _LEAST_TUNED):
                 limit = f"a trial may take {duration(allowance)} of this budget"
-                return _left_out(found, f"{cost}, and {limit}")
+                return found.left_out(f"{cost}, and {limit}")
             epochs, each = max(1, epochs), min(each, allowance / found.trainings)
         return replace(
             found,
@@ -377,11 +375,11 @@ class Preparation:
         ending = run_single(self.pool, job, self.check, seconds=most, doing=doing)
         if most is not None and ending.state == "pruned":
             unknown = Prepared(list(changes), 1, 0.0, limit=left)
-            return _left_out(unknown, f"to measure it took more than {duration(most)}")
+            return unknown.left_out(f"to measure it took more than {duration(most)}")
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")
         if ending.state in ("lost", "gone"):  # another one may be smaller
-            return _left_out(Prepared(list(changes), 1, 0.0), f"{ending.reason}")
+            return Prepared(list(changes), 1, 0.0).left_out(f"{ending.reason}")
         if ending.state != "complete":
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
         found = Prepared(**ending.result)
@@ -405,11 +403,6 @@ class Preparation:
         return _SMALLER_TUNED if found.published and found.seconds > 0 else None
 
 
-def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
-    """Return what a study keeps of its families that can be afforded, by name."""
-    return {name: Prepared(**plain) for name, plain in (study.recall(_PREPARED) or {}).items()}
-
-
 def _on_fewer(found: Prepared, few: int, count: int) -> Prepared:
     """Return what was found of hand-crafted features for `few` of the `count` training pictures.
 
@@ -431,7 +424,3 @@ def _on_fewer(found: Prepared, few: int, count: int) -> Prepared:
 
 def _fewer(few: int, count: int) -> str:
     return f"data.train_limit={few} of {count:,} training pictures, for lack of time"
-
-
-def _left_out(found: Prepared, why: str) -> Prepared:
-    return replace(found, affordable=False, notes=[*found.notes, f"left out: {why}"])

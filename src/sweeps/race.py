@@ -42,9 +42,10 @@ from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, judged_by, shorter_side
-from .prepare import Preparation, kept_preparations
+from .prepare import Preparation
+from .prepared import PREPARED, Prepared, kept_preparations
 from .short_budget import alone, late_families, only_family, second_family, why_none
-from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
+from .tasks import SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
 

@@ -34,16 +34,8 @@ from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
 from .measuring import measured
-from .tasks import (
-    MeasureTest,
-    Prepare,
-    Prepared,
-    Train,
-    changed,
-    command_of,
-    plain_task,
-    read_task,
-)
+from .prepared import Prepared
+from .tasks import MeasureTest, Prepare, Train, changed, command_of, plain_task, read_task
 
 __all__ = ["TrialRunner", "device_runner"]
 

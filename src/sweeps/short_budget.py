@@ -12,7 +12,7 @@ from ..search.space import Family
 from .clock import FINALS_SHARE, TRIALS_SHARE, Clock
 from .forecast import crafted_seconds, least_crafted, training_pictures, tuned_epoch
 from .prepare import ALLOWANCE, DESCRIBING, LITTLE
-from .tasks import Prepared
+from .prepared import Prepared
 
 __all__ = ["alone", "foretold", "late_families", "only_family", "second_family", "why_none"]
 

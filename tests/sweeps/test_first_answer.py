@@ -21,7 +21,7 @@ from src.sweeps.clock import Clock
 from src.sweeps.families import default_values, load_families, overrides_of
 from src.sweeps.first_answer import least_trial
 from src.sweeps.forecast import Forecast
-from src.sweeps.tasks import Prepared
+from src.sweeps.prepared import Prepared
 from tests.search.studies import plan
 from tests.sweeps.stand_in import Clock as ByHand
 

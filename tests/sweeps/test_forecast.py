@@ -11,7 +11,7 @@ from src.records.trials import COMPLETE, PRUNED, TrialRecord
 from src.search.space import Family, Kind
 from src.sweeps.families import kinds_of, load_families, name_of_kind, variants_of
 from src.sweeps.forecast import _ROUGHLY, Forecast
-from src.sweeps.tasks import Prepared
+from src.sweeps.prepared import Prepared
 
 FAMILIES = {one.name: one for one in load_families(["embedding", "handcrafted", "cnn"], [], None)}
 CUT = ("model.networks=[a]",)

@@ -14,8 +14,9 @@ from src.data.decoding import opening
 from src.search.jobs import Job
 from src.sweeps.families import name_of_kind
 from src.sweeps.measuring import search_seconds
+from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Prepare, Prepared, plain_task
+from src.sweeps.tasks import Prepare, plain_task
 from tests.data.pictures import tree
 from tests.sweeps.test_run_job import places
 

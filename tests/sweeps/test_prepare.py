@@ -18,7 +18,8 @@ from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.families import load_families, name_of_kind
 from src.sweeps.prepare import Preparation
-from src.sweeps.tasks import Prepared, SweepJobs
+from src.sweeps.prepared import Prepared
+from src.sweeps.tasks import SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
 

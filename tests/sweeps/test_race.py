@@ -35,8 +35,9 @@ from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
+from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
-from src.sweeps.tasks import PREPARED, Prepared, SweepJobs
+from src.sweeps.tasks import SweepJobs
 
 pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
