@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..search.space import Family, Value
-from .families import default_values
-from .prepare import FROM_SCRATCH
+from .families import FROM_SCRATCH, default_values, is_of
 from .prepared import Prepared
 
 __all__ = ["LeastTrial", "least_trial"]
@@ -66,12 +65,12 @@ def least_trial(
     family = min(families, key=_dearness)
     stated = {word.partition("=")[0] for word in base} | {one.key for one in family.parameters}
     words = {"data.train_limit": _PICTURES}
-    if not _kind(family, "pixels", "unet", "deeplab"):  # of which other sizes do not compare
-        published = "recipe=finetune" in family.overrides or _kind(family, "embedding")
+    if not is_of(family, "pixels", "unet", "deeplab"):  # of which other sizes do not compare
+        published = "recipe=finetune" in family.overrides or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:
             words["model.input_size" if published else "data.image_size"] = side
-    if not _kind(family, "embedding", "handcrafted", "pixels"):
+    if not is_of(family, "embedding", "handcrafted", "pixels"):
         words["trainer.max_epochs"] = 1
     overrides = [
         f"{key}={value}"
@@ -81,17 +80,13 @@ def least_trial(
     return LeastTrial(family.name, _values(family, base), Prepared(overrides, 1, 0.0))
 
 
-def _kind(family: Family, *models: str) -> bool:
-    return any(f"model={name}" in family.overrides for name in models)
-
-
 def _dearness(family: Family) -> int:
     """Return the place of a family among kinds, the cheapest first."""
-    if _kind(family, "handcrafted", "pixels"):
+    if is_of(family, "handcrafted", "pixels"):
         return 0
-    if not FROM_SCRATCH.isdisjoint(family.overrides):
+    if is_of(family, *FROM_SCRATCH):
         return 1
-    return 2 if _kind(family, "embedding") else 3
+    return 2 if is_of(family, "embedding") else 3
 
 
 def _values(family: Family, base: tuple[str, ...]) -> dict[str, Value]:

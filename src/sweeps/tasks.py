@@ -23,6 +23,7 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
+from .clock import Share
 from .families import kinds_of, overrides_of, variants_of
 from .prepared import PREPARED, THREADS, Prepared
 
@@ -142,23 +143,22 @@ class SweepJobs:
     costs: CostTable | None = None
 
     def prepare(
-        self,
-        family: Family,
-        changes: Sequence[str],
-        seconds: float | None,
-        late_by: float,
-        trial_seconds: float | None = None,
-        least_epochs: float = 1.0,
+        self, family: Family, changes: Sequence[str], share: Share, least_epochs: float = 1.0
     ) -> Job:
         """Return the job that measures a family's own configuration with these changes.
 
-        All else as of `Prepare`.
+        `least_epochs` are as of `Prepare`.
         """
-        limited = seconds is not None
-        kinds = [kind.values for kind in kinds_of(family)] if limited else []
-        variants = variants_of(family) if limited else []
-        places = self._places(final=False)
-        task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
+        limited = share.measuring is not None
+        task = Prepare(
+            self._places(final=False),
+            share.measuring,
+            share.late_by,
+            [kind.values for kind in kinds_of(family)] if limited else [],
+            variants_of(family) if limited else [],
+            share.trial,
+            least_epochs,
+        )
         own = overrides_of(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))
 
