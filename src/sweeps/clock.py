@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from ..reporting.formatting import duration
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "FINALS_SHARE", "LITTLE", "TRIALS_SHARE", "Clock", "Share"]
+__all__ = [
+    "ALLOWANCE",
+    "DESCRIBING",
+    "ENDS_BY",
+    "FINALS_SHARE",
+    "LITTLE",
+    "TRIALS_SHARE",
+    "TWO",
+    "Clock",
+    "Share",
+]
 
 # Of the budget, kept for training the finalists again.
 FINALS_SHARE = 0.3
@@ -28,6 +38,9 @@ _LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
+# Where there is no time for so many trainings, the first one ends itself by so much of what is left
+# at its start; the rest is for its last validation and for the test part.
+TWO, ENDS_BY = 2, 0.85
 # By so much more of all that is left describing may be late, where other work has come or the
 # least that can be described takes longer, before all is given up: the first trial may end in the
 # time that is kept for finalists. An only family has no other to leave the time to.

@@ -95,7 +95,7 @@ class Preparation:
                 continue
             renewed = not new and clock.has_more(found[name].limit) and not clock.trials_wait
             if new or renewed:
-                waits = self._ready and clock.trials_wait
+                waits = bool(self.ready) and clock.trials_wait
                 self._keep(name, self._tried(family) if waits else self.measure(family))
             one = found[name]
             if one.affordable and not described:
@@ -127,14 +127,14 @@ class Preparation:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
     @property
-    def _ready(self) -> bool:
-        """Whether trials of some family can begin."""
-        return any(one.affordable for one in self.jobs.prepared.values())
+    def ready(self) -> list[str]:
+        """The families whose trials can begin."""
+        return [name for name, one in self.jobs.prepared.items() if one.affordable]
 
     def _unmeasured(self, family: Family) -> str | None:
         """Return why a family is left out before time is spent on it; None where it is not."""
         clock, left = self.clock, self.clock.race_left
-        if not self._ready:
+        if not self.ready:
             return "for time is up" if clock.is_up else None
         if left is None:
             return None
@@ -220,8 +220,8 @@ class Preparation:
             RunFailed: it cannot be trained.
         """
         frozen, crafted = is_of(family, "embedding"), is_of(family, "handcrafted")
-        only, left = self._is_only(family), self.clock.unmeasured(self._ready)
-        share = self.clock.share(self._ready, describes=frozen, only=only)
+        only, left = self._is_only(family), self.clock.unmeasured(bool(self.ready))
+        share = self.clock.share(bool(self.ready), describes=frozen, only=only)
         found = self._measured(family, (), share)
         if share.trial is None or not found.affordable:
             return found
@@ -254,7 +254,7 @@ class Preparation:
 
     def _again(self, family: Family, changes: Sequence[str], share: Share) -> Prepared:
         """Return what was measured anew with these changes."""
-        measuring = self.clock.share(self._ready).measuring
+        measuring = self.clock.share(bool(self.ready)).measuring
         return self._measured(family, changes, Share(measuring, trial=self._most(family, share)))
 
     def _on_smaller(self, family: Family, found: Prepared, share: Share) -> Prepared:

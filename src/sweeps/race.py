@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,11 +27,11 @@ from ..search.jobs import Job, WorkersFail
 from ..search.pool import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
-from ..search.space import Family, StudySpec
+from ..search.space import Family, StudySpec, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.slots import refuse_machine
 from ..tracking.addresses import without_password
-from .clock import Clock
+from .clock import ENDS_BY, TWO, Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .engines import engine_of
@@ -51,10 +51,6 @@ __all__ = ["run_sweep"]
 
 # What a study keeps the family under that a longer budget lets in, with the minutes.
 _SECOND = "second"
-# An only family has time for one training if not for so many.
-_ONE = 2
-# Of what is left at its start; the rest is for its last validation and for the test part.
-_ENDS_BY = 0.85
 
 
 class _Sweep:
@@ -122,10 +118,7 @@ class _Sweep:
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
                 pool.start()
-                late = self._prepare(pool, jobs)
-                trials = settings.budget.trials
-                if trials is not None:
-                    trials = max(trials, len(study.trials()) + late)
+                trials = self._prepare(pool, jobs)
                 self._alone = self._is_alone()
                 self._race(pool, jobs, trials)
                 self._last_answer(pool, jobs)
@@ -169,30 +162,33 @@ class _Sweep:
         self._display.go_on()
         self._interruption.check()
 
-    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
+    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int | None:
         """Find out what the families take, and enqueue their own configurations.
 
-        Return how many of these are tried even where the budget's trials are spent.
+        Return the trials that are begun in all, None for any number: those of the budget, and one
+        of each family that could not be afforded before they were spent.
         """
+        trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
             pool, self._clock, jobs, self._display.show, self._check, self._display.doing
         )
         for name in preparation.run():
-            self._enqueue([name])
-            begun = len(self._study.trials())
-            self._race(pool, jobs, begun + 1, name)
-        if not any(one.affordable for one in self._prepared.values()):
-            minutes = self._settings.budget.minutes
-            why = why_none(self._prepared, self._families, minutes)
-            memory = self._prepared and all(p.limit is None for p in self._prepared.values())
+            self._enqueue(name)
+            self._race(pool, jobs, len(self._study.trials()) + 1, name)
+        if not preparation.ready:
+            why = why_none(found, self._families, self._settings.budget.minutes)
+            memory = found and all(one.limit is None for one in found.values())
             if memory or not self._last_answer(pool, jobs):
                 raise RunFailed(why)
-            return 0  # nothing else ends
-        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
-        self._note_second(affordable, pool.size)
-        first = sorted(affordable, key=lambda n: affordable[n].seconds)
-        self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
-        return len(preparation.late())
+            return trials  # nothing else ends
+        self._note_second(preparation.ready, pool.size)
+        # What promises most a second comes first, and then the cheapest.
+        for name in sorted(
+            preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
+        ):
+            self._enqueue(name)
+        late = len(preparation.late())
+        return trials if trials is None else max(trials, len(self._study.trials()) + late)
 
     def _note_second(self, affordable: Collection[str], slots: int) -> None:
         """Say and keep what a longer budget lets in, where one family of several is alone."""
@@ -211,11 +207,11 @@ class _Sweep:
         left = self._clock.race_left
         if left is None or len(self._families) > 1 or self._study.best() is not None:
             return False
-        return all(_ONE * found.seconds > left for found in self._prepared.values())
+        return all(TWO * found.seconds > left for found in self._prepared.values())
 
     def _is_tight(self, prepared: Prepared, left: float) -> bool:
         """Return whether a trial may be the first answer of all, and has hardly time for it."""
-        return self._study.best() is None and _ONE * prepared.seconds > left
+        return self._study.best() is None and TWO * prepared.seconds > left
 
     def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
@@ -223,7 +219,7 @@ class _Sweep:
         free = known is None and limit_of(self._base) is None
         prepared = jobs.prepared_of(trial)
         if left and free and (self._alone or self._is_tight(prepared, left)):
-            each = _ENDS_BY * left / prepared.trainings
+            each = ENDS_BY * left / prepared.trainings
             limit = f"trainer.max_time={max(1, round(each))}"
             # What is no network has no epochs, and nothing that a clock could end.
             if effective_overrides([limit], self._families[trial.family].overrides):
@@ -237,23 +233,20 @@ class _Sweep:
         """
         minutes, self._alone = self._settings.budget.minutes, False
         trials = self._study.trials()
-        states = {trial.state for trial in trials}
+        running = {trial.family for trial in trials if trial.state == RUNNING}
         # What has failed would fail again: it is not for want of time.
-        wanted = states <= {PRUNED, RUNNING} and minutes is not None
-        again = RUNNING in states
-        seconds = self._clock.last_seconds(slowdown(), again=again) if wanted else 0.0
+        wanted = {trial.state for trial in trials} <= {PRUNED, RUNNING}
+        seconds = self._clock.last_seconds(slowdown(), again=bool(running)) if wanted else 0.0
         if minutes is not None and seconds:
-            names = {trial.family for trial in trials if trial.state == RUNNING}
             begun = len(trials)
-            if not again:
+            if not running:
                 side = shorter_side(self._settings)
                 least = least_trial(self._families.values(), self._base, side)
                 self._display.show(least.remark(minutes))
                 self._prepared[least.family] = least.prepared
-                kept: dict[str, Any] = {PREPARED: list(least.prepared.overrides)}
-                self._study.enqueue(least.family, least.values, first=True, **kept)
-                names, begun = {least.family}, len(self._study.trials()) + 1
-            self._race(pool, jobs, begun, *names, until=self._clock.spent + seconds)
+                self._enqueue(least.family, least.values)
+                running, begun = {least.family}, begun + 1
+            self._race(pool, jobs, begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
     def _race(
@@ -305,12 +298,14 @@ class _Sweep:
             seconds_left=lambda: self._clock.left,
         ).run()
 
-    def _enqueue(self, names: Sequence[str]) -> None:
-        """Let the families' own configurations, as prepared, come before all others, each once."""
-        for name in names:
-            values = default_values(self._families[name], self._base)
-            facts: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
-            self._study.enqueue(name, values, **facts)
+    def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:
+        """Let a configuration of a family, as prepared, come before what is proposed, once.
+
+        That is its own one, or one with these values, which comes first of all.
+        """
+        own = default_values(self._families[name], self._base) if values is None else values
+        kept: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
+        self._study.enqueue(name, own, first=values is not None, **kept)
 
     def _target(self) -> dict[str, Any]:
         """Return what this command wants of the study: once reached, it only prints."""

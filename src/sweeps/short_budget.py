@@ -45,7 +45,6 @@ _TRAINING = ("train", "dropped")
 # Where all training pictures would take too long, the shares that may be described, of which so
 # many are the fewest. Opening the pictures takes a part of a trial, whatever its share.
 _SHARES, _FEWEST, _OPENING = (0.5, 0.25, 0.125), 200, 0.25
-
 # CPU seconds of a trial of hand-crafted features, a training picture, and on two idle cores seconds
 # until workers have started, and of the first trial of frozen networks.
 _CRAFTED_PICTURE, _START, _FIRST_TRIAL = 0.024, 10.0, 10.0
