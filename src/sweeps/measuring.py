@@ -35,7 +35,7 @@ from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
 from .families import SIDE, name_of_kind
-from .prepared import Prepared
+from .prepared import NOT_OPENED, Prepared
 from .tasks import Prepare
 
 __all__ = ["measured", "search_seconds"]
@@ -173,7 +173,7 @@ def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
     return Prepared(
         *([], epochs if isinstance(epochs, int) else math.ceil(few), epoch),
         limit=task.seconds,
-        notes=["not opened: by a few steps on drawn pictures"],
+        notes=[NOT_OPENED],
         trainings=trainings,
         side=max(form.image_size),
     )

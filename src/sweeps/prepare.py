@@ -20,7 +20,7 @@ from ..targets import kind_of
 from .clock import ALLOWANCE, Clock, Share
 from .families import FROM_SCRATCH, default_values, is_of, kinds_of
 from .forecast import Forecast
-from .prepared import PREPARED, THREADS, Prepared, keep_preparations, kept_preparations
+from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, keep_preparations, kept_preparations
 from .short_budget import (
     TUNED_SIDE,
     crafted_seconds,
@@ -303,7 +303,8 @@ class Preparation:
         if not faster.affordable or faster.seconds > _FASTER * found.seconds:
             return found
         note = f"{word}, one trial at a time: a training takes the whole of this budget"
-        return replace(faster, limit=found.limit, notes=[*found.notes, *faster.notes, note])
+        before = [known for known in found.notes if known != NOT_OPENED]
+        return replace(faster, limit=found.limit, notes=[*before, *faster.notes, note])
 
     def _with_fewer_epochs(self, family: Family, found: Prepared, most: float) -> Prepared:
         """Return what was found of a network with as many epochs as there is time for."""

@@ -8,13 +8,22 @@ from typing import Any
 
 from ..search.study import SweepStudy
 
-__all__ = ["PREPARED", "THREADS", "Prepared", "keep_preparations", "kept_preparations"]
+__all__ = [
+    "NOT_OPENED",
+    "PREPARED",
+    "THREADS",
+    "Prepared",
+    "keep_preparations",
+    "kept_preparations",
+]
 
 # What a study keeps of its families, and each trial of that of its own, which a later start may
 # replace.
 PREPARED = "prepared"
 # The threads of a network that has more than those of its slot.
 THREADS = "runtime.threads="
+# The note of what was told without the pictures.
+NOT_OPENED = "not opened: by a few steps on drawn pictures"
 # What is chosen by the time that there is.
 _CUT = (
     *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),

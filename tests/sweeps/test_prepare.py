@@ -18,7 +18,7 @@ from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.families import load_families, name_of_kind
 from src.sweeps.prepare import Preparation
-from src.sweeps.prepared import Prepared
+from src.sweeps.prepared import NOT_OPENED, Prepared
 from src.sweeps.tasks import SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -165,7 +165,8 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
 
     def cost(words: list[str]) -> dict[str, Any]:
         several = "runtime.threads=2" in words
-        return {"seconds_per_epoch": shared if several else large}
+        notes = ["of the pictures"] if several else ["of the batch", NOT_OPENED]
+        return {"seconds_per_epoch": shared if several else large, "notes": notes}
 
     pool, words = Answers(cost), ["study=s", "output_dir=out", *given]
     monkeypatch.setattr(pool, "size", slots)
@@ -181,6 +182,9 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
         words = list(pool.jobs[-1].overrides)
         assert [word for word in words if "threads" in word] == ["runtime.threads=2"]
         assert "data.batch_size=64" in words, "what was chosen before is not chosen again"
+        assert found.notes[:2] == ["of the batch", "of the pictures"], "they were opened"
+    else:
+        assert NOT_OPENED in found.notes
 
 
 @pytest.mark.parametrize(
