@@ -46,6 +46,7 @@ _CHOSEN = (
     *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
+_OPENING = "opening the pictures"
 # Pictures of a step that tells what a network takes at least, and such steps, of which the first
 # prepares what the others find. What is left out costs more than so few pictures do, but a family
 # is given up for that alone where it is far from its time.
@@ -76,20 +77,20 @@ def measured(
     latest = None
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
-    if (priced := _too_dear(settings, task)) is not None:
-        return priced
     before = leaves(to_plain(settings))
     networks = not any(word.startswith("model.networks=") for word in overrides)
 
     def opened(settings: RunSettings) -> PictureData:
-        with in_time(latest, "opening the pictures"):
+        with in_time(latest, _OPENING):
             return open_pictures(settings)
 
     # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
     # threads that its trials will have.
     classical = isinstance(settings.model, ClassicalSettings)
-    with own_threads(available_cores() if classical else None):
-        try:
+    try:
+        if (priced := _too_dear(settings, task, latest)) is not None:
+            return priced
+        with own_threads(available_cores() if classical else None):
             found = prepared(
                 *(settings, opened),
                 networks=networks,
@@ -97,13 +98,9 @@ def measured(
                 searching=_searching(settings, task.kinds),
                 late_by=task.late_by,
             )
-        except TooSlow as late:
-            return Prepared(
-                *([], 1, 0.0),
-                affordable=False,
-                limit=task.seconds,
-                notes=[f"left out: {late}, which is too long for this budget"],
-            )
+    except TooSlow as late:
+        unknown = Prepared([], 1, 0.0, limit=task.seconds)
+        return unknown.left_out(f"{late}, which is too long for this budget")
     settings = found.settings
     chosen = {
         key: value
@@ -132,11 +129,12 @@ def measured(
     )
 
 
-def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
+def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Prepared | None:
     """Return what a network from scratch takes at least, where no trial of it ends in its time.
 
     None where one may. Before the pictures are opened, a few steps on drawn ones of their size
-    tell, which leave out decoding, augmentation and validation.
+    tell, which leave out decoding, augmentation and validation. `TooSlow` where it is clear that
+    not even the sizes of all will be known by `latest`.
     """
     model = settings.model
     if task.trial_seconds is None or not isinstance(model, NetworkSettings):
@@ -146,7 +144,8 @@ def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
     source = list_pictures(settings.data)
     folder = cache_folder(settings.data.cache_dir).absolute() / "findings"
     workers = settings.data.num_workers or available_cores()
-    found = survey(source, findings_dir=folder, workers=workers)
+    with in_time(latest, _OPENING):
+        found = survey(source, findings_dir=folder, workers=workers)
     if len(found.reasons) == len(source):
         return None  # which opening them explains
     form = chosen_format(source, found, settings.data, native_side(model))
