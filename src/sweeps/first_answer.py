@@ -52,7 +52,11 @@ class LeastTrial:
 
 
 def least_trial(
-    families: Iterable[Family], base: Iterable[str], shorter_side: int | None
+    families: Iterable[Family],
+    base: Iterable[str],
+    shorter_side: int | None,
+    *,
+    pixels: bool = False,
 ) -> LeastTrial:
     """Return the trial that takes least, of all that these families allow.
 
@@ -60,12 +64,13 @@ def least_trial(
         families: that race, at least one.
         base: overrides that all trials share, none of which is changed.
         shorter_side: of the usual picture, in pixels; None where it is not known.
+        pixels: whether classes are of pixels, so that figures of other sizes do not compare.
     """
     base = tuple(base)
     family = min(families, key=_dearness)
     stated = {word.partition("=")[0] for word in base} | {one.key for one in family.parameters}
     words = {"data.train_limit": _PICTURES}
-    if not is_of(family, "pixels", "unet", "deeplab"):  # of which other sizes do not compare
+    if not pixels:
         published = "recipe=finetune" in family.overrides or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:

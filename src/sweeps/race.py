@@ -30,6 +30,7 @@ from ..search.samplers import check_sampler
 from ..search.space import Family, StudySpec, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.slots import refuse_machine
+from ..targets import kind_of
 from ..tracking.addresses import without_password
 from .clock import ENDS_BY, TWO, Clock
 from .display import Display
@@ -240,8 +241,9 @@ class _Sweep:
         if minutes is not None and seconds:
             begun = len(trials)
             if not running:
-                side = shorter_side(self._settings)
-                least = least_trial(self._families.values(), self._base, side)
+                side, families = shorter_side(self._settings), self._families.values()
+                pixels = kind_of(self._settings.data.target).pixels
+                least = least_trial(families, self._base, side, pixels=pixels)
                 self._display.show(least.remark(minutes))
                 self._prepared[least.family] = least.prepared
                 self._enqueue(least.family, least.values)
@@ -275,7 +277,7 @@ class _Sweep:
             observers=(self._display, self._parent),
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
-            epochs=self._settings.budget.epochs,
+            epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,

@@ -147,13 +147,19 @@ def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: B
         ),
         (["handcrafted"], ["data.image_size=96", "data.train_limit=50"], "handcrafted", []),
         (["pixels", "unet"], ["data.target=dense"], "pixels", ["data.train_limit=500"]),
+        (
+            ["fcn"],
+            ["data.target=dense"],
+            "fcn",
+            ["data.train_limit=500", "trainer.max_epochs=1"],
+        ),
     ],
 )
 def test_the_least_trial_is_the_cheapest_that_the_families_allow(
     names: list[str], base: list[str], taken: str, overrides: list[str]
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}
-    least = least_trial(families.values(), base, 400)
+    least = least_trial(families.values(), base, 400, pixels="data.target=dense" in base)
     assert (least.family, list(least.prepared.overrides)) == (taken, overrides)
     assert families[taken].stored_values(least.values), "the study may have it"
     words = overrides_of(families[taken], [*base, *overrides], least.values)

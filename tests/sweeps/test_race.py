@@ -63,6 +63,14 @@ def sweep(output_dir: Path, *words: str) -> SweepRecord:
     return run_sweep(read_sweep_settings(given, "default"), given, "default")
 
 
+def opened_study(output_dir: Path, *words: str) -> SweepStudy:
+    """Return the study of such a sweep, as its race opens it."""
+    given = [*GIVEN, f"output_dir={output_dir}", *words]
+    settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
+    families = load_families(settings.families, base, settings.search)
+    return SweepStudy(settings.study_folder, race_module._study_spec(settings, families, base))
+
+
 def log(output_dir: Path) -> list[str]:
     return (output_dir / "log").read_text().splitlines()
 
@@ -227,6 +235,16 @@ def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
     more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=3")
     assert more.trials[0] == trial and len(more.trials) == 3
     assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
+
+
+def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
+    """What an earlier start spent them on had no answer; nothing would begin after the remark."""
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=0.05", "budget.epochs=5", "evaluate_test=false"]
+    with opened_study(tmp_path, *words) as study:
+        study.remember("epochs", 5)
+    (trial,) = sweep(tmp_path, *words).trials
+    assert trial.state == COMPLETE and "data.train_limit=500" in trial.overrides
 
 
 @pytest.mark.parametrize(
@@ -409,17 +427,10 @@ def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_rene
     (tmp_path / "cut").touch()
     words = ["families=[embedding,mlp]", "finalists=0", "evaluate_test=false"]
     sweep(tmp_path, *words, "budget.minutes=1", "budget.trials=2")
-    given = [*GIVEN, f"output_dir={tmp_path}", *words]
-    settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
-    families = load_families(settings.families, base, settings.search)
-    spec = race_module._study_spec(settings, families, base)
-    with SweepStudy(settings.study_folder, spec) as study:
+    with opened_study(tmp_path, *words) as study:
+        own = default_values(study.spec.families[1], base_overrides([*GIVEN, *words], "default"))
         for number in (0, 1):
-            study.enqueue(
-                "mlp",
-                default_values(families[1], base),
-                prepared=[f"data.batch_size={64 + number}"],
-            )
+            study.enqueue("mlp", own, prepared=[f"data.batch_size={64 + number}"])
         running = study.ask()
         assert running is not None and running.family == "mlp"
     (tmp_path / "cut").unlink()
