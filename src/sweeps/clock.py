@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ TRIALS_SHARE = 0.4
 ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
 # Where trials wait, what a try of hand-crafted features may take of the time that is left.
 LITTLE = 0.25
-# In less nothing can be measured.
-_LEAST_MEASURING = 2.0
 # Of all that is left, the time for finalists included, what the trials of an only family may take
 # that would be cut otherwise: one long training is worth more than several short ones.
 _ALONE = 0.7
@@ -45,14 +42,8 @@ TWO, ENDS_BY = 2, 0.85
 # least that can be described takes longer, before all is given up: the first trial may end in the
 # time that is kept for finalists. An only family has no other to leave the time to.
 _LATE, _LATE_ALONE = 0.2, 0.3
-# For all workers to be there. Those of a cluster may wait for room much longer, and are on other
-# machines.
-_GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
 # What was cut down to fit is prepared anew where there is so many times as much.
 _CLEARLY_MORE = 1.25
-# Pictures are described once more where at least so many seconds are left beside those of a trial,
-# of which other work may take a part.
-_LEAST_DESCRIBING, _SURE = 15.0, 0.85
 _NOTE_SECONDS = 5.0
 # Of the budget, and at least in seconds, what a first answer that is on its way may be late: a late
 # answer is better than none.
@@ -72,11 +63,13 @@ class Share:
         measuring: for choosing and describing, while nothing else runs.
         late_by: by which describing may be late, before all is given up.
         trial: for its first trial.
+        left: of which they are a part.
     """
 
     measuring: float | None = None
     late_by: float = 0.0
     trial: float | None = None
+    left: float | None = None
 
 
 class Clock:
@@ -164,62 +157,32 @@ class Clock:
         """Seconds of the whole budget that are left; None for no limit."""
         return None if self.budget is None else max(0.0, self.budget - self.spent)
 
-    def unmeasured(self, ready: bool) -> float | None:
-        """Return the seconds for measuring a family and for its first trial; None for no limit.
-
-        Where trials should have begun by now and no family is `ready`, the time for finalists
-        counts.
-        """
-        return self.left if self.trials_wait and not ready else self.race_left
-
     def share(self, ready: bool, *, describes: bool = False, only: bool = False) -> Share:
         """Return what the next family may take.
 
         Args:
-            ready: whether trials of another one can begin.
+            ready: whether trials of another one can begin. Where none can, though they should have
+                begun by now, the time for finalists counts.
             describes: whether it is one of frozen networks.
             only: whether it is another one, and races alone.
         """
-        left = self.unmeasured(ready)
+        left = self.left if self.trials_wait and not ready else self.race_left
         if left is None:
             return Share()
         part = DESCRIBING if describes else _MEASURING
         latest = (part + (_LATE_ALONE if only else _LATE)) * (self.time_left(ready) or 0.0)
         trial = self.alone if only else ALLOWANCE * left
-        return Share(part * left, latest - part * left, trial)
+        return Share(part * left, latest - part * left, trial, left)
 
     @property
     def alone(self) -> float:
         """Seconds for the first trial of an only family."""
         return _ALONE * (self.left or 0.0)
 
-    @property
-    def little(self) -> float:
-        """Seconds for a cheap try of a family where trials of others wait."""
-        return LITTLE * (self.race_left or 0.0)
-
-    @property
-    def is_up(self) -> bool:
-        """Whether nothing can be measured any more, though no family is ready."""
-        return self.trials_wait and _MEASURING * (self.left or 0.0) < _LEAST_MEASURING
-
-    @property
-    def gathering(self) -> float:
-        """Seconds that workers may take until they are there."""
-        return min(_GATHER_SECONDS, _GATHER_SHARE * (self.left or math.inf))
-
     def has_more(self, limit: float | None) -> bool:
         """Return whether trials have clearly more time than what was cut down to a limit had."""
         left = self.race_left
         return limit is not None and (left is None or left > _CLEARLY_MORE * limit)
-
-    def beside(self, trial: float) -> float:
-        """Return the seconds that describing pictures once more may take beside a trial.
-
-        0 where they are too few, or where there is no limit, so that nothing was cut down.
-        """
-        seconds = _SURE * (self.race_left or 0.0) - trial
-        return seconds if seconds >= _LEAST_DESCRIBING else 0.0
 
     def tick(self) -> None:
         """Keep account for a later start, every few seconds; to be called all the time."""

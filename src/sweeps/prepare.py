@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
 from ..config.compose import effective_overrides
@@ -17,10 +17,10 @@ from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
-from .clock import ALLOWANCE, Clock, Share
+from .clock import ALLOWANCE, LITTLE, Clock, Share
 from .families import FROM_SCRATCH, default_values, is_of, kinds_of
 from .forecast import Forecast
-from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, keep_preparations, kept_preparations
+from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
 from .short_budget import (
     TUNED_SIDE,
     crafted_seconds,
@@ -35,6 +35,14 @@ __all__ = ["Preparation"]
 
 # What a study keeps the names under of families that some start left out.
 _LEFT_OUT = "left_out"
+# For all workers, and of the time that is left. Those of a cluster may wait for room much longer,
+# and are on other machines.
+_GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
+# In less nothing can be measured.
+_LEAST_MEASURING = 2.0
+# Pictures are described once more where at least so many seconds are left beside those of a trial,
+# of which other work may take a part.
+_LEAST_DESCRIBING, _SURE = 15.0, 0.85
 # What measures and describes watches its time; after so many times as long it is stopped all the
 # same, for a step of a large network on a busy machine, or decoding, may take longer than expected.
 _STOPPED = 1.1
@@ -84,19 +92,21 @@ class Preparation:
         families, found, clock = self.jobs.families, self.jobs.prepared, self.clock
         kept = kept_preparations(self.jobs.study)
         if any(name not in kept or clock.has_more(kept[name].limit) for name in families):
-            self.pool.gather(clock.gathering, self.check)
+            share = _GATHER_SHARE * (clock.left or math.inf)
+            self.pool.gather(min(_GATHER_SECONDS, share), self.check)
         # Trials that an earlier start left running go on as soon as others begin.
         found.update({name: kept[name] for name in families if name in kept})
         described = False
         for name, family in families.items():
-            new = name not in found
-            if new and (reason := self._unmeasured(family)):
-                self.show(f"{name}: left out, {reason}")
-                continue
-            renewed = not new and clock.has_more(found[name].limit) and not clock.trials_wait
-            if new or renewed:
-                waits = bool(self.ready) and clock.trials_wait
-                self._keep(name, self._tried(family) if waits else self.measure(family))
+            renewed = False
+            if name not in found:
+                new = self._tried(family)
+                if isinstance(new, str):
+                    self.show(f"{name}: left out, {new}")
+                    continue
+                self._keep(name, new)
+            elif renewed := clock.has_more(found[name].limit) and not clock.trials_wait:
+                self._keep(name, self.measure(family))
             one = found[name]
             if one.affordable and not described:
                 described = True
@@ -131,49 +141,35 @@ class Preparation:
         """The families whose trials can begin."""
         return [name for name, one in self.jobs.prepared.items() if one.affordable]
 
-    def _unmeasured(self, family: Family) -> str | None:
-        """Return why a family is left out before time is spent on it; None where it is not."""
+    def _tried(self, family: Family) -> Prepared | str:
+        """Return what a new family takes, or why no time is spent on measuring it.
+
+        Where trials of others wait, hand-crafted features have a cheap try: where describing all
+        training pictures would take more than a small part of the time, on a half of them, ...
+        """
         clock, left = self.clock, self.clock.race_left
         if not self.ready:
-            return "for time is up" if clock.is_up else None
-        if left is None:
-            return None
-        prepared = self.jobs.prepared.values()
-        if clock.trials_wait:
-            if not left:
-                return "for the time of trials is over"
-            if self._tried_on(family) is not None:
-                return None
-            needed = crafted_seconds(family, prepared)
-            took = f": a try would take some {duration(needed)} of {duration(left)}"
-            return f"so that the others have time for trials{took if needed else ''}"
-        epoch = tuned_epoch(family, prepared, self.pool.size)
-        if epoch > ALLOWANCE * left:
+            short = (clock.share(False).measuring or 0.0) < _LEAST_MEASURING
+            return "for time is up" if clock.trials_wait and short else self.measure(family)
+        known, base = self.jobs.prepared.values(), self.jobs.base
+        if left is None or not clock.trials_wait:
+            epoch = tuned_epoch(family, known, self.pool.size)
+            if left is None or epoch <= ALLOWANCE * left:
+                return self.measure(family)
             return (
                 f"for an epoch would take some {duration(epoch)} by the speed of the frozen "
                 f"networks, and a trial may take {duration(ALLOWANCE * left)} of this budget"
             )
-        return None
-
-    def _tried_on(self, family: Family) -> int | None:
-        """Return the training pictures of a cheap try of hand-crafted features; None for no try.
-
-        That is one beside others that wait for the time. Where all pictures would take more than a
-        small part of it, a half of them, a quarter, ... may be tried.
-        """
-        prepared = self.jobs.prepared.values()
-        needed = crafted_seconds(family, prepared)
-        return pictures_within(
-            self.clock.little, training_pictures(prepared), needed, self.jobs.base
-        )
-
-    def _tried(self, family: Family) -> Prepared:
-        """Return what a cheap try of a family takes, as `_tried_on` foresees it."""
-        few, count = self._tried_on(family), training_pictures(self.jobs.prepared.values())
-        if few is None or few >= count:
+        if not left:
+            return "for the time of trials is over"
+        needed, count = crafted_seconds(family, known), training_pictures(known)
+        few = pictures_within(LITTLE * left, count, needed, base)
+        if few is None:
+            took = f": a try would take some {duration(needed)} of {duration(left)}"
+            return f"so that the others have time for trials{took if needed else ''}"
+        if few >= count:
             return self.measure(family)
-        left, share = self.clock.race_left, Share(self.clock.little)
-        found = self._measured(family, (f"data.train_limit={few}",), share)
+        found = self._measured(family, (f"data.train_limit={few}",), Share(LITTLE * left))
         if found.affordable:
             found = found.but(_fewer(few, count))
         return replace(found, limit=left)
@@ -185,8 +181,8 @@ class Preparation:
             return False
         # The last trial shows what one takes once the pictures are described.
         took = [trial.seconds or math.inf for trial in trials if trial.family == family.name]
-        seconds = self.clock.beside(took[-1]) if took else 0.0
-        if not seconds:
+        seconds = _SURE * (self.clock.race_left or 0.0) - took[-1] if took else 0.0
+        if seconds < _LEAST_DESCRIBING:
             return False
         what = "what the time that is left buys"
         return self._keep(family.name, self._measured(family, (), Share(seconds), what))
@@ -203,7 +199,9 @@ class Preparation:
             found[name] = replace(old, limit=limit)
         else:
             found[name] = new
-        keep_preparations(self.jobs.study, found)
+        # What was left out may have its turn when the study gets more time.
+        fitting = {name: asdict(one) for name, one in found.items() if one.affordable}
+        self.jobs.study.remember(PREPARED, fitting)
         return found[name] is new
 
     # One of them.
@@ -220,7 +218,7 @@ class Preparation:
             RunFailed: it cannot be trained.
         """
         frozen, crafted = is_of(family, "embedding"), is_of(family, "handcrafted")
-        only, left = self._is_only(family), self.clock.unmeasured(bool(self.ready))
+        only = self._is_only(family)
         share = self.clock.share(bool(self.ready), describes=frozen, only=only)
         found = self._measured(family, (), share)
         if share.trial is None or not found.affordable:
@@ -232,7 +230,7 @@ class Preparation:
             takes = self._with_fit(family, found)
         if takes <= most:
             return found
-        found = replace(found, limit=left)
+        found = replace(found, limit=share.left)
         if crafted or frozen:
             count = training_pictures([found])
             few = pictures_within(most, count, takes, self.jobs.base) if crafted else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..search.study import SweepStudy
@@ -13,7 +13,6 @@ __all__ = [
     "PREPARED",
     "THREADS",
     "Prepared",
-    "keep_preparations",
     "kept_preparations",
 ]
 
@@ -83,6 +82,11 @@ class Prepared:
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was left out for want of time, not of memory."""
+        return not self.affordable and self.limit is not None
+
+    @property
     def takes_turns(self) -> bool:
         """Whether a trial computes with threads of other slots as well, beside which none runs."""
         return any(word.startswith(THREADS) for word in self.overrides)
@@ -118,15 +122,6 @@ class Prepared:
         return self.but(f"left out: {why}", affordable=False)
 
 
-def keep_preparations(study: SweepStudy, prepared: Mapping[str, Prepared]) -> None:
-    """Have a study keep what is known of its families that can be afforded, by name.
-
-    What was left out may have its turn when the study gets more time.
-    """
-    fitting = {name: asdict(one) for name, one in prepared.items() if one.affordable}
-    study.remember(PREPARED, fitting)
-
-
 def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
-    """Return what a study keeps of its families, by name."""
+    """Return what a study keeps of its families that can be afforded, by name."""
     return {name: Prepared(**plain) for name, plain in (study.recall(PREPARED) or {}).items()}

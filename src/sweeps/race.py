@@ -178,8 +178,8 @@ class _Sweep:
             self._race(pool, jobs, len(self._study.trials()) + 1, name)
         if not preparation.ready:
             why = why_none(found, self._families, self._settings.budget.minutes)
-            memory = found and all(one.limit is None for one in found.values())
-            if memory or not self._last_answer(pool, jobs):
+            late = not found or any(one.is_late for one in found.values())
+            if not late or not self._last_answer(pool, jobs):
                 raise RunFailed(why)
             return trials  # nothing else ends
         self._note_second(preparation.ready, pool.size)
@@ -188,8 +188,8 @@ class _Sweep:
             preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
         ):
             self._enqueue(name)
-        late = len(preparation.late())
-        return trials if trials is None else max(trials, len(self._study.trials()) + late)
+        begun = len(self._study.trials()) + len(preparation.late())
+        return trials if trials is None else max(trials, begun)
 
     def _note_second(self, affordable: Collection[str], slots: int) -> None:
         """Say and keep what a longer budget lets in, where one family of several is alone."""

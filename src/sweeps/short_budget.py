@@ -148,8 +148,7 @@ def late_families(
     families: Mapping[str, Family], prepared: Mapping[str, Prepared]
 ) -> dict[str, Family]:
     """Return those that were left out for want of time, not of memory."""
-    known = {name: one for name, one in prepared.items() if one.affordable or one.limit is None}
-    return {name: family for name, family in families.items() if name not in known}
+    return {n: family for n, family in families.items() if n not in prepared or prepared[n].is_late}
 
 
 def second_family(
@@ -225,7 +224,7 @@ def only_family(
 def why_none(prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None) -> str:
     """Return why no family of these names can be trained, by what was found, and the remedy."""
     reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
-    if prepared and all(one.limit is None for one in prepared.values()):  # none for its time
+    if prepared and not any(one.is_late for one in prepared.values()):
         return (
             f"none of the families can be trained on this machine ({reasons}): choose a smaller "
             "data.image_size, or name smaller families"
