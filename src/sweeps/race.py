@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -69,8 +69,6 @@ class _Sweep:
     ) -> None:
         self._settings = settings
         self._study = study
-        # Whether the first trial takes all of the budget, and ends itself in time.
-        self._alone = False
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
         self._costs = costs
@@ -105,11 +103,11 @@ class _Sweep:
         engine, threads = engine_of(settings, self._folder / "workers")
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
-        jobs = SweepJobs(
+        self._jobs = SweepJobs(
             *(settings, study, self._families, self._base, self._prepared, self._parent.run_id),
             costs=self._costs,
         )
-        pool = Pool(engine)
+        self._pool = pool = Pool(engine)
         status, reason = "FAILED", None
         try:
             with self._display:
@@ -119,12 +117,11 @@ class _Sweep:
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
                 pool.start()
-                trials = self._prepare(pool, jobs)
-                self._alone = self._is_alone()
-                self._race(pool, jobs, trials)
-                self._last_answer(pool, jobs)
+                trials = self._prepare()
+                self._race(trials)
+                self._last_answer()
                 self._clock.ended("measuring families and for trials")
-                self._finals(pool, jobs)
+                self._finals()
                 status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
@@ -163,7 +160,7 @@ class _Sweep:
         self._display.go_on()
         self._interruption.check()
 
-    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int | None:
+    def _prepare(self) -> int | None:
         """Find out what the families take, and enqueue their own configurations.
 
         Return the trials that are begun in all, None for any number: those of the budget, and one
@@ -171,18 +168,19 @@ class _Sweep:
         """
         trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
-            pool, self._clock, jobs, self._display.show, self._check, self._display.doing
+            *(self._pool, self._clock, self._jobs),
+            *(self._display.show, self._check, self._display.doing),
         )
         for name in preparation.run():
             self._enqueue(name)
-            self._race(pool, jobs, len(self._study.trials()) + 1, name)
+            self._race(len(self._study.trials()) + 1, name)
         if not preparation.ready:
             why = why_none(found, self._families, self._settings.budget.minutes)
             late = not found or any(one.is_late for one in found.values())
-            if not late or not self._last_answer(pool, jobs):
+            if not late or not self._last_answer():
                 raise RunFailed(why)
             return trials  # nothing else ends
-        self._note_second(preparation.ready, pool.size)
+        self._note_second(preparation.ready)
         # What promises most a second comes first, and then the cheapest.
         for name in sorted(
             preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
@@ -191,49 +189,45 @@ class _Sweep:
         begun = len(self._study.trials()) + len(preparation.late())
         return trials if trials is None else max(trials, begun)
 
-    def _note_second(self, affordable: Collection[str], slots: int) -> None:
+    def _note_second(self, affordable: Sequence[str]) -> None:
         """Say and keep what a longer budget lets in, where one family of several is alone."""
         minutes, second = self._settings.budget.minutes, None
         late = late_families(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = second_family(late, self._prepared, self._clock, slots, self._base)
-            self._display.show(alone(next(iter(affordable)), minutes, second))
+            second = second_family(late, self._prepared, self._clock, self._pool.size, self._base)
+            self._display.show(alone(affordable[0], minutes, second))
         self._study.remember(_SECOND, second)
 
-    def _is_alone(self) -> bool:
-        """Return whether an only family has time for one training, and not for several.
+    def _is_tight(self, prepared: Prepared) -> bool:
+        """Return whether a trial may be the first answer of all, and has hardly time for it.
 
-        It then has the time of the finalists as well: several short ones would be worth less.
+        That of an only family has the time of the finalists as well where it would not have time
+        for another one: several short ones would be worth less.
         """
-        left = self._clock.race_left
-        if left is None or len(self._families) > 1 or self._study.best() is not None:
+        left = self._clock.race_left if len(self._families) == 1 else self._clock.left
+        if left is None or self._study.best() is not None:
             return False
-        return all(TWO * found.seconds > left for found in self._prepared.values())
+        return TWO * prepared.seconds > left
 
-    def _is_tight(self, prepared: Prepared, left: float) -> bool:
-        """Return whether a trial may be the first answer of all, and has hardly time for it."""
-        return self._study.best() is None and TWO * prepared.seconds > left
-
-    def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
+    def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
         left, known = self._clock.left, self._study.facts(trial.number).get("changes")
         free = known is None and limit_of(self._base) is None
-        prepared = jobs.prepared_of(trial)
-        if left and free and (self._alone or self._is_tight(prepared, left)):
+        prepared = self._jobs.prepared_of(trial)
+        if left and free and self._is_tight(prepared):
             each = ENDS_BY * left / prepared.trainings
             limit = f"trainer.max_time={max(1, round(each))}"
             # What is no network has no epochs, and nothing that a clock could end.
             if effective_overrides([limit], self._families[trial.family].overrides):
                 self._study.note(trial.number, changes=[limit])
-        return jobs.trial(trial)
+        return self._jobs.trial(trial)
 
-    def _last_answer(self, pool: Pool, jobs: SweepJobs) -> bool:
+    def _last_answer(self) -> bool:
         """Run the least trial of all where there is no answer; return whether there is one then.
 
         What an earlier start left running, which was ended in the midst of it, goes on instead.
         """
-        minutes, self._alone = self._settings.budget.minutes, False
-        trials = self._study.trials()
+        minutes, trials = self._settings.budget.minutes, self._study.trials()
         running = {trial.family for trial in trials if trial.state == RUNNING}
         # What has failed would fail again: it is not for want of time.
         wanted = {trial.state for trial in trials} <= {PRUNED, RUNNING}
@@ -248,17 +242,10 @@ class _Sweep:
                 self._prepared[least.family] = least.prepared
                 self._enqueue(least.family, least.values)
                 running, begun = {least.family}, begun + 1
-            self._race(pool, jobs, begun, *running, until=self._clock.spent + seconds)
+            self._race(begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
-    def _race(
-        self,
-        pool: Pool,
-        jobs: SweepJobs,
-        trials: int | None,
-        *families: str,
-        until: float | None = None,
-    ) -> None:
+    def _race(self, trials: int | None, *families: str, until: float | None = None) -> None:
         """Run trials, of these families or of all, until there are so many or time is over.
 
         With `until`, in seconds of the clock, that is the end, whatever the budget says.
@@ -271,9 +258,9 @@ class _Sweep:
         raced = {name: self._families[name] for name in families or self._families}
         Driver(
             self._study,
-            pool,
+            self._pool,
             metrics=self._settings.metrics,
-            job_of=partial(self._trial, jobs),
+            job_of=self._trial,
             observers=(self._display, self._parent),
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
@@ -287,10 +274,10 @@ class _Sweep:
         ).race()
         self._interruption.check()
 
-    def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
+    def _finals(self) -> None:
         Finals(
-            pool,
-            jobs,
+            self._pool,
+            self._jobs,
             show=self._display.show,
             doing=self._display.doing,
             check=self._check,

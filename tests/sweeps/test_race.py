@@ -129,14 +129,14 @@ def test_an_only_family_may_have_time_for_one_training_alone(
     race: float | None, takes: float, best: float | None, alone: bool
 ) -> None:
     sweep: Any = SimpleNamespace(
-        _clock=SimpleNamespace(race_left=race),
+        _clock=SimpleNamespace(race_left=race, left=None if race is None else race / 0.7),
         _families={"cnn": None},
-        _prepared={"cnn": Prepared([], 1, takes)},
         _study=SimpleNamespace(best=lambda: best),
     )
-    assert race_module._Sweep._is_alone(sweep) is alone
+    prepared = Prepared([], 1, takes)
+    assert race_module._Sweep._is_tight(sweep, prepared) is alone
     sweep._families = {"cnn": None, "mlp": None}
-    assert not race_module._Sweep._is_alone(sweep)
+    assert not race_module._Sweep._is_tight(sweep, prepared)
 
 
 @pytest.mark.parametrize(("given", "limit"), [((), 229), (["trainer.max_time=40"], 40)])
@@ -194,17 +194,19 @@ def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alon
 ) -> None:
     noted: list[str] = []
     sweep: Any = SimpleNamespace(
-        _alone=True,
         _base=(),
-        _clock=SimpleNamespace(left=100.0),
+        _clock=SimpleNamespace(left=100.0, race_left=100.0),
         _families={one.name: one for one in load_families([family], [])},
         _study=SimpleNamespace(
-            facts=lambda number: {}, note=lambda number, changes: noted.extend(changes)
+            best=lambda: None,
+            facts=lambda number: {},
+            note=lambda number, changes: noted.extend(changes),
         ),
     )
+    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
     prepared = Prepared([], 1, 70 / trainings, trainings=trainings)
-    jobs, trial = Mock(prepared_of=lambda trial: prepared), TrialRecord(0, family, RUNNING, {})
-    race_module._Sweep._trial(sweep, jobs, trial)
+    sweep._jobs = Mock(prepared_of=lambda trial: prepared)
+    race_module._Sweep._trial(sweep, TrialRecord(0, family, RUNNING, {}))
     assert noted == changes
 
 
@@ -261,7 +263,7 @@ def test_the_least_trial_is_for_want_of_time_alone(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Sweep._last_answer(sweep, Mock(), Mock()), "nothing is enqueued"
+    assert not race_module._Sweep._last_answer(sweep), "nothing is enqueued"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,6 @@ def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
 ) -> None:
     noted: list[str] = []
     sweep: Any = SimpleNamespace(
-        _alone=False,
         _base=(),
         _clock=SimpleNamespace(left=100.0),
         _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
@@ -282,9 +283,9 @@ def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
             note=lambda number, changes: noted.extend(changes),
         ),
     )
-    jobs = Mock(prepared_of=lambda trial: Prepared([], 1, takes))
+    sweep._jobs = Mock(prepared_of=lambda trial: Prepared([], 1, takes))
     sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
-    race_module._Sweep._trial(sweep, jobs, TrialRecord(0, "cnn", RUNNING, {}))
+    race_module._Sweep._trial(sweep, TrialRecord(0, "cnn", RUNNING, {}))
     assert noted == ["trainer.max_time=85"] * limited
 
 
@@ -298,9 +299,9 @@ def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> No
             trials=lambda: [TrialRecord(0, "cnn", PRUNED, {}), TrialRecord(1, "mlp", RUNNING, {})],
             enqueue=Mock(side_effect=AssertionError("another one is not begun")),
         ),
-        _race=lambda pool, jobs, trials, *names, until: raced.append((trials, {*names}, until)),
+        _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Sweep._last_answer(sweep, Mock(), Mock())
+    assert race_module._Sweep._last_answer(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.
