@@ -8,17 +8,7 @@ from dataclasses import dataclass
 
 from ..reporting.formatting import duration
 
-__all__ = [
-    "ALLOWANCE",
-    "DESCRIBING",
-    "ENDS_BY",
-    "FINALS_SHARE",
-    "LITTLE",
-    "TRIALS_SHARE",
-    "TWO",
-    "Clock",
-    "Share",
-]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FINALS_SHARE", "LITTLE", "TRIALS_SHARE", "Clock", "Share"]
 
 # Of the budget, kept for training the finalists again.
 FINALS_SHARE = 0.3
@@ -37,7 +27,7 @@ LITTLE = 0.25
 _ALONE = 0.7
 # Where there is no time for so many trainings, the first one ends itself by so much of what is left
 # at its start; the rest is for its last validation and for the test part.
-TWO, ENDS_BY = 2, 0.85
+_SEVERAL, _ENDS_BY = 2, 0.85
 # By so much more of all that is left describing may be late, where other work has come or the
 # least that can be described takes longer, before all is given up: the first trial may end in the
 # time that is kept for finalists. An only family has no other to leave the time to.
@@ -178,6 +168,18 @@ class Clock:
     def alone(self) -> float:
         """Seconds for the first trial of an only family."""
         return _ALONE * (self.left or 0.0)
+
+    def first_limit(self, seconds: float, *, only: bool) -> float | None:
+        """Return the seconds after which the first trial of all ends itself; None for no limit.
+
+        It ends itself where there is hardly time for one of so many seconds. That of an `only`
+        family has the time of the finalists as well where trials have none for another one:
+        several short ones would be worth less.
+        """
+        left = self.race_left if only else self.left
+        if left is None or not self.left or _SEVERAL * seconds <= left:
+            return None
+        return _ENDS_BY * self.left
 
     def has_more(self, limit: float | None) -> bool:
         """Return whether trials have clearly more time than what was cut down to a limit had."""

@@ -6,14 +6,13 @@ It is one of a family that races, with the cheapest of what that may choose, on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..search.space import Family, Value
 from .families import FROM_SCRATCH, default_values, is_of
 from .prepared import Prepared
 
-__all__ = ["LeastTrial", "least_trial"]
+__all__ = ["least_trial"]
 
 # Training pictures, and pixels of a side: of descriptors and networks from scratch, for which the
 # pictures may be there in this size (`src.runs.candidates.choose`), and of published networks.
@@ -29,35 +28,13 @@ _CHEAP: Mapping[str, Value] = {
 }
 
 
-@dataclass(frozen=True)
-class LeastTrial:
-    """A trial of a family.
-
-    Attributes:
-        values: of what is searched.
-        prepared: the rest of it, in the place of what measuring the family would have given.
-    """
-
-    family: str
-    values: Mapping[str, Value]
-    prepared: Prepared
-
-    def remark(self, minutes: float) -> str:
-        """Return what is tried and why, for a person."""
-        cut = ", ".join(self.prepared.overrides) or "as it is"
-        return (
-            f"nothing else ends in {minutes:g} minutes on this machine just now: {self.family} is "
-            f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better one"
-        )
-
-
 def least_trial(
     families: Iterable[Family],
     base: Iterable[str],
     shorter_side: int | None,
     *,
     pixels: bool = False,
-) -> LeastTrial:
+) -> tuple[str, dict[str, Value], Prepared]:
     """Return the trial that takes least, of all that these families allow.
 
     Args:
@@ -65,6 +42,10 @@ def least_trial(
         base: overrides that all trials share, none of which is changed.
         shorter_side: of the usual picture, in pixels; None where it is not known.
         pixels: whether classes are of pixels, so that figures of other sizes do not compare.
+
+    Returns:
+        the name of its family; values of what is searched; the rest of it, in the place of what
+        measuring the family would have given.
     """
     base = tuple(base)
     family = min(families, key=_dearness)
@@ -82,7 +63,7 @@ def least_trial(
         for key, value in words.items()
         if key not in stated or key == "trainer.max_epochs"  # which all sweeps state
     ]
-    return LeastTrial(family.name, _values(family, base), Prepared(overrides, 1, 0.0))
+    return family.name, _values(family, base), Prepared(overrides, 1, 0.0)
 
 
 def _dearness(family: Family) -> int:

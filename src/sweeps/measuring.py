@@ -95,7 +95,7 @@ def measured(
                 *(settings, opened),
                 networks=networks,
                 seconds=task.seconds,
-                searching=_searching(settings, task.kinds),
+                searching=search_seconds(settings, task.kinds) > 0,
                 late_by=task.late_by,
             )
     except TooSlow as late:
@@ -218,17 +218,11 @@ def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) ->
     0 where no trial of these kinds makes one.
     """
     model = settings.model
-    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
+    if not isinstance(model, ClassicalSettings):
+        return 0.0
+    if "auto" not in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}:
         return 0.0
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
-
-
-def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether trials of some kind, or all of them, search for a classifier."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings):
-        return False
-    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
 
 
 def _costs(

@@ -257,26 +257,21 @@ class Preparation:
 
     def _on_smaller(self, family: Family, found: Prepared, share: Share) -> Prepared:
         """Return what was found of a network on smaller pictures, where that is faster."""
-        smaller = self._smaller(family, found)
-        cheaper = None if smaller is None else self._again(family, (smaller,), share)
-        if cheaper is None or not cheaper.affordable or cheaper.seconds >= found.seconds:
+        data, words = self.jobs.settings.data, (*self.jobs.base, *family.overrides)
+        # Smaller windows would be as many more, and a size that is searched is each trial's own.
+        stated = any(word.startswith(("data.image_size=", "data.fit=windows")) for word in words)
+        searched = any(one.key == "data.image_size" for one in family.parameters)
+        if is_of(family, *FROM_SCRATCH):
+            smaller, small = _SMALLER, (found.side or _SMALLER_SIDE + 1) <= _SMALLER_SIDE
+        else:
+            smaller, small = _SMALLER_TUNED, not found.published
+        # Figures of pixels in two sizes do not compare.
+        if stated or searched or small or kind_of(data.target).pixels:
+            return found
+        cheaper = self._again(family, (smaller,), share)
+        if not cheaper.affordable or cheaper.seconds >= found.seconds:
             return found
         return replace(cheaper, limit=found.limit).but(f"{smaller}, for lack of time")
-
-    def _smaller(self, family: Family, found: Prepared) -> str | None:
-        """Return the override for smaller pictures; None where it is given, or changes nothing."""
-        # Figures of pixels in two sizes do not compare.
-        if kind_of(self.jobs.settings.data.target).pixels:
-            return None
-        # Smaller windows would be as many more, and a size that is searched is each trial's own.
-        kept = ("data.image_size=", "data.fit=windows")
-        stated = any(word.startswith(kept) for word in (*self.jobs.base, *family.overrides))
-        if stated or any(one.key == "data.image_size" for one in family.parameters):
-            return None
-        if is_of(family, *FROM_SCRATCH):
-            small = found.side is not None and found.side <= _SMALLER_SIDE
-            return None if small else _SMALLER
-        return _SMALLER_TUNED if found.published and found.seconds > 0 else None
 
     def _with_all_cores(self, family: Family, found: Prepared, share: Share) -> Prepared:
         """Return what was found of an only network with the threads of all slots, where it pays.

@@ -8,13 +8,7 @@ from typing import Any
 
 from ..search.study import SweepStudy
 
-__all__ = [
-    "NOT_OPENED",
-    "PREPARED",
-    "THREADS",
-    "Prepared",
-    "kept_preparations",
-]
+__all__ = ["NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
 
 # What a study keeps of its families, and each trial of that of its own, which a later start may
 # replace.

@@ -32,7 +32,7 @@ from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.slots import refuse_machine
 from ..targets import kind_of
 from ..tracking.addresses import without_password
-from .clock import ENDS_BY, TWO, Clock
+from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .engines import engine_of
@@ -198,27 +198,17 @@ class _Sweep:
             self._display.show(alone(affordable[0], minutes, second))
         self._study.remember(_SECOND, second)
 
-    def _is_tight(self, prepared: Prepared) -> bool:
-        """Return whether a trial may be the first answer of all, and has hardly time for it.
-
-        That of an only family has the time of the finalists as well where it would not have time
-        for another one: several short ones would be worth less.
-        """
-        left = self._clock.race_left if len(self._families) == 1 else self._clock.left
-        if left is None or self._study.best() is not None:
-            return False
-        return TWO * prepared.seconds > left
-
     def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
-        left, known = self._clock.left, self._study.facts(trial.number).get("changes")
-        free = known is None and limit_of(self._base) is None
-        prepared = self._jobs.prepared_of(trial)
-        if left and free and self._is_tight(prepared):
-            each = ENDS_BY * left / prepared.trainings
-            limit = f"trainer.max_time={max(1, round(each))}"
+        changes, found = (
+            self._study.facts(trial.number).get("changes"),
+            self._jobs.prepared_of(trial),
+        )
+        if changes is None and limit_of(self._base) is None and self._study.best() is None:
+            seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
+            limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"
             # What is no network has no epochs, and nothing that a clock could end.
-            if effective_overrides([limit], self._families[trial.family].overrides):
+            if seconds and effective_overrides([limit], self._families[trial.family].overrides):
                 self._study.note(trial.number, changes=[limit])
         return self._jobs.trial(trial)
 
@@ -237,11 +227,16 @@ class _Sweep:
             if not running:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
-                least = least_trial(families, self._base, side, pixels=pixels)
-                self._display.show(least.remark(minutes))
-                self._prepared[least.family] = least.prepared
-                self._enqueue(least.family, least.values)
-                running, begun = {least.family}, begun + 1
+                name, values, least = least_trial(families, self._base, side, pixels=pixels)
+                cut = ", ".join(least.overrides) or "as it is"
+                self._display.show(
+                    f"nothing else ends in {minutes:g} minutes on this machine just now: {name} is "
+                    f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better "
+                    "one"
+                )
+                self._prepared[name] = least
+                self._enqueue(name, values)
+                running, begun = {name}, begun + 1
             self._race(begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 

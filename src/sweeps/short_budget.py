@@ -87,21 +87,15 @@ def pictures_within(most: float, count: int, needed: float, base: Sequence[str])
         needed: seconds of a trial on all of them; 0 if it is not known.
         base: overrides that all trials share, which may state the number of pictures.
     """
-    for share in _shares(count, base):
-        if 0 < partly(needed, share) <= most:
-            return round(share * count)
-    return None
+    fitting = (few for few, takes in _options(count, needed, base) if 0 < takes <= most)
+    return next(fitting, None)
 
 
-def least_crafted(count: int, needed: float, base: Sequence[str]) -> float:
-    """Return the least `most` for which `pictures_within` returns a number; 0 if not known."""
-    return partly(needed, _shares(count, base)[-1])
-
-
-def _shares(count: int, base: Sequence[str]) -> list[float]:
-    """Return the shares of the training pictures that may be described, all of them first."""
+def _options(count: int, needed: float, base: Sequence[str]) -> list[tuple[int, float]]:
+    """Return how many training pictures may be described, all first, and what each way takes."""
     given = any(word.startswith("data.train_limit=") for word in base)
-    return [1.0, *(share for share in _SHARES if share * count >= _FEWEST and not given)]
+    few = [share for share in _SHARES if share * count >= _FEWEST and not given]
+    return [(round(share * count), partly(needed, share)) for share in (1.0, *few)]
 
 
 def partly(needed: float, share: float) -> float:
@@ -132,7 +126,7 @@ def foretold(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -
     """
     slower = slowdown()
     seconds = _CRAFTED_PICTURE * pictures * slower / available_cores()
-    needed = ROUGHLY * least_crafted(pictures, seconds, base) / LITTLE
+    needed = ROUGHLY * _options(pictures, seconds, base)[-1][1] / LITTLE
     race, keeps = 60 * minutes * (1 - FINALS_SHARE * finals), 1 - DESCRIBING
     left = keeps * (race - slower * _START) - slower * _FIRST_TRIAL
     if needed <= left:
@@ -173,7 +167,7 @@ def second_family(
         known = prepared.get(name)
         crafted = crafted_seconds(family, fitting)
         if crafted:
-            needed = least_crafted(training_pictures(fitting), crafted, base) / LITTLE
+            needed = _options(training_pictures(fitting), crafted, base)[-1][1] / LITTLE
         elif known is not None and known.seconds_per_epoch:
             epochs = 1 if known.published else min(3, known.epochs)
             needed = epochs * known.seconds_per_epoch * known.trainings / ALLOWANCE

@@ -214,7 +214,8 @@ class SweepJobs:
         base = changed(self.base, prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         words = changed(overrides, [*facts.get("changes", ()), *changes])
-        epochs = trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs))
+        stated = {**dict(word.split("=", 1) for word in prepared), **trial.values}
+        epochs = int(stated.get("trainer.max_epochs", found.epochs))
         whole = self.settings.cv.is_whole
         return Job(
             plain_task(task),
@@ -286,12 +287,6 @@ def commands(
         alone = _NO_FOLDS if cross_validated else ()
         found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
     return found
-
-
-def _epochs(overrides: Sequence[str], usual: int) -> int:
-    """Return the epochs that the overrides of a preparation state."""
-    stated = dict(word.split("=", 1) for word in overrides)
-    return int(stated.get("trainer.max_epochs", usual))
 
 
 def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:

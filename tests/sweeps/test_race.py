@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,15 +127,34 @@ def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
 def test_an_only_family_may_have_time_for_one_training_alone(
     race: float | None, takes: float, best: float | None, alone: bool
 ) -> None:
-    sweep: Any = SimpleNamespace(
-        _clock=SimpleNamespace(race_left=race, left=None if race is None else race / 0.7),
-        _families={"cnn": None},
-        _study=SimpleNamespace(best=lambda: best),
+    budget = None if race is None else race / 0.7
+    clock = Clock(budget, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
+    limit = clock.first_limit(takes, only=True)
+    assert (best is None and limit is not None) is alone
+    assert clock.first_limit(takes, only=False) is None, "others have time beside it"
+    assert changes_of("cnn", Prepared([], 1, takes), clock, best) == (
+        [f"trainer.max_time={round(0.85 * (budget or 0))}"] * alone
     )
-    prepared = Prepared([], 1, takes)
-    assert race_module._Sweep._is_tight(sweep, prepared) is alone
-    sweep._families = {"cnn": None, "mlp": None}
-    assert not race_module._Sweep._is_tight(sweep, prepared)
+
+
+def changes_of(
+    family: str, prepared: Prepared, clock: Clock, best: float | None, *others: str
+) -> list[str]:
+    """Return what is changed of a trial for the time that is left."""
+    noted: list[str] = []
+    sweep: Any = SimpleNamespace(
+        _base=(),
+        _clock=clock,
+        _families={one.name: one for one in load_families([family, *others], [])},
+        _jobs=Mock(prepared_of=lambda trial: prepared),
+        _study=SimpleNamespace(
+            best=lambda: best,
+            facts=lambda number: {},
+            note=lambda number, changes: noted.extend(changes),
+        ),
+    )
+    race_module._Sweep._trial(sweep, TrialRecord(0, family, RUNNING, {}))
+    return noted
 
 
 @pytest.mark.parametrize(("given", "limit"), [((), 229), (["trainer.max_time=40"], 40)])
@@ -192,22 +210,9 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
 def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alone(
     family: str, trainings: int, changes: list[str]
 ) -> None:
-    noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _base=(),
-        _clock=SimpleNamespace(left=100.0, race_left=100.0),
-        _families={one.name: one for one in load_families([family], [])},
-        _study=SimpleNamespace(
-            best=lambda: None,
-            facts=lambda number: {},
-            note=lambda number, changes: noted.extend(changes),
-        ),
-    )
-    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
+    clock = Clock(100.0, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
     prepared = Prepared([], 1, 70 / trainings, trainings=trainings)
-    sweep._jobs = Mock(prepared_of=lambda trial: prepared)
-    race_module._Sweep._trial(sweep, TrialRecord(0, family, RUNNING, {}))
-    assert noted == changes
+    assert changes_of(family, prepared, clock, None) == changes
 
 
 def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
@@ -272,21 +277,9 @@ def test_the_least_trial_is_for_want_of_time_alone(
 def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
     takes: float, best: float | None, limited: bool
 ) -> None:
-    noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _base=(),
-        _clock=SimpleNamespace(left=100.0),
-        _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
-        _study=SimpleNamespace(
-            best=lambda: best,
-            facts=lambda number: {},
-            note=lambda number, changes: noted.extend(changes),
-        ),
-    )
-    sweep._jobs = Mock(prepared_of=lambda trial: Prepared([], 1, takes))
-    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
-    race_module._Sweep._trial(sweep, TrialRecord(0, "cnn", RUNNING, {}))
-    assert noted == ["trainer.max_time=85"] * limited
+    clock = Clock(100.0, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
+    found = changes_of("cnn", Prepared([], 1, takes), clock, best, "mlp")
+    assert found == ["trainer.max_time=85"] * limited
 
 
 def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
