@@ -29,11 +29,7 @@ _CHEAP: Mapping[str, Value] = {
 
 
 def least_trial(
-    families: Iterable[Family],
-    base: Iterable[str],
-    shorter_side: int | None,
-    *,
-    pixels: bool = False,
+    families: Iterable[Family], base: Iterable[str], shorter_side: int | None, pixels: bool = False
 ) -> tuple[str, dict[str, Value], Prepared]:
     """Return the trial that takes least, of all that these families allow.
 

@@ -223,11 +223,9 @@ class Preparation:
         found = self._measured(family, (), share)
         if share.trial is None or not found.affordable:
             return found
-        takes, most = found.seconds, self._most(family, share)
-        if (
-            crafted and only
-        ):  # its first trial has no other to tell whether there is time for the fit
-            takes = self._with_fit(family, found)
+        # The first trial of an only family has no other to tell whether there is time for its fit.
+        takes = self._with_fit(family, found) if crafted and only else found.seconds
+        most = self._most(family, share)
         if takes <= most:
             return found
         found = replace(found, limit=share.left)
@@ -282,14 +280,12 @@ class Preparation:
         workers, word = settings.workers, f"{THREADS}{threads}"
         stated = "OMP_NUM_THREADS" in os.environ or settings.runtime.threads not in ("auto", None)
         divided = workers.engine == "local" and workers.count is None and workers.threads is None
-        if not self._is_only(family) or stated or not divided or self.pool.size == 1:
+        alone = self._is_only(family) and self.pool.size > 1 and settings.trainer.devices == 1
+        if not alone or stated or not divided:
             return found
         # What is no network has no threads of this kind, and those of other programs delay all.
-        if (
-            settings.trainer.devices != 1
-            or not effective_overrides([word], family.overrides)
-            or threads_beside(others_load(), threads) < threads
-        ):
+        threaded = effective_overrides([word], family.overrides)
+        if not threaded or threads_beside(others_load(), threads) < threads:
             return found
         # What was chosen for one thread is kept, for choosing takes longer than a few steps.
         faster = self._again(family, [*found.overrides, word], share)

@@ -106,9 +106,7 @@ class TrialRunner:
                 break
             gc.collect()  # what the exception's frames held
             if smaller is None:
-                notes = [f"left out: {reason}"]
-                found = Prepared([], 1, 0.0, affordable=False, notes=notes)
-                return Ending("complete", result=asdict(found))
+                return Ending("complete", result=asdict(Prepared([], 1, 0.0).left_out(reason)))
             changes = smaller["changes"]
         if changes:
             note = f"{', '.join(changes)}, for lack of memory"
