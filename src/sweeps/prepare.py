@@ -100,7 +100,7 @@ class Preparation:
         for name, family in families.items():
             renewed = False
             if name not in found:
-                new = self._tried(family)
+                new = self._new(family)
                 if isinstance(new, str):
                     self.show(f"{name}: left out, {new}")
                     continue
@@ -141,7 +141,7 @@ class Preparation:
         """The families whose trials can begin."""
         return [name for name, one in self.jobs.prepared.items() if one.affordable]
 
-    def _tried(self, family: Family) -> Prepared | str:
+    def _new(self, family: Family) -> Prepared | str:
         """Return what a new family takes, or why no time is spent on measuring it.
 
         Where trials of others wait, hand-crafted features have a cheap try: where describing all
