@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset
+from .trials import StudySubset, enqueued_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -165,7 +165,7 @@ class Proposer:
         Optuna's own grid leaves out as many points as were enqueued by hand.
         """
         known = self.study.get_trials(deepcopy=False)
-        tried = [trial.system_attrs.get("fixed_params") for trial in known]
+        tried = [enqueued_values(trial) for trial in known]
         for values in _grid(self.spec.families[0], self.spec.seed):
             if values not in tried:
                 self.study.enqueue_trial(values)
