@@ -142,7 +142,7 @@ def read_machine() -> dict[str, Any]:
 
     GPUs are named only where torch is imported already, as its import takes seconds.
     """
-    import psutil
+    from ..machine.memory import total_memory  # it loads psutil
 
     torch = sys.modules.get("torch")
     gpus = []
@@ -152,7 +152,7 @@ def read_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": processor(),
         "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_gb": round(total_memory() / 1e9, 1),
         "gpus": gpus,
     }
 
