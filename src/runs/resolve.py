@@ -31,7 +31,7 @@ from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
 from ..training.training_plan import (
     Choice,
-    Timing,
+    PlanTiming,
     TrainingPlan,
     sensible_plans,
     threads_text,
@@ -130,7 +130,7 @@ class _Choices:
         self.deadline = deadline
         self.device = _device(settings)
         self.notes: list[str] = []
-        self.timings: tuple[Timing, ...] = ()
+        self.timings: tuple[PlanTiming, ...] = ()
         self.rates: RangeTest | None = None
 
     def without_timing(self) -> None:
