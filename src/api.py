@@ -343,7 +343,7 @@ class Model:
         """
         import pandas as pd
 
-        from .serving.pages import Page
+        from .serving.file_pages import Page
 
         listed = list(self._pages(pictures))
         pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]

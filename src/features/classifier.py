@@ -21,7 +21,7 @@ from ..machine.arrays import BoolArray, Float32Array, IntegerArray
 from ..machine.hardware import device_of_run
 from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
-from ..storage.arrays import array_header
+from ..storage.array_files import array_header
 from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.arrays import AnyArray, BoolArray, Float32Array, Int64Array
-from ..storage.arrays import load_arrays
+from ..storage.array_files import load_arrays
 from ..storage.files import replacing
 
 __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]

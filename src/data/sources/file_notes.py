@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...machine.parallel import available_cores, in_order
-from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
+from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE, file_state
 from ...storage.files import replacing
 

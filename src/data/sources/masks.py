@@ -12,7 +12,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import BoolArray, BytesArray, Int64Array, UInt8Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
-from ...storage.arrays import load_arrays
+from ...storage.array_files import load_arrays
 from ...storage.cache import cached, key_of
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError

@@ -25,7 +25,7 @@ from ...machine.disk import named_file, refusal
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
-from ...serving.pages import Page
+from ...serving.file_pages import Page
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text

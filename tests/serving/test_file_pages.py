@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.data.sources.source import Problem
 from src.serving import pages
-from src.serving.pages import Page
+from src.serving.file_pages import Page
 from src.serving.predictor import Labelled, Predictor
 
 

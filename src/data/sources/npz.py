@@ -12,7 +12,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import AnyArray
 from ...machine.memory import available_memory
 from ...machine.text import text_fault
-from ...storage.arrays import open_arrays
+from ...storage.array_files import open_arrays
 from .label_sets import class_targets
 from .label_spelling import clean_label
 from .source import PARTS, Source
