@@ -171,7 +171,7 @@ def load(
         folder, file = trained_run(run, Path(output_dir))
         refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
-        from .runs.finished.opening import predictor_of
+        from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
 
