@@ -393,8 +393,8 @@ def _expected(hint: Any, value: Any, path: str) -> str:
         return f"{text}, such as {' or '.join(f'{path}.{name}' for name in names)}"
     # Numbers may stand with anything between them, as in 224x224.
     numbers = "each a whole number" in text or "each a number" in text
-    words = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
-    example = f", as in [{','.join(words)}]" if value and words and "a list" in text else ""
+    items = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
+    example = f", as in [{','.join(items)}]" if value and items and "a list" in text else ""
     return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
 
 
@@ -406,8 +406,8 @@ def _described(hint: Any) -> str:
         return ", ".join(str(option) for option in get_args(hint))
     if get_origin(hint) is list:
         return f"a list, each {_described(get_args(hint)[0])}"
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return words.get(hint, "null" if hint is type(None) else "a group of settings")
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return kinds.get(hint, "null" if hint is type(None) else "a group of settings")
 
 
 def _join(where: str, key: str) -> str:

@@ -87,9 +87,9 @@ def credentials_problem(value: str, key: str = "") -> str | None:
     return None
 
 
-def problem_of_overrides(words: Sequence[str]) -> str | None:
-    """The same of the words of a command line, the first that holds any, as a whole sentence."""
-    for number, word in enumerate(words, start=1):
+def problem_of_overrides(overrides: Sequence[str]) -> str | None:
+    """Return the first `credentials_problem` of overrides as a whole sentence, or None."""
+    for number, word in enumerate(overrides, start=1):
         key, equals, value = word.partition("=")
         named = bool(equals) and _KEY.fullmatch(key) and not credentials_problem(key)
         key = key.lstrip("+~-") if named else ""

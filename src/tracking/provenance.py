@@ -95,9 +95,9 @@ def command_line() -> str:
     return without_password(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
-def _source_name(words: list[str]) -> str:
+def _source_name(arguments: list[str]) -> str:
     """Return the module or the script that a command line runs."""
-    rest = iter(words[1:] if words[0] == "python" else ())
+    rest = iter(arguments[1:] if arguments[0] == "python" else ())
     for word in rest:
         option = _OPTION.fullmatch(word)
         if option is None:
@@ -107,7 +107,7 @@ def _source_name(words: list[str]) -> str:
             return value
         if option["name"] == "c":
             break
-    return words[0]
+    return arguments[0]
 
 
 def read_git(root: Path) -> Git | None:
@@ -157,13 +157,13 @@ def read_machine() -> dict[str, Any]:
     }
 
 
-def _git(root: Path, *words: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     # Called from a git hook, GIT_DIR and its like would point to another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -90,8 +90,8 @@ def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSetti
         return []
     wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    words = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
-    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *words)}."]
+    overrides = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
+    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *overrides)}."]
 
 
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:
