@@ -254,7 +254,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which candidate to use, and how sure that is; its text is what `compare` prints.
+    """The candidate to use, and how sure that is; its text is what `compare` prints.
 
     Attributes:
         comparison: the outcome with all its figures.

@@ -64,7 +64,7 @@ def resolve(settings: RunSettings, data: PictureData, deadline: float | None = N
             cuts short is not kept for later starts.
 
     Raises:
-        ConfigError: the network cannot be made for these pictures, or no rate can be told.
+        ConfigError: the network cannot be made for these pictures, or no rate can be found.
     """
     choices = _Choices(settings, data, deadline)
     choices.without_timing()

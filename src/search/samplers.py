@@ -216,7 +216,7 @@ class Proposer:
 
 
 class _Known:
-    """Which trials of a study a sampler reads: of a family, or of all, and of very many some.
+    """The trials of a study that a sampler reads: of a family, or of all, and of very many some.
 
     Each is looked at once after its end, so that a proposal costs no more in a long study. `sign`
     is -1 where the first metric is maximized.

@@ -59,7 +59,7 @@ _OF_SIZE = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
-# What describing pictures of other sizes takes is not told.
+# The time of describing pictures of other sizes is not estimated.
 _DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 

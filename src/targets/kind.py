@@ -18,7 +18,7 @@ Labels = IntegerArray
 
 
 class TargetKind(ABC):
-    """What pictures are labelled with, and how predictions of it are judged.
+    """A kind of labels that pictures have, and how predictions of it are judged.
 
     `probs` are (N, K) in [0, 1] throughout, `targets` (N,) classes or (N, K) 0 and 1, `preds` like
     the targets, and `thresholds` (K,) those of the labels, (N, K) where each picture has its own,

@@ -1,4 +1,4 @@
-"""What is known of pictures before training: faults, copies, near-duplicates, statistics.
+"""Facts about pictures before training: faults, copies, near-duplicates, statistics.
 
 `audit` reads every file once, before it is decoded, and `findings` keeps what it found; `suspects`
 examines decoded pictures by what `picture_statistics` and `near_duplicates` compute; `summary` puts

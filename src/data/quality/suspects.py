@@ -47,7 +47,7 @@ Columns = dict[str, AnyArray]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What is found in the pictures of a store."""
+    """The results of examining the pictures of a store."""
 
     near: NearPairs  # nearly equal
     bursts: NearPairs  # of one subject, one taken after the other

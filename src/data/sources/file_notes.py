@@ -1,4 +1,4 @@
-"""What was noted of the files that archives and addresses left in the cache, when they came."""
+"""Notes on the files that archives and addresses left in the cache, made when they came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file is the mask of which picture, in folders and in tables."""
+"""Pairs of pictures and their masks, in folders and in tables."""
 
 from __future__ import annotations
 

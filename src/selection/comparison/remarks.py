@@ -1,4 +1,4 @@
-"""What a comparison says beside its verdict: what it left out, and what a study said before."""
+"""Remarks of a comparison beside its verdict: what it left out, what a study said before."""
 
 from __future__ import annotations
 
