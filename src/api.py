@@ -7,7 +7,7 @@
     model = race.select()
     model.predict("new-photos")
 
-Everything that a command takes is taken here as well, in the same words, and lies in the same
+Everything that a command takes is taken here as well, in the same form, and lies in the same
 folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 """
 
@@ -70,9 +70,9 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         RunFailed: the training ended before its end.
     """
     given = take_plugins(overrides)
-    words = [*data_overrides(data), *given, f"output_dir={output_dir}"]
-    words += from_environment(_FROM_MLFLOW, read_settings(words), words)
-    settings = read_settings(words)
+    stated = [*data_overrides(data), *given, f"output_dir={output_dir}"]
+    stated += from_environment(_FROM_MLFLOW, read_settings(stated), stated)
+    settings = read_settings(stated)
     if settings.trainer.devices != 1:
         raise ConfigError(
             "trainer.devices: Lightning starts a process a device by the command line, and here is "
@@ -84,7 +84,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         from .runs.experiment import run_experiment
 
     check_network(settings)
-    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *words))
+    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *stated))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
 
@@ -114,13 +114,13 @@ def sweep(
     """
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
     given = [*take_plugins(overrides), f"study={study}", f"output_dir={output_dir}"]
-    words = [*data_overrides(data), *given, *limit]
-    words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
-    settings = read_sweep_settings(words, config_name)
+    stated = [*data_overrides(data), *given, *limit]
+    stated += from_environment(_FROM_MLFLOW, read_sweep_settings(stated, config_name), stated)
+    settings = read_sweep_settings(stated, config_name)
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
 
-    return Sweep(settings, run_sweep(settings, words, config_name))
+    return Sweep(settings, run_sweep(settings, stated, config_name))
 
 
 @progress_shown()
@@ -134,9 +134,9 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    words = [*take_plugins(overrides), f"output_dir={output_dir}"]
+    stated = [*take_plugins(overrides), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
-    settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
+    settings = read([*stated, *from_environment(_FROM_MLFLOW[:1], read(stated), stated)])
     if settings.subgroup is not None:
         raise ConfigError("subgroup is for the page, which the command `compare` writes alone.")
     with doing("reading and judging runs"):
@@ -171,7 +171,7 @@ def load(
         folder, file = trained_run(run, Path(output_dir))
         refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
-        from .runs.finished.opening import predictor_of
+        from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
 
@@ -245,16 +245,16 @@ class Sweep:
             from .selection.choose import choose
             from .selection.select import select
 
-        words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        words += take_plugins(overrides)
-        settings = compose_settings(SelectSettings, words, config_name="select")
+        stated = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
+        stated += take_plugins(overrides)
+        settings = compose_settings(SelectSettings, stated, config_name="select")
         champion = select(choose(settings), settings)
         return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which candidate to use, and how sure that is; its text is what `compare` prints.
+    """The candidate to use, and how sure that is; its text is what `compare` prints.
 
     Attributes:
         comparison: the outcome with all its figures.
@@ -343,7 +343,7 @@ class Model:
         """
         import pandas as pd
 
-        from .serving.pages import Page
+        from .serving.file_pages import Page
 
         listed = list(self._pages(pictures))
         pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]

@@ -17,6 +17,7 @@ from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
 from src.records.trials import SweepRecord, TrialRecord
+from src.serving.bundle import open_predictor
 from src.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("brief_costs")
@@ -113,7 +114,7 @@ def test_own_pictures_are_not_limited_as_those_of_a_request(
     model = run.model()
     assert len(model.predict(tmp_path)) == 6
     with pytest.raises(ValueError, match="a request of 6 pictures is too large"):
-        model._predictor.judge(list(digits), None)
+        open_predictor(run.folder / "model").judge(list(digits), None)
 
 
 def test_columns_of_classes_take_no_others_place() -> None:

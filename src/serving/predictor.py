@@ -22,8 +22,8 @@ from ..machine.arrays import AnyArray, Float32Array, IntegerArray
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
+from .file_pages import OpenPages, Page, pages_in
 from .inputs import MOST_VALUES, Limit, as_picture, check_request, named_picture, pixels_of
-from .pages import OpenPages, Page, pages_in
 from .trust import Trust, Verdict
 
 __all__ = [

@@ -102,9 +102,9 @@ def load_families(
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
-    # Those of its words that are searched are its own configuration's.
-    words = [word for word in family.overrides if word.partition("=")[0] not in values]
-    return [*words, *shared, *(override_of(key, value) for key, value in values.items())]
+    # Those of its overrides that are searched are its own configuration's.
+    own = [one for one in family.overrides if one.partition("=")[0] not in values]
+    return [*own, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
@@ -132,10 +132,10 @@ def variants_of(family: Family) -> list[dict[str, Value]]:
     deciding: list[Parameter] = []
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
-        told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
-        # What describing pictures of other sizes takes is not told.
+        few = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+        # What describing pictures of other sizes takes is not estimated.
         sized = parameter.key == SIDE and not is_of(family, "embedding", "handcrafted")
-        if told and (crafted or sized or parameter.key in _OF_SIZE):
+        if few and (crafted or sized or parameter.key in _OF_SIZE):
             more = _combinations(family, [*deciding, parameter])
             if len(more) <= _MOST_VARIANTS:
                 deciding, found = [*deciding, parameter], more

@@ -1,4 +1,4 @@
-"""What a limited time buys, by measured speeds.
+"""Options that a limited time is enough for, by measured speeds.
 
 That is a frozen network, the size of its pictures, and the share of the training part that it
 describes.
@@ -68,7 +68,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Bought:
-    """What a time buys.
+    """The best option for a time, with the speeds that were measured.
 
     Attributes:
         speed: pictures a second; infinite where the pictures are described already.

@@ -73,7 +73,7 @@ class NetworkChoice:
 
     @property
     def options(self) -> frozenset[Option]:
-        """What describes the pictures."""
+        """The settings of what describes the pictures."""
         return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
 
