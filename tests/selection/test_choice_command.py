@@ -11,7 +11,13 @@ from src.records.comparison import Comparison
 from src.records.run import RunSummary
 from src.selection.choose import choice_command
 
-_OVERRIDES = ["sweep=s", "ensemble=true", "output_dir=elsewhere", "tracking.enabled=false"]
+_OVERRIDES = [
+    "sweep=s",
+    "ensemble=true",
+    "subgroup=eye",
+    "output_dir=elsewhere",
+    "tracking.enabled=false",
+]
 
 
 def _chosen(run_dir: Path) -> Comparison:
