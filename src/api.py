@@ -70,9 +70,9 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         RunFailed: the training ended before its end.
     """
     given = take_plugins(overrides)
-    stated = [*data_overrides(data), *given, f"output_dir={output_dir}"]
-    stated += from_environment(_FROM_MLFLOW, read_settings(stated), stated)
-    settings = read_settings(stated)
+    words = [*data_overrides(data), *given, f"output_dir={output_dir}"]
+    words += from_environment(_FROM_MLFLOW, read_settings(words), words)
+    settings = read_settings(words)
     if settings.trainer.devices != 1:
         raise ConfigError(
             "trainer.devices: Lightning starts a process a device by the command line, and here is "
@@ -84,7 +84,7 @@ def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -
         from .runs.experiment import run_experiment
 
     check_network(settings)
-    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *stated))
+    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *words))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
 
@@ -114,13 +114,13 @@ def sweep(
     """
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
     given = [*take_plugins(overrides), f"study={study}", f"output_dir={output_dir}"]
-    stated = [*data_overrides(data), *given, *limit]
-    stated += from_environment(_FROM_MLFLOW, read_sweep_settings(stated, config_name), stated)
-    settings = read_sweep_settings(stated, config_name)
+    words = [*data_overrides(data), *given, *limit]
+    words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
+    settings = read_sweep_settings(words, config_name)
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
 
-    return Sweep(settings, run_sweep(settings, stated, config_name))
+    return Sweep(settings, run_sweep(settings, words, config_name))
 
 
 @progress_shown()
@@ -134,9 +134,9 @@ def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    stated = [*take_plugins(overrides), f"output_dir={output_dir}"]
+    words = [*take_plugins(overrides), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
-    settings = read([*stated, *from_environment(_FROM_MLFLOW[:1], read(stated), stated)])
+    settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
     if settings.subgroup is not None:
         raise ConfigError("subgroup is for the page, which the command `compare` writes alone.")
     with doing("reading and judging runs"):
@@ -245,9 +245,9 @@ class Sweep:
             from .selection.choose import choose
             from .selection.select import select
 
-        stated = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        stated += take_plugins(overrides)
-        settings = compose_settings(SelectSettings, stated, config_name="select")
+        words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
+        words += take_plugins(overrides)
+        settings = compose_settings(SelectSettings, words, config_name="select")
         champion = select(choose(settings), settings)
         return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
 

@@ -116,7 +116,7 @@ def choice_command(
     """
     if part != "val":
         return None
-    given = [one for one in overrides if not one.startswith("ensemble=")]
+    given = [one for one in overrides if not one.startswith(("ensemble=", "subgroup="))]
     if made is not None and made.run_dir in comparison.choice.run_dirs:
         place = [one for one in given if one.startswith(("output_dir=", "tracking."))]
         given = [f"run={Path(made.run_dir).name}", *place]

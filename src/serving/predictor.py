@@ -136,7 +136,7 @@ class Predictor:
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = Limit(_PIXELS_AT_ONCE)
-        self._apart, self._pages = ThreadPoolExecutor(1), OpenPages()
+        self._large, self._pages = ThreadPoolExecutor(1), OpenPages()
         self._room = Limit(MOST_VALUES)
 
     def probabilities(self, *images: Pixels) -> Float32Array:
@@ -310,7 +310,7 @@ class Predictor:
             return refused
         pixels = pixels_of(picture, whole=self.values > 0)
         alone = pixels > _LARGE_PIXELS or isinstance(picture, Page)
-        return (self._apart if alone else pool).submit(self._decoded, picture, pixels)
+        return (self._large if alone else pool).submit(self._decoded, picture, pixels)
 
     def room_for(self, value: object) -> AbstractContextManager[None]:
         """Wait until there is memory for what is kept of a picture; it is free after the block.
