@@ -45,6 +45,8 @@ __all__ = [
     "variants_of",
 ]
 
+# Models of networks without published weights.
+FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
@@ -61,8 +63,8 @@ _OF_SIZE = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
-# Models of networks without published weights.
-FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
+# What describing pictures of other sizes takes is not told.
+_DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 
 def load_families(
@@ -133,8 +135,7 @@ def variants_of(family: Family) -> list[dict[str, Value]]:
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
         told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
-        # What describing pictures of other sizes takes is not told.
-        sized = parameter.key == SIDE and not is_of(family, "embedding", "handcrafted")
+        sized = parameter.key == SIDE and _DESCRIBED.isdisjoint(family.overrides)
         if told and (crafted or sized or parameter.key in _OF_SIZE):
             more = _combinations(family, [*deciding, parameter])
             if len(more) <= _MOST_VARIANTS:
