@@ -45,6 +45,8 @@ __all__ = [
     "variants_of",
 ]
 
+# Models of networks without published weights.
+FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
@@ -61,8 +63,8 @@ _OF_SIZE = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
-# Models of networks without published weights.
-FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
+# The time of describing pictures of other sizes is not estimated.
+_DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 
 def load_families(
@@ -102,9 +104,9 @@ def load_families(
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
-    # Those of its overrides that are searched are its own configuration's.
-    own = [one for one in family.overrides if one.partition("=")[0] not in values]
-    return [*own, *shared, *(override_of(key, value) for key, value in values.items())]
+    # Those of its words that are searched are its own configuration's.
+    words = [word for word in family.overrides if word.partition("=")[0] not in values]
+    return [*words, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
@@ -133,8 +135,7 @@ def variants_of(family: Family) -> list[dict[str, Value]]:
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
         few = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
-        # What describing pictures of other sizes takes is not estimated.
-        sized = parameter.key == SIDE and not is_of(family, "embedding", "handcrafted")
+        sized = parameter.key == SIDE and _DESCRIBED.isdisjoint(family.overrides)
         if few and (crafted or sized or parameter.key in _OF_SIZE):
             more = _combinations(family, [*deciding, parameter])
             if len(more) <= _MOST_VARIANTS:

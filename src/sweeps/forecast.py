@@ -1,6 +1,6 @@
 """How long trials take, and which of them end in the time that is left.
 
-What was measured of their family tells it, and in the end what its earlier trials took.
+That goes by what was measured of their family, and then by what its earlier trials took.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ __all__ = ["NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
 PREPARED = "prepared"
 # The threads of a network that has more than those of its slot.
 THREADS = "runtime.threads="
-# The note of what was told without the pictures.
+# The note of what was measured without the pictures.
 NOT_OPENED = "not opened: by a few steps on drawn pictures"
 # What is chosen by the time that there is.
 _CUT = (

@@ -1,7 +1,7 @@
-"""What families take before they are measured, and what a short budget leaves out of them.
+"""Estimates of what families take before they are measured, and what a short budget leaves out.
 
-The frozen networks that were measured before them tell it. How much more would let a family in, and
-how that is said, stands here as well.
+They go by the speed of frozen networks that were measured before. How much more time would let a
+family in, and the sentences on it, stand here as well.
 """
 
 from __future__ import annotations
