@@ -60,7 +60,8 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
     next_step = None
     if settings.part == "val":  # no choice is made by the test part
-        words = [word for word in overrides if not word.startswith("ensemble=")]
+        of_the_page = ("ensemble=", "subgroup=")
+        words = [word for word in overrides if not word.startswith(of_the_page)]
         if made is not None and made.run_dir in comparison.choice.run_dirs:
             place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
             words = [f"run={Path(made.run_dir).name}", *place]
