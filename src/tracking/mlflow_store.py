@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -267,6 +267,12 @@ class Store:
             if alias is not None:
                 self._client.set_registered_model_alias(name, alias, version)
             return version
+
+    def take_alias(self, name: str, alias: str, version: str) -> None:
+        """Take an alias from this version of a registered model, where it has it."""
+        with suppress(Rejected), self._translated(), _of_mlflow_3():
+            if str(self._client.get_model_version_by_alias(name, alias).version) == version:
+                self._client.delete_registered_model_alias(name, alias)
 
     def resume(self, mlflow_run_id: str, ended: str | None = None) -> None:
         """Set the run to RUNNING, without the reason of an earlier end.

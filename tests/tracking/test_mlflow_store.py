@@ -15,7 +15,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import src.tracking.mlflow_store as mlflow_store
-from src.records.champions import ALIAS, Champion
+from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.mirror_state import MirrorState, is_complete
@@ -329,6 +329,31 @@ def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
     assert sorted(versions(store)) == ["1", "2"]
     found = client(store).get_model_version_by_alias(NAME, ALIAS)
     assert found.run_id == store.find(later.run_id)
+
+
+def test_a_run_that_goes_on_and_is_champion_no_more_has_not_the_alias(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    def holder() -> str:
+        aliases = client(store).get_registered_model(NAME).aliases
+        return str(aliases.get(ALIAS, "nobody"))
+
+    def goes_on(one: Diary) -> str:
+        one.ended()
+        assert one.send(store).finished and one.warnings == []
+        return holder()
+
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    assert goes_on(diary) == "1"  # still the champion, as where its test part is measured
+    assert withdraw_champion(output_dir, diary.run_id) == ["pictures"]
+    assert goes_on(diary) == "nobody" and versions(store) == ["1"]
+    later = Diary(output_dir / "runs" / "second")
+    write_registered(later)
+    crown(output_dir, later)
+    later.send(store)
+    assert goes_on(diary) == "2"
 
 
 def test_a_version_whose_model_was_replaced_before_it_was_sent_is_not_waited_for(
