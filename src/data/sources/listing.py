@@ -19,6 +19,7 @@ from ...targets.labels import has_class
 from ..decoding.picture_files import PictureError, pages_of
 from .archive import forget_archive
 from .label_sets import ordered
+from .masks import CLASSES
 from .remote import fetched, is_address
 from .roots import existing_root
 from .source import Problem, Source
@@ -45,7 +46,14 @@ def list_pictures(data: DataSettings) -> Source:
             return named_paths(table, columns, target=data.target)
 
     cache = cache_folder(data.cache_dir).absolute()
-    root = fetched(address, cache, named=named, look_again=data.check_content)
+    root = fetched(
+        address,
+        cache,
+        named=named,
+        beside=[CLASSES] if data.target == "dense" else [],
+        videos=isinstance(data, FolderSettings) and data.frames is not None,
+        look_again=data.check_content,
+    )
     with _said_of(address, root):
         return _listed(data, root)
 

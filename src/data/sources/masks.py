@@ -20,9 +20,10 @@ from ..quality.audit import survey
 from .mask_pairs import NAMED, Pairs, pairs_in_folders, pairs_in_table
 from .source import Masks, Source, natural_order
 
-__all__ = ["MaskClasses", "list_masks"]
+__all__ = ["CLASSES", "MaskClasses", "list_masks"]
 
-_CLASSES = "classes.txt"
+# Beside pictures: the names of the classes, a line each.
+CLASSES = "classes.txt"
 _MAX_NAMES_BYTES = 1_000_000
 # Part of a key: to be raised when the same file would be read otherwise.
 _VERSION = 3
@@ -71,7 +72,7 @@ def list_masks(
     else:
         pairs, beside = pairs_in_table(root, columns), root.parent
     masks = _Values.of(pairs, cache_dir)
-    names = meaning.class_names or _read_names(beside / _CLASSES)
+    names = meaning.class_names or _read_names(beside / CLASSES)
     if meaning.mask_class == "folder":
         return _by_folder(pairs, masks, meaning)
     class_names, table = _classes(masks, names, meaning)
