@@ -19,7 +19,7 @@ from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.mirror_state import MirrorState, is_complete
-from src.tracking.mlflow_store import ServerAway, Store
+from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
 from src.tracking.registration import LONGEST_DESCRIPTION
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
@@ -90,6 +90,23 @@ def test_an_experiments_runs_are_those_that_mlflow_finds_the_oldest_first(tmp_pa
     assert run_folders(database, "mine") == [Path("/runs/first"), Path("/runs/second")]
     assert store.search("mine", "")[::-1] == run_folders(database, "mine")
     assert run_folders(database, "gone") == run_folders(database, "never") == []
+
+
+def test_all_experiments_of_a_server_are_looked_at(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists a thousand of them at a time."""
+    monkeypatch.setattr("src.tracking.mlflow_store._A_PAGE", 1)
+    made = {}
+    for name in "abc":
+        tags = {"bakeoff.run_id": name, "bakeoff.run_dir": f"/runs/{name}", PARENT_TAG: "p"}
+        made[name] = store.create_run(experiment=name, name=name, start_time_ms=1, tags=tags)
+    assert {name: store.find(name) for name in made} == made
+    assert {*store.search(None, "")} == {Path(f"/runs/{name}") for name in made}
+    assert store.search("a", "") == [Path("/runs/a")]
+    store.adopt("parent", "p")
+    for run in made.values():
+        assert client(store).get_run(run).data.tags[MLFLOW_PARENT_TAG] == "parent"
 
 
 def test_of_a_file_with_other_tables_nothing_is_read_and_nothing_made(tmp_path: Path) -> None:
