@@ -84,8 +84,8 @@ def fetched(
         address: as fsspec has it.
         cache_dir: the project's cache folder.
         named: from a table's file to the paths in it.
-        beside: names of files that are fetched, where they are there, from a folder itself or from
-            that of a table.
+        beside: names of files that are fetched as pictures are, and where they are there beside a
+            table or in a folder itself.
         videos: whether those of a folder are fetched as its pictures are.
         look_again: list the address anew, read what is here, and fetch what has changed.
 
@@ -170,6 +170,7 @@ class _Remote:
         """
         files: _Files = {}
         shards: _Files = {}
+        beside: _Files = {}
         others = 0
         waiting = [""]
         while waiting:
@@ -183,7 +184,9 @@ class _Remote:
                     files[name] = _size_and_version(info)
                 elif inside.endswith(SHARD_ENDING):
                     shards[name] = _size_and_version(info)
-                elif name not in self._beside:
+                elif inside in self._beside:
+                    beside[name] = _size_and_version(info)
+                else:
                     others += 1
         if not files and shards:
             return shards
@@ -196,7 +199,7 @@ class _Remote:
             )
         if others:
             _log.info("%s: left %d files that are no pictures by name", self._address, others)
-        return files
+        return files | beside
 
     def _inside(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name of each file and folder directly inside, and what is known of it."""

@@ -237,6 +237,8 @@ def test_names_of_classes_beside_pictures_with_masks_are_fetched(
         del content["files"]["classes.txt"]
         file.write_bytes(checked_line(content))
     assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
+    memory.cp("/scenes", "/outer/scenes", recursive=True)
+    assert listed("memory://outer", tmp_path, target="dense").class_names == ("road", "sky")
     memory.store.clear()
     assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
 
