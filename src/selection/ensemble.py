@@ -28,6 +28,8 @@ __all__ = ["ensemble_of", "with_ensemble"]
 
 # Of the pictures' settings, what models share that have one format.
 _OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
+# And what names their classes, or puts these in order.
+_OF_CLASSES = ("class_names", "order")
 # Of a network's settings, what networks of one architecture may differ in.
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
@@ -78,7 +80,8 @@ def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunS
         candidates = _without_folds(folders, soup)
         usable = _usable(candidates, soup)
         if left_out := len(candidates) - len(usable):
-            kind = "pictures of one size and one architecture" if soup else "pictures of one size"
+            kind = "classes of one naming and pictures of one size"
+            kind += " and one architecture" * soup
             print(
                 f"{_count(left_out, 'run')} left out of it: it needs models that are kept, that "
                 f"can be loaded (plugins=... names the code of others), and that have {kind}."
@@ -148,9 +151,9 @@ def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
         pixels = plain["data"].get("target") == "dense"
         if not (_has_model(folder, plain, network=soup) and _is_readable(plain)):
             continue
-        shared: list[Any] = []
+        shared: list[Any] = [plain["data"].get(key) for key in _OF_CLASSES]
         if soup or pixels:
-            shared = [plain["data"].get(key) for key in _OF_PICTURES]
+            shared += [plain["data"].get(key) for key in _OF_PICTURES]
         if soup:
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
             shared.append(_link(plain["loss"]))

@@ -286,6 +286,9 @@ def test_masks_of_a_champion_of_networks_and_a_forest(
     folds = made.train("cv.folds=2")
     with pytest.raises(ConfigError, match="is a cross-validation"):
         made.combined([*runs, folds], "ensemble=true", f"runs=[{forest.name},{folds.name}]")
+    renamed = made.train("data.class_names=[one,two,three]")
+    with pytest.raises(ConfigError, match="at least two runs are needed"):
+        made.combined([runs[0], renamed], "ensemble=true")
     capsys.readouterr()
     with pytest.raises(ConfigError, match="at least two runs are needed"):
         made.combined([runs[0], folds], "ensemble=true")
