@@ -6,8 +6,13 @@ bakeoff train model=cnn data=digits
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+
+if not __package__:  # it was given as a file, in whose folder `subprocess` finds another `select`
+    print("error: say python -m src in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
+
+import subprocess
 
 from .config.console import on_plain_output
 from .machine.package import CHECKOUT, ENTRIES, PACKAGE, command, package_version

@@ -14,11 +14,11 @@ folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
 from .machine.package import command
 from .machine.status import doing, with_progress
+from .machine.text import nearest
 from .records.run import RunSummary
 from .records.standings import leaderboard
 from .runs.settings import read_settings
@@ -57,34 +58,37 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 @progress_shown()
-def fit(data: str | Path, *overrides: str, output_dir: str | Path = "outputs") -> Run:
+def fit(
+    data: str | Path, *overrides: str, output_dir: str | Path = "outputs", **settings: Never
+) -> Run:
     """Train one candidate as a tracked run.
 
     Args:
         data: a folder, archive or table of pictures, or the name of a data set such as "digits".
         overrides: of the settings, as `train` takes them: "model=cnn", "optimizer.lr=0.01".
         output_dir: of all runs.
+        settings: none: a setting is an override.
 
     Raises:
         ConfigError: the settings or the pictures are wrong.
         RunFailed: the training ended before its end.
     """
-    given = take_plugins(overrides)
+    given = _given(overrides, settings, "output_dir")
     words = [*data_overrides(data), *given, f"output_dir={output_dir}"]
     words += from_environment(_FROM_MLFLOW, read_settings(words), words)
-    settings = read_settings(words)
-    if settings.trainer.devices != 1:
+    asked = read_settings(words)
+    if asked.trainer.devices != 1:
         raise ConfigError(
             "trainer.devices: Lightning starts a process a device by the command line, and here is "
             "none: train on several with the command `train`."
         )
-    check_root(settings.data)
+    check_root(asked.data)
     with doing(_LOADING):
         from .runs.build import check_network
         from .runs.experiment import run_experiment
 
-    check_network(settings)
-    summary = run_experiment(settings, command=command("train", *plugin_overrides(), *words))
+    check_network(asked)
+    summary = run_experiment(asked, command=command("train", *plugin_overrides(), *words))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
 
@@ -97,6 +101,7 @@ def sweep(
     study: str = "default",
     config_name: str = "default",
     output_dir: str | Path = "outputs",
+    **settings: Never,
 ) -> Sweep:
     """Race families of candidates, or go on with a study of this name.
 
@@ -107,46 +112,49 @@ def sweep(
         study: name of the study.
         config_name: of a file in sweeps/.
         output_dir: of all runs and studies.
+        settings: none: a setting is an override.
 
     Raises:
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
-    given = [*take_plugins(overrides), f"study={study}", f"output_dir={output_dir}"]
+    known = ("minutes", "study", "config_name", "output_dir")
+    given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
     words = [*data_overrides(data), *given, *limit]
     words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
-    settings = read_sweep_settings(words, config_name)
+    asked = read_sweep_settings(words, config_name)
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
 
-    return Sweep(settings, run_sweep(settings, words, config_name))
+    return Sweep(asked, run_sweep(asked, words, config_name))
 
 
 @progress_shown()
-def compare(*overrides: str, output_dir: str | Path = "outputs") -> Verdict:
+def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Never) -> Verdict:
     """Compare finished runs by their stored predictions.
 
     Args:
         overrides: of the settings, but subgroup, as `compare` takes them: "runs=[A,B]".
         output_dir: of the runs.
+        settings: none: a setting is an override.
 
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    words = [*take_plugins(overrides), f"output_dir={output_dir}"]
+    words = [*_given(overrides, settings, "output_dir"), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
-    settings = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
-    if settings.subgroup is not None:
+    asked = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
+    if asked.subgroup is not None:
         raise ConfigError("subgroup is for the page, which the command `compare` writes alone.")
     with doing("reading and judging runs"):
         from .selection.comparison import compared
 
-        comparison = compared(settings)
-    if settings.ensemble:
+        comparison = compared(asked)
+    if asked.ensemble:
         from .selection.ensemble import with_ensemble
 
-        comparison = with_ensemble(comparison, settings)[0]
+        comparison = with_ensemble(comparison, asked)[0]
     return Verdict(comparison)
 
 
@@ -174,6 +182,23 @@ def load(
         from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
+
+
+def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str) -> list[str]:
+    """Return overrides but those of plugins, which are imported.
+
+    Raises:
+        ConfigError: one is no text, or has the form of a keyword, of which these are known.
+    """
+    for key, value in keywords.items():
+        raise ConfigError(
+            f"{key}: there is no such keyword{nearest(key, known)}: a setting is given as a text, "
+            f'"{key}={value}".'
+        )
+    for one in overrides:
+        if not isinstance(one, str):
+            raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')
+    return take_plugins(overrides)
 
 
 @dataclass(frozen=True)
@@ -235,21 +260,22 @@ class Sweep:
         return compare(f"sweep={self.settings.study}", output_dir=self.settings.output_dir)
 
     @progress_shown()
-    def select(self, *overrides: str) -> Model:
+    def select(self, *overrides: str, **settings: Never) -> Model:
         """Make the verdict's choice the champion, and load it.
 
         Args:
             overrides: of the settings, as `select` takes them: "refit=true".
+            settings: none: a setting is an override.
         """
         with doing(_LOADING):
             from .selection.choose import choose
             from .selection.select import select
 
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        words += take_plugins(overrides)
-        settings = compose_settings(SelectSettings, words, config_name="select")
-        champion = select(choose(settings), settings)
-        return load(champion.run, output_dir=self.settings.output_dir, changed=settings.changed)
+        words += _given(overrides, settings)
+        asked = compose_settings(SelectSettings, words, config_name="select")
+        champion = select(choose(asked), asked)
+        return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
 
 
 @dataclass(frozen=True)

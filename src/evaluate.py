@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    sys.exit("error: say python -m src.evaluate in the folder of the checkout, without a path")
+    print("error: say python -m src.evaluate in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
 
 from .config.checks import input_of
 from .config.command_line import run_entry

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    sys.exit("error: say python -m src.sweep in the folder of the checkout, without a path")
+    print("error: say python -m src.sweep in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
 
 from .config.command_line import FLAGS, run_entry, take_config_name
 from .config.sweep import SweepSettings, read_sweep_settings, sweep_choices, sweep_files

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    sys.exit("error: say python -m src.verify in the folder of the checkout, without a path")
+    print("error: say python -m src.verify in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
 
 from .config.command_line import run_entry
 from .config.compose import compose_settings

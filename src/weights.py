@@ -13,7 +13,8 @@ from dataclasses import asdict
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    sys.exit("error: say python -m src.weights in the folder of the checkout, without a path")
+    print("error: say python -m src.weights in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
 
 from .config.checks import ConfigError
 from .config.command_line import run_entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -209,6 +210,22 @@ def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None
     assert len(list((tmp_path / "runs").iterdir())) == len(runs) + 1
     with pytest.raises(ConfigError, match="subgroup is for the page"):
         api.compare("subgroup=camera", output_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "keywords", "said"),
+    [
+        (api.fit, ["digits"], {"model": "mlp"}, r'^model: .* given as a text, "model=mlp"'),
+        (api.sweep, ["digits"], {"minute": 10}, r"^minute: .* keyword \(did you mean minutes\?"),
+        (api.compare, [], {"metric": "log_loss"}, '"metric=log_loss"'),
+        (api.fit, ["digits", {"model": "mlp"}], {}, r"is no text: settings are given as"),
+    ],
+)
+def test_a_setting_that_is_no_text_is_answered_with_how_it_is_given(
+    call: Callable[..., object], words: list[Any], keywords: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        call(*words, **keywords)
 
 
 def test_plugins_are_named_as_for_the_commands(

@@ -60,14 +60,13 @@ def test_every_entry_is_a_module_with_a_command() -> None:
         assert command(name, "a=b c") == f"python -m src.{module} 'a=b c'"
 
 
-@pytest.mark.parametrize(
-    "module", sorted(module for module, _ in ENTRIES.values() if "." not in module)
-)
+@pytest.mark.parametrize("module", ["__main__", *sorted(module for module, _ in ENTRIES.values())])
 def test_an_entry_that_is_given_as_a_file_says_how_it_is_typed(module: str, tmp_path: Path) -> None:
-    line = [sys.executable, str(ROOT / "src" / f"{module}.py"), "model=cnn"]
+    line = [sys.executable, str(ROOT / "src" / f"{module.replace('.', '/')}.py"), "model=cnn"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and f"say python -m src.{module} in" in done.stderr
+    assert done.returncode == 2 and done.stdout == ""
+    name = "src" if module == "__main__" else f"src.{module}"
+    assert done.stderr.count("\n") == 1 and f"say python -m {name} in" in done.stderr
 
 
 @pytest.mark.parametrize("name", ENTRIES)

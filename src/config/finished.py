@@ -204,12 +204,6 @@ class ComparisonSettings(Settings):
     band: float = setting(
         "difference that counts as equal, in the units of the metric", 0.005, at_least=0
     )
-    subgroup: str | None = setting(
-        "column of the CSV file that the runs were trained from, such as camera: the page shows "
-        "how right the best are where it has each of its values; null for none",
-        None,
-        literal=True,
-    )
     changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
         "command, others are left out and named), or use them as they are",
@@ -243,6 +237,12 @@ class CompareSettings(ComparisonSettings):
         "combine the runs and save what comes of it as a run: true by the better of greedy and "
         "stacking, soup by the mean of the weights of networks of one architecture",
         False,
+    )
+    subgroup: str | None = setting(
+        "column of the CSV file that the runs were trained from, such as camera: the page shows "
+        "how right the best are where it has each of its values; null for none",
+        None,
+        literal=True,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "SHIPPED_PLUGINS",
     "allow_module",
+    "has_plugins",
     "import_object",
     "is_allowed",
     "is_foreign",
@@ -44,6 +45,11 @@ def shadowing_path() -> Path | None:
 def allow_module(name: str) -> None:
     """Let `import_object` import this module, and all of it where it is a package."""
     _allowed.add(name)
+
+
+def has_plugins() -> bool:
+    """Return whether modules were given to `allow_module`."""
+    return bool(_allowed)
 
 
 def is_foreign(target: str) -> bool:

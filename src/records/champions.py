@@ -19,6 +19,7 @@ from ..storage.files import write_atomically
 __all__ = [
     "ALIAS",
     "Champion",
+    "champions",
     "champions_folder",
     "find_champion",
     "plain_name",
@@ -84,6 +85,12 @@ def champions_folder(output_dir: Path) -> Path:
     return output_dir.absolute() / "champions"
 
 
+def champions(output_dir: Path) -> list[Champion]:
+    """Return the champions of an output folder, of which damaged records tell none."""
+    found = map(_read, sorted(champions_folder(output_dir).glob("*.json")))
+    return [one for one in found if one is not None]
+
+
 def find_champion(word: str, output_dir: Path) -> Champion | None:
     """Return the champion that `champion` or `champion:DATA` names; None for any other word.
 
@@ -93,8 +100,7 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
     alias, colon, data = word.partition(":")
     if alias != ALIAS:
         return None
-    paths = champions_folder(output_dir).glob("*.json")
-    known = [one for path in sorted(paths) if (one := _read(path)) is not None]
+    known = champions(output_dir)
     if not known:
         raise ValueError(
             f"there is no champion in {output_dir.absolute()} yet: python -m src.select chooses one"

@@ -82,17 +82,11 @@ def choose(settings: SelectSettings) -> Chosen:
     if standing is verdict.winner:
         alone = len(verdict.standings) == 1
         why = "the only candidate" if alone else "the first of the comparison"
-    named = {
-        folder.run_id: folder for run in settings.runs or () for folder in _found(run, output_dir)
-    }
+    (entrant,) = (one for one in comparison.entrants if one.standing.name == standing.name)
     sentences = verdict_sentences(comparison)
     repeats = [
-        read_chosen(
-            named[one] if one in named else _found(one, output_dir)[0],
-            sentences,
-            changed=settings.changed,
-        )
-        for one in standing.run_ids
+        read_chosen(RunFolder.open(Path(place)), sentences, changed=settings.changed)
+        for place in entrant.run_dirs
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

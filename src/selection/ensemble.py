@@ -28,6 +28,8 @@ __all__ = ["ensemble_of", "with_ensemble"]
 
 # Of the pictures' settings, what models share that have one format.
 _OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
+# And what names their classes, or puts these in order.
+_OF_CLASSES = ("class_names", "order")
 # Of a network's settings, what networks of one architecture may differ in.
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
@@ -46,19 +48,19 @@ def with_ensemble(
     Raises:
         ConfigError: as `ensemble_of`.
     """
-    standings = comparison.verdict.standings
-    made = ensemble_of([run_id for one in standings for run_id in one.run_ids], settings)
+    places = dict.fromkeys(place for one in comparison.entrants for place in one.run_dirs)
+    made = ensemble_of([RunFolder.open(Path(place)) for place in places], settings)
     return (comparison if made is None else compared(settings, [made.run_dir])), made
 
 
-def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary | None:
+def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunSummary | None:
     """Combine runs as `settings.ensemble` says, and save the combination as a run.
 
     Its pictures, their parts and its place in MLflow are those of the first run.
     The test part is not measured.
 
     Args:
-        run_ids: of finished runs on the same split, the best first. Those that cannot be part of
+        folders: of finished runs on the same split, the best first. Those that cannot be part of
             one model are left out, unless `settings.runs` names them.
         settings: of the comparison.
 
@@ -73,16 +75,19 @@ def ensemble_of(run_ids: Sequence[str], settings: CompareSettings) -> RunSummary
             f"part is {settings.part}, but an ensemble is chosen on the validation part: what the "
             "test part is to judge must not have been chosen by it."
         )
-    folders = _folders(run_ids, settings)
     soup = settings.ensemble == "soup"
-    usable = folders if settings.runs is not None else _usable(folders, soup)
-    if left_out := len(folders) - len(usable):
-        some = "One run" if left_out == 1 else f"{left_out} runs"
-        kind = "pictures of one size and one architecture" if soup else "pictures of one size"
-        print(
-            f"{some} left out of it: it needs models that are kept, that can be loaded "
-            f"(plugins=... names the code of others), and that have {kind}."
-        )
+    if settings.runs is None:
+        candidates = _without_folds(folders, soup)
+        usable = _usable(candidates, soup)
+        if left_out := len(candidates) - len(usable):
+            kind = "classes of one naming and pictures of one size"
+            kind += " and one architecture" * soup
+            print(
+                f"{_count(left_out, 'run')} left out of it: it needs models that are kept, that "
+                f"can be loaded (plugins=... names the code of others), and that have {kind}."
+            )
+    else:
+        usable = list(folders)
     if len(usable) < 2:
         raise ConfigError(
             f"ensemble: at least two runs are needed that can be combined, and there "
@@ -107,33 +112,54 @@ def _output_dir(settings: CompareSettings) -> Path:
     return Path(settings.output_dir).absolute()
 
 
-def _folders(run_ids: Sequence[str], settings: CompareSettings) -> list[RunFolder]:
-    output_dir = _output_dir(settings)
-    # One look at all of them, and not one for each.
-    known = [RunFolder.open(path.parent) for path in (output_dir / "runs").glob("*/run.json")]
-    for run in settings.runs or ():
-        known += RunFolder.find_all(run, output_dir)
-    by_id = {folder.run_id: folder for folder in known}
-    return [by_id[run_id] for run_id in dict.fromkeys(run_ids) if run_id in by_id]
+def _count(number: int, what: str) -> str:
+    return f"One {what}" if number == 1 else f"{number} {what}s"
+
+
+def _has_folds(plain: Mapping[str, Any]) -> bool:
+    """Return whether these are settings of a cross-validation, whose models are of its folds."""
+    return plain.get("cv", {}).get("folds") is not None
+
+
+def _without_folds(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
+    """Return the runs that are no cross-validations, where these cannot be part; say how many."""
+    by_folds: dict[bool, list[RunFolder]] = {False: [], True: []}
+    pixels = False
+    for folder in folders:
+        plain = folder.plain_settings()
+        by_folds[_has_folds(plain)].append(folder)
+        pixels |= plain["data"].get("target") == "dense"
+    if not by_folds[True] or not (soup or pixels):
+        return list(folders)
+    reason = (
+        "their folds are not asked again about single pixels"
+        if pixels
+        else "a soup is of the weights of single networks, and they have one for each fold"
+    )
+    print(f"{_count(len(by_folds[True]), 'cross-validation')} left out of it: {reason}.")
+    return by_folds[False]
 
 
 def _usable(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
-    """Return the runs of the first group of two or more whose models can be combined."""
+    """Return the runs of the first group of two or more whose models can be combined.
+
+    Where there is none, those of the first one.
+    """
     alike: dict[str, list[RunFolder]] = {}
     for folder in folders:
         plain = folder.plain_settings()
         pixels = plain["data"].get("target") == "dense"
-        alone = soup or pixels
-        if not (_has_model(folder, plain, alone=alone, network=soup) and _is_readable(plain)):
+        if not (_has_model(folder, plain, network=soup) and _is_readable(plain)):
             continue
-        shared: list[Any] = []
+        shared: list[Any] = [plain["data"].get(key) for key in _OF_CLASSES]
         if soup or pixels:
-            shared = [plain["data"].get(key) for key in _OF_PICTURES]
+            shared += [plain["data"].get(key) for key in _OF_PICTURES]
         if soup:
             shared.append({k: v for k, v in plain["model"].items() if k not in _OF_TRAININGS})
             shared.append(_link(plain["loss"]))
         alike.setdefault(json.dumps(shared, sort_keys=True), []).append(folder)
-    return next((group for group in alike.values() if len(group) > 1), [])
+    groups = list(alike.values())
+    return next((group for group in groups if len(group) > 1), groups[0] if groups else [])
 
 
 def _is_readable(plain: Mapping[str, Any]) -> bool:
@@ -154,17 +180,16 @@ def _link(loss: Mapping[str, Any]) -> str:
         return target
 
 
-def _has_model(folder: RunFolder, plain: dict[str, Any], *, alone: bool, network: bool) -> bool:
-    """Return whether a run has a model that can be part of one.
+def _has_model(folder: RunFolder, plain: dict[str, Any], *, network: bool) -> bool:
+    """Return whether a run has a model, or those of its folds, that can be part of one.
 
     Args:
         folder: of the run.
         plain: its settings.
-        alone: it must be a single one, and not those of folds.
         network: it must be a network.
     """
-    if plain.get("cv", {}).get("folds") is not None:  # its models are those of its folds
-        return not alone
+    if _has_folds(plain):
+        return True
     try:
         suffix = folder.chosen_checkpoint().suffix
     except ValueError:  # a sweep drops the models of trials that it ended early

@@ -110,6 +110,13 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         print("not registered yet: the same command completes it, and so does the next run")
     else:
         print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
+        mirrored = folder.path.with_name(before.run if before else folder.name) / "tracking"
+        known = read_json(mirrored / "mirror.json").get("versions", {})
+        if before and before.run != folder.name and champion.registered_model in known:
+            print(
+                f"warning: in MLflow {ALIAS} goes on naming {before.run}: the same command with "
+                "tracking changes that"
+            )
     elsewhere = folder.output_dir != Path("outputs").absolute()
     where = [f"output_dir={folder.output_dir}"] if elsewhere else []
     out = "out=MASKS" if kind_of(model.settings.data.target).pixels else "out=labels.csv"

@@ -12,6 +12,10 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    print("error: say python -m src.sweeps.dashboard in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
+
 from ..config.checks import ConfigError
 from ..config.command_line import run_entry
 from ..config.compose import compose_settings

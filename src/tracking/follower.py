@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..machine.text import encodable
-from ..records.champions import Champion
+from ..records.champions import ALIAS, Champion, champions
 from .entries import LONGEST, Entry, batches, cut, entries_of, is_system
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
@@ -216,6 +216,7 @@ class Follower:
             amended = event.get("amends") or {}
             store.resume(known, amended.get("status"))
             store.adopt(known, event["run_id"])
+            self._withdraw(store, event["run_id"])
             return
         own = {"bakeoff.run_id": event["run_id"], "bakeoff.run_dir": str(self.run_dir)}
         above = self._parent_tag(store)
@@ -232,6 +233,14 @@ class Follower:
         # Two processes may send a sweep's runs, so that one is whole before its parent begins. One
         # that begins only now finds its parent at its own end.
         store.adopt(created, event["run_id"])
+
+    def _withdraw(self, store: Store, run_id: str) -> None:
+        """Take the alias of a champion from what was registered of a run that is none any more."""
+        known = champions(self.run_dir.parents[1])
+        reigning = {one.registered_model for one in known if one.run_id == run_id}
+        for name, version in self._state.versions.items():
+            if name not in reigning:
+                store.take_alias(name, ALIAS, version)
 
     def _finish(self, store: Store, event: Mapping[str, Any]) -> None:
         # The parent may have been sent since the start, by another process.

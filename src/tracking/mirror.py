@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .events import find_runs, last_start
@@ -226,15 +227,23 @@ class Mirror:
 
 
 class _Inbox:
-    """Commands from standard input, read without blocking, and whether the writer is gone."""
+    """Commands from standard input, and whether the writer is gone.
+
+    A thread reads it, since Windows cannot wait for a pipe and for a time at once.
+    """
 
     def __init__(self, descriptor: int, parent: int) -> None:
-        self._descriptor = descriptor
         self._parent = parent
         self._rest = b""
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(descriptor, selectors.EVENT_READ)
+        self._arrived: SimpleQueue[bytes] = SimpleQueue()
         self.closed = False
+        threading.Thread(target=self._listen, args=(descriptor,), daemon=True).start()
+
+    def _listen(self, descriptor: int) -> None:
+        with suppress(OSError):
+            while data := os.read(descriptor, 1 << 16):
+                self._arrived.put(data)
+        self._arrived.put(b"")
 
     def read(self, seconds: float) -> list[dict[str, Any]]:
         """Wait up to `seconds` for input, and return the commands of whole lines."""
@@ -244,8 +253,8 @@ class _Inbox:
         # A child that the trainer forked keeps the pipe open after it: check the parent, too.
         if os.getppid() != self._parent:
             self.closed = True
-        if self._selector.select(seconds):
-            data = os.read(self._descriptor, 1 << 16)
+        with suppress(Empty):
+            data = self._arrived.get(timeout=seconds)
             self.closed |= not data
             *lines, self._rest = (self._rest + data).split(b"\n")
             return [json.loads(line) for line in lines if line.strip()]

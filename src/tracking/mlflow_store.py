@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ _ENVIRONMENT = {
     "MLFLOW_TRUNCATE_LONG_VALUES": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_RUNS_A_PAGE = 1000
+_A_PAGE = 1000
 
 
 class ServerAway(Exception):
@@ -103,17 +103,16 @@ class Store:
     def find(self, run_id: str) -> str | None:
         """Return the MLflow id of the run with the project's id `run_id`, or None."""
         with self._translated():
-            experiments = [e.experiment_id for e in self._client.search_experiments()]
             condition = f"tags.`bakeoff.run_id` = '{run_id}'"
+            experiments = [*self._experiments_there().values()]
             runs = self._client.search_runs(experiments, condition, max_results=1)
         return runs[0].info.run_id if runs else None
 
     def adopt(self, mlflow_run_id: str, run_id: str) -> None:
         """Put the runs that came before their parent, tagged with its `run_id`, below it."""
         with self._translated():
-            experiments = [e.experiment_id for e in self._client.search_experiments()]
             condition = f"tags.`{PARENT_TAG}` = '{run_id}'"
-            for run in self._pages(experiments, condition):
+            for run in self._pages([*self._experiments_there().values()], condition):
                 self._client.set_tag(run.info.run_id, MLFLOW_PARENT_TAG, mlflow_run_id)
 
     def search(self, experiment: str | None, condition: str) -> list[Path]:
@@ -127,7 +126,7 @@ class Store:
             ServerAway: not now.
         """
         with self._translated():
-            known = {e.name: e.experiment_id for e in self._client.search_experiments()}
+            known = self._experiments_there()
             if experiment is not None and experiment not in known:
                 there = ", ".join(sorted(known)) or "none"
                 raise NoSuchExperiment(f"there is none in MLflow but {there}")
@@ -135,11 +134,21 @@ class Store:
             noted = [run.data.tags.get("bakeoff.run_dir") for run in self._pages(places, condition)]
         return [Path(run_dir) for run_dir in noted if run_dir is not None]
 
+    def _experiments_there(self) -> dict[str, str]:
+        """Return the id of each active experiment by name, however many."""
+        known: dict[str, str] = {}
+        token: str | None = None
+        while True:
+            page = self._client.search_experiments(max_results=_A_PAGE, page_token=token)
+            known |= {one.name: str(one.experiment_id) for one in page}
+            if not (token := page.token):
+                return known
+
     def _pages(self, experiments: list[str], condition: str) -> Iterator[Run]:
         """Yield the runs of experiments that satisfy a condition, however many."""
         token: str | None = None
         while page := self._client.search_runs(
-            experiments, condition, max_results=_RUNS_A_PAGE, page_token=token
+            experiments, condition, max_results=_A_PAGE, page_token=token
         ):
             yield from page
             token = page.token
@@ -267,6 +276,12 @@ class Store:
             if alias is not None:
                 self._client.set_registered_model_alias(name, alias, version)
             return version
+
+    def take_alias(self, name: str, alias: str, version: str) -> None:
+        """Take an alias from this version of a registered model, where it has it."""
+        with suppress(Rejected), self._translated(), _of_mlflow_3():
+            if str(self._client.get_model_version_by_alias(name, alias).version) == version:
+                self._client.delete_registered_model_alias(name, alias)
 
     def resume(self, mlflow_run_id: str, ended: str | None = None) -> None:
         """Set the run to RUNNING, without the reason of an earlier end.

@@ -10,6 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    print("error: say python -m src.tracking.replay in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
+
 from ..config.checks import ConfigError
 from ..config.command_line import run_entry
 from ..config.compose import compose_settings

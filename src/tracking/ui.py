@@ -18,6 +18,10 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+if not __package__:  # it was given as a file, in which no import finds the others
+    print("error: say python -m src.tracking.ui in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
+
 from ..config.checks import ConfigError
 from ..config.command_line import run_entry
 from ..config.compose import compose_settings

@@ -153,7 +153,12 @@ def _fetched(cache_dir: Path, *, repair: bool) -> Iterator[Fault]:
     """Yield the faults of files from addresses; `repair` deletes those, which are fetched anew."""
     for place in sorted((cache_dir / "remote").glob("*/")):
         notes, content = FileNotes.read(place / NOTES), place / "content"
-        changed = [] if notes is None else notes.changed(content, content=True)
+        try:
+            changed = [] if notes is None else notes.changed(content, content=True)
+        except OSError as error:
+            reason = f"{error.filename} cannot be read ({error.strerror or error})"
+            yield Fault(content, reason, "remove it, and it is fetched anew")
+            continue
         if not changed:
             continue
         what = f"{counted(changed)} is not what came from the address"

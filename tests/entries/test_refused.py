@@ -56,6 +56,7 @@ from tests.entries.conftest import Run
         ("select run=nobody", ["there is no run 'nobody'"]),
         ("select chose=winner", ["did you mean choose"]),
         ("select part=test", ["chosen on the test part"]),
+        ("select subgroup=camera", ["subgroup: there is no such key"]),
         ("sweep budget.trails=3", ["budget.trails"]),
         ("sweep metric=cost costs=HERE/costs.csv", ["must name the classes of the data, 0, 1, 2"]),
         ("compare output_dir=OUTPUTS metric=cost costs=HERE/device", ["is a device, and no file"]),

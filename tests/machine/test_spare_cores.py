@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np  # noqa: F401 - brings such a library
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from src.machine.imports import allow_module
 from src.machine.spare_cores import SpareCores
 
 _LEAST = 60
@@ -66,6 +71,59 @@ def test_what_ended_processes_have_not_done_is_done_here(monkeypatch: pytest.Mon
         assert spare.share(_place, "all") == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux lists them")
+@pytest.mark.parametrize("forks", [True, False])
+def test_where_the_system_gives_no_processes_all_is_done_here(
+    forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are what it has too few of, for none of the processes or for the second one."""
+    _two_cores(monkeypatch, 0.1)
+    monkeypatch.setattr("src.machine.spare_cores._WITH_THREADS", () if forks else ("sys",))
+    alone = 0
+    for free in range(0, 30, 3):
+        with SpareCores("wave", _LEAST) as spare:
+            with _free_files(free):
+                found = [*spare.map(_process, range(_LEAST))]
+                shares = spare.share(_place, "all")
+            assert [item for item, _ in found] == [*range(_LEAST)]
+            alone += {process for _, process in found} == {os.getpid()} and not shares
+        assert multiprocessing.active_children() == []
+    assert alone > 3
+
+
+@contextmanager
+def _free_files(count: int) -> Iterator[None]:
+    """Let this process open so many files more."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = sorted(int(path.name) for path in Path("/proc/self/fd").iterdir())[:-1]
+    holes = max(opened) + 1 - len(opened)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(opened) + 1 + max(0, count - holes), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
+def test_code_of_plugins_which_may_have_threads_is_not_forked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _two_cores(monkeypatch, 0.1)
+    monkeypatch.setattr("src.machine.spare_cores._WITH_THREADS", ())
+    monkeypatch.setattr("src.machine.imports._allowed", set())
+    for module, forked in [(None, True), ("my_networks", False)]:
+        if module is not None:
+            allow_module(module)
+        with SpareCores("wave", _LEAST) as spare:
+            assert set(spare.map(_is_fork, range(_LEAST))) == {forked}
+
+
+def _is_fork(item: int) -> bool:
+    return multiprocessing.get_start_method(allow_none=True) != "spawn"
+
+
 def _two_cores(monkeypatch: pytest.MonkeyPatch, others: float) -> None:
     def leave(load: object, *_: object) -> None:
         load.others = others  # type: ignore[attr-defined]
@@ -74,16 +132,19 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch, others: float) -> None:
     monkeypatch.setattr("src.machine.spare_cores.CpuLoad.__exit__", leave)
 
 
-def test_libraries_have_one_thread_beside_the_processes_and_as_many_as_before_afterwards(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def threads() -> set[int]:
-        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+def _threads(item: int = 0) -> set[int]:
+    return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
 
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_libraries_have_one_thread_beside_and_in_the_processes_and_as_many_as_before_afterwards(
+    forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _two_cores(monkeypatch, 0.1)
+    monkeypatch.setattr("src.machine.spare_cores._WITH_THREADS", () if forks else ("sys",))
     with threadpool_limits(2):
-        before = threads()
+        before = _threads()
         with SpareCores("wave", _LEAST) as spare:
-            list(spare.map(_process, range(_LEAST)))
-            assert threads() == {1}
-        assert threads() == before == {2}
+            assert [*spare.map(_threads, range(_LEAST))] == [{1}] * _LEAST
+            assert _threads() == {1}
+        assert _threads() == before == {2}

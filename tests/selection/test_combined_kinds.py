@@ -108,7 +108,7 @@ class Made:
         return compose_settings(CompareSettings, words, config_name="compare")
 
     def combined(self, runs: list[RunFolder], *words: str) -> RunFolder:
-        summary = ensemble_of([one.run_id for one in runs], self.asked(*words))
+        summary = ensemble_of(runs, self.asked(*words))
         assert summary is not None
         return RunFolder.open(Path(summary.run_dir))
 
@@ -245,7 +245,9 @@ def test_pictures_that_go_together_are_dealt_together(
 
 
 @pytest.mark.slow
-def test_masks_of_a_champion_of_networks_and_a_forest(tmp_path: Path) -> None:
+def test_masks_of_a_champion_of_networks_and_a_forest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = Made("dense", tmp_path)
     forest = made.train(
         "model=pixels", "model.pixels=2000", "model.random_forest.trees=20", "runtime.threads=1"
@@ -284,3 +286,11 @@ def test_masks_of_a_champion_of_networks_and_a_forest(tmp_path: Path) -> None:
     folds = made.train("cv.folds=2")
     with pytest.raises(ConfigError, match="is a cross-validation"):
         made.combined([*runs, folds], "ensemble=true", f"runs=[{forest.name},{folds.name}]")
+    renamed = made.train("data.class_names=[one,two,three]")
+    with pytest.raises(ConfigError, match="at least two runs are needed"):
+        made.combined([runs[0], renamed], "ensemble=true")
+    capsys.readouterr()
+    with pytest.raises(ConfigError, match="at least two runs are needed"):
+        made.combined([runs[0], folds], "ensemble=true")
+    said = capsys.readouterr().out.strip()
+    assert said.endswith("left out of it: their folds are not asked again about single pixels.")

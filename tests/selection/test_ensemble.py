@@ -16,7 +16,12 @@ from PIL import Image
 from src.compare import compare
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
-from src.config.finished import CompareSettings, EvaluateSettings, PredictSettings
+from src.config.finished import (
+    CompareSettings,
+    EvaluateSettings,
+    PredictSettings,
+    SelectSettings,
+)
 from src.data.sources.digits import load
 from src.data.sources.files import find_pictures
 from src.data.splitting.splits import Split
@@ -27,9 +32,12 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
+from src.selection.choose import choose
 from src.selection.comparison import compared
-from src.selection.ensemble import ensemble_of
+from src.selection.ensemble import ensemble_of, with_ensemble
 from src.serving.bundle import open_predictor
+from src.tracking.addresses import default_uri
+from src.tracking.mlflow_store import Store
 from tests.selection.changed_runs import changed, cross_validation, moved, of_plugin, val, with_loss
 
 QUIET = ["tracking=none", "tracking.figures=false", "tracking.log_model=false"]
@@ -72,7 +80,7 @@ def asked(output_dir: Path, *words: str) -> CompareSettings:
 
 
 def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
-    summary = ensemble_of([one.run_id for one in runs], asked(runs[0].output_dir, *words))
+    summary = ensemble_of(runs, asked(runs[0].output_dir, *words))
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
 
@@ -236,6 +244,44 @@ def test_cross_validations_are_combined_out_of_fold(
         combined((pair, runs[2]), "ensemble=true", f"runs=[two,{runs[2].name}]")
 
 
+def test_a_soup_says_that_cross_validations_have_no_weights_of_their_own(
+    runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = cross_validation(runs[:2], "folds")
+    with pytest.raises(ConfigError, match="at least two runs are needed"):
+        combined((folds, runs[2]), "ensemble=soup")
+    said = capsys.readouterr().out
+    assert "One cross-validation left out of it: a soup is of the weights of single" in said
+    assert "One run left out of it: it needs models that are kept" in said
+
+
+def test_runs_that_mlflow_knows_of_another_folder_are_combined_and_chosen(
+    runs: tuple[RunFolder, ...], tmp_path: Path, empty_database: Path
+) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    shutil.copytree(runs[0].output_dir / "runs", theirs / "runs")
+    damaged = ours / "runs" / "old" / "run.json"  # none of them, and no reason to stop
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    shutil.copy(empty_database, ours)
+    for one in (runs[0], runs[2]):
+        tags = {"bakeoff.run_dir": str(theirs / "runs" / one.name)}
+        Store(default_uri(ours)).create_run(
+            experiment="mine", name=one.name, start_time_ms=1, tags=tags
+        )
+    words = ["experiment=mine", f"output_dir={ours}"]
+    choosing = compose_settings(SelectSettings, words, config_name="select")
+    assert choose(choosing).folder.output_dir == theirs
+    settings = asked(ours, "experiment=mine", "ensemble=stacking")
+    comparison, made = with_ensemble(compared(settings), settings)
+    assert made is not None and Path(made.run_dir).parent == ours / "runs"
+    members = load_trained(RunFolder.open(Path(made.run_dir)).chosen_checkpoint())
+    assert {one["run"] for one in members.metadata["ensemble"]["members"]} <= {
+        one.name for one in runs
+    }
+    assert comparison.runs == 3
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_run_that_learnt_from_fewer_pictures_answers_with_the_others(
     runs: tuple[RunFolder, ...], first: int
@@ -259,7 +305,7 @@ def test_a_single_run_is_no_ensemble(
     poor = train(runs[0].output_dir, *MLP, "trainer.max_epochs=1", "optimizer.lr=1e-6")
     words = ["ensemble=greedy", f"runs=[{runs[2].name},{poor.name}]"]
     settings = asked(runs[0].output_dir, *words)
-    assert ensemble_of([runs[2].run_id, poor.run_id], settings) is None
+    assert ensemble_of([runs[2], poor], settings) is None
     assert f"than {runs[2].name} alone, so nothing is gained" in capsys.readouterr().out
 
 
@@ -303,7 +349,7 @@ def test_networks_that_started_apart_do_not_average(
     count = len(list(runs[0].path.parent.iterdir()))
     settings = asked(runs[0].output_dir, "ensemble=soup")
     # The classifier is no network and is left out; the two networks have nothing in common.
-    assert ensemble_of([one.run_id for one in runs], settings) is None
+    assert ensemble_of(runs, settings) is None
     assert "usually do not average" in capsys.readouterr().out
     assert len(list(runs[0].path.parent.iterdir())) == count, "a refused run left something behind"
 

@@ -189,6 +189,8 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
     chosen = run_of(output_dir, "handcrafted")
     # A look at the same test part by a run of the same split counts.
     select(settings(output_dir, "run=" + run_of(output_dir, "mlp").run_id))
+    mirrored = run_of(output_dir, "mlp").path / "tracking" / "mirror.json"
+    mirrored.write_text('{"versions": {"bakeoff-digits": "1"}}')
     champion = select(settings(output_dir, f"run={chosen.name}", "refit=true"))
     assert champion.run not in (chosen.name, run_of(output_dir, "mlp").name)
     folder = RunFolder.find("champion:digits", output_dir)
@@ -196,6 +198,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
     said = capsys.readouterr().out
     assert "measured 2 times on this split" in said
     assert f"in the place of {run_of(output_dir, 'mlp').name}" in said
+    assert f"in MLflow champion goes on naming {run_of(output_dir, 'mlp').name}" in said
     assert (
         f'"bakeoff.refit_of":"{chosen.run_id}"'
         in (folder.path / "tracking" / "spool.jsonl").read_text()

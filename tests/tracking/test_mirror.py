@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import selectors
 import time
 from contextlib import ExitStack
 from itertools import pairwise
@@ -12,7 +15,7 @@ import pytest
 
 import src.tracking.mirror as mirror_module
 from src.tracking.addresses import default_uri
-from src.tracking.mirror import Mirror
+from src.tracking.mirror import Mirror, _Inbox
 from src.tracking.mirror_process import MirrorProcess
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import ServerAway, Store
@@ -245,3 +248,30 @@ def test_more_runs_than_a_process_may_have_files_are_followed_at_the_same_time(
             spool.end("FINISHED")
     assert all(process.wait(run.run_dir, PATIENCE_SECONDS).done for run in runs)
     process.close()
+
+
+def test_commands_are_read_from_a_pipe_that_cannot_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Windows, where only sockets can."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("not a socket")
+
+    monkeypatch.setattr(selectors.DefaultSelector, "register", refuse)
+    monkeypatch.setattr(select, "select", refuse)
+    end, start = os.pipe()
+    inbox = _Inbox(end, os.getppid())
+    began = time.monotonic()
+    assert inbox.read(0.0) == [] and inbox.read(0.2) == []
+    assert 0.2 <= time.monotonic() - began < PATIENCE_SECONDS
+    os.write(start, b'{"a": 1}\n{"a": 2}\n{"a"')
+    assert inbox.read(PATIENCE_SECONDS) == [{"a": 1}, {"a": 2}] and not inbox.closed
+    os.write(start, b": 3}\n")
+    assert inbox.read(PATIENCE_SECONDS) == [{"a": 3}]
+    os.close(start)
+    assert inbox.read(PATIENCE_SECONDS) == [] and inbox.closed
+    os.close(end)
+    orphan, _ = os.pipe()
+    left = _Inbox(orphan, os.getppid() + 1)
+    assert left.read(0.0) == [] and left.closed

@@ -15,11 +15,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import src.tracking.mlflow_store as mlflow_store
-from src.records.champions import ALIAS, Champion
+from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
 from src.tracking.mirror_state import MirrorState, is_complete
-from src.tracking.mlflow_store import ServerAway, Store
+from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
 from src.tracking.registration import LONGEST_DESCRIPTION
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
@@ -90,6 +90,23 @@ def test_an_experiments_runs_are_those_that_mlflow_finds_the_oldest_first(tmp_pa
     assert run_folders(database, "mine") == [Path("/runs/first"), Path("/runs/second")]
     assert store.search("mine", "")[::-1] == run_folders(database, "mine")
     assert run_folders(database, "gone") == run_folders(database, "never") == []
+
+
+def test_all_experiments_of_a_server_are_looked_at(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists a thousand of them at a time."""
+    monkeypatch.setattr("src.tracking.mlflow_store._A_PAGE", 1)
+    made = {}
+    for name in "abc":
+        tags = {"bakeoff.run_id": name, "bakeoff.run_dir": f"/runs/{name}", PARENT_TAG: "p"}
+        made[name] = store.create_run(experiment=name, name=name, start_time_ms=1, tags=tags)
+    assert {name: store.find(name) for name in made} == made
+    assert {*store.search(None, "")} == {Path(f"/runs/{name}") for name in made}
+    assert store.search("a", "") == [Path("/runs/a")]
+    store.adopt("parent", "p")
+    for run in made.values():
+        assert client(store).get_run(run).data.tags[MLFLOW_PARENT_TAG] == "parent"
 
 
 def test_of_a_file_with_other_tables_nothing_is_read_and_nothing_made(tmp_path: Path) -> None:
@@ -329,6 +346,31 @@ def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
     assert sorted(versions(store)) == ["1", "2"]
     found = client(store).get_model_version_by_alias(NAME, ALIAS)
     assert found.run_id == store.find(later.run_id)
+
+
+def test_a_run_that_goes_on_and_is_champion_no_more_has_not_the_alias(
+    store: Store, diary: Diary, output_dir: Path
+) -> None:
+    def holder() -> str:
+        aliases = client(store).get_registered_model(NAME).aliases
+        return str(aliases.get(ALIAS, "nobody"))
+
+    def goes_on(one: Diary) -> str:
+        one.ended()
+        assert one.send(store).finished and one.warnings == []
+        return holder()
+
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    assert goes_on(diary) == "1"  # still the champion, as where its test part is measured
+    assert withdraw_champion(output_dir, diary.run_id) == ["pictures"]
+    assert goes_on(diary) == "nobody" and versions(store) == ["1"]
+    later = Diary(output_dir / "runs" / "second")
+    write_registered(later)
+    crown(output_dir, later)
+    later.send(store)
+    assert goes_on(diary) == "2"
 
 
 def test_a_version_whose_model_was_replaced_before_it_was_sent_is_not_waited_for(

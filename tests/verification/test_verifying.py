@@ -286,7 +286,13 @@ def test_what_archives_and_addresses_left_is_read(tmp_path: Path) -> None:
         assert len(found) == 1 and file.is_relative_to(found[0].place)
         (fault,) = faults_of(tmp_path / "out", "repair=true")
         assert fault.repaired and not file.exists()
-    assert (place / "content" / "one.png").exists()
+    one = place / "content" / "one.png"
+    assert one.exists()
+    one.unlink()
+    one.symlink_to(one)  # what cannot be read ends nothing
+    for words in ([], ["repair=true"]):
+        (fault,) = faults_of(tmp_path / "out", *words)
+        assert "one.png cannot be read" in fault.what and not fault.repaired
 
 
 def test_a_store_that_cannot_be_read_now_is_not_deleted(

@@ -19,12 +19,13 @@ from ...targets.labels import has_class
 from ..decoding.picture_files import PictureError, pages_of
 from .archive import forget_archive
 from .label_sets import ordered
+from .masks import CLASSES
 from .remote import fetched, is_address
 from .roots import existing_root
 from .source import Problem, Source
 from .table import named_paths
 
-__all__ = ["check_root", "list_pictures", "without"]
+__all__ = ["check_root", "list_pictures", "root_here", "without"]
 
 _NAMED = 20
 
@@ -35,19 +36,38 @@ def list_pictures(data: DataSettings) -> Source:
     Raises:
         ConfigError: they are not there, or not what they should be.
     """
-    if data.root is None or not is_address(data.root):
-        return _listed(data, None if data.root is None else _local(data.root).absolute())
+    if data.root is None:
+        return _listed(data, None)
+    root = root_here(data)
+    with _said_of(data.root, root):
+        return _listed(data, root)
+
+
+def root_here(data: DataSettings) -> Path:
+    """Return the file or folder of this machine with the pictures at `data.root`.
+
+    What lies at an address is fetched unless it was before.
+
+    Raises:
+        ConfigError: the address cannot be read, or a table at it.
+    """
+    address = str(data.root)
+    if not is_address(address):
+        return _local(address).absolute()
     columns = data.columns if isinstance(data, FolderSettings) else None
-    address = data.root
 
     def named(table: Path) -> list[str]:
         with _said_of(address, table):
             return named_paths(table, columns, target=data.target)
 
-    cache = cache_folder(data.cache_dir).absolute()
-    root = fetched(address, cache, named=named, look_again=data.check_content)
-    with _said_of(address, root):
-        return _listed(data, root)
+    return fetched(
+        address,
+        cache_folder(data.cache_dir).absolute(),
+        named=named,
+        beside=[CLASSES] if data.target == "dense" else [],
+        videos=isinstance(data, FolderSettings) and data.frames is not None,
+        look_again=data.check_content,
+    )
 
 
 @contextmanager
@@ -56,6 +76,8 @@ def _said_of(address: str, here: Path) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
+        if not is_address(address):
+            raise
         text = str(error).replace(str(here), address)
         raise ConfigError(text.replace(str(here.parent), address.rpartition("/")[0])) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from ..quality.audit import survey
 from .mask_pairs import NAMED, Pairs, pairs_in_folders, pairs_in_table
 from .source import Masks, Source, natural_order
 
-__all__ = ["MaskClasses", "list_masks"]
+__all__ = ["CLASSES", "MaskClasses", "list_masks"]
 
-_CLASSES = "classes.txt"
+# Beside pictures: the names of the classes, a line each.
+CLASSES = "classes.txt"
 _MAX_NAMES_BYTES = 1_000_000
 # Part of a key: to be raised when the same file would be read otherwise.
 _VERSION = 3
@@ -67,15 +69,23 @@ def list_masks(
             there are no two classes.
     """
     if root.is_dir():
-        pairs, beside = pairs_in_folders(root, shown), root
+        pairs = pairs_in_folders(root, shown)
+        places = _above(root, [*pairs.pictures, *pairs.masks])
     else:
-        pairs, beside = pairs_in_table(root, columns), root.parent
+        pairs, places = pairs_in_table(root, columns), [root.parent]
     masks = _Values.of(pairs, cache_dir)
-    names = meaning.class_names or _read_names(beside / _CLASSES)
+    stated = (_read_names(place / CLASSES) for place in places)
+    names = meaning.class_names or next((some for some in stated if some is not None), None)
     if meaning.mask_class == "folder":
         return _by_folder(pairs, masks, meaning)
     class_names, table = _classes(masks, names, meaning)
     return _source(pairs, masks, class_names, table[None], np.zeros(len(pairs.masks), np.int64))
+
+
+def _above(root: Path, files: Sequence[str]) -> list[Path]:
+    """Return the folder that all files are in, and those above it up to the root."""
+    inside = Path(os.path.commonpath(files))
+    return [root / one for one in (inside, *inside.parents)]
 
 
 def _source(

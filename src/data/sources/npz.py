@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from ...config.checks import ConfigError
-from ...machine.arrays import AnyArray
+from ...machine.arrays import AnyArray, BoolArray
 from ...machine.memory import available_memory
 from ...machine.text import text_fault
 from ...storage.array_files import open_arrays
 from .label_sets import class_targets
-from .label_spelling import clean_label
-from .source import PARTS, Source
+from .label_spelling import (
+    alike_remarks,
+    clean_label,
+    merged_remarks,
+    refuse_alike_across_parts,
+)
+from .source import PARTS, Problem, Source
 
 __all__ = ["list_arrays"]
 
@@ -63,15 +68,18 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
     if len(shapes) > 1:
         listed = " and ".join(f"{kind} {shape}" for shape, kind in sorted(shapes))
         raise ConfigError(f"{file}: the pictures of the parts differ in shape or kind: {listed}.")
-    class_names, targets = _classes(file, np.concatenate(labels), several)
+    class_names, targets, remarks = _classes(file, np.concatenate(labels), several)
     parts = [prefix.rstrip("_") for prefix in prefixes]
+    given = None if parts == [""] else np.repeat(parts, [len(some) for some in images])
+    refuse_alike_across_parts(class_names, targets, given, str(file))
     return Source(
         "folder",
         class_names,
         targets,
         arrays=images[0] if len(images) == 1 else np.concatenate(images),
-        given_parts=None if parts == [""] else np.repeat(parts, [len(some) for some in images]),
+        given_parts=given,
         kind="multi" if several else "single",
+        problems=tuple(Problem(file.name, remark) for remark in remarks),
     )
 
 
@@ -124,13 +132,25 @@ def _labels(file: Path, name: str, stored: Any, several: bool) -> AnyArray:
     raise ConfigError(f"{file}: {name} is {labels.dtype} {labels.shape}; {needed}.")
 
 
-def _classes(file: Path, labels: AnyArray, several: bool) -> tuple[tuple[str, ...], AnyArray]:
-    """Return the names of the classes, and the targets as a source has them."""
+def _classes(
+    file: Path, labels: AnyArray, several: bool
+) -> tuple[tuple[str, ...], AnyArray, list[str]]:
+    """Return the names of the classes, the targets as a source has them, and remarks."""
     if several:
-        return tuple(map(str, range(labels.shape[1]))), labels.astype(np.uint8)
-    names = [clean_label(str(label)) for label in labels.tolist()]
+        there: BoolArray = np.asarray(labels.any(axis=0))
+        numbers = np.arange(len(there)).astype(str)
+        if there.sum() < 2:
+            raise ConfigError(
+                f"{file}: a classifier needs at least 2 labels, and pictures have {there.sum()}."
+            )
+        never = ", ".join(numbers[~there])
+        remarks = [f"has labels that no picture has, and leaves out: {never}"] if never else []
+        return tuple(numbers[there].tolist()), labels[:, there].astype(np.uint8), remarks
+    written = [str(label) for label in labels.tolist()]
+    names = [clean_label(label) for label in written]
     if fault := next(filter(None, map(text_fault, set(names))), None):
         raise ConfigError(f"{file}: a label has {fault}.")
     if "" in names:
         raise ConfigError(f"{file}: the label of picture {names.index('')} is empty.")
-    return class_targets(str(file), [(name,) for name in names], several=False)
+    class_names, targets = class_targets(str(file), [(name,) for name in names], several=False)
+    return class_names, targets, [*merged_remarks(written), *alike_remarks(class_names)]

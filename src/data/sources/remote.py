@@ -25,6 +25,7 @@ from ...storage.cache import cache_errors, key_of, locked
 from ...storage.digests import checked_line, line_content
 from ...storage.files import write_atomically
 from ..decoding.picture_files import PICTURE_ENDINGS
+from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS
 from .file_notes import NOTES, FileNotes, counted
 from .shards import SHARD_ENDING, expanded
@@ -66,6 +67,8 @@ def fetched(
     cache_dir: Path,
     *,
     named: Callable[[Path], Iterable[str]],
+    beside: Sequence[str] = (),
+    videos: bool = False,
     look_again: bool = False,
 ) -> Path:
     """Return the file or folder of this machine with what lies at an address.
@@ -81,6 +84,9 @@ def fetched(
         address: as fsspec has it.
         cache_dir: the project's cache folder.
         named: from a table's file to the paths in it.
+        beside: names of files that are fetched as pictures are, and where they are there beside a
+            table or in a folder itself.
+        videos: whether those of a folder are fetched as its pictures are.
         look_again: list the address anew, read what is here, and fetch what has changed.
 
     Raises:
@@ -92,14 +98,17 @@ def fetched(
         path = unquote(urlsplit(address).path)
     name = PurePosixPath(path).name
     names = expanded(name) if name.lower().endswith(_FILE_ENDINGS) else []
-    place = cache_dir / "remote" / key_of(address)
+    # Not the same files, and so not the same listing.
+    place = cache_dir / "remote" / key_of([address, "videos"] if videos else address)
     is_table = name.lower().endswith(TABLE_ENDINGS)
     files, whole = _known(place)
+    # Of a listing of an earlier version it is not known whether these are there.
+    whole = whole and files is not None and files.keys() >= {*beside}
     if look_again or files is None or not whole or _lacks_some(place, files):
         what = f"the files of {address}"
         with cache_errors(what, place.parent), locked(place, what):
             place.mkdir(exist_ok=True)
-            remote = _Remote(address, names)
+            remote = _Remote(address, names, beside, videos=videos)
             before, _ = _known(place)
             notes = FileNotes.read(place / NOTES) or FileNotes()
             _remove_changed(address, place, notes, content=look_again)
@@ -108,6 +117,7 @@ def fetched(
                 _remove_outdated(place, before or {}, files)
             else:
                 files = before
+            files = dict.fromkeys(beside, (None, "")) | files
             remote.fetch(files, place, whole=not is_table)
             if is_table:
                 paths = filter(None, map(_plain, named(place / _CONTENT / name)))
@@ -126,12 +136,15 @@ def fetched(
 class _Remote:
     """The files at an address: those that it names, `own`, and those beside, or those below it.
 
-    `came` are the names of those that were fetched.
+    Those that are `beside` need not be there. `came` are the names of those that were fetched.
     """
 
-    def __init__(self, address: str, own: Sequence[str]) -> None:
+    def __init__(
+        self, address: str, own: Sequence[str], beside: Sequence[str], *, videos: bool
+    ) -> None:
         self._address = address
-        self._own = own
+        self._own, self._beside = own, beside
+        self._endings = PICTURE_ENDINGS | VIDEO_ENDINGS if videos else PICTURE_ENDINGS
         self.came: set[str] = set()
         self._web = address.partition("://")[0].lower() in _WEB
         with self._errors():
@@ -150,13 +163,14 @@ class _Remote:
         return _size_and_version(self._system.info(path))
 
     def below(self) -> _Files:
-        """Return the picture files below the address; where there are none, the shards.
+        """Return the pictures, perhaps videos, below the address; where are none, the shards.
 
         Raises:
             ConfigError: a folder cannot be listed, or there are neither.
         """
         files: _Files = {}
         shards: _Files = {}
+        beside: _Files = {}
         others = 0
         waiting = [""]
         while waiting:
@@ -166,10 +180,12 @@ class _Remote:
                 if info["type"] == "directory":
                     if name.count("/") < _MAX_DEPTH:
                         waiting.append(name)
-                elif os.path.splitext(inside)[1].lower() in PICTURE_ENDINGS:
+                elif os.path.splitext(inside)[1].lower() in self._endings:
                     files[name] = _size_and_version(info)
                 elif inside.endswith(SHARD_ENDING):
                     shards[name] = _size_and_version(info)
+                elif inside in self._beside:
+                    beside[name] = _size_and_version(info)
                 else:
                     others += 1
         if not files and shards:
@@ -183,7 +199,7 @@ class _Remote:
             )
         if others:
             _log.info("%s: left %d files that are no pictures by name", self._address, others)
-        return files
+        return files | beside
 
     def _inside(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield the name of each file and folder directly inside, and what is known of it."""
@@ -246,7 +262,11 @@ class _Remote:
                 else:
                     self._system.get_file(path, str(partial))
             except FileNotFoundError:
-                if self._own and name not in self._own:
+                if name in self._beside or (self._own and name not in self._own):
+                    return False
+                raise
+            except PermissionError:  # what a bucket says of one that is not there
+                if name in self._beside:
                     return False
                 raise
         if size is not None and partial.stat().st_size != size:

@@ -256,9 +256,13 @@ def _without_repetitions(
         if before == row:
             kept.append(row)
             continue
-        if labels[before] != labels[row] or any(one[before] != one[row] for one in beside):
+        # Several labels of a picture have no order.
+        alike = labels[before] == labels[row] or (
+            not isinstance(labels[row], str) and {*labels[before]} == {*labels[row]}
+        )
+        if not alike or any(one[before] != one[row] for one in beside):
             differ, instead = "different values", "leave one of them out"
-            if labels[before] != labels[row]:
+            if not alike:
                 named = [
                     one if isinstance(one, str) else ";".join(one) or "none"
                     for one in (labels[before], labels[row])

@@ -19,9 +19,9 @@ from PIL import Image
 from ...config.checks import ConfigError
 from ...config.console import written_to
 from ...config.finished import PredictSettings
-from ...data.decoding.decode import decode_picture, thumbnail
+from ...data.decoding.decode import decode_picture, shown_size, thumbnail
 from ...data.decoding.masks import LEFT_OUT, mask_png
-from ...data.decoding.picture_files import PictureError, file_errors, read_header
+from ...data.decoding.picture_files import PictureError
 from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
@@ -157,24 +157,24 @@ def windowed_masks(
 ) -> Iterator[PredictedMask | Problem]:
     """Yield the mask of each file in order, or a `Problem` for one that cannot be read.
 
-    Every picture is taken at its own size, by overlapping windows of the size of the training.
+    Every picture is taken at its own size, by overlapping windows of the size of the training; a
+    smaller one is filled up with grey, as a model that is trained on windows has it.
 
     Raises:
         DamagedModel: as `Predictor.probabilities`.
     """
     from ...serving.masks import PredictedMask
 
-    form = predictor.formats[0]
+    form = replace(predictor.formats[0], fit="windows", scale=1.0)
     for file in files:
         try:
-            with file_errors(), file.open("rb") as stream:
-                header = read_header(stream)
-            own = replace(form, image_size=(header.height, header.width))
-            picture = decode_picture(file, own)[None]
+            height, width = shown_size(file)
+            picture = decode_picture(file, form)[None]
         except PictureError as error:
             yield Problem(str(file), str(error))
             continue
         probs = mean_over_windows(predictor.probabilities, picture, form.image_size)
+        probs = probs[:, :, :height, :width]
         yield PredictedMask(str(file), probs[0].argmax(axis=0).astype(np.uint8))
 
 

@@ -28,7 +28,7 @@ def remarks_on(
         runs: that were judged.
         found: where they come from.
         settings: how they were compared.
-        left_out: runs that were measured on other pictures.
+        left_out: runs that were measured on other pictures, or otherwise divided into folds.
     """
     yield from _left_out(left_out, runs, found)
     yield from _copies(runs)
@@ -42,9 +42,10 @@ def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundR
     said = []
     if on_other_pictures:
         pixels = any(run.settings.get("data", {}).get("target") == "dense" for run in runs)
-        in_size = " or in another size" * pixels
+        differing = " or in another size" * pixels
+        differing += " or in other folds" * any(run.folds is not None for run in runs)
         some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
-        said.append(f"{some} on other pictures{in_size} left out.")
+        said.append(f"{some} on other pictures{differing} left out.")
     if found.elsewhere:
         some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
         said.append(f"{some} left out that MLflow knows and this machine does not have.")

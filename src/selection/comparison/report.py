@@ -11,7 +11,7 @@ import yaml
 
 from ...config.checks import ConfigError, from_plain
 from ...config.data import DataSettings
-from ...config.finished import ComparisonSettings
+from ...config.finished import CompareSettings
 from ...data.decoding.decode import thumbnail
 from ...data.decoding.picture_files import PictureError
 from ...data.quality.audit import content_hash
@@ -47,7 +47,7 @@ _WEAKEST_GROUPS = 20
 _CURVES_A_FAMILY = 10
 
 
-def gather(comparison: Comparison, settings: ComparisonSettings) -> ReportData:
+def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
     """Gather the report data but for `with_pictures`; curves that no longer exist are left out.
 
     Raises:
@@ -298,7 +298,7 @@ def _curves(entrants: Sequence[Entrant], metric: str) -> dict[int, tuple[tuple[i
     return curves
 
 
-def _importances(settings: ComparisonSettings) -> tuple[dict[str, dict[str, float]], str]:
+def _importances(settings: CompareSettings) -> tuple[dict[str, dict[str, float]], str]:
     """Return the importances of the study that is compared, if any, and their metric."""
     if settings.sweep is None:
         return {}, ""

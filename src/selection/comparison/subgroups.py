@@ -12,6 +12,7 @@ import yaml
 from ...config.checks import ConfigError, from_plain
 from ...config.data import FolderSettings
 from ...data.sources.csv_lines import read_csv_lines
+from ...data.sources.listing import root_here
 from ...data.sources.roots import root_beside
 from ...data.sources.table import list_table
 from ...data.splitting.splits import Split
@@ -47,10 +48,13 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
                 f"subgroup={column} is a column of the CSV file that a run was trained from, and "
                 f"the pictures of {run_dir} come from no CSV file."
             )
-        data = from_plain(FolderSettings, plain["data"], "data")
+        data = from_plain(
+            FolderSettings, {**plain["data"], "root": root, "check_content": False}, "data"
+        )
+        file = root_here(data)
         names = Split.read(folder.split).names
         several, given = data.target == "multi", data.columns
-        table = read_csv_lines(Path(root), given, several)
+        table = read_csv_lines(file, given, several)
         if column.lower() not in map(str.lower, table.header):
             raise ConfigError(
                 f"subgroup={column} is no column of {root}, which has {', '.join(table.header)}"
@@ -60,7 +64,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
         columns = [None if place is None else table.header[place] for place in (path, label)]
         # A column that is taken for that of the groups is read, and checked, as theirs is.
         listed = list_table(
-            Path(root), [*columns, None, column], several=several, separator=data.separator
+            file, [*columns, None, column], several=several, separator=data.separator
         )
     except (OSError, KeyError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, ConfigError):
@@ -68,7 +72,9 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
         raise ConfigError(f"subgroup={column}: {run_dir} cannot be read: {error}.") from error
     known = dict(zip(listed.sample_paths or (), listed.groups or ()))
     try:
-        found = tuple(known[(names or ())[index]] for index in sample_ids.tolist())
+        own = [(names or ())[index] for index in sample_ids.tolist()]
+        # Pages of a file, and frames of a video, are called FILE#1 and so on.
+        found = tuple(known[one if one in known else one.rpartition("#")[0]] for one in own)
     except (IndexError, KeyError):
         raise ConfigError(
             f"subgroup={column}: {root} no longer names the pictures that {run_dir} was judged by."

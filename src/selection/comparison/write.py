@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...config.checks import to_plain
-from ...config.finished import ComparisonSettings
+from ...config.finished import CompareSettings
 from ...machine.spare_cores import SpareCores
 from ...records.comparison import Comparison
 from ...records.report_data import ReportData
@@ -35,7 +35,7 @@ _NOT_PARAMS = ("output_dir", "tracking")
 
 def write_comparison(
     comparison: Comparison,
-    settings: ComparisonSettings,
+    settings: CompareSettings,
     next_step: str | None = None,
     spare: SpareCores | None = None,
 ) -> Iterator[Path]:
@@ -93,7 +93,7 @@ def _json_text(plain: Mapping[str, Any]) -> str:
     return f"{before}[\n{lines}\n ]\n}}\n"
 
 
-def comparison_folder(settings: ComparisonSettings) -> Path:
+def comparison_folder(settings: CompareSettings) -> Path:
     """Return the folder of a comparison: equal questions give the same, which is replaced."""
     kinds = {"experiment": settings.experiment, "data": settings.data}
     asked = [settings.sweep, *(f"{kind}-{name}" for kind, name in kinds.items() if name)]
@@ -104,7 +104,7 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
         asked.append(settings.part)
     if settings.metric is not None:
         asked.append(settings.metric)
-    usual = ComparisonSettings(tracking=settings.tracking)
+    usual = CompareSettings(tracking=settings.tracking)
     for key in ("costs", "gap", "band", "subgroup", "changed"):
         if (value := getattr(settings, key)) != getattr(usual, key):
             asked.append(f"{key}-{Path(value).stem if key == 'costs' else value}")
@@ -116,7 +116,7 @@ def comparison_folder(settings: ComparisonSettings) -> Path:
 def tracked(
     comparison: Comparison,
     folder: Path,
-    settings: ComparisonSettings,
+    settings: CompareSettings,
 ) -> Iterator[Tracker]:
     """Record the comparison as a run where its runs are mirrored.
 

@@ -56,6 +56,12 @@ def test_a_cell_holds_all_labels_of_a_picture(pictures: Path, mark: str) -> None
     assert sets_of(listed(table(pictures, "path,labels", *rows))) == EXPECTED
 
 
+def test_a_line_may_repeat_another_with_its_labels_in_another_order(pictures: Path) -> None:
+    rows = [f"{name},{';'.join(sorted(one))}" for name, one in EXPECTED.items()]
+    found = listed(table(pictures, "path,labels", *rows, "0.png,dog;cat"))
+    assert sets_of(found) == EXPECTED and "repeats lines (1)" in str(found.problems[0])
+
+
 def test_a_separator_may_be_named(pictures: Path) -> None:
     rows = [f"{name},{' + '.join(sorted(one))}" for name, one in EXPECTED.items()]
     assert sets_of(listed(table(pictures, "path,labels", *rows), separator="+")) == EXPECTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,11 @@ def test_names_come_from_a_file_beside_the_pictures(root: Path) -> None:
     two(root, 0, 1)
     (root / "classes.txt").write_text("road\ncar\nsky\n")
     assert listed(root).class_names == ("road", "car", "sky")
+    # Around them may be a folder, as in most archives.
+    shutil.copytree(root, root.parent / "outer" / "set")
+    assert listed(root.parent / "outer").class_names == ("road", "car", "sky")
+    (root / "classes.txt").unlink()
+    assert listed(root).class_names == ("background", "foreground")
 
 
 def test_a_palette_and_grey_saved_as_colour_are_read_by_their_numbers(root: Path) -> None:

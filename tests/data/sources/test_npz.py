@@ -155,3 +155,32 @@ def test_bands_before_lines_are_named(bands: int, tmp_path: Path) -> None:
     patches = saved(tmp_path / "b.npz", images=noise(6, 3, 3, 9), labels=np.arange(6) % 2)
     source = list_pictures(settings_of(tmp_path, root=str(patches)))
     assert source.arrays is not None and source.arrays.shape == (6, 9, 3, 3)
+
+
+def test_labels_that_look_alike_are_remarked_upon_and_refused_across_parts(tmp_path: Path) -> None:
+    labels = np.array(["cat", "dog", "dog ", "Dog"] * 5)
+    both = load(saved(tmp_path / "a.npz", images=noise(20, 9, 9), labels=labels), tmp_path, False)
+    assert both.class_names == ("cat", "Dog", "dog")
+    merged, alike = (problem.reason for problem in both.problems)
+    assert "'dog ', 'dog'" in merged and "were taken for one" in merged
+    assert "Dog" in alike and "dog" in alike
+    arrays = {"train_images": noise(20, 9, 9), "train_labels": labels[:1].repeat(20)}
+    arrays |= {"val_images": noise(20, 9, 9), "val_labels": np.array(["cat", "Cat"] * 10)}
+    with pytest.raises(ConfigError, match="class cat in the train part and Cat in another"):
+        load(saved(tmp_path / "b.npz", **arrays), tmp_path, False)
+
+
+def test_a_label_that_no_picture_has_is_left_out_and_named(tmp_path: Path) -> None:
+    sets = np.zeros((20, 4), bool)
+    sets[np.arange(20), np.arange(20) % 2 * 3] = True  # and some with the columns 1 and 2 never
+    file = saved(tmp_path / "a.npz", images=noise(20, 9, 9), labels=sets)
+    found = load(file, tmp_path, False, target="multi")
+    assert found.class_names == ("0", "3") and found.targets.shape == (20, 2)
+    np.testing.assert_array_equal(found.targets, sets[:, [0, 3]])
+    assert [problem.reason for problem in found.problems] == [
+        "has labels that no picture has, and leaves out: 1, 2"
+    ]
+    sets[:, 3] = False
+    file = saved(tmp_path / "b.npz", images=noise(20, 9, 9), labels=sets)
+    with pytest.raises(ConfigError, match="needs at least 2 labels, and pictures have 1"):
+        load(file, tmp_path, False, target="multi")

@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.data import FolderSettings
@@ -23,7 +24,9 @@ from src.data.decoding.opening import open_pictures
 from src.data.sources import file_notes, remote
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
-from tests.data.pictures import age, flip, png, tree, write
+from src.storage.digests import checked_line, line_content
+from tests.data.decoding.test_videos import video
+from tests.data.pictures import age, encoded, flip, png, tree, write
 from tests.data.sources.test_archive import pack
 
 
@@ -211,6 +214,45 @@ def test_what_changes_there_is_seen_when_content_is_checked(memory: Any, tmp_pat
     again = listed("memory://pets", tmp_path, check_content=True)
     assert again.sample_paths == ("cat/1.png", "cat/5.png", "dog/2.png", "dog/3.png")
     assert Path(again.file(3)).read_bytes() == png(33)
+
+
+@pytest.mark.parametrize("place", ["scenes", "scenes/set.csv"])
+@pytest.mark.parametrize("noted_before", [False, True])
+def test_names_of_classes_beside_pictures_with_masks_are_fetched(
+    memory: Any, tmp_path: Path, place: str, noted_before: bool
+) -> None:
+    mask = encoded(Image.fromarray(np.tile(np.uint8([0, 1]), (12, 8))), "PNG")
+    for number in range(3):
+        memory.pipe_file(f"/scenes/images/{number}.png", png(number))
+        memory.pipe_file(f"/scenes/masks/{number}.png", mask)
+    lines = ["path,mask", *(f"images/{n}.png,masks/{n}.png" for n in range(3))]
+    memory.pipe_file("/scenes/set.csv", "\n".join(lines).encode())
+    memory.pipe_file("/scenes/classes.txt", b"road\nsky\n")
+    address = f"memory://{place}"
+    if noted_before:  # by an earlier version, which did not look for them
+        memory.mv("/scenes/classes.txt", "/away.txt")
+        assert listed(address, tmp_path, target="dense").class_names[0] == "background"
+        memory.mv("/away.txt", "/scenes/classes.txt")
+        (file,) = (tmp_path / "cache/remote").glob("*/listing.json")
+        content = line_content(file.read_bytes())
+        del content["files"]["classes.txt"]
+        file.write_bytes(checked_line(content))
+    assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
+    memory.cp("/scenes", "/outer/scenes", recursive=True)
+    assert listed("memory://outer", tmp_path, target="dense").class_names == ("road", "sky")
+    memory.store.clear()
+    assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
+
+
+def test_videos_below_an_address_are_fetched_where_their_frames_are_wanted(
+    memory: Any, tmp_path: Path
+) -> None:
+    for number, label in enumerate(("cat", "cat", "dog", "dog")):
+        memory.pipe_file(f"/pets/{label}/{number}.png", png(number))
+        memory.pipe_file(f"/pets/{label}/{number}.mp4", video(frames=4))
+    assert len(listed("memory://pets", tmp_path)) == 4
+    assert len(listed("memory://pets", tmp_path, frames=2)) == 4 + 4 * 2
+    assert len(listed("memory://pets", tmp_path)) == 4
 
 
 @pytest.mark.parametrize("name", ["pets", "pets.tar"])

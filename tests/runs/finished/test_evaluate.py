@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from src.api import load
+from src.compare import compare
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import (
@@ -22,6 +23,7 @@ from src.config.finished import (
 )
 from src.evaluate import evaluate
 from src.export import export
+from src.machine.package import command
 from src.predict import predict
 from src.records.run import RunSummary
 from src.runs.experiment import run_experiment
@@ -98,7 +100,7 @@ def test_a_model_that_answers_no_numbers_is_not_measured(number: float, tmp_path
 
 
 def test_pictures_at_a_relative_root_are_found_from_another_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beside the folder of outputs, wherever both were moved to."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
@@ -130,6 +132,8 @@ def test_pictures_at_a_relative_root_are_found_from_another_folder(
     assert {one.shown for one in gather(compared(by_camera), by_camera).leaders[0].subgroups} == {
         *"012"
     }
+    compare(by_camera, [*place, "subgroup=camera"])  # which is about its page, not the choice
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: {command('select', *place)}"
     assert read_pictures(folder.path, [0])
     # What lies at the root from here comes first, and other pictures are not taken for these.
     (tmp_path / "photos").mkdir()

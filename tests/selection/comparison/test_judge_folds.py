@@ -153,6 +153,16 @@ def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Pat
     assert "each picture held out once" in format_comparison(found)
 
 
+def test_another_division_into_folds_is_left_out_and_called_so(tmp_path: Path) -> None:
+    for model, folds in (("cnn", 2), ("mlp", 2), ("gru", 3)):
+        cv: dict[str, int | None] = {"folds": folds, "fold": None}
+        run = finished_run(tmp_path, model, 10, cv=cv, split=f"into {folds}")
+        with_folds(run, [0.9] * folds)
+    found = compared(compare_settings(tmp_path))
+    assert found.runs == 2
+    assert found.remarks == ("One run on other pictures or in other folds left out.",)
+
+
 def with_folds(folder: RunFolder, accuracies: list[float] | None) -> None:
     folds = None if accuracies is None else {"val/accuracy": accuracies}
     replace(RunSummary.read(folder.summary), folds=folds).write(folder.summary)

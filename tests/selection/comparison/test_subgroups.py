@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
+from src.config.compose import read_run_settings
+from src.data.sources.listing import list_pictures
 from src.data.sources.table import list_table
 from src.metrics.intervals import score_interval
 from src.selection.comparison.subgroups import subgroup_scores, subgroup_values
@@ -34,6 +37,29 @@ def test_each_picture_has_what_its_line_says_though_lines_move(tmp_path: Path, t
     header, *lines = table.read_text().splitlines()
     table.write_text("\n".join([header, *reversed(lines)]) + "\n")
     assert subgroup_values(run, "camera", ids) == ("scanner", "phone", "phone")
+
+
+def test_pages_have_what_the_line_of_their_file_says(tmp_path: Path, table: Path) -> None:
+    for index in range(6):
+        pages = [Image.fromarray(np.full((8, 8), 40 * index + n, np.uint8)) for n in range(2)]
+        pages[0].save(tmp_path / f"{index}.tif", save_all=True, append_images=pages[1:])
+    table.write_text(table.read_text().replace(".png", ".tif"))
+    words = ["data=folder", f"data.root={table}", "data.pages=all"]
+    run = run_on(tmp_path, list_pictures(read_run_settings(words).data), words)
+    assert subgroup_values(run, "camera", np.array([0, 1, 2, 3, 8])) == (
+        *("phone", "phone", "scanner", "scanner", "scanner"),
+    )
+
+
+def test_a_table_at_an_address_is_read_where_it_was_fetched_to(tmp_path: Path, table: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for file in tmp_path.iterdir():
+        memory.pipe_file(f"/subgroups/{file.name}", file.read_bytes())
+    words = ["data=folder", "data.root=memory://subgroups/set.csv"]
+    words += [f"data.cache_dir={tmp_path / 'cache'}"]
+    run = run_on(tmp_path, list_pictures(read_run_settings(words).data), words)
+    memory.rm("/subgroups", recursive=True)
+    assert subgroup_values(run, "camera", np.array([4, 0])) == ("scanner", "phone")
 
 
 @pytest.mark.parametrize(
