@@ -437,12 +437,13 @@ def test_networks_for_label_sets_are_ranked_by_their_mean_average_precision(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["single", "multi"])
 def test_networks_are_ranked_once_and_the_ranking_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = photo_folder(tmp_path / "photos")
     words = ["data=folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}"]
-    settings = compose_settings(RunSettings, [*words, "model=embedding"])
+    settings = compose_settings(RunSettings, [*words, f"data.target={target}", "model=embedding"])
     opened = build_data(settings)
     first = choose_networks(settings, opened, None)
     lites = [f"tf_efficientnet_lite{number}" for number in range(3)]
