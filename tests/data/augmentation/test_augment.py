@@ -21,7 +21,7 @@ from tests.fake_tensors import forget_constants
 PRESETS = Path("conf/augment")
 EVERYTHING: dict[str, Any] = {
     "flip": True,
-    "turns": "quarter",
+    "turns": "half",
     "translate": 0.2,
     "warp_probability": 0.7,
     "rotate_degrees": 30.0,
