@@ -49,6 +49,11 @@ class AugmentSettings(Settings):
         "mirror a picture in every other epoch, where pictures are mirrored, and not at random",
         False,
     )
+    turns: Literal["none", "half", "quarter"] = setting(
+        "for pictures that have no up and down: half turns every other one by 180 degrees, quarter "
+        "each by 0, 90, 180 or 270, where pictures are square",
+        "none",
+    )
     translate: float = setting(
         "largest shift as a fraction of the side, rounded down to whole pixels",
         0.0,

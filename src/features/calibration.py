@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from ..machine.arrays import Float32Array, Float64Array, Int64Array
+from ..targets.labels import Labels, memberships
 
 __all__ = [
     "ENOUGH_UNSEEN",
@@ -180,7 +181,7 @@ class CalibratedModel:
 
 
 def held_together(
-    labels: Int64Array, groups: Int64Array | None, contents: NDArray[np.generic]
+    labels: Labels, groups: Int64Array | None, contents: NDArray[np.generic]
 ) -> Int64Array:
     """Return (N,) codes that are equal for pictures that have to share a fold.
 
@@ -190,7 +191,7 @@ def held_together(
     learn the class.
 
     Args:
-        labels: (N,) in [0, K).
+        labels: (N,) in [0, K), or label sets (N, K) of 0 and 1.
         groups: (N,) of the pictures; None where each stands for itself.
         contents: (N,) equal where pictures are.
     """
@@ -198,7 +199,8 @@ def held_together(
     if groups is None:
         return content
     group = np.unique(groups, return_inverse=True)[1]
-    pairs = np.unique(np.stack([labels, group]), axis=1)
+    pictures, classes = memberships(labels)
+    pairs = np.unique(np.stack([classes, group[pictures]]), axis=1)
     only = pairs[1, np.bincount(pairs[0])[pairs[0]] == 1]
     return np.where(np.isin(group, only), int(group.max()) + 1 + content, group)
 

@@ -5,24 +5,30 @@ Each takes well under a second for a thousand pictures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-from ..machine.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from ..machine.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array
+from ..metrics.multilabel import Sets, mean_average_precision
+from ..targets import kind_of
+from ..targets.labels import label_codes
 from .calibration import folds_of, of_all_classes
 from .paths import View, mean_scores, ridge_scores
 
-__all__ = ["cross_validated_accuracy", "logme"]
+__all__ = ["cross_validated_accuracy", "cross_validated_precision", "logme"]
 
 # The fixed point is reached when the ratio of the two precisions changes by less than this share.
 _TOLERANCE, _MOST_ITERATIONS = 1e-3, 50
 _FOLDS = 5
 _RIDGES = (0.3, 1.0, 3.0, 10.0)
 _SHRINKAGES = (0.1, 0.3, 0.5, 0.8)
+_HEADS = len(_RIDGES) + len(_SHRINKAGES)
 
 
-def logme(features: Float32Array, targets: Int64Array, num_classes: int) -> float:
+def logme(features: Float32Array, targets: AnyArray, num_classes: int) -> float:
     """Return the logarithm of the maximum evidence of linear models on features, a picture.
 
     The evidence p(y | F) of Bayesian linear regression on each class's indicator y, its weights
@@ -34,7 +40,7 @@ def logme(features: Float32Array, targets: Int64Array, num_classes: int) -> floa
 
     Args:
         features: (N, D), N at least 2.
-        targets: (N,) in [0, num_classes).
+        targets: (N,) in [0, num_classes), or label sets (N, num_classes) of 0 and 1.
 
     Raises:
         ValueError: lengths differ, or there are fewer than two pictures.
@@ -52,11 +58,11 @@ def logme(features: Float32Array, targets: Int64Array, num_classes: int) -> floa
 
 
 def _spectrum(
-    features: Float32Array, targets: Int64Array, num_classes: int
+    features: Float32Array, targets: AnyArray, num_classes: int
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Return squared singular values (r,), squares (r, K) of the indicators along the left singular
     vectors, and the indicators' own squares (K,)."""
-    hits = np.eye(num_classes)[targets]
+    hits = np.eye(num_classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
     left, values, _ = np.linalg.svd(np.asarray(features, np.float64), full_matrices=False)
     squares = np.square(values)
     kept = squares > 1e-10 * max(float(squares[0]), 1e-300)
@@ -121,15 +127,48 @@ def cross_validated_accuracy(
     right = [_right(features, labels, train, held) for train, held in folds]
     correct = np.concatenate(right, axis=1)
     best = correct[correct.mean(axis=1).argmax()]
-    # Copies of a picture, or those of a group, are one observation.
     held_out = np.concatenate([held for _, held in folds])
-    _, group = np.unique(contents[held_out], return_inverse=True)
     accuracy = float(best.mean())
-    sums = np.bincount(group, best - accuracy)
-    spread = float(np.sqrt(np.square(sums).sum())) / len(best)
+    return accuracy, _error(best - accuracy, contents[held_out])
+
+
+def cross_validated_precision(
+    features: Float32Array, targets: Sets, contents: NDArray[np.generic], seed: int
+) -> tuple[float, float]:
+    """Return the held-out mean average precision of a quick head for label sets, and its error.
+
+    Both are in [0, 1]; the heads are those of `cross_validated_accuracy`, one label against the
+    rest, and the best strength of all labels together counts. The standard error goes by each
+    picture's influence.
+
+    Args:
+        features, contents, seed: as of `cross_validated_accuracy`.
+        targets: (N, K) of 0 and 1.
+
+    Raises:
+        ValueError: there are fewer than two pictures that differ.
+    """
+    if len(np.unique(contents)) < 2:
+        raise ValueError("1 picture that differs from others: at least 2 are needed")
+    scores = np.zeros((_HEADS, *targets.shape), np.float32)
+    for train, held in folds_of(label_codes(targets), contents, _FOLDS, seed):
+        scores[:, held] = _label_scores(features, targets, train, held)
+    found = [mean_average_precision(one, targets) for one in scores]
+    best = scores[int(np.argmax(found))]
+    each = kind_of("multi").scores("map", best, targets, targets)
+    return max(found), _error(each - each.mean(), contents)
+
+
+def _error(moves: NDArray[np.floating], contents: NDArray[np.generic]) -> float:
+    """Return the standard error of a figure by how each picture moves it, (N,), 0 on average.
+
+    Copies of a picture, or those of a group, which have equal contents, are one observation.
+    """
+    known, group = np.unique(contents, return_inverse=True)
+    spread = float(np.sqrt(np.square(np.bincount(group, moves)).sum())) / len(moves)
     # Where all are right there may still be others: Agresti and Coull's two more of each kind.
-    least = np.sqrt(2 * (distinct + 2)) / (distinct + 4) ** 1.5
-    return accuracy, max(spread, float(least))
+    least = np.sqrt(2 * (len(known) + 2)) / (len(known) + 4) ** 1.5
+    return max(spread, float(least))
 
 
 def _right(
@@ -137,12 +176,38 @@ def _right(
 ) -> BoolArray:
     """Return (heads, M): which held-out pictures each head is right about."""
     known, own = np.unique(labels[train], return_inverse=True)
-    mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    rows = normalize(features[train] - mean), normalize(features[held] - mean)
-    view = View.of(*rows, own, len(known))
-    classes = int(labels.max()) + 1
     if len(known) == 1:
-        return np.tile(labels[held] == known[0], (len(_RIDGES) + len(_SHRINKAGES), 1))
-    scores = [*ridge_scores(view, _RIDGES), *mean_scores(view, _SHRINKAGES)]
-    found = [of_all_classes(one.astype(np.float64), known, classes) for one in scores]
+        return np.tile(labels[held] == known[0], (_HEADS, 1))
+    view = View.of(*_rows(features, train, held), own, len(known))
+    classes = int(labels.max()) + 1
+    found = [of_all_classes(one.astype(np.float64), known, classes) for one in _scores(view)]
     return np.stack([one.argmax(axis=1) == labels[held] for one in found])
+
+
+def _label_scores(
+    features: Float32Array, targets: Sets, train: Int64Array, held: Int64Array
+) -> Float32Array:
+    """Return (heads, M, K) scores of each label for the held-out pictures.
+
+    They are 0 where all or none of the training pictures have the label.
+    """
+    found = np.zeros((_HEADS, len(held), targets.shape[1]), np.float32)
+    labels = targets[train].astype(np.int64)
+    view = View.of(*_rows(features, train, held), labels[:, 0], 2)
+    for label in np.flatnonzero(labels.min(axis=0) < labels.max(axis=0)):
+        own = replace(view, labels=labels[:, label])
+        found[:, :, label] = [one[:, 1] - one[:, 0] for one in _scores(own)]
+    return found
+
+
+def _rows(
+    features: Float32Array, train: Int64Array, held: Int64Array
+) -> tuple[Float32Array, Float32Array]:
+    """Return the training and the held-out features, centred, their rows of length 1."""
+    mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return normalize(features[train] - mean), normalize(features[held] - mean)
+
+
+def _scores(view: View) -> list[Float64Array]:
+    """Return the scores of each head."""
+    return [*ridge_scores(view, _RIDGES), *mean_scores(view, _SHRINKAGES)]

@@ -146,6 +146,7 @@ class NetworkRecord:
         side: pixels of a side of the pictures that it took; None where that is not known.
         accuracy, error: of a quick head, cross-validated on a sample of the training part, in
             [0, 1], and its standard error; None where it was not measured.
+        measure: "accuracy", or "map" of label sets, what `accuracy` is.
         logme: see `src.features.transfer.logme`; None where it was not measured.
         images_per_second: decoded and described; None of several.
         family: that it was ranked for.
@@ -159,6 +160,7 @@ class NetworkRecord:
     logme: float | None = None
     images_per_second: float | None = None
     family: str = ""
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,9 @@ def networks_table(record: SweepRecord) -> Table:
         )
         for one in record.networks
     )
-    headers = ("network", "pixels a side", "pictures/s", "accuracy on a sample", "LogME")
+    sets = any(one.measure == "map" for one in record.networks)
+    judged = f"{'mAP' if sets else 'accuracy'} on a sample"
+    headers = ("network", "pixels a side", "pictures/s", judged, "LogME")
     title = (
         "Frozen networks as ranked before the race, and what the trials with those taken reached"
     )

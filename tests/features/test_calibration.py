@@ -221,6 +221,18 @@ def test_what_is_held_together_is_a_group_where_each_of_its_classes_has_another(
     np.testing.assert_array_equal(alone[:, None] == alone, contents[:, None] == contents)
 
 
+def test_groups_of_label_sets_stay_whole_unless_they_alone_have_a_label() -> None:
+    group = np.repeat([5, 6, 7], 4)
+    sets = np.zeros((12, 2), np.uint8)
+    sets[[0, 4, 8], 0] = sets[[4, 9], 1] = 1  # no other picture has both, as the fifth has
+    contents = np.arange(12)
+    together = held_together(sets, group, contents)
+    np.testing.assert_array_equal(together[:, None] == together, group[:, None] == group)
+    sets[4, 1] = 0
+    divided = held_together(sets, group, contents)
+    assert len(set(divided[:4])) == len(set(divided[4:8])) == 1 and len(set(divided[8:])) == 4
+
+
 def test_a_class_that_was_not_there_to_learn_has_no_probability() -> None:
     some = CLASSES[TRAIN] != 3
     learnt = DIGITS[TRAIN][some], CLASSES[TRAIN][some]

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from src.features.transfer import cross_validated_accuracy, logme
+from src.features.transfer import cross_validated_accuracy, cross_validated_precision, logme
 from tests.features.classifiers import CLASSES, DIGITS
 
 DIGITS, CLASSES = DIGITS[:400], CLASSES[:400]
@@ -87,3 +87,60 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         logme(DIGITS, CLASSES[:3], 10)
     with pytest.raises(ValueError, match="1 classes"):
         cross_validated_accuracy(DIGITS, np.zeros(400, np.int64), np.arange(400), 0)
+
+
+# Three labels of the digits, each of several classes: even, round and large.
+SETS = np.stack([np.isin(CLASSES, some) for some in ([0, 2, 4, 6, 8], [0, 6, 8, 9], [7, 8, 9])], 1)
+SETS = SETS.astype(np.uint8)
+
+
+def test_sets_of_labels_prefer_features_that_tell_more_too() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [
+        (DIGITS + rng.normal(0, spread, DIGITS.shape)).astype(np.float32)
+        for spread in (0.0, 0.5, 1.5)
+    ]
+    evidence = [logme(one, SETS, 3) for one in noisy]
+    found = [cross_validated_precision(one, SETS, np.arange(400), 0)[0] for one in noisy]
+    assert evidence[0] > evidence[1] > evidence[2]
+    assert found[0] > 0.9 > found[1] > found[2] > SETS.mean(), "better than by chance"
+
+
+def test_the_evidence_of_sets_is_the_mean_of_that_of_each_label() -> None:
+    each = []
+    for column in SETS.T:
+        both = logme(DIGITS, np.stack([column, 1 - column], 1), 2)
+        alone = logme(DIGITS, column[:, None], 1)
+        assert alone != pytest.approx(both, rel=1e-3)
+        each.append(alone)
+    assert logme(DIGITS, SETS, 3) == pytest.approx(np.mean(each))
+    # One label of each picture is a set as well.
+    assert logme(DIGITS, np.eye(10)[CLASSES], 10) == pytest.approx(logme(DIGITS, CLASSES, 10))
+
+
+def test_the_error_of_sets_is_that_of_other_pictures_and_copies_are_no_evidence() -> None:
+    rng = np.random.default_rng(1)
+    noisy = (DIGITS + rng.normal(0, 1.0, DIGITS.shape)).astype(np.float32)
+    found, error = cross_validated_precision(noisy, SETS, np.arange(400), 0)
+    # Halves that share no picture differ by some sqrt(2) times the error of 200 pictures.
+    halves = [
+        cross_validated_precision(noisy[rows], SETS[rows], np.arange(200), 0)
+        for rows in np.split(rng.permutation(400), 2)
+    ]
+    assert abs(halves[0][0] - halves[1][0]) < 3 * np.hypot(halves[0][1], halves[1][1])
+    assert halves[0][1] == pytest.approx(np.sqrt(2) * error, rel=0.3)
+    twice = [np.concatenate([one, one]) for one in (noisy, SETS, np.arange(400))]
+    again, other = cross_validated_precision(*twice, 0)
+    assert again == pytest.approx(found, abs=0.05)
+    assert other == pytest.approx(error, rel=0.15)
+
+
+def test_labels_that_all_or_no_pictures_have_change_no_order() -> None:
+    wide = np.column_stack([SETS, np.ones(400), np.zeros(400)]).astype(np.uint8)
+    found, _ = cross_validated_precision(DIGITS, SETS, np.arange(400), 0)
+    # Of a label that all have the precision is 1; one that none has counts for nothing.
+    assert cross_validated_precision(DIGITS, wide, np.arange(400), 0)[0] == pytest.approx(
+        (3 * found + 1) / 4, abs=0.02
+    )
+    with pytest.raises(ValueError, match="at least 2"):
+        cross_validated_precision(DIGITS, SETS, np.zeros(400), 0)

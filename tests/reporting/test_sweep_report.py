@@ -94,6 +94,10 @@ def test_ranked_networks_stand_beside_what_the_trials_with_those_taken_reached()
     assert (rows[0]["trial"], rows[0]["val/accuracy"], rows[1]["trial"]) == ("3", "0.98", "")
     assert "90.0 % ± 2.0" in sweep_page(record)
     assert networks_table(record).title not in sweep_page(RECORD)
+    assert "accuracy on a sample" in networks_table(record).headers
+    sets = [dataclasses.replace(one, measure="map") for one in networks]
+    of_sets = networks_table(dataclasses.replace(RECORD, networks=tuple(sets)))
+    assert "mAP on a sample" in of_sets.headers and of_sets.rows == networks_table(record).rows
 
 
 def test_the_whole_result() -> None:

@@ -59,7 +59,7 @@ class Operation(Protocol):
 
 
 class Augment:
-    """Augment a batch: move, crop, flip, turn, zoom, apply a policy, change colours, erase, mix.
+    """Augment a batch: turn, move, crop, flip, warp, apply a policy, change colours, erase, mix.
 
     Cropping, turning, zooming and what a policy moves are one interpolation together. What a turn
     brings in from outside the crop is the picture around it, as far as there is any. Crops are
@@ -137,18 +137,19 @@ class Augment:
         """
         policy_streams = self.policy.streams if self.policy else 0
         own = _STREAMS + policy_streams
-        count = own + sum(operation.streams for operation in self.further)
+        count = own + sum(operation.streams for operation in self.further) + 1  # for turns
         alternate = self.settings.alternate_flip
         draws = uniforms(seed, epoch, sample_ids, count, still=_FLIP + 1 if alternate else 0)
         if alternate and epoch % 2:  # below one half in either the even or the odd epochs
             draws[_FLIP].add_(0.5).remainder_(1)
         steps = self.policy.steps(draws[_STREAMS:own]) if self.policy else []
-        images = self._transformed(images, draws, steps)
+        images = self._transformed(self._turned(images, draws[-1]), draws, steps)
         if targets.ndim == 3:
             if self.soft_targets:
                 raise ValueError("pictures with a class for every pixel are not mixed")
             # One more, so that what comes in from outside, 0, is a class of its own.
             numbers = (targets + 1).clamp_(min=0).to(torch.uint8)[:, None]
+            numbers = self._turned(numbers, draws[-1])
             moved = self._transformed(numbers, draws, steps, "nearest")[:, 0].long()
             targets = torch.where(moved > 0, moved - 1, IGNORED)
         if self.policy:
@@ -163,6 +164,16 @@ class Augment:
         if self.soft_targets:
             return self._mixed(images, targets, derive_seed(seed, epoch, step, _MIX_KEY))
         return images, targets
+
+    def _turned(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Return the pictures turned by right angles, as `settings.turns` has it; draws (B,)."""
+        turns = self.settings.turns
+        if turns == "none":
+            return images
+        halves = draws < 0.5
+        if turns == "half":
+            return transforms.turn(images, None, halves)
+        return transforms.turn(images, (4 * draws).long() % 2 > 0, halves)
 
     def _transformed(
         self, images: Tensor, draws: Tensor, steps: Sequence[Step], method: str = "bilinear"

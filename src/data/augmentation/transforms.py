@@ -28,6 +28,7 @@ __all__ = [
     "resample",
     "scaled",
     "translate",
+    "turn",
 ]
 
 # Weights of red, green and blue in luminance (ITU-R BT.601).
@@ -96,6 +97,19 @@ def translate(
     moved = images.reshape(-1, images.shape[3]).index_select(0, picked)
     columns = columns[:, None, None].expand(batch, channels, height, width)
     return moved.view(batch, channels, height, -1).gather(3, columns)
+
+
+def turn(images: Tensor, quarters: Tensor | None, halves: Tensor) -> Tensor:
+    """Turn pictures counter-clockwise by right angles, exactly.
+
+    Args:
+        images: (B, C, H, W).
+        quarters: (B,) bool: turned by 90 degrees, for which H must be W; None for none.
+        halves: (B,) bool: turned by 180 degrees, beside that.
+    """
+    if quarters is not None:
+        images = torch.where(quarters[:, None, None, None], images.rot90(1, (2, 3)), images)
+    return torch.where(halves[:, None, None, None], images.flip(2, 3), images)
 
 
 @lru_cache(maxsize=32)

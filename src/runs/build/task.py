@@ -95,6 +95,12 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         flip_ok=settings.data.mirror_ok,
         num_classes=len(pictures.class_names),
     )
+    height, width = pictures.image_size
+    if settings.augment.turns == "quarter" and height != width:
+        raise ConfigError(
+            f"augment.turns is quarter, but pictures are taken at {width}x{height} pixels: say "
+            "augment.turns=half, or data.image_size=SIDE for squares."
+        )
     if model.stores_views and augment.soft_targets:
         raise ConfigError(
             f"model.stored_views is {model.stored_views}, but augment.mix_probability is "

@@ -207,8 +207,7 @@ def prepared(
         shortest = min(model.auto.seconds, max(0.1, round(_HEADS_SHARE * seconds, 1)))
         model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
-    ranked = networks and settings.data.target != "multi"  # networks are ranked by single labels
-    if ranked and isinstance(model, EmbeddingSettings) and model.run is None:
+    if networks and isinstance(model, EmbeddingSettings) and model.run is None:
         return _with_networks(settings, model, open_pictures, deadline, late_by, at_once)
     from .classical import ClassicalCandidate
 

@@ -248,7 +248,7 @@ class _Ranking:
     def records(self, taken: str | None) -> tuple[NetworkRecord, ...]:
         """Return what is known of all, of which the one of this name is taken."""
         together = [
-            NetworkRecord(name, name == taken, accuracy=accuracy)
+            NetworkRecord(name, name == taken, accuracy=accuracy, measure=self.networks[0].measure)
             for name, accuracy in self.together.items()
         ]
         ranked = [NetworkRecord(taken=one.name == taken, **asdict(one)) for one in self.networks]

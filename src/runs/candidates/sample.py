@@ -17,7 +17,11 @@ from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
 from ...features.calibration import held_together
 from ...features.table import beside_others
-from ...features.transfer import cross_validated_accuracy, logme
+from ...features.transfer import (
+    cross_validated_accuracy,
+    cross_validated_precision,
+    logme,
+)
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
@@ -37,9 +41,11 @@ class RankedNetwork:
     """A frozen network of timm, ranked by a quick head on its features of a sample.
 
     Attributes:
-        accuracy, error: cross-validated accuracy and its standard error, in [0, 1].
+        accuracy, error: cross-validated accuracy, of label sets the mean average precision, and
+            its standard error, in [0, 1].
         logme: see `src.features.transfer.logme`.
         side: pixels of the longer side of the pictures that it took.
+        measure: "accuracy" or "map", what `accuracy` is.
     """
 
     name: str
@@ -48,6 +54,7 @@ class RankedNetwork:
     logme: float
     images_per_second: float
     side: int
+    measure: str = "accuracy"
 
     def seconds(self, count: int) -> float:
         """Return about how long describing so many pictures takes."""
@@ -55,7 +62,8 @@ class RankedNetwork:
 
     def __str__(self) -> str:
         return (
-            f"{self.name} {100 * self.accuracy:.1f} % +- {100 * self.error:.1f} "
+            f"{self.name} {'mAP ' * (self.measure == 'map')}{100 * self.accuracy:.1f} % "
+            f"+- {100 * self.error:.1f} "
             f"(LogME {self.logme:.3f}, {self.images_per_second:.0f} pictures/s)"
         )
 
@@ -70,6 +78,7 @@ class Sample:
         self._data = data
         self._indices = indices
         self.targets = data.pictures.targets[indices]
+        self.of_sets = data.pictures.kind == "multi"
         groups = None if data.groups is None else data.groups[indices]
         hashes = data.pictures.content_hashes[indices]
         self.contents = held_together(self.targets, groups, hashes)
@@ -106,7 +115,8 @@ class Sample:
         accuracy, error = self._judged(found)
         classes = len(self._data.pictures.class_names)
         evidence = logme(found, self.targets, classes)
-        return RankedNetwork(name, accuracy, error, evidence, speed, max(wanted.image_size))
+        side, measure = max(wanted.image_size), "map" if self.of_sets else "accuracy"
+        return RankedNetwork(name, accuracy, error, evidence, speed, side, measure)
 
     def accuracy(self, names: Sequence[str]) -> float:
         """Return the accuracy by the joined features of networks that were ranked before."""
@@ -114,7 +124,8 @@ class Sample:
 
     def _judged(self, features: Float32Array) -> tuple[float, float]:
         seed = self._settings.seed
-        return cross_validated_accuracy(features, self.targets, self.contents, seed)
+        judge = cross_validated_precision if self.of_sets else cross_validated_accuracy
+        return judge(features, self.targets, self.contents, seed)
 
     def _extractor(self, name: str, size: int | None, wanted: PictureFormat) -> Describe:
         settings = self._settings

@@ -21,6 +21,7 @@ from tests.fake_tensors import forget_constants
 PRESETS = Path("conf/augment")
 EVERYTHING: dict[str, Any] = {
     "flip": True,
+    "turns": "half",
     "translate": 0.2,
     "warp_probability": 0.7,
     "rotate_degrees": 30.0,
@@ -151,6 +152,23 @@ def test_who_decides_about_flips(flip: bool | None, flip_ok: bool, flips: bool) 
         assert stats.binomtest(int(mirrored.sum()), 2000).pvalue > 1e-4
     else:
         assert untouched.all()
+
+
+@pytest.mark.parametrize(("turns", "angles"), [("none", [0]), ("half", [0, 2]), ("quarter", None)])
+def test_pictures_without_up_and_down_are_turned_by_right_angles(
+    turns: str, angles: list[int] | None
+) -> None:
+    batch = batch_of(2000, 1, 4)
+    out = augmented(doing(turns=turns), batch)
+    found = [(out == batch[0].rot90(k, (2, 3))).flatten(1).all(1) for k in range(4)]
+    counts = [int(one.sum()) for one in found]
+    wanted = angles or [0, 1, 2, 3]
+    assert sum(counts) == 2000 and all(bool(n) == (k in wanted) for k, n in enumerate(counts))
+    assert stats.chisquare([counts[k] for k in wanted]).pvalue > 1e-4 or turns == "none"
+    # With mirroring, each of the eight ways to lay a square.
+    both = augmented(doing(turns=turns, flip=True), batch)
+    mirrored = [(both == out.flip(3)).flatten(1).all(1), (both == out).flatten(1).all(1)]
+    assert all(one.any() for one in mirrored) and (mirrored[0] | mirrored[1]).all()
 
 
 def test_alternate_flips_mirror_every_picture_in_one_of_two_epochs() -> None:

@@ -13,6 +13,7 @@ from src.data.augmentation.augment import Augment
 IGNORED = -100
 GEOMETRY = {
     "flip": ["augment.flip=true", "augment.translate=0"],
+    "half a turn": ["augment.turns=half"],
     "translate": ["augment.translate=0.25"],
     "warp": ["augment.warp_probability=1", "augment.rotate_degrees=30", "augment.zoom=0.3"],
     "crop": ["augment.crop_probability=1", "augment.crop_scale=[0.3,0.9]"],
@@ -37,12 +38,12 @@ def regions() -> Tensor:
 
 @pytest.mark.parametrize(
     ("change", "padding"),
-    # Nothing comes in from outside a crop.
+    # Nothing comes in from outside a crop, nor half a turn.
     [
         (one, how)
         for one in GEOMETRY
         for how in ("zero", "reflect")
-        if (one, how) != ("crop", "reflect")
+        if (one, how) not in {("crop", "reflect"), ("half a turn", "reflect")}
     ],
 )
 def test_classes_are_where_their_pixels_are(change: str, padding: str, regions: Tensor) -> None:
@@ -68,6 +69,15 @@ def test_classes_are_where_their_pixels_are(change: str, padding: str, regions: 
         assert (targets != IGNORED).all()
     elif change in ("translate", "warp"):
         assert (targets[values == 0] == IGNORED).all() and (targets == IGNORED).any()
+
+
+def test_classes_turn_with_their_pixels_exactly() -> None:
+    regions = torch.randint(0, 5, (40, 16, 16))
+    images = regions[:, None].to(torch.uint8)
+    moved, targets = augmented(["augment.turns=quarter"], images, regions)
+    assert torch.equal(moved[:, 0].long(), targets)
+    ways = [(targets == regions.rot90(k, (1, 2))).flatten(1).all(1).any() for k in range(4)]
+    assert all(ways)
 
 
 def test_colours_and_erasing_change_no_class(regions: Tensor) -> None:

@@ -110,6 +110,18 @@ def test_frozen_stages_that_cannot_be_are_refused(
         build_task(settings, build_data(settings))
 
 
+def test_quarter_turns_are_for_squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    base = ["model=fcn", "data=digits", "runtime=float32", "data.image_size=[8,12]"]
+    for turns in ("half", "quarter"):
+        settings = compose_settings(RunSettings, [*base, f"augment.turns={turns}"])
+        if turns == "quarter":
+            with pytest.raises(ConfigError, match=r"12x8 pixels: say augment\.turns=half"):
+                build_task(settings, build_data(settings))
+        else:
+            build_task(settings, build_data(settings))
+
+
 @pytest.mark.parametrize(
     ("words", "refused"),
     [

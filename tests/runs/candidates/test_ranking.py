@@ -411,13 +411,57 @@ def photo_folder(root: Path) -> Path:
     return root
 
 
-@pytest.mark.slow
-def test_networks_are_ranked_once_and_the_ranking_is_kept(
+def test_networks_for_label_sets_are_ranked_by_their_mean_average_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks whose features are the colours of a picture, with more and with less noise."""
+    rng = np.random.default_rng(0)
+    sets = rng.integers(0, 2, (90, 3))
+    for number, labels in enumerate(sets):
+        # A channel that is bright is a label; the rest is noise, so that no two are equal.
+        image = rng.integers(0, 60, (8, 8, 3)) + 150 * labels
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    lines = [
+        f"{i}.png,{';'.join(c for c, there in zip('rgb', one) if there)}\n"
+        for i, one in enumerate(sets)
+    ]
+    (tmp_path / "sets.csv").write_text("path,labels\n" + "".join(lines))
+    noise = {"clear": 0.0, "hazy": 90.0, "blind": 1e5}
+
+    def network(settings: RunSettings, name: str, *_: object) -> Callable[..., np.ndarray]:
+        def colours(images: np.ndarray) -> np.ndarray:
+            found = images.mean((2, 3))
+            return (found + rng.normal(0, noise[name], found.shape)).astype(np.float32)
+
+        return colours
+
+    monkeypatch.setattr(sample, "frozen_network", network)
+    monkeypatch.setattr(sample, "beside_others", lambda describe: describe)
+    monkeypatch.setattr(sample, "native_side", lambda _: 8)
+    monkeypatch.setattr(sample, "_ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys(noise, ranking._Network(1.0)))
+    words = [
+        *("data=folder", f"data.root={tmp_path / 'sets.csv'}", f"data.cache_dir={tmp_path / 'c'}"),
+        *("data.target=multi", "model=embedding", "data.image_size=8"),
+    ]
+    settings = compose_settings(RunSettings, words)
+    choice = choose_networks(settings, build_data(settings), None)
+    alone = [one for one in choice.considered if one.name in noise]
+    assert [one.name for one in alone] == ["clear", "hazy", "blind"]
+    figures = [one.accuracy for one in alone]
+    assert figures[0] == 1.0 and 0.95 > figures[1] > 0.65 > figures[2] > 0.35, "half have a label"
+    assert {one.measure for one in choice.considered} == {"map"}
+    assert "clear mAP 100.0 %" in choice.notes[0] and "clear" in choice.networks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["single", "multi"])
+def test_networks_are_ranked_once_and_the_ranking_is_kept(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = photo_folder(tmp_path / "photos")
     words = ["data=folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}"]
-    settings = compose_settings(RunSettings, [*words, "model=embedding"])
+    settings = compose_settings(RunSettings, [*words, f"data.target={target}", "model=embedding"])
     opened = build_data(settings)
     first = choose_networks(settings, opened, None)
     lites = [f"tf_efficientnet_lite{number}" for number in range(3)]
