@@ -82,4 +82,6 @@ def _row(name: str, right: dict[tuple[str, str], BoolArray], seeds: list[str]) -
         behind = behind or more.mean() > 2 * error
         shown.append(f"{one} {means[one]} % ({100 * more.mean():+.1f} +- {100 * error:.1f})")
     what = f"{name}, fine-tuned, seeds {', '.join(seeds)}: accuracy on {found[_USUAL].shape[1]:,}"
-    return Row(f"{what} validation photos", "; ".join(shown), f"{_USUAL} not clearly behind", not behind)
+    return Row(
+        f"{what} validation photos", "; ".join(shown), f"{_USUAL} not clearly behind", not behind
+    )

@@ -78,7 +78,9 @@ def _row(name: str, root: Path, network: str) -> Row:
         print(f"  {name}, {network}: {text}", flush=True)
     count, validation = (len(one) for one in usual)
     what = f"{name}, {network}: accuracy on {count:,} training photos by folds, on {validation:,}"
-    return Row(f"{what} validation photos", "; ".join(shown), "squeeze not clearly behind", not behind)
+    return Row(
+        f"{what} validation photos", "; ".join(shown), "squeeze not clearly behind", not behind
+    )
 
 
 def _judged(root: Path, network: str, fit: str) -> tuple[BoolArray, BoolArray]:
