@@ -6,8 +6,9 @@ training part, and that head is measured twice: on five folds of the training pa
 all of it on the validation part. Test parts are not described. Differences are paired, picture by
 picture; their standard errors say nothing about the search's luck, which is the same for each way.
 
-BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_PHOTO_SETS=clothing,tiles chooses sets
-whose pictures are no squares, BAKEOFF_NETWORKS=tf_efficientnet_lite2,tf_efficientnet_lite0 networks.
+BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_PHOTO_SETS=clothing,tiles, whose pictures
+are no squares, and BAKEOFF_NETWORKS=tf_efficientnet_lite2,tf_efficientnet_lite0 choose what is
+measured.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _row(name: str, root: Path, network: str) -> Row:
 
 
 def _judged(root: Path, network: str, fit: str) -> tuple[BoolArray, BoolArray]:
-    """Return which pictures of the training part, by folds, and of the validation part are right."""
+    """Return which training pictures, by folds, and which of the validation part are right."""
     words = [f"data.root={root}", f"data.fit={fit}", f"model.networks=[{network}]"]
     words += ["data=folder", "model=embedding", f"seed={_SEED}"]
     settings = compose_settings(RunSettings, words)
