@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import sklearn
+import torch
 from threadpoolctl import threadpool_limits
 
+from ...config.checks import to_plain
 from ...config.features import ClassicalSettings
 from ...config.overrides import with_values
 from ...config.schema import RunSettings
 from ...features.calibration import ENOUGH_UNSEEN, scores_of
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import Float32Array, Int64Array
+from ...machine.cpu_load import CpuLoad, slowdown
+from ...machine.hardware import machine
+from ...storage.cache import Record, load_record, store_record
 from ..resolve import threads_of
 
-__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth"]
+__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth", "kept_fit_seconds"]
 
 # Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
 # thousands.
 SAMPLE = 200
 # Seconds; what takes less is timed twice.
 _MOMENT = 0.2
+# Of the model's settings, those that no fit goes by: features stand for themselves.
+_NO_TIME = ("auto", "networks", "run")
+
+
+def kept_fit_seconds(
+    settings: RunSettings,
+    kinds: Sequence[Mapping[str, Any]],
+    features: Float32Array,
+    labels: Int64Array,
+    sizes: Sequence[int],
+    count: int,
+    widths: Sequence[int],
+) -> list[list[float]]:
+    """Return what `fit_seconds` does, timed once on an idle machine for the same features.
+
+    Beside other programs that is multiplied by what they slow a thread down; what was timed beside
+    them is not kept. The arguments are those of `fit_seconds`.
+    """
+    model = to_plain(settings.model)
+    known = {
+        "features": hashlib.sha256(features.tobytes()).hexdigest(),
+        "labels": labels.tolist(),
+        "asked": [list(sizes), count, list(widths), [dict(kind) for kind in kinds]],
+        "model": {name: value for name, value in model.items() if name not in _NO_TIME},
+        "machine": machine(torch.device("cpu")) | {"threads": threads_of(settings)},
+        "libraries": [np.__version__, sklearn.__version__],
+    }
+    cache_dir = settings.data.cache_dir
+    kept = load_record("fits", known, cache_dir)
+    if kept is not None:
+        slower = slowdown()
+        return [[slower * one for one in kind] for kind in kept.found["seconds"]]
+    with CpuLoad() as load:
+        found = fit_seconds(settings, kinds, features, labels, sizes, count, widths)
+    if not load.disturbed:
+        store_record("fits", known, Record({"seconds": found}, False), cache_dir)
+    return found
 
 
 def fit_seconds(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +16,7 @@ from src.config.compose import read_run_settings
 from src.config.features import ClassicalSettings
 from src.features.calibration import ENOUGH_UNSEEN, CalibratedModel
 from src.runs.candidates import fit_cost
-from src.runs.candidates.fit_cost import fit_seconds, fits_of, growth
+from src.runs.candidates.fit_cost import fit_seconds, fits_of, growth, kept_fit_seconds
 
 
 class Counted(ClassifierMixin, BaseEstimator):
@@ -114,3 +116,69 @@ def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPat
     assert linear == pytest.approx(4 * (10 + 5 * 8))
     assert squared == pytest.approx(10 + 5 * 8 + 3 * (100 + 5 * 64))
     assert wide == pytest.approx(4 * linear)
+
+
+@pytest.fixture
+def timings(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Counts how often fits were timed, each for 2 s; says whether others disturb, and how much."""
+    told = SimpleNamespace(count=0, disturbed=False, slower=1.0)
+
+    class Load:
+        def __enter__(self) -> SimpleNamespace:
+            return told
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    def timed(_: Any, kinds: Any, *rest: Any) -> list[list[float]]:
+        told.count += 1
+        return [[2.0] for _ in kinds]
+
+    monkeypatch.setattr(fit_cost, "CpuLoad", Load)
+    monkeypatch.setattr(fit_cost, "slowdown", lambda: told.slower)
+    monkeypatch.setattr(fit_cost, "fit_seconds", timed)
+    return told
+
+
+def kept(folder: Path, *words: str, count: int = 100, level: float = 0.0) -> float:
+    settings = read_run_settings(["model=embedding", f"data.cache_dir={folder}", *words])
+    features, labels = np.full((10, 3), level, np.float32), np.arange(10) % 2
+    kinds = [{"model.classifier": "logistic"}]
+    ((seconds,),) = kept_fit_seconds(settings, kinds, features, labels, (3,), count, (3,))
+    return seconds
+
+
+def test_what_fits_take_is_timed_once(tmp_path: Path, timings: SimpleNamespace) -> None:
+    assert kept(tmp_path) == 2 and timings.count == 1
+    # How long a search may take, and which networks described the pictures, is nothing to a fit.
+    assert kept(tmp_path, "model.auto.seconds=7", "model.networks=[resnet18]") == 2
+    timings.slower = 3.0
+    assert kept(tmp_path) == 6 and timings.count == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ((), {"count": 200}),
+        ((), {"level": 1.0}),
+        (("model.calibration_folds=3",), {}),
+        (("runtime.threads=2",), {}),
+    ],
+)
+def test_what_other_fits_take_is_timed_by_itself(
+    tmp_path: Path, timings: SimpleNamespace, words: tuple[str, ...], values: dict[str, Any]
+) -> None:
+    kept(tmp_path, "runtime.threads=1")
+    kept(tmp_path, *(words or ("runtime.threads=1",)), **values)
+    assert timings.count == 2
+
+
+def test_what_was_timed_beside_other_programs_is_not_kept(
+    tmp_path: Path, timings: SimpleNamespace
+) -> None:
+    timings.disturbed = True
+    kept(tmp_path)
+    timings.disturbed = False
+    kept(tmp_path)
+    kept(tmp_path)
+    assert timings.count == 2
