@@ -7,7 +7,7 @@
     model = race.select()
     model.predict("new-photos")
 
-Everything that a command takes is taken here as well, in the same words, and lies in the same
+Everything that a command takes is taken here as well, in the same form, and lies in the same
 folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 """
 
@@ -171,7 +171,7 @@ def load(
         folder, file = trained_run(run, Path(output_dir))
         refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
-        from .runs.finished.opening import predictor_of
+        from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
 
@@ -254,7 +254,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which candidate to use, and how sure that is; its text is what `compare` prints.
+    """The candidate to use, and how sure that is; its text is what `compare` prints.
 
     Attributes:
         comparison: the outcome with all its figures.
@@ -343,7 +343,7 @@ class Model:
         """
         import pandas as pd
 
-        from .serving.pages import Page
+        from .serving.file_pages import Page
 
         listed = list(self._pages(pictures))
         pictures_named = [str(one) if isinstance(one, Path | Page) else None for one in listed]

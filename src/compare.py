@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
     sys.exit("error: say python -m src.compare in the folder of the checkout, without a path")
@@ -19,9 +18,8 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.console import written_to
 from .config.finished import CompareSettings
-from .config.plugins import plugin_overrides
 from .machine.ending import leave
-from .machine.package import PACKAGE, command
+from .machine.package import PACKAGE
 from .machine.spare_cores import SpareCores
 from .machine.status import doing
 
@@ -54,19 +52,10 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
     # Imported after the verdict is printed, because the report takes a moment to import.
     with doing("preparing the report"):
-        from .runs.folder import FOLDS
+        from .selection.choose import choice_command
         from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
-    next_step = None
-    if settings.part == "val":  # no choice is made by the test part
-        words = [word for word in overrides if not word.startswith("ensemble=")]
-        if made is not None and made.run_dir in comparison.choice.run_dirs:
-            place = [word for word in words if word.startswith(("output_dir=", "tracking."))]
-            words = [f"run={Path(made.run_dir).name}", *place]
-        # Folds leave a model each, and none of all pictures.
-        folded = (Path(comparison.choice.run_dirs[0]) / FOLDS).is_file()
-        refit = ["refit=true"] * folded
-        next_step = command("select", *plugin_overrides(), *words, *refit)
+    next_step = choice_command(comparison, settings.part, overrides, made)
     folder = comparison_folder(settings)
     page = folder / "report.html"
     with written_to("output_dir", folder), tracked(comparison, folder, settings) as tracker:

@@ -42,8 +42,8 @@ def export(settings: ExportSettings, overrides: Sequence[str]) -> None:
 
     record, serving = export_run(folder, checkpoint, settings)
     run = folder.name if folder.output_dir == Path("outputs").absolute() else str(folder.path)
-    words = [*plugin_overrides(), f"run={run}", f"variant={record.chosen}"]
-    print(format_export(record, run, command("predict", *words), serving))
+    overrides = [*plugin_overrides(), f"run={run}", f"variant={record.chosen}"]
+    print(format_export(record, run, command("predict", *overrides), serving))
     print(f"written: {folder.exports}", flush=True)
 
 

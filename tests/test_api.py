@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from src import api
 from src.config.checks import ConfigError
 from src.records.run import Predictions
 from src.records.trials import SweepRecord, TrialRecord
+from src.serving.bundle import open_predictor
 from src.serving.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("brief_costs")
@@ -113,15 +113,17 @@ def test_own_pictures_are_not_limited_as_those_of_a_request(
     model = run.model()
     assert len(model.predict(tmp_path)) == 6
     with pytest.raises(ValueError, match="a request of 6 pictures is too large"):
-        model._predictor.judge(list(digits), None)
+        open_predictor(run.folder / "model").judge(list(digits), None)
 
 
 def test_columns_of_classes_take_no_others_place() -> None:
-    model = api.Model(Path("run"), cast("Any", SimpleNamespace(class_names=("mask", "cat"))))
-    masks = [np.zeros((2, 2), np.uint8)]
-    table = model._table({"picture": [None], "mask": masks}, np.array([[0.25], [0.75]]))
-    assert list(table) == ["picture", "mask", "class mask", "cat"]
-    assert table["mask"][0] is masks[0] and table["class mask"][0] == 0.25
+    about = {"class_names": ["labels", "cat"], "image_size": [2, 2], "channels": 1}
+    settings = {"data": {"target": "multi"}}
+    probs = np.array([[0.25, 0.75]], np.float32)
+    predictor = Predictor(lambda images: probs, about | {"settings": settings})
+    table = api.Model(Path("run"), predictor).predict([np.zeros((2, 2), np.uint8)])
+    assert list(table) == ["picture", "labels", "class labels", "cat"]
+    assert table["labels"][0] == ["cat"] and table["class labels"][0] == 0.25
 
 
 def test_buffers_are_one_picture_and_grey_of_16_bits_may_have_any_byte_order(

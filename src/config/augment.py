@@ -40,7 +40,7 @@ def _rising(value: list[float]) -> str | None:
 
 @dataclass(frozen=True)
 class AugmentSettings(Settings):
-    """What `src.data.augmentation.augment.Augment` does; 0 turns an operation off."""
+    """Settings of `src.data.augmentation.augment.Augment`; 0 turns an operation off."""
 
     flip: bool | None = setting(
         "mirror every other picture left and right; null: as the data set says is harmless", None

@@ -152,13 +152,13 @@ positive_int = partial(setting, at_least=1)
 
 
 def distinct(values: Sequence[Any]) -> str | None:
-    """What is wrong with a list that must not be empty or repeat itself: a `check`."""
+    """Return the fault of a list that is empty or repeats itself, or None: a `check`."""
     fine = values and len(set(values)) == len(values)
     return None if fine else "it must name at least one, and each once"
 
 
 def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
-    """What is wrong with a field's value, or None."""
+    """Return the fault of a field's value, or None."""
     bounds, check = field.metadata.get("bounds", {}), field.metadata.get("check")
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, int | float) and not isinstance(item, bool):
@@ -382,7 +382,7 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 
 def _expected(hint: Any, value: Any, path: str) -> str:
-    """What a value that is of another type must be, with the option that it may have meant."""
+    """Return what a value of another type must be, with the option that it may have meant."""
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     options = [str(one) for c in choices if get_origin(c) is Literal for one in get_args(c)]
     if options and all(get_origin(c) is Literal or c is type(None) for c in choices):
@@ -393,8 +393,8 @@ def _expected(hint: Any, value: Any, path: str) -> str:
         return f"{text}, such as {' or '.join(f'{path}.{name}' for name in names)}"
     # Numbers may stand with anything between them, as in 224x224.
     numbers = "each a whole number" in text or "each a number" in text
-    words = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
-    example = f", as in [{','.join(words)}]" if value and words and "a list" in text else ""
+    items = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
+    example = f", as in [{','.join(items)}]" if value and items and "a list" in text else ""
     return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
 
 
@@ -406,8 +406,8 @@ def _described(hint: Any) -> str:
         return ", ".join(str(option) for option in get_args(hint))
     if get_origin(hint) is list:
         return f"a list, each {_described(get_args(hint)[0])}"
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    return words.get(hint, "null" if hint is type(None) else "a group of settings")
+    kinds = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return kinds.get(hint, "null" if hint is type(None) else "a group of settings")
 
 
 def _join(where: str, key: str) -> str:

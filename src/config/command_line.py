@@ -1,4 +1,4 @@
-"""What every entry does with its command line: help, --cfg job, multirun, messages, exit codes."""
+"""The command line of every entry: help, --cfg job, multirun, messages, exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell may complete on a command line of `bakeoff`."""
+"""Completion of the command lines of `bakeoff` in a shell."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def _is_plain(override: Override, plain: Mapping[str, Any]) -> bool:
 def _completed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...], cls: type
 ) -> dict[str, Any]:
-    """What Hydra composes, with the defaults of the settings."""
+    """Return what Hydra composes, with the defaults of the settings."""
     return completed(cls, copy.deepcopy(_composed(config_name, folders, overrides)[0]))
 
 
@@ -239,7 +239,7 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What Hydra makes of it, and the option of each group."""
+    """Return what Hydra makes of it, and the option of each group."""
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]

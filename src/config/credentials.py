@@ -19,7 +19,7 @@ _SECRET_KEY = (
     r"|jwt|oauth2?|authorization|(?:api|access|account|private|secret|subscription)[_-]?key)"
     r"|pass|pw|auth|sig|sas|key)(?:\[\w*\])?"
 )
-# What else the address of a server or database may be told, by drivers that say what it is.
+# Further parameters in the address of a server or database, by drivers that name them.
 _PARAMETER = re.compile(r"[?&]\s*(?P<name>[^=?&;#\s]+)(?P<value>=?)|;\s*(?P<other>[^=?&;#\s]+)=")
 _HARMLESS = re.compile(
     # PostgreSQL
@@ -44,7 +44,7 @@ _USER = re.compile(rf"{_SCHEME}://[^/\s:@?#]+@", re.IGNORECASE)
 # http://HOST:5000/a@b has a port, and digits directly before an @ are a password.
 _PORT = re.compile(r"\d{1,5}[/?#]")
 _NO_SCHEME = re.compile(r"^(?:\W*[/\s:@])?[^/\s:@]*:[^@]+@")
-# Databases are told a user's name by the address and the password by the environment; anywhere else
+# Databases get a user's name by the address and the password by the environment; anywhere else
 # a name alone may be a token.
 _DATABASES = (
     *("postgresql", "postgres", "mysql", "mariadb"),
@@ -60,7 +60,7 @@ _SHOWN_USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 
 
 def credentials_problem(value: str, key: str = "") -> str | None:
-    """What is wrong with a value that holds a password or a token, without repeating it, or None.
+    """Return the fault of a value that holds a password or a token, without these, or None.
 
     Args:
         value: of a setting, however it is spelled (percent-encoded, in capitals, escaped).
@@ -87,9 +87,9 @@ def credentials_problem(value: str, key: str = "") -> str | None:
     return None
 
 
-def problem_of_overrides(words: Sequence[str]) -> str | None:
-    """The same of the words of a command line, the first that holds any, as a whole sentence."""
-    for number, word in enumerate(words, start=1):
+def problem_of_overrides(overrides: Sequence[str]) -> str | None:
+    """Return the first `credentials_problem` of overrides as a whole sentence, or None."""
+    for number, word in enumerate(overrides, start=1):
         key, equals, value = word.partition("=")
         named = bool(equals) and _KEY.fullmatch(key) and not credentials_problem(key)
         key = key.lstrip("+~-") if named else ""

@@ -42,7 +42,7 @@ def _out_problem(out: str) -> str | None:
 
 @dataclass(frozen=True)
 class _OneRunSettings(Settings):
-    """Which run a command is about, and where it is."""
+    """The run that a command is about, and its place."""
 
     run: str = setting(f"{_RUN}, or champion", literal=True)
     changed: Literal["refuse", "use"] = setting(
@@ -156,7 +156,7 @@ class ExportSettings(_OneRunSettings):
 
 @dataclass(frozen=True)
 class ComparisonSettings(Settings):
-    """Which finished runs are compared."""
+    """The finished runs that are compared."""
 
     runs: list[str] | None = setting(
         "folders, ids or names of the runs, or candidates of sweeps, to compare; null for none",

@@ -32,7 +32,7 @@ _DEFAULT_EXPERIMENT = "bakeoff"
 
 
 def uri_problem(uri: str) -> str | None:
-    """What is wrong with a tracking URI, or None."""
+    """Return the fault of a tracking URI, or None."""
     if uri == "databricks":
         return None
     scheme, separator, place = uri.partition("://")
@@ -49,7 +49,7 @@ def uri_problem(uri: str) -> str | None:
 
 
 def experiment_problem(name: str) -> str | None:
-    """What is wrong with the name of an MLflow experiment, or None."""
+    """Return the fault of a name of an MLflow experiment, or None."""
     return None if name.strip() and len(name) <= 500 else "it must be a name of 1 to 500 characters"
 
 
@@ -113,7 +113,7 @@ def _tags_problem(text: str) -> str | None:
 
 @dataclass(frozen=True)
 class TrackingPlace(Settings):
-    """Which tracking database."""
+    """The tracking database."""
 
     uri: str | None = setting(
         "tracking database or server; null for mlflow.db in output_dir",
@@ -125,7 +125,7 @@ class TrackingPlace(Settings):
 
 @dataclass(frozen=True)
 class TrackingSwitch(TrackingPlace):
-    """Which tracking database, for what is made of runs that it holds."""
+    """The tracking database, for what is made of runs that it holds."""
 
     enabled: bool = setting(
         "mirror it in MLflow where the runs are; its files are there without", True
@@ -134,7 +134,7 @@ class TrackingSwitch(TrackingPlace):
 
 @dataclass(frozen=True)
 class TrackingSettings(TrackingPlace):
-    """Where a run is mirrored."""
+    """The place where a run is mirrored."""
 
     enabled: bool = setting("mirror the run in MLflow; its own folder is complete without", True)
     experiment: str = setting(

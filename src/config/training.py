@@ -24,7 +24,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True)
 class OptimizerSettings(Settings):
-    """What every optimizer has; the fields of a subclass are its factory's own arguments."""
+    """Settings of every optimizer; the fields of a subclass are its factory's own arguments."""
 
     _target_: str = setting("import path of the optimizer's factory")
     name: str = setting("the optimizer's name in run names, tables and plots")
@@ -73,7 +73,7 @@ class _MuonSettings(_AdamWSettings):
 
 @dataclass(frozen=True)
 class SchedulerSettings(Settings):
-    """What every schedule has; the fields of a subclass are its factory's own arguments."""
+    """Settings of every schedule; the fields of a subclass are its factory's own arguments."""
 
     _target_: str = setting("import path of the schedule's factory")
     name: str = setting("the schedule's name in tables and plots")
@@ -100,7 +100,7 @@ variant(SchedulerSettings, "src.training.schedules.constant")(SchedulerSettings)
 
 @dataclass(frozen=True)
 class LossSettings(Settings):
-    """What every loss has; the fields of a subclass are its module's own arguments.
+    """Settings of every loss; the fields of a subclass are its module's own arguments.
 
     `targets` are the kinds of targets that the loss is for.
     """

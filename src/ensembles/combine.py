@@ -29,8 +29,8 @@ from ..statistics.candidates import Candidate
 from ..statistics.evidence import Evidence
 from ..statistics.paired_tests import difference_p_value, mcnemar
 from ..targets import TargetKind, kind_of
+from .member_weights import greedy_weights, stacking_weights
 from .mixing import Way, as_pairs, combined_probabilities, from_pairs
-from .weights import greedy_weights, stacking_weights
 
 __all__ = ["WAYS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
 

@@ -1,4 +1,4 @@
-"""What a network looked at: class activation maps of pictures.
+"""Class activation maps: the places of pictures by which a network decided.
 
 In: a network in evaluation mode, normalised pictures and classes. Out: maps in [0, 1] of the
 pictures' size, by gradients (`grad_cam`) or by the scores of a fully convolutional network

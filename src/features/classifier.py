@@ -21,7 +21,7 @@ from ..machine.arrays import BoolArray, Float32Array, IntegerArray
 from ..machine.hardware import device_of_run
 from ..machine.imports import import_object, is_allowed
 from ..records.pictures import Pixels
-from ..storage.arrays import array_header
+from ..storage.array_files import array_header
 from ..storage.files import write_atomically
 from .binary import BinaryModels
 from .calibration import CalibratedModel
@@ -31,6 +31,7 @@ from .pixels import PixelFeatures, blocks_of
 __all__ = ["FeatureClassifier", "check_trees", "numbers_in"]
 
 _FORMAT = 2
+_METADATA = "passport"  # the key that the files of users have
 # Each costs a classifier up to a kilobyte meanwhile.
 _PIXELS_AT_ONCE = 100_000
 _STEPS = {
@@ -111,7 +112,7 @@ class FeatureClassifier:
         networks: list[Any] = [e for e in self.extractors if hasattr(e, "weights")]
         content = {
             "format": _FORMAT,
-            "passport": json.dumps(self.metadata),
+            _METADATA: json.dumps(self.metadata),
             "networks": json.dumps([network.metadata for network in networks]),
             "weights": [network.weights() for network in networks],
         }
@@ -130,7 +131,7 @@ class FeatureClassifier:
         """
         content = _content(path)
         try:
-            metadata = json.loads(content["passport"])
+            metadata = json.loads(content[_METADATA])
             model: CalibratedModel | BinaryModels
             if "problems" in content:
                 model = BinaryModels.restored(content["kind"], content["problems"])
@@ -186,7 +187,7 @@ def _content(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path} holds {held}, so it is not loaded")
         content = skops.io.loads(stored, trusted=[*_TRUSTED, *plugins])
         pipelines = _pipelines(content)
-        made_by = json.loads(content["passport"]).get("classifier_target")
+        made_by = json.loads(content[_METADATA]).get("classifier_target")
     except FileNotFoundError:
         raise ValueError(f"there is no model {path}") from None
     except ValueError:

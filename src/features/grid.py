@@ -20,7 +20,7 @@ _MOST_EXACT = 7_500
 _COMPONENTS = 2_000
 _COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56)
 
-# The processor time of a search is told from sizes alone, whatever else runs. These are seconds of
+# The processor time of a search comes from sizes alone, whatever else runs. These are seconds of
 # one thread of an AVX-512 server, measured for 400 to 7,200 pictures, 64 to 3,000 features and 2 to
 # 100 classes. There a group of heads took 0.4 to 1.5 times as long, and all of them 0.7 to 1.2
 # times.
@@ -37,7 +37,7 @@ _WHOLE_NUMBERS = ("neighbours", "exact_up_to", "components")
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is done with features before they are classified; see `make_pipeline`."""
+    """The preparation of features before they are classified; see `make_pipeline`."""
 
     scaling: str  # "blocks" or "features"
     rows: bool  # whether rows are scaled to length 1 at the end

@@ -159,7 +159,7 @@ def choose_head(
 ) -> Choice:
     """Return the head with the smallest out-of-fold log-loss.
 
-    What is tried is told from the numbers of pictures, features and classes: as much as an idle
+    What is tried follows from the numbers of pictures, features and classes: as much as an idle
     core does in a third of the time. So a busy machine finds the same, until the time is up.
 
     Args:

@@ -1,4 +1,4 @@
-"""The machine below a run: processor, its load, disk, signals, child processes, pages, text, YAML,
+"""The machine below a run: processor, load, memory, disk, signals, processes, pages, text, YAML,
 and the types of arrays.
 
 In and out: plain values, exceptions with a sentence for the user, context managers. Every room may

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "OF_THE_PROCESS", "named_file", "refusal", "refusal_of_folder"]
+__all__ = ["NO_ROOM", "OF_THE_PROCESS", "free_bytes", "named_file", "refusal", "refusal_of_folder"]
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -18,6 +18,11 @@ OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # With this much free space, the error was on another disk.
 _PLENTY_BYTES = 1 << 30
 _ROOM_FOR = "what was there before is whole, so make room and try again"
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room that is left on the disk of a folder, which may be missing."""
+    return shutil.disk_usage(_existing(folder)).free
 
 
 def refusal(
@@ -106,9 +111,9 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
             "for it holds too many files; remove some (old runs, caches) and try again"
         )
     needed = _needed(needed_bytes)
-    free_bytes = shutil.disk_usage(there).free
-    free = f"{free_bytes / 1e6:,.1f} MB"
-    if guessed and free_bytes > _PLENTY_BYTES:
+    room = free_bytes(place)
+    free = f"{room / 1e6:,.1f} MB"
+    if guessed and room > _PLENTY_BYTES:
         return (
             f"there is no room for another file on a disk{needed}; that of {place} has {free}, so "
             "look at those of output_dir, of the cache and of temporary files; what was there "

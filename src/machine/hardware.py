@@ -36,11 +36,11 @@ def device_of(accelerator: str) -> torch.device:
 def device_of_run(metadata: Mapping[str, Any]) -> torch.device:
     """Return the device for the model of a run, by metadata that hold the run's `settings`.
 
-    That is the CPU where the run was told to use it, else a GPU of CUDA where torch sees one: a
+    That is the CPU where the settings state it, else a GPU of CUDA where torch sees one: a
     model may be used on another machine than that which trained it.
     """
-    told = metadata.get("settings", {}).get("trainer", {}).get("accelerator")
-    return device_of("cpu" if told == "cpu" else "auto")
+    stated = metadata.get("settings", {}).get("trainer", {}).get("accelerator")
+    return device_of("cpu" if stated == "cpu" else "auto")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

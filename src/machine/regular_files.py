@@ -24,7 +24,7 @@ def file_fault(
 ) -> str | None:
     """Return why a file is not read, to be read after its path; None where nothing is against it.
 
-    A device gives bytes for ever and a pipe may never give one, so they are told before they are
+    A device gives bytes for ever and a pipe may never give one, so they are found before they are
     opened; links are followed.
 
     Args:

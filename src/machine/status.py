@@ -1,4 +1,4 @@
-"""What takes a moment says so while it lasts, on standard error.
+"""Messages on standard error for as long as something takes a moment.
 
 A terminal shows it in a line that goes when it is over. Logs and notebooks, which cannot move back,
 get a line that stays, where it takes longer than two seconds.

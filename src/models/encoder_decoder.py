@@ -1,4 +1,4 @@
-"""What networks have in common that lead the maps of an encoder of timm back to the picture."""
+"""The base of networks that lead the maps of an encoder of timm back to the picture."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _COUNTED = "num_batches_tracked"
 
 
 class Loaded(NamedTuple):
-    """How many tensors were loaded, and the names of those that keep their initial values."""
+    """The number of loaded tensors, and the names of those that keep their initial values."""
 
     used: int
     fresh: tuple[str, ...]

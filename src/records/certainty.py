@@ -1,4 +1,4 @@
-"""What a model's certainty is judged by: its answers on calibration pictures, and its file."""
+"""Grounds to judge a model's certainty by: its answers on calibration pictures, and its file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..machine.arrays import AnyArray, BoolArray, Float32Array, Int64Array
-from ..storage.arrays import load_arrays
+from ..storage.array_files import load_arrays
 from ..storage.files import replacing
 
 __all__ = ["SOURCES", "Certainty", "FeatureSample", "FeatureScale"]
@@ -32,7 +32,7 @@ _ARRAYS: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True, eq=False)
 class FeatureScale:
-    """How features vary among training pictures.
+    """The variation of features among training pictures.
 
     Attributes:
         mean, deviation: (F,) float32, of each feature.

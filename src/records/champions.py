@@ -35,7 +35,7 @@ _WITH_DIGEST = re.compile(r"(?s).*[-_][0-9a-f]{6}")
 
 @dataclass(frozen=True)
 class Champion:
-    """Which run, by its folder's name and the project's id, is the champion of a data set.
+    """The run that is the champion of a data set, by its folder's name and the project's id.
 
     `class_names` are those that it tells apart.
     """
@@ -47,7 +47,7 @@ class Champion:
 
     @property
     def registered_model(self) -> str:
-        """What its model is a version of in MLflow."""
+        """The registered model in MLflow that its model is a version of."""
         return f"bakeoff-{_own_name(self.data)}"
 
     def replacement_remark(self, before: Champion) -> str | None:

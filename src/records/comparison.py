@@ -94,7 +94,7 @@ class FoldTest:
 
 @dataclass(frozen=True)
 class Power:
-    """Which true difference between the best two the comparison would find, and what it needs.
+    """The true difference of the best two that the comparison would find, and what it needs.
 
     Found means: the worse one of the two is left out of the tied set.
 
@@ -138,7 +138,7 @@ class Collapses:
 
     @property
     def trainings(self) -> int:
-        """How many collapsed."""
+        """The number of those that collapsed."""
         return len(self.run_ids)
 
 
@@ -184,7 +184,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which candidate to use, and how sure that is.
+    """The candidate to use, and how sure that is.
 
     Attributes:
         measure: of `MEASURES`, that the figures are of and that ranks.

@@ -1,4 +1,4 @@
-"""How the exported variants of a run compare with it: the content of exports/export.json."""
+"""The comparison of a run with its exported variants: the content of exports/export.json."""
 
 from __future__ import annotations
 

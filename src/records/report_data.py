@@ -1,5 +1,7 @@
-"""What a report of a comparison shows beside its verdict; `src.selection.comparison.report` fills
-it in."""
+"""Data that a comparison's report shows beside its verdict.
+
+`src.selection.comparison.report` fills it in.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ __all__ = ["Agreement", "Answer", "Disagreement", "GroupScore", "Leader", "Repor
 
 @dataclass(frozen=True)
 class GroupScore:
-    """How much of a group of pictures, or of a subgroup, a candidate has right.
+    """The share of a group of pictures, or of a subgroup, that a candidate has right.
 
     Attributes:
         shown: path of its first picture, or that picture's number in the data set; of a subgroup,

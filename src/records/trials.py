@@ -78,7 +78,7 @@ class TrialRecord:
 
     @property
     def value(self) -> float | None:
-        """What it is judged by: its first objective, else `last`; None unless that is finite."""
+        """The value that it is judged by: its first objective, else `last`; None unless finite."""
         value = self.objectives[0] if self.objectives else self.last
         return value if value is not None and math.isfinite(value) else None
 

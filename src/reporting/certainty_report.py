@@ -21,7 +21,7 @@ _PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What was judged about a set of pictures.
+    """The judgement of the answers to a set of pictures.
 
     Attributes:
         certainty: what it rests on.

@@ -339,8 +339,8 @@ def _which(standings: Sequence[Standing]) -> str:
     return f"those ranked {_listed(spans)}"
 
 
-def _listed(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _rounded(count: int) -> int:

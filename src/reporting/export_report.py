@@ -94,10 +94,10 @@ def _variant_cells(variant: VariantRecord, original: VariantRecord) -> tuple[str
 def _recommendation(record: ExportRecord) -> str:
     equal = f"{100 * record.least_equal:g} % {_OF_LABELS[0]}"
     if record.of_masks:
-        apart = 100 - 100 * record.least_equal
+        below = 100 - 100 * record.least_equal
         equal = (
             f"{100 * record.least_equal:g} % {_OF_MASKS[0]} and a mean IoU within "
-            f"{apart:.3g} points"
+            f"{below:.3g} points"
         )
     within = f"with at least {equal}"
     if record.recommended is None:

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub reads at the top of a model card, and how the model is used from it."""
+"""The head of a model card for the Hugging Face hub, and how the model is used from there."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def _axis_of_key(key: str, trials: Sequence[TrialRecord]) -> ValueAxis:
         log = low > 0 and high / low >= _LOG_FROM
         rounded = _decades(low, high) if log else round_numbers(low, high, whole)
         label = f"{key} (log)" if log else key
-        ticks = _apart([(_place(tick, low, high, log), value_text(tick)) for tick in rounded])
+        ticks = _thinned([(_place(tick, low, high, log), value_text(tick)) for tick in rounded])
         places = {number: _place(value, low, high, log) for number, value in found.items()}
     if len(found) == len(trials):
         return ValueAxis(label, tuple(ticks), places)
@@ -209,8 +209,8 @@ def _decades(low: float, high: float) -> list[float]:
     return powers if len(powers) > 1 else sorted({low, *powers, high})
 
 
-def _apart(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Without those that would overlap the one before."""
+def _thinned(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Return the ticks without those that would overlap the one before."""
     kept: list[tuple[float, str]] = []
     for tick in ticks:
         if not kept or tick[0] - kept[-1][0] >= _NEAREST_TICKS:

@@ -10,7 +10,7 @@ from ..config.checks import to_plain
 from ..config.schema import RunSettings
 from ..storage.files import write_atomically
 from ..training.stepper import RangeTest
-from ..training.training_plan import Timing
+from ..training.training_plan import PlanTiming
 
 __all__ = ["Resolved", "found_settings", "write_choices"]
 
@@ -30,7 +30,7 @@ class Resolved:
 
     settings: RunSettings
     notes: tuple[str, ...] = ()
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[PlanTiming, ...] = ()
     rates: RangeTest | None = None
     found: tuple[str, ...] = ()
 

@@ -1,4 +1,4 @@
-"""What a cross-validation keeps of its folds: which run is which, and what they give together."""
+"""The record of a cross-validation's folds: which run is which, and what they give together."""
 
 from __future__ import annotations
 

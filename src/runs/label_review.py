@@ -60,11 +60,11 @@ def write_label_review(
 
 def _command(data: PictureData, table: Path) -> str:
     """Return the command that trains with the table."""
-    words, pictures = ["data=folder", f"data.root={table}"], data.pictures
+    overrides, pictures = ["data=folder", f"data.root={table}"], data.pictures
     if pictures.kind == "ordinal":  # which classes of a table are by what is said of them alone
         order = override_of("data.order", list(pictures.class_names))
-        words += ["data.target=ordinal", order]
-    return command("train", *words)
+        overrides += ["data.target=ordinal", order]
+    return command("train", *overrides)
 
 
 def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:

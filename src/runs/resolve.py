@@ -31,7 +31,7 @@ from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
 from ..training.training_plan import (
     Choice,
-    Timing,
+    PlanTiming,
     TrainingPlan,
     sensible_plans,
     threads_text,
@@ -64,7 +64,7 @@ def resolve(settings: RunSettings, data: PictureData, deadline: float | None = N
             cuts short is not kept for later starts.
 
     Raises:
-        ConfigError: the network cannot be made for these pictures, or no rate can be told.
+        ConfigError: the network cannot be made for these pictures, or no rate can be found.
     """
     choices = _Choices(settings, data, deadline)
     choices.without_timing()
@@ -130,7 +130,7 @@ class _Choices:
         self.deadline = deadline
         self.device = _device(settings)
         self.notes: list[str] = []
-        self.timings: tuple[Timing, ...] = ()
+        self.timings: tuple[PlanTiming, ...] = ()
         self.rates: RangeTest | None = None
 
     def without_timing(self) -> None:

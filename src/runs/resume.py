@@ -162,8 +162,8 @@ def reopen_record(folder: RunFolder) -> list[str]:
     if summary is None:  # new, or killed before it had measured all that it writes at its end
         return []
     removed = [name for name in _OF_WEIGHTS if _removed(folder.path / name)]
-    if told := [name for name in removed if name not in _WRITTEN_ANEW]:
-        print(f"{folder.name} goes on: removed, for its weights change: {', '.join(told)}")
+    if named := [name for name in removed if name not in _WRITTEN_ANEW]:
+        print(f"{folder.name} goes on: removed, for its weights change: {', '.join(named)}")
     for data in withdraw_champion(folder.output_dir, folder.run_id):
         print(
             f"champion of {data}: none any more, as {folder.name} goes on: once it has ended, "

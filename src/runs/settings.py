@@ -1,6 +1,6 @@
 """The settings of a run that a person asks for, of one that goes on, and of an earlier one.
 
-Apart from `resume`, so that wrong words are refused before anything else is imported.
+Apart from `resume`, so that wrong overrides are refused before anything else is imported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_settings(overrides: Sequence[str]) -> RunSettings:
     Raises:
         ConfigError: they are wrong, change nothing, or RUN cannot go on.
     """
-    given = dict(word.partition("=")[::2] for word in overrides)
+    given = dict(one.partition("=")[::2] for one in overrides)
     if given.get("resume", "null") == "null":
         return read_run_settings(overrides)
     from .resume import read_resumed_settings

@@ -99,7 +99,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
         state: "complete", "pruned", "failed", "interrupted" (it can go on later), "lost" (its
@@ -136,7 +136,7 @@ _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Mes
 
 
 class Channel(Protocol):
-    """What a running job can send to its driver."""
+    """The messages that a running job can send to its driver."""
 
     def note(self, **facts: Any) -> None:
         """Send plain values to keep, whatever happens to this process."""

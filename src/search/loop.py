@@ -37,7 +37,7 @@ class TooManyFailures(RuntimeError):
 
 
 class Observer:
-    """What is called while jobs run, such as a display; a subclass overrides what it needs."""
+    """A listener to jobs that run, such as a display; a subclass overrides what it needs."""
 
     def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
         """A slot runs a trial, or a training of its configuration, for so many reports at most."""

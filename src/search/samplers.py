@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from .space import FAMILY, Family, Kind, StudySpec
-from .trials import StudySubset
+from .trials import StudySubset, enqueued_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -165,7 +165,7 @@ class Proposer:
         Optuna's own grid leaves out as many points as were enqueued by hand.
         """
         known = self.study.get_trials(deepcopy=False)
-        tried = [trial.system_attrs.get("fixed_params") for trial in known]
+        tried = [enqueued_values(trial) for trial in known]
         for values in _grid(self.spec.families[0], self.spec.seed):
             if values not in tried:
                 self.study.enqueue_trial(values)
@@ -216,7 +216,7 @@ class Proposer:
 
 
 class _Known:
-    """Which trials of a study a sampler reads: of a family, or of all, and of very many some.
+    """The trials of a study that a sampler reads: of a family, or of all, and of very many some.
 
     Each is looked at once after its end, so that a proposal costs no more in a long study. `sign`
     is -1 where the first metric is maximized.

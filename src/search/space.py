@@ -1,4 +1,4 @@
-"""What is searched: the keys of a run by family, with ranges, choices and conditions."""
+"""Search spaces: the keys of a run by family, with ranges, choices and conditions."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class StudySpec:
-    """What makes a study this study, and how it proposes.
+    """The identity of a study, and how it proposes.
 
     Attributes:
         directions: "maximize" or "minimize", one a metric.

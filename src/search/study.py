@@ -21,7 +21,7 @@ from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
 from .storage import NOTED, Journal, Lease, StudyBusy, translated_errors
-from .trials import STALE, STATES, current, importances, trial_record
+from .trials import STALE, STATES, current, enqueued_values, importances, rungs, trial_record
 
 __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 
@@ -231,7 +231,7 @@ class SweepStudy:
         family = self._family_of(waiting)
         if family is None:  # a point of a grid
             return True
-        fixed = waiting.system_attrs.get("fixed_params", {})
+        fixed = enqueued_values(waiting) or {}
         choices = self._families[kind.family].stored_choices
         stored = [choices({**kind.values, **one}) for one in kind.among or ({},)]
         return family == kind.family and any(one.items() <= fixed.items() for one in stored)
@@ -275,9 +275,8 @@ class SweepStudy:
         with translated_errors():
             trial = self._storage.get_trial(self._id(number))
             self.note(number, **{STALE: sorted(trial.intermediate_values)})
-            for key in trial.system_attrs:
-                if key.startswith("completed_rung_"):  # of successive halving
-                    self._storage.set_trial_system_attr(self._id(number), key, None)
+            for key in rungs(trial):
+                self._storage.set_trial_system_attr(self._id(number), key, None)
 
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner stops a running trial."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -16,7 +17,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .space import FAMILY, Family
 
-__all__ = ["STALE", "STATES", "StudySubset", "current", "importances", "trial_record"]
+__all__ = [
+    "STALE",
+    "STATES",
+    "StudySubset",
+    "current",
+    "enqueued_values",
+    "importances",
+    "rungs",
+    "trial_record",
+]
 
 STATES = {
     TrialState.RUNNING: RUNNING,
@@ -27,6 +37,9 @@ STATES = {
 # What a trial keeps: steps that an attempt reported which was begun anew since, as no storage takes
 # a report back.
 STALE = "stale"
+# Keys of Optuna's own in what it keeps with a trial, of which it has no public reader.
+_ENQUEUED = "fixed_params"
+_RUNG = "completed_rung_"
 # Fewer complete trials show nothing.
 _LEAST_TRIALS = 4
 
@@ -40,6 +53,16 @@ def current(trial: FrozenTrial) -> FrozenTrial:
     found.intermediate_values = {step: curve[step] for step in curve if step not in stale}
     found.system_attrs = {k: value for k, value in trial.system_attrs.items() if value is not None}
     return found
+
+
+def enqueued_values(trial: FrozenTrial) -> dict[str, Any] | None:
+    """Return the values that a trial was enqueued with, by stored name; None if it was not."""
+    return trial.system_attrs.get(_ENQUEUED)
+
+
+def rungs(trial: FrozenTrial) -> list[str]:
+    """Return the keys of system attributes by which successive halving knows a trial's rungs."""
+    return [key for key in trial.system_attrs if key.startswith(_RUNG)]
 
 
 def trial_record(

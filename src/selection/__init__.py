@@ -1,4 +1,4 @@
-"""Which candidate: compare finished runs, combine them, and make one the champion.
+"""The choice of a candidate: compare finished runs, combine them, and make one the champion.
 
 `comparison` reads runs and judges them by `src.statistics`; `choose` takes one from the verdict,
 after `turns` has timed those that may be the cheapest side by side; `refit` trains it once more

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,19 +15,22 @@ import yaml
 
 from ..config.checks import ConfigError, input_of
 from ..config.finished import SelectSettings
+from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.costs import CostTable
+from ..machine.package import command
+from ..records.comparison import Comparison
 from ..records.run import RunSummary
 from ..reporting.comparison_verdict import verdict_sentences
 from ..reporting.formatting import below_each_other
-from ..runs.folder import RunFolder, refuse_unfinished
+from ..runs.folder import FOLDS, RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
 from ..runs.settings import seen_from_here
 from .comparison import compared
 from .comparison.judge import wanted_measure
 from .turns import in_turns
 
-__all__ = ["Chosen", "choose", "read_chosen"]
+__all__ = ["Chosen", "choice_command", "choose", "read_chosen"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,30 @@ def choose(settings: SelectSettings) -> Chosen:
     print(below_each_other(sentences, width))
     print(f"\nchosen: {chosen.folder.name}, {why}")
     return _with_a_model(chosen, settings)
+
+
+def choice_command(
+    comparison: Comparison, part: str, overrides: Sequence[str], made: RunSummary | None = None
+) -> str | None:
+    """Return the command line that makes the choice of a comparison the champion.
+
+    None where the test part was compared, for no choice is made by that.
+
+    Args:
+        comparison: of finished runs.
+        part: "val" or "test", that they were compared on.
+        overrides: of the command that compared.
+        made: the combination among the candidates that the same command made, if it did.
+    """
+    if part != "val":
+        return None
+    given = [one for one in overrides if not one.startswith(("ensemble=", "subgroup="))]
+    if made is not None and made.run_dir in comparison.choice.run_dirs:
+        place = [one for one in given if one.startswith(("output_dir=", "tracking."))]
+        given = [f"run={Path(made.run_dir).name}", *place]
+    # Folds leave a model each, and none of all pictures.
+    folded = (Path(comparison.choice.run_dirs[0]) / FOLDS).is_file()
+    return command("select", *plugin_overrides(), *given, *["refit=true"] * folded)
 
 
 def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:

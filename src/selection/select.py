@@ -113,8 +113,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     elsewhere = folder.output_dir != Path("outputs").absolute()
     where = [f"output_dir={folder.output_dir}"] if elsewhere else []
     out = "out=MASKS" if kind_of(model.settings.data.target).pixels else "out=labels.csv"
-    words = [f"run=champion:{champion.data}", "images=FOLDER", out, *plugin_overrides(), *where]
-    print(f"next: {command('predict', *words)}", flush=True)
+    overrides = [f"run=champion:{champion.data}", "images=FOLDER", out, *plugin_overrides(), *where]
+    print(f"next: {command('predict', *overrides)}", flush=True)
     return champion
 
 
@@ -255,7 +255,7 @@ def card_facts(
     parts = {} if predictions is None else {"test": predictions}
     if predictions is None and (own := folder.predictions / "val.parquet").is_file():
         parts = {"val": Predictions.read(own)}
-    words = [*plugin_overrides(), f"run={folder.path}"]
+    overrides = [*plugin_overrides(), f"run={folder.path}"]
     out = "out=MASKS" if kind_of(data.target).pixels else "out=FILE.csv"
     return CardFacts(
         summary=model.summary,
@@ -275,7 +275,7 @@ def card_facts(
         commands={
             "trains it again": model.summary.command,
             "chooses and registers it again": command_line(),
-            "labels pictures with it": command("predict", *words, "images=FOLDER", out),
+            "labels pictures with it": command("predict", *overrides, "images=FOLDER", out),
         },
     )
 

@@ -28,8 +28,8 @@ _NAME = "src"
 _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
     *("machine/arrays", "machine/ending", "machine/hardware", "machine/package"),
-    *("machine/text", "storage/__init__", "storage/arrays", "storage/digests", "storage/files"),
-    "data/__init__",
+    *("machine/text", "storage/__init__", "storage/array_files", "storage/digests"),
+    *("storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     "data/decoding/file_bytes",
     *("data/decoding/masks", "data/decoding/picture_files", "data/decoding/picture_format"),
@@ -48,7 +48,7 @@ _SHIPPED = (
     *("metrics/segmentation", "metrics/validation", "serving/masks"),
     *("serving/bundle_files", "serving/exported", "serving/inputs", "serving/mlflow_model"),
     *(
-        "serving/pages",
+        "serving/file_pages",
         "serving/predictor",
         "serving/trust",
         "records/__init__",

@@ -18,7 +18,7 @@ from PIL import Image
 from ..data.decoding.depth import is_deep
 from ..data.decoding.picture_files import PictureError, check_size, read_header, turn_of
 from ..machine.arrays import AnyArray
-from .pages import Page
+from .file_pages import Page
 
 __all__ = ["MOST_VALUES", "Limit", "as_picture", "check_request", "named_picture", "pixels_of"]
 

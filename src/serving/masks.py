@@ -17,8 +17,8 @@ from ..data.decoding.picture_files import PictureError
 from ..data.decoding.picture_format import PictureFormat
 from ..data.sources.source import Problem
 from ..machine.arrays import Float32Array, Float64Array, UInt8Array
+from .file_pages import Page
 from .inputs import named_picture
-from .pages import Page
 from .predictor import Decoded, Predictor
 
 __all__ = ["PredictedMask", "class_shares", "masks_of", "predicted_masks", "restored"]

@@ -22,8 +22,8 @@ from ..machine.arrays import AnyArray, Float32Array, IntegerArray
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
+from .file_pages import OpenPages, Page, pages_in
 from .inputs import MOST_VALUES, Limit, as_picture, check_request, named_picture, pixels_of
-from .pages import OpenPages, Page, pages_in
 from .trust import Trust, Verdict
 
 __all__ = [
@@ -136,7 +136,7 @@ class Predictor:
         self.deep = any(form.dtype == "float32" for form in self.formats)
         self._batch_size = batch_size
         self._limit = Limit(_PIXELS_AT_ONCE)
-        self._apart, self._pages = ThreadPoolExecutor(1), OpenPages()
+        self._large, self._pages = ThreadPoolExecutor(1), OpenPages()
         self._room = Limit(MOST_VALUES)
 
     def probabilities(self, *images: Pixels) -> Float32Array:
@@ -310,7 +310,7 @@ class Predictor:
             return refused
         pixels = pixels_of(picture, whole=self.values > 0)
         alone = pixels > _LARGE_PIXELS or isinstance(picture, Page)
-        return (self._apart if alone else pool).submit(self._decoded, picture, pixels)
+        return (self._large if alone else pool).submit(self._decoded, picture, pixels)
 
     def room_for(self, value: object) -> AbstractContextManager[None]:
         """Wait until there is memory for what is kept of a picture; it is free after the block.

@@ -1,4 +1,4 @@
-"""How far single answers of a model can be trusted: label sets, abstention, and novelty.
+"""Trust in single answers of a model: label sets, abstention, and novelty.
 
 Everything is judged by the model's own answers on calibration pictures (`Certainty`), which a
 bundle carries.
@@ -39,7 +39,7 @@ _MOST_FALSE_ALARMS = 0.05
 
 @dataclass(frozen=True)
 class Promise:
-    """What is asked of a model's answers.
+    """The demands on a model's answers.
 
     Attributes:
         coverage: probability with which a picture's label set holds the true one, or the share of
@@ -66,7 +66,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far the answer to one picture can be trusted.
+    """The trust in the answer to one picture.
 
     Attributes:
         label_set: class names, most probable first, that hold the true one, or ones, with the

@@ -23,7 +23,7 @@ _NOT_FINITE = -1  # in the place of a class
 
 
 class Figures(NamedTuple):
-    """What is known of a model.
+    """The figures of a model.
 
     Attributes:
         largest_difference: of any logit from the original's; infinite where one is not finite.

@@ -15,7 +15,7 @@ __all__ = ["Chances", "chances_of"]
 
 
 class Chances(NamedTuple):
-    """What is probable of C candidates.
+    """Probabilities of C candidates.
 
     Attributes:
         best: (C,) probability that a candidate is the best; they sum to 1.

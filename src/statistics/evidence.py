@@ -170,21 +170,21 @@ class Evidence:
         Interval for a Difference of Binomial Proportions Based on Paired Data", J. Educ. Behav.
         Stat. 2012.
         """
-        apart = self.figure[None, :] - self.figure[:, None]
-        return apart * (self.pictures / (self.pictures + 2)) if self.is_share else apart
+        found = self.figure[None, :] - self.figure[:, None]
+        return found * (self.pictures / (self.pictures + 2)) if self.is_share else found
 
     @cached_property
     def difference_variance(self) -> Float64Array:
         """(C, C) variance of `difference`, never 0."""
         shared = self.shared.astype(np.float64)
         own = np.diagonal(shared)
-        apart = np.maximum(own[None, :] + own[:, None] - 2.0 * shared, 0.0)
+        variance = np.maximum(own[None, :] + own[:, None] - 2.0 * shared, 0.0)
         if self.is_share:
             # The pictures that are counted more weigh as much as one of a group of the others.
             more = 2 * self.design_effect * (1 + self.difference**2 * (1 + 2 / self.pictures))
-            apart = (apart * self.pictures**2 + more) / (self.pictures + 2) ** 2
-        apart = np.maximum(apart, max(_LEAST, _ALIKE * float(own.max())))
-        return apart + self.seed_variance[None, :] + self.seed_variance[:, None]
+            variance = (variance * self.pictures**2 + more) / (self.pictures + 2) ** 2
+        variance = np.maximum(variance, max(_LEAST, _ALIKE * float(own.max())))
+        return variance + self.seed_variance[None, :] + self.seed_variance[:, None]
 
     def difference_freedom(self, first: int, second: int) -> float:
         """Degrees of freedom of the variance of a difference, as groups and seeds leave them."""
@@ -197,8 +197,8 @@ class Evidence:
             known = max(1.0, self.groups.effective - 1)
         if self.binary:
             return known
-        apart = self.influence[chosen[:1]] - (self.influence[chosen[1:]] if chosen[1:] else 0)
-        return min(known, variance_freedom(apart))
+        influence = self.influence[chosen[:1]] - (self.influence[chosen[1:]] if chosen[1:] else 0)
+        return min(known, variance_freedom(influence))
 
     def _freedom(self, variance: float, *involved: int) -> float:
         """Satterthwaite, "An Approximate Distribution of Estimates of Variance Components", 1946.

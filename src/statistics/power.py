@@ -22,7 +22,7 @@ _MOST_PICTURES = 1e15
 
 @dataclass(frozen=True)
 class Design:
-    """How a paired difference of two candidates errs, for any number of pictures and repeats.
+    """The error of a paired difference of two candidates, for any number of pictures and repeats.
 
     Attributes:
         critical: quantile of the normal law that the test asks for; of Student's the one as rare.

@@ -42,11 +42,11 @@ def expected_figure(evidence: Evidence, winner: int) -> float:
     if count == 1:
         return float(evidence.figure[winner])
     # Errors that all candidates share move none of them ahead; the mean holds a share of each.
-    apart = evidence.influence - evidence.influence.mean(axis=0)
-    variance = np.einsum("cg,cg->c", apart, apart, dtype=np.float64)
+    deviations = evidence.influence - evidence.influence.mean(axis=0)
+    variance = np.einsum("cg,cg->c", deviations, deviations, dtype=np.float64)
     variance += (1 - 2 / count) * evidence.seed_variance + evidence.seed_variance.mean() / count
     variance *= count / (count - 1)
-    known = variance_freedom(apart), evidence.freedom_of(variance)
+    known = variance_freedom(deviations), evidence.freedom_of(variance)
     expected = expected_figures(evidence.figure, variance, *known)
     if evidence.is_share:
         # The first have few errors by luck, so that they seem to vary less than they do.
@@ -68,7 +68,7 @@ def expected_figures(
 
     Args:
         measured: (C,) figures.
-        variance: (C,) of the errors by which they stand apart.
+        variance: (C,) of the errors by which they differ.
         freedom: degrees of freedom of their mean variance.
         of_each: (C,) degrees of freedom of each variance, whose errors are Student's: who is far
             ahead, and whose variance few repeats know, may have a larger one. None where the

@@ -204,7 +204,7 @@ def check_again() -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What an earlier start measured.
+    """A measurement of an earlier start.
 
     Attributes:
         found: plain values for JSON.

@@ -1,13 +1,14 @@
-"""The time of a sweep: what is left of it for trials, for finalists and for measuring families."""
+"""The time of a sweep, and how it is divided: for measuring families, trials and finalists."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..reporting.formatting import duration
 
-__all__ = ["FINALS_SHARE", "TRIALS_SHARE", "Clock"]
+__all__ = ["ALLOWANCE", "DESCRIBING", "FINALS_SHARE", "LITTLE", "TRIALS_SHARE", "Clock", "Share"]
 
 # Of the budget, kept for training the finalists again.
 FINALS_SHARE = 0.3
@@ -15,6 +16,24 @@ FINALS_SHARE = 0.3
 # photos in five minutes, hand-crafted features and a cnn were measured in what embeddings had left,
 # began and could not end, and one embedding was tried in the place of ten.
 TRIALS_SHARE = 0.4
+# Of the time that trials have: what the first trial of a family may take at most, and what
+# choosing and describing may take before it, while nothing else runs. Frozen networks promise most
+# a second, so that describing pictures by them may take more.
+ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
+# Where trials wait, what a try of hand-crafted features may take of the time that is left.
+LITTLE = 0.25
+# Of all that is left, the time for finalists included, what the trials of an only family may take
+# that would be cut otherwise: one long training is worth more than several short ones.
+_ALONE = 0.7
+# Where there is no time for so many trainings, the first one ends itself by so much of what is left
+# at its start; the rest is for its last validation and for the test part.
+_SEVERAL, _ENDS_BY = 2, 0.85
+# By so much more of all that is left describing may be late, where other work has come or the
+# least that can be described takes longer, before all is given up: the first trial may end in the
+# time that is kept for finalists. An only family has no other to leave the time to.
+_LATE, _LATE_ALONE = 0.2, 0.3
+# What was cut down to fit is prepared anew where there is so many times as much.
+_CLEARLY_MORE = 1.25
 _NOTE_SECONDS = 5.0
 # Of the budget, and at least in seconds, what a first answer that is on its way may be late: a late
 # answer is better than none.
@@ -23,7 +42,24 @@ _LATE_ANSWER, _LEAST_LATE = 0.25, 15.0
 # takes where thousands of pictures are opened first, but no more than so many budgets.
 _LAST_ANSWER, _LEAST_LAST, _LAST_WORK, _MOST_LAST = 0.5, 30.0, 15.0, 3.0
 # Of the budget, that a sweep may take longer without a word.
-_LATE = 0.05
+_OVER = 0.05
+
+
+@dataclass(frozen=True)
+class Share:
+    """Seconds that a family has, None for no limit.
+
+    Attributes:
+        measuring: for choosing and describing, while nothing else runs.
+        late_by: by which describing may be late, before all is given up.
+        trial: for its first trial.
+        left: of which they are a part.
+    """
+
+    measuring: float | None = None
+    late_by: float = 0.0
+    trial: float | None = None
+    left: float | None = None
 
 
 class Clock:
@@ -111,6 +147,45 @@ class Clock:
         """Seconds of the whole budget that are left; None for no limit."""
         return None if self.budget is None else max(0.0, self.budget - self.spent)
 
+    def share(self, ready: bool, *, describes: bool = False, only: bool = False) -> Share:
+        """Return what the next family may take.
+
+        Args:
+            ready: whether trials of another one can begin. Where none can, though they should have
+                begun by now, the time for finalists counts.
+            describes: whether it is one of frozen networks.
+            only: whether it is another one, and races alone.
+        """
+        left = self.left if self.trials_wait and not ready else self.race_left
+        if left is None:
+            return Share()
+        part = DESCRIBING if describes else _MEASURING
+        latest = (part + (_LATE_ALONE if only else _LATE)) * (self.time_left(ready) or 0.0)
+        trial = self.alone if only else ALLOWANCE * left
+        return Share(part * left, latest - part * left, trial, left)
+
+    @property
+    def alone(self) -> float:
+        """Seconds for the first trial of an only family."""
+        return _ALONE * (self.left or 0.0)
+
+    def first_limit(self, seconds: float, *, only: bool) -> float | None:
+        """Return the seconds after which the first trial of all ends itself; None for no limit.
+
+        It ends itself where there is hardly time for one of so many seconds. That of an `only`
+        family has the time of the finalists as well where trials have none for another one:
+        several short ones would be worth less.
+        """
+        left = self.race_left if only else self.left
+        if left is None or not self.left or _SEVERAL * seconds <= left:
+            return None
+        return _ENDS_BY * self.left
+
+    def has_more(self, limit: float | None) -> bool:
+        """Return whether trials have clearly more time than what was cut down to a limit had."""
+        left = self.race_left
+        return limit is not None and (left is None or left > _CLEARLY_MORE * limit)
+
     def tick(self) -> None:
         """Keep account for a later start, every few seconds; to be called all the time."""
         if self.spent - self._noted > _NOTE_SECONDS:
@@ -128,7 +203,7 @@ class Clock:
     def overrun(self) -> str:
         """Return what took more than the budget, in a sentence; "" where that is little."""
         budget, spent = self.budget, self.spent
-        if budget is None or spent <= (1 + _LATE) * budget:
+        if budget is None or spent <= (1 + _OVER) * budget:
             return ""
         parts, begin = [], self._earlier
         for what, end in self._ends:

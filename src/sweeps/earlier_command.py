@@ -34,9 +34,9 @@ def keep_command(folder: Path, overrides: Sequence[str], config_name: str) -> No
     Raises:
         OSError: it cannot be written.
     """
-    words = [*plugin_overrides(), *overrides]
-    if _kept(folder) != (words, config_name):
-        kept = {"config_name": config_name, "overrides": words}
+    given = [*plugin_overrides(), *overrides]
+    if _kept(folder) != (given, config_name):
+        kept = {"config_name": config_name, "overrides": given}
         write_atomically(folder / _FILE, checked_json(kept))
 
 

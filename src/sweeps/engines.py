@@ -1,4 +1,4 @@
-"""What runs the workers of a sweep: processes of this machine, or those of a cluster."""
+"""The engines that run the workers of a sweep: processes of this machine, or of a cluster."""
 
 from __future__ import annotations
 

@@ -34,8 +34,10 @@ from ..search.space import Family, Kind, Parameter, Value, parse_space
 from ..targets import kind_of
 
 __all__ = [
+    "FROM_SCRATCH",
     "SIDE",
     "default_values",
+    "is_of",
     "kinds_of",
     "load_families",
     "name_of_kind",
@@ -43,6 +45,8 @@ __all__ = [
     "variants_of",
 ]
 
+# Models of networks without published weights.
+FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
 # What is searched of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
@@ -59,7 +63,7 @@ _OF_SIZE = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
-# What describing pictures of other sizes takes is not told.
+# The time of describing pictures of other sizes is not estimated.
 _DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 
@@ -110,6 +114,11 @@ def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
     return effective_overrides(base, overrides)
 
 
+def is_of(family: Family, *models: str) -> bool:
+    """Return whether a family is one of these models, which are named as in conf/model/."""
+    return any(f"model={name}" in family.overrides for name in models)
+
+
 def kinds_of(family: Family) -> list[Kind]:
     """Return the trials of a family in kinds that take about as long: by their classifiers."""
     costly = [parameter for parameter in family.parameters if parameter.key in _OF_COST]
@@ -125,9 +134,9 @@ def variants_of(family: Family) -> list[dict[str, Value]]:
     deciding: list[Parameter] = []
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
-        told = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+        few = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
         sized = parameter.key == SIDE and _DESCRIBED.isdisjoint(family.overrides)
-        if told and (crafted or sized or parameter.key in _OF_SIZE):
+        if few and (crafted or sized or parameter.key in _OF_SIZE):
             more = _combinations(family, [*deciding, parameter])
             if len(more) <= _MOST_VARIANTS:
                 deciding, found = [*deciding, parameter], more

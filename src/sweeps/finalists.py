@@ -18,7 +18,8 @@ from ..search.pool import Pool
 from ..search.study import SweepStudy
 from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
 from .judging import verdict_on
-from .tasks import PREPARED, THREADS, SweepJobs
+from .prepared import PREPARED, THREADS
+from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 

@@ -6,15 +6,13 @@ It is one of a family that races, with the cheapest of what that may choose, on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..search.space import Family, Value
-from .families import default_values
-from .prepare import FROM_SCRATCH
-from .tasks import Prepared
+from .families import FROM_SCRATCH, default_values, is_of
+from .prepared import Prepared
 
-__all__ = ["LeastTrial", "least_trial"]
+__all__ = ["least_trial"]
 
 # Training pictures, and pixels of a side: of descriptors and networks from scratch, for which the
 # pictures may be there in this size (`src.runs.candidates.choose`), and of published networks.
@@ -30,68 +28,47 @@ _CHEAP: Mapping[str, Value] = {
 }
 
 
-@dataclass(frozen=True)
-class LeastTrial:
-    """A trial of a family.
-
-    Attributes:
-        values: of what is searched.
-        prepared: the rest of it, in the place of what measuring the family would have given.
-    """
-
-    family: str
-    values: Mapping[str, Value]
-    prepared: Prepared
-
-    def remark(self, minutes: float) -> str:
-        """Return what is tried and why, for a person."""
-        cut = ", ".join(self.prepared.overrides) or "as it is"
-        return (
-            f"nothing else ends in {minutes:g} minutes on this machine just now: {self.family} is "
-            f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better one"
-        )
-
-
 def least_trial(
-    families: Iterable[Family], base: Iterable[str], shorter_side: int | None
-) -> LeastTrial:
+    families: Iterable[Family], base: Iterable[str], shorter_side: int | None, pixels: bool = False
+) -> tuple[str, dict[str, Value], Prepared]:
     """Return the trial that takes least, of all that these families allow.
 
     Args:
         families: that race, at least one.
         base: overrides that all trials share, none of which is changed.
         shorter_side: of the usual picture, in pixels; None where it is not known.
+        pixels: whether classes are of pixels, so that figures of other sizes do not compare.
+
+    Returns:
+        the name of its family; values of what is searched; the rest of it, in the place of what
+        measuring the family would have given.
     """
     base = tuple(base)
     family = min(families, key=_dearness)
     stated = {word.partition("=")[0] for word in base} | {one.key for one in family.parameters}
     words = {"data.train_limit": _PICTURES}
-    if not _kind(family, "pixels", "unet", "deeplab"):  # of which other sizes do not compare
-        published = "recipe=finetune" in family.overrides or _kind(family, "embedding")
+    if not pixels:
+        published = "recipe=finetune" in family.overrides or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:
             words["model.input_size" if published else "data.image_size"] = side
-    if not _kind(family, "embedding", "handcrafted", "pixels"):
+    if not is_of(family, "embedding", "handcrafted", "pixels"):
         words["trainer.max_epochs"] = 1
     overrides = [
         f"{key}={value}"
         for key, value in words.items()
         if key not in stated or key == "trainer.max_epochs"  # which all sweeps state
     ]
-    return LeastTrial(family.name, _values(family, base), Prepared(overrides, 1, 0.0))
-
-
-def _kind(family: Family, *models: str) -> bool:
-    return any(f"model={name}" in family.overrides for name in models)
+    return family.name, _values(family, base), Prepared(overrides, 1, 0.0)
 
 
 def _dearness(family: Family) -> int:
     """Return the place of a family among kinds, the cheapest first."""
-    if _kind(family, "handcrafted", "pixels"):
+    if is_of(family, "handcrafted", "pixels"):
         return 0
-    if not FROM_SCRATCH.isdisjoint(family.overrides):
+    if is_of(family, *FROM_SCRATCH):
         return 1
-    return 2 if _kind(family, "embedding") else 3
+    return 2 if is_of(family, "embedding") else 3
 
 
 def _values(family: Family, base: tuple[str, ...]) -> dict[str, Value]:

@@ -1,12 +1,11 @@
 """How long trials take, and which of them end in the time that is left.
 
-Before a family is measured, the frozen networks that were measured before it tell what it takes;
-then what was measured of it does, and in the end what its earlier trials took.
+That goes by what was measured of their family, and then by what its earlier trials took.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
@@ -14,18 +13,9 @@ from types import MappingProxyType
 from ..records.trials import PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, variants_of
-from .tasks import Prepared
+from .prepared import Prepared
 
-__all__ = [
-    "TUNED_SIDE",
-    "Forecast",
-    "crafted_seconds",
-    "least_crafted",
-    "partly",
-    "pictures_within",
-    "training_pictures",
-    "tuned_epoch",
-]
+__all__ = ["ROUGHLY", "Forecast"]
 
 _CLASSIFIER = "model.classifier"
 _OWN: Mapping[str, Value] = MappingProxyType({})
@@ -33,21 +23,9 @@ _OWN: Mapping[str, Value] = MappingProxyType({})
 # pictures knows nothing of a trial's strength and scaling (a kernel machine on 3,068 photos: 23 s,
 # and 35 s with the trial's own), and a family is measured alone (epochs of a cnn beside another
 # trial: 9 to 11 s for 6). The first answer of all is worth the risk.
-_ROUGHLY = 1.5
+ROUGHLY = 1.5
 # Of the trials of a kind, the last few tell: other work comes and goes.
 _LATEST = 3
-# Pixels of a side at which a network is tuned where time is short.
-TUNED_SIDE = 160
-# Passes through a network that a step of training is worth.
-_PASSES = 3
-# A trial of hand-crafted features, from opening the pictures and describing them twice to the fit,
-# against describing each once by EfficientNet-Lite0 at 224 pixels: on 3,068 clothing photos 0.024
-# CPU seconds a picture, and 0.06. Other networks are told from their pixels alone.
-_CRAFTED, _SIDE = 0.4, 224
-_TRAINING = ("train", "dropped")
-# Where all training pictures would take too long, the shares that may be described, of which so
-# many are the fewest. Opening the pictures takes a part of a trial, whatever its share.
-_SHARES, _FEWEST, _OPENING = (0.5, 0.25, 0.125), 200, 0.25
 
 
 @dataclass(frozen=True)
@@ -164,14 +142,14 @@ class Forecast:
                 if took or not _searches(values):
                     usual += fitting
                 if took and not ended:
-                    usual += (_ROUGHLY - 1) * describing
+                    usual += (ROUGHLY - 1) * describing
             found.append(max(describing, usual, *stopped))
         return found
 
     def _surely(self, family: str, values: Mapping[str, Value]) -> float:
         """Return the seconds in which a trial ends by what was measured, slower as it may be."""
         describing, fitting = self._measured(family, values)
-        return _ROUGHLY * describing + fitting
+        return ROUGHLY * describing + fitting
 
     def _measured(self, family: str, values: Mapping[str, Value]) -> tuple[float, float]:
         """Return about what describing takes, or training, and what a classifier does at most."""
@@ -182,7 +160,7 @@ class Forecast:
         usual = known.search_seconds if _searches(values) else 0.0
         usual = known.fit_seconds.get(name_of_kind(kind), usual)
         fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), usual)
-        return describing, fitting if _searches(values) else _ROUGHLY * fitting
+        return describing, fitting if _searches(values) else ROUGHLY * fitting
 
     def _is_spent(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
         """Return whether all that a kind can be was tried on the same features."""
@@ -206,73 +184,3 @@ def _held(some: Sequence[Mapping[str, Value]], values: Mapping[str, Value]) -> M
 
 def _searches(values: Mapping[str, Value]) -> bool:
     return values.get(_CLASSIFIER, "auto") == "auto"
-
-
-def training_pictures(prepared: Collection[Prepared]) -> int:
-    """Return about how many there are, with those that a family leaves out; 0 if unknown."""
-    return max((sum(map(one.parts.get, _TRAINING, (0, 0))) for one in prepared), default=0)
-
-
-def tuned_epoch(family: Family, prepared: Collection[Prepared], slots: int) -> float:
-    """Return about what an epoch of a published network takes on small pictures, in seconds.
-
-    By the fastest frozen network that was measured, which had the cores of all `slots`: forward and
-    back through all layers is three times the work. 0 where nothing is known.
-    """
-    speed = _speed(prepared, TUNED_SIDE)
-    if "recipe=finetune" not in family.overrides or not speed:
-        return 0.0
-    return _PASSES * training_pictures(prepared) * slots / speed
-
-
-def crafted_seconds(family: Family, prepared: Collection[Prepared]) -> float:
-    """Return about what a trial of hand-crafted features takes, in seconds; 0 if it is not known.
-
-    By the fastest frozen network that was measured, which used all cores as this does.
-    """
-    speed = _speed(prepared, _SIDE)
-    if "model=handcrafted" not in family.overrides or not speed:
-        return 0.0
-    return _CRAFTED * training_pictures(prepared) / speed
-
-
-def pictures_within(most: float, count: int, needed: float, base: Sequence[str]) -> int | None:
-    """Return how many training pictures can be described in a time; None where none can.
-
-    Args:
-        most: that time, in seconds.
-        count: all training pictures.
-        needed: seconds of a trial on all of them; 0 if it is not known.
-        base: overrides that all trials share, which may state the number of pictures.
-    """
-    for share in _shares(count, base):
-        if 0 < partly(needed, share) <= most:
-            return round(share * count)
-    return None
-
-
-def least_crafted(count: int, needed: float, base: Sequence[str]) -> float:
-    """Return the least `most` for which `pictures_within` returns a number; 0 if not known."""
-    return partly(needed, _shares(count, base)[-1])
-
-
-def _shares(count: int, base: Sequence[str]) -> list[float]:
-    """Return the shares of the training pictures that may be described, all of them first."""
-    given = any(word.startswith("data.train_limit=") for word in base)
-    return [1.0, *(share for share in _SHARES if share * count >= _FEWEST and not given)]
-
-
-def partly(needed: float, share: float) -> float:
-    """Return about what a trial takes on a share of the pictures, where `needed` is for all."""
-    return needed * (_OPENING + (1 - _OPENING) * share)
-
-
-def _speed(prepared: Collection[Prepared], side: int) -> float:
-    """Return pictures a second of the fastest frozen network at a size; 0 where none is known."""
-    speeds = [
-        network["images_per_second"] * (network["side"] / side) ** 2
-        for one in prepared
-        for network in one.networks
-        if network.get("images_per_second") and network.get("side")
-    ]
-    return max(speeds, default=0.0)

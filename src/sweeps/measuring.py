@@ -35,7 +35,8 @@ from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
 from .families import SIDE, name_of_kind
-from .tasks import Prepare, Prepared
+from .prepared import NOT_OPENED, Prepared
+from .tasks import Prepare
 
 __all__ = ["measured", "search_seconds"]
 
@@ -45,6 +46,7 @@ _CHOSEN = (
     *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
+_OPENING = "opening the pictures"
 # Pictures of a step that tells what a network takes at least, and such steps, of which the first
 # prepares what the others find. What is left out costs more than so few pictures do, but a family
 # is given up for that alone where it is far from its time.
@@ -75,34 +77,31 @@ def measured(
     latest = None
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
-    if (priced := _too_dear(settings, task)) is not None:
-        return priced
     before = leaves(to_plain(settings))
     networks = not any(word.startswith("model.networks=") for word in overrides)
 
     def opened(settings: RunSettings) -> PictureData:
-        with in_time(latest, "opening the pictures"):
+        with in_time(latest, _OPENING):
             return open_pictures(settings)
 
     # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
     # threads that its trials will have.
     classical = isinstance(settings.model, ClassicalSettings)
-    with own_threads(available_cores() if classical else None):
-        try:
+    try:
+        if (priced := _too_dear(settings, task, latest)) is not None:
+            return priced
+        with own_threads(available_cores() if classical else None):
             found = prepared(
                 *(settings, opened),
                 networks=networks,
                 seconds=task.seconds,
-                searching=_searching(settings, task.kinds),
+                searching=search_seconds(settings, task.kinds) > 0,
                 late_by=task.late_by,
+                at_once=task.at_once,
             )
-        except TooSlow as late:
-            return Prepared(
-                *([], 1, 0.0),
-                affordable=False,
-                limit=task.seconds,
-                notes=[f"left out: {late}, which is too long for this budget"],
-            )
+    except TooSlow as late:
+        unknown = Prepared([], 1, 0.0, limit=task.seconds)
+        return unknown.left_out(f"{late}, which is too long for this budget")
     settings = found.settings
     chosen = {
         key: value
@@ -131,11 +130,12 @@ def measured(
     )
 
 
-def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
+def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Prepared | None:
     """Return what a network from scratch takes at least, where no trial of it ends in its time.
 
     None where one may. Before the pictures are opened, a few steps on drawn ones of their size
-    tell, which leave out decoding, augmentation and validation.
+    tell, which leave out decoding, augmentation and validation. `TooSlow` where it is clear that
+    not even the sizes of all will be known by `latest`.
     """
     model = settings.model
     if task.trial_seconds is None or not isinstance(model, NetworkSettings):
@@ -145,7 +145,8 @@ def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
     source = list_pictures(settings.data)
     folder = cache_folder(settings.data.cache_dir).absolute() / "findings"
     workers = settings.data.num_workers or available_cores()
-    found = survey(source, findings_dir=folder, workers=workers)
+    with in_time(latest, _OPENING):
+        found = survey(source, findings_dir=folder, workers=workers)
     if len(found.reasons) == len(source):
         return None  # which opening them explains
     form = chosen_format(source, found, settings.data, native_side(model))
@@ -172,7 +173,7 @@ def _too_dear(settings: RunSettings, task: Prepare) -> Prepared | None:
     return Prepared(
         *([], epochs if isinstance(epochs, int) else math.ceil(few), epoch),
         limit=task.seconds,
-        notes=["not opened: by a few steps on drawn pictures"],
+        notes=[NOT_OPENED],
         trainings=trainings,
         side=max(form.image_size),
     )
@@ -218,17 +219,11 @@ def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) ->
     0 where no trial of these kinds makes one.
     """
     model = settings.model
-    if not isinstance(model, ClassicalSettings) or not _searching(settings, kinds):
+    if not isinstance(model, ClassicalSettings):
+        return 0.0
+    if "auto" not in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}:
         return 0.0
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
-
-
-def _searching(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether trials of some kind, or all of them, search for a classifier."""
-    model = settings.model
-    if not isinstance(model, ClassicalSettings):
-        return False
-    return "auto" in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}
 
 
 def _costs(

@@ -63,13 +63,13 @@ class ParentRun(Observer):
         """Return what is to be said where the study held more trials at its last end than now."""
         record = self.folder / _SUMMARY
         try:
-            told = len(line_content(record.read_bytes())["trials"])
+            noted = len(line_content(record.read_bytes())["trials"])
         except (OSError, DamagedLine, LookupError, TypeError):  # which the end writes anew
             return None
-        if told <= trials:
+        if noted <= trials:
             return None
         return (
-            f"warning: the study holds {trials} trials, and {record} tells of {told}: its storage "
+            f"warning: the study holds {trials} trials, and {record} tells of {noted}: its storage "
             "has lost the others. End this and put a copy of it back, or they are tried anew"
         )
 

@@ -1,4 +1,4 @@
-"""What a sweep reads off its pictures: the families that suit them, and whether they changed."""
+"""Facts that a sweep reads off its pictures: the families that suit, and whether they changed."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,9 +27,10 @@ from ..search.jobs import Job, WorkersFail
 from ..search.pool import Pool
 from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
-from ..search.space import Family, StudySpec
+from ..search.space import Family, StudySpec, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
 from ..search.workers.slots import refuse_machine
+from ..targets import kind_of
 from ..tracking.addresses import without_password
 from .clock import Clock
 from .display import Display
@@ -42,18 +43,15 @@ from .forecast import Forecast
 from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, judged_by, shorter_side
-from .prepare import Preparation, kept_preparations
+from .prepare import Preparation
+from .prepared import PREPARED, Prepared, kept_preparations
 from .short_budget import alone, late_families, only_family, second_family, why_none
-from .tasks import PREPARED, Prepared, SweepJobs, commands, limit_of
+from .tasks import SweepJobs, commands, limit_of
 
 __all__ = ["run_sweep"]
 
 # What a study keeps the family under that a longer budget lets in, with the minutes.
 _SECOND = "second"
-# An only family has time for one training if not for so many.
-_ONE = 2
-# Of what is left at its start; the rest is for its last validation and for the test part.
-_ENDS_BY = 0.85
 
 
 class _Sweep:
@@ -71,8 +69,6 @@ class _Sweep:
     ) -> None:
         self._settings = settings
         self._study = study
-        # Whether the first trial takes all of the budget, and ends itself in time.
-        self._alone = False
         self._families = {family.name: family for family in families}
         self._base = tuple(base)
         self._costs = costs
@@ -107,11 +103,11 @@ class _Sweep:
         engine, threads = engine_of(settings, self._folder / "workers")
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
-        jobs = SweepJobs(
+        self._jobs = SweepJobs(
             *(settings, study, self._families, self._base, self._prepared, self._parent.run_id),
             costs=self._costs,
         )
-        pool = Pool(engine)
+        self._pool = pool = Pool(engine)
         status, reason = "FAILED", None
         try:
             with self._display:
@@ -121,15 +117,11 @@ class _Sweep:
                 interruption.defer(True)
                 self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
                 pool.start()
-                late = self._prepare(pool, jobs)
-                trials = settings.budget.trials
-                if trials is not None:
-                    trials = max(trials, len(study.trials()) + late)
-                self._alone = self._is_alone()
-                self._race(pool, jobs, trials)
-                self._last_answer(pool, jobs)
+                trials = self._prepare()
+                self._race(trials)
+                self._last_answer()
                 self._clock.ended("measuring families and for trials")
-                self._finals(pool, jobs)
+                self._finals()
                 status = "FINISHED"
         except Interrupted as stop:
             status, reason = "KILLED", str(stop)
@@ -168,101 +160,87 @@ class _Sweep:
         self._display.go_on()
         self._interruption.check()
 
-    def _prepare(self, pool: Pool, jobs: SweepJobs) -> int:
+    def _prepare(self) -> int | None:
         """Find out what the families take, and enqueue their own configurations.
 
-        Return how many of these are tried even where the budget's trials are spent.
+        Return the trials that are begun in all, None for any number: those of the budget, and one
+        of each family that could not be afforded before they were spent.
         """
+        trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
-            pool, self._clock, jobs, self._display.show, self._check, self._display.doing
+            *(self._pool, self._clock, self._jobs),
+            *(self._display.show, self._check, self._display.doing),
         )
         for name in preparation.run():
-            self._enqueue([name])
-            begun = len(self._study.trials())
-            self._race(pool, jobs, begun + 1, name)
-        if not any(one.affordable for one in self._prepared.values()):
-            minutes = self._settings.budget.minutes
-            why = why_none(self._prepared, self._families, minutes)
-            memory = self._prepared and all(p.limit is None for p in self._prepared.values())
-            if memory or not self._last_answer(pool, jobs):
+            self._enqueue(name)
+            self._race(len(self._study.trials()) + 1, name)
+        if not preparation.ready:
+            why = why_none(found, self._families, self._settings.budget.minutes)
+            late = not found or any(one.is_late for one in found.values())
+            if not late or not self._last_answer():
                 raise RunFailed(why)
-            return 0  # nothing else ends
-        affordable = {n: p for n, p in self._prepared.items() if p.affordable}
-        self._note_second(affordable, pool.size)
-        first = sorted(affordable, key=lambda n: affordable[n].seconds)
-        self._enqueue(sorted(first, key=lambda n: not affordable[n].published))
-        return len(preparation.late())
+            return trials  # nothing else ends
+        self._note_second(preparation.ready)
+        # What promises most a second comes first, and then the cheapest.
+        for name in sorted(
+            preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
+        ):
+            self._enqueue(name)
+        begun = len(self._study.trials()) + len(preparation.late())
+        return trials if trials is None else max(trials, begun)
 
-    def _note_second(self, affordable: Collection[str], slots: int) -> None:
+    def _note_second(self, affordable: Sequence[str]) -> None:
         """Say and keep what a longer budget lets in, where one family of several is alone."""
         minutes, second = self._settings.budget.minutes, None
         late = late_families(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = second_family(late, self._prepared, self._clock, slots, self._base)
-            self._display.show(alone(next(iter(affordable)), minutes, second))
+            second = second_family(late, self._prepared, self._clock, self._pool.size, self._base)
+            self._display.show(alone(affordable[0], minutes, second))
         self._study.remember(_SECOND, second)
 
-    def _is_alone(self) -> bool:
-        """Return whether an only family has time for one training, and not for several.
-
-        It then has the time of the finalists as well: several short ones would be worth less.
-        """
-        left = self._clock.race_left
-        if left is None or len(self._families) > 1 or self._study.best() is not None:
-            return False
-        return all(_ONE * found.seconds > left for found in self._prepared.values())
-
-    def _is_tight(self, prepared: Prepared, left: float) -> bool:
-        """Return whether a trial may be the first answer of all, and has hardly time for it."""
-        return self._study.best() is None and _ONE * prepared.seconds > left
-
-    def _trial(self, jobs: SweepJobs, trial: TrialRecord) -> Job:
+    def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
-        left, known = self._clock.left, self._study.facts(trial.number).get("changes")
-        free = known is None and limit_of(self._base) is None
-        prepared = jobs.prepared_of(trial)
-        if left and free and (self._alone or self._is_tight(prepared, left)):
-            each = _ENDS_BY * left / prepared.trainings
-            limit = f"trainer.max_time={max(1, round(each))}"
+        changes, found = (
+            self._study.facts(trial.number).get("changes"),
+            self._jobs.prepared_of(trial),
+        )
+        if changes is None and limit_of(self._base) is None and self._study.best() is None:
+            seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
+            limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"
             # What is no network has no epochs, and nothing that a clock could end.
-            if effective_overrides([limit], self._families[trial.family].overrides):
+            if seconds and effective_overrides([limit], self._families[trial.family].overrides):
                 self._study.note(trial.number, changes=[limit])
-        return jobs.trial(trial)
+        return self._jobs.trial(trial)
 
-    def _last_answer(self, pool: Pool, jobs: SweepJobs) -> bool:
+    def _last_answer(self) -> bool:
         """Run the least trial of all where there is no answer; return whether there is one then.
 
         What an earlier start left running, which was ended in the midst of it, goes on instead.
         """
-        minutes, self._alone = self._settings.budget.minutes, False
-        trials = self._study.trials()
-        states = {trial.state for trial in trials}
+        minutes, trials = self._settings.budget.minutes, self._study.trials()
+        running = {trial.family for trial in trials if trial.state == RUNNING}
         # What has failed would fail again: it is not for want of time.
-        wanted = states <= {PRUNED, RUNNING} and minutes is not None
-        again = RUNNING in states
-        seconds = self._clock.last_seconds(slowdown(), again=again) if wanted else 0.0
+        wanted = {trial.state for trial in trials} <= {PRUNED, RUNNING}
+        seconds = self._clock.last_seconds(slowdown(), again=bool(running)) if wanted else 0.0
         if minutes is not None and seconds:
-            names = {trial.family for trial in trials if trial.state == RUNNING}
             begun = len(trials)
-            if not again:
-                side = shorter_side(self._settings)
-                least = least_trial(self._families.values(), self._base, side)
-                self._display.show(least.remark(minutes))
-                self._prepared[least.family] = least.prepared
-                kept: dict[str, Any] = {PREPARED: list(least.prepared.overrides)}
-                self._study.enqueue(least.family, least.values, first=True, **kept)
-                names, begun = {least.family}, len(self._study.trials()) + 1
-            self._race(pool, jobs, begun, *names, until=self._clock.spent + seconds)
+            if not running:
+                side, families = shorter_side(self._settings), self._families.values()
+                pixels = kind_of(self._settings.data.target).pixels
+                name, values, least = least_trial(families, self._base, side, pixels=pixels)
+                cut = ", ".join(least.overrides) or "as it is"
+                self._display.show(
+                    f"nothing else ends in {minutes:g} minutes on this machine just now: {name} is "
+                    f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better "
+                    "one"
+                )
+                self._prepared[name] = least
+                self._enqueue(name, values)
+                running, begun = {name}, begun + 1
+            self._race(begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
-    def _race(
-        self,
-        pool: Pool,
-        jobs: SweepJobs,
-        trials: int | None,
-        *families: str,
-        until: float | None = None,
-    ) -> None:
+    def _race(self, trials: int | None, *families: str, until: float | None = None) -> None:
         """Run trials, of these families or of all, until there are so many or time is over.
 
         With `until`, in seconds of the clock, that is the end, whatever the budget says.
@@ -275,13 +253,13 @@ class _Sweep:
         raced = {name: self._families[name] for name in families or self._families}
         Driver(
             self._study,
-            pool,
+            self._pool,
             metrics=self._settings.metrics,
-            job_of=partial(self._trial, jobs),
+            job_of=self._trial,
             observers=(self._display, self._parent),
             affordable=Forecast(raced, self._prepared).affordable,
             trials=trials,
-            epochs=self._settings.budget.epochs,
+            epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
             time_left=time_left,
             time_to_end=clock.time_to_end if until is None else None,
@@ -291,10 +269,10 @@ class _Sweep:
         ).race()
         self._interruption.check()
 
-    def _finals(self, pool: Pool, jobs: SweepJobs) -> None:
+    def _finals(self) -> None:
         Finals(
-            pool,
-            jobs,
+            self._pool,
+            self._jobs,
             show=self._display.show,
             doing=self._display.doing,
             check=self._check,
@@ -304,12 +282,14 @@ class _Sweep:
             seconds_left=lambda: self._clock.left,
         ).run()
 
-    def _enqueue(self, names: Sequence[str]) -> None:
-        """Let the families' own configurations, as prepared, come before all others, each once."""
-        for name in names:
-            values = default_values(self._families[name], self._base)
-            facts: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
-            self._study.enqueue(name, values, **facts)
+    def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:
+        """Let a configuration of a family, as prepared, come before what is proposed, once.
+
+        That is its own one, or one with these values, which comes first of all.
+        """
+        own = default_values(self._families[name], self._base) if values is None else values
+        kept: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
+        self._study.enqueue(name, own, first=values is not None, **kept)
 
     def _target(self) -> dict[str, Any]:
         """Return what this command wants of the study: once reached, it only prints."""

@@ -34,16 +34,8 @@ from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
 from .measuring import measured
-from .tasks import (
-    MeasureTest,
-    Prepare,
-    Prepared,
-    Train,
-    changed,
-    command_of,
-    plain_task,
-    read_task,
-)
+from .prepared import Prepared
+from .tasks import MeasureTest, Prepare, Train, changed, command_of, plain_task, read_task
 
 __all__ = ["TrialRunner", "device_runner"]
 
@@ -114,9 +106,7 @@ class TrialRunner:
                 break
             gc.collect()  # what the exception's frames held
             if smaller is None:
-                notes = [f"left out: {reason}"]
-                found = Prepared([], 1, 0.0, affordable=False, notes=notes)
-                return Ending("complete", result=asdict(found))
+                return Ending("complete", result=asdict(Prepared([], 1, 0.0).left_out(reason)))
             changes = smaller["changes"]
         if changes:
             note = f"{', '.join(changes)}, for lack of memory"

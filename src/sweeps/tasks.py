@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,14 +23,13 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
+from .clock import Share
 from .families import kinds_of, overrides_of, variants_of
+from .prepared import PREPARED, THREADS, Prepared
 
 __all__ = [
-    "PREPARED",
-    "THREADS",
     "MeasureTest",
     "Prepare",
-    "Prepared",
     "SweepJobs",
     "Train",
     "changed",
@@ -44,15 +43,6 @@ __all__ = [
 
 # Overrides that turn a cross-validated configuration into one training on the usual parts.
 _NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
-# What is chosen by the time that there is.
-_CUT = (
-    *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),
-    "trainer.max_epochs=",
-)
-# The threads of a network that has more than those of its slot.
-THREADS = "runtime.threads="
-# What a trial keeps of the preparation of its family, which a later one may replace.
-PREPARED = "prepared"
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,8 @@ class Prepare(_Task):
     Features of frozen networks may be `late_by` more. Pictures are not opened for a network from
     scratch of which `least_epochs` clearly take more than `trial_seconds`. `kinds` are values of
     keys, one for each classifier whose fit is to be timed, and `variants` those that make other
-    features or networks of other sizes. The result of the job is a `Prepared`.
+    features or networks of other sizes. With `at_once`, frozen networks by which the pictures are
+    described already come before better ones. The result of the job is a `Prepared`.
     """
 
     seconds: float | None = None
@@ -78,6 +69,7 @@ class Prepare(_Task):
     variants: Sequence[Mapping[str, Any]] = ()
     trial_seconds: float | None = None
     least_epochs: float = 1.0
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,85 +110,6 @@ Task = Prepare | Train | MeasureTest
 _KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in get_args(Task)}
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A family's own configuration with nothing left open.
-
-    Attributes:
-        overrides: what all its trials share, beside the family's own.
-        epochs: of a whole trial; 1 for what has no epochs.
-        seconds_per_epoch: about what one of them takes in a slot.
-        published: whether it starts from published weights, which promise most a second.
-        affordable: whether a trial fits into the time that the sweep has.
-        limit: seconds of the race that it was cut down to fit into; None where more would not have
-            changed it.
-        trainings: that a trial consists of: its folds, where each costs as much as the first.
-        data: lines that describe the pictures at the size of this family.
-        networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
-            was considered.
-        parts: number of pictures in each part.
-        side: pixels of the longer side of the pictures, as they are taken; None where it is not
-            known.
-        search_seconds: in which a trial may try classifiers, beyond `seconds`.
-        fit_seconds: about what fitting each kind of classifier takes beyond describing, by
-            `name_of_kind`; of kinds on each variant of the features as well.
-        longer: how many times as long as `seconds` a trial takes, by names of variants.
-        all_cores: whether `seconds` are with all cores of the machine, not with those of a slot.
-        promise: about the accuracy of heads on frozen networks by what is published of them, in
-            points, for comparisons alone; None for other families.
-    """
-
-    overrides: Sequence[str]
-    epochs: int
-    seconds_per_epoch: float
-    published: bool = False
-    affordable: bool = True
-    limit: float | None = None
-    notes: Sequence[str] = ()
-    trainings: int = 1
-    data: Sequence[str] = ()
-    networks: Sequence[Mapping[str, Any]] = ()
-    parts: Mapping[str, int] = field(default_factory=dict)
-    side: int | None = None
-    search_seconds: float = 0.0
-    fit_seconds: Mapping[str, float] = field(default_factory=dict)
-    longer: Mapping[str, float] = field(default_factory=dict)
-    all_cores: bool = False
-    promise: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """About what a whole trial takes; 0 where all its features are there."""
-        return self.epochs * self.seconds_per_epoch * self.trainings
-
-    @property
-    def takes_turns(self) -> bool:
-        """Whether a trial computes with threads of other slots as well, beside which none runs."""
-        return any(word.startswith(THREADS) for word in self.overrides)
-
-    @property
-    def cut(self) -> frozenset[str]:
-        """The overrides of networks, sizes of pictures and epochs."""
-        return frozenset(word for word in self.overrides if word.startswith(_CUT))
-
-    def betters(self, other: Prepared) -> bool:
-        """Return whether it is another preparation than an earlier one, and no worse.
-
-        Frozen networks go by what they promise, unless time was too short for none; all else by
-        training pictures, the size of pictures and epochs, in this order. A busy machine, or less
-        time, may buy less than an earlier start had.
-        """
-        if self.cut == other.cut and self.epochs == other.epochs:
-            return False
-        if self.promise is not None and other.promise is not None:
-            return self.limit is None or self.promise > other.promise
-        return self._extent >= other._extent
-
-    @property
-    def _extent(self) -> tuple[int, int, int]:
-        return self.parts.get("train", 0), self.side or 0, self.epochs
-
-
 def plain_task(task: Task) -> dict[str, Any]:
     """Return a task as plain values, for `read_task`."""
     return {"kind": type(task).__name__, **asdict(task)}
@@ -235,20 +148,25 @@ class SweepJobs:
         self,
         family: Family,
         changes: Sequence[str],
-        seconds: float | None,
-        late_by: float,
-        trial_seconds: float | None = None,
+        share: Share,
         least_epochs: float = 1.0,
+        at_once: bool = False,
     ) -> Job:
         """Return the job that measures a family's own configuration with these changes.
 
-        All else as of `Prepare`.
+        `least_epochs` and `at_once` are as of `Prepare`.
         """
-        limited = seconds is not None
-        kinds = [kind.values for kind in kinds_of(family)] if limited else []
-        variants = variants_of(family) if limited else []
-        places = self._places(final=False)
-        task = Prepare(places, seconds, late_by, kinds, variants, trial_seconds, least_epochs)
+        limited = share.measuring is not None
+        task = Prepare(
+            self._places(final=False),
+            share.measuring,
+            share.late_by,
+            [kind.values for kind in kinds_of(family)] if limited else [],
+            variants_of(family) if limited else [],
+            share.trial,
+            least_epochs,
+            at_once,
+        )
         own = overrides_of(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))
 
@@ -304,7 +222,8 @@ class SweepJobs:
         base = changed(self.base, prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
         words = changed(overrides, [*facts.get("changes", ()), *changes])
-        epochs = trial.values.get("trainer.max_epochs", _epochs(prepared, found.epochs))
+        stated = {**dict(word.split("=", 1) for word in prepared), **trial.values}
+        epochs = int(stated.get("trainer.max_epochs", found.epochs))
         whole = self.settings.cv.is_whole
         return Job(
             plain_task(task),
@@ -376,12 +295,6 @@ def commands(
         alone = _NO_FOLDS if cross_validated else ()
         found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
     return found
-
-
-def _epochs(overrides: Sequence[str], usual: int) -> int:
-    """Return the epochs that the overrides of a preparation state."""
-    stated = dict(word.split("=", 1) for word in overrides)
-    return int(stated.get("trainer.max_epochs", usual))
 
 
 def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:

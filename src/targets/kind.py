@@ -18,7 +18,7 @@ Labels = IntegerArray
 
 
 class TargetKind(ABC):
-    """What pictures are labelled with, and how predictions of it are judged.
+    """A kind of labels that pictures have, and how predictions of it are judged.
 
     `probs` are (N, K) in [0, 1] throughout, `targets` (N,) classes or (N, K) 0 and 1, `preds` like
     the targets, and `thresholds` (K,) those of the labels, (N, K) where each picture has its own,
@@ -151,7 +151,7 @@ class TargetKind(ABC):
 
 def lone_errors(
     influence: Float64Array,
-    apart: Float64Array,
+    deviations: Float64Array,
     squares: float,
     sizes: Labels,
     alone: Float64Array,
@@ -166,18 +166,18 @@ def lone_errors(
 
     Args:
         influence: (N,) on the figures of the other classes, 0 in sum.
-        apart: (N,) by how much the figures of a picture alone differ from the mean of its class, or
-            of all classes with one picture, summed over its classes.
+        deviations: (N,) by how much the figures of a picture alone differ from the mean of its
+            class, or of all classes with one picture, summed over its classes.
         squares: sum of squares of these differences, over pictures and classes.
         sizes: (K,) pictures of each class, above 0.
         alone: (L,) figures of the classes with one picture.
     """
-    count, own = len(alone), float(apart @ apart)
+    count, own = len(alone), float(deviations @ deviations)
     if not count or not own:
         return influence
     variance = squares / (int((sizes - 1).sum()) + count - 1)
     if count > 1:
         variance = max(variance, float(alone.var(ddof=1)))
     # As much of them as makes the variances add up, whatever the two have in common.
-    common, added = float(influence @ apart), len(influence) ** 2 * count * variance
-    return influence + (np.sqrt(common**2 + own * added) - common) / own * apart
+    common, added = float(influence @ deviations), len(influence) ** 2 * count * variance
+    return influence + (np.sqrt(common**2 + own * added) - common) / own * deviations

@@ -192,12 +192,12 @@ def _with_lone(
     if not len(alone):
         return influence
     lone = float(np.mean([own[0] for own, size in zip(singles, sizes, strict=True) if size == 1]))
-    apart, squares = np.zeros(len(targets)), 0.0
+    deviations, squares = np.zeros(len(targets)), 0.0
     for k, own in enumerate(singles):
         off = own - (lone if sizes[k] == 1 else own.mean())
-        apart[targets[:, k] > 0] += off
+        deviations[targets[:, k] > 0] += off
         squares += float(off @ off)
-    return lone_errors(influence, apart, reach * squares, sizes, alone)
+    return lone_errors(influence, deviations, reach * squares, sizes, alone)
 
 
 def _f1_scores(preds: Labels, targets: Labels) -> Float64Array:

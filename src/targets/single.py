@@ -99,9 +99,9 @@ def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:
     weights = len(targets) / np.maximum(sizes, 1) * np.sqrt(sizes / np.maximum(sizes - 1, 1))
     influence = (right - recall[targets]) * weights[targets]
     if lone.any():
-        apart: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        deviations: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
         influence = lone_errors(
-            influence, apart, float(apart @ apart), sizes[present], recall[lone]
+            influence, deviations, float(deviations @ deviations), sizes[present], recall[lone]
         )
     return (recall[present].mean() + influence / present.sum()).astype(np.float32)
 
@@ -125,10 +125,10 @@ def _macro_f1(
     counts = np.bincount(targets, minlength=len(sizes))
     if (lone := counts == 1).any():
         recall = len(targets) * hits / np.maximum(counts, 1)
-        apart: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
+        deviations: Float64Array = right - np.where(lone, recall[lone].mean(), recall)[targets]
         # Whether its picture is found moves an F1 by so much, beside as many false answers.
         false = len(targets) * (sizes - hits)[lone] - 1
         reach = float(np.mean((2 / (2 + false)) ** 2))
-        squares = reach * float(apart @ apart)
-        influence = lone_errors(influence, apart, squares, counts[counts > 0], f1[lone])
+        squares = reach * float(deviations @ deviations)
+        influence = lone_errors(influence, deviations, squares, counts[counts > 0], f1[lone])
     return (f1[known].mean() + influence / known.sum()).astype(np.float32)

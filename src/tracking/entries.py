@@ -1,4 +1,4 @@
-"""What an event of a spool is to MLflow: entries of metrics, parameters and tags, in batches."""
+"""Events of a spool as entries of MLflow: metrics, parameters and tags, in batches."""
 
 from __future__ import annotations
 

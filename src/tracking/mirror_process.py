@@ -46,7 +46,7 @@ class MirrorStatus:
 
     @property
     def progress(self) -> str:
-        """What a person waits for, in a few words."""
+        """Return what a person waits for, in a few words."""
         if self.sent is not None:
             return f"MLflow has {self.sent[0]} of {self.sent[1]} entries"
         return "MLflow is loading" if self.mlflow_run_id is None else "MLflow takes the rest"

@@ -1,4 +1,4 @@
-"""How far each run has been sent to MLflow, kept in the run folder."""
+"""The progress of sending each run to MLflow, kept in the run folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_complete(run_dir: Path, target: str | None) -> bool:
 
 @dataclass
 class MirrorState:
-    """How far a run has been sent, kept beside its spool; if lost, sending again changes nothing.
+    """The progress of sending a run, kept beside its spool; if lost, sending again changes nothing.
 
     Attributes:
         target: public tracking URI, None for the database in the output folder.

@@ -95,9 +95,9 @@ def command_line() -> str:
     return without_password(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
-def _source_name(words: list[str]) -> str:
+def _source_name(arguments: list[str]) -> str:
     """Return the module or the script that a command line runs."""
-    rest = iter(words[1:] if words[0] == "python" else ())
+    rest = iter(arguments[1:] if arguments[0] == "python" else ())
     for word in rest:
         option = _OPTION.fullmatch(word)
         if option is None:
@@ -107,7 +107,7 @@ def _source_name(words: list[str]) -> str:
             return value
         if option["name"] == "c":
             break
-    return words[0]
+    return arguments[0]
 
 
 def read_git(root: Path) -> Git | None:
@@ -142,7 +142,7 @@ def read_machine() -> dict[str, Any]:
 
     GPUs are named only where torch is imported already, as its import takes seconds.
     """
-    import psutil
+    from ..machine.memory import total_memory  # it loads psutil
 
     torch = sys.modules.get("torch")
     gpus = []
@@ -152,18 +152,18 @@ def read_machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": processor(),
         "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "memory_gb": round(total_memory() / 1e9, 1),
         "gpus": gpus,
     }
 
 
-def _git(root: Path, *words: str) -> bytes | None:
+def _git(root: Path, *arguments: str) -> bytes | None:
     # Called from a git hook, GIT_DIR and its like would point to another repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     environment["GIT_OPTIONAL_LOCKS"] = "0"
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import copy
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..machine.cpu_load import CpuLoad
+from ..machine.memory import peak_memory
 from ..machine.parallel import available_cores
 
 __all__ = [
@@ -163,25 +162,9 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the peak of memory of this process so far.
 
     On CUDA: torch's peak of allocated memory since `torch.cuda.reset_peak_memory_stats`.
-    Elsewhere: the process's resident memory at its peak, interpreter, libraries and data included;
-    it never goes down, so in a process that does one run after another it is the largest so far.
+    Elsewhere: see `peak_memory`.
     """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    # On Linux getrusage reports the parent's peak where that was higher, as it survives the start
-    # of a new program; the high-water mark of the address space does not.
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):  # Windows, which has no module `resource`
-        return int(memory.peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
 
 
 def _time(

@@ -115,12 +115,12 @@ def inference_plan(
         return InferencePlan(**found.found)
     # Whose processor time can be read alone.
     with own_threads(1 if device.type == "cpu" else None):
-        plan, complete = _Comparison(network, _pictures(shape), device).choose(plans)
+        plan, complete = _TimedPasses(network, _pictures(shape), device).choose(plans)
     store_record("inference", known, Record(asdict(plan), disturbed=not complete), cache_dir)
     return plan
 
 
-class _Comparison:
+class _TimedPasses:
     """Forward passes of a copy of the network under each plan."""
 
     def __init__(self, network: nn.Module, images: Tensor, device: torch.device) -> None:

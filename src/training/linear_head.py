@@ -132,7 +132,7 @@ def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> No
 
 @dataclass(frozen=True)
 class _Aim:
-    """What a head is fitted for: one class of K, label sets, or with `corn` ordered classes."""
+    """The aim of fitting a head: one class of K, label sets, or with `corn` ordered classes."""
 
     class_weights: Tensor | None
     corn: bool

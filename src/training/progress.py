@@ -1,4 +1,4 @@
-"""What the terminal shows while a network trains: a bar with the time left, a line per epoch."""
+"""The terminal's display while a network trains: a bar with the time left, a line per epoch."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from .inference_plan import InferencePlan, fastest, usual
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
-__all__ = ["Choice", "Timing", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
+__all__ = ["Choice", "PlanTiming", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
 
 # Of the training that the comparison serves, which is to cost a twentieth at most. The least is no
 # more than that of the imports alone, however short the training.
@@ -64,7 +64,7 @@ class TrainingPlan(InferencePlan):
 
 
 @dataclass(frozen=True)
-class Timing:
+class PlanTiming:
     """The time of a plan.
 
     Attributes:
@@ -90,7 +90,7 @@ class Timing:
         return asdict(self.plan) | own
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Timing:
+    def from_plain(cls, plain: dict[str, Any]) -> PlanTiming:
         plan = TrainingPlan(**{name: plain[name] for name in TrainingPlan.__dataclass_fields__})
         seconds = math.inf if plain["seconds"] is None else float(plain["seconds"])
         return cls(plan, seconds, int(plain["pictures"]), plain["reason"])
@@ -113,7 +113,7 @@ class Choice:
     """
 
     plan: TrainingPlan
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[PlanTiming, ...] = ()
     reason: str | None = None
 
     def plain(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Choice:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Choice:
-        timings = tuple(map(Timing.from_plain, plain["timings"]))
+        timings = tuple(map(PlanTiming.from_plain, plain["timings"]))
         return cls(TrainingPlan(**plain["plan"]), timings, plain["reason"])
 
     def text(self, *, on_cpu: bool) -> str:
@@ -187,7 +187,7 @@ def time_plans(
     began = time.perf_counter()
     limit = math.inf if seconds is None else seconds
     few = first_pictures(batch, _LEAST_PICTURES) if on_cpu else batch
-    comparison = _Comparison(make_task, few, device, gradient_clip)
+    comparison = _TimedSteps(make_task, few, device, gradient_clip)
     first = comparison.first_step(plans[0])
     if 2 * (time.perf_counter() - began) > limit:  # another plan is not even looked at
         return Choice(plans[0])
@@ -230,18 +230,18 @@ def time_plans(
     return Choice(best.plan, tuple(timings))
 
 
-def _fastest(timings: Iterable[Timing]) -> Timing:
+def _fastest(timings: Iterable[PlanTiming]) -> PlanTiming:
     return fastest({timing: timing.seconds for timing in timings})
 
 
-def _fewest_threads(timings: Sequence[Timing]) -> Timing:
+def _fewest_threads(timings: Sequence[PlanTiming]) -> PlanTiming:
     """Return the timing with the fewest threads that is hardly slower than the fastest."""
     least = min(timing.seconds for timing in timings)
     near = (timing for timing in timings if timing.seconds <= _FEWER_THREADS * least)
     return min(near, key=lambda timing: timing.plan.threads)
 
 
-class _Comparison:
+class _TimedSteps:
     """Steppers of the plans, and the gradient that all of them must approximate."""
 
     def __init__(
@@ -279,7 +279,7 @@ class _Comparison:
         plans: Sequence[TrainingPlan],
         deadline: float,
         earlier: Callable[[float], float] = lambda step: math.inf,
-    ) -> list[Timing] | None:
+    ) -> list[PlanTiming] | None:
         """Return timings of the plans, in their order; much slower ones are timed in fewer rounds.
 
         The seconds of the fastest step may move the deadline to an `earlier` time.
@@ -296,7 +296,7 @@ class _Comparison:
 
     def _timed(
         self, plans: Sequence[TrainingPlan], deadline: float, earlier: Callable[[float], float]
-    ) -> list[Timing] | None:
+    ) -> list[PlanTiming] | None:
         seconds: dict[TrainingPlan, float] = {}
         reasons: dict[TrainingPlan, str] = {}
         for plan in plans:
@@ -325,11 +325,11 @@ class _Comparison:
                 torch.set_num_threads(plan.threads)
                 seconds[plan] = min(so_far, self._steppers[plan].timed(self.batch))
         count = len(self.batch.images)
-        return [Timing(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
+        return [PlanTiming(p, seconds.get(p, math.inf), count, reasons.get(p)) for p in plans]
 
     def race_compiled(
         self, plain: TrainingPlan, compiled: TrainingPlan, total_steps: int
-    ) -> list[Timing] | None:
+    ) -> list[PlanTiming] | None:
         """Return timings of a plan and of the same compiled, excluded where that does not pay."""
         began = time.perf_counter()
         with suppress(_Unsound):  # the race meets it again, and keeps the reason

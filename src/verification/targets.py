@@ -53,8 +53,8 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         return f"{what} {folder.name}", verify_study(folder, repair=repair)
     if not output_dir.is_dir():
         raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no such folder.")
-    runs, written = _apart(output_dir / "runs", _RUN_FILES, is_being_written)
-    studies, running = _apart(output_dir / "sweeps", _STUDY_FILES, is_running)
+    runs, written = _at_rest_and_busy(output_dir / "runs", _RUN_FILES, is_being_written)
+    studies, running = _at_rest_and_busy(output_dir / "sweeps", _STUDY_FILES, is_running)
     cache = cache_folder(settings.cache_dir).absolute()
     entries, stores = _stores(cache, repair=repair)
     faults = chain(
@@ -93,7 +93,7 @@ def _studies(number: int) -> str:
     return formatting.counted(number, "study", "studies")
 
 
-def _apart(
+def _at_rest_and_busy(
     folder: Path, names: Sequence[str], is_busy: Callable[[Path], bool]
 ) -> tuple[list[Path], list[Path]]:
     """Return the folders in a folder that have any of these files: those at rest, and the busy."""

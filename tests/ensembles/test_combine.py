@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 from src.ensembles.combine import combine, dealt, greedy_soup
 from src.ensembles.mixing import Way, combined_probabilities
 from src.statistics.paired_tests import mcnemar
-from tests.ensembles.test_weights import library
+from tests.ensembles.test_member_weights import library
 
 WAYS: list[Way] = ["greedy", "stacking"]
 

@@ -72,7 +72,7 @@ def test_what_is_served_answers_as_what_was_trained(
     files = sorted(pictures.rglob("[0-9].png"))
     ask = (
         "import sys; from pathlib import Path\n"
-        "from src.runs.finished.opening import predictor_of\n"
+        "from src.runs.finished.predict import predictor_of\n"
         f"predictor = predictor_of(Path({str(checkpoint)!r}), 4)\n"
         "answers = predictor.answer(map(Path, sys.argv[1:])).tolist()\n"
         "print('pytorch_lightning' in sys.modules, answers)"

@@ -22,7 +22,7 @@ from src.runs.choices import Resolved
 from src.runs.experiment import run_experiment
 from src.runs.resume import read_resumed_settings
 from src.storage.digests import checked_line, line_content
-from src.training.training_plan import Choice, Timing, TrainingPlan
+from src.training.training_plan import Choice, PlanTiming, TrainingPlan
 
 SMALL = (
     *("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false"),
@@ -52,7 +52,7 @@ def timed_as(
 
     def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> Choice:
         asked.append(plans)
-        timings = tuple(Timing(plan, seconds[plan.precision], 32) for plan in plans)
+        timings = tuple(PlanTiming(plan, seconds[plan.precision], 32) for plan in plans)
         return Choice(min(timings, key=lambda timing: timing.seconds).plan, timings)
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)

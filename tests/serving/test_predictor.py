@@ -56,7 +56,7 @@ def test_large_and_small_pictures_are_answered_in_their_order(
 
 
 def test_what_waits_behind_a_picture_that_is_none_is_not_decoded(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = []
 
@@ -65,7 +65,7 @@ def test_what_waits_behind_a_picture_that_is_none_is_not_decoded(
         return decode_picture(data, form)
 
     monkeypatch.setattr("src.serving.predictor.decode_picture", watched)
-    predictor._batch_size = 60
+    predictor = Predictor(by_light, METADATA, batch_size=60)
     with pytest.raises(ValueError, match="row 0 is no picture"):
         predictor.answer([b"none", *[png(3000, 3000)] * 50])
     assert len(predictor.answer([png(3000, 3000)])) == 1

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.search.jobs import Channel, Ending, Job
-from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, read_task
+from src.sweeps.prepared import Prepared
+from src.sweeps.tasks import MeasureTest, Prepare, Train, read_task
 
 _EPOCHS = 3
 # How well each family's trials end.

@@ -105,6 +105,18 @@ def test_finalists_and_seeds_fit_into_the_time_that_is_left(
     assert bool(said) == (size != (3, 3))
 
 
+def test_finalists_of_trials_with_all_cores_take_as_many_times_as_long_as_there_are_slots() -> None:
+    """Nine of 20 s in two slots take 90 s; their trials had the cores of both for 10 s each."""
+    study = study_of([10, 10, 10])
+    study.facts = lambda number: {"prepared": ["data.batch_size=64", "runtime.threads=2"]}
+    sizes = []
+    for left in (91, 89):
+        study.remember("finalists", None)
+        made, _ = finals(study, left)
+        sizes.append(made._affordable(made._chosen(study.trials())))
+    assert sizes == [(3, 3), (2, 3)]
+
+
 def test_finalists_are_named_with_their_seeds() -> None:
     assert _announcement(["cnn-1"], [1]) == "finalist: cnn-1, with seed 1"
     assert _announcement(["cnn-1"], [1, 2]) == "finalist: cnn-1, with seeds 1, 2"

@@ -21,7 +21,7 @@ from src.sweeps.clock import Clock
 from src.sweeps.families import default_values, load_families, overrides_of
 from src.sweeps.first_answer import least_trial
 from src.sweeps.forecast import Forecast
-from src.sweeps.tasks import Prepared
+from src.sweeps.prepared import Prepared
 from tests.search.studies import plan
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -147,16 +147,23 @@ def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: B
         ),
         (["handcrafted"], ["data.image_size=96", "data.train_limit=50"], "handcrafted", []),
         (["pixels", "unet"], ["data.target=dense"], "pixels", ["data.train_limit=500"]),
+        (
+            ["fcn"],
+            ["data.target=dense"],
+            "fcn",
+            ["data.train_limit=500", "trainer.max_epochs=1"],
+        ),
     ],
 )
 def test_the_least_trial_is_the_cheapest_that_the_families_allow(
     names: list[str], base: list[str], taken: str, overrides: list[str]
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}
-    least = least_trial(families.values(), base, 400)
-    assert (least.family, list(least.prepared.overrides)) == (taken, overrides)
-    assert families[taken].stored_values(least.values), "the study may have it"
-    words = overrides_of(families[taken], [*base, *overrides], least.values)
+    pixels = "data.target=dense" in base
+    name, values, prepared = least_trial(families.values(), base, 400, pixels=pixels)
+    assert (name, list(prepared.overrides)) == (taken, overrides)
+    assert families[taken].stored_values(values), "the study may have it"
+    words = overrides_of(families[taken], [*base, *overrides], values)
     settings = read_run_settings(words)
     if taken != "pixels" and isinstance(settings.model, ClassicalSettings):
         assert settings.model.classifier == "nearest_mean"
@@ -164,13 +171,13 @@ def test_the_least_trial_is_the_cheapest_that_the_families_allow(
 
 def test_small_pictures_are_not_magnified_for_it() -> None:
     families = load_families(["handcrafted"], [])
-    assert least_trial(families, [], 8).prepared.overrides == ["data.train_limit=500"]
-    assert "data.image_size=32" in least_trial(families, [], None).prepared.overrides
+    assert least_trial(families, [], 8)[2].overrides == ["data.train_limit=500"]
+    assert "data.image_size=32" in least_trial(families, [], None)[2].overrides
 
 
 def test_what_fixes_its_features_keeps_them() -> None:
     base = ["model.features=[scattering]", "model.classifier=rbf_svm"]
-    values = least_trial(load_families(["handcrafted"], base), base, 400).values
+    _, values, _ = least_trial(load_families(["handcrafted"], base), base, 400)
     assert not {"model.features", "model.classifier"} & values.keys()
 
 

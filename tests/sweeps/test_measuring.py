@@ -11,11 +11,13 @@ import pytest
 
 from src.config.compose import read_run_settings
 from src.data.decoding import opening
+from src.data.quality import audit
 from src.search.jobs import Job
 from src.sweeps.families import name_of_kind
 from src.sweeps.measuring import search_seconds
+from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Prepare, Prepared, plain_task
+from src.sweeps.tasks import Prepare, plain_task
 from tests.data.pictures import tree
 from tests.sweeps.test_run_job import places
 
@@ -84,11 +86,28 @@ def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_d
         assert known.seconds > 3 * allowed and known.side == 48 and known.limit == 40.0
         assert "by a few steps" in known.notes[-1]
         # Of a few of the pictures an epoch takes less, and folds are as many trainings.
-        few = measured("data.image_size=48", "data.train_limit=4")
-        assert few.seconds_per_epoch < known.seconds_per_epoch / 3
+        for limit in ("data.train_limit=4", "data.limit=4"):
+            few = measured("data.image_size=48", limit)
+            assert few.seconds_per_epoch < known.seconds_per_epoch / 3
         assert measured("data.image_size=48", "cv.folds=5").trainings == 5
     # Published weights have their price by the frozen networks that were measured before.
     assert opened or not seen
+
+
+def test_the_sizes_of_pictures_that_would_not_be_known_in_time_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its steps cost is not told then: with more time it is tried again."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(audit, "_FILES_AT_A_TIME", 1)
+    root = tree(tmp_path / "pictures", {"a": 20, "b": 20})
+    words = ["model=cnn", "data=folder", f"data.root={root}", "data.num_workers=1"]
+    given = Prepare(places(tmp_path), 1e-3, trial_seconds=1e-9, least_epochs=3)
+    ending = TrialRunner()(Job(plain_task(given), overrides=words), Mock())
+    assert ending.state == "complete", ending.reason
+    late = Prepared(**ending.result)
+    assert not late.affordable and late.limit == 1e-3
+    assert "left out: opening the pictures would take" in late.notes[-1]
 
 
 def test_other_features_are_told_by_their_number_and_by_what_describing_takes(

@@ -18,7 +18,8 @@ from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.families import load_families, name_of_kind
 from src.sweeps.prepare import Preparation
-from src.sweeps.tasks import Prepared, SweepJobs
+from src.sweeps.prepared import NOT_OPENED, Prepared
+from src.sweeps.tasks import SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
 
@@ -164,7 +165,8 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
 
     def cost(words: list[str]) -> dict[str, Any]:
         several = "runtime.threads=2" in words
-        return {"seconds_per_epoch": shared if several else large}
+        notes = ["of the pictures"] if several else ["of the batch", NOT_OPENED]
+        return {"seconds_per_epoch": shared if several else large, "notes": notes}
 
     pool, words = Answers(cost), ["study=s", "output_dir=out", *given]
     monkeypatch.setattr(pool, "size", slots)
@@ -180,6 +182,9 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
         words = list(pool.jobs[-1].overrides)
         assert [word for word in words if "threads" in word] == ["runtime.threads=2"]
         assert "data.batch_size=64" in words, "what was chosen before is not chosen again"
+        assert found.notes[:2] == ["of the batch", "of the pictures"], "they were opened"
+    else:
+        assert NOT_OPENED in found.notes
 
 
 @pytest.mark.parametrize(
@@ -488,10 +493,19 @@ class Study:
         return {}
 
 
-def sizes(time: ByHand, study: Study, budget: float, earlier: float = 0.0) -> list[str]:
+def sizes(
+    time: ByHand,
+    study: Study,
+    budget: float,
+    *words: str,
+    earlier: float = 0.0,
+    worker: type[Described] = Described,
+) -> list[str]:
     """Return the size of the pictures of each trial that is begun early."""
     clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
-    made = preparation(Described(time), None, study=study, embedding=family("embedding"))
+    made = preparation(worker(time), None, study=study, embedding=family("embedding"))
+    settings = read_sweep_settings(["study=s", "output_dir=out", *words], "default")
+    made = replace(made, jobs=replace(made.jobs, settings=settings))
     found = []
     for name in replace(made, clock=clock).run():
         found.append(made.jobs.prepared[name].overrides[0])
@@ -523,6 +537,31 @@ def test_what_time_is_left_describes_the_pictures_better() -> None:
     assert sizes(ByHand(), study, 260, earlier=240) == [], "no second time"
     assert sizes(ByHand(), study, 900, earlier=240) == ["model.input_size=224"]
     assert sizes(ByHand(), study, 9000, earlier=900) == [], "there is nothing better"
+
+
+class DescribedBefore(Described):
+    """A worker to which an earlier study has left pictures described at 64 pixels."""
+
+    def describe(self, words: list[str]) -> dict[str, Any]:
+        if not self.jobs[-1].task["at_once"]:
+            return super().describe(words)
+        described = {"overrides": ["model.input_size=64"], "seconds_per_epoch": 0.0, "limit": 1.0}
+        return described | {"epochs": 1, "published": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        ([], ["model.input_size=64", "model.input_size=128"]),
+        (["budget.trials=5"], ["model.input_size=64", "model.input_size=128"]),
+        (["budget.trials=1"], ["model.input_size=128"]),  # there is none to better it by
+    ],
+)
+def test_what_is_described_already_answers_before_anything_better(
+    words: list[str], begun: list[str]
+) -> None:
+    time, study = ByHand(), Study()
+    assert sizes(time, study, 100, *words, worker=DescribedBefore) == begun
 
 
 class Busier(Described):

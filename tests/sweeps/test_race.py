@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +34,9 @@ from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
+from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
-from src.sweeps.tasks import PREPARED, Prepared, SweepJobs
+from src.sweeps.tasks import SweepJobs
 
 pytestmark = pytest.mark.usefixtures("forking")
 _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
@@ -60,6 +60,14 @@ def sweep(output_dir: Path, *words: str) -> SweepRecord:
     seeds = () if "finalists=0" in words else ("finalist_seeds=2",)
     given = [*GIVEN, *seeds, f"output_dir={output_dir}", *words]
     return run_sweep(read_sweep_settings(given, "default"), given, "default")
+
+
+def opened_study(output_dir: Path, *words: str) -> SweepStudy:
+    """Return the study of such a sweep, as its race opens it."""
+    given = [*GIVEN, f"output_dir={output_dir}", *words]
+    settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
+    families = load_families(settings.families, base, settings.search)
+    return SweepStudy(settings.study_folder, race_module._study_spec(settings, families, base))
 
 
 def log(output_dir: Path) -> list[str]:
@@ -119,18 +127,37 @@ def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
 def test_an_only_family_may_have_time_for_one_training_alone(
     race: float | None, takes: float, best: float | None, alone: bool
 ) -> None:
-    sweep: Any = SimpleNamespace(
-        _clock=SimpleNamespace(race_left=race),
-        _families={"cnn": None},
-        _prepared={"cnn": Prepared([], 1, takes)},
-        _study=SimpleNamespace(best=lambda: best),
+    budget = None if race is None else race / 0.7
+    clock = Clock(budget, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
+    limit = clock.first_limit(takes, only=True)
+    assert (best is None and limit is not None) is alone
+    assert clock.first_limit(takes, only=False) is None, "others have time beside it"
+    assert changes_of("cnn", Prepared([], 1, takes), clock, best) == (
+        [f"trainer.max_time={round(0.85 * (budget or 0))}"] * alone
     )
-    assert race_module._Sweep._is_alone(sweep) is alone
-    sweep._families = {"cnn": None, "mlp": None}
-    assert not race_module._Sweep._is_alone(sweep)
 
 
-@pytest.mark.parametrize(("given", "limit"), [((), 229), (["trainer.max_time=40"], 40)])
+def changes_of(
+    family: str, prepared: Prepared, clock: Clock, best: float | None, *others: str
+) -> list[str]:
+    """Return what is changed of a trial for the time that is left."""
+    noted: list[str] = []
+    sweep: Any = SimpleNamespace(
+        _base=(),
+        _clock=clock,
+        _families={one.name: one for one in load_families([family, *others], [])},
+        _jobs=Mock(prepared_of=lambda trial: prepared),
+        _study=SimpleNamespace(
+            best=lambda: best,
+            facts=lambda number: {},
+            note=lambda number, changes: noted.extend(changes),
+        ),
+    )
+    race_module._Sweep._trial(sweep, TrialRecord(0, family, RUNNING, {}))
+    return noted
+
+
+@pytest.mark.parametrize(("given", "limit"), [((), 230), (["trainer.max_time=40"], 40)])
 def test_the_only_training_that_there_is_time_for_ends_itself(
     tmp_path: Path, given: Sequence[str], limit: float
 ) -> None:
@@ -141,7 +168,8 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     (trial,) = record.trials
     assert trial.state == COMPLETE
     (found,) = [one for one in trial.overrides if one.startswith("trainer.max_time=")]
-    assert abs(float(found.partition("=")[2]) - limit) <= 5
+    spent = 0.0 if given else record.seconds  # at the most, when the trial began
+    assert limit - 0.85 * spent - 1 <= float(found.partition("=")[2]) <= limit
     # With time for more it is a candidate like others, without a limit of its own.
     more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
     assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
@@ -183,20 +211,9 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
 def test_the_clock_of_an_only_training_is_that_of_each_fold_and_of_networks_alone(
     family: str, trainings: int, changes: list[str]
 ) -> None:
-    noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _alone=True,
-        _base=(),
-        _clock=SimpleNamespace(left=100.0),
-        _families={one.name: one for one in load_families([family], [])},
-        _study=SimpleNamespace(
-            facts=lambda number: {}, note=lambda number, changes: noted.extend(changes)
-        ),
-    )
+    clock = Clock(100.0, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
     prepared = Prepared([], 1, 70 / trainings, trainings=trainings)
-    jobs, trial = Mock(prepared_of=lambda trial: prepared), TrialRecord(0, family, RUNNING, {})
-    race_module._Sweep._trial(sweep, jobs, trial)
-    assert noted == changes
+    assert changes_of(family, prepared, clock, None) == changes
 
 
 def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
@@ -228,6 +245,16 @@ def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
     assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
 
 
+def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
+    """What an earlier start spent them on had no answer; nothing would begin after the remark."""
+    (tmp_path / "slow").touch()
+    words = ["families=[mlp]", "budget.minutes=0.05", "budget.epochs=5", "evaluate_test=false"]
+    with opened_study(tmp_path, *words) as study:
+        study.remember("epochs", 5)
+    (trial,) = sweep(tmp_path, *words).trials
+    assert trial.state == COMPLETE and "data.train_limit=500" in trial.overrides
+
+
 @pytest.mark.parametrize(
     ("states", "minutes", "seconds"),
     [([FAILED], 1.0, 30.0), ([PRUNED, FAILED], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
@@ -242,7 +269,7 @@ def test_the_least_trial_is_for_want_of_time_alone(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Sweep._last_answer(sweep, Mock(), Mock()), "nothing is enqueued"
+    assert not race_module._Sweep._last_answer(sweep), "nothing is enqueued"
 
 
 @pytest.mark.parametrize(
@@ -251,22 +278,9 @@ def test_the_least_trial_is_for_want_of_time_alone(
 def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
     takes: float, best: float | None, limited: bool
 ) -> None:
-    noted: list[str] = []
-    sweep: Any = SimpleNamespace(
-        _alone=False,
-        _base=(),
-        _clock=SimpleNamespace(left=100.0),
-        _families={one.name: one for one in load_families(["cnn", "mlp"], [])},
-        _study=SimpleNamespace(
-            best=lambda: best,
-            facts=lambda number: {},
-            note=lambda number, changes: noted.extend(changes),
-        ),
-    )
-    jobs = Mock(prepared_of=lambda trial: Prepared([], 1, takes))
-    sweep._is_tight = partial(race_module._Sweep._is_tight, sweep)
-    race_module._Sweep._trial(sweep, jobs, TrialRecord(0, "cnn", RUNNING, {}))
-    assert noted == ["trainer.max_time=85"] * limited
+    clock = Clock(100.0, finals=True, earlier=0, note=lambda _: None, now=lambda: 0.0)
+    found = changes_of("cnn", Prepared([], 1, takes), clock, best, "mlp")
+    assert found == ["trainer.max_time=85"] * limited
 
 
 def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
@@ -279,9 +293,9 @@ def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> No
             trials=lambda: [TrialRecord(0, "cnn", PRUNED, {}), TrialRecord(1, "mlp", RUNNING, {})],
             enqueue=Mock(side_effect=AssertionError("another one is not begun")),
         ),
-        _race=lambda pool, jobs, trials, *names, until: raced.append((trials, {*names}, until)),
+        _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Sweep._last_answer(sweep, Mock(), Mock())
+    assert race_module._Sweep._last_answer(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.
@@ -408,17 +422,10 @@ def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_rene
     (tmp_path / "cut").touch()
     words = ["families=[embedding,mlp]", "finalists=0", "evaluate_test=false"]
     sweep(tmp_path, *words, "budget.minutes=1", "budget.trials=2")
-    given = [*GIVEN, f"output_dir={tmp_path}", *words]
-    settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
-    families = load_families(settings.families, base, settings.search)
-    spec = race_module._study_spec(settings, families, base)
-    with SweepStudy(settings.study_folder, spec) as study:
+    with opened_study(tmp_path, *words) as study:
+        own = default_values(study.spec.families[1], base_overrides([*GIVEN, *words], "default"))
         for number in (0, 1):
-            study.enqueue(
-                "mlp",
-                default_values(families[1], base),
-                prepared=[f"data.batch_size={64 + number}"],
-            )
+            study.enqueue("mlp", own, prepared=[f"data.batch_size={64 + number}"])
         running = study.ask()
         assert running is not None and running.family == "mlp"
     (tmp_path / "cut").unlink()

@@ -28,8 +28,9 @@ from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
+from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import MeasureTest, Prepare, Prepared, Train, changed, plain_task, read_task
+from src.sweeps.tasks import MeasureTest, Prepare, Train, changed, plain_task, read_task
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 

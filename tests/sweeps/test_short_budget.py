@@ -9,6 +9,7 @@ import pytest
 from src.records.trials import COMPLETE, PRUNED, RUNNING, TrialRecord
 from src.sweeps import short_budget
 from src.sweeps.clock import Clock
+from src.sweeps.prepared import Prepared
 from src.sweeps.short_budget import (
     alone,
     foretold,
@@ -17,7 +18,6 @@ from src.sweeps.short_budget import (
     second_family,
     why_none,
 )
-from src.sweeps.tasks import Prepared
 from tests.sweeps.stand_in import Clock as ByHand
 from tests.sweeps.test_prepare import family, jobs_of
 

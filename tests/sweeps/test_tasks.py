@@ -17,7 +17,8 @@ from src.records.trials import TrialRecord
 from src.runs.folder import RunFolder
 from src.runs.folds import FoldBook
 from src.sweeps.families import load_families
-from src.sweeps.tasks import Prepared, SweepJobs
+from src.sweeps.prepared import Prepared
+from src.sweeps.tasks import SweepJobs
 
 
 class Facts:

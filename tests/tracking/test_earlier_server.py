@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ async def application(scope, receive, send):
 def not_found(*_: Any, **__: Any) -> None:
     """What MLflow's client makes of that answer."""
     answer = requests.Response()
-    answer.status_code, answer._content = 404, _PAGE
+    answer.status_code, answer.raw = 404, io.BytesIO(_PAGE)
     verify_rest_response(answer, "/api/2.0/mlflow/logged-models/search")
 
 

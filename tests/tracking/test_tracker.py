@@ -142,7 +142,7 @@ def test_without_mlflow_the_folder_alone_is_written(output_dir: Path) -> None:
     run_id = new_id()
     tracker = start(output_dir, run_id, enabled=False)
     tracker.metrics({"loss": 1.0}, 1)
-    assert tracker._mirror is None and tracker.finish("FINISHED") is None
+    assert not _mirrors_of(tracker.run_dir) and tracker.finish("FINISHED") is None
     events = [event["event"] for event, _ in read_events(spool_path(tracker.run_dir))]
     assert events == ["start", "metrics", "finish"]
     assert sorted(p.name for p in spool_path(tracker.run_dir).parent.iterdir()) == [
@@ -239,13 +239,12 @@ def test_the_mirror_is_nobodys_burden_and_is_replaced_when_it_dies(
 ) -> None:
     tracker = start(output_dir, new_id())
     tracker.metrics({"loss": 1.0}, 1)
-    assert tracker._mirror is not None and tracker._mirror._process is not None
-    first = tracker._mirror._process
-    assert os.getsid(first.pid) == first.pid  # Ctrl-C does not reach it
+    (first,) = map(int, _mirrors_of(tracker.run_dir))
+    assert os.getsid(first) == first  # Ctrl-C does not reach it
     nicer = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
-    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, first.pid) == nicer)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, first) == nicer)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not _mirrors_of(tracker.run_dir))
     tracker.metrics({"loss": 2.0}, 2)
     found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert found is not None

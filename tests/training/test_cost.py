@@ -2,15 +2,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +17,6 @@ from src.training.cost import (
     latency_ms,
     measure_cost,
     num_parameters,
-    peak_memory_bytes,
     throughput,
     timed,
 )
@@ -236,34 +231,6 @@ def test_a_slow_network_is_not_kept_at_it_for_long(monkeypatch: pytest.MonkeyPat
     assert time.perf_counter() - start < 1  # at 128 a single batch takes five seconds
     assert network.batches[-1] == 2
     assert rate == pytest.approx(25, rel=0.3)
-
-
-def test_peak_memory_counts_what_was_held_and_let_go() -> None:
-    held = len(bytearray(b"x") * 300_000_000)
-    assert peak_memory_bytes(torch.device("cpu")) > held
-
-
-def test_peak_memory_is_known_without_proc_and_resource(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, of which psutil tells it."""
-    monkeypatch.setattr(cost, "Path", lambda *_: Path("there is no such file"))
-    monkeypatch.setitem(sys.modules, "resource", None)
-    told = SimpleNamespace(rss=1, peak_wset=123)
-    monkeypatch.setattr(psutil.Process, "memory_info", lambda _: told)
-    assert peak_memory_bytes(torch.device("cpu")) == 123
-
-
-@pytest.mark.slow  # starts a process that imports torch
-def test_peak_memory_is_not_that_of_the_parent() -> None:
-    """As getrusage would have it on Linux."""
-    ballast = bytearray(b"x") * 1_000_000_000
-    code = (
-        "import torch; from src.training.cost import peak_memory_bytes as peak;"
-        "before = peak(torch.device('cpu')); ballast = bytearray(b'x') * 1_000_000_000;"
-        "print(peak(torch.device('cpu')) - before)"
-    )
-    command = [sys.executable, "-c", code]
-    grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert grown > 0.5 * len(ballast)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (1, -1, 8)])

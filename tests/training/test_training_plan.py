@@ -21,8 +21,8 @@ from src.training.stepper import step_seconds
 from src.training.task import ClassificationTask
 from src.training.training_plan import (
     Choice,
+    PlanTiming,
     Stepper,
-    Timing,
     TrainingPlan,
     sensible_plans,
     time_plans,
@@ -406,5 +406,8 @@ def test_sensible_plans(
 
 
 def test_timings_survive_json() -> None:
-    for timing in (Timing(SIMPLE, 0.5, 16), Timing(SIMPLE, math.inf, 16, "does not run here: so")):
-        assert Timing.from_plain(timing.plain()) == timing
+    for timing in (
+        PlanTiming(SIMPLE, 0.5, 16),
+        PlanTiming(SIMPLE, math.inf, 16, "does not run here: so"),
+    ):
+        assert PlanTiming.from_plain(timing.plain()) == timing

@@ -39,7 +39,7 @@ _DRAWS = 3
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What the operations do at full strength."""
+    """The operations' amounts at full strength."""
 
     shear: float  # pixels to the side a pixel up or down
     translate: float  # share of the side
@@ -76,7 +76,7 @@ class Policy:
 
     @property
     def streams(self) -> int:
-        """How many numbers it draws for a picture."""
+        """The count of numbers that it draws for a picture."""
         return self._steps * _DRAWS
 
     def steps(self, draws: Tensor) -> list[Step]:

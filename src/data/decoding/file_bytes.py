@@ -1,4 +1,4 @@
-"""What is looked at, or left out, in the bytes of a picture file before Pillow opens it."""
+"""Checks of the bytes of a picture file before Pillow opens it, and bytes that are left out."""
 
 from __future__ import annotations
 

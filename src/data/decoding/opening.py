@@ -8,7 +8,6 @@ pictures lie.
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
+from ...machine.disk import free_bytes
 from ...machine.parallel import available_cores, in_order
 from ...machine.status import with_progress
 from ...machine.text import visible
@@ -192,7 +192,7 @@ def _decode_all(
     per_block = max(1, min(256, _BLOCK_BYTES // (largest * _pixel_bytes(form))))
     needed = _all_bytes(found, form)
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
-    room = shutil.disk_usage(target).free
+    room = free_bytes(target)
     if stored and needed > room:
         raise ConfigError(
             f"the decoded pictures take {needed / 1e9:.1f} GB, and "

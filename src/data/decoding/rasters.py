@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
-from ...storage.arrays import array_header
+from ...storage.array_files import array_header
 from .depth import PixelError, ValueRange
 
 __all__ = [

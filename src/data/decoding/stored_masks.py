@@ -11,7 +11,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...machine.arrays import Int64Array, UInt8Array
 from ...machine.parallel import in_order
-from ...storage.arrays import load_arrays
+from ...storage.array_files import load_arrays
 from ...storage.cache import Entry, cached, key_of
 from ..quality.audit import Survey
 from ..sources.source import Masks, Source

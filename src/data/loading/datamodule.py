@@ -22,7 +22,7 @@ from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
 from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
-from ..quality.measures import channel_statistics
+from ..quality.picture_statistics import channel_statistics
 from ..quality.summary import remarks_on, summary_lines
 from ..quality.suspects import Examination, examine, list_suspects
 from ..sources.source import Source

@@ -135,7 +135,7 @@ class _Loader(ABC):
 
     @property
     def sampler(self) -> _Loader:
-        """Where Lightning looks for `set_epoch`."""
+        """The object whose `set_epoch` Lightning calls."""
         return self
 
     @property

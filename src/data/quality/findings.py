@@ -1,4 +1,9 @@
-"""The file of what an audit has found, so that files which are as they were are not read again."""
+"""The file of what an audit has found, so that files which are as they were are not read again.
+
+It is no entry of `src.storage.cache`, whose key is a hash of the content that an entry is made of:
+here that is the bytes of all pictures, whose reading the file saves. It is found by the root of the
+pictures, grows with them, is replaced as a whole, and its archive has checksums of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...machine.arrays import Int64Array
-from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
+from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE
 from ...storage.files import replacing
 

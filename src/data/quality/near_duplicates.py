@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...machine.arrays import Float32Array, Int64Array, UInt8Array
 from ..splitting.groups import components
-from .measures import BLANK
+from .picture_statistics import BLANK
 
 __all__ = ["NearPairs", "burst_pairs", "low_frequencies", "near_pairs", "perceptual_hashes"]
 

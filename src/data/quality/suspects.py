@@ -17,7 +17,7 @@ from ...machine.failures import DiskRefuses
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...records.pictures import Suspect
-from ...storage.arrays import load_arrays
+from ...storage.array_files import load_arrays
 from ...storage.cache import cached, key_of
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
@@ -25,8 +25,8 @@ from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PageReader, PictureStore
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
-from .measures import MEASURES, faults, grey, measure
 from .near_duplicates import NearPairs, burst_pairs, near_pairs
+from .picture_statistics import MEASURES, faults, grey, measure
 
 __all__ = ["Examination", "examine", "list_suspects"]
 
@@ -47,7 +47,7 @@ Columns = dict[str, AnyArray]
 
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What is found in the pictures of a store."""
+    """The results of examining the pictures of a store."""
 
     near: NearPairs  # nearly equal
     bursts: NearPairs  # of one subject, one taken after the other

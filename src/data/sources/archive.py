@@ -13,7 +13,6 @@ import logging
 import lzma
 import math
 import os
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -24,6 +23,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from ...config.checks import ConfigError
+from ...machine.disk import free_bytes
 from ...machine.status import doing, with_progress
 from ...machine.text import visible
 from ...storage.cache import Entry, cached, key_of, shortage
@@ -152,7 +152,7 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
     content = target / _CONTENT
     content.mkdir()
     size = archive.stat().st_size
-    room = shutil.disk_usage(target).free
+    room = free_bytes(target)
     by_ratio = max(_FREE_OF_RATIO_BYTES, _MAX_RATIO * size)
     notes = FileNotes()
     made: set[str] = set()

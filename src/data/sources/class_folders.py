@@ -1,4 +1,4 @@
-"""Which folders of a tree are parts (train, val, test) and which are classes."""
+"""The folders of a tree that are parts (train, val, test), and those that are classes."""
 
 from __future__ import annotations
 

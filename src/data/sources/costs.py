@@ -1,4 +1,4 @@
-"""What each mistake costs, read from the user's CSV file."""
+"""Costs of mistakes, read from the user's CSV file."""
 
 from __future__ import annotations
 

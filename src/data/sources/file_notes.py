@@ -1,4 +1,4 @@
-"""What was noted of the files that archives and addresses left in the cache, when they came."""
+"""Notes on the files that archives and addresses left in the cache, made when they came."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...machine.parallel import available_cores, in_order
-from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
+from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE, file_state
 from ...storage.files import replacing
 

@@ -12,7 +12,6 @@ from ...machine.arrays import AnyArray, Int64Array, TextArray, UInt8Array
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
-from .arrays import list_arrays
 from .class_folders import FolderTree, class_folders
 from .label_sets import same_contents
 from .label_spelling import (
@@ -23,6 +22,7 @@ from .label_spelling import (
 )
 from .mask_pairs import are_pairs
 from .masks import MaskClasses, list_masks
+from .npz import list_arrays
 from .roots import existing_root
 from .shards import find_shards, list_shards
 from .source import PARTS, Problem, Source, natural_order

@@ -1,4 +1,4 @@
-"""Which file is the mask of which picture, in folders and in tables."""
+"""Pairs of pictures and their masks, in folders and in tables."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def pairs_in_folders(root: Path, shown: str) -> Pairs:
     """Return the pairs in a folder; errors, and `shown`, as of `list_masks`."""
     tree = FolderTree(str(root))
     files = tree.pictures_below("")
-    apart = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
-    if apart:
+    in_folders = [path for path in files if _OF_MASKS & {*path.lower().split("/")[:-1]}]
+    if in_folders:
         masks = dict[str, str]()
-        for path in apart:
+        for path in in_folders:
             if (other := masks.setdefault(_key(path), path)) is not path:
                 raise ConfigError(f"{other} and {path} are masks of one picture: keep one of them.")
-        pictures = sorted(set(files) - set(apart))
+        pictures = sorted(set(files) - set(in_folders))
     else:
         pictures, masks = _side_by_side(files)
     if not pictures:

@@ -12,7 +12,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import BoolArray, BytesArray, Int64Array, UInt8Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
-from ...storage.arrays import load_arrays
+from ...storage.array_files import load_arrays
 from ...storage.cache import cached, key_of
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
@@ -32,7 +32,7 @@ _TWO = ("background", "foreground")
 
 @dataclass(frozen=True)
 class MaskClasses:
-    """What the values in masks mean; fields as of `FolderSettings`."""
+    """The meaning of the values in masks; fields as of `FolderSettings`."""
 
     class_names: Sequence[str] | None = None
     ignore: int | None = None
@@ -112,7 +112,7 @@ def _source(
 
 @dataclass(frozen=True, eq=False)
 class _Values:
-    """What is in N masks: file hashes (N,), sizes (N, 2), and whether a value occurs (N, 256)."""
+    """Contents of N masks: file hashes (N,), sizes (N, 2), whether a value occurs (N, 256)."""
 
     files: Sequence[str]
     hashes: BytesArray

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ...config.checks import ConfigError
 from ...config.credentials import without_password
-from ...machine.disk import NO_ROOM, OF_THE_PROCESS
+from ...machine.disk import NO_ROOM, OF_THE_PROCESS, free_bytes
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...storage.cache import cache_errors, key_of, locked
@@ -214,7 +214,7 @@ class _Remote:
         """
         names = _missing(place, files)
         size = sum(files[name][0] or 0 for name in names)
-        room = shutil.disk_usage(place).free
+        room = free_bytes(place)
         if size > room:
             raise ConfigError(
                 f"{self._address} holds {size / 1e9:.1f} GB more than is here, and {place} has "

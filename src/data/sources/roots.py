@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: at a root that is there, or where a published set may be."""
+"""The place of a data set's files: a root that is there, or where a published set may be."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import text_fault
-from ...storage.arrays import load_arrays, packed_texts, unpacked_texts
+from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
 from ...storage.cache import cached, key_of
 from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS

@@ -1,4 +1,4 @@
-"""What describes the pictures where no network of the run's own does."""
+"""Extractors of features, for runs without a network of their own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _kept: OrderedDict[tuple[Any, ...], tuple[Extractor, int]] = OrderedDict()
 
 
 def build_extractors(settings: RunSettings, data: PictureData) -> tuple[Extractor, ...]:
-    """What describes the pictures: hand-crafted descriptors, or a frozen network.
+    """Build what describes the pictures: hand-crafted descriptors, or a frozen network.
 
     Raises:
         ConfigError: there is no such network, it takes other pictures, or it has seen some that it
@@ -139,7 +139,7 @@ def frozen_network(
 def _plan(
     network: nn.Module, form: PictureFormat, device: torch.device, settings: RunSettings
 ) -> dict[str, str]:
-    """How the network computes fastest here; its features are kept apart by precision."""
+    """Return how the network computes fastest here; its features are kept apart by precision."""
     shape = (form.channels, *form.image_size)
     plan = inference_plan(
         network.eval().to(device), shape, device, cache_dir=settings.data.cache_dir

@@ -36,7 +36,7 @@ def network_of(settings: RunSettings) -> NetworkSettings:
 
 
 def network_arguments(model: NetworkSettings) -> dict[str, Any]:
-    """What the network is made with, beside the pictures that it is for."""
+    """Return what the network is made with, beside the pictures that it is for."""
     arguments = own_fields(model, NetworkSettings)
     if isinstance(model, ZooSettings | SegmentationSettings):
         arguments["name"] = model.name

@@ -1,4 +1,4 @@
-"""What a network's training begins with, beside the weights that were loaded."""
+"""The values that a network's training begins with, beside the weights that were loaded."""
 
 from __future__ import annotations
 

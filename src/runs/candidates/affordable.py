@@ -1,4 +1,4 @@
-"""What a limited time buys, by measured speeds.
+"""Options that a limited time is enough for, by measured speeds.
 
 That is a frozen network, the size of its pictures, and the share of the training part that it
 describes.
@@ -68,7 +68,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Bought:
-    """What a time buys.
+    """The best option for a time, with the speeds that were measured.
 
     Attributes:
         speed: pictures a second; infinite where the pictures are described already.
@@ -106,6 +106,7 @@ def best_buy(
     seconds: float,
     measure: Callable[[Option], float],
     described: Collection[Option] = (),
+    at_once: bool = False,
 ) -> Bought:
     """Return the most promising network, size and share that are described in time.
 
@@ -119,6 +120,7 @@ def best_buy(
         seconds: for measuring and describing.
         measure: returns the pictures a second of an option with all training pictures.
         described: options of which the pictures are described already.
+        at_once: whether the most promising of those is taken where there is one.
     """
     began = time.perf_counter()
     measured: dict[Option, float] = {}
@@ -150,6 +152,8 @@ def best_buy(
         promise = _promise(option, offers[option.name])
         return Bought(option, speed(option), promise, fits, option != options[0], measured)
 
+    if at_once and (ready := [one for one in options if one in described]):
+        return bought(ready[0], True)
     while True:
         spent = time.perf_counter() - began
         left = SURE * (seconds - spent)

@@ -116,7 +116,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What surrounds a fit.
+    """The surroundings of a fit.
 
     Attributes:
         folder: of the run; a fit that was stopped goes on from what it left there.

@@ -168,6 +168,7 @@ def prepared(
     seconds: float | None,
     searching: bool = False,
     late_by: float = 0.0,
+    at_once: bool = False,
 ) -> Preparation:
     """Measure and choose, once for many runs of its kind, what a candidate leaves open.
 
@@ -181,6 +182,8 @@ def prepared(
         searching: whether some of these runs search for a classifier, though this one does not.
         late_by: seconds by which features of chosen networks may come later before they are given
             up, and with them all that was computed.
+        at_once: whether networks by which the pictures are described already come before better
+            ones, as `choose_networks` has it.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
@@ -205,7 +208,7 @@ def prepared(
         model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
     if networks and isinstance(model, EmbeddingSettings) and model.run is None:
-        return _with_networks(settings, model, open_pictures, deadline, late_by)
+        return _with_networks(settings, model, open_pictures, deadline, late_by, at_once)
     from .classical import ClassicalCandidate
 
     data = open_pictures(settings)
@@ -222,6 +225,7 @@ def _with_networks(
     open_pictures: Callable[[RunSettings], PictureData],
     deadline: float | None,
     late_by: float,
+    at_once: bool,
 ) -> Preparation:
     """Choose frozen networks, and describe the pictures by them until the deadline.
 
@@ -241,7 +245,7 @@ def _with_networks(
         if attempt and latest is not None and time.perf_counter() > latest:
             break  # to time networks once more would take what others have left
         left = None if deadline is None else deadline - time.perf_counter()
-        choice = choose_networks(settings, data, left, attempt > 0, gone)
+        choice = choose_networks(settings, data, left, attempt > 0, gone, at_once)
         notes += choice.notes
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)

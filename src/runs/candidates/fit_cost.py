@@ -1,4 +1,4 @@
-"""What fitting a classifier on features takes, told from a fit to few pictures."""
+"""The time of fitting a classifier on features, estimated from a fit to few pictures."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ class NetworkCandidate:
 
     @property
     def _limits(self) -> dict[str, Any]:
-        """What may end the training before its last epoch."""
+        """The limits that may end the training before its last epoch."""
         settings = self._settings.trainer
         return {
             "patience": settings.early_stopping,

@@ -40,12 +40,12 @@ from .trained_classifier import MODEL_FILE, TrainedClassifier
 __all__ = ["PixelCandidate", "TrainedPixels", "grown"]
 
 _CALIBRATION_FOLDS = 5
-# What a fit takes is told from fits to so many pixels, out of pictures of so many pixels together,
-# and from answers about a corner of a few of them.
+# The time of a fit is estimated from fits to so many pixels, out of pictures of so many
+# pixels together, and from answers about a corner of a few of them.
 _TIMED_PIXELS, _TIMED_AREA = (2_000, 8_000), 2**22
 _ANSWERED_PICTURES, _ANSWERED_SIDE = 4, 256
 # More pictures make larger trees: on 942 magnetic tiles fits and answers took 1.5 times what 256 of
-# them told.
+# them took.
 _LARGER = 1.5
 
 

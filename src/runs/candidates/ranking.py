@@ -73,7 +73,7 @@ class NetworkChoice:
 
     @property
     def options(self) -> frozenset[Option]:
-        """What describes the pictures."""
+        """The settings of what describes the pictures."""
         return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
 
@@ -83,6 +83,7 @@ def choose_networks(
     seconds: float | None,
     anew: bool = False,
     gone: Collection[Option] = (),
+    at_once: bool = False,
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
 
@@ -99,6 +100,8 @@ def choose_networks(
         seconds: for ranking and describing; None for no limit.
         anew: measure all again, for the machine is slower than it was.
         gone: what the pictures were described by, and are no longer.
+        at_once: whether the best networks by which the pictures are described already are taken
+            before better ones that would have to describe them.
 
     Raises:
         ConfigError: weights cannot be had.
@@ -122,7 +125,8 @@ def choose_networks(
     fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
     if not fitting:
         assert deadline is not None
-        return _bought(settings, networks, sample, ranking, counts, deadline, described)
+        how = deadline, described, at_once
+        return _bought(settings, networks, sample, ranking, counts, *how)
     groups = [fitting[: size + 1] for size in range(min(_MOST_TOGETHER, len(fitting)))]
     affordable = [
         group
@@ -130,19 +134,19 @@ def choose_networks(
         if len(group) == 1 or left is None or sum(map(cost, group)) <= _TOGETHER_SHARE * left
     ]
     accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in affordable]
-    # Several networks together are nearly always better than the best of them (clothing photos,
-    # five folds: lite2 88.1 %, with lite1 89.3 %, with lite0 as well 89.5 %), by less than so few
-    # pictures can tell.
-    enough = max(accuracies) - max(one.error for one in affordable[0])
-    pairs = zip(affordable, accuracies, strict=True)
-    best, accuracy = [pair for pair in pairs if pair[1] >= enough][-1]
+    pairs = list(zip(affordable, accuracies, strict=True))
+    best, accuracy = _largest_of_the_best(pairs)
+    waits = False
+    if at_once and (free := [pair for pair in pairs if not any(map(cost, pair[0]))]):
+        waits = any(map(cost, best))
+        best, accuracy = _largest_of_the_best(free)
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
         f"takes {_joined(best)} ({100 * accuracy:.1f} %): "
         f"{_describing(count, sum(map(cost, best)))}",
     )
-    short = len(affordable) < len(groups) or len(fitting) < len(networks)
+    short = waits or len(affordable) < len(groups) or len(fitting) < len(networks)
     return NetworkChoice(
         tuple(one.name for one in best),
         notes,
@@ -150,6 +154,23 @@ def choose_networks(
         cut=seconds is not None and short,
         promise=max(networks[one.name].accuracy for one in best) + _WITH_ANOTHER * (len(best) - 1),
     )
+
+
+def _largest_of_the_best(
+    groups: Sequence[tuple[list[RankedNetwork], float]],
+) -> tuple[list[RankedNetwork], float]:
+    """Return the largest of nested groups that is not worse than the best by a standard error.
+
+    Several networks together are nearly always better than the best of them (clothing photos, five
+    folds: lite2 88.1 %, with lite1 89.3 %, with lite0 as well 89.5 %), by less than so few pictures
+    can tell.
+
+    Args:
+        groups: with their accuracies in [0, 1], the smallest first.
+    """
+    error = max(one.error for one in groups[0][0])
+    enough = max(accuracy for _, accuracy in groups) - error
+    return [pair for pair in groups if pair[1] >= enough][-1]
 
 
 def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoice) -> None:
@@ -331,6 +352,7 @@ def _bought(
     counts: Mapping[float, int],
     deadline: float,
     described: Collection[Option],
+    at_once: bool,
 ) -> NetworkChoice:
     """Return the network and the size and share of pictures that are described in time."""
     model = _model(settings)
@@ -343,7 +365,11 @@ def _bought(
     }
     _log.info("timing pretrained networks on smaller or fewer pictures, for lack of time")
     left = deadline - time.perf_counter()
-    found = best_buy(offers, counts, left, lambda one: sample.speed(one.name, one.size), described)
+    found = best_buy(
+        *(offers, counts, left, lambda one: sample.speed(one.name, one.size)),
+        described=described,
+        at_once=at_once,
+    )
     name, size, share = found.option.name, found.option.size, found.option.share
     count = counts[share]
     took = count / found.speed

@@ -130,7 +130,7 @@ def load_classifier(file: Path) -> TrainedClassifier:
 
 @dataclass(frozen=True)
 class _Speed:
-    """How fast something is computed of pictures, or of their features.
+    """The speed at which something is computed of pictures, or of their features.
 
     Attributes:
         alone: seconds of one alone.

@@ -25,14 +25,14 @@ from ...machine.disk import named_file, refusal
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
-from ...serving.pages import Page
+from ...serving.bundle_files import DIGEST
+from ...serving.file_pages import Page
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
-from .opening import predictor_of
 from .verdicts import Tally, trust_in
 
-__all__ = ["label_pictures", "open_model"]
+__all__ = ["label_pictures", "open_model", "predictor_of"]
 
 # Classes of each picture, unless another number is asked for.
 _NAMED = 5
@@ -218,6 +218,31 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
             why = f"with loss=corn {name} answers whether a class is above another, and none alone"
         raise ConfigError(f"explain: {why}, so there is nothing to show: leave explain=true out.")
     return trained.predictor(settings.batch_size), maps
+
+
+def predictor_of(checkpoint: Path, batch_size: int, changed: str = "refuse") -> Predictor:
+    """Return the predictor of a run: of its bundle, which is served too, where it has one.
+
+    A checkpoint belongs to a training, so that Lightning is imported to read it, which takes longer
+    than all that answering needs.
+
+    Args:
+        checkpoint: the one that the run chose.
+        batch_size: pictures at once.
+        changed: "use" reads the checkpoint, for that may be what was changed on purpose.
+
+    Raises:
+        ConfigError: the model is damaged, or holds code.
+    """
+    bundle = checkpoint.parents[1] / "model"
+    if changed != "use" and (bundle / DIGEST).is_file():
+        from ...serving.bundle import open_predictor
+
+        with input_of("run"):
+            return open_predictor(bundle, batch_size=batch_size)
+    from ..candidates.choose import load_trained
+
+    return load_trained(checkpoint).predictor(batch_size)
 
 
 def _page(path: str) -> Path | Page:

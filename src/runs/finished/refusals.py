@@ -1,4 +1,4 @@
-"""What of a finished run is refused by what its folder says, before PyTorch is loaded for it."""
+"""Refusals of finished runs by what their folders say, before PyTorch is loaded for them."""
 
 from __future__ import annotations
 

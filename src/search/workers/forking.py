@@ -38,12 +38,12 @@ class Fork:
     """A forked worker, with what is needed of `subprocess.Popen`.
 
     Args:
-        told: says its process id, and then how it ended.
+        notices: brings its process id, and then its exit code.
         parent: what forks it.
     """
 
-    def __init__(self, told: Connection, parent: subprocess.Popen[bytes]) -> None:
-        self._told, self._parent, self._pid = told, parent, 0
+    def __init__(self, notices: Connection, parent: subprocess.Popen[bytes]) -> None:
+        self._notices, self._parent, self._pid = notices, parent, 0
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code, negative after a signal, or that of what should have forked it.
@@ -53,9 +53,9 @@ class Fork:
         Raises:
             subprocess.TimeoutExpired: it still runs.
         """
-        while self._told.poll(timeout):
+        while self._notices.poll(timeout):
             try:
-                number = int(self._told.recv_bytes())
+                number = int(self._notices.recv_bytes())
             except EOFError:  # so that the next one is not asked of what is about to end
                 code = self._parent.wait(timeout)
                 return 1 if self._pid else code
@@ -101,11 +101,11 @@ class Forks:
     def start(self, log: Path) -> tuple[Connection, Fork]:
         """Fork a worker, whose output is appended to `log`; return the connection to it."""
         ours, theirs = Pipe()
-        told, tells = Pipe(duplex=False)
-        with theirs, tells, log.open("ab") as output, suppress(OSError):  # it may have died
-            descriptors = [theirs.fileno(), tells.fileno(), output.fileno()]
+        notices, sender = Pipe(duplex=False)
+        with theirs, sender, log.open("ab") as output, suppress(OSError):  # it may have died
+            descriptors = [theirs.fileno(), sender.fileno(), output.fileno()]
             socket.send_fds(self._control, [b"+"], descriptors)
-        return ours, Fork(told, self._process)
+        return ours, Fork(notices, self._process)
 
     def close(self) -> None:
         """Let the process end once its workers have."""
@@ -168,30 +168,30 @@ def _fork_workers(control: socket.socket, make: Callable[[], Runner]) -> None:
         for ready in select.select([*running, *[control.fileno()] * listening], [], [])[0]:
             if ready in running:
                 os.close(ready)
-                pid, tells = running.pop(ready)
-                _tell(tells, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-                tells.close()
+                pid, sender = running.pop(ready)
+                _notify(sender, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                sender.close()
                 continue
             message, descriptors, _, _ = socket.recv_fds(control, 1, 3)
             listening = bool(message)
             if listening:
-                connection, told, output = descriptors
-                tells = Connection(told, readable=False)
+                connection, notices, output = descriptors
+                sender = Connection(notices, readable=False)
                 pid = os.fork()
                 if not pid:
                     control.close()
-                    for foreign in (tells, *(one for _, one in running.values())):
+                    for foreign in (sender, *(one for _, one in running.values())):
                         foreign.close()
                     _be_worker(make, connection, output)
                 os.close(connection)
                 os.close(output)
-                _tell(tells, pid)
-                running[os.pidfd_open(pid)] = pid, tells
+                _notify(sender, pid)
+                running[os.pidfd_open(pid)] = pid, sender
 
 
-def _tell(tells: Connection, number: int) -> None:
+def _notify(sender: Connection, number: int) -> None:
     with suppress(OSError):  # the driver has gone
-        tells.send_bytes(str(number).encode())
+        sender.send_bytes(str(number).encode())
 
 
 def _be_worker(make: Callable[[], Runner], connection: int, output: int) -> NoReturn:

@@ -98,7 +98,7 @@ class RayEngine:
         )(RaySlot)
         self._actors: dict[int, Any] = {}
         self._next: dict[int, Any] = {}  # references to what `receive` or `part` returns
-        self._apart: set[int] = set()  # slots whose workers share no disk with this process
+        self._elsewhere: set[int] = set()  # slots whose workers share no disk with this process
         self._arriving: dict[int, tuple[Delivery, Incoming]] = {}
         self._leaving: dict[int, _Departure] = {}
 
@@ -114,7 +114,7 @@ class RayEngine:
         self._next[slot] = self._receive(slot)
 
     def send(self, slot: int, message: Message) -> None:
-        folders = message.folders if isinstance(message, Job) and slot in self._apart else ()
+        folders = message.folders if isinstance(message, Job) and slot in self._elsewhere else ()
         if not folders:
             self._actors[slot].send.remote(encode(message))
             return
@@ -182,7 +182,7 @@ class RayEngine:
         """Return a message, or how a worker ended, once all that belongs to it is here."""
         actor = self._actors[slot]
         if isinstance(received, Delivery):
-            self._apart.add(slot)
+            self._elsewhere.add(slot)
             if received.output:
                 with self._log(slot).open("ab") as log:
                     log.write(received.output)
@@ -240,7 +240,7 @@ class RayEngine:
 
     def _forget(self, slot: int) -> None:
         """Forget what was on its way to or from a slot."""
-        self._apart.discard(slot)
+        self._elsewhere.discard(slot)
         if (leaving := self._leaving.pop(slot, None)) is not None:
             leaving.parcel.close()
         if (arriving := self._arriving.pop(slot, None)) is not None:

@@ -24,7 +24,7 @@ _MOST_OUTPUT = 1 << 16
 
 @dataclass(frozen=True)
 class Delivery:
-    """What comes from a worker that shares no disk with the driver.
+    """Messages and files of a worker that shares no disk with the driver.
 
     Attributes:
         content: a message, or how the worker ended.

@@ -45,7 +45,10 @@ class DriverChannel:
         threading.Thread(target=self._receive, daemon=True).start()
 
     def send(self, message: Message) -> None:
-        self._connection.send_bytes(encode(message))
+        try:
+            self._connection.send_bytes(encode(message))
+        except ConnectionError:  # the driver has gone, which `_receive` is about to see
+            _end_with_children()
 
     def note(self, **facts: Any) -> None:
         self.send(Note(facts))

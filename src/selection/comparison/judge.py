@@ -27,7 +27,7 @@ from .find_runs import FoundRuns, find_runs, study_measure
 from .read_runs import FinishedRun, read_runs
 from .remarks import remarks_on
 
-__all__ = ["compared", "compared_runs", "pair_of", "settings_apart", "wanted_measure"]
+__all__ = ["compared", "compared_runs", "differing_settings", "pair_of", "wanted_measure"]
 
 _ACCURACY = "val/accuracy"
 _MOST_DIFFERENCES = 6
@@ -144,12 +144,12 @@ def compared_runs(
         copies=any(run.copies for run in measured),
     )
     by_id = {run.folder.run_id: run for run in runs}
-    apart = settings_apart(
+    differing = differing_settings(
         {run.measured.configuration: _family(run) for run in runs},
         {run.measured.configuration: run.known for run in runs},
     )
     entrants = [
-        _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)], apart)
+        _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)], differing)
         for standing in verdict.standings
     ]
     # A combination of cross-validations has no folds of its own: its members have.
@@ -207,11 +207,13 @@ def _family(run: FinishedRun) -> str:
     return run.summary.family or run.summary.model
 
 
-def _entrant(standing: Standing, runs: Sequence[FinishedRun], apart: Mapping[str, str]) -> Entrant:
+def _entrant(
+    standing: Standing, runs: Sequence[FinishedRun], differing: Mapping[str, str]
+) -> Entrant:
     return Entrant(
         standing=standing,
         family=_family(runs[0]),
-        settings=apart[runs[0].measured.configuration],
+        settings=differing[runs[0].measured.configuration],
         size=_size(runs[0].known.get("model.input_size") or runs[0].known.get("data.image_size")),
         start=runs[0].summary.start,
         weights=runs[0].summary.weights,
@@ -248,10 +250,10 @@ def _test_measurements(runs: Sequence[FinishedRun]) -> int:
     return max(noted, sum(past_test_measurements(place, fingerprint) for place in places))
 
 
-def settings_apart(
+def differing_settings(
     families: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return, by configuration, the settings that tell it apart from the others of its family.
+    """Return, by configuration, the settings that tell it from the others of its family.
 
     Where they differ in many, those with the most different values are taken.
 

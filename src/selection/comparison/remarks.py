@@ -1,4 +1,4 @@
-"""What a comparison says beside its verdict: what it left out, and what a study said before."""
+"""Remarks of a comparison beside its verdict: what it left out, what a study said before."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSetti
         return []
     wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    words = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
-    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *words)}."]
+    overrides = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
+    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *overrides)}."]
 
 
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How right candidates are where a column of the user's table has each of its values."""
+"""Scores of candidates where a column of the user's table has each of its values."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def tracked(
 
 
 class _Home(NamedTuple):
-    """Where a run is mirrored, if it is."""
+    """The place where a run is mirrored, if it is."""
 
     tracked: bool
     uri: str | None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.quality import audit, findings
+from src.data.quality import findings
 from src.data.quality.audit import Survey, content_hash, copies, survey
 from src.data.quality.findings import Findings
 from src.data.sources.folder import load
@@ -21,13 +21,13 @@ from tests.data.pictures import age, encoded, pixels, png, tree, write
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are read, as they are."""
     seen: list[str] = []
-    look_at = audit._look_at
+    opened = Source.open
 
-    def noted(source: Source, pages: list[int], row: np.ndarray) -> object:
-        seen.append(os.path.basename(source.file(pages[0])))
-        return look_at(source, pages, row)
+    def noted(source: Source, index: int) -> object:
+        seen.append(os.path.basename(source.file(index)))
+        return opened(source, index)
 
-    monkeypatch.setattr(audit, "_look_at", noted)
+    monkeypatch.setattr(Source, "open", noted)
     return seen
 
 

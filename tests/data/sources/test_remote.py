@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -285,14 +286,14 @@ def test_more_than_the_disk_has_room_for(
 ) -> None:
     memory.pipe_file("/pets/cat/1.png", png(1))
     full = replace_usage(10)
-    monkeypatch.setattr(remote.shutil, "disk_usage", full)
+    monkeypatch.setattr(shutil, "disk_usage", full)
     with pytest.raises(ConfigError, match=r"GB free: make room, or name another folder"):
         listed("memory://pets", tmp_path)
     assert not list((tmp_path / "cache").rglob("*.png"))
 
 
 def replace_usage(free: int) -> Any:
-    usage = remote.shutil.disk_usage(".")
+    usage = shutil.disk_usage(".")
     return lambda _: usage._replace(free=free)
 
 

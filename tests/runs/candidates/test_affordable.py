@@ -35,10 +35,11 @@ def buy(
     guess: float = 1.0,
     described: tuple[Option, ...] = (),
     counts: Mapping[float, int] = WHOLE,
+    at_once: bool = False,
 ) -> Bought:
     """Buy with so many seconds a picture, where speeds are expected to be `guess` times as high."""
     offers = {name: Offer(ACCURACIES[name], 224, guess / SECONDS[name]) for name in SECONDS}
-    return best_buy(offers, counts, counts[1.0] * budget, true_speed, described)
+    return best_buy(offers, counts, counts[1.0] * budget, true_speed, described, at_once)
 
 
 def promise(option: Option) -> float:
@@ -97,6 +98,9 @@ def test_what_is_described_already_costs_nothing_and_is_left_for_something_bette
     assert buy(0.5, described=(known,)).option == known
     assert buy(0.01, described=(known,)).fits
     assert buy(1.2, described=(known,)).option == Option("small")
+    first = buy(1.2, described=(known,), at_once=True)
+    assert first.option == known and first.better and not first.measured
+    assert buy(1.2, at_once=True).option == Option("small"), "there is nothing that costs nothing"
 
 
 def test_a_network_of_one_size_has_no_smaller_pictures() -> None:

@@ -17,7 +17,7 @@ from src.reporting.comparison_report import format_comparison
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.folder import RunFolder
 from src.selection.comparison import compared
-from src.selection.comparison.judge import settings_apart
+from src.selection.comparison.judge import differing_settings
 from tests.selection.comparison import runs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run
 
@@ -323,15 +323,15 @@ def test_the_settings_with_the_most_values_are_named() -> None:
         "c": {"optimizer.name": "sgd", "optimizer.lr": 0.3, "x": 2, "y": 3, "same": 0},
         "d": {"optimizer.name": "sgd", "optimizer.lr": 0.4, "x": 2, "same": 0},
     }
-    apart = settings_apart(dict.fromkeys(own, "cnn"), own)
-    assert apart["a"] == "lr=0.1 y=1 optimizer=muon x=1"
-    assert apart["d"] == "lr=0.4 optimizer=sgd x=2"
+    differing = differing_settings(dict.fromkeys(own, "cnn"), own)
+    assert differing["a"] == "lr=0.1 y=1 optimizer=muon x=1"
+    assert differing["d"] == "lr=0.4 optimizer=sgd x=2"
 
 
 def test_the_only_candidate_of_a_family_differs_from_no_other() -> None:
     families = {"a": "cnn", "b": "mlp"}
-    apart = settings_apart(families, {"a": {"lr": 0.1}, "b": {"lr": 0.2}})
-    assert apart == {"a": "", "b": ""}
+    differing = differing_settings(families, {"a": {"lr": 0.1}, "b": {"lr": 0.2}})
+    assert differing == {"a": "", "b": ""}
 
 
 @pytest.mark.parametrize("model", ["embedding", "handcrafted"])

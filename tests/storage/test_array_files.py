@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.storage.arrays import load_arrays, open_arrays
+from src.storage.array_files import load_arrays, open_arrays
 
 
 def _arrays() -> dict[str, np.ndarray]:

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter, laplace
 
-from src.data.quality import measures as statistics
-from src.data.quality.measures import channel_statistics, faults, grey, measure
+from src.data.quality import picture_statistics as statistics
+from src.data.quality.picture_statistics import channel_statistics, faults, grey, measure
 from tests.data.quality.test_near_duplicates import photos
 
 

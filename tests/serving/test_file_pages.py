@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from src.data.sources.source import Problem
-from src.serving import pages
-from src.serving.pages import Page
+from src.serving import file_pages
+from src.serving.file_pages import Page
 from src.serving.predictor import Labelled, Predictor
 
 
@@ -50,8 +50,8 @@ def test_a_file_is_opened_once_for_all_its_pages(
     some = [*predictor.pages_in(first), *predictor.pages_in(second)]
     assert [str(page) for page in some[9:11]] == [f"{first}#10", f"{second}#1"]
     opened = []
-    real = pages.PictureFile
-    monkeypatch.setattr(pages, "PictureFile", lambda s: opened.append(s) or real(s))
+    real = file_pages.PictureFile
+    monkeypatch.setattr(file_pages, "PictureFile", lambda s: opened.append(s) or real(s))
     assert levels_of(predictor, some) == [*levels, *levels[1:]]
     assert len(opened) == 2 and all(stream.closed for stream in opened)
     assert levels_of(predictor, some[::-1]) == [*levels, *levels[1:]][::-1]

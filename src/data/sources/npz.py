@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from ...config.checks import ConfigError
 from ...machine.arrays import AnyArray
+from ...machine.memory import available_memory
 from ...machine.text import text_fault
-from ...storage.arrays import open_arrays
+from ...storage.array_files import open_arrays
 from .label_sets import class_targets
 from .label_spelling import clean_label
 from .source import PARTS, Source
@@ -39,7 +39,7 @@ def list_arrays(file: Path, *, several: bool = False) -> Source:
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(item.file_size for item in archive.infolist())
-        free = psutil.virtual_memory().available
+        free = available_memory()
         if size > _SHARE * free:
             raise ConfigError(
                 f"{file} unpacks to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are "

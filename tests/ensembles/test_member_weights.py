@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from src.ensembles.member_weights import greedy_weights, stacking_weights
 from src.ensembles.mixing import mean_of_logs, mean_of_probabilities
-from src.ensembles.weights import greedy_weights, stacking_weights
 from src.metrics.probabilistic import log_loss
 
 
