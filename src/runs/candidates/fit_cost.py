@@ -52,7 +52,7 @@ def kept_fit_seconds(
     """
     model = to_plain(settings.model)
     known = {
-        "features": hashlib.sha256(np.ascontiguousarray(features)).hexdigest(),
+        "features": hashlib.sha256(features.tobytes()).hexdigest(),
         "labels": labels.tolist(),
         "asked": [list(sizes), count, list(widths), [dict(kind) for kind in kinds]],
         "model": {name: value for name, value in model.items() if name not in _NO_TIME},
