@@ -1,12 +1,13 @@
 """Which augmentation suits short fine-tuning: `light`, the default, against `photo` and none.
 
-`recipe=finetune` at the size and for the epochs that a race of ten minutes on two cores gives it.
+`recipe=finetune` at the size and for about the epochs that a race of ten minutes on two cores has
+for it.
 All see the same pictures in the same order, and are compared on the validation part, picture by
 picture; no test part is measured.
 
 BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_PHOTO_SETS=clothing,cifar10,
-BAKEOFF_SEEDS=0,1, BAKEOFF_EPOCHS=2 and BAKEOFF_PICTURES=1500, the most of a training part, choose
-what is measured.
+BAKEOFF_SEEDS=0,1, BAKEOFF_EPOCHS=2, BAKEOFF_SIDE=160, of a picture, and BAKEOFF_PICTURES=1500, the
+most of a training part, choose what is measured.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ _USUAL, *_OTHERS = _AUGMENTATIONS = ("light", "photo", "none")
 
 def measure() -> list[Row]:
     """A row for each set: accuracies by augmentation, and paired differences from the default."""
-    sets, seeds, epochs, pictures = (
+    sets, seeds, (epochs,), (side,), (pictures,) = (
         os.environ.get(f"BAKEOFF_{name}", usual).split(",")
         for name, usual in (
             ("PHOTO_SETS", "clothing,cifar10"),
             ("SEEDS", "0,1"),
             ("EPOCHS", "2"),
+            ("SIDE", str(TUNED_SIDE)),
             ("PICTURES", "1500"),
         )
     )
@@ -45,9 +47,9 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for name in sets:
             root = photo_set(name, Path(folder))
-            words = ["recipe=finetune", f"model.input_size={TUNED_SIDE}", "data=folder"]
-            words += [f"data.root={root}", f"data.train_limit={pictures[0]}"]
-            words += [f"trainer.max_epochs={epochs[0]}", "trainer.progress=false"]
+            words = ["recipe=finetune", f"model.input_size={side}", "data=folder"]
+            words += [f"data.root={root}", f"data.train_limit={pictures}"]
+            words += [f"trainer.max_epochs={epochs}", "trainer.progress=false"]
             words += ["tracking.enabled=false", "evaluate_test=false", f"output_dir={folder}/out"]
             right = {
                 (augmentation, seed): _right([*words, f"augment={augmentation}", f"seed={seed}"])
