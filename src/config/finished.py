@@ -163,7 +163,7 @@ class ComparisonSettings(Settings):
         None,
     )
     sweep: str | None = setting(
-        "name of a study whose finished runs are compared; null for no study", None
+        "name of a study whose finished runs are compared; null for no study", None, literal=True
     )
     experiment: str | None = setting(
         "name of an experiment in MLflow whose runs are compared; null for none",
@@ -322,7 +322,9 @@ class VerifySettings(Settings):
     run: str | None = setting(
         f"{_RUN}, or champion; null for all of output_dir", None, literal=True
     )
-    study: str | None = setting("folder or name of a study; null for all of output_dir", None)
+    study: str | None = setting(
+        "folder or name of a study; null for all of output_dir", None, literal=True
+    )
     repair: bool = setting(
         "put damaged lines of diaries and journals aside, and delete what stores make anew", False
     )

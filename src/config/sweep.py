@@ -144,7 +144,9 @@ def _metric_problem(names: Any) -> str | None:
 class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
 
-    study: str = setting("identifies the study under output_dir", check=_study_problem)
+    study: str = setting(
+        "identifies the study under output_dir", check=_study_problem, literal=True
+    )
     output_dir: str = setting("folder of the sweep", "outputs", literal=True)
     storage: str | None = setting(
         "any Optuna storage URL; null for a journal in the study's folder", None
@@ -162,7 +164,9 @@ class SweepSettings(RunSettings):
     """The settings of a study; those of a run in it are the base of all trials."""
 
     # None until `read_sweep_settings` calls it as its file is called.
-    study: str = setting("identifies the study under output_dir", None, check=_study_problem)
+    study: str = setting(
+        "identifies the study under output_dir", None, check=_study_problem, literal=True
+    )
     families: list[str] | Literal["auto"] = setting(
         "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
         check=lambda names: None if names else "name at least one",

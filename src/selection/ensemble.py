@@ -48,8 +48,8 @@ def with_ensemble(
     Raises:
         ConfigError: as `ensemble_of`.
     """
-    places = dict.fromkeys(place for one in comparison.entrants for place in one.run_dirs)
-    made = ensemble_of([RunFolder.open(Path(place)) for place in places], settings)
+    places = [Path(place) for one in comparison.entrants for place in one.run_dirs]
+    made = ensemble_of([RunFolder.open(place) for place in places], settings)
     return (comparison if made is None else compared(settings, [made.run_dir])), made
 
 
@@ -76,6 +76,7 @@ def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunS
             "test part is to judge must not have been chosen by it."
         )
     soup = settings.ensemble == "soup"
+    folders = list({folder.run_id: folder for folder in folders}.values())
     if settings.runs is None:
         candidates = _without_folds(folders, soup)
         usable = _usable(candidates, soup)
@@ -87,7 +88,7 @@ def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunS
                 f"can be loaded (plugins=... names the code of others), and that have {kind}."
             )
     else:
-        usable = list(folders)
+        usable = folders
     if len(usable) < 2:
         raise ConfigError(
             f"ensemble: at least two runs are needed that can be combined, and there "

@@ -21,8 +21,9 @@ from src.config.compose import (
     leaves,
     read_run_settings,
 )
-from src.config.finished import CompareSettings
+from src.config.finished import CompareSettings, SelectSettings, VerifySettings
 from src.config.schema import RunSettings, stored_settings
+from src.config.sweep import read_sweep_settings
 from src.machine.yaml_text import read_yaml, yaml_text
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
@@ -281,3 +282,12 @@ def test_hydras_own_settings_are_refused_instead_of_taken_without_an_effect(word
         compose_plain([word], "config")
     with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
         list(expand([word]))
+
+
+@pytest.mark.parametrize("name", ["2026", "1e3", "007", "a.b-c_d"])
+def test_a_study_may_be_called_as_a_number_is_written(name: str) -> None:
+    words = ["data=digits", f"study={name}"]
+    assert read_sweep_settings(words, "default").study == name
+    assert compose_settings(CompareSettings, [f"sweep={name}"], "compare").sweep == name
+    assert compose_settings(SelectSettings, [f"sweep={name}"], "select").sweep == name
+    assert compose_settings(VerifySettings, [f"study={name}"], "verify").study == name
