@@ -265,7 +265,10 @@ class _Ranking:
             NetworkRecord(name, name == taken, images_per_second=speed)
             for name, speed in self.slow.items()
         ]
-        return (*together, *ranked, *slow)
+        found = (*together, *ranked, *slow)
+        if taken is None or any(one.taken for one in found):
+            return found
+        return NetworkRecord(taken, True), *found  # a group that was not ranked together
 
 
 @dataclass(frozen=True)

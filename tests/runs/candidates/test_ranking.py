@@ -95,6 +95,7 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
     for names in described:
         keep_described(settings, digits, replace(first(), networks=tuple(names)))
         assert first().networks == tuple(names) and first().cut
+        assert [one.name for one in first().considered if one.taken] == [" + ".join(names)]
         assert first(at_once=False).networks == ("a", "b", "c")
     keep_described(settings, digits, first(at_once=False))
     assert first().networks == ("a", "b", "c") and not first().cut
