@@ -36,7 +36,8 @@ def logme(features: Float32Array, targets: AnyArray, num_classes: int) -> float:
     point, and its logarithms are averaged over the classes that have pictures: You et al., "LogME:
     Practical Assessment of Pre-trained Models for Transfer Learning" (ICML 2021); the iteration by
     way of the singular values follows You et al., "Ranking and Tuning Pre-trained Models" (JMLR
-    2022). Higher is better; values compare for the same pictures only.
+    2022). Higher is better; values compare for the same pictures only. 0 of label sets without any
+    label.
 
     Args:
         features: (N, D), N at least 2.
@@ -54,7 +55,7 @@ def logme(features: Float32Array, targets: AnyArray, num_classes: int) -> float:
         for k in range(num_classes)
         if totals[k] > 0
     ]
-    return float(np.mean(found) / count)
+    return float(np.mean(found) / count) if found else 0.0
 
 
 def _spectrum(

@@ -100,7 +100,7 @@ class Preparation:
         for name, family in families.items():
             renewed = False
             if name not in found:
-                new = self._new(family, self._answers_first)
+                new = self._new(family)
                 if isinstance(new, str):
                     self.show(f"{name}: left out, {new}")
                     continue
@@ -147,23 +147,22 @@ class Preparation:
         """The families whose trials can begin."""
         return [name for name, one in self.jobs.prepared.items() if one.affordable]
 
-    def _new(self, family: Family, at_once: bool) -> Prepared | str:
+    def _new(self, family: Family) -> Prepared | str:
         """Return what a new family takes, or why no time is spent on measuring it.
 
         Where trials of others wait, hand-crafted features have a cheap try: where describing all
         training pictures would take more than a small part of the time, on a half of them, ...
-        `at_once` is that of `measure`.
         """
         clock, left = self.clock, self.clock.race_left
         if not self.ready:
             if clock.trials_wait and (clock.share(False).measuring or 0.0) < _LEAST_MEASURING:
                 return "for time is up"
-            return self.measure(family, at_once)
+            return self.measure(family)
         known, base = self.jobs.prepared.values(), self.jobs.base
         if left is None or not clock.trials_wait:
             epoch = tuned_epoch(family, known, self.pool.size)
             if left is None or epoch <= ALLOWANCE * left:
-                return self.measure(family, at_once)
+                return self.measure(family)
             return (
                 f"for an epoch would take some {duration(epoch)} by the speed of the frozen "
                 f"networks, and a trial may take {duration(ALLOWANCE * left)} of this budget"
@@ -176,7 +175,7 @@ class Preparation:
             took = f": a try would take some {duration(needed)} of {duration(left)}"
             return f"so that the others have time for trials{took if needed else ''}"
         if few >= count:
-            return self.measure(family, at_once)
+            return self.measure(family)
         found = self._measured(family, (f"data.train_limit={few}",), Share(LITTLE * left))
         if found.affordable:
             found = found.but(_fewer(few, count))
@@ -214,15 +213,13 @@ class Preparation:
 
     # One of them.
 
-    def measure(self, family: Family, at_once: bool = False) -> Prepared:
+    def measure(self, family: Family) -> Prepared:
         """Return what the family's own configuration takes, made to fit where it does not.
 
         A network gets smaller pictures first, then fewer epochs, and hand-crafted features get
         fewer training pictures. An only family has nearly all of the time, and a network that has
-        none for its epochs is trained until a clock ends it.
-
-        Args:
-            at_once: whether a first trial by features that are kept comes before better ones.
+        none for its epochs is trained until a clock ends it. Frozen networks by which the pictures
+        are described already come before better ones where the first trial of all is next.
 
         Raises:
             ConfigError: the pictures or the settings are wrong.
@@ -231,6 +228,7 @@ class Preparation:
         frozen, crafted = is_of(family, "embedding"), is_of(family, "handcrafted")
         only = self._is_only(family)
         share = self.clock.share(bool(self.ready), describes=frozen, only=only)
+        at_once = frozen and self._answers_first
         found = self._measured(family, (), share, at_once=at_once)
         if share.trial is None or not found.affordable:
             return found
@@ -365,7 +363,8 @@ class Preparation:
             raise RunFailed(f"the family {family.name} cannot be trained: {ending.reason}")
         found = Prepared(**ending.result)
         if found.limit is not None:  # those of describing, which are a part of those of the race
-            found = replace(found, limit=left)
+            # What answers at once took none of them: a start after a kill looks for better, too.
+            found = replace(found, limit=0.0 if at_once and not found.seconds else left)
         return replace(found, overrides=[*changes, *found.overrides])
 
 

@@ -34,8 +34,8 @@ class Prepared:
         seconds_per_epoch: about what one of them takes in a slot.
         published: whether it starts from published weights, which promise most a second.
         affordable: whether a trial fits into the time that the sweep has.
-        limit: seconds of the race that it was cut down to fit into; None where more would not have
-            changed it.
+        limit: seconds of the race that it was cut down to fit into, 0 of what was there already
+            for a first answer; None where more would not have changed it.
         trainings: that a trial consists of: its folds, where each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
         networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that

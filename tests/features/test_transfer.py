@@ -144,3 +144,10 @@ def test_labels_that_all_or_no_pictures_have_change_no_order() -> None:
     )
     with pytest.raises(ValueError, match="at least 2"):
         cross_validated_precision(DIGITS, SETS, np.zeros(400), 0)
+
+
+def test_a_sample_without_any_label_tells_nothing_in_numbers_that_a_record_can_hold() -> None:
+    none = np.zeros_like(SETS)
+    assert logme(DIGITS, none, 3) == 0
+    found, error = cross_validated_precision(DIGITS, none, np.arange(400), 0)
+    assert found == 0 and 0 < error < 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ def preparation(
 ) -> Preparation:
     clock = Clock(seconds, finals=False, earlier=0, note=lambda _: None, now=lambda: 0.0)
     settings = read_sweep_settings(["study=s", "output_dir=out"], "default")
-    jobs = SweepJobs(settings, study, families, base, {}, "0" * 32)
+    jobs = SweepJobs(settings, study or Study(), families, base, {}, "0" * 32)
     return Preparation(pool, clock, jobs, print, lambda: None)
 
 
@@ -500,8 +501,9 @@ def sizes(
     *words: str,
     earlier: float = 0.0,
     worker: type[Described] = Described,
+    trials: int | None = None,
 ) -> list[str]:
-    """Return the size of the pictures of each trial that is begun early."""
+    """Return the size of the pictures of each trial that is begun early; `trials` end it."""
     clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
     made = preparation(worker(time), None, study=study, embedding=family("embedding"))
     settings = read_sweep_settings(["study=s", "output_dir=out", *words], "default")
@@ -511,6 +513,8 @@ def sizes(
         found.append(made.jobs.prepared[name].overrides[0])
         study.count += 1
         time.now += 10
+        if len(found) == trials:
+            break
     return found
 
 
@@ -562,6 +566,20 @@ def test_what_is_described_already_answers_before_anything_better(
 ) -> None:
     time, study = ByHand(), Study()
     assert sizes(time, study, 100, *words, worker=DescribedBefore) == begun
+
+
+def test_a_start_after_a_kill_betters_what_was_described_already() -> None:
+    study = Study()
+    first = sizes(ByHand(), study, 100, worker=DescribedBefore, trials=1)
+    assert first == ["model.input_size=64"]
+    again = partial(sizes, study=study, worker=DescribedBefore)
+    assert again(ByHand(), budget=100, earlier=10) == ["model.input_size=96"]
+    assert again(ByHand(), budget=100, earlier=10) == [], "no second time"
+    study.count = 0  # killed before its first trial, which is as soon to answer in the next start
+    study.kept.clear()
+    assert sizes(ByHand(), study, 100, worker=DescribedBefore, trials=1) == first
+    study.count = 0
+    assert again(ByHand(), budget=100, earlier=10)[0] == first[0]
 
 
 class Busier(Described):

@@ -100,8 +100,9 @@ def choose_networks(
         seconds: for ranking and describing; None for no limit.
         anew: measure all again, for the machine is slower than it was.
         gone: what the pictures were described by, and are no longer.
-        at_once: whether the best networks by which the pictures are described already are taken
-            before better ones that would have to describe them.
+        at_once: whether the best networks by which the pictures are described already, at their own
+            size, are taken before others that promise more and would have to describe them. Where
+            none has the time at its own size, the size and the share are of what is described.
 
     Raises:
         ConfigError: weights cannot be had.
@@ -127,38 +128,46 @@ def choose_networks(
         assert deadline is not None
         how = deadline, described, at_once
         return _bought(settings, networks, sample, ranking, counts, *how)
-    groups = [fitting[: size + 1] for size in range(min(_MOST_TOGETHER, len(fitting)))]
-    affordable = [
-        group
-        for group in groups
-        if len(group) == 1 or left is None or sum(map(cost, group)) <= _TOGETHER_SHARE * left
-    ]
-    accuracies = [ranking.together.get(_joined(group), group[0].accuracy) for group in affordable]
-    pairs = list(zip(affordable, accuracies, strict=True))
-    best, accuracy = _largest_of_the_best(pairs)
-    waits = False
-    if at_once and (free := [pair for pair in pairs if not any(map(cost, pair[0]))]):
-        waits = any(map(cost, best))
-        best, accuracy = _largest_of_the_best(free)
+
+    def groups(ranked: Sequence[RankedNetwork]) -> list[tuple[Sequence[RankedNetwork], float]]:
+        """Return the first few that are described in time, with their accuracies."""
+        return [
+            (group, ranking.together.get(_joined(group), group[0].accuracy))
+            for group in (ranked[: size + 1] for size in range(min(_MOST_TOGETHER, len(ranked))))
+            if len(group) == 1 or left is None or sum(map(cost, group)) <= _TOGETHER_SHARE * left
+        ]
+
+    def promise(group: Sequence[RankedNetwork]) -> float:
+        return max(networks[one.name].accuracy for one in group) + _WITH_ANOTHER * (len(group) - 1)
+
+    affordable, waits = groups(fitting), False
+    best, accuracy = _largest_of_the_best(affordable)
+    free = [one for one in fitting if not cost(one)]
+    if at_once and free and any(map(cost, best)):
+        first = _largest_of_the_best(groups(free))
+        # What comes later replaces it by what both promise.
+        if waits := promise(first[0]) < promise(best):
+            best, accuracy = first
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
         f"takes {_joined(best)} ({100 * accuracy:.1f} %): "
         f"{_describing(count, sum(map(cost, best)))}",
     )
-    short = waits or len(affordable) < len(groups) or len(fitting) < len(networks)
+    most = min(_MOST_TOGETHER, len(fitting))
+    short = waits or len(affordable) < most or len(fitting) < len(networks)
     return NetworkChoice(
         tuple(one.name for one in best),
         notes,
         considered=ranking.records(_joined(best)),
         cut=seconds is not None and short,
-        promise=max(networks[one.name].accuracy for one in best) + _WITH_ANOTHER * (len(best) - 1),
+        promise=promise(best),
     )
 
 
 def _largest_of_the_best(
-    groups: Sequence[tuple[list[RankedNetwork], float]],
-) -> tuple[list[RankedNetwork], float]:
+    groups: Sequence[tuple[Sequence[RankedNetwork], float]],
+) -> tuple[Sequence[RankedNetwork], float]:
     """Return the largest of nested groups that is not worse than the best by a standard error.
 
     Several networks together are nearly always better than the best of them (clothing photos, five
@@ -256,7 +265,10 @@ class _Ranking:
             NetworkRecord(name, name == taken, images_per_second=speed)
             for name, speed in self.slow.items()
         ]
-        return (*together, *ranked, *slow)
+        found = (*together, *ranked, *slow)
+        if taken is None or any(one.taken for one in found):
+            return found
+        return NetworkRecord(taken, True), *found  # a group that was not ranked together
 
 
 @dataclass(frozen=True)

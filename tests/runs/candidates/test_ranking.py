@@ -78,8 +78,12 @@ def test_as_many_as_help_and_can_be_afforded(
         assert all(one.name in choice.notes[0] for one in (A, B, C))
 
 
+@pytest.mark.parametrize("described", [["a", "ab"], ["b", "bc"], ["c"]])
 def test_a_first_answer_is_of_what_the_pictures_are_described_by(
-    settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+    settings: RunSettings,
+    digits: PictureData,
+    monkeypatch: pytest.MonkeyPatch,
+    described: list[str],
 ) -> None:
     monkeypatch.setattr(ranking, "_ranking", lambda *_: ranking._Ranking((A, B, C), TOGETHER))
     monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
@@ -88,9 +92,10 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
         return choose_networks(settings, digits, 600.0, at_once=at_once)
 
     assert first().networks == ("a", "b", "c"), "nothing is described yet"
-    for names in ("a", "ab"):
+    for names in described:
         keep_described(settings, digits, replace(first(), networks=tuple(names)))
         assert first().networks == tuple(names) and first().cut
+        assert [one.name for one in first().considered if one.taken] == [" + ".join(names)]
         assert first(at_once=False).networks == ("a", "b", "c")
     keep_described(settings, digits, first(at_once=False))
     assert first().networks == ("a", "b", "c") and not first().cut
