@@ -85,10 +85,12 @@ def champions_folder(output_dir: Path) -> Path:
     return output_dir.absolute() / "champions"
 
 
-def champions(output_dir: Path) -> list[Champion]:
-    """Return the champions of an output folder, of which damaged records tell none."""
-    found = map(_read, sorted(champions_folder(output_dir).glob("*.json")))
-    return [one for one in found if one is not None]
+def champions(output_dir: Path) -> list[Champion] | None:
+    """Return the champions; None where there is no folder of them, or a record is damaged."""
+    folder = champions_folder(output_dir)
+    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    known = [one for one in found if one is not None]
+    return known if folder.is_dir() and len(known) == len(found) else None
 
 
 def find_champion(word: str, output_dir: Path) -> Champion | None:
@@ -100,7 +102,8 @@ def find_champion(word: str, output_dir: Path) -> Champion | None:
     alias, colon, data = word.partition(":")
     if alias != ALIAS:
         return None
-    known = champions(output_dir)
+    paths = champions_folder(output_dir).glob("*.json")
+    known = [one for path in sorted(paths) if (one := _read(path)) is not None]
     if not known:
         raise ValueError(
             f"there is no champion in {output_dir.absolute()} yet: python -m src.select chooses one"

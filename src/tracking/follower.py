@@ -235,8 +235,13 @@ class Follower:
         store.adopt(created, event["run_id"])
 
     def _withdraw(self, store: Store, run_id: str) -> None:
-        """Take the alias of a champion from what was registered of a run that is none any more."""
+        """Take the alias of a champion from what was registered of a run that is none any more.
+
+        Not where no record tells: beside a copy of the run alone, or where one is damaged.
+        """
         known = champions(self.run_dir.parents[1])
+        if known is None:
+            return
         reigning = {one.registered_model for one in known if one.run_id == run_id}
         for name, version in self._state.versions.items():
             if name not in reigning:

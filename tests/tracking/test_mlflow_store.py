@@ -334,6 +334,23 @@ def test_the_champion_loads_and_labels(
     assert len(answer) == 1 and 0 < answer["probability"][0] <= 1
 
 
+@pytest.mark.parametrize("lost", ["folder", "record"])
+def test_the_alias_stays_where_nothing_tells_who_is_champion(
+    store: Store, diary: Diary, output_dir: Path, lost: str
+) -> None:
+    write_registered(diary)
+    crown(output_dir, diary)
+    diary.send(store)
+    if lost == "folder":  # as beside a run that was copied alone
+        shutil.rmtree(output_dir / "champions")
+    else:
+        (record,) = (output_dir / "champions").iterdir()
+        record.write_text("{")
+    diary.ended()
+    assert diary.send(store).finished and diary.warnings == []
+    assert str(client(store).get_model_version_by_alias(NAME, ALIAS).version) == "1"
+
+
 def test_what_is_sent_late_does_not_take_the_alias_from_a_later_champion(
     store: Store, diary: Diary, output_dir: Path
 ) -> None:

@@ -53,6 +53,7 @@ _VERSIONS = (
 )
 # The size of a file that a table names and that is not there.
 _ABSENT = -1
+_FORBIDDEN = 403  # of HTTP
 # Name -> size in bytes, None where it is not known, and version, "" where that is not known.
 _Files = dict[str, tuple[int | None, str]]
 
@@ -115,8 +116,11 @@ def fetched(
             if before is None or look_again:
                 files = remote.themselves() if names else remote.below()
                 _remove_outdated(place, before or {}, files)
-            else:
+            elif names or before.keys() >= {*beside}:
                 files = before
+            else:  # those in folders below were not listed either
+                found = remote.below()
+                files = before | {n: found[n] for n in found if PurePosixPath(n).name in beside}
             files = dict.fromkeys(beside, (None, "")) | files
             remote.fetch(files, place, whole=not is_table)
             if is_table:
@@ -265,8 +269,10 @@ class _Remote:
                 if name in self._beside or (self._own and name not in self._own):
                     return False
                 raise
-            except PermissionError:  # what a bucket says of one that is not there
-                if name in self._beside:
+            except Exception as error:  # a bucket forbids what is not there, also over the web
+                status = getattr(error, "status", None)  # of one of aiohttp
+                forbidden = isinstance(error, PermissionError) or status == _FORBIDDEN
+                if name in self._beside and forbidden:
                     return False
                 raise
         if size is not None and partial.stat().st_size != size:

@@ -36,6 +36,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.read: list[str] = []
         self.refused: set[str] = set()
+        self.forbidden: set[str] = set()
         outer = self
 
         class Handler(SimpleHTTPRequestHandler):
@@ -43,6 +44,8 @@ class Server:
                 outer.read.append(self.path)
                 if self.path in outer.refused:
                     self.send_error(503)
+                elif self.path in outer.forbidden:
+                    self.send_error(403)
                 else:
                     super().do_GET()
 
@@ -216,32 +219,45 @@ def test_what_changes_there_is_seen_when_content_is_checked(memory: Any, tmp_pat
     assert Path(again.file(3)).read_bytes() == png(33)
 
 
-@pytest.mark.parametrize("place", ["scenes", "scenes/set.csv"])
+@pytest.mark.parametrize("place", ["", "/scenes", "/scenes/set.csv"])
 @pytest.mark.parametrize("noted_before", [False, True])
 def test_names_of_classes_beside_pictures_with_masks_are_fetched(
     memory: Any, tmp_path: Path, place: str, noted_before: bool
 ) -> None:
     mask = encoded(Image.fromarray(np.tile(np.uint8([0, 1]), (12, 8))), "PNG")
     for number in range(3):
-        memory.pipe_file(f"/scenes/images/{number}.png", png(number))
-        memory.pipe_file(f"/scenes/masks/{number}.png", mask)
+        memory.pipe_file(f"/all/scenes/images/{number}.png", png(number))
+        memory.pipe_file(f"/all/scenes/masks/{number}.png", mask)
     lines = ["path,mask", *(f"images/{n}.png,masks/{n}.png" for n in range(3))]
-    memory.pipe_file("/scenes/set.csv", "\n".join(lines).encode())
-    memory.pipe_file("/scenes/classes.txt", b"road\nsky\n")
-    address = f"memory://{place}"
+    memory.pipe_file("/all/scenes/set.csv", "\n".join(lines).encode())
+    memory.pipe_file("/all/scenes/classes.txt", b"road\nsky\n")
+    address = f"memory://all{place}"
     if noted_before:  # by an earlier version, which did not look for them
-        memory.mv("/scenes/classes.txt", "/away.txt")
+        memory.mv("/all/scenes/classes.txt", "/away.txt")
         assert listed(address, tmp_path, target="dense").class_names[0] == "background"
-        memory.mv("/away.txt", "/scenes/classes.txt")
+        memory.mv("/away.txt", "/all/scenes/classes.txt")
         (file,) = (tmp_path / "cache/remote").glob("*/listing.json")
         content = line_content(file.read_bytes())
         del content["files"]["classes.txt"]
         file.write_bytes(checked_line(content))
     assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
-    memory.cp("/scenes", "/outer/scenes", recursive=True)
-    assert listed("memory://outer", tmp_path, target="dense").class_names == ("road", "sky")
     memory.store.clear()
     assert listed(address, tmp_path, target="dense").class_names == ("road", "sky")
+
+
+def test_names_of_classes_may_be_forbidden_and_nothing_else(server: Server, tmp_path: Path) -> None:
+    mask = encoded(Image.fromarray(np.tile(np.uint8([0, 1]), (12, 8))), "PNG")
+    for number in range(3):
+        write(tmp_path / "served" / f"{number}.png", png(number))
+        write(tmp_path / "served" / f"{number}_mask.png", mask)
+    lines = ["path,mask", *(f"{n}.png,{n}_mask.png" for n in range(3))]
+    write(tmp_path / "served/set.csv", "\n".join(lines).encode())
+    server.forbidden = {"/classes.txt"}  # as a bucket has it that lists nothing
+    address = f"{server.address}/set.csv"
+    assert listed(address, tmp_path, target="dense").class_names[0] == "background"
+    server.forbidden = {"/1.png"}
+    with pytest.raises(ConfigError, match="403"):
+        listed(address, tmp_path, target="dense", cache_dir=str(tmp_path / "another"))
 
 
 def test_videos_below_an_address_are_fetched_where_their_frames_are_wanted(
