@@ -196,6 +196,7 @@ class Store:
         """Log a `dataset` event of a spool as the run's dataset input."""
         with self._translated():
             from mlflow.entities import Dataset, DatasetInput, InputTag
+            from mlflow.exceptions import MlflowException
 
             dataset = Dataset(
                 name=encodable(event["name"])[:500],
@@ -205,7 +206,11 @@ class Store:
                 profile=json.dumps(event["profile"]),
             )
             tags = [InputTag("mlflow.data.context", event["context"])]
-            self._client.log_inputs(mlflow_run_id, datasets=[DatasetInput(dataset, tags)])
+            given = [DatasetInput(dataset, tags)]
+            try:
+                self._client.log_inputs(mlflow_run_id, datasets=given)
+            except MlflowException:  # another run of these pictures has just added them
+                self._client.log_inputs(mlflow_run_id, datasets=given)
 
     def log_artifact(self, mlflow_run_id: str, path: Path, folder: str) -> None:
         """Log a file; one of the same name is replaced."""

@@ -12,6 +12,7 @@ import mlflow
 import mlflow.store.db.utils as databases
 import pandas as pd
 import pytest
+import sqlalchemy
 from mlflow.tracking import MlflowClient
 
 import src.tracking.mlflow_store as mlflow_store
@@ -55,6 +56,32 @@ def test_a_locked_database_is_away_and_not_broken(
         store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
     writer.execute("rollback")
     assert store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
+
+
+def test_two_runs_that_log_the_same_pictures_at_once_both_have_them(
+    store: Store, output_dir: Path
+) -> None:
+    """MLflow looks for a dataset, and then adds it: here the other run comes in between."""
+    other = Store(default_uri(output_dir))
+    about = {"name": "d", "digest": "abc", "source": "s", "profile": {}, "context": "training"}
+    runs = [
+        one.create_run(experiment="e", name="n", start_time_ms=1, tags={}) for one in (store, other)
+    ]
+    between: list[str] = []
+
+    def come_between(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO datasets") and not between:
+            between.append(statement)
+            other.log_dataset(runs[1], about)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", come_between)
+    try:
+        store.log_dataset(runs[0], about)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", come_between)
+    assert between
+    found = [client(store).get_run(run).inputs.dataset_inputs for run in runs]
+    assert [[one.dataset.digest for one in inputs] for inputs in found] == [["abc"], ["abc"]]
 
 
 @pytest.mark.slow
