@@ -101,6 +101,20 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
     assert first().networks == ("a", "b", "c") and not first().cut
 
 
+def test_a_first_answer_that_nothing_would_replace_is_not_taken(
+    settings: RunSettings, digits: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published of `b`, which is described, is better than its rank on these pictures."""
+    alone = ranking._Ranking((A, B), {"a + b": 0.70})
+    monkeypatch.setattr(ranking, "_ranking", lambda *_: alone)
+    known = {"a": ranking._Network(1.0, 75.0), "b": ranking._Network(1.0, 76.0)}
+    monkeypatch.setattr(ranking, "_known", lambda *_: known)
+    choice = choose_networks(settings, digits, 600.0)
+    assert choice.networks == ("a",)
+    keep_described(settings, digits, replace(choice, networks=("b",)))
+    assert choose_networks(settings, digits, 600.0, at_once=True).networks == ("a",)
+
+
 class _Clocked:
     """A sample whose pictures take a network's seconds for a picture of 224 pixels a side."""
 
