@@ -125,6 +125,14 @@ class ClassicalSettings(ModelSettings):
         used = {"pca": ("keep", "whitening"), "none": ()}.get(self.selection, ("keep",))
         return (*super().unused(), *(key for key in ("keep", "whitening") if key not in used))
 
+    def views(self, mirror_ok: bool) -> int:
+        """Return how often a training picture is described: 2 with its mirror image, else 1.
+
+        Args:
+            mirror_ok: whether the data set says that this is harmless.
+        """
+        return 1 + (mirror_ok if self.mirror is None else self.mirror)
+
 
 @variant(ModelSettings, "src.features.fusion.extractors_of")
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ __all__ = ["measured", "search_seconds"]
 _log = logging.getLogger(__name__)
 
 _CHOSEN = (
-    *("runtime.", "data.batch_size", "data.train_limit", "trainer.max_epochs"),
+    *("runtime.", "data.batch_size", "data.fit", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _OPENING = "opening the pictures"
@@ -78,7 +78,7 @@ def measured(
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
     before = leaves(to_plain(settings))
-    networks = not any(word.startswith("model.networks=") for word in overrides)
+    stated = [word.partition("=")[0] for word in overrides]
 
     def opened(settings: RunSettings) -> PictureData:
         with in_time(latest, _OPENING):
@@ -93,11 +93,12 @@ def measured(
         with own_threads(available_cores() if classical else None):
             found = prepared(
                 *(settings, opened),
-                networks=networks,
+                networks="model.networks" not in stated,
                 seconds=task.seconds,
                 searching=search_seconds(settings, task.kinds) > 0,
                 late_by=task.late_by,
                 at_once=task.at_once,
+                fits="data.fit" not in stated,
             )
     except TooSlow as late:
         unknown = Prepared([], 1, 0.0, limit=task.seconds)

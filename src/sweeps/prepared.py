@@ -19,8 +19,8 @@ THREADS = "runtime.threads="
 NOT_OPENED = "not opened: by a few steps on drawn pictures"
 # What is chosen by the time that there is.
 _CUT = (
-    *("model.networks=", "model.input_size=", "data.image_size=", "data.train_limit="),
-    "trainer.max_epochs=",
+    *("model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
+    *("data.train_limit=", "trainer.max_epochs="),
 )
 
 

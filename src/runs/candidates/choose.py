@@ -146,7 +146,8 @@ class Preparation:
         notes: sentences on how the settings were chosen.
         networks: those that frozen networks were chosen among.
         cut: whether more time could have led to another choice of them.
-        promise: of the chosen networks, as `NetworkChoice` has it; None for other candidates.
+        promise: of the chosen networks, as `NetworkChoice` has it, with the points that another way
+            to fit pictures into a square has gained; None for other candidates.
     """
 
     settings: RunSettings
@@ -169,6 +170,7 @@ def prepared(
     searching: bool = False,
     late_by: float = 0.0,
     at_once: bool = False,
+    fits: bool = False,
 ) -> Preparation:
     """Measure and choose, once for many runs of its kind, what a candidate leaves open.
 
@@ -184,6 +186,8 @@ def prepared(
             up, and with them all that was computed.
         at_once: whether networks by which the pictures are described already come before better
             ones, as `choose_networks` has it.
+        fits: whether it is chosen as well how frozen networks have pictures fitted into a square,
+            as `choose_fit` has it.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
@@ -208,7 +212,7 @@ def prepared(
         model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
     if networks and isinstance(model, EmbeddingSettings) and model.run is None:
-        return _with_networks(settings, model, open_pictures, deadline, late_by, at_once)
+        return _with_networks(settings, model, open_pictures, deadline, late_by, at_once, fits)
     from .classical import ClassicalCandidate
 
     data = open_pictures(settings)
@@ -226,6 +230,7 @@ def _with_networks(
     deadline: float | None,
     late_by: float,
     at_once: bool,
+    fits: bool,
 ) -> Preparation:
     """Choose frozen networks, and describe the pictures by them until the deadline.
 
@@ -233,26 +238,36 @@ def _with_networks(
     are opened as small as they are compared with each other.
     """
     from .classical import ClassicalCandidate
+    from .picture_fit import FitChoice, choose_fit, kept_fit
     from .ranking import choose_networks, described_by, keep_described
 
     side = model.input_size or _COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
+    fit = FitChoice(settings.data.fit)
+    if fits:
+        fit = kept_fit(settings, data) or fit
     notes: tuple[str, ...] = ()
     found, opened, took = settings, data, 0.0
-    known, gone = described_by(settings, data), set[Option]()
+    gone = set[Option]()
     latest = None if deadline is None else deadline + late_by
     for attempt in range(_TRIES):
         if attempt and latest is not None and time.perf_counter() > latest:
             break  # to time networks once more would take what others have left
-        left = None if deadline is None else deadline - time.perf_counter()
-        choice = choose_networks(settings, data, left, attempt > 0, gone, at_once)
+        known = described_by(fit.apply(settings), data) - gone
+        choice = choose_networks(settings, data, _left(deadline), attempt > 0, known, at_once)
         notes += choice.notes
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
+        if fits:
+            answers = at_once and choice.options <= known
+            left = 0.0 if answers or not choice.is_native else _left(deadline)
+            fit = choose_fit(found, data, choice.speeds, left, open_pictures)
+            notes += tuple(note for note in fit.notes if note not in notes)
+        found = fit.apply(found)
         if choice.share < 1:
             most = math.ceil(choice.share * len(data.split.train))
-            found = replace(found, data=replace(settings.data, train_limit=most))
+            found = replace(found, data=replace(found.data, train_limit=most))
         ends = time.perf_counter() + choice.seconds
         if choice.seconds and latest is not None and ends > latest:
             # Nothing is described that cannot end.
@@ -260,15 +275,20 @@ def _with_networks(
         try:
             opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
-            keep_described(settings, data, choice)
-            networks, cut = choice.considered, choice.cut
-            return Preparation(found, opened, 1, 0.0, notes, networks, cut, promise=choice.promise)
         except TooSlow as late:
             took = late.seconds
             if choice.options <= known:  # their features were to be there, so somebody took them
                 gone |= choice.options
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
+            continue
+        keep_described(fit.apply(settings), data, choice)
+        cut, promise = choice.cut or fit.cut, choice.promise + fit.points
+        return Preparation(found, opened, 1, 0.0, notes, choice.considered, cut, promise=promise)
     return Preparation(found, opened, 1, took, notes, cut=True)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.perf_counter()
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,8 @@ class ClassicalCandidate:
         self._data = data
 
     @property
-    def _mirrors(self) -> bool:
-        asked = self._model.mirror
-        return self._settings.data.mirror_ok if asked is None else asked
+    def _views(self) -> int:
+        return self._model.views(self._settings.data.mirror_ok)
 
     @property
     def _seed(self) -> int:
@@ -103,7 +102,7 @@ class ClassicalCandidate:
         data = self._data
         table = feature_table(self._settings, data, self._extractors)
         features, indices = table.part("train"), data.split.train
-        if self._mirrors:
+        if self._views > 1:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
         with doing("fitting the classifier"), threadpool_limits(threads_of(self._settings)):
@@ -152,12 +151,12 @@ class ClassicalCandidate:
             for extractor in self._extractors:
                 extractor(images)
             each = (time.perf_counter() - started) / len(ids)
-            count = (1 + self._mirrors) * len(data.split.train) + len(data.split.val)
+            count = self._views * len(data.split.train) + len(data.split.val)
             return each * count / (self._settings.data.num_workers or available_cores())
         table = feature_table(self._settings, data, self._extractors, deadline)
         table.part("train")
         table.part("val")
-        if self._mirrors:
+        if self._views > 1:
             table.part("train", mirrored=True)
         return 0.0
 
@@ -229,7 +228,7 @@ class ClassicalCandidate:
             binary = kind.binary_targets(labels, len(pictures.class_names))
             labels, problems = binary[:, 0].astype(np.int64), binary.shape[1]
         times = problems * (folds.count if folds.is_whole else 1)
-        count = (1 + self._mirrors) * len(data.split.train)
+        count = self._views * len(data.split.train)
         asked = [width or sum(sizes) for width in widths]
         each = kept_fit_seconds(self._settings, kinds, features, labels, sizes, count, asked)
         return [[times * one for one in kind] for kind in each]

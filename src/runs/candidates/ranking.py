@@ -76,13 +76,24 @@ class NetworkChoice:
         """The settings of what describes the pictures."""
         return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
+    @property
+    def is_native(self) -> bool:
+        """Whether all pictures are described in time, at the networks' own size."""
+        return self.input_size is None and self.share == 1 and not self.seconds
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Pictures a second of each chosen network, as far as they are known."""
+        speeds = {one.name: one.images_per_second for one in self.considered}
+        return {name: speed for name in self.networks if (speed := speeds.get(name)) is not None}
+
 
 def choose_networks(
     settings: RunSettings,
     data: PictureData,
     seconds: float | None,
     anew: bool = False,
-    gone: Collection[Option] = (),
+    described: Collection[Option] = (),
     at_once: bool = False,
 ) -> NetworkChoice:
     """Rank the networks that this machine can load, and choose one or several of them.
@@ -99,7 +110,7 @@ def choose_networks(
         data: the pictures.
         seconds: for ranking and describing; None for no limit.
         anew: measure all again, for the machine is slower than it was.
-        gone: what the pictures were described by, and are no longer.
+        described: what the pictures are described by already.
         at_once: whether the best networks by which the pictures are described already, at their own
             size, are taken before others that promise more and would have to describe them. Where
             none has the time at its own size, the size and the share are of what is described.
@@ -109,14 +120,13 @@ def choose_networks(
     """
     deadline = None if seconds is None else time.perf_counter() + seconds
     train = data.split.train
-    views = 2 if _mirrors(settings) else 1
+    views = _model(settings).views(settings.data.mirror_ok)
     classes = len(data.pictures.class_names)
     counts = counts_by_share(views * len(train), len(data.split.val), classes)
     count = counts[1.0]
     networks = _known(tuple(_model(settings).networks))
     known = _identity(settings, data, networks)
     sample = Sample(settings, data, _sampled(data))
-    described = described_by(settings, data) - {*gone}
     ranking = _ranking(settings, known, networks, sample, count, deadline, anew)
 
     def cost(one: RankedNetwork) -> float:
@@ -148,11 +158,11 @@ def choose_networks(
         # What comes later replaces it by what both promise.
         if waits := promise(first[0]) < promise(best):
             best, accuracy = first
+    describing = sum(map(cost, best))
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
-        f"takes {_joined(best)} ({100 * accuracy:.1f} %): "
-        f"{_describing(count, sum(map(cost, best)))}",
+        f"takes {_joined(best)} ({100 * accuracy:.1f} %): {_describing(count, describing)}",
     )
     most = min(_MOST_TOGETHER, len(fitting))
     short = waits or len(affordable) < most or len(fitting) < len(networks)
@@ -185,7 +195,8 @@ def _largest_of_the_best(
 def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoice) -> None:
     """Keep that the pictures are described by the networks of a choice, for later choices.
 
-    The arguments are those of `choose_networks`, and what it returned.
+    The arguments are those of `choose_networks`, with the fit by which the pictures are described,
+    and what it returned.
     """
     known = _identity(settings, data, _known(tuple(_model(settings).networks)))
     options = sorted(choice.options | described_by(settings, data), key=str)
@@ -202,11 +213,6 @@ def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
     )
 
 
-def _mirrors(settings: RunSettings) -> bool:
-    asked = _model(settings).mirror
-    return settings.data.mirror_ok if asked is None else asked
-
-
 def _sampled(data: PictureData) -> Int64Array:
     train = data.split.train
     found: Int64Array = train[permutation(len(train), data.seed, 0)[:_SAMPLE].numpy()]
@@ -218,11 +224,12 @@ def _identity(
 ) -> dict[str, Any]:
     """Return all that a ranking depends on."""
     model, sampled = _model(settings), _sampled(data)
+    form = replace(data.pictures.format, fit=settings.data.fit)
     return {
         "version": _VERSION,
         "networks": list(networks),
         "weights": model.pretrained,
-        "size": [model.input_size, settings.data.image_size, data.pictures.format.plain()],
+        "size": [model.input_size, settings.data.image_size, form.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
         # Those share a fold; before, folds went by contents alone.
