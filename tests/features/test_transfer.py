@@ -7,7 +7,13 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
-from src.features.transfer import cross_validated_accuracy, cross_validated_precision, logme
+from src.features.transfer import (
+    cross_validated,
+    cross_validated_accuracy,
+    cross_validated_precision,
+    gain,
+    logme,
+)
 from tests.features.classifiers import CLASSES, DIGITS
 
 DIGITS, CLASSES = DIGITS[:400], CLASSES[:400]
@@ -151,3 +157,30 @@ def test_a_sample_without_any_label_tells_nothing_in_numbers_that_a_record_can_h
     assert logme(DIGITS, none, 3) == 0
     found, error = cross_validated_precision(DIGITS, none, np.arange(400), 0)
     assert found == 0 and 0 < error < 0.1
+
+
+@pytest.mark.parametrize("targets", [CLASSES, SETS], ids=["classes", "sets"])
+def test_a_gain_is_the_difference_of_two_figures_with_a_paired_error(targets: np.ndarray) -> None:
+    rng, ids = np.random.default_rng(0), np.arange(400)
+    noisy = (DIGITS + rng.normal(0, 0.6, DIGITS.shape)).astype(np.float32)
+    judge = cross_validated_accuracy if targets.ndim == 1 else cross_validated_precision
+    one, other = (cross_validated(each, targets, ids, 0) for each in (noisy, DIGITS))
+    more, error = gain(one, other, ids)
+    (before, first), (after, second) = (judge(each, targets, ids, 0) for each in (noisy, DIGITS))
+    assert more == pytest.approx(after - before) and more > 2 * error
+    assert error < np.hypot(first, second), "what is hard for both says nothing"
+    assert gain(other, one, ids) == (-more, error)
+    assert gain(one, one, ids)[0] == 0
+
+
+def test_the_error_of_a_gain_is_that_of_discordant_pairs() -> None:
+    """Of b pictures that only the one is right about, and c that only the other is."""
+    ids = np.arange(400)
+    one, other = (
+        cross_validated(DIGITS[:, some], CLASSES, ids, 0) for some in (slice(16, 32), slice(32, 48))
+    )
+    right, wrong = (each.moves + each.figure > 0.5 for each in (one, other))
+    b, c = (right & ~wrong).sum(), (~right & wrong).sum()
+    more, error = gain(one, other, ids)
+    assert more == pytest.approx((c - b) / 400)
+    assert error == pytest.approx(np.sqrt(b + c - (b - c) ** 2 / 400) / 400)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
@@ -156,7 +158,8 @@ def _matters(settings: RunSettings, data: PictureData) -> bool:
     side = native_side(settings.model)
     height, width = chosen_size(sizes, settings.data.image_size, side)
     cut_off = 1 - sizes.min(axis=1) / sizes.max(axis=1)
-    return height == width and bool(cut_off.mean() > _CUT_OFF)
+    several = np.count_nonzero(data.class_counts) > 1
+    return bool(height == width and cut_off.mean() > _CUT_OFF and several)
 
 
 def _features(

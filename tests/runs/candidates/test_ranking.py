@@ -24,7 +24,12 @@ from src.runs.candidates import ranking, sample
 from src.runs.candidates.affordable import Option
 from src.runs.candidates.choose import prepared
 from src.runs.candidates.classical import ClassicalCandidate
-from src.runs.candidates.ranking import NetworkChoice, choose_networks, keep_described
+from src.runs.candidates.ranking import (
+    NetworkChoice,
+    choose_networks,
+    described_by,
+    keep_described,
+)
 from src.runs.candidates.sample import RankedNetwork
 
 A = RankedNetwork("a", 0.80, 0.02, 0.3, 50.0, 224)
@@ -89,7 +94,8 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
     monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
 
     def first(at_once: bool = True) -> NetworkChoice:
-        return choose_networks(settings, digits, 600.0, at_once=at_once)
+        there = described_by(settings, digits)
+        return choose_networks(settings, digits, 600.0, described=there, at_once=at_once)
 
     assert first().networks == ("a", "b", "c"), "nothing is described yet"
     for names in described:
@@ -112,7 +118,9 @@ def test_a_first_answer_that_nothing_would_replace_is_not_taken(
     choice = choose_networks(settings, digits, 600.0)
     assert choice.networks == ("a",)
     keep_described(settings, digits, replace(choice, networks=("b",)))
-    assert choose_networks(settings, digits, 600.0, at_once=True).networks == ("a",)
+    there = described_by(settings, digits)
+    first = choose_networks(settings, digits, 600.0, described=there, at_once=True)
+    assert first.networks == ("a",)
 
 
 class _Clocked:
@@ -170,7 +178,8 @@ def choose(settings: RunSettings, digits: PictureData, monkeypatch: pytest.Monke
         monkeypatch.setattr(ranking, "_known", lambda *_: known)
         monkeypatch.setattr(ranking, "native_side", lambda *_: 224)
         limit = None if budget is None else budget * pictures
-        return choose_networks(settings, digits, limit), clocked
+        there = described_by(settings, digits)
+        return choose_networks(settings, digits, limit, described=there), clocked
 
     return of
 
@@ -393,10 +402,11 @@ def test_what_the_pictures_are_described_by_stays_where_the_machine_became_slowe
     ranking.keep_described(settings, digits, first)
     pictures = len(digits.split.train) + len(digits.split.val)
     choose(2.0, {"a": 99.0, "b": 99.0})  # such a machine from now on
-    again = choose_networks(settings, digits, 2.0 * pictures, True)
+    there = described_by(settings, digits)
+    again = choose_networks(settings, digits, 2.0 * pictures, True, there)
     assert again.options == first.options and again.promise == first.promise
     # What is not there any more is not taken once more, and less is promised.
-    other = choose_networks(settings, digits, 2.0 * pictures, True, first.options)
+    other = choose_networks(settings, digits, 2.0 * pictures, True, there - first.options)
     assert other.options != first.options and other.promise < first.promise
 
 
