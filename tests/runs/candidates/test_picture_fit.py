@@ -143,6 +143,16 @@ def test_no_more_is_compared_than_there_is_time_for(
     assert described[-1] == "pad"
 
 
+def test_time_is_left_for_all_networks_to_describe_the_pictures_by_another_way(
+    settings: RunSettings, pictures: PictureData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_fit, "_features", Mock(side_effect=AssertionError))
+    count = len(pictures.split.train) + len(pictures.split.val)
+    speeds = {**SPEEDS, "slow": SPEEDS[NETWORK] / 10}
+    found = choose_fit(settings, pictures, speeds, 10.0 * count / SPEEDS[NETWORK], build_data)
+    assert found == FitChoice("squeeze", cut=True)
+
+
 def test_where_time_ends_the_usual_way_remains(
     settings: RunSettings, pictures: PictureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
