@@ -260,9 +260,9 @@ def _with_networks(
         chosen = replace(model, networks=list(choice.networks), input_size=size)
         found = replace(settings, model=chosen)
         if fits:
-            answers = at_once and choice.options <= known
-            left = 0.0 if answers or not choice.is_native else _left(deadline)
-            fit = choose_fit(found, data, choice.speeds, left, open_pictures)
+            there = choice.options <= known
+            left = 0.0 if at_once and there or not choice.is_native else _left(deadline)
+            fit = choose_fit(found, data, choice.speeds, left, open_pictures, there)
             notes += tuple(note for note in fit.notes if note not in notes)
         found = fit.apply(found)
         if choice.share < 1:

@@ -41,8 +41,9 @@ Way = Literal["squeeze", "crop", "pad", "windows"]
 _WAYS: tuple[Way, ...] = ("squeeze", "crop", "pad")
 # Share of a picture that a crop cuts off on average, above which the ways are compared.
 _CUT_OFF = 0.1
-# Of the time that is left, what comparing may take.
-_SHARE = 0.25
+# Of the time that is left, what comparing may take: while the networks are still to describe the
+# pictures, and where their features are there.
+_SHARE, _SHARE_AFTER = 0.25, 0.5
 # Standard errors by which another way must be ahead of the usual one.
 _CLEARLY = 2.0
 
@@ -80,6 +81,7 @@ def choose_fit(
     speeds: Mapping[str, float],
     seconds: float | None,
     open_pictures: Callable[[RunSettings], PictureData],
+    described: bool = False,
 ) -> FitChoice:
     """Compare the ways on the features of the training part, by cross-validated quick heads.
 
@@ -94,6 +96,7 @@ def choose_fit(
         seconds: for this and for describing the pictures by all networks, of which this has a
             part; None for no limit.
         open_pictures: returns the pictures of a run's settings.
+        described: whether the networks have described the pictures already.
 
     Raises:
         ConfigError: a network's weights cannot be had.
@@ -102,15 +105,14 @@ def choose_fit(
         return FitChoice(settings.data.fit)
     known = _identity(settings, data)
     kept = load_record(_RECORDS, known, settings.data.cache_dir)
-    others = _affordable(settings, data, speeds, seconds)
+    others = _affordable(settings, data, speeds, seconds, described)
     compared = 0 if kept is None else len(kept.found["gains"])
     found = FitChoice(settings.data.fit, cut=True) if kept is None else _choice(settings, kept)
     if len(others) <= compared:
         return found
     name = max(speeds, key=lambda one: speeds[one])
     _log.info("comparing ways to fit pictures into a square (data.fit), by %s", name)
-    # What the features by the settings' own way take is no more than they would have taken anyway.
-    deadline = None if seconds is None else time.perf_counter() + 2 * _SHARE * seconds
+    deadline = None if seconds is None else time.perf_counter() + SURE * seconds
     train, groups = data.split.train, data.groups
     targets = data.pictures.targets[train]
     hashes = data.pictures.content_hashes[train]
@@ -135,7 +137,11 @@ def choose_fit(
 
 
 def _affordable(
-    settings: RunSettings, data: PictureData, speeds: Mapping[str, float], seconds: float | None
+    settings: RunSettings,
+    data: PictureData,
+    speeds: Mapping[str, float],
+    seconds: float | None,
+    described: bool,
 ) -> list[Way]:
     """Return the other ways that there is time for."""
     others = [way for way in _WAYS if way != settings.data.fit]
@@ -148,7 +154,8 @@ def _affordable(
     views = _model(settings).views(settings.data.mirror_ok)
     describing = sum((views * train + val) / speed for speed in speeds.values())
     each = (train + val) / max(speeds.values())
-    left = min(_SHARE * seconds, SURE * seconds - describing)
+    share = _SHARE_AFTER if described else _SHARE
+    left = min(share * seconds, SURE * seconds - describing)
     return others[: max(0, int(left / each))]
 
 

@@ -114,33 +114,34 @@ def test_a_difference_that_may_be_chance_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("budgets", "ways"),  # in units of what one network takes to describe all pictures once
-    [(2.0, 0), (4.2, 1), (8.4, 2), (math.inf, 2)],
+    ("budgets", "described", "ways"),  # in units of what one network takes for all pictures
+    [(3.8, False, 0), (4.2, False, 1), (8.4, False, 2), (math.inf, False, 2), (3.8, True, 1)],
 )
 def test_no_more_is_compared_than_there_is_time_for(
     settings: RunSettings,
     pictures: PictureData,
     monkeypatch: pytest.MonkeyPatch,
     budgets: float,
+    described: bool,
     ways: int,
 ) -> None:
-    described: list[str] = []
+    compared: list[str] = []
 
     def features(settings: RunSettings, way: str, *_: object) -> np.ndarray:
-        described.append(way)
+        compared.append(way)
         return np.random.default_rng(0).normal(size=(len(pictures.split.train), 4))
 
     monkeypatch.setattr(picture_fit, "_features", features)
     count = len(pictures.split.train) + len(pictures.split.val)
     seconds = budgets * count / SPEEDS[NETWORK] if budgets < math.inf else None
-    found = choose_fit(settings, pictures, SPEEDS, seconds, build_data)
-    assert described == (["squeeze", "crop", "pad"][: 1 + ways] if ways else [])
+    found = choose_fit(settings, pictures, SPEEDS, seconds, build_data, described)
+    assert compared == (["squeeze", "crop", "pad"][: 1 + ways] if ways else [])
     assert found.fit == "squeeze" and found.cut is (ways < 2)
     # With more time the others are compared as well, and with less nothing is.
     choose_fit(settings, pictures, SPEEDS, 1e-3, build_data)
-    assert len(described) == (1 + ways if ways else 0)
+    assert len(compared) == (1 + ways if ways else 0)
     assert not choose_fit(settings, pictures, SPEEDS, None, build_data).cut
-    assert described[-1] == "pad"
+    assert compared[-1] == "pad"
 
 
 def test_time_is_left_for_all_networks_to_describe_the_pictures_by_another_way(
