@@ -261,7 +261,7 @@ def _with_networks(
         found = replace(settings, model=chosen)
         if fits:
             there = choice.options <= known
-            left = 0.0 if at_once and there or not choice.is_native else _left(deadline)
+            left = 0.0 if (at_once and there) or not choice.is_native else _left(deadline)
             fit = choose_fit(found, data, choice.speeds, left, open_pictures, there)
             notes += tuple(note for note in fit.notes if note not in notes)
         found = fit.apply(found)
