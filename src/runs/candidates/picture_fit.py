@@ -150,13 +150,14 @@ def _affordable(
     if not speeds:
         return []
     train, val = len(data.split.train), len(data.split.val)
-    # Should another way win, all networks describe the pictures by it, and their mirror images.
     views = _model(settings).views(settings.data.mirror_ok)
     describing = sum((views * train + val) / speed for speed in speeds.values())
     each = (train + val) / max(speeds.values())
+    # Should another way win, all networks describe the pictures by it, of which this is a part. So
+    # it is of what they do by the usual way, unless that is done.
+    left = SURE * seconds - describing + (each if described else 0.0)
     share = _SHARE_AFTER if described else _SHARE
-    left = min(share * seconds, SURE * seconds - describing)
-    return others[: max(0, int(left / each))]
+    return others[: max(0, int(min(share * seconds, left) / each))]
 
 
 def _matters(settings: RunSettings, data: PictureData) -> bool:
