@@ -115,7 +115,14 @@ def test_a_difference_that_may_be_chance_changes_nothing(
 
 @pytest.mark.parametrize(
     ("budgets", "described", "ways"),  # in units of what one network takes for all pictures
-    [(3.8, False, 0), (4.2, False, 1), (8.4, False, 2), (math.inf, False, 2), (3.8, True, 1)],
+    [
+        (3.8, False, 0),
+        (4.2, False, 1),
+        (8.4, False, 2),
+        (math.inf, False, 2),
+        (1.9, True, 0),
+        (2.2, True, 1),
+    ],
 )
 def test_no_more_is_compared_than_there_is_time_for(
     settings: RunSettings,
