@@ -225,6 +225,19 @@ class PictureData(pl.LightningDataModule):
         self._others[wanted].costs = self.costs
         return self._others[wanted]
 
+    def undecoded(self, image_size: tuple[int, int]) -> PictureData:
+        """Return the same pictures in the same parts, each decoded whenever it is read.
+
+        That pays where few of them are, and each is read once or twice. What was found in the
+        pictures of this size holds for the others.
+
+        Args:
+            image_size: (H, W) in pixels.
+        """
+        form = replace(self.pictures.format, image_size=image_size)
+        pictures = replace(self.pictures, images=None, masks=None, format=form)
+        return self._like(pictures, self.split, self._found, self.seed)
+
     def _like(
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:

@@ -1,6 +1,7 @@
 """Build what settings describe: pictures, network, features, training task and trainer."""
 
 from .data import (
+    COMPARED_SIDE,
     build_data,
     build_fold,
     first_batch_size,
@@ -19,6 +20,7 @@ from .start import refuse_fitted_head, start_head, start_network
 from .task import build_task, build_trainer, check_devices, load_task
 
 __all__ = [
+    "COMPARED_SIDE",
     "build_data",
     "build_extractors",
     "build_fold",

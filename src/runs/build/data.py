@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ...config.checks import input_of, to_plain
 from ...config.features import EmbeddingSettings
 from ...config.models import ModelSettings, ZooSettings
 from ...config.schema import RunSettings
+from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
 from ...data.sources.listing import list_pictures
 from ...data.splitting.folds import training_seed
 from ...models.weights import native_size
 
 __all__ = [
+    "COMPARED_SIDE",
     "build_data",
     "build_fold",
     "first_batch_size",
@@ -24,23 +27,41 @@ __all__ = [
 
 # Until `data.batch_size=auto` has been measured (src/runs/resolve.py).
 _PROVISIONAL_BATCH = 128
+# Pixels of a side that pictures are compared at (src/data/quality/suspects.py).
+COMPARED_SIDE = 32
 
 
 def build_data(settings: RunSettings) -> PictureData:
     """List, decode and split the pictures, at the size that suits the run's model.
 
+    Where frozen networks describe at most half of them, which they do once, no picture is decoded
+    at that size before it is read.
+
     Raises:
         ConfigError: the pictures are not there, not readable, or too few for the parts.
     """
     with input_of("data"):
+        source, side = list_pictures(settings.data), native_side(settings.model)
+        few = side is not None and _uses_few(settings, len(source))
         opened = PictureData.open(
-            list_pictures(settings.data),
+            source,
             settings.data,
-            native_side=native_side(settings.model),
+            native_side=COMPARED_SIDE if few else side,
             batch_size=first_batch_size(settings),
             seed=settings.seed,
         )
+    if few:
+        sizes = opened.pictures.original_sizes
+        size = chosen_size(sizes, settings.data.image_size, side)
+        opened = opened if size == opened.pictures.image_size else opened.undecoded(size)
     return opened if settings.cv.fold is None else build_fold(settings, opened)
+
+
+def _uses_few(settings: RunSettings, count: int) -> bool:
+    """Return whether frozen networks learn from at most half of so many pictures."""
+    frozen = isinstance(settings.model, EmbeddingSettings) and settings.model.run is None
+    limits = (settings.data.limit, settings.data.train_limit)
+    return frozen and min(limit or math.inf for limit in limits) <= count / 2
 
 
 def native_side(model: ModelSettings) -> int | None:

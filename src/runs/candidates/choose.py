@@ -28,7 +28,7 @@ from ...machine.hardware import device_of_run
 from ...machine.parallel import TooSlow
 from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
-from ..build import load_task
+from ..build import COMPARED_SIDE, load_task
 from ..choices import Resolved
 from ..resolve import resolve, seconds_per_epoch
 from .affordable import Option
@@ -42,8 +42,6 @@ __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of",
 _HEADS_SHARE = 0.25
 # Choices of networks, where the first turns out too slow once other work has begun.
 _TRIES = 3
-# Pixels of a side that pictures are compared at (src/data/quality/suspects.py).
-_COMPARED_SIDE = 32
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
@@ -241,7 +239,7 @@ def _with_networks(
     from .picture_fit import FitChoice, choose_fit, kept_fit
     from .ranking import choose_networks, described_by, keep_described
 
-    side = model.input_size or _COMPARED_SIDE
+    side = model.input_size or COMPARED_SIDE
     data = open_pictures(replace(settings, model=replace(model, input_size=side)))
     fit = FitChoice(settings.data.fit)
     if fits:
