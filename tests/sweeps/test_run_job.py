@@ -255,6 +255,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
+    wait_free(pool, 1)  # a worker that has only begun is not to be found by its command
     (worker,) = processes(RUNNER)
     sizes: list[int] = []
     for number in range(101):
