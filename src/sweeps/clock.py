@@ -122,6 +122,16 @@ class Clock:
         late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
         return max(0.0, self.budget + late - self.spent)
 
+    def finals_to_end(self, answered: bool) -> float | None:
+        """Return the seconds until finalists that still train are stopped; None for no limit.
+
+        The first training of each may end late, and has no end until one of them is answered.
+        """
+        if not answered or self.budget is None:
+            return None
+        late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
+        return max(0.0, self.budget + late - self.spent)
+
     def last_seconds(self, slower: float, *, again: bool = False) -> float:
         """Return the seconds of the least trial of all, should nothing else have answered.
 

@@ -13,7 +13,7 @@ from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
 from ..reporting.formatting import counted, metric_text
 from ..search.jobs import Ending, Job
-from ..search.loop import JobLoop, Observer, run_single
+from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
 from ..search.study import SweepStudy
 from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
@@ -73,6 +73,8 @@ class Finals(JobLoop[tuple[int, int]]):
             fewer seeds, are trained where more would take longer; where there is no time for any,
             the best trial wins as it stands. Where trainings take longer than they did, none begins
             after that time but the first of a finalist.
+        time_to_end: returns the seconds until those are stopped as well, by whether there is a
+            result of another; None for no limit.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Finals(JobLoop[tuple[int, int]]):
         observers: Sequence[Observer] = (),
         interrupted: Callable[[], bool] = lambda: False,
         seconds_left: Callable[[], float | None] = lambda: None,
+        time_to_end: Callable[[bool], float | None] = lambda _: None,
     ) -> None:
         super().__init__(pool, observers, interrupted)
         self._settings = settings = jobs.settings
@@ -97,6 +100,7 @@ class Finals(JobLoop[tuple[int, int]]):
         self._check = check
         self._stay = stay
         self._seconds_left = seconds_left
+        self._time_to_end = time_to_end
         self._metric = settings.metrics[0]
         self._refits: dict[str, dict[str, dict[str, Any]]] = study.recall(_REFITS) or {}
         self._trials: dict[int, TrialRecord] = {}
@@ -263,7 +267,15 @@ class Finals(JobLoop[tuple[int, int]]):
                     "before them took longer than was to be expected"
                 )
             self._todo = deque(needed)
+            if needed and self.seconds_to_end() == 0:
+                for number, seed in needed:
+                    self._show(f"finalist {self._trials[number].name}, seed {seed}: {OVER}")
+                self._todo.clear()
         return self._todo.popleft() if self._todo else None
+
+    def seconds_to_end(self) -> float | None:
+        found = (facts for seeds in self._refits.values() for facts in seeds.values())
+        return self._time_to_end(any(facts.get("value") is not None for facts in found))
 
     def job(self, key: tuple[int, int]) -> Job:
         found = self.facts(key)
@@ -283,7 +295,8 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def ended(self, key: tuple[int, int], slot: int, ending: Ending) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
-        self.keep(key, {"value": value})
+        if value is not None or ending.reason != OVER:  # which more minutes train
+            self.keep(key, {"value": value})
         outcome = (
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )

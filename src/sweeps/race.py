@@ -280,6 +280,7 @@ class _Sweep:
             observers=(self._display, self._parent),
             interrupted=lambda: self._interruption.pending,
             seconds_left=lambda: self._clock.left,
+            time_to_end=self._clock.finals_to_end,
         ).run()
 
     def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:

@@ -76,3 +76,14 @@ def test_a_first_answer_may_be_late_and_a_second_may_not() -> None:
     hand.now += 110
     assert (clock.time_to_end(answered=False), clock.time_to_end(answered=True)) == (15, 0)
     assert clock.time_left(answered=False) == 0, "nothing begins in that time"
+
+
+def test_finalists_that_go_on_are_stopped_late_once_another_is_answered() -> None:
+    hand = ByHand()
+    clock = Clock(100, finals=True, earlier=0, note=lambda _: None, now=hand)
+    hand.now += 110
+    assert (clock.finals_to_end(answered=False), clock.finals_to_end(answered=True)) == (None, 15)
+    hand.now += 20
+    assert clock.finals_to_end(answered=True) == 0
+    without = Clock(None, finals=True, earlier=0, note=lambda _: None, now=hand)
+    assert without.finals_to_end(answered=True) is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,10 @@ from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
 from src.records.trials import TrialRecord
+from src.search.jobs import Job
+from src.search.pool import Pool
+from src.search.workers.local import LocalEngine
+from src.search.workers.slots import Slot
 from src.selection.comparison import compared
 from src.sweeps import finalists
 from src.sweeps.finalists import Finals, _announcement, kept_finalists
@@ -225,6 +230,44 @@ def test_trainings_that_take_longer_than_expected_are_fewer(slow: int, ended: in
     assert [str(9 - ended) in line for line in left_out] == [True] * (ended < 9)
     assert len(kept_finalists(study, "maximize")) == 3
     assert study.recall("test")["winner"] == 0
+
+
+class Slow(Finals):
+    """Trains in real workers: finalist 1 sleeps for minutes, the others end at once."""
+
+    def job(self, key: tuple[int, int]) -> Job:
+        slow = {"do": "sleep", "seconds": 300.0, "deaf": False}
+        return Job(slow if key[0] == 1 else {"value": 0.9 - 0.1 * key[0]}, 1)
+
+
+def test_a_finalist_far_beyond_the_time_is_stopped_where_others_have_answered(
+    tmp_path: Path,
+) -> None:
+    study = study_of([10, 10, 10])
+    pool = Pool(LocalEngine([Slot(None, 1)] * 2, "tests.search.runners:Tiny", tmp_path))
+    pool.start()
+    answers: list[bool] = []
+
+    def to_end(answered: bool) -> float | None:
+        answers.append(answered)
+        return 0.0 if answered else None
+
+    def run(seconds_left: float) -> list[str]:
+        made, said = finals(study, 1000, words=["finalist_seeds=1"])
+        how: dict[str, Any] = {"seconds_left": lambda: seconds_left, "time_to_end": to_end}
+        Slow(pool, made._jobs, show=said.append, **how).run()
+        return said
+
+    began = time.monotonic()
+    said = run(1000.0)
+    assert time.monotonic() - began < 100 and answers[0] is False
+    assert f"finalist {study.trial(1).name}, seed 1: the time was over" in said
+    assert {one.trial for one in kept_finalists(study, "maximize")} == {0, 2}
+    assert study.recall("test")["winner"] == 0
+    # It is not begun again in the same time, and more of it would train it.
+    assert f"finalist {study.trial(1).name}, seed 1: the time was over" in run(-500.0)
+    assert "value" not in study.recall("refits")["1"]["1"]
+    pool.close()
 
 
 @pytest.fixture
