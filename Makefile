@@ -6,7 +6,7 @@ PYTHON ?=#  the Python to make .venv with; the first suitable one on the PATH un
 SWEEP ?=#   a file of sweeps/ (make sweep), or the name of a study (make dashboard)
 TESTS ?= tests
 TORCH ?=#   another build of torch than that of the lock: make install TORCH=cpu (or cu128, ...)
-JOBS ?= 2#     tests at the same time, each file in one process
+JOBS ?=#    tests at the same time, each file in one process: 2 (make test) or 3 (make test-all)
 
 PY := .venv/bin/python
 # A working uv on the PATH, else the one that `.venv/.made` puts into .venv.
@@ -34,6 +34,11 @@ train: install  ## train one model (ARGS="model=lstm data=fashion_mnist seed=1")
 
 sweep: install  ## race architectures and settings (SWEEP=fashion ARGS="budget.trials=50")
 	@$(PY) -m src.sweep $(if $(SWEEP),--config-name $(SWEEP)) $(ARGS)
+
+# The quick tests compute all the time; of all tests many wait, for a clock or for what they killed,
+# and a third process uses what two leave of two cores.
+test: JOBS := $(or $(JOBS),2)
+test-all: JOBS := $(or $(JOBS),3)
 
 test: install  ## run the tests that are quick (TESTS=tests/data runs some)
 	@$(PYTEST) -m "not slow" $(TESTS) $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from importlib import import_module
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from .cpu_load import CpuLoad, threads_beside
@@ -105,7 +108,8 @@ class SpareCores:
         context = multiprocessing.get_context("fork" if forks and not has_plugins() else "spawn")
         from threadpoolctl import threadpool_limits  # which only this needs
 
-        self._before = multiprocessing.active_children()
+        self._begun: list[BaseProcess] = []
+        context = _noting(context, self._begun.append)
         try:
             self._pool = ProcessPoolExecutor(self._count, context, initializer=_begin)
         except (OSError, NotImplementedError):  # no queue between processes
@@ -119,7 +123,7 @@ class SpareCores:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
-                if child not in self._before:
+                if child in self._begun:  # others may be another thread's
                     child.terminate()
                     child.join()
             self._limits.restore_original_limits()
@@ -129,6 +133,20 @@ class SpareCores:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._limits.restore_original_limits()
+
+
+def _noting(context: BaseContext, note: Callable[[BaseProcess], None]) -> BaseContext:
+    """Return a copy of the context that calls `note` with every process that it makes."""
+    usual = context.Process  # type: ignore[attr-defined]
+
+    def made(*args: Any, **options: Any) -> BaseProcess:
+        process = usual(*args, **options)
+        note(process)
+        return process
+
+    noting = copy.copy(context)
+    noting.Process = made  # type: ignore[attr-defined]
+    return noting
 
 
 def _begin() -> None:

@@ -33,6 +33,8 @@ __all__ = ["BUNDLE", "write_hub_folder"]
 # The folder of the bundle among the files.
 BUNDLE = "bakeoff"
 _MODEL, _CONFIG = "model.safetensors", "config.json"
+# Keys whose values are names of classes, bands and columns: no paths, whatever they look like.
+_NAMES = ("class_names", "order", "band_names", "columns")
 # timm's names for what becomes of other proportions.
 _CROP_MODES = {"squeeze": "squash", "crop": "center", "pad": "border"}
 _TOLERANCE = 1e-4
@@ -58,7 +60,7 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
-    change_metadata(folder / BUNDLE, _without_places)
+    change_metadata(folder / BUNDLE, _shortened)
     for place in (folder / BUNDLE, *(folder / BUNDLE / MEMBERS).glob("*/")):
         form = PictureFormat.of(read_metadata(place))
         grey = np.full((form.channels, *form.image_size), _GREY, np.uint8)
@@ -79,15 +81,10 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
     return BUNDLE
 
 
-def _without_places(metadata: dict[str, Any]) -> dict[str, Any]:
-    named = {"class_names": metadata["class_names"]}  # which are no paths, whatever they look like
-    return {key: named.get(key, _shortened(value)) for key, value in metadata.items()}
-
-
 def _shortened(value: Any) -> Any:
     """Return nested containers with the last part of absolute paths and without addresses."""
     if isinstance(value, dict):
-        return {key: _shortened(one) for key, one in value.items()}
+        return {key: one if key in _NAMES else _shortened(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_shortened(one) for one in value]
     if not isinstance(value, str):

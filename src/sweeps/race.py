@@ -12,46 +12,44 @@ from typing import Any
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import effective_overrides
-from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..machine.cpu_load import slowdown
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption
-from ..machine.package import command
+from ..machine.package import PACKAGE, command
+from ..machine.parallel import available_cores
 from ..machine.status import doing
-from ..records.trials import PRUNED, RUNNING, NetworkRecord, SweepRecord, TrialRecord
+from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
 from ..search.driver import Driver, TooManyFailures
-from ..search.jobs import Job, WorkersFail
+from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
-from ..search.pruning import make_pruner
 from ..search.samplers import check_sampler
-from ..search.space import Family, StudySpec, Value
+from ..search.space import Family, Value
 from ..search.study import StudyBusy, StudyChanged, SweepStudy
-from ..search.workers.slots import refuse_machine
+from ..search.workers.local import LocalEngine
+from ..search.workers.slots import refuse_machine, slots, visible_gpus
 from ..targets import kind_of
 from ..tracking.addresses import without_password
 from .clock import Clock
 from .display import Display
 from .earlier_command import keep_command, shorter_command
-from .engines import engine_of
 from .families import default_values, load_families
-from .finalists import TEST, Finals, kept_finalists
+from .finalists import Finals
 from .first_answer import least_trial
 from .forecast import Forecast
-from .further_seeds import extra_trainings, kept_looks
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, judged_by, shorter_side
 from .prepare import Preparation
-from .prepared import PREPARED, Prepared, kept_preparations
-from .short_budget import alone, late_families, only_family, second_family, why_none
-from .tasks import SweepJobs, commands, limit_of
+from .prepared import PREPARED, Prepared
+from .short_budget import alone, late_families, second_family, why_none
+from .sweep_study import SECOND, record_of, spent, steps_of, study_spec
+from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
 
-# What a study keeps the family under that a longer budget lets in, with the minutes.
-_SECOND = "second"
+_RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
@@ -75,12 +73,11 @@ class _Sweep:
         self._interruption = interruption
         self._folder = settings.study_folder
         self._prepared: dict[str, Prepared] = {}
-        self._steps = "folds" if settings.cv.is_whole else "epochs"
         minutes = settings.budget.minutes
         self._clock = Clock(
             None if minutes is None else 60 * minutes,
             finals=bool(settings.finalists),
-            earlier=_spent(study),
+            earlier=spent(study),
             note=partial(study.remember, "spent"),
         )
         self._parent = ParentRun(settings, study, self._folder, command)
@@ -88,7 +85,7 @@ class _Sweep:
             metric=settings.metrics[0],
             families=list(self._families),
             best=study.best(),
-            steps=self._steps,
+            steps=steps_of(settings),
         )
 
     def run(self) -> SweepRecord:
@@ -100,7 +97,7 @@ class _Sweep:
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
-        engine, threads = engine_of(settings, self._folder / "workers")
+        engine, threads = _engine_of(settings, self._folder / "workers")
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         self._jobs = SweepJobs(
@@ -196,7 +193,7 @@ class _Sweep:
         if minutes is not None and len(affordable) == 1 and late:
             second = second_family(late, self._prepared, self._clock, self._pool.size, self._base)
             self._display.show(alone(affordable[0], minutes, second))
-        self._study.remember(_SECOND, second)
+        self._study.remember(SECOND, second)
 
     def _trial(self, trial: TrialRecord) -> Job:
         """Return the job of a trial; one on which all depends ends itself before time is up."""
@@ -304,49 +301,9 @@ class _Sweep:
 
     def record(self) -> SweepRecord:
         """Return the study as it stands."""
-        settings, study = self._settings, self._study
-        trials = tuple(study.trials())
-        finalists = kept_finalists(study, settings.directions[0])
-        final: dict[str, Any] = study.recall(TEST) or {}
-        looks = kept_looks(study)
-        winner = next((one for one in finalists if one.trial == final.get("winner")), None)
-        prepared = kept_preparations(study)
-        place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-        again = shorter_command(settings)
-        return SweepRecord(
-            study=settings.study,
-            metrics=settings.metrics,
-            directions=settings.directions,
-            families=tuple(self._families),
-            trials=trials,
-            base=self._base,
-            commands=commands(trials, winner, settings.cv.is_whole),
-            importances=study.importances(),
-            finalists=finalists,
-            winner=final.get("winner"),
-            test=final.get("metrics", {}),
-            test_measurements=final.get("measurements"),
-            caution=final.get("caution", ""),
-            seconds=_spent(study),
-            steps=self._steps,
-            networks=tuple(
-                NetworkRecord(**{**network, "family": name})
-                for name, one in prepared.items()
-                for network in one.networks
-            ),
-            looks=max(1, len(looks)),
-            extra_trainings=extra_trainings(looks),
-            data=settings.data.name,
-            parts=next((one.parts for one in prepared.values()), {}),
-            costs=None if self._costs is None else self._costs.plain(),
-            next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
-            only=only_family(trials, self._families, study.recall(_SECOND), again),
+        return record_of(
+            self._study, self._settings, tuple(self._families), self._base, self._costs
         )
-
-
-def _spent(study: SweepStudy) -> float:
-    """Return the seconds that all starts of a study took, without pauses."""
-    return float(study.recall("spent") or 0.0)
 
 
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
@@ -380,7 +337,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     line = command("sweep", "--config-name", config_name, *overrides)
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
-        spec = _study_spec(settings, families, base, costs)
+        spec = study_spec(settings, families, base, costs)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
         # It names the table of costs, which may be what has changed.
@@ -406,27 +363,27 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
             raise RunFailed(str(error)) from error
 
 
-def _study_spec(
-    settings: SweepSettings,
-    families: Sequence[Family],
-    base: Sequence[str],
-    costs: CostTable | None = None,
-) -> StudySpec:
-    epochs = settings.trainer.max_epochs
-    return StudySpec(
-        name=settings.study,
-        families=families,
-        directions=settings.directions,
-        identity={
-            "metric": list(settings.metrics),
-            "direction": list(settings.directions),
-            "base": sorted(base),
-            "families": {family.name: family.plain() for family in families},
-            **({} if costs is None else {"costs": costs.plain()}),
-        },
-        sampler=settings.sampler.name,
-        startup_trials=settings.sampler.startup_trials,
-        seed=settings.seed,
-        pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
-        metric_names=settings.metrics,
-    )
+def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
+    """Return what runs the workers of a sweep, and the threads that each of them has."""
+    workers, devices = settings.workers, settings.trainer.devices
+    use_gpus = settings.trainer.accelerator != "cpu"
+    try:
+        if workers.engine == "ray":
+            from ..search.workers.ray import RayEngine
+
+            count = devices if isinstance(devices, int) else 1
+            ray = RayEngine(
+                workers,
+                _RUNNER,
+                folder,
+                devices=count,
+                use_gpus=use_gpus,
+                written=("run_dir", "fold_dir"),
+            )
+            return ray, ray.share.threads
+        gpus = visible_gpus() if use_gpus else []
+        count = devices if isinstance(devices, int) else max(1, len(gpus))
+        places = slots(workers, count, gpus=gpus, cores=available_cores())
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
+    return LocalEngine(places, _RUNNER, folder), places[0].threads

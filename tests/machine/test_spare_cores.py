@@ -91,6 +91,29 @@ def test_where_the_system_gives_no_processes_all_is_done_here(
     assert alone > 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux lists them")
+@pytest.mark.parametrize("forks", [True, False])
+def test_what_another_thread_began_meanwhile_goes_on_where_there_are_too_few_files(
+    forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _two_cores(monkeypatch, 0.1)
+    monkeypatch.setattr("src.machine.spare_cores._WITH_THREADS", () if forks else ("sys",))
+    gave_up = 0
+    for free in (0, 1, 2, 3):
+        with SpareCores("wave", _LEAST) as spare:
+            if not spare._start():
+                continue
+            another = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)
+            another.start()
+            with _free_files(free):
+                assert [item for item, _ in spare.map(_process, range(_LEAST))] == [*range(_LEAST)]
+            gave_up += spare._pool is None
+        assert another.is_alive()
+        another.terminate()
+        another.join()
+    assert gave_up
+
+
 @contextmanager
 def _free_files(count: int) -> Iterator[None]:
     """Let this process open so many files more."""

@@ -21,6 +21,7 @@ from src.config.schema import RunSettings
 from src.models.zoo import TimmNet
 from src.reporting.hub_card import usage
 from src.serving.bundle import open_predictor
+from src.serving.bundle_files import read_metadata
 from src.serving.bundle_writing import write_bundle
 from src.serving.hub_folder import BUNDLE, write_hub_folder
 from src.serving.whole_network import WholeNetwork
@@ -161,6 +162,8 @@ def test_paths_of_this_machine_stay_here(tmp_path: Path) -> None:
     secret = tmp_path / "somebody's" / "photos"
     network, metadata = network_and_metadata(f"data.root={secret}", f"output_dir={secret}")
     metadata["settings"]["tracking"]["uri"] = "http://a-server.example:5000"
+    classes = ["/rough", "~fine", "as://new", *CLASSES[3:]]  # no paths, and no address
+    metadata["class_names"], metadata["settings"]["data"]["order"] = classes, classes
     write_bundle(tmp_path / "bundle", network, metadata, PICTURES[0])
     made = classifier()
     made.metadata["settings"]["data"]["root"] = str(secret)
@@ -168,7 +171,8 @@ def test_paths_of_this_machine_stay_here(tmp_path: Path) -> None:
     for name in ("bundle", "model"):
         write_hub_folder(tmp_path / name, tmp_path / "hub" / name)
         open_predictor(tmp_path / "hub" / name / BUNDLE)  # whole, with a digest of its own
-    assert open_predictor(tmp_path / "hub" / "bundle" / BUNDLE).class_names == CLASSES
+    kept = read_metadata(tmp_path / "hub" / "bundle" / BUNDLE)
+    assert kept["class_names"] == kept["settings"]["data"]["order"] == classes
     examples = list((tmp_path / "hub").rglob("example.png"))
     assert examples and all(len(np.unique(Image.open(file))) == 1 for file in examples)
     for file in (tmp_path / "hub").rglob("*"):

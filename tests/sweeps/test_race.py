@@ -29,13 +29,13 @@ from src.records.trials import (
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.search.driver import Driver
 from src.search.study import SweepStudy
-from src.sweeps import engines as engines_module
 from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
 from src.sweeps.earlier_command import completed_command, keep_command
 from src.sweeps.families import default_values, load_families
 from src.sweeps.prepared import PREPARED, Prepared
 from src.sweeps.race import run_sweep
+from src.sweeps.sweep_study import study_spec
 from src.sweeps.tasks import SweepJobs
 
 pytestmark = pytest.mark.usefixtures("forking")
@@ -46,7 +46,7 @@ _DRAW = "src.reporting.sweep_figures.draw_sweep_figures"
 def no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are figures drawn, which takes half of the time of such a sweep."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(engines_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
+    monkeypatch.setattr(race_module, "_RUNNER", "tests.sweeps.stand_in:StandIn")
     monkeypatch.setattr(_DRAW, lambda *_: [])
 
 
@@ -67,7 +67,7 @@ def opened_study(output_dir: Path, *words: str) -> SweepStudy:
     given = [*GIVEN, f"output_dir={output_dir}", *words]
     settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
     families = load_families(settings.families, base, settings.search)
-    return SweepStudy(settings.study_folder, race_module._study_spec(settings, families, base))
+    return SweepStudy(settings.study_folder, study_spec(settings, families, base))
 
 
 def log(output_dir: Path) -> list[str]:
@@ -179,7 +179,7 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for place in ("src.sweeps.prepare", "src.sweeps.engines", "src.machine.cpu_load"):
+    for place in ("src.sweeps.prepare", "src.sweeps.race", "src.machine.cpu_load"):
         monkeypatch.setattr(f"{place}.available_cores", lambda: 2)
     monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: 0.0)
     at_once: list[int | None] = []

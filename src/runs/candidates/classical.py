@@ -47,7 +47,7 @@ from ..build import build_extractors, feature_table, foreign_descriptors, model_
 from ..choices import Resolved
 from ..resolve import threads_of
 from .candidate import FitContext, Fitted
-from .fit_cost import SAMPLE, kept_fit_seconds
+from .fit_cost import SAMPLE, FitSample
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
 __all__ = ["ClassicalCandidate", "kept_choice"]
@@ -230,7 +230,7 @@ class ClassicalCandidate:
         times = problems * (folds.count if folds.is_whole else 1)
         count = self._views * len(data.split.train)
         asked = [width or sum(sizes) for width in widths]
-        each = kept_fit_seconds(self._settings, kinds, features, labels, sizes, count, asked)
+        each = FitSample(self._settings, features, labels, sizes, count).seconds(kinds, asked)
         return [[times * one for one in kind] for kind in each]
 
     def training_batch(self) -> None:

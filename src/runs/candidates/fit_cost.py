@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ...machine.hardware import machine
 from ...storage.cache import Record, load_record, store_record
 from ..resolve import threads_of
 
-__all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth", "kept_fit_seconds"]
+__all__ = ["SAMPLE", "FitSample", "fits_of", "growth"]
 
 # Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
 # thousands.
@@ -36,103 +37,103 @@ _MOMENT = 0.2
 _NO_TIME = ("auto", "networks", "run")
 
 
-def kept_fit_seconds(
-    settings: RunSettings,
-    kinds: Sequence[Mapping[str, Any]],
-    features: Float32Array,
-    labels: Int64Array,
-    sizes: Sequence[int],
-    count: int,
-    widths: Sequence[int],
-) -> list[list[float]]:
-    """Return what `fit_seconds` does, timed once on an idle machine for the same features.
+@dataclass(frozen=True, eq=False)
+class FitSample:
+    """The features of some training pictures, by which fits to all of them are timed.
 
-    Beside other programs that is multiplied by what they slow a thread down; what was timed beside
-    them is not kept. The arguments are those of `fit_seconds`.
-    """
-    model = to_plain(settings.model)
-    known = {
-        "features": hashlib.sha256(features.tobytes()).hexdigest(),
-        "labels": labels.tolist(),
-        "asked": [list(sizes), count, list(widths), [dict(kind) for kind in kinds]],
-        "model": {name: value for name, value in model.items() if name not in _NO_TIME},
-        "machine": machine(torch.device("cpu")) | {"threads": threads_of(settings)},
-        "libraries": [np.__version__, sklearn.__version__],
-    }
-    cache_dir = settings.data.cache_dir
-    kept = load_record("fits", known, cache_dir)
-    if kept is not None:
-        slower = slowdown()
-        return [[slower * one for one in kind] for kind in kept.found["seconds"]]
-    with CpuLoad() as load:
-        found = fit_seconds(settings, kinds, features, labels, sizes, count, widths)
-    if not load.disturbed:
-        store_record("fits", known, Record({"seconds": found}, False), cache_dir)
-    return found
-
-
-def fit_seconds(
-    settings: RunSettings,
-    kinds: Sequence[Mapping[str, Any]],
-    features: Float32Array,
-    labels: Int64Array,
-    sizes: Sequence[int],
-    count: int,
-    widths: Sequence[int],
-) -> list[list[float]]:
-    """Return about the seconds of each kind of classifier, calibration included, by the features.
-
-    Args:
+    Attributes:
         settings: of a run, its model a classical one.
-        kinds: values of keys of the model, by key ("model.classifier"), that replace its own.
-        features, labels: (n, D) and (n,) in [0, K) of some training pictures, n above 2.
+        features, labels: (n, D) and (n,) in [0, K) of the pictures, n above 2.
         sizes: features of each descriptor, D in all.
         count: pictures that a trial is fitted to.
-        widths: numbers of features, for each of which the seconds are asked for.
     """
-    model, threads = settings.model, threads_of(settings)
-    assert isinstance(model, ClassicalSettings)
-    labels = np.unique(labels, return_inverse=True)[1]
-    if labels.max() == 0:  # the time of a fit is asked for, and what it learns is not
-        labels = np.arange(len(labels)) % 2
-    # Some of every class, and enough for any classifier.
-    first = np.union1d(np.unique(labels, return_index=True)[1], np.arange(len(labels) // 4))
-    held, classes = max(1, len(features) // model.calibration_folds), labels.max() + 1
 
-    def seconds(wanted: ClassicalSettings, rows: Int64Array) -> tuple[float, float]:
-        """Return those of scaling and selecting features, and those of the classifier."""
-        made = make_pipeline(wanted, sizes, pictures=len(rows), seed=0, threads=threads)
-        started = time.perf_counter()
-        normalised = made[:-1].fit_transform(features[rows], labels[rows])
-        between = time.perf_counter()
-        scores_of(made[-1].fit(normalised, labels[rows]), normalised[:held], int(classes))
-        return between - started, time.perf_counter() - between
+    settings: RunSettings
+    features: Float32Array
+    labels: Int64Array
+    sizes: Sequence[int]
+    count: int
 
-    folds = model.calibration_folds
-    counts = [count, *[round(count * (1 - 1 / folds))] * (fits_of(count, folds) - 1)]
-    warm: set[str] = set()
-    found = []
-    for kind in kinds:
-        wanted = with_values(model, kind)
-        with threadpool_limits(threads):
-            if wanted.classifier not in warm:  # what is imported takes no time in a trial
-                warm.add(wanted.classifier)
-                seconds(wanted, first)
-            before, fit = seconds(wanted, np.arange(len(features)))
-            if before + fit < _MOMENT:  # in which another program may have run
-                again = seconds(wanted, np.arange(len(features)))
-                before, fit = min(before, again[0]), min(fit, again[1])
-        few, own = features.shape
-        found.append(
-            [
-                sum(
-                    before * n / few * width / own + fit * growth(wanted, (few, own), (n, width))
-                    for n in counts
-                )
-                for width in widths
-            ]
-        )
-    return found
+    def seconds(
+        self, kinds: Sequence[Mapping[str, Any]], widths: Sequence[int]
+    ) -> list[list[float]]:
+        """Return about the seconds of each kind of classifier, calibration included.
+
+        They are timed once on an idle machine for the same features. Beside other programs that is
+        multiplied by what they slow a thread down; what was timed beside them is not kept.
+
+        Args:
+            kinds: values of keys of the model, by key ("model.classifier"), that replace its own.
+            widths: numbers of features, for each of which the seconds are asked for.
+        """
+        settings = self.settings
+        model = to_plain(settings.model)
+        known = {
+            "features": hashlib.sha256(self.features.tobytes()).hexdigest(),
+            "labels": self.labels.tolist(),
+            "asked": [list(self.sizes), self.count, list(widths), [dict(kind) for kind in kinds]],
+            "model": {name: value for name, value in model.items() if name not in _NO_TIME},
+            "machine": machine(torch.device("cpu")) | {"threads": threads_of(settings)},
+            "libraries": [np.__version__, sklearn.__version__],
+        }
+        cache_dir = settings.data.cache_dir
+        kept = load_record("fits", known, cache_dir)
+        if kept is not None:
+            slower = slowdown()
+            return [[slower * one for one in kind] for kind in kept.found["seconds"]]
+        with CpuLoad() as load:
+            found = self._timed(kinds, widths)
+        if not load.disturbed:
+            store_record("fits", known, Record({"seconds": found}, False), cache_dir)
+        return found
+
+    def _timed(
+        self, kinds: Sequence[Mapping[str, Any]], widths: Sequence[int]
+    ) -> list[list[float]]:
+        model, threads, features = self.settings.model, threads_of(self.settings), self.features
+        assert isinstance(model, ClassicalSettings)
+        labels = np.unique(self.labels, return_inverse=True)[1]
+        if labels.max() == 0:  # the time of a fit is asked for, and what it learns is not
+            labels = np.arange(len(labels)) % 2
+        # Some of every class, and enough for any classifier.
+        first = np.union1d(np.unique(labels, return_index=True)[1], np.arange(len(labels) // 4))
+        held, classes = max(1, len(features) // model.calibration_folds), labels.max() + 1
+
+        def seconds(wanted: ClassicalSettings, rows: Int64Array) -> tuple[float, float]:
+            """Return those of scaling and selecting features, and those of the classifier."""
+            made = make_pipeline(wanted, self.sizes, pictures=len(rows), seed=0, threads=threads)
+            started = time.perf_counter()
+            normalised = made[:-1].fit_transform(features[rows], labels[rows])
+            between = time.perf_counter()
+            scores_of(made[-1].fit(normalised, labels[rows]), normalised[:held], int(classes))
+            return between - started, time.perf_counter() - between
+
+        folds, count = model.calibration_folds, self.count
+        counts = [count, *[round(count * (1 - 1 / folds))] * (fits_of(count, folds) - 1)]
+        warm: set[str] = set()
+        found = []
+        for kind in kinds:
+            wanted = with_values(model, kind)
+            with threadpool_limits(threads):
+                if wanted.classifier not in warm:  # what is imported takes no time in a trial
+                    warm.add(wanted.classifier)
+                    seconds(wanted, first)
+                before, fit = seconds(wanted, np.arange(len(features)))
+                if before + fit < _MOMENT:  # in which another program may have run
+                    again = seconds(wanted, np.arange(len(features)))
+                    before, fit = min(before, again[0]), min(fit, again[1])
+            few, own = features.shape
+            found.append(
+                [
+                    sum(
+                        before * n / few * width / own
+                        + fit * growth(wanted, (few, own), (n, width))
+                        for n in counts
+                    )
+                    for width in widths
+                ]
+            )
+        return found
 
 
 def fits_of(count: int, folds: int) -> int:

@@ -16,7 +16,7 @@ from src.config.compose import read_run_settings
 from src.config.features import ClassicalSettings
 from src.features.calibration import ENOUGH_UNSEEN, CalibratedModel
 from src.runs.candidates import fit_cost
-from src.runs.candidates.fit_cost import fit_seconds, fits_of, growth, kept_fit_seconds
+from src.runs.candidates.fit_cost import FitSample, fits_of, growth
 
 
 class Counted(ClassifierMixin, BaseEstimator):
@@ -82,7 +82,9 @@ def test_time_grows_with_the_features_unless_some_of_them_are_selected(
     assert growth(replace(model, selection="pca", keep=100), (200, 10_000), (200, 80_000)) == 1
 
 
-def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_sample_takes_is_scaled_to_all_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a clock of its own: scaling and selecting take 1 s a hundred pictures, a fit 3 s."""
     now = [0.0]
 
@@ -106,12 +108,11 @@ def test_what_a_sample_takes_is_scaled_to_all_fits(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(fit_cost, "make_pipeline", lambda *_, **__: Made())
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    settings = read_run_settings(["model=embedding", "runtime.threads=1"])
+    words = ["model=embedding", "runtime.threads=1", f"data.cache_dir={tmp_path}"]
     kinds = [{"model.classifier": "logistic"}, {"model.classifier": "rbf_svm"}]
     features, labels = np.zeros((100, 3), np.float32), np.arange(100) % 2
-    (linear, wide), (squared, _) = fit_seconds(
-        settings, kinds, features, labels, (3,), 1_000, (3, 12)
-    )
+    sample = FitSample(read_run_settings(words), features, labels, (3,), 1_000)
+    (linear, wide), (squared, _) = sample.seconds(kinds, (3, 12))
     # One fit to all and five to four fifths of them.
     assert linear == pytest.approx(4 * (10 + 5 * 8))
     assert squared == pytest.approx(10 + 5 * 8 + 3 * (100 + 5 * 64))
@@ -130,13 +131,13 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         def __exit__(self, *_: object) -> None:
             pass
 
-    def timed(_: Any, kinds: Any, *rest: Any) -> list[list[float]]:
+    def timed(_: Any, kinds: Any, widths: Any) -> list[list[float]]:
         told.count += 1
         return [[2.0] for _ in kinds]
 
     monkeypatch.setattr(fit_cost, "CpuLoad", Load)
     monkeypatch.setattr(fit_cost, "slowdown", lambda: told.slower)
-    monkeypatch.setattr(fit_cost, "fit_seconds", timed)
+    monkeypatch.setattr(FitSample, "_timed", timed)
     return told
 
 
@@ -144,7 +145,7 @@ def kept(folder: Path, *words: str, count: int = 100, level: float = 0.0) -> flo
     settings = read_run_settings(["model=embedding", f"data.cache_dir={folder}", *words])
     features, labels = np.full((10, 3), level, np.float32), np.arange(10) % 2
     kinds = [{"model.classifier": "logistic"}]
-    ((seconds,),) = kept_fit_seconds(settings, kinds, features, labels, (3,), count, (3,))
+    ((seconds,),) = FitSample(settings, features, labels, (3,), count).seconds(kinds, (3,))
     return seconds
 
 
