@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = ["HasScoreMaps", "class_maps"]
 
 _PLACES = 12  # along a side, where the network itself has fewer
+_SOFTMAX = partial(torch.softmax, dim=1)
 
 
 @runtime_checkable
@@ -29,7 +30,7 @@ def class_maps(
     network: HasScoreMaps,
     images: Tensor,
     classes: Tensor,
-    probabilities: Callable[[Tensor], Tensor] = partial(torch.softmax, dim=1),
+    probabilities: Callable[[Tensor], Tensor] = _SOFTMAX,
 ) -> Tensor:
     """Compute the probabilities of some classes at every place of a picture.
 
