@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["HasScoreMaps", "class_maps"]
 
 _PLACES = 12  # along a side, where the network itself has fewer
+_SOFTMAX = partial(torch.softmax, dim=1)
 
 
 @runtime_checkable
@@ -22,7 +26,12 @@ class HasScoreMaps(Protocol):
         """Normalised pictures (B, C, H, W) to class scores (B, K, h, w)."""
 
 
-def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor:
+def class_maps(
+    network: HasScoreMaps,
+    images: Tensor,
+    classes: Tensor,
+    probabilities: Callable[[Tensor], Tensor] = _SOFTMAX,
+) -> Tensor:
     """Compute the probabilities of some classes at every place of a picture.
 
     A network that halves its picture five times has one score every 32 pixels: for a small picture
@@ -34,9 +43,10 @@ def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor
         network: in evaluation mode.
         images: normalised pictures (B, C, H, W).
         classes: (B, M) int64 in [0, K), of each picture.
+        probabilities: of scores (B, K, h, w); by default one of K classes is there.
 
     Returns:
-        (B, M, H, W) float32 in [0, 1], the softmax over all K classes at each place.
+        (B, M, H, W) float32 in [0, 1], the probabilities of these classes at each place.
     """
     height, width = images.shape[-2:]
     stride = network.stride
@@ -50,7 +60,7 @@ def class_maps(network: HasScoreMaps, images: Tensor, classes: Tensor) -> Tensor
         for j in range(finer):
             top, left = ((2 * at + 1) * stride // (2 * finer) for at in (i, j))
             moved = padded[..., top : top + height, left : left + width]
-            probs = network.score_maps(moved).float().softmax(dim=1)
+            probs = probabilities(network.score_maps(moved).float())
             maps[:, :, :, i, :, j] = probs.take_along_dim(chosen, dim=1)
     stitched = maps.flatten(4, 5).flatten(2, 3)
     whole = F.interpolate(stitched, (rows * stride, columns * stride), mode="bilinear")

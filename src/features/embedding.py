@@ -114,13 +114,23 @@ class NetworkFeatures:
         return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
     def __call__(self, images: Pixels) -> Float32Array:
-        """Return (N, D) float32 of pictures (N, C, H, W)."""
+        """Return (N, D) float32 of pictures (N, C, H, W).
+
+        Where half precision has no finite answer for one, it is described in single precision.
+        """
         network = self._ready()  # before the arithmetic becomes less exact
         some = self._AT_ONCE_ON_GPU if self.on_gpu else self._AT_ONCE
-        starts = range(0, len(images), some)
         with self._own_stream():
-            rows = torch.cat([self._described(network, images[at : at + some]) for at in starts])
-            found: Float32Array = rows.cpu().numpy()  # a GPU is waited for once
+            found = self._rows(network, images, some, self._precision)
+            beyond = ~np.isfinite(found).all(axis=1)
+            if beyond.any() and self._precision != "float32":  # half precision ends at 65,504
+                found[beyond] = self._rows(network, images[beyond], some, "float32")
+        return found
+
+    def _rows(self, network: nn.Module, images: Pixels, some: int, precision: str) -> Float32Array:
+        starts = range(0, len(images), some)
+        rows = [self._described(network, images[at : at + some], precision) for at in starts]
+        found: Float32Array = torch.cat(rows).cpu().numpy()  # a GPU is waited for once
         return found
 
     def _own_stream(self) -> AbstractContextManager[object]:
@@ -144,8 +154,8 @@ class NetworkFeatures:
                 torch.cuda.synchronize(self.device)
         return self._compute
 
-    def _described(self, network: nn.Module, images: Pixels) -> Tensor:
-        with torch.inference_mode(), autocast(self.device, self._precision):
+    def _described(self, network: nn.Module, images: Pixels, precision: str) -> Tensor:
+        with torch.inference_mode(), autocast(self.device, precision):
             pixels = torch.from_numpy(images)
             if self.device.type == "cuda":  # the only memory that is copied while others compute
                 pixels = pixels.pin_memory()

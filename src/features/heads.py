@@ -44,7 +44,11 @@ from .pipeline import make_pipeline
 from .rbf import RbfMachine
 from .scaling import BlockScaler
 
-__all__ = ["Choice", "choose_head", "fit_chosen"]
+__all__ = ["SEARCH_VERSION", "Choice", "choose_head", "fit_chosen"]
+
+# Part of the key of a search that is kept: to be raised when the same heads of the same features
+# would be scored, calibrated or compared otherwise.
+SEARCH_VERSION = 2
 
 # Of the time limit, for the first fold, in which all heads are tried: the others take less each.
 _FIRST_SHARE = 0.4

@@ -30,6 +30,8 @@ __all__ = [
 
 # Directions whose variance is below this share of the largest are rounding errors.
 _LEAST_VARIANCE = 1e-9
+# Of a feature that never varies, as the variances of a view are divided by.
+_NO_VARIANCE = 1e-12
 # Change of the objective in an iteration, relative to its value, at which it is the last. The value
 # is then within some tenths of a per cent of the minimum, and fits take half the time of 1e-5.
 _TOLERANCE = 1e-4
@@ -59,6 +61,8 @@ class View:
         """Return the view of normalised features (N, D) and (M, D); `dims` is D unless given."""
         mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         axes, variances = principal_axes(train - mean)
+        if not len(variances):  # nothing varies; classifiers take a feature at least
+            axes, variances = np.zeros((len(mean), 1), np.float32), np.full(1, _NO_VARIANCE)
         train, held = (train - mean) @ axes, (held - mean) @ axes
         return cls(train, held, variances, labels, classes, dims or len(mean))
 

@@ -55,7 +55,7 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
         uses[name] += 1
         if isinstance(module, nn.Conv2d):
             made_by[id(output)] = name, output  # kept, or another tensor may get its id
-        elif id(taken[0]) in made_by:
+        elif taken and id(taken[0]) in made_by:  # one that is given by name is not looked for
             pairs.append((made_by[id(taken[0])][0], name))
 
     with ExitStack() as hooks, torch.inference_mode():
@@ -68,6 +68,8 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[str, str]]:
 
 def _what_follows(norm: nn.Module) -> nn.Module | None:
     """Return what a layer does beside normalising; None for one that is no known normalisation."""
+    if getattr(norm, "running_mean", None) is None:  # it normalises by the batch in eval mode too
+        return None
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     if type(norm).__name__ == "BatchNormAct2d":  # of timm: dropout and activation within

@@ -69,9 +69,9 @@ def store_front(
     """Compute, or find in the cache, the frozen part's outputs for all views of all pictures.
 
     View v of a picture is the one that epoch v would train on. They are kept as float16, which
-    holds every bfloat16 number of usual size. None where the array would be too large, or where the
-    rest of the network needs more than the output of the last frozen module; the frozen part is
-    then computed in every epoch.
+    holds every bfloat16 number of usual size. None where the array would be too large or a value is
+    beyond float16 (65,504), or where the rest of the network needs more than the output of the last
+    frozen module; the frozen part is then computed in every epoch.
 
     Args:
         task: with frozen stages; moved to `device`.
@@ -108,17 +108,28 @@ def store_front(
                 with autocast(device, precision):
                     found = _front(task, name, batch, view, device)
                 rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
-                array[view, rows] = found.to(torch.float16).cpu().numpy()
+                halves = found.to(torch.float16)
+                if not halves.isfinite().all():
+                    raise _BeyondHalf
+                array[view, rows] = halves.cpu().numpy()
         array.flush()
         return {}
 
-    entry = cached(cache_dir / "activations" / key, build, what="the frozen stages' outputs")
+    folder = cache_dir / "activations" / key
+    try:
+        entry = cached(folder, build, what="the frozen stages' outputs")
+    except _BeyondHalf:
+        return None
     array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="r", allow_pickle=False)
     return StoredFront(array, ids, _rest_of(task.network, name))
 
 
 class _Reached(Exception):
     """The last frozen module has given its output."""
+
+
+class _BeyondHalf(Exception):
+    """An output is infinite as float16, or no number at all."""
 
 
 class _Given(nn.Module):

@@ -69,3 +69,10 @@ def test_a_mirrored_picture_has_the_mirrored_map() -> None:
     for axis in (2, 3):
         mirrored = class_maps(Brightness(24), images.flip(axis), classes)
         torch.testing.assert_close(mirrored, maps.flip(axis))
+
+
+def test_maps_of_labels_are_each_their_own() -> None:
+    images, network = torch.randn(2, 1, 20, 14), Brightness(1)
+    both = torch.tensor([[0, 1], [0, 1]])
+    maps = class_maps(network, images, both, torch.sigmoid)
+    torch.testing.assert_close(maps, torch.sigmoid(network.score_maps(images)))

@@ -56,6 +56,18 @@ def network_features(side: int = 8) -> NetworkFeatures:
     return NetworkFeatures(network, metadata, device_of("auto"))
 
 
+def test_a_picture_beyond_half_precision_is_described_in_single() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    half, single = network_features(), network_features()
+    for one in (half, single):  # of each channel and place up to some 100,000
+        norms = [m for m in one._network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        torch.nn.init.constant_(norms[-1].weight, 1e5)
+    half = NetworkFeatures(half._network, half.metadata | {"precision": "float16"}, half.device)
+    expected, found = single(images), half(images)
+    assert expected.max() > 65_504
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.01 * expected.max())
+
+
 def test_a_network_that_describes_is_part_of_the_file(tmp_path: Path) -> None:
     features = network_features()
     assert features(IMAGES).shape == (200, 16)

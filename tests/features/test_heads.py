@@ -317,3 +317,22 @@ def test_more_pictures_than_a_kernel_takes_are_searched_through_too(monkeypatch)
     monkeypatch.setattr(Normalisation, "MOST_KEPT", 30)
     choice = _choice(groups=[g for g in head_groups(2500, 2500) if g.kind in ("rbf_svm", "ridge")])
     assert choice.accuracy > 0.9
+
+
+def test_features_that_never_vary_are_searched_through_and_answer_by_the_classes_alone() -> None:
+    labels = np.arange(40) % 4 // 3  # three times as many of the first
+    for outlier in (1.0, 0.0):  # one that only the fold it is in varies by
+        features = np.ones((40, 6), np.float32)
+        features[0] = outlier
+        groups = head_groups(*features.shape)
+        choice = choose_head(
+            *(features, labels, np.arange(40), [6]), folds=4, seed=0, seconds=60.0, groups=groups
+        )
+        assert choice.tried == sum(len(group.heads) for group in groups)
+        model = fit_chosen(
+            *(choice, settings("model.classifier=auto"), features, labels, [6]),
+            num_classes=2,
+            seed=0,
+            threads=1,
+        )
+        np.testing.assert_allclose(model.probabilities(features[1:]), [[0.75, 0.25]] * 39, atol=0.1)

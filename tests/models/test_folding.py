@@ -81,3 +81,21 @@ def test_what_cannot_be_folded_stays_as_it_is(make) -> None:
 def test_a_network_without_norms_is_returned_itself() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     assert fold_batch_norms(network, torch.randn(1, 3, 8, 8)) is network
+
+
+class ByBatch(nn.Module):
+    """A norm without statistics of its own, and one that is called with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.by_batch, self.named = nn.BatchNorm2d(4, track_running_stats=False), nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.named(input=self.second(self.by_batch(self.first(images))))
+
+
+def test_norms_by_the_batch_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    network, images = ByBatch().eval(), torch.randn(4, 3, 16, 16)
+    assert fold_batch_norms(network, images) is network

@@ -175,6 +175,18 @@ def test_what_is_too_large_or_cannot_be_cut_is_not_stored(tmp_path: Path) -> Non
     assert stored(task, tmp_path) is None
 
 
+def test_what_half_precision_cannot_hold_is_not_stored(tmp_path: Path) -> None:
+    task = task_of()
+    assert stored(task, tmp_path) is not None
+    with torch.no_grad():  # the last frozen norm gives 100,000 and more
+        for module in task.network.backbone.layer1.modules():  # type: ignore[union-attr, operator]
+            if isinstance(module, nn.BatchNorm2d):
+                module.bias.fill_(1e5)
+    assert stored(task, tmp_path) is None
+    folders = [one.name for one in (tmp_path / "activations").iterdir() if one.is_dir()]
+    assert len(folders) == 1, "what was begun is left"
+
+
 class _Skipping(nn.Module):
     """Adds something to the logits that does not come from the last frozen module."""
 

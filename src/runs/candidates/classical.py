@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import sklearn
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -32,10 +33,10 @@ from ...features.calibration import CalibratedModel, held_together
 from ...features.classifier import FeatureClassifier
 from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
-from ...features.heads import Choice, choose_head, fit_chosen
+from ...features.heads import SEARCH_VERSION, Choice, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
-from ...machine.failures import require_folder
+from ...machine.failures import RunFailed, require_folder
 from ...machine.imports import is_foreign
 from ...machine.parallel import available_cores
 from ...machine.status import doing
@@ -105,6 +106,7 @@ class ClassicalCandidate:
         if self._views > 1:
             features = np.concatenate([features, table.part("train", mirrored=True)])
             indices = np.tile(indices, 2)  # with its copy, a picture is held out or neither is
+        self._require_finite(features, indices, table.sizes)
         with doing("fitting the classifier"), threadpool_limits(threads_of(self._settings)):
             model, choices, seconds = self._fitted(features, indices, table.sizes)
         metadata = self._metadata()
@@ -312,6 +314,22 @@ class ClassicalCandidate:
         )
         return model, None, time.perf_counter() - started
 
+    def _require_finite(
+        self, features: Float32Array, indices: Int64Array, sizes: Sequence[int]
+    ) -> None:
+        """Raise a `RunFailed` where no classifier can be fitted to features (N, D)."""
+        rows, columns = np.nonzero(~np.isfinite(features))
+        if not len(rows):
+            return
+        block = int(np.searchsorted(np.cumsum(sizes), columns[0], side="right"))
+        identity, paths = self._extractors[block].identity, self._data.pictures.sample_paths
+        picture, count = int(indices[rows[0]]), len(np.unique(indices[rows]))
+        shown = f"number {picture}" if paths is None else paths[picture]
+        raise RunFailed(
+            f"of {count} training picture{'s' * (count > 1)} ({shown} first) some features are no "
+            f"finite numbers: {_name_of(identity)} gives infinity or NaN for them"
+        )
+
     def _metadata(self) -> dict[str, Any]:
         """Return the metadata; what of the model is a plugin's stands there as import paths."""
         model = self._model
@@ -324,6 +342,13 @@ class ClassicalCandidate:
         if target is not None and is_foreign(target):
             found["classifier_target"] = target
         return found
+
+
+def _name_of(identity: Mapping[str, Any]) -> str:
+    """Return what the user calls an extractor of this identity."""
+    if "plugin" in identity:
+        return str(identity["plugin"][0])
+    return str(identity.get("name", "the frozen network"))
 
 
 def _pinned(settings: RunSettings) -> RunSettings:
@@ -366,7 +391,8 @@ def kept_choice(
         "heads": [repr(head) for group in groups for head in group.heads],
         "folds": settings.calibration_folds,
         "seed": seed,
-        "libraries": [np.__version__, sklearn.__version__],
+        "libraries": [np.__version__, scipy.__version__, sklearn.__version__],
+        "search": SEARCH_VERSION,
     }
     kept = load_record("heads", known, cache_dir)
     limit = settings.auto.seconds

@@ -37,7 +37,7 @@ from ...training.checkpoints import network_difference, read_checkpoint
 from ...training.epochs import EpochKeeper, is_complete
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
-from ...training.links import link_of
+from ...training.links import link_of, probabilities
 from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
@@ -134,13 +134,13 @@ class TrainedNetwork:
         return write_bundle(folder, self.task.evaluated, self.metadata, example)
 
     def class_maps(self) -> ClassMaps | None:
-        if link_of(self.metadata) == "corn" or kind_in(self.metadata).pixels:
+        link = link_of(self.metadata)
+        if link == "corn" or kind_in(self.metadata).pixels:
             return None  # its outputs are no classes of pictures
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
-            return self._class_maps(
-                partial(class_maps, network), "Where the network sees a class: brighter is surer"
-            )
+            maps = partial(class_maps, network, probabilities=partial(probabilities, link=link))
+            return self._class_maps(maps, "Where the network sees a class: brighter is surer")
         shape = (1, self.format.channels, *self.format.image_size)
         blank = self._normalized(np.full(shape, 128, np.uint8))
         layer = find_map_layer(network, blank)

@@ -14,6 +14,8 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.schema import RunSettings, stored_settings
 from src.features.classifier import FeatureClassifier
+from src.features.descriptors.colour import Colour
+from src.machine.failures import RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.resume import read_resumed_settings
@@ -78,6 +80,25 @@ def test_mirrored_pictures_teach_where_the_data_set_allows_it(tmp_path: Path) ->
         for more in ([], ["data.mirror_ok=true"], ["data.mirror_ok=true", "model.mirror=false"])
     ]
     assert kept == [1169, 2 * 1169, 1169]
+
+
+@pytest.mark.parametrize("classifier", ["auto", "random_forest"])
+def test_features_that_are_no_numbers_are_named_with_their_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classifier: str
+) -> None:
+    original = Colour.__call__
+
+    def damaged(self: Colour, picture: np.ndarray) -> np.ndarray:
+        found = original(self, picture)
+        found[0] = np.nan if found[0] > 0.7 else found[0]
+        return found
+
+    monkeypatch.setattr(Colour, "__call__", damaged)
+    words = ["model.features=[hog,colour]", f"model.classifier={classifier}", "data.limit=200"]
+    with pytest.raises(RunFailed, match=r"training pictures \(number \d+ first\).*colour gives"):
+        fit(tmp_path, *words, f"data.cache_dir={tmp_path}")
+    (file,) = tmp_path.glob("runs/*/summary.json")
+    assert json.loads(file.read_text())["status"] == "FAILED"
 
 
 def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> None:

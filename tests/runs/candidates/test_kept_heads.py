@@ -68,6 +68,17 @@ def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], 
     assert len(searches) == 2
 
 
+@pytest.mark.parametrize("name", ["SEARCH_VERSION", "scipy", "sklearn"])
+def test_what_another_program_would_find_is_searched_again(
+    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    choice(tmp_path)
+    other = -1 if name == "SEARCH_VERSION" else SimpleNamespace(__version__="0")
+    monkeypatch.setattr(classical, name, other)
+    choice(tmp_path)
+    assert len(searches) == 2
+
+
 def test_a_search_cut_short_is_repeated_with_more_time(
     tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
