@@ -85,10 +85,11 @@ class DataSettings(Settings):
         "or half for one half each",
         "macro_f1",
     )
-    answer: Literal["most_probable", "kappa"] = setting(
-        "for target=ordinal, the class that is answered: the most probable one, or with kappa the "
-        "one that the mean of the classes lies in, which has a better kappa and often a lower "
-        "accuracy",
+    answer: Literal["most_probable", "kappa", "mae"] = setting(
+        "for target=ordinal, the class that is answered: the most probable one; with kappa the one "
+        "that the mean of the classes lies in, which has a better kappa and often a lower "
+        "accuracy; with mae the median, which has the least mean distance by the model's "
+        "probabilities",
         "most_probable",
     )
     image_size: int | list[int] | None = setting(
@@ -237,7 +238,7 @@ class DataSettings(Settings):
         """The metric that the thresholds of answers are best for; None where there are none."""
         if self.target == "multi":
             return None if self.threshold == "half" else self.threshold
-        return "kappa" if self.answer == "kappa" else None
+        return None if self.answer == "most_probable" else self.answer
 
 
 def _columns(value: list[str | None]) -> str | None:

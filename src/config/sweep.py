@@ -39,9 +39,16 @@ _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# What thresholds of labels are best for, by the metric of a sweep, where not for macro F1. A label
-# that is as likely there as not is as often wrong either way, and with it the whole set.
-_THRESHOLDS = {"val/micro_f1": "micro_f1", "val/hamming_loss": "half", "val/accuracy": "half"}
+# The setting of the answers, and its value, by `data.target` and the metric of a sweep, where that
+# asks for others than the usual ones. A label that is as likely there as not is as often wrong
+# either way, and with it the whole set.
+_ANSWERS = {
+    "multi": (
+        "data.threshold",
+        {"val/micro_f1": "micro_f1", "val/hamming_loss": "half", "val/accuracy": "half"},
+    ),
+    "ordinal": ("data.answer", {"val/mae": "mae"}),
+}
 # Who of its group uses a setting, where not all do.
 _USED_BY = {
     "pruner.min_epochs": ("asha", "hyperband", "median", "wilcoxon"),
@@ -364,7 +371,7 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     reference = leaves(compose_plain(chosen, "config"))
     of_run = {f.name for f in dataclasses.fields(RunSettings)}
     own = leaves(compose_plain(shared, config_name, _FOLDERS, SweepSettings))
-    own |= _thresholds(own, overrides)
+    own |= _answers(own, overrides)
     differing = [
         override_of(key, value)
         for key, value in own.items()
@@ -375,14 +382,13 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
     return [*chosen, *differing, *(word for word in overrides if word not in shared)]
 
 
-def _thresholds(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
-    """Return the setting that makes thresholds of labels those for the first metric of a sweep."""
+def _answers(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Return the setting that makes answers those for the first metric of a sweep."""
     metric = plain["metric"]
     first = _key(metric if isinstance(metric, str) else metric[0])
-    stated = any(word.startswith("data.threshold=") for word in overrides)
-    if plain["data.target"] == "multi" and first in _THRESHOLDS and not stated:
-        return {"data.threshold": _THRESHOLDS[first]}
-    return {}
+    key, values = _ANSWERS.get(plain["data.target"], ("", {}))
+    stated = any(word.startswith(f"{key}=") for word in overrides)
+    return {key: values[first]} if first in values and not stated else {}
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:

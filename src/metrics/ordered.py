@@ -1,4 +1,4 @@
-"""Metrics of ordered classes, mean absolute error and quadratic kappa, and answers for kappa."""
+"""Metrics of ordered classes, mean absolute error and quadratic kappa, and answers for them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "MEDIAN",
     "expected_classes",
     "kappa_cuts",
     "kappa_influence",
     "mean_absolute_error",
+    "probabilities_above",
     "quadratic_kappa",
 ]
 
 Floats = NDArray[np.float64]
 Classes = NDArray[np.integer[Any]]
+# A class is passed where a higher one has at least this probability: what remains is the median,
+# which of all answers has the least mean distance under these probabilities.
+MEDIAN = 0.5
 
 
 def mean_absolute_error(preds: Classes, targets: Classes) -> float:
@@ -59,6 +64,11 @@ def kappa_influence(preds: Classes, targets: Classes, num_classes: int) -> Float
 def expected_classes(probs: NDArray[np.floating[Any]]) -> Floats:
     """Return (N,) the means of the classes 0 to K - 1 under their probabilities (N, K)."""
     return probs.astype(np.float64) @ np.arange(probs.shape[1], dtype=np.float64)
+
+
+def probabilities_above(probs: NDArray[np.floating[Any]]) -> Floats:
+    """Return (N, K - 1) how probable a class above each but the highest is, of (N, K)."""
+    return np.cumsum(probs[:, :0:-1], axis=1, dtype=np.float64)[:, ::-1]
 
 
 def kappa_cuts(expected: Floats, targets: Classes, num_classes: int) -> Floats:

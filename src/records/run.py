@@ -51,7 +51,7 @@ class Predictions:
         kind: of the targets, see `src.targets`.
         thresholds: of kind "multi" (K,), from which on a label counts as predicted, None for one
             half each; of kind "ordinal" (K - 1,), which the mean of the classes reaches or does
-            not, None for none.
+            not, or (1,), which the probabilities of higher classes reach, None for none.
         copies: whether groups are of pictures that are alike, and none was named by the user.
         preds: of kind "multi" (N, K) uint8, the predicted labels, None where they are those that
             reach the thresholds; of kind "ordinal" (N,) int64, the predicted classes, None where
@@ -79,12 +79,16 @@ class Predictions:
         answers = self.probs["matrix"] if dense else self.probs
         classes = (num_classes, num_classes) if dense else (num_classes,)
         labels = (count, num_classes) if sets else (count,)
+        limits = (num_classes,)
+        if self.kind == "ordinal":
+            one = self.thresholds is not None and self.thresholds.shape == (1,)
+            limits = (1,) if one else (num_classes - 1,)
         for name, array, shape in (
             ("probs", answers, (count, *classes)),
             ("targets", self.targets, labels),
             ("preds", self.preds, labels),
             ("groups", self.groups, (count,)),
-            ("thresholds", self.thresholds, (num_classes - (self.kind == "ordinal"),)),
+            ("thresholds", self.thresholds, limits),
         ):
             if array is not None and np.shape(array) != shape:
                 raise ValueError(f"{name} has shape {np.shape(array)}: it must be {shape}.")

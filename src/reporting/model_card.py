@@ -167,11 +167,17 @@ def _described_accuracy(facts: CardFacts) -> str:
             "of the pictures that have it, ordered by probability. The exact match is the share of "
             f"pictures with all labels right; a label counts as said from {threshold}."
         )
-    if any(one.thresholds is not None for one in facts.predictions.values()):
+    cuts = [one.thresholds for one in facts.predictions.values() if one.thresholds is not None]
+    if cuts:
+        rule = (
+            "the class in which the mean of the classes lies, stretched as the labels of the "
+            "validation part are spread"
+            if len(cuts[0]) > 1
+            else "the median class, on either side of which lies at most half of the probability"
+        )
         return (
-            "Kappa is Cohen's with quadratic weights. The answer is the class in which the mean of "
-            "the classes lies, stretched as the labels of the validation part are spread. Accuracy "
-            "is the share of pictures for which that is the right one."
+            f"Kappa is Cohen's with quadratic weights. The answer is {rule}. Accuracy is the share "
+            "of pictures for which that is the right one."
         )
     return "Accuracy is the share of pictures whose most probable class is the right one."
 

@@ -89,6 +89,9 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
         answer = (
             "the class is the number of thresholds that the sum of k times the probability of "
             "class k, k from 0 on, reaches"
+            if len(thresholds) > 1
+            else "the class is the lowest above which all classes together are less probable than "
+            "the threshold"
         )
         note["thresholds"] = json.dumps(thresholds)
     if kind.pixels:

@@ -9,10 +9,12 @@ from numpy.typing import ArrayLike
 
 from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from ..metrics.ordered import (
+    MEDIAN,
     expected_classes,
     kappa_cuts,
     kappa_influence,
     mean_absolute_error,
+    probabilities_above,
     quadratic_kappa,
 )
 from ..metrics.summary import evaluate
@@ -26,9 +28,13 @@ class Ordinal(SingleLabel):
     """One of K classes a picture, from the lowest to the highest.
 
     "kappa" is the one with quadratic weights, "mae" the mean distance in classes. The most probable
-    class is the answer, as for classes without an order, or by `thresholds` the class that the mean
-    of the classes lies in: (K - 1,) are where one ends and the next begins, see
-    `src.metrics.ordered.kappa_cuts`, or (N, K - 1) where each picture has its own.
+    class is the answer, as for classes without an order, or by `thresholds`, those of all pictures
+    or a row for each:
+
+    - K - 1 of them: the class that the mean of the classes lies in; they are where one ends and the
+      next begins, see `src.metrics.ordered.kappa_cuts`;
+    - one: the lowest class above which all others together are less probable than it, with 0.5 the
+      median. Of two classes both are one rule: their mean is the probability of the higher one.
     """
 
     name = "ordinal"
@@ -40,9 +46,14 @@ class Ordinal(SingleLabel):
         """Return (N,) how many thresholds are reached, or the most probable classes without any."""
         if thresholds is None:
             return super().decide(probs)
-        return (expected_classes(probs)[:, None] >= np.asarray(thresholds)).sum(axis=1)
+        least = np.asarray(thresholds)
+        alone = least.shape[-1] == 1
+        found = probabilities_above(probs) if alone else expected_classes(probs)[:, None]
+        return (found >= least).sum(axis=1)
 
     def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
+        if wanted == "mae":
+            return np.array([MEDIAN])
         if wanted != "kappa":
             return None
         return kappa_cuts(expected_classes(probs), targets, probs.shape[1])

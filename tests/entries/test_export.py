@@ -189,12 +189,18 @@ def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("target", "loss"), [("multi", "cross_entropy"), ("ordinal", "corn")])
+@pytest.mark.parametrize(
+    ("target", "loss"),
+    [
+        ("multi", ["loss=cross_entropy"]),
+        ("ordinal", ["loss=corn", "data.answer=kappa"]),
+        ("ordinal", ["loss=corn", "data.answer=mae"]),
+    ],
+)
 def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
-    target: str, loss: str, corners: Path, train: Train, run: Run, tmp_path: Path
+    target: str, loss: list[str], corners: Path, train: Train, run: Run, tmp_path: Path
 ) -> None:
-    data = [f"data.root={corners / target}.csv", f"data.target={target}", f"loss={loss}"]
-    data += ["data.answer=kappa"] if target == "ordinal" else []
+    data = [f"data.root={corners / target}.csv", f"data.target={target}", *loss]
     words = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
     folder = train(
         tmp_path, "data=folder", *data, *words, "tracking=none", "tracking.figures=false"
@@ -239,9 +245,15 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
         there = [{classes[k] for k in np.flatnonzero(row >= kept)} for row in probs]
         assert there == [set(filter(None, one.split(";"))) for one in named[0]]
     else:
-        cuts = json.loads(note["thresholds"])
-        expected = [np.average(np.arange(len(classes)), weights=row) for row in probs]
-        found = [sum(mean >= cut for cut in cuts) for mean in expected]
+        cuts, places = json.loads(note["thresholds"]), range(len(classes))
+        if len(cuts) == 1:
+            assert (
+                "the lowest above which all classes together are less probable" in note["outputs"]
+            )
+            found = [next(k for k in places if row[k + 1 :].sum() < cuts[0]) for row in probs]
+        else:
+            expected = [np.average(places, weights=row) for row in probs]
+            found = [sum(mean >= cut for cut in cuts) for mean in expected]
         assert [classes[k] for k in found] == named[0]
         stated = [float(row["probability"]) for row in answers[0]]
         own = [row[k] for row, k in zip(probs, found, strict=True)]

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error
 
 from src.metrics import ordered
+from src.targets import kind_of
 
 CLASSES = 5
 Floats = NDArray[np.float64]
@@ -107,3 +108,27 @@ def test_where_nothing_says_how_far_to_stretch_the_nearest_class_is_the_answer()
     assert ordered.kappa_cuts(level, targets, CLASSES).tolist() == nearest
     assert ordered.kappa_cuts(targets + 0.0, np.ones(4, np.int64), CLASSES).tolist() == nearest
     assert ordered.kappa_cuts(level[:0], targets[:0], CLASSES).tolist() == nearest
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, CLASSES])
+def test_no_answer_has_a_smaller_mean_distance_than_the_median(classes: int) -> None:
+    probs = np.random.default_rng(classes).dirichlet(np.full(classes, 0.4), 300).astype(np.float32)
+    places = np.arange(classes)
+    least = kind_of("ordinal").thresholds(probs, np.zeros(300, np.int64), "mae")
+    assert least is not None
+    answers = kind_of("ordinal").decide(probs, least)
+    distances = probs.astype(np.float64) @ np.abs(places[:, None] - places)
+    np.testing.assert_array_equal(answers, distances.argmin(axis=1))
+    assert classes < 3 or (answers != probs.argmax(axis=1)).any()
+
+
+def test_where_probabilities_are_right_the_median_is_nearer_than_any_other_answer() -> None:
+    probs, targets = graded(20_000, 0.5)
+    kind = kind_of("ordinal")
+
+    def distance(wanted: str) -> float:
+        return ordered.mean_absolute_error(
+            kind.decide(probs, kind.thresholds(probs, targets, wanted)), targets
+        )
+
+    assert distance("mae") < min(distance("kappa"), distance("")) - 0.01

@@ -347,11 +347,13 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
     assert summary is not None and summary.status == "FINISHED" and parts == ["val", "test"]
 
 
-@pytest.mark.parametrize("model", ["mlp", "handcrafted"])
-def test_ordered_classes_are_answered_for_kappa_by_files_tables_and_the_served_model(
-    model: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("model", "answer"), [("mlp", "kappa"), ("handcrafted", "kappa"), ("handcrafted", "mae")]
+)
+def test_ordered_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
+    model: str, answer: str, tmp_path: Path
 ) -> None:
-    """By cuts through the mean of the classes where that is asked for, else the most probable."""
+    """For kappa by cuts through the mean, for mae by the median, else the most probable class."""
     rng, rows = np.random.default_rng(0), ["path,label"]
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -373,20 +375,25 @@ def test_ordered_classes_are_answered_for_kappa_by_files_tables_and_the_served_m
         *(*of_model, "tracking=none", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"),
         "data.val_fraction=0.3",
     ]
-    summary = run_experiment(read_run_settings([*words, "data.answer=kappa"]))
+    summary = run_experiment(read_run_settings([*words, f"data.answer={answer}"]))
     assert summary is not None
     run, kind = Path(summary.run_dir), kind_of("ordinal")
     kept = read_thresholds(run / "checkpoints")
-    assert kept is not None and kept.shape == (CLASSES - 1,)
+    assert kept is not None and kept.shape == (CLASSES - 1 if answer == "kappa" else 1,)
     said = {part: Predictions.read(run / f"predictions/{part}.parquet") for part in ("val", "test")}
-    expected = said["test"].probs.astype(np.float64) @ np.arange(CLASSES)
-    answers = np.searchsorted(kept, expected, side="right")
+    test_probs = said["test"].probs.astype(np.float64)
+    if answer == "kappa":
+        answers = np.searchsorted(kept, test_probs @ np.arange(CLASSES), side="right")
+    else:  # the class with the least mean distance
+        steps = np.arange(CLASSES)
+        answers = (test_probs @ np.abs(steps[:, None] - steps)).argmin(axis=1)
     assert (answers != said["test"].probs.argmax(axis=1)).any(), "the two rules differ here"
     np.testing.assert_array_equal(said["test"].decided, answers)
     assert summary.metrics["test/accuracy"] == (answers == said["test"].targets).mean()
     figures = kind.evaluate(said["test"].probs, said["test"].targets, tuple("0123"), kept)
     assert summary.metrics["test/kappa"] == pytest.approx(figures["kappa"])
-    of_others, _ = cross_fitted(said["val"], "kappa")
+    assert summary.metrics["test/mae"] == np.abs(answers - said["test"].targets).mean()
+    of_others, _ = cross_fitted(said["val"], answer)
     np.testing.assert_array_equal(said["val"].decided, of_others.decided)
     again = revisit(RunFolder.open(run), Path(summary.checkpoint or ""))
     assert measure(again, "val")[0].metrics["val/kappa"] == summary.metrics["val/kappa"]
@@ -399,12 +406,12 @@ def test_ordered_classes_are_answered_for_kappa_by_files_tables_and_the_served_m
     names = tuple(again.data.pictures.class_names)
     with new.open(newline="") as stream:
         found = {Path(row["path"]).name: row for row in csv.DictReader(stream)}
-    for path, answer, probs in zip(said["test"].paths or (), answers, said["test"].probs):
+    for path, said_class, probs in zip(said["test"].paths or (), answers, said["test"].probs):
         row = found[Path(path).name]
-        assert row["label"] == names[answer]
-        assert float(row["probability"]) == pytest.approx(probs[answer], abs=1e-5)
+        assert row["label"] == names[said_class]
+        assert float(row["probability"]) == pytest.approx(probs[said_class], abs=1e-5)
         others = [row["label_2"], row["label_3"]]
-        assert others == [names[k] for k in np.argsort(-probs) if k != answer][:2]
+        assert others == [names[k] for k in np.argsort(-probs) if k != said_class][:2]
     np.testing.assert_array_equal(predictor.decided(said["test"].probs), answers)
 
     plain = run_experiment(read_run_settings(words))

@@ -337,3 +337,22 @@ def test_trials_have_thresholds_for_what_the_sweep_goes_by(
     found = base_overrides(["data.target=multi", *words], "default")
     expected = [] if threshold is None else [f"data.threshold={threshold}"]
     assert [word for word in found if "threshold" in word] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ([], None),
+        (["metric=mae", "pruner=none"], "mae"),
+        (["metric=[val/mae,val/kappa]", "pruner=none"], "mae"),
+        (["metric=mae", "pruner=none", "data.answer=most_probable"], None),
+        (["metric=mae", "pruner=none", "data.answer=kappa"], "kappa"),
+        (["metric=kappa"], None),
+    ],
+)
+def test_trials_of_ordered_classes_answer_for_what_the_sweep_goes_by(
+    words: list[str], answer: str | None
+) -> None:
+    found = base_overrides(["data.target=ordinal", *words], "default")
+    expected = [] if answer is None else [f"data.answer={answer}"]
+    assert [word for word in found if "data.answer" in word] == expected
