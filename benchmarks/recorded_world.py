@@ -31,7 +31,7 @@ from src.runs.candidates.choose import load_trained
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder, finished_summary
 from src.search.storage import Journal
-from src.selection.choose import read_chosen
+from src.selection.choice import read_chosen
 from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
 from src.storage.cache import Record, cache_folder, load_record, store_record

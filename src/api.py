@@ -268,7 +268,7 @@ class Sweep:
             settings: none: a setting is an override.
         """
         with doing(_LOADING):
-            from .selection.choose import choose
+            from .selection.choice import choose
             from .selection.select import select
 
         words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]

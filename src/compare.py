@@ -53,7 +53,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
 
     # Imported after the verdict is printed, because the report takes a moment to import.
     with doing("preparing the report"):
-        from .selection.choose import choice_command
+        from .selection.choice import choice_command
         from .selection.comparison.write import comparison_folder, tracked, write_comparison
 
     next_step = choice_command(comparison, settings.part, overrides, made)

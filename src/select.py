@@ -24,7 +24,7 @@ from .machine.status import doing
 def select(settings: SelectSettings, overrides: Sequence[str]) -> None:
     """Choose, and print what was done."""
     with doing("reading runs"):
-        from .selection.choose import choose
+        from .selection.choice import choose
 
         chosen = choose(settings)
 

@@ -14,7 +14,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 import src  # noqa: F401  (says how OpenMP's threads wait, before a test imports torch)
-from tests.warm_python import WarmPython
+from tests.warm_python import COST_SECONDS, WarmPython
 
 Outputs = Callable[[str], Path]
 
@@ -91,7 +91,7 @@ def brief_costs() -> Iterator[None]:
     from src.training import cost
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "_BUDGET_SECONDS", 0.02)
+        patch.setattr(cost, "_BUDGET_SECONDS", COST_SECONDS)
         yield
 
 

@@ -2,9 +2,10 @@
 
 `python -m src.train` spends most of a short run on imports. A server imports once and forks for
 every command; what is forked has its own process id, environment, arguments, output and exit code,
-and ends as any Python does. On Linux the same holds for what a command starts with
-`python -m src.…`, as workers and mirrors: its child is forked from a standby, a copy of the server
-that the command has beside it. How a command starts from nothing is for tests that start `python`.
+and ends as any Python does. It times its networks more briefly. On Linux the same holds for what a
+command starts with `python -m src.…`, as workers and mirrors: its child is forked from a standby, a
+copy of the server that the command has beside it. How a command starts from nothing is for tests
+that start `python`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _IMPORTED = (
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_store",
 )
+# Seconds in which a run times its network: what depends on more is shown in tests/training.
+COST_SECONDS = 0.02
 _MOST_BYTES = 1 << 20
 _MOST_FILES = 50
 # Of prctl(2).
@@ -351,6 +354,9 @@ def _main() -> None:
     gc.disable()
     for name in _IMPORTED:
         __import__(name)
+    from src.training import cost
+
+    cost._BUDGET_SECONDS = COST_SECONDS
     # None of this is garbage, and a fork that looks for some among it copies all its memory.
     gc.freeze()
     asked = _serve(socket.socket(fileno=int(sys.argv[1])))

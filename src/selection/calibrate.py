@@ -33,7 +33,7 @@ from ..statistics.missed_labels import fewest_labelled
 from ..statistics.novelty import feature_rows, feature_scale, neighbour_distances
 from ..statistics.risk_control import answering_rule, risk_coverage
 from ..targets import kind_of
-from .choose import Chosen
+from .choice import Chosen
 
 __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
 

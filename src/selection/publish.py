@@ -25,7 +25,7 @@ from ..serving.hub_folder import BUNDLE, write_hub_folder
 from ..storage.files import write_atomically
 from ..targets import kind_of
 from .calibrate import card_certainty
-from .choose import Chosen, read_chosen
+from .choice import Chosen, read_chosen
 from .select import card_facts
 
 __all__ = ["publish"]

@@ -42,7 +42,7 @@ from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
 from .calibrate import Basis, calibrate, calibration_basis, card_certainty
-from .choose import Chosen, read_chosen
+from .choice import Chosen, read_chosen
 from .refit import refit
 
 __all__ = ["card_facts", "make_champion", "select"]

@@ -58,7 +58,7 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
 ) -> None:
     database = tmp_path / "study.db"
     words = [
-        *(*RACE, "pruner=none", "trainer.max_epochs=6", "data.batch_size=4"),
+        *(*RACE, "pruner=none", "trainer.max_epochs=6", "data.batch_size=8"),
         *("budget.trials=2", "tracking=none", f"output_dir={tmp_path}"),
         f"storage='sqlite:///{database}?timeout={PATIENCE}'",
     ]

@@ -22,7 +22,7 @@ from tests.search.workers.pools import gone
 from tests.warm_python import Command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-EPOCHS = 10
+EPOCHS = 8
 # One after another, so that what is proposed depends on nothing but what was before.
 STEADY = [
     *(*WORDS, "pruner=none", f"trainer.max_epochs={EPOCHS}"),

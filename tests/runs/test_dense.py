@@ -29,7 +29,7 @@ from src.runs.build import build_data, build_task, load_task
 from src.runs.experiment import run_experiment
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
-from src.selection.choose import choose, read_chosen
+from src.selection.choice import choose, read_chosen
 from src.selection.comparison import compared
 from src.selection.comparison.report import gather
 from src.selection.select import card_facts, select

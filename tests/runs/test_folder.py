@@ -19,7 +19,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
 from src.runs.folder import RunFolder, open_folder, sweep_file
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.comparison.find_runs import find_runs
 from src.storage.digests import checked_json
 from src.storage.files import write_atomically

@@ -25,7 +25,7 @@ from src.runs.finished.evaluate import revisit
 from src.runs.folder import RunFolder, refuse_unfinished
 from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.select import select
 from src.tracking.events import read_events, spool_path
 from src.tracking.spool import Spool

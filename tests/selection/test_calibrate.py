@@ -33,7 +33,7 @@ from src.selection.calibrate import (
     card_certainty,
     features_of,
 )
-from src.selection.choose import Chosen, choose
+from src.selection.choice import Chosen, choose
 from src.selection.select import select
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from src.records.comparison import Comparison
 from src.records.run import RunSummary
-from src.selection.choose import choice_command
+from src.selection.choice import choice_command
 
 _OVERRIDES = [
     "sweep=s",

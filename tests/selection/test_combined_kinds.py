@@ -27,7 +27,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict_masks import write_masks
 from src.runs.folder import RunFolder
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of
 from src.selection.select import select

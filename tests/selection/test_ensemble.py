@@ -32,7 +32,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import measure_again
 from src.runs.finished.predict import label_pictures
 from src.runs.folder import RunFolder
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.comparison import compared
 from src.selection.ensemble import ensemble_of, with_ensemble
 from src.serving.bundle import open_predictor

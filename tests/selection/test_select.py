@@ -24,7 +24,7 @@ from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
 from src.runs.seal import changed_since
 from src.selection import select as selecting
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.publish import publish
 from src.serving.bundle import open_predictor
 from src.serving.bundle_files import CERTAINTY

@@ -468,7 +468,7 @@ def test_a_family_that_kills_its_worker_leaves_the_race_to_the_others(tmp_path: 
 def test_where_time_is_up_before_any_family_is_measured_memory_is_not_to_blame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race_module, "_spent", lambda study: 1e4)
+    monkeypatch.setattr(race_module, "spent", lambda study: 1e4)
     with pytest.raises(RunFailed, match=r"budget\.minutes=20.* is too short for any of mlp"):
         sweep(tmp_path, "families=[mlp]", "budget.minutes=20")
 

@@ -30,7 +30,7 @@ from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import Revisited, measure, measure_again
 from src.runs.folder import RunFolder
 from src.runs.seal import break_seal
-from src.selection.choose import choose
+from src.selection.choice import choose
 from src.selection.comparison import compared
 from src.selection.comparison.report import gather, read_pictures
 from src.selection.publish import publish
