@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from ...storage.cache import Record, load_record, store_record
 from ..resolve import threads_of
 
 __all__ = ["SAMPLE", "fit_seconds", "fits_of", "growth", "kept_fit_seconds"]
+
+_log = logging.getLogger(__name__)
 
 # Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
 # thousands.
@@ -64,6 +67,7 @@ def kept_fit_seconds(
     if kept is not None:
         slower = slowdown()
         return [[slower * one for one in kind] for kind in kept.found["seconds"]]
+    _log.info("timing %d kinds of classifiers on some of the pictures", len(kinds))
     with CpuLoad() as load:
         found = fit_seconds(settings, kinds, features, labels, sizes, count, widths)
     if not load.disturbed:
