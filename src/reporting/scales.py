@@ -107,7 +107,7 @@ def value_axes(
 
 
 def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better: bool) -> ValueAxis:
-    """Return the axis of the metric, the best on top; outliers are clipped to the bottom.
+    """Return the axis of the metric, the best on top; outliers lie at the bottom, below its values.
 
     Trials without a finite value have no place.
     """
@@ -124,7 +124,12 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
     # A lone value is no round number: it is written as everywhere else.
     text = metric_text if low == high else tick_text
     ticks = sorted((place(tick), text(metric, tick)) for tick in rounded)
-    return ValueAxis(metric, tuple(ticks), {n: place(value) for n, value in values.items()})
+    places = {number: place(value) for number, value in values.items()}
+    outside = {n: _UNUSED for n, value in values.items() if not low <= value <= high}
+    if outside:  # they have a place of their own: at the edge they would seem to have its value
+        ticks = [(_UNUSED, "worse"), *((_USED + (1 - _USED) * at, name) for at, name in ticks)]
+        places = {n: _USED + (1 - _USED) * at for n, at in places.items()} | outside
+    return ValueAxis(metric, tuple(ticks), places)
 
 
 def range_worth_showing(values: Sequence[float], *, higher_is_better: bool) -> tuple[float, float]:

@@ -264,7 +264,6 @@ def _feature_costs(
     # scikit-learn takes seconds to import, and networks need none of it.
     from ..runs.candidates.classical import ClassicalCandidate
 
-    _log.info("timing %d kinds of classifiers on some of the pictures", len(timed))
     candidate = ClassicalCandidate(found.settings, model, found.data)
     (_, own), *costs = candidate.description_costs([{}, *variants]) if variants else [(1.0, 0)]
     seconds = candidate.fit_seconds(timed, [own, *(width for _, width in costs)])

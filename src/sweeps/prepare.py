@@ -266,7 +266,8 @@ class Preparation:
         """Return what was found of a network on smaller pictures, where that is faster."""
         data, words = self.jobs.settings.data, (*self.jobs.base, *family.overrides)
         # Smaller windows would be as many more, and a size that is searched is each trial's own.
-        stated = any(word.startswith(("data.image_size=", "data.fit=windows")) for word in words)
+        sizes = "data.image_size=", "model.input_size=", "data.fit=windows"
+        stated = any(word.startswith(sizes) for word in words)
         searched = any(one.key == "data.image_size" for one in family.parameters)
         if is_of(family, *FROM_SCRATCH):
             smaller, small = _SMALLER, (found.side or _SMALLER_SIDE + 1) <= _SMALLER_SIDE

@@ -72,6 +72,21 @@ def test_the_best_is_on_top(higher: bool) -> None:
     assert [place for place, _ in axis.ticks] == sorted(place for place, _ in axis.ticks)
 
 
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_value_outside_of_the_axis_has_no_place_on_it(higher: bool) -> None:
+    trials = [
+        TrialRecord(n, "cnn", COMPLETE, {}, objectives=(value if higher else -value,), curve=())
+        for n, value in enumerate([-50.0, *(0.1 + 0.01 * i for i in range(20))])
+    ]
+    axis = metric_axis("val/score", trials, higher_is_better=higher)
+    assert axis.ticks[0] == (0.0, "worse") and axis.places[0] == 0.0
+    others = [axis.places[n] for n in range(1, 21)]
+    assert min(others) > 0.1 and max(others) == 1.0 and others == sorted(others)
+    assert all(place > 0.1 for place, _ in axis.ticks[1:])
+    inside = metric_axis("val/score", trials[1:], higher_is_better=higher)
+    assert "worse" not in [name for _, name in inside.ticks]
+
+
 def test_a_few_very_bad_values_do_not_flatten_the_others() -> None:
     losses = [0.1 + 0.01 * i for i in range(20)] + [1e6]
     low, high = range_worth_showing(losses, higher_is_better=False)

@@ -296,6 +296,8 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     found = preparation(Answers(cost), 100).measure(tuned)
     assert found.affordable and found.epochs == 1
     assert "model.input_size=160" in found.overrides
+    stated = preparation(Answers(cost), 100, "model.input_size=224").measure(tuned)
+    assert not any("input_size" in word for word in stated.overrides)
 
 
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from ...storage.cache import Record, load_record, store_record
 from ..resolve import threads_of
 
 __all__ = ["SAMPLE", "FitSample", "fits_of", "growth"]
+
+_log = logging.getLogger(__name__)
 
 # Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
 # thousands.
@@ -81,6 +84,7 @@ class FitSample:
         if kept is not None:
             slower = slowdown()
             return [[slower * one for one in kind] for kind in kept.found["seconds"]]
+        _log.info("timing %d kinds of classifiers on some of the pictures", len(kinds))
         with CpuLoad() as load:
             found = self._timed(kinds, widths)
         if not load.disturbed:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ...config.checks import to_plain
 from ...config.finished import CompareSettings
 from ...machine.spare_cores import SpareCores
-from ...records.comparison import Comparison
+from ...records.comparison import MEASURES, Comparison
 from ...records.report_data import ReportData
 from ...reporting.comparison_page import comparison_page
 from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
@@ -31,6 +31,9 @@ from .report import gather, with_pictures
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
+# Names of studies that would give a comparison the folder of another question.
+_SAID = "|".join((*MEASURES, "test", "(gap|costs|band|subgroup|changed)-.*"))
+_LIKE_ANOTHER = re.compile(rf"all|(sweep|experiment|data|runs)-.*|(.*-)?({_SAID})")
 
 
 def write_comparison(
@@ -96,7 +99,10 @@ def _json_text(plain: Mapping[str, Any]) -> str:
 def comparison_folder(settings: CompareSettings) -> Path:
     """Return the folder of a comparison: equal questions give the same, which is replaced."""
     kinds = {"experiment": settings.experiment, "data": settings.data}
-    asked = [settings.sweep, *(f"{kind}-{name}" for kind, name in kinds.items() if name)]
+    sweep = settings.sweep
+    if sweep is not None and _LIKE_ANOTHER.fullmatch(sweep):
+        sweep = f"sweep-{sweep}"
+    asked = [sweep, *(f"{kind}-{name}" for kind, name in kinds.items() if name)]
     if settings.runs is not None or settings.filter is not None:
         chosen = "\n".join(settings.runs or [settings.filter or ""])
         asked.append(f"runs-{hashlib.sha256(chosen.encode()).hexdigest()[:6]}")

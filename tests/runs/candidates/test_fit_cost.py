@@ -149,12 +149,17 @@ def kept(folder: Path, *words: str, count: int = 100, level: float = 0.0) -> flo
     return seconds
 
 
-def test_what_fits_take_is_timed_once(tmp_path: Path, timings: SimpleNamespace) -> None:
+def test_what_fits_take_is_timed_once(
+    tmp_path: Path, timings: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     assert kept(tmp_path) == 2 and timings.count == 1
+    assert caplog.messages == ["timing 1 kinds of classifiers on some of the pictures"]
     # How long a search may take, and which networks described the pictures, is nothing to a fit.
     assert kept(tmp_path, "model.auto.seconds=7", "model.networks=[resnet18]") == 2
     timings.slower = 3.0
     assert kept(tmp_path) == 6 and timings.count == 1
+    assert len(caplog.messages) == 1  # what is kept is not timed
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,28 @@ def test_a_question_has_a_folder_of_its_own(
     assert comparison_folder(compare_settings(tmp_path, **asked)).name == name
 
 
+@pytest.mark.parametrize(
+    ("sweep", "other"),
+    [
+        ("all", {}),
+        ("test", {"part": "test"}),
+        ("s-test", {"sweep": "s", "part": "test"}),
+        ("mae", {"metric": "mae"}),
+        ("s-mae", {"sweep": "s", "metric": "mae"}),
+        ("data-digits", {"data": "digits"}),
+        ("s-gap-0.02", {"sweep": "s", "gap": 0.02}),
+        ("sweep-all", {"sweep": "all"}),
+    ],
+)
+def test_a_sweep_has_no_folder_of_another_question(
+    tmp_path: Path, sweep: str, other: dict[str, object]
+) -> None:
+    folders = [
+        comparison_folder(compare_settings(tmp_path, **one)) for one in ({"sweep": sweep}, other)
+    ]
+    assert folders[0] != folders[1]
+
+
 def test_other_runs_and_other_filters_are_other_questions(tmp_path: Path) -> None:
     asked = [{"runs": ["a", "b"]}, {"runs": ["a", "c"]}, {"filter": "x"}, {"filter": "y"}]
     folders = [comparison_folder(compare_settings(tmp_path, **one)) for one in asked]
