@@ -115,7 +115,9 @@ def _rows(
     held, others = ([one.validation or 0.0 for one in found] for found in (races, scripts))
     # Of a seed both parts are answered by the same trainings.
     ahead = (np.subtract(ours, theirs) + np.subtract(held, others)) / 2
-    error = float(ahead.std(ddof=1)) / len(ahead) ** 0.5 if len(ahead) > 1 else float("nan")
+    lead = f"{100 * ahead.mean():.1f}"
+    if len(ahead) > 1:  # one seed tells nothing of how much seeds differ
+        lead += f" +- {100 * float(ahead.std(ddof=1)) / len(ahead) ** 0.5:.1f}"
     seconds = spread([one.cpu_seconds for one in races], " CPU seconds", 0)
     told = " and ".join(
         f"{one.miou:.3f} (95 % interval {one.low:.3f} to {one.high:.3f}, {one.cpu_seconds:.0f} CPU "
@@ -128,8 +130,7 @@ def _rows(
             "test mean IoU of the race's pick, and of a plain script with the same encoder, "
             "weights and CPU seconds",
             f"{spread(ours, '', 3)} and {spread(theirs, '', 3)}; validation {spread(held, '', 3)} "
-            f"and {spread(others, '', 3)}; in the mean of both parts ahead by "
-            f"{100 * ahead.mean():.1f} +- {100 * error:.1f} points",
+            f"and {spread(others, '', 3)}; in the mean of both parts ahead by {lead} points",
             "ahead",
             float(np.mean(ours)) > float(np.mean(theirs)),
         ),
