@@ -133,14 +133,13 @@ def tracked(installed: Installed, empty_database: Path) -> Installed:
     return installed
 
 
-def test_a_sweep_and_its_verdict(installed: Installed) -> None:
-    """Its finalists, and what MLflow is told, are those of the notebook's sweep."""
-    words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=0", "tracking=none"]
-    words += ["tracking.figures=false", "trainer.max_epochs=1", "workers.count=1"]
-    installed.typed("sweep", "study=s", *words)
-    shown = installed.typed("compare", "sweep=s")
+def test_a_sweep_and_its_verdict(tracked: Installed) -> None:
+    words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=1", "finalist_seeds=1"]
+    words.append("tracking.figures=false")
+    tracked.typed("sweep", "study=s", *words, "trainer.max_epochs=1", "workers.count=1")
+    shown = tracked.typed("compare", "sweep=s")
     assert "python -m" not in shown
-    installed.typed("select", "sweep=s")
+    tracked.typed("select", "sweep=s")
 
 
 @pytest.mark.parametrize("model", ["mlp", "handcrafted"])
