@@ -3,9 +3,10 @@
 Processes with and without the project's settings for OpenMP take turns of a second each, idle,
 beside two and beside six endless Python loops, so that whatever else the machine does meets all
 alike. The number of threads is what a training would choose that begins under that load; its
-precision and layout are the usual ones. A training that began on all cores keeps its threads when
-the load comes later; what it does then is printed as well. The latency of the same network, on one
-thread, is measured idle and beside two loops in turn.
+precision and layout are the usual ones. Beside its time stands what one thread's fair share of the
+cores would make it, by what that thread does idle. A training that began on all cores keeps its
+threads when the load comes later; what it does then is printed as well. The latency of the same
+network, on one thread, is measured idle and beside two loops in turn.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ def measure() -> list[Row]:
                     }
                     if load:
                         rates["begun before"] = _asked(ours, f"{most} {_SECONDS}")
+                    else:
+                        rates["one thread"] = _asked(ours, f"1 {_SECONDS}")
                 if turn:  # in the first, kernels are chosen
                     for name, rate in rates.items():
                         found.setdefault((name, load), []).append(rate)
@@ -104,7 +107,7 @@ def measure() -> list[Row]:
     print(f"  threads begun with: {threads}; load average at the end {load_average:.1f}")
     for (name, load), rates_found in sorted(found.items()):
         print(f"  {name}, beside {load}: {spread(rates_found, ' steps/s', 1)}")
-    return [*_rows(found), _latency_row(latencies)]
+    return [*_rows(found, most), _latency_row(latencies)]
 
 
 def _latencies(
@@ -130,7 +133,7 @@ def _latency_row(found: list[tuple[float, float]]) -> Row:
     )
 
 
-def _rows(found: dict[tuple[str, int], list[float]]) -> list[Row]:
+def _rows(found: dict[tuple[str, int], list[float]], cores: int) -> list[Row]:
     idle = [ours / plain for ours, plain in zip(found["ours", 0], found["plain", 0])]
     rows = [
         Row(
@@ -145,10 +148,16 @@ def _rows(found: dict[tuple[str, int], list[float]]) -> list[Row]:
             [alone / beside for alone, beside in zip(found["plain", 0], found[name, load])]
             for name in ("ours", "plain")
         )
+        # Of cores that the loops and a single thread share evenly, as it does idle on its own.
+        share = min(1.0, cores / (load + 1))
+        fair = [
+            alone / (share * one) for alone, one in zip(found["plain", 0], found["one thread", 0])
+        ]
         rows.append(
             Row(
-                f"its time beside {load} busy processes against idle "
-                f"(as OpenMP comes: {spread(before, digits=1)})",
+                f"its time beside {load} busy processes against idle (as OpenMP comes: "
+                f"{spread(before, digits=1)}; one thread with its fair share of {cores} cores: "
+                f"{spread(fair, digits=1)})",
                 spread(slower),
                 f"at most {bar:.1f}x",
                 statistics.median(slower) <= bar,
