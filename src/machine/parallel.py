@@ -24,8 +24,8 @@ __all__ = [
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# On `time.perf_counter`, with what must be done by then.
-_deadline: ContextVar[tuple[float, str] | None] = ContextVar("deadline", default=None)
+# On `time.perf_counter`, with what must be done by then, and when that began.
+_deadline: ContextVar[tuple[float, str, float] | None] = ContextVar("deadline", default=None)
 # Of what is left to do by its pace so far, what it takes at least.
 _CLEARLY = 0.8
 
@@ -55,7 +55,8 @@ def in_time(deadline: float | None, what: str) -> Iterator[None]:
         deadline: on `time.perf_counter`; None for no limit.
         what: is done, for the message.
     """
-    token = _deadline.set(None if deadline is None else (deadline, what))
+    limit = None if deadline is None else (deadline, what, time.perf_counter())
+    token = _deadline.set(limit)
     try:
         yield
     finally:
@@ -96,20 +97,20 @@ class _Watch:
         self._limit = _deadline.get()
         self._left = len(items) if isinstance(items, Sized) else 0
         self._warm_up = 2 * workers
-        self._done, self._began, self._first = 0, time.perf_counter(), 0.0
+        self._done, self._first = 0, 0.0
 
     def seen(self, result: Result) -> Result:
         """Return a result, the next of them all; `TooSlow` where the others will come too late."""
         self._left, self._done = self._left - 1, self._done + 1
         if self._limit is None:
             return result
-        now, (deadline, what) = time.perf_counter(), self._limit
+        now, (deadline, what, began) = time.perf_counter(), self._limit
         self._first = self._first or now
         # What is in work when the first result comes is as good as done.
         if self._left > 0 and self._done > self._warm_up:
             left = self._left * (now - self._first) / (self._done - 1)
             if now + _CLEARLY * left > deadline:
-                raise TooSlow(what, now - self._began + left)
+                raise TooSlow(what, now - began + left)
         return result
 
 

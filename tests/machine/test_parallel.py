@@ -41,6 +41,16 @@ def test_what_cannot_be_done_in_time_ends_as_soon_as_that_is_clear(
     assert 2 <= now.seconds - began <= at_most
 
 
+def test_what_was_done_before_counts_where_there_are_several_steps(now: SimpleNamespace) -> None:
+    def steps() -> None:
+        now.seconds += 10
+        done(now, range(100))
+
+    limit = in_time(now.seconds + 20, "opening")
+    with pytest.raises(TooSlow, match="opening would take 109 s"), limit:
+        steps()
+
+
 def test_what_is_done_in_time_or_has_no_known_length_goes_on(now: SimpleNamespace) -> None:
     with in_time(now.seconds + 100, "decoding"):
         assert done(now, range(100)) == 100
