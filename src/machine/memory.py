@@ -1,13 +1,28 @@
-"""The memory of this machine and of this process."""
+"""The memory of this machine and of this process, and what becomes of what is freed."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import psutil
 
-__all__ = ["available_memory", "peak_memory", "total_memory"]
+__all__ = ["available_memory", "memory_kept", "peak_memory", "total_memory"]
+
+# Of mallopt(3), by which GNU's C library is set; what a person set by these variables stays.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
+# As many bytes as its own rules end up with, and as many blocks as it maps at most.
+_USUAL = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
+_KEPT = ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0))  # nothing is given back, nothing mapped by itself
+_lock = threading.Lock()
+_blocks: list[None] = []  # that have begun and not ended
 
 
 def available_memory() -> int:
@@ -40,3 +55,45 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Keep memory that is freed for what is allocated next; give it back at the end of the block.
+
+    The activations of a batch are tens of megabytes each, and those of the next batch are as large.
+    By its own rules GNU's C library maps what is larger than 32 MB anew each time, and gives the
+    end of its heap back, so that the system clears and maps the same pages in every step. What that
+    takes is in docs/figures.md. Blocks may lie within each other and in several threads. Other
+    libraries of C, and one whose rules are set by variables of the environment, are left alone.
+    """
+    library = _gnu_library()
+    if library is None:
+        yield
+        return
+    with _lock:
+        _blocks.append(None)
+        _set(library, _KEPT)
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks.pop()
+            if not _blocks:
+                _set(library, _USUAL)
+                library.malloc_trim(0)
+
+
+def _set(library: ctypes.CDLL, options: tuple[tuple[int, int], ...]) -> None:
+    for option, value in options:
+        library.mallopt(option, value)
+
+
+@cache
+def _gnu_library() -> ctypes.CDLL | None:
+    """Return the C library of this process, if it is GNU's and has no rules that a person set."""
+    if sys.platform != "linux" or any(name in os.environ for name in _CHOICES):
+        return None
+    library = ctypes.CDLL(None)
+    names = ("gnu_get_libc_version", "mallopt", "malloc_trim")
+    return library if all(hasattr(library, name) for name in names) else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "depthwise_in_float32"]
+__all__ = ["AUTOCAST", "MEMORY_FORMATS", "autocast", "depthwise_in_float32", "own_threads"]
 
 # The dtype of torch's autocast for `runtime.precision`; float32 needs none.
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -17,6 +17,7 @@ from ..machine.arrays import Float64Array
 from ..machine.disk import refusal_of_folder
 from ..machine.failures import explained
 from ..machine.interruption import Interruption
+from ..machine.memory import memory_kept
 from ..metrics.summary import metric_key
 from ..models.arithmetic import own_threads
 from ..records.run import Predictions, RunSummary
@@ -95,7 +96,7 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
-    with own_threads():  # `runtime.threads` is this run's alone
+    with own_threads(), memory_kept():  # `runtime.threads` is this run's alone
         if settings.cv.is_whole:
             return cross_validate(
                 settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent

@@ -23,6 +23,7 @@ from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
 from ..machine.failures import DiskRefuses, OutOfMemory, RunFailed, explained
 from ..machine.interruption import Interrupted, Interruption, Stopped
+from ..machine.memory import memory_kept
 from ..machine.package import PACKAGE
 from ..runs import build
 from ..runs.experiment import run_experiment
@@ -58,7 +59,7 @@ class TrialRunner:
     def __call__(self, job: Job, channel: Channel) -> Ending:
         try:
             # A run explains what goes wrong in it; here is what goes wrong before.
-            with Interruption(), explained(Path.cwd()):
+            with Interruption(), explained(Path.cwd()), memory_kept():
                 match read_task(job.task):
                     case Prepare() as task:
                         with progress_shown(lambda line: channel.note(doing=line)):

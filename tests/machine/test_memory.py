@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,89 @@ def test_the_peak_is_not_that_of_the_parent() -> None:
     command = [sys.executable, "-c", code]
     grown = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert grown > 0.5 * len(ballast)
+
+
+_FAULTS = """
+import resource, sys
+from contextlib import nullcontext
+from src.machine.memory import memory_kept
+
+def faults(size, times=20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        bytearray(size)  # which is written to
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+
+
+def _printed(code: str, **environment: str) -> list[int]:
+    usual = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", _FAULTS + code]
+    done = subprocess.run(
+        command, env=usual | environment, capture_output=True, text=True, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's C library is Linux's")
+def test_what_was_freed_is_used_again_within_the_block_and_given_back_at_its_end() -> None:
+    """Blocks of 50 MB, which the C library's own rules map anew each time: 4 KB a fault at most."""
+    code = """
+import psutil
+rss = lambda: psutil.Process().memory_info().rss >> 20
+usual, held = faults(50_000_000), rss()
+with memory_kept():
+    with memory_kept():
+        faults(50_000_000, 1)
+    inside, kept = faults(50_000_000), rss() - held
+print(usual, inside, kept, rss() - held, faults(50_000_000))
+"""
+    usual, inside, kept, left, after = _printed(code)
+    assert inside < usual / 100
+    assert kept > 40 and left < 10
+    assert after > usual / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's C library is Linux's")
+def test_rules_that_a_person_set_stay() -> None:
+    code = """
+with memory_kept():
+    print(faults(50_000_000))
+"""
+    (faulted,) = _printed(code, MALLOC_MMAP_THRESHOLD_="1000000")
+    assert faulted > 1000
+
+
+def test_where_there_is_no_such_library_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory._gnu_library.cache_clear()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with memory.memory_kept():
+        pass
+    monkeypatch.undo()
+    memory._gnu_library.cache_clear()
+
+
+def test_the_rules_are_the_usual_ones_again_after_the_last_of_several_threads() -> None:
+    code = """
+import threading
+first, second = threading.Event(), threading.Event()
+
+def holds():
+    with memory_kept():
+        first.set()
+        second.wait()
+
+thread = threading.Thread(target=holds)
+thread.start()
+first.wait()
+with memory_kept():
+    pass
+faults(50_000_000, 1)
+print(faults(50_000_000))
+second.set()
+thread.join()
+print(faults(50_000_000))
+"""
+    if sys.platform == "linux":
+        held, after = _printed(code)
+        assert held < after / 100

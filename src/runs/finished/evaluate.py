@@ -13,6 +13,7 @@ from ...config.schema import RunSettings, stored_settings
 from ...data.loading.datamodule import PictureData
 from ...data.sources.costs import CostTable
 from ...machine.arrays import AnyArray
+from ...machine.memory import memory_kept
 from ...records.run import RunSummary
 from ...tracking.tracker import Tracker
 from ..build import build_data
@@ -91,6 +92,7 @@ def revisit(folder: RunFolder, checkpoint: Path) -> Revisited:
     return Revisited(folder, settings, data, trained)
 
 
+@memory_kept()
 def measure(again: Revisited, part: str) -> tuple[Measured, int | None]:
     """Measure one part; keep metrics and predictions in the run's folder.
 

@@ -22,6 +22,7 @@ from ...data.decoding.picture_files import PICTURE_ENDINGS, PictureError
 from ...data.sources.files import Listing
 from ...machine.arrays import UInt8Array
 from ...machine.disk import named_file, refusal
+from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
@@ -38,6 +39,7 @@ __all__ = ["label_pictures", "open_model", "predictor_of"]
 _NAMED = 5
 
 
+@memory_kept()
 def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> str:
     """Write a CSV row for every readable picture, in order, and contact sheets of some.
 

@@ -26,6 +26,7 @@ from ...data.decoding.windows import mean_over_windows
 from ...data.sources.files import Listing
 from ...data.sources.source import Problem
 from ...machine.arrays import UInt8Array
+from ...machine.memory import memory_kept
 from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell, from_csv_cell
 from ...records.pixels import colours
@@ -54,6 +55,7 @@ def predicts_pixels(folder: RunFolder) -> bool:
         return False
 
 
+@memory_kept()
 def write_masks(model: Path, found: Listing, settings: PredictSettings) -> str:
     """Write mask and overlay of every readable picture, and a row with the share of each class.
 
