@@ -133,15 +133,6 @@ def tracked(installed: Installed, empty_database: Path) -> Installed:
     return installed
 
 
-def test_a_sweep_and_its_verdict(tracked: Installed) -> None:
-    words = ["families=[mlp,handcrafted]", "budget.trials=2", "finalists=1", "finalist_seeds=1"]
-    words.append("tracking.figures=false")
-    tracked.typed("sweep", "study=s", *words, "trainer.max_epochs=1", "workers.count=1")
-    shown = tracked.typed("compare", "sweep=s")
-    assert "python -m" not in shown
-    tracked.typed("select", "sweep=s")
-
-
 @pytest.mark.parametrize("model", ["mlp", "handcrafted"])
 def test_runs_are_the_same_wherever_they_were_made(
     installed: Installed, tmp_path: Path, model: str, request: pytest.FixtureRequest
@@ -172,7 +163,13 @@ def test_runs_are_the_same_wherever_they_were_made(
             np.testing.assert_allclose(probs, here, atol=1e-6)
 
 
-def test_the_notebook_runs_as_it_is_written(tracked: Installed) -> None:
+def test_the_notebook_runs_as_it_is_written_and_commands_go_on_with_it(tracked: Installed) -> None:
     cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     tracked.python("\n".join([*code, "assert run.folder.is_dir()"]))
+    (folder,) = (tracked.cwd / "outputs" / "sweeps").iterdir()
+    said = tracked.typed("sweep", f"study={folder.name}", "budget.trials=5")
+    assert "5 trials (5 complete)" in said and "python -m" not in said
+    shown = tracked.typed("compare", f"sweep={folder.name}")
+    assert "python -m" not in shown
+    tracked.typed("select", f"sweep={folder.name}")

@@ -32,6 +32,11 @@ def complete(
     return subprocess.run(command, env=environment, check=False, **options)
 
 
+# Whether a process lives is asked less often than for a moment that may pass in milliseconds: both
+# take the cores on which the process computes.
+_BETWEEN_LOOKS = 0.1
+
+
 def wait_until(
     moment: Callable[[], Found],
     process: Command | subprocess.Popen[str],
@@ -39,11 +44,14 @@ def wait_until(
     seconds: float = 400,
 ) -> Found:
     """Return what `moment` returns, as soon as it is true, while the process lives."""
-    deadline = time.monotonic() + seconds
+    deadline, looked = time.monotonic() + seconds, 0.0
     while not (found := moment()):
-        if process.poll() is not None:
-            raise AssertionError(f"it ended before the moment came: {process.communicate()}")
-        assert time.monotonic() < deadline, "the moment did not come"
+        now = time.monotonic()
+        if now > looked + _BETWEEN_LOOKS:
+            looked = now
+            if process.poll() is not None:
+                raise AssertionError(f"it ended before the moment came: {process.communicate()}")
+        assert now < deadline, "the moment did not come"
         time.sleep(pause)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import optuna
@@ -33,13 +34,16 @@ def folder(output_dir: Path) -> Path:
 def trials(output_dir: Path) -> list[FrozenTrial]:
     """Those that began, as Optuna itself reads them from outside."""
     path = folder(output_dir) / "study.journal"
-    if not path.is_file():
-        return []
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        found = optuna.load_study(study_name=STUDY, storage=storage).get_trials()
-    except (KeyError, ValueError):  # it is just being made
+        return _trials(path, path.stat().st_size)
+    except (FileNotFoundError, KeyError, ValueError):  # it is not there yet, or just being made
         return []
+
+
+@lru_cache(1)  # whoever waits asks again and again, and nothing is ever taken out of a journal
+def _trials(journal: Path, _size: int) -> list[FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    found = optuna.load_study(study_name=STUDY, storage=storage).get_trials()
     return [trial for trial in found if trial.state.name != "WAITING"]
 
 
