@@ -4,6 +4,8 @@
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   // Shares in percent, other figures as they are.
   const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
+  // A name with a reading direction of its own, as <bdi> gives it where there is markup.
+  const isolated = (name) => `\u2068${name}\u2069`;
   const label = (one) => `${one.rank}. ${one.name}`;
   const { choose, mark } = choosing(byRank, label);
 
@@ -169,7 +171,7 @@
           const share = Math.sqrt(value / total);
           const kind = i === j ? "cell" : "cell off";
           const box = make("rect", { ...look, class: kind, "fill-opacity": value ? 0.08 + 0.37 * share : 0.02 }, null, svg);
-          make("title", {}, `${data.classes[i]} taken for ${data.classes[j]}: ${value} of ${total}`, box);
+          make("title", {}, `${isolated(data.classes[i])} taken for ${isolated(data.classes[j])}: ${value} of ${total}`, box);
           if (counted && value) {
             const text = value < 10000 ? value : `${Math.round(value / 1000)}k`;
             make("text", { class: "count", x: look.x + cell / 2, y: y + cell / 2 + 4, "text-anchor": "middle" }, text, svg);

@@ -27,8 +27,11 @@ def classes_table(report: ReportData) -> Table:
         recall = [_with_interval(leader.recall[index], _own(leader, index)) for leader in leaders]
         rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
     places = [one.name for one in leaders]
+    judged = len(leaders[0].weakest_first)
+    few = judged > _MOST_CLASSES_LISTED
+    some = f"{_MOST_CLASSES_LISTED} of {judged:,} classes" if few else "each class"
     return Table(
-        f"{_OF_CLASSES[report.of_classes]} of each class with its own 95 % interval, the winner's "
+        f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
         "weakest first",
         ("class", "pictures", *places, "the winner confuses it with"),
         tuple(rows),
