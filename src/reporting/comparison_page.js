@@ -47,9 +47,13 @@
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
     const [low, high] = pad(...(data.higher ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
-    const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
+    // What is far worse has a place of its own: at the edge it would seem to have its value.
+    const worse = height - bottom - 9, some = shown.some((one) => one.figure < low);
+    const floor = some ? worse - 14 : height - bottom;
+    const y = (share) => (share < low ? worse : top + (floor - top) * (1 - (share - low) / (high - low)));
     const svg = drawing(width, height, "Figures against latency");
     levels(svg, ticks(low, high, 5), y, left, width - right);
+    if (some) make("text", { x: left - 8, y: worse + 4, "text-anchor": "end" }, "worse", svg);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
       for (const factor of [1, 2, 5]) {
@@ -111,7 +115,10 @@
         make("text", { x: x(epoch), y: height - 18, "text-anchor": "middle" }, epoch, svg);
       }
       make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "epoch", svg);
-      // What lies below is cut off.
+      // What lies below is cut off; where that is all, it is said.
+      if (!lines.flat().some(([, value]) => value >= low)) {
+        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${figure(low, 0)}`, svg);
+      }
       const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {
         const best = index === lines.length - 1;

@@ -47,6 +47,7 @@ _SHARES = (
 )
 
 _GAP = "  "
+_JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
 _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -203,8 +204,11 @@ def picture_name(path: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return the text with line breaks and control characters replaced by spaces."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return the text with line breaks and control characters replaced by spaces.
+
+    What joins letters and emoji, or keeps letters of a word from being joined, stays.
+    """
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
 
 
 def escaped(text: str) -> str:

@@ -421,6 +421,37 @@ def test_names_of_any_length_are_broken(visit: Visit, width: int) -> None:
 
 @pytest.mark.slow
 @in_a_browser
+def test_what_is_far_worse_is_called_so(visit: Visit) -> None:
+    """A candidate below the scale of the plane, and a family below that of the curves."""
+    shown = report_data(15)
+    *others, last = shown.comparison.entrants
+    bad = dataclasses.replace(last, standing=dataclasses.replace(last.standing, figure=0.1))
+    compared = dataclasses.replace(shown.comparison, entrants=(*others, bad))
+    family = others[0].family
+    curves = {
+        one.standing.rank: tuple(
+            (epoch, 0.1 if one.family == family else 0.9 + 0.001 * epoch) for epoch in range(1, 30)
+        )
+        for one in compared.entrants
+    }
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=compared, curves=curves)))
+    opened(page)
+    texts = page.locator("#plane text").all_text_contents()
+    assert "worse" in texts and faults(page, 1200) == []
+    lowest = max(
+        float(dot.get_attribute("cy") or "nan")
+        for dot in page.locator("#plane circle").all()
+        if dot.get_attribute("data-trial") != str(last.standing.rank)
+    )
+    dot = page.locator(f"#plane circle[data-trial='{last.standing.rank}']")
+    assert float(dot.get_attribute("cy") or "nan") > lowest + 10
+    said = page.locator("#curves > svg").all_text_contents()
+    assert len(said) == 3
+    assert [family in text for text in said] == ["below" in text for text in said]
+
+
+@pytest.mark.slow
+@in_a_browser
 def test_facts_share_the_whole_width(visit: Visit) -> None:
     page = visit(comparison_page(report_data(6), "python -m src.select"), 1400)
     boxes = [one.bounding_box() or {} for one in page.locator(".facts > div").all()]

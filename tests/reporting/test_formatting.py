@@ -66,6 +66,8 @@ def test_values_read_as_on_a_command_line() -> None:
 
 
 def test_control_characters_never_reach_a_terminal() -> None:
+    persian, emoji = "\u0645\u06cc\u200c\u062e\u0648", "👩\u200d👧"  # each is one word
+    assert one_line(f"{persian}\u202e {emoji}") == f"{persian} {emoji}"
     assert one_line("out of\nmemory \x1b[31mred\x07") == "out of memory [31mred"
 
 
