@@ -21,12 +21,12 @@
   }
 
   // Round numbers between two others with their texts, some `most` of them.
-  function ticks(low, high, most) {
+  function ticks(low, high, most, written = figure) {
     const step = roundStep((high - low) / most || 1);
     const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
     const digits = Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9));
     const found = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
-    return found.map((share) => [share, figure(share, digits)]);
+    return found.map((share) => [share, written(share, digits)]);
   }
 
   // Of many values, all but a few that would flatten the others: those that learnt nothing.
@@ -104,7 +104,8 @@
     if (!every.length) return;
     const epochs = Math.max(...every.map(([epoch]) => epoch));
     const values = every.map(([, value]) => value).filter((value) => value !== null);
-    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4);
+    // Shares, whatever the candidates are ranked by.
+    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4, percent);
     panels("curves", data.curves, [250, 360], 0.62, (svg, { family, lines }, width, height) => {
       const left = 48, right = 10, top = 26, bottom = 34;
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
@@ -117,7 +118,7 @@
       make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "epoch", svg);
       // What lies below is cut off; where that is all, it is said.
       if (!lines.flat().some(([, value]) => value >= low)) {
-        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${figure(low, 0)}`, svg);
+        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${percent(low)}`, svg);
       }
       const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {

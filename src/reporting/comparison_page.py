@@ -13,6 +13,7 @@ from PIL import Image
 from ..machine.arrays import UInt8Array
 from ..machine.text import percent
 from ..metrics.pareto import pareto_front
+from ..metrics.summary import accuracy_name
 from ..records.comparison import Comparison, Entrant, Verdict
 from ..records.report_data import Leader, ReportData
 from .comparison_report import (
@@ -47,8 +48,6 @@ from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
 
-# By the plain names of a report's figures.
-_CURVES = {"accuracy": "accuracy", "miou": "mean IoU"}
 _MOST_RANKED = 25
 _MARGIN = 8.0  # percent of a board's width, at either end, for half of a tick's text
 _MOST_CLASSES_DRAWN = 40
@@ -87,7 +86,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
         "has_reliability": len(report.leaders[0].confidence) > 0,
-        "curve": _CURVES[report.curve],
+        "curve": "mean IoU" if report.curve == "miou" else accuracy_name(comparison.verdict.sets),
         "counted": "pixels" if report.of_classes == "iou" else "pictures",
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,

@@ -208,6 +208,7 @@ def test_of_label_sets_the_accuracy_is_called_exact_match() -> None:
     compared = dataclasses.replace(shown.comparison, verdict=verdict)
     body = comparison_page(dataclasses.replace(shown, comparison=compared)).partition("<main>")[2]
     assert "Exact match with 95 % intervals" in body and "of the pictures right" not in body
+    assert "validation exact match after each epoch" in body
     assert "exact match" in comparison_table(compared).headers
     assert " by exact match: " in verdict_sentences(compared)[0]
 
@@ -448,6 +449,30 @@ def test_what_is_far_worse_is_called_so(visit: Visit) -> None:
     said = page.locator("#curves > svg").all_text_contents()
     assert len(said) == 3
     assert [family in text for text in said] == ["below" in text for text in said]
+
+
+def test_labels_that_are_not_taken_for_each_other_have_no_column_for_it() -> None:
+    shown = report_data(3)
+    classes = len(shown.class_names)
+    leaders = tuple(
+        dataclasses.replace(one, matrix=np.zeros((0, 0), np.int64), pictures=(9,) * classes)
+        for one in shown.leaders
+    )
+    table = classes_table(dataclasses.replace(shown, leaders=leaders))
+    assert table.headers == ("class", "pictures", *(one.name for one in leaders))
+    assert classes_table(shown).headers[-1] == "the winner confuses it with"
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_learning_curves_are_shares_whatever_ranks(visit: Visit) -> None:
+    shown = report_data(4)
+    verdict = dataclasses.replace(shown.comparison.verdict, measure="kappa")
+    compared = dataclasses.replace(shown.comparison, verdict=verdict)
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=compared)))
+    opened(page)
+    assert "%" in page.locator("#curves > svg").first.text_content()  # type: ignore[operator]
+    assert "%" not in page.locator("#plane > svg").text_content()  # type: ignore[operator]
 
 
 @pytest.mark.slow
