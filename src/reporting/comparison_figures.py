@@ -14,7 +14,7 @@ from ..records.comparison import Comparison
 from ..records.report_data import Leader, ReportData
 from .charts import FamilyCurves, TradeOff, curves_figure, pareto_figure
 from .class_figures import confusion_figure
-from .comparison_report import pictures_compared
+from .comparison_report import best_and_chosen, pictures_compared
 from .comparison_verdict import measure_title
 from .formatting import is_percent, metric_text, tick_text
 from .scales import distinct_colors, family_colors
@@ -137,9 +137,9 @@ def ranking_figure(comparison: Comparison) -> Figure:
     """Draw figure and 95 % interval of the best candidates; those tied with the best filled.
 
     Args:
-        comparison: of any number of candidates; the first thirty are drawn.
+        comparison: of any number of candidates; the first thirty are drawn, and the choice.
     """
-    shown = comparison.entrants[:_MOST_RANKED]
+    shown = best_and_chosen(comparison, _MOST_RANKED)
     names = [f"{one.standing.rank}. {one.standing.name}" for one in shown]
     labels = plain_labels(names, _LONGEST)
     families = list(dict.fromkeys(one.family for one in comparison.entrants))
@@ -158,7 +158,8 @@ def ranking_figure(comparison: Comparison) -> Figure:
         axes.plot(scale * standing.figure, line, "o", color=color, mfc=fill, ms=6)
     several = len(comparison.entrants) > 1
     among = " that hold all at once;\nfilled: cannot be told from the best" if several else ""
-    of = f"the best {len(shown)} of " if len(shown) < len(comparison.entrants) else ""
+    more = len(comparison.entrants) > _MOST_RANKED
+    of = f"the best {_MOST_RANKED} of " if more else ""
     tidy(
         axes,
         title=f"{measure_title(verdict)} of {of}{len(comparison.entrants):,} candidates",

@@ -4,6 +4,8 @@
   const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
   // Shares in percent, other figures as they are.
   const figure = (value, digits) => (data.percent ? percent(value, digits) : `${Number(value.toPrecision(3))}`);
+  // A name with a reading direction of its own, as <bdi> gives it where there is markup.
+  const isolated = (name) => `\u2068${name}\u2069`;
   const label = (one) => `${one.rank}. ${one.name}`;
   const { choose, mark } = choosing(byRank, label);
 
@@ -19,12 +21,12 @@
   }
 
   // Round numbers between two others with their texts, some `most` of them.
-  function ticks(low, high, most) {
+  function ticks(low, high, most, written = figure) {
     const step = roundStep((high - low) / most || 1);
     const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
     const digits = Math.max(0, -Math.floor(Math.log10(100 * step) + 1e-9));
     const found = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
-    return found.map((share) => [share, figure(share, digits)]);
+    return found.map((share) => [share, written(share, digits)]);
   }
 
   // Of many values, all but a few that would flatten the others: those that learnt nothing.
@@ -45,9 +47,13 @@
     const [from, to] = pad(Math.min(...costs), Math.max(...costs));
     const [low, high] = pad(...(data.higher ? worthShowing(figures, 0.9) : [Math.min(...figures), Math.max(...figures)]));
     const x = (cost) => left + (width - left - right) * ((Math.log10(cost) - from) / (to - from));
-    const y = (share) => top + (height - top - bottom) * (1 - (Math.max(share, low) - low) / (high - low));
+    // What is far worse has a place of its own: at the edge it would seem to have its value.
+    const worse = height - bottom - 9, some = shown.some((one) => one.figure < low);
+    const floor = some ? worse - 14 : height - bottom;
+    const y = (share) => (share < low ? worse : top + (floor - top) * (1 - (share - low) / (high - low)));
     const svg = drawing(width, height, "Figures against latency");
     levels(svg, ticks(low, high, 5), y, left, width - right);
+    if (some) make("text", { x: left - 8, y: worse + 4, "text-anchor": "end" }, "worse", svg);
     let last = -Infinity;
     for (let power = Math.floor(from); power <= to; power++) {
       for (const factor of [1, 2, 5]) {
@@ -98,7 +104,8 @@
     if (!every.length) return;
     const epochs = Math.max(...every.map(([epoch]) => epoch));
     const values = every.map(([, value]) => value).filter((value) => value !== null);
-    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4);
+    // Shares, whatever the candidates are ranked by.
+    const [low, high] = worthShowing(values, 0.6), axis = ticks(low, high, 4, percent);
     panels("curves", data.curves, [250, 360], 0.62, (svg, { family, lines }, width, height) => {
       const left = 48, right = 10, top = 26, bottom = 34;
       const x = (epoch) => left + (width - left - right) * ((epoch - 1) / Math.max(1, epochs - 1));
@@ -109,7 +116,10 @@
         make("text", { x: x(epoch), y: height - 18, "text-anchor": "middle" }, epoch, svg);
       }
       make("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "epoch", svg);
-      // What lies below is cut off.
+      // What lies below is cut off; where that is all, it is said.
+      if (!lines.flat().some(([, value]) => value >= low)) {
+        make("text", { x: (left + width - right) / 2, y: height - bottom - 8, "text-anchor": "middle" }, `below ${percent(low)}`, svg);
+      }
       const inside = make("svg", { width, height: height - bottom }, null, svg);
       [...lines].reverse().forEach((line, index) => {
         const best = index === lines.length - 1;
@@ -169,7 +179,7 @@
           const share = Math.sqrt(value / total);
           const kind = i === j ? "cell" : "cell off";
           const box = make("rect", { ...look, class: kind, "fill-opacity": value ? 0.08 + 0.37 * share : 0.02 }, null, svg);
-          make("title", {}, `${data.classes[i]} taken for ${data.classes[j]}: ${value} of ${total}`, box);
+          make("title", {}, `${isolated(data.classes[i])} taken for ${isolated(data.classes[j])}: ${value} of ${total}`, box);
           if (counted && value) {
             const text = value < 10000 ? value : `${Math.round(value / 1000)}k`;
             make("text", { class: "count", x: look.x + cell / 2, y: y + cell / 2 + 4, "text-anchor": "middle" }, text, svg);

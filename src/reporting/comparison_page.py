@@ -13,9 +13,15 @@ from PIL import Image
 from ..machine.arrays import UInt8Array
 from ..machine.text import percent
 from ..metrics.pareto import pareto_front
+from ..metrics.summary import accuracy_name
 from ..records.comparison import Comparison, Entrant, Verdict
 from ..records.report_data import Leader, ReportData
-from .comparison_report import closing_remarks, comparison_table, pictures_compared
+from .comparison_report import (
+    best_and_chosen,
+    closing_remarks,
+    comparison_table,
+    pictures_compared,
+)
 from .comparison_tables import classes_table, groups_table, subgroups_table
 from .comparison_verdict import (
     caution_sentences,
@@ -42,8 +48,6 @@ from .scales import family_colors, round_numbers
 
 __all__ = ["comparison_page"]
 
-# By the plain names of a report's figures.
-_CURVES = {"accuracy": "accuracy", "miou": "mean IoU"}
 _MOST_RANKED = 25
 _MARGIN = 8.0  # percent of a board's width, at either end, for half of a tick's text
 _MOST_CLASSES_DRAWN = 40
@@ -72,6 +76,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "measure": measure_name(comparison.verdict),
         "board": board,
         "ticks": ticks,
+        "shown": _shown(comparison),
         "has_latencies": len(entrants) > 1
         and any(one.standing.cost is not None for one in entrants),
         "leaderboard": table,
@@ -81,7 +86,7 @@ def comparison_page(report: ReportData, next_step: str | None = None) -> str:
         "has_curves": bool(report.curves),
         "leaders": report.leaders,
         "has_reliability": len(report.leaders[0].confidence) > 0,
-        "curve": _CURVES[report.curve],
+        "curve": "mean IoU" if report.curve == "miou" else accuracy_name(comparison.verdict.sets),
         "counted": "pixels" if report.of_classes == "iou" else "pictures",
         "has_matrices": 0 < len(report.leaders[0].matrix) <= _MOST_CLASSES_DRAWN,
         "agreement": report.agreement,
@@ -209,14 +214,21 @@ def _latency(one: Entrant) -> str:
     return f"{one.standing.cost:.3g} ms a picture{beside}"
 
 
+def _shown(comparison: Comparison) -> str:
+    """Return which of many candidates the board shows."""
+    best = f"The best {_MOST_RANKED} of {len(comparison.entrants):,} candidates"
+    rank = comparison.choice.standing.rank
+    return f"{best}, and the choice, which is ranked {rank}." if rank > _MOST_RANKED else f"{best}."
+
+
 def _board(
     comparison: Comparison, colors: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[tuple[float, str]]]:
-    """Return the rows of the first candidates, and (place, text) of the ticks above them.
+    """Return the rows of the first candidates and the choice, and (place, text) of their ticks.
 
     Places are percentages of the width that intervals are drawn in.
     """
-    verdict, shown = comparison.verdict, comparison.entrants[:_MOST_RANKED]
+    verdict, shown = comparison.verdict, best_and_chosen(comparison, _MOST_RANKED)
     measure = verdict.measure
     low = min(one.standing.interval.low for one in shown)
     high = max(one.standing.interval.high for one in shown)
@@ -261,7 +273,8 @@ def _sort_values(one: Entrant, verdict: Verdict) -> tuple[Any, ...]:
     return (
         *(standing.rank, standing.name, standing.figure, worst, *among),
         *(len(standing.run_ids), standing.cost, one.training_seconds),
-        *(standing.log_loss, None if math.isnan(error) else error),
+        *(() if verdict.measure == "log_loss" else (standing.log_loss,)),
+        None if math.isnan(error) else error,
         *(None if one.size is None else one.size[0] * one.size[1], one.start),
         *(one.parameters, one.settings),
     )

@@ -17,6 +17,7 @@ from .comparison_verdict import (
 from .formatting import Table, below_each_other, chance_text, count, duration, mean_text, measured
 
 __all__ = [
+    "best_and_chosen",
     "closing_remarks",
     "comparison_csv",
     "comparison_plain",
@@ -36,6 +37,12 @@ def pictures_compared(comparison: Comparison) -> str:
     if comparison.folds is not None:
         return f"{comparison.data}, each picture held out once"
     return f"the {comparison.part} part of {comparison.data}"
+
+
+def best_and_chosen(comparison: Comparison, most: int | None) -> tuple[Entrant, ...]:
+    """Return the best candidates, `most` of them, and the choice where it comes after these."""
+    best, choice = comparison.entrants[:most], comparison.choice
+    return best if choice.standing.rank <= len(best) else (*best, choice)
 
 
 def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
@@ -68,12 +75,13 @@ def format_comparison(comparison: Comparison, width: int = 100, *, wrapped: bool
 def comparison_table(
     comparison: Comparison, most: int | None = None, *, brief: bool = False
 ) -> Table:
-    """Return the candidates in order, or the first of them, with standard deviations as spread.
+    """Return the candidates in order, or the first and the choice; spreads are standard deviations.
 
     A `brief` table leaves out what a terminal has no room for.
     """
-    cells = [_cells(one, comparison.verdict) for one in comparison.entrants[:most]]
+    cells = [_cells(one, comparison.verdict) for one in best_and_chosen(comparison, most)]
     hidden = {*(_ON_THE_PAGE * brief), *(_AMONG_OTHERS * (len(comparison.entrants) == 1))}
+    hidden.discard(measure_name(comparison.verdict))
     headers = tuple(name for name in cells[0] if name not in hidden)
     return Table(
         title=f"Candidates on {pictures_compared(comparison)}, {pictures_text(comparison.verdict)}",
@@ -184,7 +192,7 @@ def _cells(one: Entrant, verdict: Verdict) -> dict[str, str]:
         "runs": str(len(standing.run_ids)),
         "ms": "" if standing.cost is None else f"{standing.cost:.3g}{'*' * one.disturbed}",
         "trained": "" if one.training_seconds is None else duration(one.training_seconds),
-        "log-loss": f"{standing.log_loss:.3f}",
+        **({} if measure == "log_loss" else {"log-loss": f"{standing.log_loss:.3f}"}),
         "calib.": "" if math.isnan(error) else percent(error),
         "size": "" if one.size is None else "x".join(map(str, one.size)),
         "start": one.start or "",

@@ -17,20 +17,25 @@ _MOST_CLASSES_LISTED = 100
 def classes_table(report: ReportData) -> Table:
     """Return the recall (or IoU) of each class by each leader, the winner's weakest class first."""
     leaders, names = report.leaders, report.class_names
-    counts, others = leaders[0].pictures, [""] * len(names)
-    if len(leaders[0].matrix):
+    counts, confused = leaders[0].pictures, len(leaders[0].matrix) > 0
+    others = [""] * len(names)
+    if confused:
         scores = class_scores(leaders[0].matrix)
         counts = counts or tuple(one.pictures // leaders[0].trainings for one in scores)
         others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
     rows = []
     for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
         recall = [_with_interval(leader.recall[index], _own(leader, index)) for leader in leaders]
-        rows.append((names[index], f"{counts[index]:,}", *recall, others[index]))
+        other = (others[index],) if confused else ()
+        rows.append((names[index], f"{counts[index]:,}", *recall, *other))
     places = [one.name for one in leaders]
+    judged = len(leaders[0].weakest_first)
+    few = judged > _MOST_CLASSES_LISTED
+    some = f"{_MOST_CLASSES_LISTED} of {judged:,} classes" if few else "each class"
     return Table(
-        f"{_OF_CLASSES[report.of_classes]} of each class with its own 95 % interval, the winner's "
+        f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
         "weakest first",
-        ("class", "pictures", *places, "the winner confuses it with"),
+        ("class", "pictures", *places, *(("the winner confuses it with",) if confused else ())),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
     )

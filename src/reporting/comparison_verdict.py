@@ -39,6 +39,7 @@ MEASURE_NAMES = {
 }
 # A longer list of names helps nobody: the leaderboard has them all, by rank.
 _NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
+_RANKED = "those ranked"
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
 # Of the chance that further seeds decide.
@@ -175,8 +176,11 @@ def _unsteady(verdict: Verdict) -> str:
         return ""
     few = [one for one in verdict.standings if one.name in verdict.unsteady]
     have = "has" if len(few) == 1 else "have"
+    subject = _which(few)
+    if subject.startswith(_RANKED):
+        subject = subject.capitalize()
     return (
-        f"{_which(few)} {have} too few trainings to show how far seeds move a result. The 95 % "
+        f"{subject} {have} too few trainings to show how far seeds move a result. The 95 % "
         "here hold if all candidates depend on seeds about alike; where some depend several times "
         "more, some 92 of 100 intervals do, and the corrected figure is too good."
     )
@@ -336,7 +340,7 @@ def _which(standings: Sequence[Standing]) -> str:
     spans: list[str] = []
     for run in runs:
         spans += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
-    return f"those ranked {_listed(spans)}"
+    return f"{_RANKED} {_listed(spans)}"
 
 
 def _listed(names: Sequence[str]) -> str:

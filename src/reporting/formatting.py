@@ -47,9 +47,10 @@ _SHARES = (
 )
 
 _GAP = "  "
+_JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
 _LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
-_MARKS = re.compile(r"([\\`*_\[\]<>|~#])")
+_MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 
 def count(number: int) -> str:
@@ -203,8 +204,11 @@ def picture_name(path: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return the text with line breaks and control characters replaced by spaces."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return the text with line breaks and control characters replaced by spaces.
+
+    What joins letters and emoji, or keeps letters of a word from being joined, stays.
+    """
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text).split())
 
 
 def escaped(text: str) -> str:
@@ -237,16 +241,26 @@ class Table:
                 raise ValueError(f"{row} has {len(row)} cells for {len(self.headers)} headers.")
 
     def text(self, width: int) -> str:
-        """Return title and aligned columns; cut to `width` cells a line."""
+        """Return title and aligned columns, `width` cells a line at most.
+
+        The last column is cut, and others at half of the width; where that is not enough, the last
+        ones are left out and named beside the title. Two stay in any width.
+        """
         lines = [tuple(map(one_line, row)) for row in (self.headers, *self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines)]
-        before = sum(widths[:-1]) + len(_GAP) * len(widths)
-        widths[-1] = min(widths[-1], max(width - before, _LEAST_LAST))
-        return "\n".join([self.title, *(self._line(line, widths) for line in lines)])
+        widths[:-1] = [min(one, max(width // 2, _LEAST_LAST)) for one in widths[:-1]]
+        least, shown = [*widths[:-1], min(widths[-1], _LEAST_LAST)], len(widths)
+        while shown > 2 and sum(least[:shown]) + len(_GAP) * shown > width:
+            shown -= 1
+        before = sum(widths[: shown - 1]) + len(_GAP) * shown
+        widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST_LAST))]
+        hidden = ", ".join(lines[0][shown:])
+        title = f"{self.title} (a wider terminal shows {hidden})" if hidden else self.title
+        return "\n".join([title, *(self._line(line[:shown], widths) for line in lines)])
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         parts = []
-        for column, (cell, width) in enumerate(zip(cells, widths)):
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
             room = width - cell_len(cell)
             if room < 0:
                 parts.append(set_cell_size(cell, width - 1) + "…")

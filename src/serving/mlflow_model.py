@@ -87,6 +87,7 @@ class PictureClassifier(PythonModel):
         """
         names = self._predictor.class_names
         try:
+            rows = _pictures_of(model_input)
             trust = self._asked(dict(params or {}))
             top_k = (params or {}).get("top_k")
             if top_k is not None and top_k < 1:
@@ -94,7 +95,6 @@ class PictureClassifier(PythonModel):
             if self._predictor.kind.pixels:
                 if top_k is not None:
                     raise ValueError("top_k is about whole pictures, and here pixels have classes")
-                rows = list(model_input["image"])
                 self._check_request(rows, self._predictor.values, masks=True)
                 answers: dict[str, list[Any]] = {"mask": [], "shares": []}
                 for mask in self._masks_of(self._predictor, rows):  # one at a time: they are large
@@ -102,7 +102,7 @@ class PictureClassifier(PythonModel):
                     shares = self._shares(mask, len(names)).tolist()
                     answers["shares"].append(dict(zip(names, shares, strict=True)))
                 return pd.DataFrame(answers)
-            probs, verdicts = self._predictor.judge(list(model_input["image"]), trust)
+            probs, verdicts = self._predictor.judge(rows, trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         except self._damaged as error:
@@ -151,6 +151,19 @@ class PictureClassifier(PythonModel):
         if certainty is None and promise == self._promise():
             return None
         return self._trust(certainty, promise)
+
+
+def _pictures_of(table: pd.DataFrame) -> list[Any]:
+    """Return the pictures of a request.
+
+    Of `{"inputs": {"image": [...]}}` MLflow makes a single row with the list of all files.
+    """
+    rows = list(table["image"])
+    if len(rows) == 1 and isinstance(rows[0], list):
+        listed: list[Any] = rows[0]
+        if listed and all(isinstance(one, str | bytes) for one in listed):
+            return listed
+    return rows
 
 
 class _Compiling(SourceFileLoader):

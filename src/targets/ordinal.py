@@ -69,7 +69,9 @@ class Ordinal(SingleLabel):
         if measure == "kappa":
             classes = probs.shape[1]
             moves = kappa_influence(preds, targets, classes)
-            return (quadratic_kappa(preds, targets, classes) + moves).astype(np.float32)
+            scores = quadratic_kappa(preds, targets, classes) + moves
+            # What is left of 0 by rounding would be shown, and -0 as well.
+            return (scores.round(9) + 0.0).astype(np.float32)
         return super().scores(measure, probs, preds, targets)
 
     def evaluate(

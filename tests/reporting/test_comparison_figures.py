@@ -52,6 +52,15 @@ def test_those_tied_with_the_best_are_filled() -> None:
     assert shown == pytest.approx([100 * one.standing.accuracy for one in whole.entrants])
 
 
+def test_the_choice_is_drawn_though_many_come_before_it() -> None:
+    whole = comparison(300)
+    rank = whole.choice.standing.rank
+    (axes,) = ranking_figure(whole).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert rank > 30 and len(names) == 31 and names[-1].startswith(f"{rank}. ")
+    assert "the best 30 of 300 candidates" in axes.get_title(loc="left")
+
+
 def test_a_reliability_dot_is_as_large_as_its_share() -> None:
     leaders = report_data(3).leaders
     for axes, leader in zip(reliability_figure(leaders).axes, leaders, strict=True):

@@ -11,10 +11,10 @@ import pytest
 
 from src.machine.text import visible_lines
 from src.records.comparison import Interval
-from src.records.report_data import GroupScore, ReportData
+from src.records.report_data import Answer, GroupScore, ReportData
 from src.reporting.comparison_page import comparison_page
 from src.reporting.comparison_report import closing_remarks, comparison_table
-from src.reporting.comparison_tables import subgroups_table
+from src.reporting.comparison_tables import classes_table, subgroups_table
 from src.reporting.comparison_verdict import verdict_sentences
 from tests.reporting.comparisons import report_data
 from tests.reporting.pages import (
@@ -208,6 +208,7 @@ def test_of_label_sets_the_accuracy_is_called_exact_match() -> None:
     compared = dataclasses.replace(shown.comparison, verdict=verdict)
     body = comparison_page(dataclasses.replace(shown, comparison=compared)).partition("<main>")[2]
     assert "Exact match with 95 % intervals" in body and "of the pictures right" not in body
+    assert "validation exact match after each epoch" in body
     assert "exact match" in comparison_table(compared).headers
     assert " by exact match: " in verdict_sentences(compared)[0]
 
@@ -375,6 +376,133 @@ def test_the_dot_of_a_family_stands_beside_a_name_of_any_length(visit: Visit, wi
         " return dot.top - button.getBoundingClientRect().top; })"
     )
     assert len(apart) == 6 and all(0 <= one < 16 for one in apart)
+
+
+def test_the_choice_is_on_the_board_though_many_come_before_it() -> None:
+    shown = report_data(300)
+    rank = shown.comparison.choice.standing.rank
+    assert rank > 25
+    board = comparison_page(shown).partition('id="board"')[2].partition("</table>")[0]
+    ranks = [int(number) for number in re.findall(r'<tr data-trial="(\d+)">', board)]
+    assert ranks == [*range(1, 26), rank]
+    assert board.count("use this") == 1 and "use this" in board.rpartition("<tr data-trial")[2]
+    said = f"The best 25 of 300 candidates, and the choice, which is ranked {rank}."
+    assert said in comparison_page(shown)
+    assert "The best 25 of 40 candidates.<" in comparison_page(report_data(40))
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "log_loss", "kappa"])
+def test_cells_sort_by_their_own_figures(measure: str) -> None:
+    shown = report_data(6)
+    verdict = dataclasses.replace(shown.comparison.verdict, measure=measure)
+    compared = dataclasses.replace(shown.comparison, verdict=verdict)
+    table = comparison_page(dataclasses.replace(shown, comparison=compared))
+    row = table.partition('id="leaderboard"')[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert 'data-value="0.02">2.0 %</td>' in row  # the calibration error
+    assert 'data-value="from scratch">from scratch</td>' in row
+
+
+def test_the_table_of_many_classes_says_how_many_it_has() -> None:
+    few, many = report_data(3, 80), report_data(3, 1000)
+    assert classes_table(few).title.startswith("Recall of each class with")
+    judged = len(many.leaders[0].weakest_first)  # those with pictures
+    table = classes_table(many)
+    assert judged > len(table.rows) == 100
+    assert table.title.startswith(f"Recall of 100 of {judged} classes with")
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("width", [390, 1400])
+def test_names_of_any_length_are_broken(visit: Visit, width: int) -> None:
+    page = visit(comparison_page(report_data(3, prefix="W" * 120 + " "), "python -m src.select"))
+    opened(page)
+    assert faults(page, width) == []
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_what_is_far_worse_is_called_so(visit: Visit) -> None:
+    """A candidate below the scale of the plane, and a family below that of the curves."""
+    shown = report_data(15)
+    *others, last = shown.comparison.entrants
+    bad = dataclasses.replace(last, standing=dataclasses.replace(last.standing, figure=0.1))
+    compared = dataclasses.replace(shown.comparison, entrants=(*others, bad))
+    family = others[0].family
+    curves = {
+        one.standing.rank: tuple(
+            (epoch, 0.1 if one.family == family else 0.9 + 0.001 * epoch) for epoch in range(1, 30)
+        )
+        for one in compared.entrants
+    }
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=compared, curves=curves)))
+    opened(page)
+    texts = page.locator("#plane text").all_text_contents()
+    assert "worse" in texts and faults(page, 1200) == []
+    lowest = max(
+        float(dot.get_attribute("cy") or "nan")
+        for dot in page.locator("#plane circle").all()
+        if dot.get_attribute("data-trial") != str(last.standing.rank)
+    )
+    dot = page.locator(f"#plane circle[data-trial='{last.standing.rank}']")
+    assert float(dot.get_attribute("cy") or "nan") > lowest + 10
+    said = page.locator("#curves > svg").all_text_contents()
+    assert len(said) == 3
+    assert [family in text for text in said] == ["below" in text for text in said]
+
+
+def test_labels_that_are_not_taken_for_each_other_have_no_column_for_it() -> None:
+    shown = report_data(3)
+    classes = len(shown.class_names)
+    leaders = tuple(
+        dataclasses.replace(one, matrix=np.zeros((0, 0), np.int64), pictures=(9,) * classes)
+        for one in shown.leaders
+    )
+    table = classes_table(dataclasses.replace(shown, leaders=leaders))
+    assert table.headers == ("class", "pictures", *(one.name for one in leaders))
+    assert classes_table(shown).headers[-1] == "the winner confuses it with"
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_learning_curves_are_shares_whatever_ranks(visit: Visit) -> None:
+    shown = report_data(4)
+    verdict = dataclasses.replace(shown.comparison.verdict, measure="kappa")
+    compared = dataclasses.replace(shown.comparison, verdict=verdict)
+    page = visit(comparison_page(dataclasses.replace(shown, comparison=compared)))
+    opened(page)
+    assert "%" in page.locator("#curves > svg").first.text_content()  # type: ignore[operator]
+    assert "%" not in page.locator("#plane > svg").text_content()  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_facts_share_the_whole_width(visit: Visit) -> None:
+    page = visit(comparison_page(report_data(6), "python -m src.select"), 1400)
+    boxes = [one.bounding_box() or {} for one in page.locator(".facts > div").all()]
+    ends = max(box["x"] + box["width"] for box in boxes)
+    short = [box for box in boxes if box["y"] == boxes[1]["y"]]  # why, how sure, what it costs
+    assert len(short) == 3 and abs(short[-1]["x"] + short[-1]["width"] - ends) < 2
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_probability_stands_behind_a_name_from_right_to_left(visit: Visit) -> None:
+    shown = report_data(3)
+    hebrew = tuple(
+        dataclasses.replace(one, answers=tuple(replaced(a, "שלום") for a in one.answers))
+        for one in shown.disagreements
+    )
+    page = visit(comparison_page(dataclasses.replace(shown, disagreements=hebrew)))
+    opened(page)
+    for line in page.locator(".gallery .right, .gallery .wrong").all():
+        name, figure = line.locator("bdi").last.bounding_box(), line.locator("span").bounding_box()
+        assert name is not None and figure is not None
+        assert figure["y"] > name["y"] + 5 or figure["x"] >= name["x"] + name["width"]
+
+
+def replaced(answer: Answer, label: str) -> Answer:
+    return dataclasses.replace(answer, label=label)
 
 
 def test_a_page_of_class_maps_counts_pixels_and_has_no_calibration() -> None:

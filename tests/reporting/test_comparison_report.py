@@ -18,7 +18,12 @@ from src.reporting.comparison_report import (
     comparison_table,
     format_comparison,
 )
-from src.reporting.comparison_verdict import pair_sentence, verdict_sentences
+from src.reporting.comparison_verdict import (
+    MEASURE_NAMES,
+    pair_sentence,
+    verdict_sentences,
+)
+from src.reporting.formatting import mean_text
 from src.statistics.candidates import Candidate
 from src.statistics.verdict import judge
 from tests.reporting.comparisons import comparison
@@ -37,6 +42,34 @@ def test_a_terminal_shows_the_best_with_every_figure_and_counts_the_others() -> 
     assert " ".join(headers) == (
         "rank candidate accuracy 95 % interval tied best runs ms trained settings"
     )
+
+
+def test_a_terminal_shows_the_choice_though_many_come_before_it() -> None:
+    whole = comparison(300)
+    rank = whole.choice.standing.rank
+    said = format_comparison(whole, 200)
+    lines = said.partition("\n\n")[0].splitlines()[2:]
+    assert rank > 15
+    assert [line.split()[0] for line in lines[:-1]] == [str(n) for n in (*range(1, 16), rank)]
+    assert lines[-1].strip() == "and 284 more, in leaderboard.csv"
+
+
+@pytest.mark.parametrize("measure", MEASURE_NAMES)
+def test_the_figure_that_ranks_is_in_the_table_once_whatever_it_is(measure: str) -> None:
+    whole = comparison(6)
+    verdict = dataclasses.replace(whole.verdict, measure=measure)
+    shown = dataclasses.replace(whole, verdict=verdict)
+    for brief in (True, False):
+        table = comparison_table(shown, brief=brief)
+        assert table.headers.count(MEASURE_NAMES[measure]) == 1
+        figures = [mean_text(measure, s.figure, s.spread) for s in verdict.standings]
+        assert [row[2] for row in table.rows] == figures
+
+
+def test_a_sentence_on_ranks_begins_as_one() -> None:
+    said = verdict_sentences(comparison(6, prefix="a name of many letters, " * 3))
+    few = [one for one in said if "too few trainings to show" in one]
+    assert len(few) == 1 and few[0].startswith("Those ranked ")
 
 
 def test_json_and_csv_hold_every_candidate_with_what_is_known_of_it() -> None:

@@ -11,6 +11,7 @@ from src.reporting.formatting import (
     chance_text,
     count,
     duration,
+    escaped,
     mean_text,
     measured,
     metric_text,
@@ -65,6 +66,8 @@ def test_values_read_as_on_a_command_line() -> None:
 
 
 def test_control_characters_never_reach_a_terminal() -> None:
+    persian, emoji = "\u0645\u06cc\u200c\u062e\u0648", "👩\u200d👧"  # each is one word
+    assert one_line(f"{persian}\u202e {emoji}") == f"{persian} {emoji}"
     assert one_line("out of\nmemory \x1b[31mred\x07") == "out of memory [31mred"
 
 
@@ -90,6 +93,33 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert all(cell_len(line) <= width for line in TABLE.text(width).splitlines())
 
 
+WIDE = Table(
+    "Candidates",
+    ("rank", "candidate", "accuracy", "95 % interval", "settings"),
+    (("1", "cnn-photos-20261129-030430-5a1421", "91.2 % ± 0.1", "84.4 to 95.3 %", "lr=0.003"),),
+    frozenset({0}),
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 72, 80, 90])
+def test_a_narrow_terminal_has_fewer_columns_whose_names_are_said(width: int) -> None:
+    title, headers, row = WIDE.text(width).splitlines()
+    assert cell_len(headers) <= width or width == 20
+    assert cell_len(row) <= width or width == 20
+    missing = [name for name in WIDE.headers if name not in headers]
+    said = f"Candidates (a wider terminal shows {', '.join(missing)})"
+    assert title == (said if missing else "Candidates")
+    assert ("84.4 to 95.3 %" in row) == ("95 % interval" not in missing) == (width >= 72)
+    assert row.split()[1].startswith("cnn-photos")
+
+
+def test_a_name_of_any_length_leaves_room_for_the_figures() -> None:
+    long = Table(WIDE.title, WIDE.headers, (("1", "W" * 120, *WIDE.rows[0][2:]),))
+    title, _, row = long.text(120).splitlines()
+    assert title == "Candidates" and cell_len(row) <= 120
+    assert "W…" in row and row.endswith("91.2 % ± 0.1  84.4 to 95.3 %  lr=0.003")
+
+
 def test_markdown_is_escaped() -> None:
     assert TABLE.markdown().splitlines() == [
         "### Trials",
@@ -99,6 +129,7 @@ def test_markdown_is_escaped() -> None:
         "| 1 | cnn | lr=0.003 width=32 depth=4 |",
         "| 12 | 图像 | a\\|b c\\* |",
     ]
+    assert escaped("salt &amp; pepper") == "salt \\&amp; pepper"  # Markdown reads entities
 
 
 def test_a_row_of_another_length_is_refused() -> None:

@@ -31,9 +31,10 @@ def test_every_picture_stands_beside_its_file_and_both_labels() -> None:
     page = label_page(review(3), read, ("/data/labels.csv", "train data.root=/data/labels.csv"))
     assert page.count("<figure>") == page.count('src="data:image/png;base64,') == 3
     for number in range(3):
-        assert f">val: dress/{number:04d}.jpg<" in page
+        assert f">val: <bdi>dress</bdi>/<bdi>{number:04d}.jpg</bdi><" in page
         assert f'title="/data/clothing/train/dress/{number:04d}.jpg"' in page
-    assert page.count("<strong>dress</strong>, rather <strong>long skirt</strong>") == 3
+    both = "<strong><bdi>dress</bdi></strong>, rather <strong><bdi>long skirt</bdi></strong>"
+    assert page.count(both) == 3
     assert "data.root=/data/labels.csv</code>" in page
     assert "labels.csv" not in label_page(review(3), read, None)
 
@@ -58,3 +59,13 @@ def test_every_width_and_scheme_can_be_read(visit: Visit, label: str, scheme: st
         assert faults(page, width) == []
     page.locator("#suspects button").first.click()
     assert page.locator("#suspects img").first.bounding_box()["width"] > 300  # type: ignore[index]
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_a_folder_from_right_to_left_stands_before_its_file(visit: Visit) -> None:
+    page = visit(label_page(review(3, "שלום עולם"), read, None))
+    for line in page.locator("figcaption .quiet").all():
+        folder, file = (part.bounding_box() for part in line.locator("bdi").all())
+        assert folder is not None and file is not None
+        assert file["y"] > folder["y"] + 5 or file["x"] >= folder["x"] + folder["width"]

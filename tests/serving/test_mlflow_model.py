@@ -164,6 +164,10 @@ def test_over_http_bytes_and_arrays_get_the_answers_of_predict(
         status, answers = ask(address, body)
         assert status == 200, answers
         same(answers[0], expected[files[0].name])
+    status, answers = ask(address, {"inputs": {"image": [row[0] for row in rows]}})
+    assert status == 200, answers
+    for file, answer in zip(files, answers, strict=True):
+        same(answer, expected[file.name])
 
 
 def _png(file: Path) -> bool:

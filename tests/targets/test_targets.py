@@ -136,7 +136,9 @@ def test_one_class_for_all_pictures_is_not_better_than_itself() -> None:
             scores=kind.scores("kappa", probs, preds, targets)[None],
         )
         baseline = kind.baseline("kappa", probs, targets)
-        assert not judge([one], measure="kappa", baseline=baseline).beats_baseline
+        verdict = judge([one], measure="kappa", baseline=baseline)
+        assert not verdict.beats_baseline
+        assert str(verdict.winner.figure) == "0.0"  # and no 1e-17, which would be shown
 
 
 @pytest.mark.parametrize("name", KINDS)

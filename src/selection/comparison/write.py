@@ -21,6 +21,7 @@ from ...records.report_data import ReportData
 from ...reporting.comparison_page import comparison_page
 from ...reporting.comparison_report import closing_remarks, comparison_csv, comparison_plain
 from ...reporting.comparison_verdict import verdict_sentences
+from ...reporting.formatting import escaped
 from ...storage.files import write_atomically
 from ...tracking.events import last_start
 from ...tracking.provenance import Provenance
@@ -204,4 +205,4 @@ def _home(comparison: Comparison) -> _Home:
 def _description(comparison: Comparison) -> str:
     """Return the verdict as Markdown, which MLflow shows."""
     closing = " ".join(closing_remarks(comparison))
-    return "\n\n".join([*verdict_sentences(comparison), closing])
+    return "\n\n".join([*map(escaped, (*verdict_sentences(comparison), closing))])

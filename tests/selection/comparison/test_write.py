@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -170,6 +171,20 @@ def mirrored(output_dir: Path, **asked: object) -> Path:
         tracker.artifact(folder / "report.html")
     assert tracker.finish("FINISHED") is None
     return folder
+
+
+def test_what_markdown_would_hide_is_shown_in_the_description(tmp_path: Path) -> None:
+    finished_run(tmp_path, "cnn", 10)
+    finished_run(tmp_path, "mlp", 150)
+    settings = compare_settings(tmp_path)
+    folder = comparison_folder(settings)
+    folder.mkdir(parents=True)
+    whole = dataclasses.replace(compared(settings), remarks=("photos*of*cats <left> out.",))
+    with tracked_comparison(whole, folder, settings) as tracker:
+        pass
+    tracker.finish("FINISHED")
+    said = last_start(folder)["tags"]["mlflow.note.content"]
+    assert r"photos\*of\*cats \<left\> out." in said
 
 
 def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path) -> None:
