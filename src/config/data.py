@@ -85,11 +85,12 @@ class DataSettings(Settings):
         "or half for one half each",
         "macro_f1",
     )
-    answer: Literal["most_probable", "kappa", "mae"] = setting(
-        "for target=ordinal, the class that is answered: the most probable one; with kappa the one "
-        "that the mean of the classes lies in, which has a better kappa and often a lower "
-        "accuracy; with mae the median, which has the least mean distance by the model's "
-        "probabilities",
+    answer: Literal["most_probable", "balanced_accuracy", "kappa", "mae"] = setting(
+        "the class that is answered: the most probable one; with balanced_accuracy the one whose "
+        "probability is the largest multiple of its share of the pictures, so that rare classes "
+        "are found as often as frequent ones; for target=ordinal, with kappa the one that the mean "
+        "of the classes lies in, which has a better kappa and often a lower accuracy, and with mae "
+        "the median, which has the least mean distance by the model's probabilities",
         "most_probable",
     )
     image_size: int | list[int] | None = setting(
@@ -219,8 +220,14 @@ class DataSettings(Settings):
             object.__setattr__(self, "name", _named_after(self.root))
         if self.threshold != "macro_f1" and self.target != "multi":
             raise ConfigError(f"threshold is given, but target is {self.target}: say target=multi.")
-        if self.answer != "most_probable" and self.target != "ordinal":
-            raise ConfigError(f"answer is given, but target is {self.target}: say target=ordinal.")
+        if self.answer in ("kappa", "mae") and self.target != "ordinal":
+            raise ConfigError(
+                f"answer is {self.answer}, but target is {self.target}: say target=ordinal."
+            )
+        if self.answer != "most_probable" and self.target in ("multi", "dense"):
+            raise ConfigError(
+                f"answer is given, but target is {self.target}: it is for one class a picture."
+            )
         if self.fit == "windows" and self.target != "dense":
             raise ConfigError(f"fit is windows, but target is {self.target}: say target=dense.")
         if self.scale != 1 and self.fit != "windows":

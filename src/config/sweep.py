@@ -39,6 +39,7 @@ _FOLDERS = (SWEEPS, CONF)
 # Groups of a run that say what it is, which in a sweep its file and its families do.
 _OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_BALANCED = "val/balanced_accuracy"
 # The setting of the answers, and its value, by `data.target` and the metric of a sweep, where that
 # asks for others than the usual ones. A label that is as likely there as not is as often wrong
 # either way, and with it the whole set.
@@ -47,7 +48,8 @@ _ANSWERS = {
         "data.threshold",
         {"val/micro_f1": "micro_f1", "val/hamming_loss": "half", "val/accuracy": "half"},
     ),
-    "ordinal": ("data.answer", {"val/mae": "mae"}),
+    "single": ("data.answer", {_BALANCED: "balanced_accuracy"}),
+    "ordinal": ("data.answer", {"val/mae": "mae", _BALANCED: "balanced_accuracy"}),
 }
 # Who of its group uses a setting, where not all do.
 _USED_BY = {

@@ -20,6 +20,7 @@ from .validation import checked
 __all__ = [
     "ClassScores",
     "balanced_accuracy",
+    "balanced_thresholds",
     "class_scores",
     "confusion_matrix",
     "macro_f1",
@@ -97,6 +98,22 @@ def balanced_accuracy(matrix: Counts) -> float:
         ValueError: the matrix counts no samples.
     """
     return _mean_of_defined(per_class_recall(matrix))
+
+
+def balanced_thresholds(probs: NDArray[np.floating[Any]]) -> Floats:
+    """Return (K,) the shares of classes, above 0, that a model takes for granted; their sum is 1.
+
+    Balanced accuracy asks for the class whose probability is the largest multiple of its share of
+    the pictures. That is the mean of a model's probabilities (Saerens, Latinne & Decaestecker,
+    "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002),
+    so that one trained with weights of classes, which is unsure because of them, is not corrected
+    twice. Each class has half a picture more: none is so rare that a trace of it decides.
+
+    Args:
+        probs: (N, K) of pictures that the model was not trained on.
+    """
+    sums = probs.sum(axis=0, dtype=np.float64) + 0.5
+    return sums / sums.sum()
 
 
 def mean_cost(costs: Floats, preds: NDArray[Any], targets: NDArray[Any]) -> float:

@@ -50,12 +50,14 @@ class Predictions:
             named group); None where every picture stands for itself.
         kind: of the targets, see `src.targets`.
         thresholds: of kind "multi" (K,), from which on a label counts as predicted, None for one
-            half each; of kind "ordinal" (K - 1,), which the mean of the classes reaches or does
-            not, or (1,), which the probabilities of higher classes reach, None for none.
+            half each; of kinds "single" and "ordinal" (K,), of which the probability of the class
+            that is answered is the largest multiple, None for none; of kind "ordinal" also
+            (K - 1,), which the mean of the classes reaches or does not, or (1,), which the
+            probabilities of higher classes reach.
         copies: whether groups are of pictures that are alike, and none was named by the user.
         preds: of kind "multi" (N, K) uint8, the predicted labels, None where they are those that
-            reach the thresholds; of kind "ordinal" (N,) int64, the predicted classes, None where
-            they are the most probable ones. On the pictures that thresholds were chosen on, each
+            reach the thresholds; of classes (N,) int64, the predicted ones, None where they are the
+            most probable ones. On the pictures that thresholds were chosen on, each
             picture is judged by thresholds that others chose.
 
     Raises:
@@ -80,9 +82,9 @@ class Predictions:
         classes = (num_classes, num_classes) if dense else (num_classes,)
         labels = (count, num_classes) if sets else (count,)
         limits = (num_classes,)
-        if self.kind == "ordinal":
-            one = self.thresholds is not None and self.thresholds.shape == (1,)
-            limits = (1,) if one else (num_classes - 1,)
+        if self.kind == "ordinal" and self.thresholds is not None:
+            fewer = (1,), (num_classes - 1,)
+            limits = self.thresholds.shape if self.thresholds.shape in fewer else limits
         for name, array, shape in (
             ("probs", answers, (count, *classes)),
             ("targets", self.targets, labels),
@@ -218,7 +220,7 @@ class Predictions:
             columns += [_GROUP] if grouped else []
             thresholds = stored.get(_THRESHOLDS_KEY)
             # Answers that are more than probabilities say.
-            decided = kind == "multi" or (kind == "ordinal" and thresholds is not None)
+            decided = kind == "multi" or thresholds is not None
             columns += [_PREDICTION] if decided else []
             table = file.read(columns=columns, use_threads=False)
             class_names = json.loads(stored[_CLASS_NAMES_KEY])

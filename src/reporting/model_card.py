@@ -167,17 +167,25 @@ def _described_accuracy(facts: CardFacts) -> str:
             "of the pictures that have it, ordered by probability. The exact match is the share of "
             f"pictures with all labels right; a label counts as said from {threshold}."
         )
-    cuts = [one.thresholds for one in facts.predictions.values() if one.thresholds is not None]
-    if cuts:
-        rule = (
-            "the class in which the mean of the classes lies, stretched as the labels of the "
-            "validation part are spread"
-            if len(cuts[0]) > 1
-            else "the median class, on either side of which lies at most half of the probability"
-        )
+    judged = [one for one in facts.predictions.values() if one.thresholds is not None]
+    if judged:
+        cuts = judged[0].thresholds
+        assert cuts is not None
+        rule = "the median class, on either side of which lies at most half of the probability"
+        if len(cuts) == len(judged[0].class_names):
+            rule = (
+                "the class whose probability is the largest multiple of its mean on the validation "
+                "part, so that rare classes count as much as frequent ones"
+            )
+        elif len(cuts) > 1:
+            rule = (
+                "the class in which the mean of the classes lies, stretched as the labels of the "
+                "validation part are spread"
+            )
+        kappa = "Kappa is Cohen's with quadratic weights. " if judged[0].kind == "ordinal" else ""
         return (
-            f"Kappa is Cohen's with quadratic weights. The answer is {rule}. Accuracy is the share "
-            "of pictures for which that is the right one."
+            f"{kappa}The answer is {rule}. Accuracy is the share of pictures for which that is the "
+            "right one."
         )
     return "Accuracy is the share of pictures whose most probable class is the right one."
 

@@ -87,12 +87,18 @@ def outputs_note(metadata: Mapping[str, Any]) -> dict[str, str]:
         note["thresholds"] = json.dumps(thresholds or [0.5] * len(names))
     elif thresholds is not None:
         answer = (
-            "the class is the number of thresholds that the sum of k times the probability of "
-            "class k, k from 0 on, reaches"
-            if len(thresholds) > 1
-            else "the class is the lowest above which all classes together are less probable than "
-            "the threshold"
+            "the class is the lowest above which all classes together are less probable than the "
+            "threshold"
         )
+        if len(thresholds) == len(names):
+            answer = (
+                "the class is the one whose probability is the largest multiple of its threshold"
+            )
+        elif len(thresholds) > 1:
+            answer = (
+                "the class is the number of thresholds that the sum of k times the probability of "
+                "class k, k from 0 on, reaches"
+            )
         note["thresholds"] = json.dumps(thresholds)
     if kind.pixels:
         axes = "(pictures, classes, height, width)"

@@ -333,7 +333,7 @@ class Predictor:
         confidence = float(self.kind.confidences(probs[None])[0])
         if self.kind.sets:
             (order,) = self.label_sets(probs[None])
-        else:  # of ordered classes the answer need not be the most probable one
+        else:  # the answer need not be the most probable one
             best = int(self.decided(probs[None])[0])
             others = np.argsort(-probs, kind="stable").tolist()
             order = [best, *(k for k in others if k != best)][:top_k]

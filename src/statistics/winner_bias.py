@@ -83,7 +83,6 @@ def expected_figures(
     if of_each is not None:
         own = np.minimum(of_each, _SURE)[:, None]
         logs = -(own + 1) / 2 * np.log1p(-2 * logs / own)
-    likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
     # From the normal law with the moments of the field: with few candidates, the law that suits
     # best would take luck for a shape.
     centre = float(measured.mean())
@@ -91,13 +90,19 @@ def expected_figures(
     by_chance = math.sqrt(2 / (len(measured) - 1) + 2 / freedom)
     of_errors = float(least.mean()) * (1 + _BY_CHANCE * by_chance)
     of_truths = max(float(measured.var(ddof=1)) - of_errors, (spread / _POINTS) ** 2)
-    weights = np.exp(-((grid - centre) ** 2) / (2 * of_truths))
-    weights /= weights.sum()
+    given = _shares(logs - (grid - centre) ** 2 / (2 * of_truths))
     for _ in range(_STEPS):
-        given = likelihood * weights
-        given /= given.sum(axis=1, keepdims=True)
         weights = given.mean(axis=0)
-    given = likelihood * weights
-    given /= given.sum(axis=1, keepdims=True)
+        given = _shares(logs + np.log(np.maximum(weights, np.finfo(np.float64).tiny)))
     expected: Float64Array = given @ grid
     return expected
+
+
+def _shares(logs: Float64Array) -> Float64Array:
+    """Return (C, P) the exponentials of logarithms, each row of which sums to 1.
+
+    One whose error is tiny may lie so far from the field that none of its own is a number above 0.
+    """
+    shares: Float64Array = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares

@@ -15,6 +15,8 @@ __all__ = ["TargetKind", "lone_errors"]
 
 Probs = NDArray[np.floating[Any]]
 Labels = IntegerArray
+# Sum of squared deviations of figures in [0, 1] that are all equal.
+_ROUNDING = 1e-20
 
 
 class TargetKind(ABC):
@@ -173,7 +175,7 @@ def lone_errors(
         alone: (L,) figures of the classes with one picture.
     """
     count, own = len(alone), float(deviations @ deviations)
-    if not count or not own:
+    if not count or own < _ROUNDING:
         return influence
     variance = squares / (int((sizes - 1).sum()) + count - 1)
     if count > 1:

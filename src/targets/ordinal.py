@@ -31,6 +31,7 @@ class Ordinal(SingleLabel):
     class is the answer, as for classes without an order, or by `thresholds`, those of all pictures
     or a row for each:
 
+    - K of them: as for classes without an order;
     - K - 1 of them: the class that the mean of the classes lies in; they are where one ends and the
       next begins, see `src.metrics.ordered.kappa_cuts`;
     - one: the lowest class above which all others together are less probable than it, with 0.5 the
@@ -43,9 +44,9 @@ class Ordinal(SingleLabel):
     measures = ("kappa", "mae", *SingleLabel.measures)
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
-        """Return (N,) how many thresholds are reached, or the most probable classes without any."""
-        if thresholds is None:
-            return super().decide(probs)
+        """Return (N,) the classes that are answered."""
+        if thresholds is None or np.shape(thresholds)[-1] == probs.shape[1]:
+            return super().decide(probs, thresholds)
         least = np.asarray(thresholds)
         alone = least.shape[-1] == 1
         found = probabilities_above(probs) if alone else expected_classes(probs)[:, None]
@@ -54,9 +55,9 @@ class Ordinal(SingleLabel):
     def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
         if wanted == "mae":
             return np.array([MEDIAN])
-        if wanted != "kappa":
-            return None
-        return kappa_cuts(expected_classes(probs), targets, probs.shape[1])
+        if wanted == "kappa":
+            return kappa_cuts(expected_classes(probs), targets, probs.shape[1])
+        return super().thresholds(probs, targets, wanted)
 
     def baseline(self, measure: str, probs: Probs, targets: Labels) -> float | None:
         if measure == "mae":

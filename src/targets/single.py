@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..machine.arrays import BoolArray, Float32Array, Float64Array
 from ..metrics import summary
+from ..metrics.classification import balanced_thresholds
 from ..metrics.probabilistic import SMALLEST_PROBABILITY, binned, entropy_terms
 from ..metrics.validation import checked
 from .kind import Labels, Probs, TargetKind, lone_errors
@@ -18,7 +19,11 @@ __all__ = ["SingleLabel"]
 
 
 class SingleLabel(TargetKind):
-    """One of K classes a picture; probabilities of a row sum to one."""
+    """One of K classes a picture; probabilities of a row sum to one.
+
+    The most probable class is the answer, or by `thresholds`, those of all pictures (K,) or a row
+    for each, the one whose probability is the largest multiple of its threshold.
+    """
 
     name = "single"
     described = "one label a picture"
@@ -31,8 +36,11 @@ class SingleLabel(TargetKind):
         return checked(probs, targets)
 
     def decide(self, probs: Probs, thresholds: Probs | None = None) -> Labels:
-        """Return (N,) the most probable classes, of equal ones the first."""
-        return probs.argmax(axis=1)
+        """Return (N,) the classes that are answered, of equal ones the first."""
+        return (probs if thresholds is None else probs / np.asarray(thresholds)).argmax(axis=1)
+
+    def thresholds(self, probs: Probs, targets: Labels, wanted: str) -> Float64Array | None:
+        return balanced_thresholds(probs) if wanted == "balanced_accuracy" else None
 
     def right(self, preds: Labels, targets: Labels) -> BoolArray:
         return preds == targets
@@ -84,7 +92,8 @@ class SingleLabel(TargetKind):
         class_names: Sequence[str],
         thresholds: Probs | None = None,
     ) -> dict[str, float]:
-        return summary.evaluate(probs, targets, class_names)
+        probs, targets = self.checked(probs, targets)
+        return summary.evaluate(probs, targets, class_names, self.decide(probs, thresholds))
 
 
 def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:

@@ -45,6 +45,8 @@ def confusion_matrices(preds: Tensor, targets: Tensor, classes: int) -> Tensor:
 class CollectedPixels(LossTotal):
     """Mean loss and the metrics of pixels over the batches added since `reset`.
 
+    The loss is the mean over all pixels that count, of which batches hold different numbers.
+
     Args:
         kind: of the targets.
     """
@@ -56,9 +58,10 @@ class CollectedPixels(LossTotal):
 
     def add(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: its mean loss (scalar), logits (B, K, H, W), targets (B, H, W)."""
-        super().add(loss, logits, targets)
         preds = logits.detach().argmax(dim=1)
         found = confusion_matrices(preds, targets, logits.shape[1]).sum(dim=0)
+        # The sums weigh batches by their pictures, and this one counts by its pixels.
+        super().add(loss * found.sum() / len(logits), logits, targets)
         self._matrix = found if self._matrix is None else self._matrix + found
 
     def read(self, *, everywhere: bool = False) -> dict[str, float]:
@@ -68,7 +71,9 @@ class CollectedPixels(LossTotal):
         matrix = self._matrix.cpu().numpy()
         held = (matrix.sum(axis=1) > 0)[None].astype(np.uint8)
         answers = pixel_answers(matrix[None], np.zeros(1), [None])
-        return super().read() | self._kind.epoch_metrics(answers, held)
+        per_pixel = self.samples / max(1, int(matrix.sum()))
+        loss = {name: per_pixel * value for name, value in super().read().items()}
+        return loss | self._kind.epoch_metrics(answers, held)
 
     def reset(self) -> None:
         super().reset()

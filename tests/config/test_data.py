@@ -117,6 +117,27 @@ def test_frames_of_videos_have_no_masks() -> None:
         read_run_settings(words)
 
 
+@pytest.mark.parametrize(
+    ("target", "answer", "fault"),
+    [
+        ("single", "kappa", "say target=ordinal"),
+        ("single", "mae", "say target=ordinal"),
+        ("multi", "balanced_accuracy", "one class a picture"),
+        ("single", "balanced_accuracy", None),
+        ("ordinal", "balanced_accuracy", None),
+    ],
+)
+def test_answers_are_for_targets_that_have_such(
+    target: str, answer: str, fault: str | None
+) -> None:
+    words = ["data=folder", "data.root=x", f"data.target={target}", f"data.answer={answer}"]
+    if fault is None:
+        assert read_run_settings(words).data.best_for == answer
+        return
+    with pytest.raises(ConfigError, match=fault):
+        read_run_settings(words)
+
+
 def test_classes_that_are_numbers_are_named_without_quotes() -> None:
     graded = ["data=folder", "data.target=ordinal", "model=cnn", "data.order=[2,1,0.5,x]"]
     settings = read_run_settings(graded)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from torchmetrics.functional import classification as tm
 
 from src.metrics.classification import (
     balanced_accuracy,
+    balanced_thresholds,
     class_scores,
     confusion_matrix,
     macro_f1,
     top_k_accuracy,
 )
+from src.targets import kind_of
 
 Samples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -92,3 +95,28 @@ def test_a_class_without_pictures_has_no_recall_and_no_confusion() -> None:
     row = class_scores(np.array([[9, 0, 1], [4, 5, 1], [0, 0, 0]]))[2]
     assert math.isnan(row.recall) and math.isnan(row.recall_low)
     assert (row.pictures, row.precision, row.confused_with) == (0, 0.0, None)
+
+
+def test_no_answer_has_a_better_balanced_accuracy_than_the_largest_multiple_of_a_share() -> None:
+    """Of right probabilities: each of all answers to four kinds of pictures is compared."""
+    pictures = np.array([400, 300, 200, 100])
+    probs = np.array([[0.9, 0.08, 0.02], [0.7, 0.1, 0.2], [0.5, 0.45, 0.05], [0.4, 0.4, 0.2]])
+    counts = pictures[:, None] * probs  # of each kind and class
+    best = max(
+        product(range(3), repeat=4),
+        key=lambda given: np.mean(
+            [counts[np.array(given) == k, k].sum() / counts[:, k].sum() for k in range(3)]
+        ),
+    )
+    thresholds = balanced_thresholds(np.repeat(probs, pictures, axis=0))
+    np.testing.assert_array_equal(kind_of("single").decide(probs, thresholds), best)
+    assert tuple(probs.argmax(axis=1)) != best
+
+
+def test_a_class_that_no_picture_has_is_not_found_by_a_trace_of_it() -> None:
+    probs = np.tile([0.6, 0.4 - 1e-7, 1e-7], (100, 1))
+    thresholds = balanced_thresholds(probs)
+    assert thresholds.sum() == pytest.approx(1)
+    assert kind_of("single").decide(np.array([[0.5, 0.4999, 1e-4]]), thresholds).tolist() == [1]
+    none = balanced_thresholds(np.empty((0, 3)))
+    np.testing.assert_allclose(none, 1 / 3)

@@ -84,16 +84,27 @@ def test_labels_come_back_as_they_were_predicted(tmp_path: Path) -> None:
         dataclasses.replace(written, preds=sets[:, 0])
 
 
-def test_an_ordered_class_comes_back_as_it_was_answered(tmp_path: Path) -> None:
-    written = dataclasses.replace(predictions(5, 3), kind="ordinal")
+@pytest.mark.parametrize(
+    ("kind", "thresholds", "wrong"),
+    [
+        ("ordinal", [0.4, 1.7], 4),
+        ("ordinal", [0.5], 4),
+        ("ordinal", [0.2, 0.3, 0.5], 4),
+        ("single", [0.2, 0.3, 0.5], 2),
+    ],
+)
+def test_a_class_comes_back_as_it_was_answered(
+    kind: str, thresholds: list[float], wrong: int, tmp_path: Path
+) -> None:
+    written = dataclasses.replace(predictions(5, 3), kind=kind)
     assert written.decided.tolist() == written.probs.argmax(axis=1).tolist()
     others = (written.decided + 1) % 3
-    by_cuts = dataclasses.replace(written, preds=others, thresholds=np.array([0.4, 1.7]))
+    by_cuts = dataclasses.replace(written, preds=others, thresholds=np.array(thresholds))
     by_cuts.write(tmp_path / "p.parquet")
     assert_same(by_cuts, again := Predictions.read(tmp_path / "p.parquet"))
     assert again.decided.tolist() == others.tolist()
-    with pytest.raises(ValueError, match=r"thresholds has shape \(3,\)"):
-        dataclasses.replace(written, thresholds=np.zeros(3))
+    with pytest.raises(ValueError, match=rf"thresholds has shape \({wrong},\)"):
+        dataclasses.replace(written, thresholds=np.zeros(wrong))
 
 
 def test_other_readers_find_a_table_that_explains_itself(tmp_path: Path) -> None:

@@ -145,3 +145,21 @@ def test_what_is_said_of_sets_of_labels_holds(thresholds: object, said: str) -> 
     card = model_card(facts(predictions={"test": sets}, summary=scored))
     assert said in card and "Brier score (0 to 1)" in card
     assert "Brier score (0 to 2)" in model_card(facts(summary=scored))
+
+
+@pytest.mark.parametrize(
+    ("kind", "thresholds", "said", "kappa"),
+    [
+        ("single", None, "whose most probable class is the right one", False),
+        ("single", np.full(3, 1 / 3), "the largest multiple of its mean", False),
+        ("ordinal", np.full(3, 1 / 3), "the largest multiple of its mean", True),
+        ("ordinal", np.array([0.5, 1.5]), "in which the mean of the classes lies", True),
+        ("ordinal", np.array([0.5]), "the median class", True),
+    ],
+)
+def test_what_is_said_of_answers_holds(
+    kind: str, thresholds: object, said: str, kappa: bool
+) -> None:
+    one = replace(predictions(), kind=kind, thresholds=thresholds)
+    card = model_card(facts(predictions={"test": one}))
+    assert said in card and ("Kappa is" in card) == kappa

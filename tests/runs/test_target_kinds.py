@@ -348,12 +348,21 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
 
 
 @pytest.mark.parametrize(
-    ("model", "answer"), [("mlp", "kappa"), ("handcrafted", "kappa"), ("handcrafted", "mae")]
+    ("model", "target", "answer"),
+    [
+        ("mlp", "ordinal", "kappa"),
+        ("handcrafted", "ordinal", "kappa"),
+        ("handcrafted", "ordinal", "mae"),
+        ("handcrafted", "single", "balanced_accuracy"),
+    ],
 )
-def test_ordered_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
-    model: str, answer: str, tmp_path: Path
+def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
+    model: str, target: str, answer: str, tmp_path: Path
 ) -> None:
-    """For kappa by cuts through the mean, for mae by the median, else the most probable class."""
+    """For kappa by cuts through the mean, for mae by the median, for balanced accuracy by shares.
+
+    Else with the most probable class.
+    """
     rng, rows = np.random.default_rng(0), ["path,label"]
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -371,19 +380,23 @@ def test_ordered_classes_are_answered_as_asked_by_files_tables_and_the_served_mo
         "handcrafted": ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"],
     }[model]
     words = [
-        *("data=folder", f"data.root={pictures / 'grades.csv'}", "data.target=ordinal"),
+        *("data=folder", f"data.root={pictures / 'grades.csv'}", f"data.target={target}"),
         *(*of_model, "tracking=none", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"),
         "data.val_fraction=0.3",
     ]
     summary = run_experiment(read_run_settings([*words, f"data.answer={answer}"]))
     assert summary is not None
-    run, kind = Path(summary.run_dir), kind_of("ordinal")
+    run, kind = Path(summary.run_dir), kind_of(target)
     kept = read_thresholds(run / "checkpoints")
-    assert kept is not None and kept.shape == (CLASSES - 1 if answer == "kappa" else 1,)
+    sizes = {"kappa": CLASSES - 1, "mae": 1, "balanced_accuracy": CLASSES}
+    assert kept is not None and kept.shape == (sizes[answer],)
     said = {part: Predictions.read(run / f"predictions/{part}.parquet") for part in ("val", "test")}
     test_probs = said["test"].probs.astype(np.float64)
     if answer == "kappa":
         answers = np.searchsorted(kept, test_probs @ np.arange(CLASSES), side="right")
+    elif answer == "balanced_accuracy":
+        sums = said["val"].probs.sum(axis=0, dtype=np.float64) + 0.5
+        answers = (test_probs / sums).argmax(axis=1)
     else:  # the class with the least mean distance
         steps = np.arange(CLASSES)
         answers = (test_probs @ np.abs(steps[:, None] - steps)).argmin(axis=1)
@@ -391,12 +404,14 @@ def test_ordered_classes_are_answered_as_asked_by_files_tables_and_the_served_mo
     np.testing.assert_array_equal(said["test"].decided, answers)
     assert summary.metrics["test/accuracy"] == (answers == said["test"].targets).mean()
     figures = kind.evaluate(said["test"].probs, said["test"].targets, tuple("0123"), kept)
-    assert summary.metrics["test/kappa"] == pytest.approx(figures["kappa"])
-    assert summary.metrics["test/mae"] == np.abs(answers - said["test"].targets).mean()
+    primary = "kappa" if target == "ordinal" else "balanced_accuracy"
+    assert summary.metrics[f"test/{primary}"] == pytest.approx(figures[primary])
+    if target == "ordinal":
+        assert summary.metrics["test/mae"] == np.abs(answers - said["test"].targets).mean()
     of_others, _ = cross_fitted(said["val"], answer)
     np.testing.assert_array_equal(said["val"].decided, of_others.decided)
     again = revisit(RunFolder.open(run), Path(summary.checkpoint or ""))
-    assert measure(again, "val")[0].metrics["val/kappa"] == summary.metrics["val/kappa"]
+    assert measure(again, "val")[0].metrics[f"val/{primary}"] == summary.metrics[f"val/{primary}"]
 
     new = tmp_path / "new.csv"
     asked = [f"run={run}", f"images={pictures}", f"out={new}", "top_k=3"]

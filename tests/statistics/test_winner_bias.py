@@ -132,3 +132,12 @@ def test_few_groups_know_less_of_their_errors() -> None:
     assert expected_figure(evidence, first) == pytest.approx(expected[first], abs=1e-5)
     known = expected_figures(figure, likely * (1 - likely) * whole)
     assert known[first] - expected[first] > 0.01
+
+
+def test_one_that_a_blurred_field_leaves_far_outside_keeps_its_figure() -> None:
+    """By a cost: the last one met a few dear mistakes, and the first makes none at all."""
+    measured = np.r_[0.0, np.full(18, -0.3), -0.9]
+    expected = expected_figures(measured, np.r_[1e-5, np.full(18, 1e-3), 2.0])
+    assert np.isfinite(expected).all()
+    assert expected[0] == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(expected[1:-1], -0.3, atol=0.02)

@@ -340,19 +340,23 @@ def test_trials_have_thresholds_for_what_the_sweep_goes_by(
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("target", "words", "answer"),
     [
-        ([], None),
-        (["metric=mae", "pruner=none"], "mae"),
-        (["metric=[val/mae,val/kappa]", "pruner=none"], "mae"),
-        (["metric=mae", "pruner=none", "data.answer=most_probable"], None),
-        (["metric=mae", "pruner=none", "data.answer=kappa"], "kappa"),
-        (["metric=kappa"], None),
+        ("single", [], None),
+        ("single", ["metric=balanced_accuracy", "pruner=none"], "balanced_accuracy"),
+        ("single", ["metric=macro_f1", "pruner=none"], None),
+        ("ordinal", ["metric=balanced_accuracy", "pruner=none"], "balanced_accuracy"),
+        ("ordinal", [], None),
+        ("ordinal", ["metric=mae", "pruner=none"], "mae"),
+        ("ordinal", ["metric=[val/mae,val/kappa]", "pruner=none"], "mae"),
+        ("ordinal", ["metric=mae", "pruner=none", "data.answer=most_probable"], None),
+        ("ordinal", ["metric=mae", "pruner=none", "data.answer=kappa"], "kappa"),
+        ("ordinal", ["metric=kappa"], None),
     ],
 )
-def test_trials_of_ordered_classes_answer_for_what_the_sweep_goes_by(
-    words: list[str], answer: str | None
+def test_trials_answer_for_what_the_sweep_goes_by(
+    target: str, words: list[str], answer: str | None
 ) -> None:
-    found = base_overrides(["data.target=ordinal", *words], "default")
+    found = base_overrides([f"data.target={target}", *words], "default")
     expected = [] if answer is None else [f"data.answer={answer}"]
     assert [word for word in found if "data.answer" in word] == expected

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.segmentation import dice_score
 
+from src.targets import kind_of
 from src.targets.labels import IGNORED
 from src.training.losses import CrossEntropy, CrossEntropyDice, Dice, Focal
+from src.training.pixels import CollectedPixels
 
 K = 4
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
@@ -144,3 +146,28 @@ def test_half_precision_is_computed_in_float32(
     half = logits.bfloat16()
     expected = make(class_weights=None)(half.float(), targets)
     torch.testing.assert_close(make(class_weights=None)(half, targets), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_the_loss_of_an_epoch_does_not_depend_on_its_batches(
+    logits: Tensor, targets: Tensor, batch: int
+) -> None:
+    """Pictures differ in the pixels that count, and batches with them."""
+    targets[0, 1:] = IGNORED
+    targets[2] = IGNORED
+    totals = CollectedPixels(kind_of("dense"))
+    loss = CrossEntropy(label_smoothing=0.0)
+    for start in range(0, len(logits), batch):
+        part = slice(start, start + batch)
+        totals.add(loss(logits[part], targets[part]), logits[part], targets[part])
+    expected = nn.CrossEntropyLoss(ignore_index=IGNORED)(logits, targets)
+    assert totals.read()["loss"] == pytest.approx(float(expected))
+
+
+def test_the_loss_of_an_epoch_without_a_pixel_that_counts_is_0(
+    logits: Tensor, targets: Tensor
+) -> None:
+    totals = CollectedPixels(kind_of("dense"))
+    none = torch.full_like(targets, IGNORED)
+    totals.add(CrossEntropy(label_smoothing=0.0)(logits, none), logits, none)
+    assert totals.read()["loss"] == 0

@@ -242,7 +242,7 @@ def measure_part(
     kind, judged_by = kind_of(pictures.kind), thresholds
     if part == "val" and thresholds is not None and best_for is not None:
         predictions, judged_by = cross_fitted(predictions, best_for)
-    elif thresholds is not None and kind.name == "ordinal":
+    elif thresholds is not None and not kind.sets:
         predictions = replace(predictions, preds=kind.decide(probs, thresholds))
     scores = kind.evaluate(probs, targets, pictures.class_names, judged_by)
     if kind.pixels:
