@@ -34,7 +34,7 @@ from ...serving.whole_network import WholeNetwork, network_predictor
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
-from ...training.epochs import EpochKeeper, is_complete
+from ...training.epochs import EpochKeeper, has_best, is_complete
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
 from ...training.links import link_of, probabilities
@@ -189,23 +189,22 @@ class NetworkCandidate:
         """Return whether the run in a folder has been trained as long as the settings say.
 
         Raises:
-            ConfigError: its last checkpoint is damaged, or is of another network.
+            ConfigError: its last checkpoint is damaged, or is of another network; or the best one is
+                missing or such, and its weights are to be the final ones.
         """
         file = folder.checkpoints / "last.ckpt"
         if not file.is_file():  # killed before its first checkpoint: it begins again
             return False
         with input_of("resume"):
-            checkpoint = read_checkpoint(file)
-            difference = network_difference(checkpoint, self._task.state_dict())
-            if difference is not None:
-                raise ValueError(
-                    f"{file} is not of the network that {folder.config.name} describes "
-                    f"({difference}): begin a new run without resume"
-                )
+            checkpoint = self._checkpoint(file, folder)
             epochs = self._settings.trainer.epochs
             try:
                 begun = int(checkpoint["epoch"]) + 1
                 complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
+                if self._settings.trainer.final_weights == "best" and has_best(checkpoint):
+                    # It may be of a later epoch, where `last.ckpt` is not written after each.
+                    best = self._checkpoint(file.with_name("best.ckpt"), folder)
+                    begun = max(begun, int(best["epoch"]) + 1)
             except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
@@ -216,6 +215,21 @@ class NetworkCandidate:
                 f"training already or has ended that: say {begun} or more."
             )
         return complete
+
+    def _checkpoint(self, file: Path, folder: RunFolder) -> dict[str, Any]:
+        """Return a checkpoint of the run in a folder.
+
+        Raises:
+            ValueError: it is missing, damaged, or of another network.
+        """
+        checkpoint = read_checkpoint(file)
+        difference = network_difference(checkpoint, self._task.state_dict())
+        if difference is not None:
+            raise ValueError(
+                f"{file} is not of the network that {folder.config.name} describes "
+                f"({difference}): begin a new run without resume"
+            )
+        return checkpoint
 
     @property
     def _limits(self) -> dict[str, Any]:
