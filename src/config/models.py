@@ -298,7 +298,13 @@ class ZooSettings(NetworkSettings):
         "not; auto: small for pictures up to 64 pixels where nothing is pretrained",
         "auto",
     )
-    drop_rate: float = _dropout("before the classifier, where the network has one")
+    drop_rate: float | None = setting(
+        "dropout before the classifier, where the network has one; null for the library's own, "
+        "which is up to 0.5 in torchvision's",
+        None,
+        at_least=0,
+        below=1,
+    )
 
     def without_weights(self) -> Self:
         # With first weights, auto kept the stem; without, it would choose again and differ.

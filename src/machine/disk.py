@@ -64,6 +64,11 @@ def refusal(
                 f"the disk of {place} fails ({os.strerror(error.errno)}): see whether it is still "
                 "there and sound, or name a folder elsewhere"
             )
+        case errno.ENOLCK:
+            return (
+                f"the file system of {place} has no locks, by which processes that share a folder "
+                "wait for each other: have it mounted with them (flock), or name a folder elsewhere"
+            )
         case errno.ENOTDIR | errno.EEXIST if file:
             return f"{file} cannot be made: a file is where a folder has to be; move it away"
         case errno.EISDIR if file:

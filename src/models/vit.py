@@ -27,7 +27,7 @@ class ViT(nn.Module):
         width: features of a patch; a multiple of `heads`, and of 4 for the positions.
         depth: transformer blocks.
         heads: attention heads a block.
-        mlp_ratio: units of a block's perceptron, as a multiple of `width`.
+        mlp_ratio: units of a block's perceptron, as a multiple of `width`; one at least.
         pooling: classify the 'mean' over the patches, or a class 'token' added to them.
         dropout: probability after each attention and perceptron, in [0, 1).
     """
@@ -54,7 +54,7 @@ class ViT(nn.Module):
         self.positions = nn.Parameter(_sine_positions(grid_size(image_size, (side, side)), width))
         self.token = nn.Parameter(torch.zeros(1, 1, width)) if pooling == "token" else None
         self.blocks = nn.Sequential(
-            *(_Block(width, heads, round(width * mlp_ratio), dropout) for _ in range(depth))
+            *(_Block(width, heads, max(1, round(width * mlp_ratio)), dropout) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)

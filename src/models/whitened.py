@@ -29,6 +29,9 @@ class WhitenedCNN(nn.Module):
     Args:
         image_size: sets where maps are pooled; other sizes are accepted later.
         widths: channels of each block.
+
+    Raises:
+        ValueError: the pictures have a side of a single pixel.
     """
 
     head_prefixes = ("head.",)
@@ -42,6 +45,11 @@ class WhitenedCNN(nn.Module):
         widths: Sequence[int],
     ) -> None:
         super().__init__()
+        if min(image_size) < _SIDE:
+            raise ValueError(
+                f"it takes pictures of {_SIDE}x{_SIDE} pixels at least, and these have "
+                f"{image_size[0]}x{image_size[1]}: choose another model, or data.image_size"
+            )
         self.whiten = _Whitening(in_channels)
         channels, side = self.whiten.channels, min(image_size) - 1
         blocks: list[nn.Module] = []

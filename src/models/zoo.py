@@ -38,7 +38,7 @@ class _Wanted(NamedTuple):
     name: str
     pretrained: bool | str | None
     input_size: int | None
-    drop_rate: float
+    drop_rate: float | None
 
 
 class _ZooNet(nn.Module):
@@ -54,7 +54,8 @@ class _ZooNet(nn.Module):
         stem: "small" takes early reductions out (see `keep_detail`), so that small pictures keep
             their detail; "keep" leaves them; "auto" is small for pictures up to 64 pixels, after
             resizing, that are not given to pretrained weights, wherever these come from.
-        drop_rate: dropout before the classifier, in [0, 1), where the network has one.
+        drop_rate: dropout before the classifier, in [0, 1), where the network has one; None for the
+            library's own.
 
     Attributes:
         input_size: (height, width) that pictures are resized to; None for as they come.
@@ -77,7 +78,7 @@ class _ZooNet(nn.Module):
         pretrained: bool | str | None,
         input_size: int | None,
         stem: str,
-        drop_rate: float,
+        drop_rate: float | None,
     ) -> None:
         super().__init__()
         self.input_statistics: Statistics | None = None
@@ -163,9 +164,8 @@ class TorchvisionNet(_ZooNet):
             network = _made(lambda: models.get_model(name, **options), name)
         if wanted.in_channels != 3:
             adapt_first_convolution(network, wanted.in_channels, keep_weights=published)
-        for module in network.modules():
-            if isinstance(module, nn.Dropout) and wanted.drop_rate > 0:
-                module.p = wanted.drop_rate
+        if wanted.drop_rate is not None:
+            _set_dropout(network, wanted.drop_rate)
         return network
 
     def _published(self, wanted: _Wanted) -> nn.Module:
@@ -212,7 +212,7 @@ class TimmNet(_ZooNet):
         published = wanted.pretrained in PUBLISHED
         found = get_weights(self.library, name, wanted.pretrained) if published else None
         further: dict[str, Any] = {"num_classes": wanted.num_classes}
-        if wanted.drop_rate > 0:
+        if wanted.drop_rate is not None:
             further["drop_rate"] = wanted.drop_rate
         network: nn.Module = _made(lambda: timm.create_model(name, **options, **further), name)
         if found is not None:
@@ -286,6 +286,17 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
     else:
         assert isinstance(old, nn.Conv2d)
         network.set_submodule(name, nn.Conv2d(old.in_channels, num_classes, 1))
+
+
+def _set_dropout(network: nn.Module, rate: float) -> None:
+    """Set the dropouts of a network of torchvision that lie beside its last layer, or at its top.
+
+    Those within, which transformers have in every block, are no part of the classifier.
+    """
+    classifier = _last_layer(network).partition(".")[0]
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Dropout) and name.partition(".")[0] in (name, classifier):
+            module.p = rate
 
 
 def adapt_first_convolution(network: nn.Module, channels: int, *, keep_weights: bool) -> None:

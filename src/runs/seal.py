@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ..storage.digests import (
     DamagedLine,
     checked_line,
@@ -28,6 +26,7 @@ from ..storage.digests import (
     was_settled,
 )
 from ..storage.files import write_atomically
+from ..storage.locks import ProcessLock
 
 __all__ = [
     "NO_SEAL",
@@ -261,7 +260,7 @@ def _close(folder: Path, own: Sequence[str], spoilt: Container[str]) -> None:
 
 @contextmanager
 def _alone(folder: Path, what: str) -> Iterator[None]:
-    with FileLock(folder / f".{what}.lock"):
+    with ProcessLock(folder / f".{what}.lock"):
         yield
 
 

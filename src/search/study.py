@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..machine.regular_files import refuse_odd_files
 from ..records.trials import TrialRecord
+from ..storage.locks import ProcessLock
 from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
@@ -58,7 +59,7 @@ class SweepStudy:
         self._journal: Journal | None = None
         self._lease: Lease | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "driver.lock", thread_local=False)
+        self._lock = ProcessLock(folder / "driver.lock", thread_local=False)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
@@ -38,6 +38,7 @@ from ..runs.seal import amending
 from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
+from ..storage.locks import ProcessLock
 from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
@@ -309,7 +310,7 @@ def _alone(output_dir: Path) -> Iterator[None]:
     path = champions_folder(output_dir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(path, timeout=0):
+        with ProcessLock(path, timeout=0):
             yield
     except Timeout:
         raise ConfigError(

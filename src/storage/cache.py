@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import sys
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..config.checks import ConfigError
 from ..machine.disk import NO_ROOM, OF_THE_PROCESS, refusal
@@ -32,7 +33,7 @@ from ..machine.failures import DiskRefuses
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
 from .files import write_atomically
-from .locks import if_free
+from .locks import ProcessLock, if_free
 
 __all__ = [
     "Entry",
@@ -130,9 +131,12 @@ def cached(
             return entry
         if folder.exists() and entry is None:
             _log.warning("%s in %s are damaged: they are made anew", what, folder)
-        # Only the holder of the lock writes here, so this was left by a process that died.
-        unfinished = folder.with_name(folder.name + _UNFINISHED)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        # Only the holder of the lock writes here, so these were left by processes that died.
+        for left in folder.parent.glob(f"{folder.name}*{_UNFINISHED}"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: whoever removes the cache removes the lock as well, and what another
+        # process begins then must not be taken for what this one has made.
+        unfinished = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}{_UNFINISHED}")
         unfinished.mkdir()
         try:
             _complete(unfinished, build(unfinished))
@@ -190,7 +194,8 @@ def remove_unfinished(cache_dir: Path) -> list[Path]:
     """
     removed = []
     for folder in sorted(cache_dir.glob(f"*/*{_UNFINISHED}/")):
-        with if_free(_lock_of(folder.with_suffix(""))) as free:
+        key = folder.name.partition(".")[0]
+        with if_free(_lock_of(folder.with_name(key))) as free:
             if free:
                 shutil.rmtree(folder)
                 removed.append(folder)
@@ -294,7 +299,7 @@ def cache_errors(what: str, folder: Path) -> Iterator[None]:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock on `path` that all processes share; logs when it has to wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_lock_of(path))
+    lock = ProcessLock(_lock_of(path))
     try:
         lock.acquire(timeout=1)
     except Timeout:

@@ -15,9 +15,7 @@ import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
-from ..storage.locks import if_free
+from ..storage.locks import ProcessLock, if_free
 from .addresses import sqlite_uri
 from .filters import as_sql
 
@@ -59,7 +57,7 @@ def make_database(database: Path) -> None:
     if database.is_file() and database.stat().st_size > 0:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(_lock_of(database), timeout=_SCHEMA_TIMEOUT_SECONDS):
+    with ProcessLock(_lock_of(database), timeout=_SCHEMA_TIMEOUT_SECONDS):
         if database.is_file() and database.stat().st_size > 0:
             return
         for end in JOURNALS:  # SQLite would mix it into the new one

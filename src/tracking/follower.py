@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..machine.text import encodable
 from ..records.champions import ALIAS, Champion, champions
+from ..storage.locks import ProcessLock
 from .entries import LONGEST, Entry, batches, cut, entries_of, is_system
 from .events import read_events, spool_path
 from .mirror_state import MirrorState
@@ -72,7 +73,7 @@ class Follower:
         self._warn = cache(warn)  # once a text
         self._progress = progress
         self._state = MirrorState.read(run_dir, target)
-        self._lock = FileLock(mirror_lock(run_dir), thread_local=False)
+        self._lock = ProcessLock(mirror_lock(run_dir), thread_local=False)
         self._parent: str | None = None
         self._restarted = False
         self._closed = False

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..storage.digests import checked_line
-from ..storage.locks import if_free
+from ..storage.locks import ProcessLock, if_free
 from .events import read_events, spool_path
 
 __all__ = ["Spool", "is_being_written", "mirror_lock", "writer_lock"]
@@ -91,7 +91,7 @@ class Spool:
         self._mutex = threading.Lock()
         spool_path(run_dir).parent.mkdir(parents=True, exist_ok=True)
         # Not bound to a thread: a run may be finished by another thread than it was started by.
-        self._lock = FileLock(writer_lock(run_dir), thread_local=False)
+        self._lock = ProcessLock(writer_lock(run_dir), thread_local=False)
         try:
             self._lock.acquire(timeout=wait_seconds, poll_interval=0.05)
         except Timeout:

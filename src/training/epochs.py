@@ -19,11 +19,20 @@ from .cost import wait_for
 from .progress import Progress
 from .task import ClassificationTask
 
-__all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "is_complete"]
+__all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "has_best", "is_complete"]
 
 History = dict[str, list[list[float]]]
 # Called with the metrics of an epoch by key, and its number from 1.
 LogMetrics = Callable[[dict[str, float], int], None]
+
+
+def has_best(checkpoint: Mapping[str, Any]) -> bool:
+    """Return whether an epoch of the training so far was the best one, and has a checkpoint.
+
+    Raises:
+        KeyError: the checkpoint is not one of `EpochKeeper`.
+    """
+    return checkpoint["callbacks"][EpochKeeper.__name__]["best_value"] is not None
 
 
 def is_complete(

@@ -100,19 +100,22 @@ def store_front(
     key = _key(task, name, [*identity.items(), precision, *shape, ids.tolist()], contents[ids])
 
     def build(unfinished: Path) -> dict[str, Any]:
-        array = np.lib.format.open_memmap(
-            unfinished / _FILE, mode="w+", dtype=np.float16, shape=shape
-        )
-        for view in range(task.stored_views):
-            for batch in batches:
-                with autocast(device, precision):
-                    found = _front(task, name, batch, view, device)
-                rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
-                halves = found.to(torch.float16)
-                if not halves.isfinite().all():
-                    raise _BeyondHalf
-                array[view, rows] = halves.cpu().numpy()
-        array.flush()
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        # Written, not mapped: a full disk is then an error, and no fault of memory that kills.
+        with (unfinished / _FILE).open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            begin, row_bytes = stream.tell(), example[0].numel() * np.dtype(np.float16).itemsize
+            for view in range(task.stored_views):
+                for batch in batches:
+                    with autocast(device, precision):
+                        found = _front(task, name, batch, view, device)
+                    rows = np.searchsorted(ids, batch.sample_ids.cpu().numpy())
+                    halves = found.to(torch.float16)
+                    if not halves.isfinite().all():
+                        raise _BeyondHalf
+                    for row, half in zip(rows.tolist(), halves.cpu().numpy(), strict=True):
+                        stream.seek(begin + (view * len(ids) + row) * row_bytes)
+                        stream.write(half.tobytes())
         return {}
 
     folder = cache_dir / "activations" / key

@@ -120,3 +120,19 @@ def test_the_processes_of_further_devices_end_with_the_first(
     first.send_signal(kill)
     _, alive = psutil.wait_procs(others, timeout=60)
     assert not alive
+
+
+def test_a_run_whose_second_process_is_killed_says_so(begin: Begin, tmp_path: Path) -> None:
+    words = ["trainer.devices=2", "model=mlp", "trainer.max_epochs=1000", f"output_dir={tmp_path}"]
+    first = begin("src.train", *words, *SAME[:3], "tracking=none")
+    wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/best.ckpt")), first, pause=0.2)
+    others = psutil.Process(first.pid).children(recursive=True)
+    (second,) = (one for one in others if "src.train" in one.cmdline())
+    second.kill()
+    _, error = first.communicate()
+    (run_dir,) = tmp_path.glob("runs/*")
+    said = f"the process of device 2 was killed (signal 9): resume={run_dir} goes on"
+    assert first.returncode == 1 and "Traceback" not in error
+    assert error.splitlines()[-1].startswith(f"error: {said}")
+    summary = summary_of(run_dir)
+    assert summary["status"] == "FAILED" and summary["reason"].startswith(said)

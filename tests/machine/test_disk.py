@@ -29,6 +29,7 @@ _CAUSES = {
     errno.ENOTDIR: "a file is where a folder has to be",
     errno.EISDIR: "is a folder, where a file has to be",
     errno.EMFILE: "too many files are open",
+    errno.ENOLCK: "has no locks",
 }
 
 

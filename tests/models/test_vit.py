@@ -71,3 +71,8 @@ def test_the_class_token_is_read_in_its_place() -> None:
 def test_a_patch_may_have_a_longer_side_than_a_token_has_numbers(patch_size: int) -> None:
     network = build((16, 16), patch_size=patch_size, width=4, heads=1)
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 5)
+
+
+def test_a_perceptron_has_a_unit_at_least() -> None:
+    network = build(mlp_ratio=0.01)
+    assert all(parameter.numel() for parameter in network.parameters())

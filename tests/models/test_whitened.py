@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -41,3 +42,9 @@ def test_a_block_begins_as_the_identity() -> None:
     maps = torch.randn(2, 64, 5, 5)
     torch.testing.assert_close(first(maps)[:, :64], maps)
     assert network.blocks(torch.randn(1, 24, 31, 31)).shape == (1, 256, 3, 3)
+
+
+def test_pictures_without_a_patch_are_refused() -> None:
+    with pytest.raises(ValueError, match="pictures of 2x2 pixels at least, and these have 1x40"):
+        WhitenedCNN(3, 10, (1, 40), widths=[8])
+    assert WhitenedCNN(3, 10, (2, 40), widths=[8])(torch.randn(2, 3, 2, 40)).shape == (2, 10)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision import models
 
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
-from src.models.zoo import TimmNet, TorchvisionNet
+from src.models.zoo import TimmNet, TorchvisionNet, _set_dropout
 from tests.models.caches import in_torch_cache, use_empty_caches
 
 
@@ -126,14 +127,22 @@ def test_a_transformer_can_be_made_for_another_size() -> None:
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
-def test_dropout_reaches_the_classifier() -> None:
-    assert build(TimmNet, "test_resnet", drop_rate=0.3).backbone.drop_rate == 0.3
-    dropouts = [
-        m.p
-        for m in build(TorchvisionNet, "mobilenet_v3_small", drop_rate=0.3).modules()
-        if isinstance(m, nn.Dropout)
-    ]
-    assert dropouts == [0.3]
+@pytest.mark.parametrize(("rate", "there"), [(0.3, 0.3), (0.0, 0.0), (None, 0.2)])
+def test_dropout_reaches_the_classifier(rate: float | None, there: float) -> None:
+    assert build(TimmNet, "ghostnet_050", drop_rate=rate).backbone.drop_rate == there
+    assert dropouts(build(TorchvisionNet, "mobilenet_v3_small", drop_rate=rate)) == [there]
+
+
+def test_dropout_is_set_before_the_classifier_and_nowhere_else() -> None:
+    with torch.device("meta"):  # a large one, of which the structure is enough
+        network = models.vit_b_16()
+    _set_dropout(network, 0.3)
+    assert set(dropouts(network)) == {0.0}
+    assert dropouts(build(TorchvisionNet, "squeezenet1_1", drop_rate=0.3)) == [0.3]
+
+
+def dropouts(network: nn.Module) -> list[float]:
+    return [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
 
 
 @pytest.mark.parametrize(

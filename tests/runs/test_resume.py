@@ -300,6 +300,45 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_run_keeps_its_state(
     assert contents(folder.parent.parent) == before
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.unlink(), r"there is no checkpoint .*best\.ckpt"),
+        (lambda file: file.write_bytes(file.read_bytes()[:1000]), r"best\.ckpt cannot be read"),
+        (other_network, r"best\.ckpt is not of the network"),
+    ],
+)
+def test_the_best_weights_are_there_before_a_run_goes_on_that_ends_with_them(
+    place: tuple[Path, Path], damage: Callable[[Path], None], said: str
+) -> None:
+    _, folder = place
+    unseal(folder)
+    end_as(folder, "KILLED")
+    damage(folder / "checkpoints" / "best.ckpt")
+    words = [f"resume={folder}", "trainer.max_epochs=3"]
+    last = read_resumed_settings(words)
+    best = replace(last, trainer=replace(last.trainer, final_weights="best"))
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=said):
+        run_experiment(best)
+    assert contents(folder.parent.parent) == before
+    summary = run_experiment(last)  # which needs none
+    assert summary is not None and summary.status == "FINISHED"
+
+
+def test_fewer_epochs_than_the_best_weights_had_are_refused(place: tuple[Path, Path]) -> None:
+    _, folder = place
+    unseal(folder)
+    end_as(folder, "KILLED")
+    file = folder / "checkpoints" / "best.ckpt"
+    best = torch.load(file, weights_only=True)  # killed in epoch 8, and last written after the 2nd
+    torch.save(best | {"epoch": 7}, file)
+    settings = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=7"])
+    settings = replace(settings, trainer=replace(settings.trainer, final_weights="best"))
+    with pytest.raises(ConfigError, match=r"max_epochs is 7, .* say 8 or more"):
+        run_experiment(settings)
+
+
 @pytest.mark.parametrize("name", ["summary.json", "config.yaml", "checkpoints/last.ckpt"])
 @pytest.mark.parametrize("words", [[], ["trainer.max_epochs=4"]])
 def test_a_run_that_was_changed_after_its_end_is_refused(

@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -215,6 +217,43 @@ def test_a_killed_builder_leaves_nothing_that_is_used(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.unfinished/content.bin"))
     assert cached(tmp_path / "key", build, what="the pictures").built
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_cache_that_is_removed_while_two_build_keeps_what_is_whole(tmp_path: Path) -> None:
+    place, begun, go_on = tmp_path / "pictures", Event(), Event()
+    found: list[bytes] = []
+
+    def later(folder: Path) -> dict[str, Any]:
+        with (folder / "content.bin").open("wb") as stream:
+            stream.write(CONTENT[:100])
+            stream.flush()
+            begun.set()
+            assert go_on.wait(60)
+            stream.write(CONTENT[100:])
+        return {}
+
+    def other_process() -> None:
+        entry = cached(place / "key", later, what="the pictures")
+        found.append((entry.folder / "content.bin").read_bytes())
+
+    other = Thread(target=other_process)
+
+    def first(folder: Path) -> dict[str, Any]:
+        build(folder)
+        shutil.rmtree(place)  # and with it the lock, so that the other one does not wait
+        other.start()
+        assert begun.wait(60)
+        return {}
+
+    # It does not take for its own what the other one has written so far.
+    try:
+        with pytest.raises(ConfigError, match="the pictures cannot be kept: No such file"):
+            cached(place / "key", first, what="the pictures")
+    finally:
+        go_on.set()
+        other.join(60)
+    assert found == [CONTENT]
+    assert sorted(path.name for path in place.iterdir()) == ["key", "key.lock"]
 
 
 def test_a_disk_that_fills_up_is_a_plain_error(tmp_path: Path) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from src.config.checks import ConfigError
+from src.machine.failures import DiskRefuses, explained
 from src.machine.subprocesses import ROOT
-from src.storage.locks import if_free
+from src.storage.cache import cached
+from src.storage.locks import ProcessLock, if_free
+from src.tracking.spool import Spool
 
 _ASK = """
 import sys
@@ -67,3 +74,63 @@ def test_a_lock_that_cannot_be_opened_now_does_not_count_as_free(
     monkeypatch.setattr(FileLock, "acquire", refuse)
     with pytest.raises(OSError, match="Too many"), if_free(tmp_path / "lock"):
         pass
+
+
+def no_locks(number: int) -> Callable[..., None]:
+    """What `flock` does on a file system that was mounted without locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", no_locks(number))
+    said = f"the file system of {tmp_path}.* has no locks"
+    with pytest.raises(ConfigError, match=f"the pictures cannot be kept: {said}.*cache_dir"):
+        cached(tmp_path / "key", lambda folder: {}, what="the pictures")
+    with pytest.raises(DiskRefuses, match=said), explained(tmp_path):
+        Spool(tmp_path / "run")
+
+
+def test_an_earlier_filelock_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(DiskRefuses, match="has no locks"), explained(tmp_path):
+        ProcessLock(tmp_path / "lock").acquire()
+
+
+_WITHOUT_FLOCK = """
+import errno, fcntl, os, sys
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+fcntl.flock = flock
+from pathlib import Path
+from src.storage.cache import cached
+from src.storage.locks import ProcessLock, if_free
+path = Path(sys.argv[1])
+with ProcessLock(path / "lock"), if_free(path / "lock") as free:
+    print(free)
+print(cached(path / "key", lambda folder: {}, what="the pictures").built)
+if sys.argv[2:]:
+    cached(path / "killed", lambda folder: os._exit(9), what="the pictures")
+else:
+    print(cached(path / "killed", lambda folder: {}, what="the pictures").built)
+"""
+
+
+def test_without_flock_files_keep_processes_apart_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WITHOUT_FLOCK, str(tmp_path)]
+    options: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    killed = subprocess.run([*command, "killed"], check=False, **options)
+    assert (killed.returncode, killed.stderr) == (9, "")
+    after = subprocess.run(command, check=True, **options)
+    assert (after.stdout.split(), after.stderr) == (["False", "False", "True"], "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from src.config.augment import AugmentSettings
 from src.data.augmentation.augment import Augment
 from src.data.loading.loaders import Batch
+from src.machine.subprocesses import ROOT
 from src.models.zoo import TimmNet
 from src.training.frozen_front import StoredFront, store_front
 from src.training.losses import CrossEntropy
@@ -216,3 +219,33 @@ def test_the_twin_shares_what_is_trained_and_follows_its_mode(tmp_path: Path) ->
     task.network.train()
     assert not torch.equal(front.logits(ids, 0), front.logits(ids, 0)), "dropout is back"
     assert before.keys() == task.network.state_dict().keys()
+
+
+# As root of a namespace of its own, which sees the small disk alone.
+_ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=200k tmpfs "$1" || exit 77
+exec "$2" -c "$3" "$1"
+"""
+_STORE_ON = """
+import sys
+from pathlib import Path
+from src.machine.failures import DiskRefuses
+from tests.training.test_frozen_front import stored, task_of
+try:
+    stored(task_of(views=9), Path(sys.argv[1]))
+except DiskRefuses as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_is_a_plain_error(tmp_path: Path) -> None:
+    script = ["unshare", "-rm", "sh", "-c", _ON_A_SMALL_DISK, "sh", str(tmp_path)]
+    command = [*script, sys.executable, _STORE_ON]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr  # mapped memory would end it with a signal
+    assert done.stdout.startswith("the frozen stages' outputs cannot be kept: there is no room")

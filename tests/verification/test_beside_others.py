@@ -203,7 +203,7 @@ def test_a_journal_beside_a_damaged_database_goes_with_it(tmp_path: Path) -> Non
 def test_what_killed_processes_left_is_removed_unless_it_is_still_made(tmp_path: Path) -> None:
     store = tmp_path / "cache" / "features"
     cached(store / "whole", lambda folder: {}, what="the features")
-    left = [store / "one.unfinished", store / "two.unfinished"]
+    left = [store / "one.unfinished", store / f"two.{'a1' * 16}.unfinished"]
     for folder in left:
         folder.mkdir()
         (folder / "data.bin").write_bytes(b"x")

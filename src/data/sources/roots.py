@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
-
 from ...config.checks import ConfigError
 from ...machine.regular_files import file_fault
+from ...storage.locks import ProcessLock
 
 __all__ = ["existing_root", "find_published", "root_beside"]
 
@@ -81,7 +80,7 @@ def find_published(
     if found is None and folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f"{name}.lock"):
+            with ProcessLock(folder / f"{name}.lock"):
                 from torchvision import datasets
 
                 _log.info("fetching %s into %s", name, folder)

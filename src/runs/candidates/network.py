@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from ...config.augment import OPERATIONS
@@ -26,6 +28,7 @@ from ...data.splitting.folds import training_seed
 from ...explain.grad_cam import find_map_layer, grad_cam
 from ...explain.score_maps import HasScoreMaps, class_maps
 from ...machine.arrays import Float32Array, Int64Array
+from ...machine.failures import RunFailed
 from ...models.arithmetic import autocast
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
@@ -34,7 +37,7 @@ from ...serving.whole_network import WholeNetwork, network_predictor
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
-from ...training.epochs import EpochKeeper, is_complete
+from ...training.epochs import EpochKeeper, has_best, is_complete
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
 from ...training.links import link_of, probabilities
@@ -58,6 +61,8 @@ __all__ = ["NetworkCandidate", "TrainedNetwork"]
 
 # Pictures of a batch whose speed is measured.
 _AT_ONCE = 128
+# After a process is lost to the others, until the system says how it ended.
+_SECONDS_TO_END = 2.0
 
 
 @dataclass
@@ -189,23 +194,22 @@ class NetworkCandidate:
         """Return whether the run in a folder has been trained as long as the settings say.
 
         Raises:
-            ConfigError: its last checkpoint is damaged, or is of another network.
+            ConfigError: its last checkpoint is damaged, or is of another network; or the best one
+                is missing or such, and its weights are to be the final ones.
         """
         file = folder.checkpoints / "last.ckpt"
         if not file.is_file():  # killed before its first checkpoint: it begins again
             return False
         with input_of("resume"):
-            checkpoint = read_checkpoint(file)
-            difference = network_difference(checkpoint, self._task.state_dict())
-            if difference is not None:
-                raise ValueError(
-                    f"{file} is not of the network that {folder.config.name} describes "
-                    f"({difference}): begin a new run without resume"
-                )
+            checkpoint = self._checkpoint(file, folder)
             epochs = self._settings.trainer.epochs
             try:
                 begun = int(checkpoint["epoch"]) + 1
                 complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
+                if self._settings.trainer.final_weights == "best" and has_best(checkpoint):
+                    # It may be of a later epoch, where `last.ckpt` is not written after each.
+                    best = self._checkpoint(file.with_name("best.ckpt"), folder)
+                    begun = max(begun, int(best["epoch"]) + 1)
             except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{file} cannot be gone on with, as it lacks {error}: begin a new run"
@@ -216,6 +220,21 @@ class NetworkCandidate:
                 f"training already or has ended that: say {begun} or more."
             )
         return complete
+
+    def _checkpoint(self, file: Path, folder: RunFolder) -> dict[str, Any]:
+        """Return a checkpoint of the run in a folder.
+
+        Raises:
+            ValueError: it is missing, damaged, or of another network.
+        """
+        checkpoint = read_checkpoint(file)
+        difference = network_difference(checkpoint, self._task.state_dict())
+        if difference is not None:
+            raise ValueError(
+                f"{file} is not of the network that {folder.config.name} describes "
+                f"({difference}): begin a new run without resume"
+            )
+        return checkpoint
 
     @property
     def _limits(self) -> dict[str, Any]:
@@ -258,7 +277,13 @@ class NetworkCandidate:
         keeper.seconds = time.perf_counter() - started
         if self._settings.runtime.compile:
             task.network.compile()
-        trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
+        try:
+            trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
+        except RuntimeError as error:  # of the exchange between devices, perhaps
+            if (lost := _lost_device(trainer)) is None:
+                raise
+            place = context.folder.path
+            raise RunFailed(f"{lost}: resume={place} goes on from the last checkpoint") from error
         checkpoint = keeper.last
         if settings.final_weights == "best" and keeper.best.is_file():
             checkpoint = keeper.best
@@ -308,3 +333,18 @@ class NetworkCandidate:
         batch = next(iter(self._data.batches("train", training=True)))
         images, targets = self._task.augmented(batch)
         return images.cpu().numpy(), targets.cpu().numpy()
+
+
+def _lost_device(trainer: Trainer) -> str | None:
+    """Return how the process of a further device failed; None where none did."""
+    processes: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    until = time.monotonic() + _SECONDS_TO_END
+    while processes and time.monotonic() < until:
+        for device, process in enumerate(processes, 2):
+            if code := process.poll():
+                # Lightning watches this list, and would kill this process before its record ends.
+                processes.clear()
+                how = f"ended with exit code {code}" if code > 0 else f"was killed (signal {-code})"
+                return f"the process of device {device} {how}"
+        time.sleep(0.05)
+    return None

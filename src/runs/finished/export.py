@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from ...config.checks import ConfigError
 from ...config.finished import ORIGINAL, ExportSettings
@@ -45,6 +44,7 @@ from ...serving.variant_choice import fastest_within, ratios, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
+from ...storage.locks import ProcessLock
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
 from ..candidates.network import TrainedNetwork
@@ -137,7 +137,7 @@ def _replacing(folder: RunFolder) -> Iterator[Path]:
     new.mkdir()
     try:
         yield new
-        with FileLock(folder.exports_lock), amending(folder.path, f"{place.name}/*"):
+        with ProcessLock(folder.exports_lock), amending(folder.path, f"{place.name}/*"):
             shutil.rmtree(old, ignore_errors=True)
             if place.is_dir():
                 place.rename(old)
