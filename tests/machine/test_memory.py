@@ -91,6 +91,7 @@ print(usual, inside, kept, rss() - held, faults(50_000_000))
 def test_rules_that_a_person_set_stay() -> None:
     code = """
 with memory_kept():
+    faults(50_000_000, 1)
     print(faults(50_000_000))
 """
     (faulted,) = _printed(code, MALLOC_MMAP_THRESHOLD_="1000000")
