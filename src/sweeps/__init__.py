@@ -8,5 +8,5 @@ Before the first trial `race` chooses families by the pictures (`pictures`), rea
 estimate (`short_budget`) may leave one out; a worker measures it (`tasks`, `measuring`) within its
 share of the time (`clock`); and it is made to fit. What is known of it then is a `Prepared`
 (`prepared`), and its own configuration is enqueued. `forecast` says which trials end in time; where
-none does, the cheapest of all is run (`first_answer`).
+none does, the cheapest of all is run (`minimal_trial`).
 """

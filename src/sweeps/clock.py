@@ -1,4 +1,4 @@
-"""The time of a sweep, and how it is divided: for measuring families, trials and finalists."""
+"""Divide the time of a sweep between measuring families, trials and finalists."""
 
 from __future__ import annotations
 
@@ -8,52 +8,60 @@ from dataclasses import dataclass
 
 from ..reporting.formatting import duration
 
-__all__ = ["ALLOWANCE", "DESCRIBING", "FINALS_SHARE", "LITTLE", "TRIALS_SHARE", "Clock", "Share"]
+__all__ = [
+    "CHEAP_TRIAL_FRACTION",
+    "DESCRIBING_FRACTION",
+    "FINALS_FRACTION",
+    "FIRST_TRIAL_FRACTION",
+    "TRIALS_FRACTION",
+    "Clock",
+    "Share",
+]
 
-# Of the budget, kept for training the finalists again.
-FINALS_SHARE = 0.3
-# Of what trials have, kept from the measurements that come before them. With half of that, on
-# photos in five minutes, hand-crafted features and a cnn were measured in what embeddings had left,
-# began and could not end, and one embedding was tried in the place of ten.
-TRIALS_SHARE = 0.4
-# Of the time that trials have: what the first trial of a family may take at most, and what
-# choosing and describing may take before it, while nothing else runs. Frozen networks promise most
-# a second, so that describing pictures by them may take more.
-ALLOWANCE, _MEASURING, DESCRIBING = 0.5, 0.35, 0.65
-# Where trials wait, what a try of hand-crafted features may take of the time that is left.
-LITTLE = 0.25
-# Of all that is left, the time for finalists included, what the trials of an only family may take
-# that would be cut otherwise: one long training is worth more than several short ones.
-_ALONE = 0.7
-# Where there is no time for so many trainings, the first one ends itself by so much of what is left
-# at its start; the rest is for its last validation and for the test part.
-_SEVERAL, _ENDS_BY = 2, 0.85
-# By so much more of all that is left describing may be late, where other work has come or the
-# least that can be described takes longer, before all is given up: the first trial may end in the
-# time that is kept for finalists. An only family has no other to leave the time to.
-_LATE, _LATE_ALONE = 0.2, 0.3
-# What was cut down to fit is prepared anew where there is so many times as much.
+# Fraction of the budget for training the finalists again.
+FINALS_FRACTION = 0.3
+# Fraction of the race's time that measuring families must leave to trials. With half of it, on
+# photos in five minutes, hand-crafted features and a cnn were measured after embeddings, their
+# trials did not finish, and one embedding was tried instead of ten.
+TRIALS_FRACTION = 0.4
+# Fractions of the time for trials: of a family's first trial at most, of measuring before it, while
+# nothing else runs, and of describing pictures by frozen networks, which gain most for their time.
+FIRST_TRIAL_FRACTION, _MEASURING_FRACTION, DESCRIBING_FRACTION = 0.5, 0.35, 0.65
+# Fraction of the time left for a trial of hand-crafted features while other trials wait.
+CHEAP_TRIAL_FRACTION = 0.25
+# Fraction of all time left, that of finalists included, for a trial of an only family that would be
+# cut short otherwise: one long training is worth more than several short ones.
+_ONLY_FAMILY_FRACTION = 0.7
+# If there is no time for so many trainings, the first one gets a limit of this fraction of the time
+# left at its start; the rest is for its last validation and for the test part.
+_MIN_TRAININGS, _LIMIT_FRACTION = 2, 0.85
+# Fraction of all time left by which describing may exceed its own before it is given up, as where
+# other programs run or even the least takes longer: the first trial may use the finalists' time.
+# The second value is for an only family, which has no others to leave time to.
+_LATE_FRACTION, _ONLY_FAMILY_LATE_FRACTION = 0.2, 0.3
+# A family that was reduced to fit is measured again if there is so many times as much time.
 _CLEARLY_MORE = 1.25
 _NOTE_SECONDS = 5.0
-# Of the budget, and at least in seconds, what a first answer that is on its way may be late: a late
-# answer is better than none.
-_LATE_ANSWER, _LEAST_LATE = 0.25, 15.0
-# What the least trial of all has after that: of the budget, or as many processor seconds as it
-# takes where thousands of pictures are opened first, but no more than so many budgets.
-_LAST_ANSWER, _LEAST_LAST, _LAST_WORK, _MOST_LAST = 0.5, 30.0, 15.0, 3.0
-# Of the budget, that a sweep may take longer without a word.
-_OVER = 0.05
+# By how much the first result may exceed the budget, as a fraction of it, and at least in seconds:
+# a late result is better than none.
+_LATE_RESULT_FRACTION, _MIN_LATE_SECONDS = 0.25, 15.0
+# Time of the minimal trial after that: a fraction of the budget, at least so many seconds, or as
+# many CPU seconds as it takes to open thousands of pictures first, but at most so many budgets.
+_MINIMAL_TRIAL_FRACTION, _MINIMAL_TRIAL_SECONDS = 0.5, 30.0
+_MINIMAL_TRIAL_CPU_SECONDS, _MINIMAL_TRIAL_BUDGETS = 15.0, 3.0
+# Fraction of the budget by which a sweep may take longer without reporting it.
+_OVERRUN_FRACTION = 0.05
 
 
 @dataclass(frozen=True)
 class Share:
-    """Seconds that a family has, None for no limit.
+    """Seconds that a family may take, None for no limit.
 
     Attributes:
-        measuring: for choosing and describing, while nothing else runs.
-        late_by: by which describing may be late, before all is given up.
-        trial: for its first trial.
-        left: of which they are a part.
+        measuring: of choosing networks and describing pictures, while nothing else runs.
+        late_by: by which describing may exceed `measuring` before it is given up.
+        trial: of its first trial.
+        left: time left, of which the others are fractions.
     """
 
     measuring: float | None = None
@@ -63,17 +71,18 @@ class Share:
 
 
 class Clock:
-    """Counts the seconds of a sweep from its first start on, without pauses.
+    """Counts the seconds of a sweep over all its starts, without the pauses between them.
 
     Args:
-        budget: seconds in all, of which `finals` keeps a share for finalists; None for no limit.
+        budget: seconds in all; None for no limit.
+        finals: whether a fraction of the budget is kept for finalists.
         earlier: seconds that earlier starts took.
         note: called with the seconds so far, every few seconds.
-        now: seconds of a clock that only moves forward.
+        now: seconds of a monotonic clock.
 
     Attributes:
         budget: as given.
-        race: seconds in which trials may run, of all; None for no limit.
+        race: seconds of the budget in which trials may run; None for no limit.
     """
 
     def __init__(
@@ -86,7 +95,7 @@ class Clock:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = budget
-        self.race = None if budget is None else budget * (1 - FINALS_SHARE * finals)
+        self.race = None if budget is None else budget * (1 - FINALS_FRACTION * finals)
         self._earlier = earlier
         self._note = note
         self._now = now
@@ -105,115 +114,120 @@ class Clock:
         return None if self.race is None else max(0.0, self.race - self.spent)
 
     def time_left(self, answered: bool) -> float | None:
-        """Return the seconds that trials have; None for no limit.
+        """Return the seconds in which trials may still begin; None for no limit.
 
-        As long as none is complete, they have those of the finalists as well: a late answer is
-        better than none.
+        Args:
+            answered: whether a trial is complete. Before that, trials have the finalists' time as
+                well.
         """
         return self.race_left if answered else self.left
 
     def time_to_end(self, answered: bool) -> float | None:
-        """Return the seconds until trials that run are stopped; None for no limit.
+        """Return the seconds until running trials are stopped; None for no limit.
 
-        As long as none is complete, one that should have ended by now has some more.
+        Args:
+            answered: whether a trial is complete. Before that, trials may exceed the budget a bit.
         """
         if answered or self.budget is None:
             return self.time_left(answered)
-        late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
+        late = max(_LATE_RESULT_FRACTION * self.budget, _MIN_LATE_SECONDS)
         return max(0.0, self.budget + late - self.spent)
 
     def finals_to_end(self, answered: bool) -> float | None:
-        """Return the seconds until finalists that still train are stopped; None for no limit.
+        """Return the seconds until trainings of finalists are stopped; None for no limit.
 
-        The first training of each may end late, and has no end until one of them is answered.
+        Args:
+            answered: whether one of them is complete. Before that there is no limit.
         """
         if not answered or self.budget is None:
             return None
-        late = max(_LATE_ANSWER * self.budget, _LEAST_LATE)
+        late = max(_LATE_RESULT_FRACTION * self.budget, _MIN_LATE_SECONDS)
         return max(0.0, self.budget + late - self.spent)
 
-    def last_seconds(self, slower: float, *, again: bool = False) -> float:
-        """Return the seconds of the least trial of all, should nothing else have answered.
+    def minimal_trial_seconds(self, slower: float, *, again: bool = False) -> float:
+        """Return the seconds of the minimal trial, which runs where no other trial was completed.
 
-        0 without a budget, and where an earlier start has spent it.
+        0 without a budget, and if earlier starts have used up the budget.
 
         Args:
-            slower: how many times its processor time a thread takes just now.
-            again: whether it goes on with that of an earlier start, which was ended meanwhile.
+            slower: wall-clock seconds that a thread takes for a CPU second at the moment.
+            again: whether a trial that an earlier start left running is resumed.
         """
         if self.budget is None or (self._earlier > self.budget and not again):
             return 0.0
-        needed = max(_LAST_ANSWER * self.budget, _LAST_WORK * slower)
-        return max(_LEAST_LAST, min(needed, _MOST_LAST * self.budget))
+        needed = max(_MINIMAL_TRIAL_FRACTION * self.budget, _MINIMAL_TRIAL_CPU_SECONDS * slower)
+        return max(_MINIMAL_TRIAL_SECONDS, min(needed, _MINIMAL_TRIAL_BUDGETS * self.budget))
 
     @property
     def trials_wait(self) -> bool:
-        """Whether measuring takes time by now that trials should have."""
+        """Whether further measuring would take time that is reserved for trials."""
         left = self.race_left
-        return left is not None and self.race is not None and left < TRIALS_SHARE * self.race
+        return left is not None and self.race is not None and left < TRIALS_FRACTION * self.race
 
     @property
     def left(self) -> float | None:
-        """Seconds of the whole budget that are left; None for no limit."""
+        """Seconds that are left of the whole budget; None for no limit."""
         return None if self.budget is None else max(0.0, self.budget - self.spent)
 
     def share(self, ready: bool, *, describes: bool = False, only: bool = False) -> Share:
-        """Return what the next family may take.
+        """Return the time that the next family may take.
 
         Args:
-            ready: whether trials of another one can begin. Where none can, though they should have
-                begun by now, the time for finalists counts.
-            describes: whether it is one of frozen networks.
-            only: whether it is another one, and races alone.
+            ready: whether trials of another family can begin. If none can, though the time for
+                measuring is over, the finalists' time is used as well.
+            describes: whether it is a family of frozen networks.
+            only: whether it is the only family, and none of frozen networks.
         """
         left = self.left if self.trials_wait and not ready else self.race_left
         if left is None:
             return Share()
-        part = DESCRIBING if describes else _MEASURING
-        latest = (part + (_LATE_ALONE if only else _LATE)) * (self.time_left(ready) or 0.0)
-        trial = self.alone if only else ALLOWANCE * left
+        part = DESCRIBING_FRACTION if describes else _MEASURING_FRACTION
+        late = _ONLY_FAMILY_LATE_FRACTION if only else _LATE_FRACTION
+        latest = (part + late) * (self.time_left(ready) or 0.0)
+        trial = self.only_family_seconds if only else FIRST_TRIAL_FRACTION * left
         return Share(part * left, latest - part * left, trial, left)
 
     @property
-    def alone(self) -> float:
-        """Seconds for the first trial of an only family."""
-        return _ALONE * (self.left or 0.0)
+    def only_family_seconds(self) -> float:
+        """Seconds of the first trial of an only family."""
+        return _ONLY_FAMILY_FRACTION * (self.left or 0.0)
 
     def first_limit(self, seconds: float, *, only: bool) -> float | None:
-        """Return the seconds after which the first trial of all ends itself; None for no limit.
+        """Return the limit in seconds of the study's first trial; None if it needs none.
 
-        It ends itself where there is hardly time for one of so many seconds. That of an `only`
-        family has the time of the finalists as well where trials have none for another one:
-        several short ones would be worth less.
+        Args:
+            seconds: that the trial is expected to take.
+            only: whether its family is the only one. If there is no time for a second trial of it,
+                the first one gets the finalists' time as well: several short ones are worth less.
         """
         left = self.race_left if only else self.left
-        if left is None or not self.left or _SEVERAL * seconds <= left:
+        if left is None or not self.left or _MIN_TRAININGS * seconds <= left:
             return None
-        return _ENDS_BY * self.left
+        return _LIMIT_FRACTION * self.left
 
     def has_more(self, limit: float | None) -> bool:
-        """Return whether trials have clearly more time than what was cut down to a limit had."""
+        """Return whether there is clearly more time than the limit that a family was reduced to."""
         left = self.race_left
         return limit is not None and (left is None or left > _CLEARLY_MORE * limit)
 
     def tick(self) -> None:
-        """Keep account for a later start, every few seconds; to be called all the time."""
+        """Record the seconds so far every few seconds; to be called repeatedly."""
         if self.spent - self._noted > _NOTE_SECONDS:
             self.settle()
 
     def settle(self) -> None:
-        """Keep account now."""
+        """Record the seconds so far."""
         self._noted = self.spent
         self._note(self._noted)
 
     def ended(self, what: str) -> None:
-        """Note that a part of the sweep ends now, for `overrun`."""
+        """Record that a part of the sweep ends now, for `overrun`."""
         self._ends.append((what, self.spent))
 
     def overrun(self) -> str:
-        """Return what took more than the budget, in a sentence; "" where that is little."""
+        """Return a sentence on what exceeded the budget; "" if that is little."""
         budget, spent = self.budget, self.spent
-        if budget is None or spent <= (1 + _OVER) * budget:
+        if budget is None or spent <= (1 + _OVERRUN_FRACTION) * budget:
             return ""
         parts, begin = [], self._earlier
         for what, end in self._ends:

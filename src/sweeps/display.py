@@ -1,4 +1,4 @@
-"""The display of a race: its slots, the best trial so far, and what is left of the budget."""
+"""The display of a race: its slots, the best trial so far, and the rest of the budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Display"]
 
 _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 60.0
-_MOST_SLOTS = 16
+_MAX_SLOTS = 16
 _LINES_BESIDE_SLOTS = 6
 _NUMBERS = frozenset({0, 2, 3, 4})
 _STYLES = {COMPLETE: "green", PRUNED: "yellow", FAILED: "red"}
@@ -42,19 +42,19 @@ class _Slot:
 
 
 class Display(Observer):
-    """A live area on a terminal; elsewhere a line for every ended trial, and one a minute.
+    """A live area on a terminal; elsewhere lines on trials that ended, and one a minute.
 
-    And there a line for a trial that begins while no other runs.
+    Without a terminal there is also a line for a trial that begins while no other runs.
 
-    Writes to standard error, so that standard output stays for results. Nothing here may end a
-    race: a terminal that goes away is written to no more. All calls come from one thread; events
-    are only noted, and `tick` draws, at most four times a second.
+    It writes to standard error, since standard output is for results. No error of output ends a
+    race: after one nothing more is written. All calls come from one thread; events are only
+    recorded, and `tick` draws, at most four times a second.
 
     Args:
         metric: key of the first metric.
         best: the best trial of earlier starts.
-        steps: what a trial reports after, "epochs" or "folds".
-        clock: seconds of a clock that only moves forward.
+        steps: unit of a trial's reports, "epochs" or "folds".
+        clock: seconds of a monotonic clock.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Display(Observer):
         self._last = Text()
         self._counts: Mapping[str, int] = {}
         self._left = ""
-        self._doing, self._since = "", 0.0
+        self._doing, self._doing_since = "", 0.0
         self._drawn = -_REFRESH_SECONDS
-        self._said = clock()
+        self._printed_at = clock()
         self._gone = False
         self._live: Live | None = None
         if self._stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-            # Other writers of this process would tear the area apart; rich prints them above it.
+            # Other output of this process would disrupt the area; rich prints it above.
             ours = stream is None
             self._live = Live(
                 console=Console(file=self._stream, highlight=False, markup=False),
@@ -100,7 +100,7 @@ class Display(Observer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the live area off the terminal, for the result to stand there."""
+        """Remove the live area from the terminal to make place for the result."""
         if self._live is not None:
             self._live.update(Text())
             self._write(self._live.stop)
@@ -136,20 +136,20 @@ class Display(Observer):
             self._write(lambda: live.console.print(Text(visible_lines(text)), soft_wrap=True))
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
-        """Draw, if it is time to."""
+        """Draw if it is time to."""
         self._counts, self._left, self._doing = counts, left, ""
         self._tick()
 
     def doing(self, what: str) -> None:
-        """Say what goes on from now until a line is written or a trial runs; see `go_on`."""
+        """Show the current step until a line is written or a trial runs; see `go_on`."""
         if self._live is None:
             self._print(what)
-        self._doing, self._since, self._left = what, self._clock(), ""
+        self._doing, self._doing_since, self._left = what, self._clock(), ""
         self._drawn = -math.inf
         self.go_on()
 
     def go_on(self) -> None:
-        """Draw, if it is time to, while nothing new is known."""
+        """Draw again if it is time to, without new information."""
         if self._live is not None:
             self._tick()
 
@@ -157,7 +157,7 @@ class Display(Observer):
         now = self._clock()
         live = self._live
         if live is None:
-            if now - self._said >= _PLAIN_SECONDS:
+            if now - self._printed_at >= _PLAIN_SECONDS:
                 self._print(". ".join(filter(None, (self._state(), self._leader(), self._left))))
         elif now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
@@ -166,7 +166,7 @@ class Display(Observer):
             self._write(lambda: live.update(area, refresh=True))
 
     def _fit(self, console: Console) -> None:
-        """Set the size of our own terminal, since rich asks the standard streams alone."""
+        """Set the console's size from our stream, since rich asks only the standard streams."""
         try:
             columns, lines = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
@@ -175,8 +175,8 @@ class Display(Observer):
             console.size = ConsoleDimensions(columns, lines)
 
     def _area(self, width: int, height: int, now: float) -> Group:
-        """Return everything, in no more lines than the terminal has."""
-        room = max(1, min(_MOST_SLOTS, height - _LINES_BESIDE_SLOTS))
+        """Return the content of the live area, in no more lines than the terminal has."""
+        room = max(1, min(_MAX_SLOTS, height - _LINES_BESIDE_SLOTS))
         busy = sorted(self._slots.items())
         rows = tuple(self._cells(number, slot, now) for number, slot in busy[:room])
         headers = ("slot", "candidate", self._step, self._metric, "time", "settings")
@@ -184,7 +184,7 @@ class Display(Observer):
         table = [*map(Text, Table("", headers, rows, _NUMBERS).text(width).splitlines()[1:])]
         for line, (_, slot) in zip(table[1:], busy):
             line.highlight_words([slot.trial.name], self._colors.get(slot.trial.family, ""))
-        doing = f"{self._doing} ({duration(now - self._since)} so far)" if self._doing else ""
+        doing = f"{self._doing} ({duration(now - self._doing_since)} so far)" if self._doing else ""
         lines = [
             *table,
             Text(f"  and {hidden} more" if hidden > 0 else "", style="dim"),
@@ -233,7 +233,7 @@ class Display(Observer):
         return ", ".join(parts)
 
     def _print(self, text: str) -> None:
-        self._said = self._clock()
+        self._printed_at = self._clock()
         self._write(lambda: print(visible_lines(text), file=self._stream, flush=True))
 
     def _write(self, write: Callable[[], object]) -> None:

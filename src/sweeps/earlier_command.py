@@ -1,4 +1,4 @@
-"""The command line of a study, kept so that the study's name alone goes on with it."""
+"""The stored command line of a study, so that its name suffices to resume it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..storage.files import write_atomically
 __all__ = ["completed_command", "keep_command", "shorter_command"]
 
 _FILE = "command.json"
-# What may differ from one start of a study to the next, since no result depends on it.
-_FREE = (
+# Keys that may differ from one start of a study to the next, since no result depends on them.
+_CHANGEABLE = (
     *("study", "output_dir", "storage", "plugins", "finalists", "finalist_seeds", "failure_limit"),
     *("extra_trainings", "budget", "workers", "tracking"),
 )
 
-# What an earlier start said that a later one makes idle by a word of these.
+# Keys of an earlier start without effect once a later one gives these overrides.
 _IDLE_WITH = {
     "workers=local": ("workers.address",),
     "finalists=0": ("finalist_seeds", "extra_trainings"),
@@ -29,43 +29,50 @@ _IDLE_WITH = {
 
 
 def keep_command(folder: Path, overrides: Sequence[str], config_name: str) -> None:
-    """Keep the command line of a study in its folder.
+    """Store the command line of a study in its folder.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    given = [*plugin_overrides(), *overrides]
-    if _kept(folder) != (given, config_name):
-        kept = {"config_name": config_name, "overrides": given}
+    stated = [*plugin_overrides(), *overrides]
+    if _kept(folder) != (stated, config_name):
+        kept = {"config_name": config_name, "overrides": stated}
         write_atomically(folder / _FILE, checked_json(kept))
 
 
 def completed_command(
     overrides: Sequence[str], config_name: str | None, default: str
 ) -> tuple[list[str], str]:
-    """Return the overrides and the name of the file of sweeps/ that a command line means.
+    """Return the overrides and the file name in sweeps/ of a command line, completed.
 
-    Where it names a study that was begun before, and says nothing else of it but how long and where
-    it runs, they are those of the study's last start with these in addition.
+    If the command line names an existing study and otherwise sets only keys on which no result
+    depends, the overrides of the study's last start are added.
 
     Args:
         overrides: of the command line.
-        config_name: that it gives, or None.
-        default: the name where none is given.
+        config_name: of the command line, or None.
+        default: name of the file if none is given.
     """
-    given = dict(word.partition("=")[::2] for word in overrides)
-    if config_name is None and "study" in given and all(key.startswith(_FREE) for key in given):
-        folder = Path(given.get("output_dir", "outputs"), "sweeps", given["study"])
+    stated = dict(override.partition("=")[::2] for override in overrides)
+    if (
+        config_name is None
+        and "study" in stated
+        and all(key.startswith(_CHANGEABLE) for key in stated)
+    ):
+        folder = Path(stated.get("output_dir", "outputs"), "sweeps", stated["study"])
         kept = _kept(folder)
         if kept is not None:
-            newer = {*given, *(key for word in overrides for key in _IDLE_WITH.get(word, ()))}
-            earlier = [word for word in kept[0] if word.partition("=")[0] not in newer]
+            newer = {
+                *stated,
+                *(key for override in overrides for key in _IDLE_WITH.get(override, ())),
+            }
+            earlier = [override for override in kept[0] if override.partition("=")[0] not in newer]
             return [*earlier, *overrides], kept[1]
     return list(overrides), config_name or default
 
 
 def shorter_command(settings: SweepSettings) -> str | None:
-    """Return the shortest command that goes on with a study; None where none was kept."""
+    """Return the shortest command that resumes a study; None if no command is stored."""
     if _kept(settings.study_folder) is None:
         return None
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
@@ -73,10 +80,10 @@ def shorter_command(settings: SweepSettings) -> str | None:
 
 
 def _kept(folder: Path) -> tuple[list[str], str] | None:
-    if file_fault(folder / _FILE) is not None:  # which is told where the study is opened
+    if file_fault(folder / _FILE) is not None:  # reported where the study is opened
         return None
     try:
         kept = line_content((folder / _FILE).read_bytes())
-        return [str(word) for word in kept["overrides"]], str(kept["config_name"])
+        return [str(override) for override in kept["overrides"]], str(kept["config_name"])
     except (OSError, KeyError, TypeError, ValueError):  # or damaged
         return None

@@ -1,6 +1,6 @@
 """The families of a sweep: search spaces of sweeps/spaces/, checked against a run's settings.
 
-A network of timm or torchvision is a family by its own name: its published weights are tuned.
+The name of a network of timm or torchvision is a family too, of fine-tuning its published weights.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ __all__ = [
 # Models of networks without published weights.
 FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
-# What is searched of a network with published weights.
+# Search space of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
 _FILE_KEYS = {"words", "use", "space"}
-# What decides how long a classifier takes on the same features: seconds, or minutes.
-_OF_COST = ("model.classifier", "model.selection")
-# What decides, with the keys that depend on it, how many hand-crafted features there are, and what
-# does how much a network computes. Of a range of more whole numbers, or of floats, no value is told
-# from the others, and of more networks in all a further key decides nothing.
-_FEATURES, _MOST_STEPS, _MOST_VARIANTS = "model.features", 8, 100
-# The side of pictures, where it is searched.
+# Keys that decide whether a classifier takes seconds or minutes on the same features.
+_COST_KEYS = ("model.classifier", "model.selection")
+# Key that decides, with the keys that depend on it, the number of hand-crafted features. Times are
+# not estimated for each value of a range of floats, or of more whole numbers than `_MAX_STEPS`, nor
+# by a further key if there would be more variants than `_MAX_VARIANTS`.
+_FEATURES, _MAX_STEPS, _MAX_VARIANTS = "model.features", 8, 100
+# The side of the pictures, which some families search.
 SIDE = "data.image_size"
-_OF_SIZE = (
+_SIZE_KEYS = (
     *("model.widths", "model.blocks", "model.channels", "model.hidden", "model.hidden_size"),
     *("model.layers", "model.patch_size", "model.width", "model.depth"),
 )
-# The time of describing pictures of other sizes is not estimated.
+# Families for which the time at other sizes of the pictures is not estimated.
 _DESCRIBED = frozenset(("model=embedding", "model=handcrafted"))
 
 
@@ -73,8 +73,8 @@ def load_families(
     """Return the families of a sweep, each with its search space, checked against the config.
 
     Args:
-        names: of files in sweeps/spaces/, or in that of a plugin, or of networks of timm and
-            torchvision.
+        names: of files in sweeps/spaces/, or in the same folder of a plugin, or of networks of timm
+            and torchvision.
         base: overrides that all trials share; what they set is not searched.
         search: patterns of the keys to search; None for all.
 
@@ -104,9 +104,9 @@ def load_families(
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
-    # Those of its words that are searched are its own configuration's.
-    words = [word for word in family.overrides if word.partition("=")[0] not in values]
-    return [*words, *shared, *(override_of(key, value) for key, value in values.items())]
+    # A family's override of a key that is searched is only that of its default configuration.
+    own = [override for override in family.overrides if override.partition("=")[0] not in values]
+    return [*own, *shared, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family
@@ -120,25 +120,25 @@ def is_of(family: Family, *models: str) -> bool:
 
 
 def kinds_of(family: Family) -> list[Kind]:
-    """Return the trials of a family in kinds that take about as long: by their classifiers."""
-    costly = [parameter for parameter in family.parameters if parameter.key in _OF_COST]
+    """Return a family's kinds of trials, each of which takes about the same time: by classifier."""
+    costly = [parameter for parameter in family.parameters if parameter.key in _COST_KEYS]
     return [Kind(family.name, values) for values in _combinations(family, costly)]
 
 
 def variants_of(family: Family) -> list[dict[str, Value]]:
-    """Return the features or sizes of networks that trials may have, as values of keys, each once.
+    """Return the variants of a family: the sets of features, or sizes of networks, of its trials.
 
-    A single one, without values, where all trials have the same.
+    Each is given by values of keys. There is a single one, without values, if all trials are alike.
     """
     found: list[dict[str, Value]] = [{}]
     deciding: list[Parameter] = []
     for parameter in family.parameters:
         crafted = parameter.key == _FEATURES or _FEATURES in dict(parameter.when)
-        few = parameter.choices or (parameter.whole and _steps(parameter) <= _MOST_STEPS)
+        few = parameter.choices or (parameter.whole and _steps(parameter) <= _MAX_STEPS)
         sized = parameter.key == SIDE and _DESCRIBED.isdisjoint(family.overrides)
-        if few and (crafted or sized or parameter.key in _OF_SIZE):
+        if few and (crafted or sized or parameter.key in _SIZE_KEYS):
             more = _combinations(family, [*deciding, parameter])
-            if len(more) <= _MOST_VARIANTS:
+            if len(more) <= _MAX_VARIANTS:
                 deciding, found = [*deciding, parameter], more
     return found
 
@@ -168,14 +168,15 @@ def _steps(parameter: Parameter) -> float:
 
 
 def name_of_kind(values: Mapping[str, Value]) -> str:
-    """Return the overrides that make a kind, "" for all trials of a family."""
+    """Return the overrides that define a kind or variant, "" if there are none."""
     return " ".join(override_of(key, value) for key, value in values.items())
 
 
 def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
-    """Return what the family's own configuration has for what is searched.
+    """Return the values of the searched keys in a family's default configuration.
 
-    ValueError if one of the values lies outside of its range.
+    Raises:
+        ValueError: one of the values lies outside of its range.
     """
     known = _known([*family.overrides, *base])
     values = {p.key: known[p.key] for p in family.parameters if p.key in known}
@@ -184,14 +185,14 @@ def default_values(family: Family, base: Sequence[str]) -> dict[str, Value]:
 
 
 def _space_files() -> dict[str, Path]:
-    folders = (*plugin_folders("sweeps", "spaces"), _SPACES)  # a name of ours stays ours
+    folders = (*plugin_folders("sweeps", "spaces"), _SPACES)  # built-in names cannot be replaced
     return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
 
 
 def _load(
     name: str, base: Sequence[str], search: Sequence[str] | None
 ) -> tuple[Family, frozenset[str]]:
-    """Return a family, and those of its keys that it shares with others."""
+    """Return a family, and the keys of its search space that come from shared parts."""
     path = _space_files().get(name, _TUNED)
     file = _read(path)
     if path == _TUNED:
@@ -209,11 +210,11 @@ def _load(
     shared_keys = frozenset(space.keys() - own.keys())
     space |= own
     overrides = tuple(file.get("words") or ())
-    given = {word.partition("=")[0] for word in base}
+    given = {override.partition("=")[0] for override in base}
     known = _known([*overrides, *base])
     parameters: list[Parameter] = []
     constants: dict[str, Any] = {}
-    for parameter in parse_space(space):  # each after those that its conditions read
+    for parameter in parse_space(space):  # in the order of their conditions
         key, searched = parameter.key, {one.key for one in parameters}
         read = {other for other, _ in parameter.when} - searched
         constants |= {other: known[other] for other in read if other in known}
@@ -221,7 +222,7 @@ def _load(
             constants.get(other, allowed[0]) in allowed for other, allowed in parameter.when
         ):
             continue
-        # A key may exist under the options alone that its conditions name.
+        # A key may exist only with the options that its conditions name.
         chosen = [override_of(other, allowed[0]) for other, allowed in parameter.when]
         if key not in known and not (chosen and key in _known([*overrides, *base, *chosen])):
             raise ValueError(f"{key}: there is no such key{nearest(key, known)}")
@@ -231,7 +232,7 @@ def _load(
 
 
 def _fitting(parameter: Parameter, shared: Sequence[str]) -> list[Parameter]:
-    """Return the parameter without the losses that lack a key which all trials set."""
+    """Return the parameter without losses that lack a key which all trials set."""
     if parameter.key != "loss":
         return [parameter]
     fitting = []
@@ -251,7 +252,7 @@ def _known(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _checked(family: Family, shared: frozenset[str], base: Sequence[str]) -> Family:
-    """Return the family, without shared keys that change nothing with what all its trials set."""
+    """Return the family without shared keys that have no effect with what all its trials set."""
     while True:
         try:
             _check(family, base)
@@ -266,7 +267,7 @@ def _checked(family: Family, shared: frozenset[str], base: Sequence[str]) -> Fam
 
 
 def _check(family: Family, base: Sequence[str]) -> None:
-    """Check that every choice, both bounds of every range and the family's own values are valid."""
+    """Check that all choices, the bounds of all ranges and the default values are valid."""
     try:
         own = default_values(family, base)
     except ValueError as error:
@@ -280,7 +281,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
     if of_sizes and kind_of(data.target).pixels and data.fit != "windows":
         raise ValueError(f"{SIDE}: figures of pixels in several sizes do not compare: fix it")
     if is_foreign(settings.model._target_):
-        from ..runs.build import check_network  # torch takes seconds, which others need not wait
+        from ..runs.build import check_network  # imports torch, which takes seconds
 
         check_network(settings)
     options = groups()
@@ -299,14 +300,14 @@ def _check(family: Family, base: Sequence[str]) -> None:
 
 
 def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Value]]:
-    """Yield few configurations in which each parameter has each of its extremes at least once.
+    """Yield a few configurations in which each parameter has each of its extremes at least once.
 
-    Config groups change only where conditions ask for it: to compose them anew takes a while.
+    Options of config groups change only where conditions need it, since composing is slow.
     """
     chosen_groups = groups().keys()
     corners: list[dict[str, Value]] = []
     if any(parameter.key.startswith("augment.") for parameter in family.parameters):
-        # With some of its options, single settings of augmentation change nothing.
+        # With some of its options, single settings of augmentation have no effect.
         for parameter in family.parameters:
             for option in parameter.choices if parameter.key == "augment" else ():
                 corners.append(_with_conditions(family, parameter) | {"augment": option})
@@ -328,7 +329,7 @@ def _corners(family: Family, own: Mapping[str, Value]) -> Iterator[dict[str, Val
 
 
 def _with_conditions(family: Family, parameter: Parameter) -> dict[str, Value]:
-    """Return values of other parameters under which this one applies."""
+    """Return values of other parameters with which this one applies."""
     values: dict[str, Value] = {}
     for key, allowed in parameter.when:
         for other in family.parameters:

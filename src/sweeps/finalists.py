@@ -1,4 +1,4 @@
-"""Finals: the best configurations trained again over seeds, and the winner measured on the test."""
+"""Finals: train the best configurations again with several seeds, and test the winner."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
 
-# What a study keeps: trainings by trial and seed, the winner with its test, and how many fit, with
-# what was asked for.
+# Keys in a study: of trainings by trial and seed, of the winner with its test, and of the numbers
+# of finalists and seeds that fit, with those that were asked for.
 _REFITS, TEST, _SIZE = "refits", "test", "finalists"
 
 
@@ -34,9 +34,10 @@ def kept_finalists(
     """Return the finalists of a study, best mean first; those without a mean come last.
 
     Args:
-        study: that keeps them.
+        study: that has trained them.
         direction: "maximize" or "minimize".
-        looks: at them, the last of which says how many seeds count; None for those of the study.
+        looks: comparisons of them, the last of which says how many seeds count; None for those of
+            the study.
     """
     looks = kept_looks(study) if looks is None else looks
     counts, out = looks[-1].seeds if looks else {}, left_out(looks)
@@ -59,22 +60,22 @@ def kept_finalists(
 
 
 class Finals(JobLoop[tuple[int, int]]):
-    """Trains the finalists and measures the winner, in the pool that the race has left.
+    """Trains the finalists and tests the winner, with the workers of the race.
 
-    The seeds are others than that of the trials, since a configuration was selected for its result
-    with that one. A training is known by (trial, seed).
+    Their seeds differ from that of the trials, by which the configurations were selected. The key
+    of a training is (trial, seed).
 
     Args:
         pool, observers, interrupted: see `JobLoop`.
         show, check: see `Preparation`.
-        doing: called with what goes on, where that takes a while.
+        doing: called with a description of a step that takes a while.
         stay: see `Driver`.
-        seconds_left: returns those of the sweep's budget; None for no limit. Fewer finalists, or
-            fewer seeds, are trained where more would take longer; where there is no time for any,
-            the best trial wins as it stands. Where trainings take longer than they did, none begins
-            after that time but the first of a finalist.
-        time_to_end: returns the seconds until those are stopped as well, by whether there is a
-            result of another; None for no limit.
+        seconds_left: returns the seconds left of the sweep's budget; None for no limit. Fewer
+            finalists or seeds are trained if more would take longer; without time for any, the best
+            trial wins as it is. If trainings take longer than expected, only the first of each
+            finalist begins after that time.
+        time_to_end: returns the seconds until running trainings are stopped, given whether one is
+            complete; None for no limit.
     """
 
     def __init__(
@@ -109,11 +110,11 @@ class Finals(JobLoop[tuple[int, int]]):
         self._todo: deque[tuple[int, int]] = deque()
 
     def run(self) -> None:
-        """Train what is missing, then measure the winner on the test part, once.
+        """Run the missing trainings, then measure the winner on the test part, once.
 
         Raises:
-            Interrupted: a signal asked to stop; the next start goes on.
-            RunFailed: no trial came to its end, so there is nothing to choose from.
+            Interrupted: by a signal; the next start resumes.
+            RunFailed: no trial is complete, so there is nothing to choose from.
             TooManyFailures, WorkersFail: see `JobLoop.run_jobs`.
         """
         settings = self._settings
@@ -134,15 +135,15 @@ class Finals(JobLoop[tuple[int, int]]):
             self._train(dict.fromkeys(self._trials, count))
             self._in_time = False
             if settings.extra_trainings and finalists > 1 and not self._is_late():
-                self._tell_apart(count)
-        else:  # for want of time the best trial's own run stands for the finalist
+                self._train_further_seeds(count)
+        else:  # without time for a training, the best trial's own run is used as the finalist
             best = chosen[0]
             value = (best.objectives or (None,))[0]
             self.keep((best.number, settings.seed), {"value": value, "run_dir": best.run_dir})
         self._measure_winner()
 
     def _train(self, seeds: Mapping[int, int]) -> None:
-        """Train what is missing of so many seeds of each trial."""
+        """Run the missing trainings, given the number of seeds of each trial."""
         first = self._settings.seed + 1
         most = max(seeds.values())
         keys = [(trial, first + i) for i in range(most) for trial in seeds if i < seeds[trial]]
@@ -150,11 +151,11 @@ class Finals(JobLoop[tuple[int, int]]):
         self.run_jobs()
         self._check()
 
-    def _tell_apart(self, count: int) -> None:
-        """Train further seeds of the finalists that cannot be told apart, while that can help.
+    def _train_further_seeds(self, count: int) -> None:
+        """Train further seeds of finalists that are tied with the best, while that can help.
 
         Args:
-            count: seeds that each finalist has before.
+            count: number of seeds that each finalist has so far.
         """
         looks = kept_looks(self._study)
         if not looks or not self._trials.keys() <= looks[-1].seeds.keys():
@@ -172,7 +173,7 @@ class Finals(JobLoop[tuple[int, int]]):
             looks = self._look(looks, seeds)
 
     def _look(self, looks: Sequence[Look], seeds: Mapping[int, int]) -> list[Look]:
-        """Return the looks with one at the finalists, some of which have so many seeds now."""
+        """Return the looks with a new one, given the seeds that some finalists have now."""
         counts = {**(looks[-1].seeds if looks else {}), **seeds}
         direction = self._settings.directions[0]
         finalists = kept_finalists(self._study, direction, [*looks, Look(counts)])
@@ -183,7 +184,7 @@ class Finals(JobLoop[tuple[int, int]]):
         return found
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Return the best complete trials, no configuration twice."""
+        """Return the best complete trials, each configuration once."""
         sign = -1.0 if self._settings.directions[0] == "maximize" else 1.0
         complete = [trial for trial in trials if trial.objectives is not None]
         complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
@@ -203,10 +204,10 @@ class Finals(JobLoop[tuple[int, int]]):
         )
 
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
-        """Return how many finalists, and seeds of each, end within the time that is left.
+        """Return the numbers of finalists, and of seeds of each, that fit into the time left.
 
-        Of as many trainings the more seeds, since one figure of each is little. A later start that
-        asks for the same in the same minutes goes on with the same numbers.
+        Of equally many trainings, more seeds are preferred to more finalists. A later start with
+        the same settings uses the same numbers.
         """
         settings = self._settings
         asked = [settings.budget.minutes, settings.finalists, settings.finalist_seeds]
@@ -229,7 +230,7 @@ class Finals(JobLoop[tuple[int, int]]):
         return size
 
     def _drop_substitutes(self) -> None:
-        """Forget trials that stood for finalists: they were chosen for their results."""
+        """Forget trials that were used as finalists, whose results are biased by selection."""
         for seeds in self._refits.values():
             seeds.pop(str(self._settings.seed), None)
         self._study.remember(_REFITS, self._refits)
@@ -241,21 +242,21 @@ class Finals(JobLoop[tuple[int, int]]):
         slots, first, needed = max(1, len(self.pool.free())), self._settings.seed + 1, 0.0
         for seed in range(first, first + seeds):
             missing = [t for t in trials if "value" not in self.facts((t.number, seed))]
-            each = [self._takes(trial, slots) for trial in missing]
+            each = [self._training_seconds(trial, slots) for trial in missing]
             needed += max(sum(each) / slots, max(each, default=0.0))
         return needed <= left
 
-    def _takes(self, trial: TrialRecord, slots: int) -> float:
-        """Return the seconds of a training in a slot; the trial may have had all cores."""
+    def _training_seconds(self, trial: TrialRecord, slots: int) -> float:
+        """Return the seconds of a training in one slot; its trial may have had all cores."""
         prepared = self._study.facts(trial.number).get(PREPARED, ())
-        alone = any(word.startswith(THREADS) for word in prepared)
-        return (trial.seconds or 0.0) * (slots if alone else 1)
+        on_all_cores = any(override.startswith(THREADS) for override in prepared)
+        return (trial.seconds or 0.0) * (slots if on_all_cores else 1)
 
     def _is_late(self) -> bool:
         left = self._seconds_left()
         return left is not None and left <= 0
 
-    # What the loop calls.
+    # Methods that `JobLoop` calls.
 
     def next(self) -> tuple[int, int] | None:
         if self._todo and self._in_time and self._is_late():
@@ -295,7 +296,7 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def ended(self, key: tuple[int, int], slot: int, ending: Ending) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
-        if value is not None or ending.reason != OVER:  # which more minutes train
+        if value is not None or ending.reason != OVER:  # with more minutes, the latter is repeated
             self.keep(key, {"value": value})
         outcome = (
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
@@ -313,11 +314,11 @@ class Finals(JobLoop[tuple[int, int]]):
     # The test part.
 
     def _note_collapses(self) -> None:
-        """Keep which trainings a comparison leaves out: it and the sweep then have one winner."""
+        """Record collapsed trainings: a comparison leaves them out, and both name one winner."""
         finalists = kept_finalists(self._study, self._settings.directions[0])
         try:
             verdict, known = verdict_on(self._settings, finalists, 1, self._jobs.costs)
-        except ConfigError:  # said in `_caution`
+        except ConfigError:  # `_caution` reports it
             return
         sound = {run_id for one in verdict.standings for run_id in one.run_ids}  # by some folds
         found = () if verdict.collapses is None else verdict.collapses.run_ids
@@ -333,7 +334,7 @@ class Finals(JobLoop[tuple[int, int]]):
                     )
 
     def _measure_winner(self) -> None:
-        """Measure the first sound seed of the best mean on the test part, if it was not."""
+        """Measure the winner's first sound seed on the test part, unless that was done."""
         self._note_collapses()
         winner = next(iter(kept_finalists(self._study, self._settings.directions[0])), None)
         if winner is None or winner.mean is None:
@@ -346,11 +347,11 @@ class Finals(JobLoop[tuple[int, int]]):
         record: dict[str, Any] = {"winner": winner.trial, "caution": self._caution(winner)}
         self._study.remember(TEST, record)
         if self._settings.evaluate_test:
-            record |= self._tested(winner)
+            record |= self._measure_test(winner)
             self._study.remember(TEST, record)
 
     def _caution(self, winner: Finalist) -> str:
-        """Return that the winner may know nothing of the pictures; "" where it does."""
+        """Return a warning if the winner is no better than a constant prediction, else ""."""
         try:
             verdict, _ = verdict_on(self._settings, [winner], 1, self._jobs.costs)
         except ConfigError as error:
@@ -358,7 +359,7 @@ class Finals(JobLoop[tuple[int, int]]):
             return ""
         return baseline_sentence(verdict)
 
-    def _tested(self, winner: Finalist) -> dict[str, Any]:
+    def _measure_test(self, winner: Finalist) -> dict[str, Any]:
         seed, trial = winner.first_seed, self._study.trial(winner.trial)
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])

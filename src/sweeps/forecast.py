@@ -1,6 +1,7 @@
-"""How long trials take, and which of them end in the time that is left.
+"""Forecast how long trials take, and which of them end in the time that is left.
 
-That goes by what was measured of their family, and then by what its earlier trials took.
+A forecast uses the measurements of the family, and the times of its earlier trials as there are
+some.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, variants_of
 from .prepared import Prepared
 
-__all__ = ["ROUGHLY", "Forecast"]
+__all__ = ["SAFETY_FACTOR", "Forecast"]
 
 _CLASSIFIER = "model.classifier"
-_OWN: Mapping[str, Value] = MappingProxyType({})
-# So many times as long as it was measured to take may take what was not tried yet. A fit to few
-# pictures knows nothing of a trial's strength and scaling (a kernel machine on 3,068 photos: 23 s,
-# and 35 s with the trial's own), and a family is measured alone (epochs of a cnn beside another
-# trial: 9 to 11 s for 6). The first answer of all is worth the risk.
-ROUGHLY = 1.5
-# Of the trials of a kind, the last few tell: other work comes and goes.
-_LATEST = 3
+_DEFAULTS: Mapping[str, Value] = MappingProxyType({})
+# A trial of a family that was not tried yet may take so many times as long as was measured. The fit
+# is measured on few pictures and with other hyperparameters (a kernel machine on 3,068 photos: 23
+# s, and 35 s in a trial), and each family is measured alone (epochs of a cnn: 6 s, and 9 to 11 s
+# beside another trial). The factor is not applied to the study's first trial, which is worth the
+# risk.
+SAFETY_FACTOR = 1.5
+# Number of latest trials of a kind that are used, since the load of the machine changes.
+_LATEST_TRIALS = 3
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Forecasts trials of families by what was measured of them and by what earlier trials took.
+    """Forecasts how long trials of families take.
 
     Attributes:
         families: by name.
-        prepared: those of them that were prepared, by name; looked up in each call.
+        prepared: results of the families that were measured, by name; read anew in each call.
     """
 
     families: Mapping[str, Family]
@@ -53,24 +55,26 @@ class Forecast:
         took: Sequence[TrialRecord],
         beside: Sequence[TrialRecord] = (),
     ) -> list[Kind]:
-        """Return the kinds of trials that end in so many seconds, None for no limit.
+        """Return the kinds of trials that end within a time limit.
 
-        A family all of whose kinds do is one kind, in which a sampler is free to choose. Where a
-        kind ends in time with some features or sizes of networks alone, it is of those.
+        A family of which all kinds fit is returned as a single kind, in which a sampler is free to
+        choose. A kind that fits only with some variants (features, or sizes of networks) is
+        restricted to those.
 
         Args:
-            took: trials that ended, the latest last, with their seconds; those that were pruned
-                would have taken more.
-            beside: trials that run, one of which is to be the first answer of all. Where one of
-                them, or what begins, describes pictures with all cores, they take turns on these,
-                so that nothing begins unless there is time for all of them one after another.
+            seconds: the limit; None for none.
+            took: trials that ended, the latest last, with their seconds; pruned ones would have
+                taken longer.
+            beside: running trials, while the study has no complete one. If one of them, or the new
+                one, describes pictures with all cores, they run one after another in effect, and
+                there must be time for all of them.
         """
         raced = [n for n in self.families if n in self.prepared and self.prepared[n].affordable]
         if seconds is None:
             return [Kind(name) for name in raced]
         running = [one for one in beside if one.family in self.families.keys() & self.prepared]
         shared = any(self.prepared[one.family].all_cores for one in running)
-        theirs = sum(self._surely(one.family, one.values) for one in running)
+        theirs = sum(self._upper_seconds(one.family, one.values) for one in running)
         found: list[Kind] = []
         for name in raced:
             kinds, variants = self._kinds[name], self._variants[name]
@@ -79,35 +83,39 @@ class Forecast:
             for kind in kinds:
                 needed = self._needed(kind, took, variants)
                 if takes_turns:
-                    surely = [self._surely(name, {**kind.values, **one}) for one in variants]
+                    surely = [self._upper_seconds(name, {**kind.values, **one}) for one in variants]
                     needed = [theirs + max(each) for each in zip(needed, surely, strict=True)]
-                among = [v for v, takes in zip(variants, needed, strict=True) if takes <= seconds]
-                if among:
-                    whole = len(among) == len(variants)
-                    fitting.append(kind if whole else replace(kind, among=among))
+                fitting_variants = [
+                    v for v, s in zip(variants, needed, strict=True) if s <= seconds
+                ]
+                if fitting_variants:
+                    whole = len(fitting_variants) == len(variants)
+                    fitting.append(kind if whole else replace(kind, among=fitting_variants))
             if fitting == kinds:
                 found.append(Kind(name))
             else:
-                # Where kinds take turns, none comes again that has a single configuration.
-                again = [kind for kind in fitting if not self._is_spent(kind, took)]
+                # A kind with a single configuration that was tried is repeated only if no other
+                # fits.
+                again = [kind for kind in fitting if not self._is_exhausted(kind, took)]
                 found += again or fitting
         return found
 
     def needed(
-        self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _OWN
+        self, kind: Kind, took: Sequence[TrialRecord], variant: Mapping[str, Value] = _DEFAULTS
     ) -> float:
-        """Return the seconds that a trial of a kind, of one variant, is expected to take.
+        """Return the seconds that a trial of a kind and variant is expected to take.
 
-        That is the median of the last ones of its kind on the same networks, each as many times as
-        long as this variant was measured to take longer than that which it was. Before there are
-        some it is what was measured and half as much again, and beside it what the family's trials
-        take at least for all else (measuring a model, writing its record). It is never less than
-        describing the pictures was measured to take. The search for a classifier, which is bounded,
-        does not count before some trial has answered, nor once it was made on the features
-        of the only configuration that searches.
+        This is the median over the latest trials of the kind on the same networks, each scaled by
+        the measured ratio of this variant to its own. Without such trials it is the measured time
+        times `SAFETY_FACTOR`, plus the smallest overhead of the family's trials (measuring a model,
+        writing its record). It is at least the measured time of describing the pictures. The search
+        for a classifier, which has a limit, is not counted before the study has a complete trial,
+        nor once it was made on the same features by the only configuration that searches.
 
         Args:
-            variant: one of `variants_of`; empty for that of the family's own configuration.
+            kind: of the trial.
+            took: as of `affordable`.
+            variant: one of `variants_of`; empty for that of the default configuration.
         """
         return self._needed(kind, took, [variant])[0]
 
@@ -115,7 +123,7 @@ class Forecast:
         self, kind: Kind, took: Sequence[TrialRecord], variants: Sequence[Mapping[str, Value]]
     ) -> list[float]:
         known = self.prepared[kind.family]
-        # With how long each was measured to take.
+        # Each with its seconds, and with those that were measured for it.
         own = [
             (one, one.seconds or 0.0, sum(self._measured(one.family, one.values)))
             for one in took
@@ -123,47 +131,47 @@ class Forecast:
         ]
         alike = [one for one in own if kind.holds(one[0].family, one[0].values)]
         ended = [seconds - theirs for one, seconds, theirs in own if one.state != PRUNED]
-        beyond = max(0.0, min(ended, default=0.0))
+        overhead = max(0.0, min(ended, default=0.0))
         found = []
         for variant in variants:
             values = {**kind.values, **variant}
             describing, fitting = self._measured(kind.family, values)
-            told: list[float] = []
+            completed: list[float] = []
             stopped: list[float] = []
             for one, seconds, theirs in alike:
                 longer = (describing + fitting) / theirs if theirs else 1.0
-                (stopped if one.state == PRUNED else told).append(longer * seconds)
-            if told:
-                usual = median(told[-_LATEST:])
+                (stopped if one.state == PRUNED else completed).append(longer * seconds)
+            if completed:
+                expected = median(completed[-_LATEST_TRIALS:])
                 if self._searches_once(kind):
-                    usual -= known.search_seconds * (usual > known.search_seconds)
+                    expected -= known.search_seconds * (expected > known.search_seconds)
             else:
-                usual = describing + beyond
+                expected = describing + overhead
                 if took or not _searches(values):
-                    usual += fitting
+                    expected += fitting
                 if took and not ended:
-                    usual += (ROUGHLY - 1) * describing
-            found.append(max(describing, usual, *stopped))
+                    expected += (SAFETY_FACTOR - 1) * describing
+            found.append(max(describing, expected, *stopped))
         return found
 
-    def _surely(self, family: str, values: Mapping[str, Value]) -> float:
-        """Return the seconds in which a trial ends by what was measured, slower as it may be."""
+    def _upper_seconds(self, family: str, values: Mapping[str, Value]) -> float:
+        """Return an upper estimate of the seconds of a trial from what was measured."""
         describing, fitting = self._measured(family, values)
-        return ROUGHLY * describing + fitting
+        return SAFETY_FACTOR * describing + fitting
 
     def _measured(self, family: str, values: Mapping[str, Value]) -> tuple[float, float]:
-        """Return about what describing takes, or training, and what a classifier does at most."""
+        """Estimate the seconds of describing or training, and of the classifier's fit at most."""
         known = self.prepared[family]
-        variant = _held(self._variants[family], values)
+        variant = _first_contained(self._variants[family], values)
         describing = known.seconds * known.longer.get(name_of_kind(variant), 1.0)
-        kind = _held([one.values for one in self._kinds[family]], values)
-        usual = known.search_seconds if _searches(values) else 0.0
-        usual = known.fit_seconds.get(name_of_kind(kind), usual)
-        fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), usual)
-        return describing, fitting if _searches(values) else ROUGHLY * fitting
+        kind = _first_contained([one.values for one in self._kinds[family]], values)
+        expected = known.search_seconds if _searches(values) else 0.0
+        expected = known.fit_seconds.get(name_of_kind(kind), expected)
+        fitting = known.fit_seconds.get(name_of_kind({**kind, **variant}), expected)
+        return describing, fitting if _searches(values) else SAFETY_FACTOR * fitting
 
-    def _is_spent(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
-        """Return whether all that a kind can be was tried on the same features."""
+    def _is_exhausted(self, kind: Kind, took: Sequence[TrialRecord]) -> bool:
+        """Return whether every configuration of a kind was tried on the same features."""
         own = (one for one in took if kind.holds(one.family, one.values))
         return self._searches_once(kind) and any(
             self.prepared[kind.family].cut <= {*one.overrides} for one in own
@@ -177,9 +185,11 @@ class Forecast:
         return _searches(kind.values) and not any(others)
 
 
-def _held(some: Sequence[Mapping[str, Value]], values: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return the first of some values of keys that are among these; none where there is none."""
-    return next((one for one in some if one.items() <= values.items()), _OWN)
+def _first_contained(
+    some: Sequence[Mapping[str, Value]], values: Mapping[str, Value]
+) -> Mapping[str, Value]:
+    """Return the first of some mappings that these values contain; an empty one if none is."""
+    return next((one for one in some if one.items() <= values.items()), _DEFAULTS)
 
 
 def _searches(values: Mapping[str, Value]) -> bool:

@@ -1,8 +1,9 @@
-"""Further seeds of the finalists that cannot be told apart, and the looks at what they show.
+"""Further seeds of tied finalists: a group sequential comparison with several looks at the results.
 
-The pictures stay the same, so that seeds settle only what they leave open themselves. Each look is
-kept in the study before the next seeds are trained: a start that was killed goes on with the same
-round, and a comparison meanwhile shows the last look.
+The pictures stay the same, so that further seeds only reduce the uncertainty due to seeds. Each
+look
+is stored in the study before the next seeds are trained: a start that was killed resumes the same
+round, and a comparison in the meantime shows the last look.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ _LOOKS = "looks"
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the finalists.
+    """One look at the finalists, that is one comparison of them.
 
     Attributes:
-        seeds: by trial, the number of trainings that were looked at, failed ones included.
-        tied: trials that cannot be told from the best.
-        chance: that further seeds tell the first of them from another, as `decided_by_seeds`.
+        seeds: number of compared trainings by trial, failed ones included.
+        tied: trials that are not significantly worse than the best.
+        chance: probability that further seeds separate the first of them from another, as
+            `decided_by_seeds`.
     """
 
     seeds: Mapping[int, int]
@@ -45,7 +47,7 @@ class Look:
 
 
 def kept_looks(study: SweepStudy) -> list[Look]:
-    """Return the looks at the finalists of a study; none where none got further seeds."""
+    """Return the looks at the finalists of a study; none if no further seeds were trained."""
     return [
         Look({int(t): n for t, n in kept["seeds"].items()}, tuple(kept["tied"]), kept["chance"])
         for kept in study.recall(_LOOKS) or []
@@ -53,17 +55,17 @@ def kept_looks(study: SweepStudy) -> list[Look]:
 
 
 def keep_looks(study: SweepStudy, looks: Sequence[Look]) -> None:
-    """Keep all looks so far."""
+    """Store all looks so far in a study."""
     study.remember(_LOOKS, [asdict(one) for one in looks])
 
 
 def left_out(looks: Sequence[Look]) -> set[int]:
-    """Return the trials that looks before the last told from the best."""
+    """Return the trials that an earlier look than the last found to be worse than the best."""
     return set() if len(looks) < 2 else looks[-2].seeds.keys() - set(looks[-2].tied)
 
 
 def extra_trainings(looks: Sequence[Look]) -> int:
-    """Return how many trainings finalists got after the look that they came in with."""
+    """Return the number of trainings that finalists got after their first look."""
     first = {trial: count for look in reversed(looks) for trial, count in look.seeds.items()}
     return sum(looks[-1].seeds.values()) - sum(first.values()) if looks else 0
 
@@ -71,15 +73,16 @@ def extra_trainings(looks: Sequence[Look]) -> int:
 def next_round(
     looks: Sequence[Look], most: int, name_of: Callable[[int], str]
 ) -> tuple[dict[int, int], str]:
-    """Return by trial how many seeds it is to have next, and a sentence that says so or why not.
+    """Plan the next round of further seeds.
 
     Args:
         looks: at least one.
-        most: trainings beyond those of the first look, in all.
+        most: total number of trainings after the first look.
         name_of: returns the name of a trial's candidate.
 
     Returns:
-        the tied trials, or none if no round is to follow; the sentence, without a full stop.
+        the number of seeds of each tied trial after the round, empty if there is to be none; a
+        sentence without a full stop that describes the round, or says why there is none.
     """
     from ..statistics.looks import WORTH_SEEDS, seeds_until_next_look
 
@@ -103,16 +106,22 @@ def judged(
     look: int,
     costs: CostTable | None = None,
 ) -> tuple[tuple[int, ...], float | None]:
-    """Judge finalists by the predictions of their runs, at the look of this number.
+    """Compare finalists by the predictions of their runs.
+
+    Args:
+        settings: of the sweep.
+        finalists: to compare.
+        look: number of the look, from 1.
+        costs: of mistakes, if candidates are judged by them.
 
     Returns:
-        the trials that cannot be told from the best, and the chance of `Look`.
+        `tied` and `chance` of the `Look`.
 
     Raises:
         ConfigError: their runs cannot be compared.
     """
     verdict, known = verdict_on(settings, finalists, look, costs)
-    if not verdict.of_configurations:  # what seeds do is not known, so nobody is left out by it
+    if not verdict.of_configurations:  # the spread over seeds is unknown: no finalist is left out
         return tuple(dict.fromkeys(trial for trial, _ in known.values())), None
     # Trainings by two versions of the program may count as two candidates of one trial.
     tied = dict.fromkeys(known[one.run_ids[0]][0] for one in verdict.tied)

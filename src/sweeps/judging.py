@@ -1,4 +1,4 @@
-"""A verdict on the finalists of a sweep, by the predictions that their runs have kept."""
+"""Compare the finalists of a sweep by the stored predictions of their runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ def verdict_on(
     look: int = 1,
     costs: CostTable | None = None,
 ) -> tuple[Verdict, dict[str, tuple[int, int]]]:
-    """Judge finalists by the sweep's first metric, at the look of this number.
+    """Compare finalists by the first metric of a sweep.
+
+    Args:
+        settings: of the sweep.
+        finalists: to compare.
+        look: number of the look, from 1.
+        costs: of mistakes, if candidates are judged by them.
 
     Returns:
         the verdict; trial and seed of each run, by run id, in the order of the finalists.
@@ -30,7 +36,7 @@ def verdict_on(
     Raises:
         ConfigError: their runs cannot be compared.
     """
-    # They take a moment to import, which a sweep without finalists need not wait for.
+    # Imported here, since the import takes a moment that a sweep without finalists can save.
     from ..selection.comparison.find_runs import FoundRuns, folders_of, measure_of
     from ..selection.comparison.judge import compared_runs
 

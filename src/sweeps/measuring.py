@@ -1,4 +1,4 @@
-"""What trials of a family take in the worker that measures: its own configuration and others."""
+"""Measure, in a worker, the time of a family's trials: its default configuration and variants."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ __all__ = ["measured", "search_seconds"]
 
 _log = logging.getLogger(__name__)
 
-_CHOSEN = (
+_CHOSEN_KEYS = (
     *("runtime.", "data.batch_size", "data.fit", "data.train_limit", "trainer.max_epochs"),
     *("model.networks", "model.input_size", "model.auto.seconds"),
 )
 _OPENING = "opening the pictures"
-# Pictures of a step that tells what a network takes at least, and such steps, of which the first
-# prepares what the others find. What is left out costs more than so few pictures do, but a family
-# is given up for that alone where it is far from its time.
-_DRAWN, _STEPS, _CLEARLY = 8, 3, 1.5
-# The last are copies, and what `data.train_limit` leaves out of the training part.
+# Random pictures of a training step that bounds the time of a network from below, and the number of
+# steps, of which the first is a warm-up. A family is left out by this bound only if it exceeds the
+# time of a trial by the margin.
+_BATCH, _STEPS, _MARGIN = 8, 3, 1.5
+# "dropped" are copies, and the training pictures that `data.train_limit` leaves out.
 _PARTS = ("train", "val", "test", "dropped")
 
 
@@ -61,16 +61,16 @@ def measured(
     task: Prepare,
     open_pictures: Callable[[RunSettings], PictureData],
 ) -> Prepared:
-    """Measure and choose what a family's own configuration leaves open.
+    """Choose the settings that a family's default configuration leaves open, and measure its time.
 
     Args:
         settings: of a trial.
-        overrides: that they are made of.
-        task: with the time for it. Pictures whose opening would not end in that are not opened.
+        overrides: that the settings were made from.
+        task: with the time limit. Pictures are not opened if that would exceed it.
         open_pictures: returns the pictures of a run's settings, as `build_data` does.
 
     Raises:
-        ConfigError: it cannot be made for these pictures.
+        ConfigError: the settings do not fit these pictures.
     """
     if settings.data.train_on_val:
         raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
@@ -78,18 +78,18 @@ def measured(
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
     before = leaves(to_plain(settings))
-    stated = [word.partition("=")[0] for word in overrides]
+    stated = [override.partition("=")[0] for override in overrides]
 
     def opened(settings: RunSettings) -> PictureData:
         with in_time(latest, _OPENING):
             return open_pictures(settings)
 
-    # Nothing else runs meanwhile: all cores may describe pictures. A network is timed with the
-    # threads that its trials will have.
+    # Nothing else runs meanwhile, so that all cores describe pictures. A network is timed with the
+    # number of threads that its trials will have.
     classical = isinstance(settings.model, ClassicalSettings)
     try:
-        if (priced := _too_dear(settings, task, latest)) is not None:
-            return priced
+        if (estimate := _estimate_unaffordable(settings, task, latest)) is not None:
+            return estimate
         with own_threads(available_cores() if classical else None):
             found = prepared(
                 *(settings, opened),
@@ -107,9 +107,9 @@ def measured(
     chosen = {
         key: value
         for key, value in leaves(to_plain(settings)).items()
-        if key.startswith(_CHOSEN) and value != before[key]
+        if key.startswith(_CHOSEN_KEYS) and value != before[key]
     }
-    longer, fits = _costs(found, task, latest)
+    longer, fits = _variant_costs(found, task, latest)
     return Prepared(
         overrides=[override_of(key, value) for key, value in chosen.items()],
         epochs=found.epochs,
@@ -118,7 +118,7 @@ def measured(
         notes=list(found.notes),
         # Features are computed once for all folds.
         trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
-        data=list(found.data.summary[: None if found.sized else -1]),  # the last tells the size
+        data=list(found.data.summary[: None if found.sized else -1]),  # the last one is on the size
         networks=[asdict(one) for one in found.networks],
         limit=task.seconds if found.cut else None,
         parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
@@ -131,12 +131,16 @@ def measured(
     )
 
 
-def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Prepared | None:
-    """Return what a network from scratch takes at least, where no trial of it ends in its time.
+def _estimate_unaffordable(
+    settings: RunSettings, task: Prepare, latest: float | None
+) -> Prepared | None:
+    """Return a lower bound of a network's time if no trial of it ends within its limit, else None.
 
-    None where one may. Before the pictures are opened, a few steps on drawn ones of their size
-    tell, which leave out decoding, augmentation and validation. `TooSlow` where it is clear that
-    not even the sizes of all will be known by `latest`.
+    The bound is measured before the pictures are opened, for a network from scratch, by training
+    steps on random pictures of the same size, without decoding, augmentation and validation.
+
+    Raises:
+        TooSlow: not even the sizes of all pictures will be known by `latest`.
     """
     model = settings.model
     if task.trial_seconds is None or not isinstance(model, NetworkSettings):
@@ -149,7 +153,7 @@ def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Pre
     with in_time(latest, _OPENING):
         found = survey(source, findings_dir=folder, workers=workers)
     if len(found.reasons) == len(source):
-        return None  # which opening them explains
+        return None  # opening the pictures will say why none is usable
     form = chosen_format(source, found, settings.data, native_side(model))
     network = build_network(
         model,
@@ -161,18 +165,18 @@ def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Pre
     _log.info("a few steps on drawn pictures of %s pixels", "x".join(map(str, form.image_size)))
     with own_threads():
         use_threads(settings)
-        each = _least_seconds(network, (form.channels, *form.image_size), settings)
+        each = _minimal_seconds(network, (form.channels, *form.image_size), settings)
     train = _training_share(source, settings.data) * (len(source) - len(found.reasons))
     # `data.limit` is a limit of each part.
     limits = (settings.data.limit, settings.data.train_limit)
     epoch = each * min(train, *(limit or math.inf for limit in limits))
     epochs = settings.trainer.max_epochs
-    few = min(task.least_epochs, epochs) if isinstance(epochs, int) else task.least_epochs
+    fewest = min(task.least_epochs, epochs) if isinstance(epochs, int) else task.least_epochs
     trainings = settings.cv.count if settings.cv.is_whole else 1
-    if epoch * few * trainings <= _CLEARLY * task.trial_seconds:
+    if epoch * fewest * trainings <= _MARGIN * task.trial_seconds:
         return None
     return Prepared(
-        *([], epochs if isinstance(epochs, int) else math.ceil(few), epoch),
+        *([], epochs if isinstance(epochs, int) else math.ceil(fewest), epoch),
         limit=task.seconds,
         notes=[NOT_OPENED],
         trainings=trainings,
@@ -180,20 +184,22 @@ def _too_dear(settings: RunSettings, task: Prepare, latest: float | None) -> Pre
     )
 
 
-def _least_seconds(network: nn.Module, shape: tuple[int, int, int], settings: RunSettings) -> float:
-    """Return the seconds of a drawn picture (C, H, W), forward and back, by the fastest step.
+def _minimal_seconds(
+    network: nn.Module, shape: tuple[int, int, int], settings: RunSettings
+) -> float:
+    """Return the seconds of a training step per picture of `shape` (C, H, W), by the fastest step.
 
-    In the arithmetic that is usually the fastest. On one thread of a CPU it is processor time, as
-    other programs slow that down just now.
+    The precision is the one that is usually the fastest. On a single CPU thread, CPU time is
+    measured and scaled by the current load of the machine.
     """
     device = device_of(settings.trainer.accelerator)
     stated = settings.runtime.precision
     precision = precisions(device)[-1] if stated == "auto" else stated
     network = network.to(device).train()
-    images = torch.rand(_DRAWN, *shape, device=device)
+    images = torch.rand(_BATCH, *shape, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.thread_time if alone else time.perf_counter
+    single_thread = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if single_thread else time.perf_counter
     steps = []
     for _ in range(_STEPS):
         began = clock()
@@ -202,11 +208,11 @@ def _least_seconds(network: nn.Module, shape: tuple[int, int, int], settings: Ru
         answers.float().square().mean().backward()
         wait_for(device)
         steps.append(clock() - began)
-    return min(steps) / _DRAWN * (slowdown() if alone else 1.0)
+    return min(steps) / _BATCH * (slowdown() if single_thread else 1.0)
 
 
 def _training_share(source: Source, data: DataSettings) -> float:
-    """Return about the share of the pictures that trains."""
+    """Return the approximate fraction of the pictures in the training part."""
     parts = source.given_parts
     if parts is None:
         return 1 - data.val_fraction - data.test_fraction
@@ -215,9 +221,9 @@ def _training_share(source: Source, data: DataSettings) -> float:
 
 
 def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) -> float:
-    """Return the time that a run has for its choice of classifiers, one for each fold.
+    """Return the seconds that a run has to search for a classifier, summed over its folds.
 
-    0 where no trial of these kinds makes one.
+    0 if no trial of these kinds searches.
     """
     model = settings.model
     if not isinstance(model, ClassicalSettings):
@@ -227,13 +233,15 @@ def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) ->
     return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
 
 
-def _costs(
+def _variant_costs(
     found: Preparation, task: Prepare, latest: float | None
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return how many times as long variants of features or networks take, and what fits do.
+    """Return the relative times of variants, and the seconds of fits.
 
-    By names of variants, and of kinds with and without those. None of them is timed where the time
-    is over, nor where pictures are not described, as it would take too long.
+    Returns:
+        ratios of the time of variants (of features or networks) to that of the default
+        configuration, by name of the variant; seconds of fits by name of the kind, with and without
+        a variant. Both are empty if the time is over or the pictures are not described.
     """
     model = found.settings.model
     if isinstance(model, NetworkSettings):
@@ -248,10 +256,10 @@ def _costs(
 def _feature_costs(
     found: Preparation, model: ClassicalSettings, task: Prepare
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return those of features. A search, whose work is bounded, has no fit of its own.
+    """Return `_variant_costs` of features.
 
-    On other features it takes as many times as long as there are more of them: what it has begun,
-    it ends.
+    A search for a classifier, which has a limit, is not timed. Its limit is scaled with the number
+    of features, since a fit that was begun runs to its end.
     """
     timed: list[Mapping[str, Any]] = []
     searches: list[Mapping[str, Any]] = []
@@ -261,7 +269,7 @@ def _feature_costs(
     variants = [one for one in task.variants if one]
     if not timed and not variants:
         return {}, {}
-    # scikit-learn takes seconds to import, and networks need none of it.
+    # scikit-learn takes seconds to import, and networks do not need it.
     from ..runs.candidates.classical import ClassicalCandidate
 
     candidate = ClassicalCandidate(found.settings, model, found.data)
@@ -280,10 +288,10 @@ def _feature_costs(
 
 
 def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) -> dict[str, float]:
-    """Return how many times as long training each variant of a network takes, by its name.
+    """Estimate the ratio of the training time of each variant of a network to the measured one.
 
-    Told from the operations of a forward pass. Smaller ones count as long as the one that was
-    measured, for what a step takes beside those operations becomes no less.
+    The estimate is the ratio of the operations of a forward pass, and at least 1, since the rest of
+    a step does not shrink with the network. Keys are names of variants.
     """
     settings, pictures = found.settings, found.data.pictures
     size = pictures.image_size

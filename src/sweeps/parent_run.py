@@ -32,7 +32,8 @@ from .tasks import folders_of
 
 __all__ = ["ParentRun"]
 
-# The runs of the last trials may be under way still; a second signal does not wait for them.
+# Seconds to wait for the mirror, which may still send the runs of the last trials; and after a
+# second signal.
 _PATIENT_SECONDS = 60.0
 _HASTY_SECONDS = 0.5
 _SUMMARY = "sweep.json"
@@ -56,15 +57,20 @@ class ParentRun(Observer):
 
     @property
     def is_written(self) -> bool:
-        """Whether the study's folder says what came of it."""
+        """Whether the study's folder has a record of its results."""
         return (self.folder / _SUMMARY).is_file()
 
     def remark_on_lost(self, trials: int) -> str | None:
-        """Return what is to be said where the study held more trials at its last end than now."""
+        """Return a warning if the study had more trials at its last end than now, else None."""
         record = self.folder / _SUMMARY
         try:
             noted = len(line_content(record.read_bytes())["trials"])
-        except (OSError, DamagedLine, LookupError, TypeError):  # which the end writes anew
+        except (
+            OSError,
+            DamagedLine,
+            LookupError,
+            TypeError,
+        ):  # the end of the sweep writes it again
             return None
         if noted <= trials:
             return None
@@ -74,7 +80,7 @@ class ParentRun(Observer):
         )
 
     def open(self, warn: Callable[[str], None]) -> None:
-        """Begin the run in MLflow, or go on with it."""
+        """Begin the run in MLflow, or resume it."""
         self._warn = warn
         settings, tracking = self._settings, self._settings.tracking
         plain = to_plain(settings)
@@ -101,23 +107,26 @@ class ParentRun(Observer):
         self._tracker.artifact(config)
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
-        """Mirror a trial's run, or that of its fold, from its begin on."""
+        """Mirror a trial's run, or that of its fold, from its start."""
         for run_dir in (facts.get("run_dir"), facts.get("fold_dir")):
             if run_dir is not None and self._tracker is not None:
                 self._tracker.follow(Path(run_dir))
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         for path in _ended_from_outside(trial):
-            if _closed(path, trial) and self._tracker is not None:
+            if _record_end(path, trial) and self._tracker is not None:
                 self._tracker.follow(path)
         if self._tracker is not None and best is not None and best.objectives is not None:
             name = self._settings.metrics[0]
             self._tracker.metrics({f"best/{name}": best.objectives[0]}, step=trial.number)
 
     def finish(self, status: str, reason: str | None, record: SweepRecord | None) -> None:
-        """End the run as FINISHED, FAILED or KILLED, with the leaderboard and the pictures.
+        """End the run as FINISHED, FAILED or KILLED, with the leaderboard and the figures.
 
-        Without a record what came of it is not known, or must not be waited for.
+        Args:
+            status: of the run in MLflow.
+            reason: of a failure.
+            record: of the sweep; None if it cannot be read, or a second signal forbids to wait.
         """
         tracker, self._tracker = self._tracker, None
         if tracker is None:
@@ -127,7 +136,7 @@ class ParentRun(Observer):
             if record is not None:
                 with doing("drawing the figures and pages of the sweep"):
                     self._show(tracker, record)
-        finally:  # a full disk takes the pictures alone
+        finally:  # a full disk costs no more than the figures
             patient = record is not None and signals_so_far() == signals
             tracker.finish(
                 status,
@@ -155,8 +164,8 @@ class ParentRun(Observer):
             tracker.tags(winner | {"bakeoff.winner_command": record.commands[record.winner]})
 
     def _write(self, record: SweepRecord) -> list[Path]:
-        """Write the study's files that show what came of it, and return their paths."""
-        # matplotlib takes a second to import, which no race should wait for.
+        """Write the files with the results of the study, and return their paths."""
+        # matplotlib takes a second to import, which is not needed before a race.
         from ..reporting.sweep_figures import draw_sweep_figures
         from ..reporting.sweep_report import leaderboard_csv, networks_csv, sweep_page
 
@@ -183,9 +192,9 @@ def _finite(plain: Any) -> Any:
 
 
 def _ended_from_outside(trial: TrialRecord) -> list[Path]:
-    """Return the folders of a trial's runs that may lack the end which the trial has.
+    """Return the folders of a trial's runs that may lack a record of the trial's end.
 
-    What was ended for its time loses its checkpoints, as any other trial that was stopped.
+    Checkpoints of trials that were stopped by the time limit are removed, as of all pruned trials.
     """
     if trial.run_dir is None or _is_finished(Path(trial.run_dir)):
         return []
@@ -206,17 +215,17 @@ def _is_finished(run_dir: Path) -> bool:
         return False
 
 
-def _closed(run_dir: Path, trial: TrialRecord) -> bool:
-    """End the record of a run as its trial has ended; return whether there was anything to do.
+def _record_end(run_dir: Path, trial: TrialRecord) -> bool:
+    """Write the state of an ended trial into its run; return whether anything was written.
 
-    A run that failed may have its end, and one that went with its machine has no folder. One that
-    was stopped wrote that it was killed, if it could, but is a trial that lost.
+    A failed run may have its end already, and one on a machine that was lost has no folder. A
+    stopped run may have recorded that it was killed, though as a trial it was pruned.
     """
     if not run_dir.is_dir():
         return False
     try:
         spool = Spool(run_dir, wait_seconds=5.0)
-    except (ValueError, OSError):  # gone, or its worker takes its time to die
+    except (ValueError, OSError):  # gone, or its worker has not ended yet
         return False
     with spool:
         stopped = trial.state == PRUNED

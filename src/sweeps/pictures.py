@@ -1,4 +1,4 @@
-"""Facts that a sweep reads off its pictures: the families that suit, and whether they changed."""
+"""Choose families by the pictures, and check that the pictures of a study have not changed."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
 from ..storage.cache import cache_folder
-from .short_budget import foretold
+from .short_budget import warn_single_family
 
 __all__ = [
     "ChosenFamilies",
     "check_pictures",
     "checked_costs",
     "choose_families",
-    "judged_by",
+    "describe_judging",
     "shorter_side",
 ]
 
-# What the study keeps the fingerprint under.
+# Key of the fingerprint in a study.
 _KEY = "pictures"
-# Pixels of the median shorter side: below, pictures have little of what photos show.
+# Median shorter side in pixels from which pictures are treated as photos.
 _PHOTO_SIDE = 64
-# Smaller ones are symbols rather than photos, of which published networks know nothing.
-_LEAST_SIDE = 24
-# A frozen network takes some 0.02 CPU seconds a picture; many small pictures teach a network from
-# scratch as much in that time.
-_MOST_PICTURES = 20_000
-# Validation pictures: fewer cannot tell candidates apart that are some points from each other (the
-# standard error of an accuracy of 85 % is 2.5 points on 200 of them), and all folds together hold
-# out several times as many.
-_LEAST_VALIDATION = 200
-# Of the answers of two good candidates; the better they are, the fewer.
-_DISAGREE = 0.1
-# A difference that matters, as `compare` has it.
-_GAP = 0.01
+# Smaller ones are symbols rather than photos, for which published networks are of no use.
+_MIN_SIDE = 24
+# Number of small pictures up to which a frozen network pays. It takes some 0.02 CPU seconds a
+# picture; on more of them a network from scratch becomes as accurate in that time.
+_MAX_PICTURES = 20_000
+# Number of validation pictures below which cross-validation is chosen: fewer do not show a
+# difference of some points (the standard error of an accuracy of 85 % is 2.5 points on 200
+# pictures), and all folds together hold out several times as many.
+_MIN_VALIDATION = 200
+# Fraction of the pictures on which two good candidates disagree; the better they are, the smaller.
+_DISAGREEMENT = 0.1
+# Difference of accuracy that matters, as in `compare`.
+_DIFFERENCE = 0.01
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
 _OF_PHOTOS = ("embedding", "efficientnet_lite0", "handcrafted", "cnn", "fcn")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
@@ -59,7 +59,7 @@ _OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
 
 @dataclass(frozen=True)
 class ChosenFamilies:
-    """Names of files in sweeps/spaces/, why these, and further overrides of the sweep."""
+    """Names of files in sweeps/spaces/, the reason for them, and further overrides of the sweep."""
 
     names: tuple[str, ...]
     reason: str
@@ -69,19 +69,22 @@ class ChosenFamilies:
 def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> ChosenFamilies:
     """Return the families that suit the size and the number of the pictures.
 
-    Where the validation part would be small, candidates are cross-validated, unless the overrides
-    that the settings came from set how they are judged. What is found out about files is kept for
-    the trainings.
+    If the validation part would be small, cross-validation is chosen, unless the overrides set how
+    candidates are judged. Findings about the files are stored for the trainings.
+
+    Args:
+        settings: of the sweep.
+        overrides: that the settings were made from.
 
     Raises:
-        ConfigError: the pictures are not there, or not what they should be.
+        ConfigError: the pictures are missing or unusable.
     """
     source = list_pictures(settings.data)
     side = _side(_survey(settings, source, settings.data.check_content))
     count = len(source)
     dense = settings.data.target == "dense"
     of_pixels = _OF_PIXELS, "what gives every pixel a class"
-    names, why = of_pixels if dense else _suited(side, count)
+    names, why = of_pixels if dense else _suitable_families(side, count)
     minutes = settings.budget.minutes
     limit = "no limit of time" if minutes is None else f"{minutes:g} minutes"
     cores = available_cores()
@@ -90,37 +93,37 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
         f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
-    taught = _of_folds(source.given_parts, count, settings) - held_out
+    trained = _of_folds(source.given_parts, count, settings) - held_out
     if names == _OF_PHOTOS and minutes is not None:
-        few = foretold(taught, minutes, bool(settings.finalists), overrides)
-        reason += f"\n  {few}" if few else ""
+        warning = warn_single_family(trained, minutes, bool(settings.finalists), overrides)
+        reason += f"\n  {warning}" if warning else ""
     usual = not settings.cv.folds and settings.pruner.name == "asha"
     further: tuple[str, ...] = ()
-    if held_out < _LEAST_VALIDATION and usual and not _says_who_judges(overrides):
+    if held_out < _MIN_VALIDATION and usual and not _sets_judging(overrides):
         further = _FOLDS
         reason += (
             f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
             "little; cv.folds=null judges on that part"
         )
-    if found := _found(source, settings, bool(further)):
+    if found := _describe_power(source, settings, bool(further)):
         reason += f"\n  {found}"
     return ChosenFamilies(names, reason, further)
 
 
-def judged_by(settings: SweepSettings, overrides: Sequence[str]) -> str:
-    """Return what named families are judged by: which difference so many pictures show.
+def describe_judging(settings: SweepSettings, overrides: Sequence[str]) -> str:
+    """Describe the pictures that judge families, and the smallest difference that they can show.
 
-    Before it stands whether they are few and nobody asked for that. The text is empty where workers
-    of a cluster may be the only ones to have pictures.
+    It opens with a remark if the pictures are few and the user did not choose how to judge. The
+    text is empty on a cluster, where perhaps only the workers have the pictures.
     """
     if settings.workers.engine != "local":
         return ""
     source = list_pictures(settings.data)
-    found = _found(source, settings)
-    if settings.cv.folds or _says_who_judges(overrides):
+    found = _describe_power(source, settings)
+    if settings.cv.folds or _sets_judging(overrides):
         return found
     held_out = _validation_pictures(source.given_parts, len(source), settings)
-    if held_out >= _LEAST_VALIDATION:
+    if held_out >= _MIN_VALIDATION:
         return found
     whole = _of_folds(source.given_parts, len(source), settings)
     remark = (
@@ -130,19 +133,19 @@ def judged_by(settings: SweepSettings, overrides: Sequence[str]) -> str:
     return f"{remark}\n{found}".rstrip()
 
 
-def _says_who_judges(overrides: Sequence[str]) -> bool:
-    return any(word.lstrip("+~").startswith(("cv.", "pruner")) for word in overrides)
+def _sets_judging(overrides: Sequence[str]) -> bool:
+    return any(override.lstrip("+~").startswith(("cv.", "pruner")) for override in overrides)
 
 
-def _found(source: Source, settings: SweepSettings, folds: bool = False) -> str:
-    """Return which difference the pictures show, for candidates as alike as finalists are."""
+def _describe_power(source: Source, settings: SweepSettings, folds: bool = False) -> str:
+    """Describe the smallest difference that the pictures can show between two good candidates."""
     count, parts = len(source), source.given_parts
     whole = folds or settings.cv.is_whole
     pictures = (_of_folds if whole else _validation_pictures)(parts, count, settings)
     if settings.data.target != "single" or pictures < 2:
         return ""
     paired = _paired(pictures)
-    points, needed = 100 * paired.detectable(pictures, 1), paired.pictures_needed(_GAP, 1)
+    points, needed = 100 * paired.detectable(pictures, 1), paired.pictures_needed(_DIFFERENCE, 1)
     text = (
         f"{pictures:,} pictures judge: of two candidates that disagree on one in ten, a "
         f"difference of {points:.1f} points is found four times out of five"
@@ -160,12 +163,12 @@ def _found(source: Source, settings: SweepSettings, folds: bool = False) -> str:
 
 
 def _paired(units: float, freedom: float = math.inf) -> Design:
-    """Return how a difference errs of two candidates on so many pictures, or groups."""
-    return Design(normal_quantile(0.95), _DISAGREE, 0.0, units, 1, group_freedom=freedom)
+    """Return the design of a paired comparison of two candidates on so many pictures or groups."""
+    return Design(normal_quantile(0.95), _DISAGREEMENT, 0.0, units, 1, group_freedom=freedom)
 
 
 def shorter_side(settings: SweepSettings) -> int | None:
-    """Return the shorter side of the usual picture, in pixels; None where only workers have it."""
+    """Return the median shorter side of the pictures, in pixels; None if only workers have them."""
     if settings.workers.engine != "local":
         return None
     return _side(_survey(settings, list_pictures(settings.data)))
@@ -177,13 +180,13 @@ def _side(found: Survey) -> int:
 
 
 def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
-    """Refuse to go on with a study on other pictures than those that it began with.
+    """Refuse to resume a study on other pictures than those that it began with.
 
-    Trials are compared on the same pictures, identified by their place in the list of all. Workers
-    of a cluster may be the only ones to have the pictures, so there nothing is checked.
+    Trials are compared on the same pictures, identified by their index in the list of all. On a
+    cluster perhaps only the workers have the pictures, so that nothing is checked there.
 
     Raises:
-        ConfigError: contents, labels, classes or order are others, or the pictures are not there.
+        ConfigError: contents, labels, classes or order have changed, or the pictures are missing.
     """
     if settings.workers.engine != "local":
         return
@@ -199,12 +202,12 @@ def check_pictures(settings: SweepSettings, study: SweepStudy) -> None:
 
 
 def checked_costs(settings: SweepSettings) -> CostTable | None:
-    """Return the table of costs that the sweep goes by; None where it goes by none.
+    """Return the table of costs by which trials are judged, checked; None if there is none.
 
-    As `check_pictures`, it compares with the pictures of this machine alone.
+    As in `check_pictures`, nothing is compared with the pictures on a cluster.
 
     Raises:
-        ConfigError: it is no table of costs, or not of the classes of the pictures.
+        ConfigError: it is no table of costs, or its classes are not those of the pictures.
     """
     if settings.costs is None:
         return None
@@ -234,7 +237,7 @@ def _survey(settings: SweepSettings, source: Source, check_content: bool = False
 
 
 def _validation_pictures(parts: TextArray | None, count: int, settings: SweepSettings) -> int:
-    """Return about how many pictures a single split holds out for validation."""
+    """Return the approximate number of validation pictures in a single split."""
     if parts is None:
         held_out = int(settings.data.val_fraction * count)
     else:
@@ -244,18 +247,18 @@ def _validation_pictures(parts: TextArray | None, count: int, settings: SweepSet
 
 
 def _of_folds(parts: TextArray | None, count: int, settings: SweepSettings) -> int:
-    """Return about how many pictures all folds together hold out."""
+    """Return the approximate number of pictures that all folds together hold out."""
     if parts is None:
         held_out = int((1 - settings.data.test_fraction) * count)
     else:
         held_out = int((parts != "test").sum())
-    return min(held_out, 2 * (settings.data.limit or held_out))  # train and val, of so many each
+    return min(held_out, 2 * (settings.data.limit or held_out))  # a limit each of train and val
 
 
-def _suited(side: int, count: int) -> tuple[tuple[str, ...], str]:
+def _suitable_families(side: int, count: int) -> tuple[tuple[str, ...], str]:
     if side > _PHOTO_SIDE:
         return _OF_PHOTOS, "published networks, frozen and fine-tuned, come first on photos"
-    if side >= _LEAST_SIDE and count <= _MOST_PICTURES:
+    if side >= _MIN_SIDE and count <= _MAX_PICTURES:
         return (
             ("embedding", *_FROM_SCRATCH),
             "few small ones, so that features of a published network may help",

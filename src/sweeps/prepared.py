@@ -1,4 +1,4 @@
-"""What is known of a family: what its trials share, what they take, and what that promises."""
+"""The result of measuring a family: overrides of its trials, their time, and expected accuracy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..search.study import SweepStudy
 
 __all__ = ["NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
 
-# What a study keeps of its families, and each trial of that of its own, which a later start may
-# replace.
+# Key of the results in a study, and in each trial, of that of its family at the time: a later start
+# may replace the result of the study.
 PREPARED = "prepared"
-# The threads of a network that has more than those of its slot.
+# Override of a network that uses more threads than its slot has.
 THREADS = "runtime.threads="
-# The note of what was measured without the pictures.
+# Note of a family that was measured without opening the pictures.
 NOT_OPENED = "not opened: by a few steps on drawn pictures"
-# What is chosen by the time that there is.
+# Overrides that are chosen by the time available.
 _CUT = (
     *("model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
     *("data.train_limit=", "trainer.max_epochs="),
@@ -26,30 +26,29 @@ _CUT = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """A family's own configuration with nothing left open.
+    """The default configuration of a family with all settings chosen, and its measured time.
 
     Attributes:
-        overrides: what all its trials share, beside the family's own.
-        epochs: of a whole trial; 1 for what has no epochs.
-        seconds_per_epoch: about what one of them takes in a slot.
-        published: whether it starts from published weights, which promise most a second.
-        affordable: whether a trial fits into the time that the sweep has.
-        limit: seconds of the race that it was cut down to fit into, 0 of what was there already
-            for a first answer; None where more would not have changed it.
-        trainings: that a trial consists of: its folds, where each costs as much as the first.
+        overrides: of all trials of the family, in addition to the family's own.
+        epochs: of a whole trial; 1 for a family without epochs.
+        seconds_per_epoch: approximate seconds of an epoch in a slot.
+        published: whether training starts from published weights, which gain most for their time.
+        affordable: whether a trial fits into the time of the sweep.
+        limit: seconds of the race that the family was reduced to fit into; 0 if stored features
+            were used for the first trial; None if more time would not have changed anything.
+        notes: what was reduced or left out, and why.
+        trainings: number of trainings in a trial: its folds if each costs as much as the first.
         data: lines that describe the pictures at the size of this family.
-        networks: of a frozen network's family, the arguments of a `NetworkRecord` for each that
-            was considered.
+        networks: arguments of a `NetworkRecord` for each frozen network that was considered.
         parts: number of pictures in each part.
-        side: pixels of the longer side of the pictures, as they are taken; None where it is not
-            known.
-        search_seconds: in which a trial may try classifiers, beyond `seconds`.
-        fit_seconds: about what fitting each kind of classifier takes beyond describing, by
-            `name_of_kind`; of kinds on each variant of the features as well.
-        longer: how many times as long as `seconds` a trial takes, by names of variants.
-        all_cores: whether `seconds` are with all cores of the machine, not with those of a slot.
-        promise: about the accuracy of heads on frozen networks by what is published of them, in
-            points, for comparisons alone; None for other families.
+        side: longer side of the pictures as used, in pixels; None if unknown.
+        search_seconds: seconds of a trial's search for a classifier, in addition to `seconds`.
+        fit_seconds: approximate seconds of fitting each kind of classifier, in addition to
+            describing, by `name_of_kind`; for each variant of the features as well.
+        longer: ratio of the seconds of a trial to `seconds`, by names of variants.
+        all_cores: whether `seconds` were measured with all cores instead of those of a slot.
+        promise: expected accuracy of heads on the frozen networks from published figures, in
+            points, only for comparisons; None for other families.
     """
 
     overrides: Sequence[str]
@@ -72,30 +71,30 @@ class Prepared:
 
     @property
     def seconds(self) -> float:
-        """About what a whole trial takes; 0 where all its features are there."""
+        """Approximate seconds of a whole trial; 0 if all its features are stored."""
         return self.epochs * self.seconds_per_epoch * self.trainings
 
     @property
     def is_late(self) -> bool:
-        """Whether it was left out for want of time, not of memory."""
+        """Whether the family was left out for lack of time, not of memory."""
         return not self.affordable and self.limit is not None
 
     @property
     def takes_turns(self) -> bool:
-        """Whether a trial computes with threads of other slots as well, beside which none runs."""
-        return any(word.startswith(THREADS) for word in self.overrides)
+        """Whether a trial also uses the threads of other slots, so that no other runs beside it."""
+        return any(override.startswith(THREADS) for override in self.overrides)
 
     @property
     def cut(self) -> frozenset[str]:
-        """The overrides of networks, sizes of pictures and epochs."""
-        return frozenset(word for word in self.overrides if word.startswith(_CUT))
+        """The overrides that set networks, sizes of pictures and epochs."""
+        return frozenset(override for override in self.overrides if override.startswith(_CUT))
 
     def betters(self, other: Prepared) -> bool:
-        """Return whether it is another preparation than an earlier one, and no worse.
+        """Return whether this result differs from an earlier one and is not worse.
 
-        Frozen networks go by what they promise, unless time was too short for none; all else by
-        training pictures, the size of pictures and epochs, in this order. A busy machine, or less
-        time, may buy less than an earlier start had.
+        Frozen networks are compared by their expected accuracy, unless no network was left out for
+        lack of time; other families by training pictures, size of pictures and epochs, in this
+        order. A busy machine or less time may yield a worse result than an earlier start had.
         """
         if self.cut == other.cut and self.epochs == other.epochs:
             return False
@@ -108,14 +107,14 @@ class Prepared:
         return self.parts.get("train", 0), self.side or 0, self.epochs
 
     def but(self, note: str, **changes: Any) -> Prepared:
-        """Return it with these changes, and with a further note that says so."""
+        """Return a copy with these changes and a further note on them."""
         return replace(self, notes=[*self.notes, note], **changes)
 
     def left_out(self, why: str) -> Prepared:
-        """Return it as what cannot be afforded."""
+        """Return a copy that is not affordable, with a note on the reason."""
         return self.but(f"left out: {why}", affordable=False)
 
 
 def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
-    """Return what a study keeps of its families that can be afforded, by name."""
+    """Return the stored results of a study's affordable families, by name."""
     return {name: Prepared(**plain) for name, plain in (study.recall(PREPARED) or {}).items()}

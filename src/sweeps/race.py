@@ -1,4 +1,4 @@
-"""A sweep from settings to verdict: families, study, workers, race, finals, records."""
+"""Run a sweep: read the families, open the study, start workers, race, train finalists, record."""
 
 from __future__ import annotations
 
@@ -37,13 +37,18 @@ from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import Finals
-from .first_answer import least_trial
 from .forecast import Forecast
+from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
-from .pictures import check_pictures, checked_costs, choose_families, judged_by, shorter_side
+from .pictures import check_pictures, checked_costs, choose_families, describe_judging, shorter_side
 from .prepare import Preparation
 from .prepared import PREPARED, Prepared
-from .short_budget import alone, late_families, second_family, why_none
+from .short_budget import (
+    describe_single_family,
+    explain_no_family,
+    families_without_time,
+    next_affordable_family,
+)
 from .sweep_study import SECOND, record_of, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of
 
@@ -53,7 +58,7 @@ _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
 class _Sweep:
-    """The parts of one sweep, joined; the study is open, and the interruption installed."""
+    """One start of a sweep; the study is open, and the handler of signals installed."""
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class _Sweep:
         )
 
     def run(self) -> SweepRecord:
-        """Run the sweep from the first trial to the winner; raises what `run_sweep` does."""
+        """Run the sweep from the first trial to the winner; raises as `run_sweep`."""
         settings, study, interruption = self._settings, self._study, self._interruption
         if study.recall("over") == self._target() and self._parent.is_written:
             return self.record()
@@ -116,7 +121,7 @@ class _Sweep:
                 pool.start()
                 trials = self._prepare()
                 self._race(trials)
-                self._last_answer()
+                self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
                 self._finals()
                 status = "FINISHED"
@@ -147,21 +152,22 @@ class _Sweep:
         return record or self.record()
 
     def _stay(self) -> None:
-        """Keep the study, and account of its time; called all the time."""
+        """Keep the lock of the study and record the time spent; called repeatedly."""
         self._study.stay()
         self._clock.tick()
 
     def _check(self) -> None:
-        """Do so, and raise a signal that waits."""
+        """Do what `_stay` does, draw the display, and raise if a signal has arrived."""
         self._stay()
         self._display.go_on()
         self._interruption.check()
 
     def _prepare(self) -> int | None:
-        """Find out what the families take, and enqueue their own configurations.
+        """Measure the families and enqueue their default configurations.
 
-        Return the trials that are begun in all, None for any number: those of the budget, and one
-        of each family that could not be afforded before they were spent.
+        Returns:
+            the number of trials of the study, None for no limit: that of the budget, or more where
+            families became affordable after its trials were used up.
         """
         trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
@@ -172,31 +178,33 @@ class _Sweep:
             self._enqueue(name)
             self._race(len(self._study.trials()) + 1, name)
         if not preparation.ready:
-            why = why_none(found, self._families, self._settings.budget.minutes)
+            why = explain_no_family(found, self._families, self._settings.budget.minutes)
             late = not found or any(one.is_late for one in found.values())
-            if not late or not self._last_answer():
+            if not late or not self._run_minimal_trial():
                 raise RunFailed(why)
-            return trials  # nothing else ends
-        self._note_second(preparation.ready)
-        # What promises most a second comes first, and then the cheapest.
+            return trials  # no other trial can finish
+        self._note_next_family(preparation.ready)
+        # Published networks gain most for their time and come first, then the cheapest.
         for name in sorted(
             preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
         ):
             self._enqueue(name)
-        begun = len(self._study.trials()) + len(preparation.late())
+        begun = len(self._study.trials()) + len(preparation.newly_affordable())
         return trials if trials is None else max(trials, begun)
 
-    def _note_second(self, affordable: Sequence[str]) -> None:
-        """Say and keep what a longer budget lets in, where one family of several is alone."""
+    def _note_next_family(self, affordable: Sequence[str]) -> None:
+        """If only one of several families fits, show and store what a longer budget allows."""
         minutes, second = self._settings.budget.minutes, None
-        late = late_families(self._families, self._prepared)
+        late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
-            second = second_family(late, self._prepared, self._clock, self._pool.size, self._base)
-            self._display.show(alone(affordable[0], minutes, second))
+            second = next_affordable_family(
+                late, self._prepared, self._clock, self._pool.size, self._base
+            )
+            self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)
 
     def _trial(self, trial: TrialRecord) -> Job:
-        """Return the job of a trial; one on which all depends ends itself before time is up."""
+        """Return the job of a trial; the only one that fits gets a limit of its training time."""
         changes, found = (
             self._study.facts(trial.number).get("changes"),
             self._jobs.prepared_of(trial),
@@ -204,43 +212,48 @@ class _Sweep:
         if changes is None and limit_of(self._base) is None and self._study.best() is None:
             seconds = self._clock.first_limit(found.seconds, only=len(self._families) == 1)
             limit = f"trainer.max_time={max(1, round((seconds or 0.0) / found.trainings))}"
-            # What is no network has no epochs, and nothing that a clock could end.
+            # Only networks, which train in epochs, have a limit of their time.
             if seconds and effective_overrides([limit], self._families[trial.family].overrides):
                 self._study.note(trial.number, changes=[limit])
         return self._jobs.trial(trial)
 
-    def _last_answer(self) -> bool:
-        """Run the least trial of all where there is no answer; return whether there is one then.
+    def _run_minimal_trial(self) -> bool:
+        """Run the minimal trial if no trial is complete; return whether one is complete then.
 
-        What an earlier start left running, which was ended in the midst of it, goes on instead.
+        A trial that an earlier start left running is resumed instead.
         """
         minutes, trials = self._settings.budget.minutes, self._study.trials()
         running = {trial.family for trial in trials if trial.state == RUNNING}
-        # What has failed would fail again: it is not for want of time.
+        # Failed trials would fail again, for a reason other than lack of time.
         wanted = {trial.state for trial in trials} <= {PRUNED, RUNNING}
-        seconds = self._clock.last_seconds(slowdown(), again=bool(running)) if wanted else 0.0
+        seconds = (
+            self._clock.minimal_trial_seconds(slowdown(), again=bool(running)) if wanted else 0.0
+        )
         if minutes is not None and seconds:
             begun = len(trials)
             if not running:
                 side, families = shorter_side(self._settings), self._families.values()
                 pixels = kind_of(self._settings.data.target).pixels
-                name, values, least = least_trial(families, self._base, side, pixels=pixels)
-                cut = ", ".join(least.overrides) or "as it is"
+                name, values, minimal = minimal_trial(families, self._base, side, pixels=pixels)
+                cut = ", ".join(minimal.overrides) or "as it is"
                 self._display.show(
                     f"nothing else ends in {minutes:g} minutes on this machine just now: {name} is "
                     f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better "
                     "one"
                 )
-                self._prepared[name] = least
+                self._prepared[name] = minimal
                 self._enqueue(name, values)
                 running, begun = {name}, begun + 1
             self._race(begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
     def _race(self, trials: int | None, *families: str, until: float | None = None) -> None:
-        """Run trials, of these families or of all, until there are so many or time is over.
+        """Run trials until the study has as many as wanted, or time is over.
 
-        With `until`, in seconds of the clock, that is the end, whatever the budget says.
+        Args:
+            trials: of the study, None for no limit.
+            families: of the trials to begin; all if none is named.
+            until: end in seconds of the clock, instead of that of the budget.
         """
         clock = self._clock
 
@@ -281,16 +294,19 @@ class _Sweep:
         ).run()
 
     def _enqueue(self, name: str, values: Mapping[str, Value] | None = None) -> None:
-        """Let a configuration of a family, as prepared, come before what is proposed, once.
+        """Enqueue a configuration of a family, once, so that it runs before sampled ones.
 
-        That is its own one, or one with these values, which comes first of all.
+        Args:
+            name: of the family.
+            values: of its searched keys, which puts the trial at the head of the queue; None for
+                the default configuration.
         """
         own = default_values(self._families[name], self._base) if values is None else values
         kept: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
         self._study.enqueue(name, own, first=values is not None, **kept)
 
     def _target(self) -> dict[str, Any]:
-        """Return what this command wants of the study: once reached, it only prints."""
+        """Return the goal of this command; once the study has reached it, nothing is run again."""
         settings = self._settings
         return {
             "budget": to_plain(settings.budget),
@@ -307,14 +323,17 @@ class _Sweep:
 
 
 def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: str) -> SweepRecord:
-    """Run a study, or go on with it, and return what came of it.
+    """Run or resume a study, and return its record.
 
-    The settings are those that `read_sweep_settings` makes of the other arguments.
+    Args:
+        settings: as `read_sweep_settings` makes them of the other arguments.
+        overrides: of the command line.
+        config_name: name of a file in sweeps/.
 
     Raises:
-        ConfigError: the input is wrong, or the study is another one's.
-        Interrupted: Ctrl-C or SIGTERM; the same command goes on.
-        RunFailed: the sweep cannot go on.
+        ConfigError: the input is wrong, or the study was begun with other settings.
+        Interrupted: Ctrl-C or SIGTERM; the same command resumes the study.
+        RunFailed: the sweep cannot continue.
     """
     if settings.workers.engine == "local" and not settings.study_folder.exists():
         refuse_machine(settings.trainer.accelerator)
@@ -329,7 +348,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         if chosen.overrides:
             settings = read_sweep_settings(chosen_overrides, config_name)
         settings = replace(settings, families=list(chosen.names))
-    elif remark := judged_by(settings, overrides):
+    elif remark := describe_judging(settings, overrides):
         print(remark, flush=True)
     base = base_overrides(chosen_overrides, config_name)
     with doing("reading what each family may try"):
@@ -340,7 +359,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         spec = study_spec(settings, families, base, costs)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
-        # It names the table of costs, which may be what has changed.
+        # The shorter command names the table of costs, which may be what has changed.
         earlier = None if costs is not None else shorter_command(settings)
         going_on = "take the old settings" if earlier is None else f"go on with it: {earlier}"
         raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
@@ -364,7 +383,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
 
 
 def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
-    """Return what runs the workers of a sweep, and the threads that each of them has."""
+    """Return the engine that runs the workers of a sweep, and the number of threads of each."""
     workers, devices = settings.workers, settings.trainer.devices
     use_gpus = settings.trainer.accelerator != "cpu"
     try:

@@ -40,25 +40,26 @@ from .tasks import MeasureTest, Prepare, Train, changed, command_of, plain_task,
 
 __all__ = ["TrialRunner", "device_runner"]
 
-_MOST_OPEN = 4
+_MAX_OPEN = 4
 
 
 class TrialRunner:
     """Runs jobs one after another in one process; see `src.sweeps.tasks`.
 
-    It `spawns` a process for a training on several devices, as it must in a worker: Lightning
-    starts the processes of further devices by repeating the command line of the first one.
+    Args:
+        spawns: whether a training on several devices gets its own process, which it needs in a
+            worker: Lightning starts the processes of further devices by repeating the command line.
     """
 
     def __init__(self, spawns: bool = True) -> None:
         self._spawns = spawns
-        self._warm = False
+        self._frozen = False
         _keep_to_share()
         self._open: dict[str, PictureData] = {}
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
         try:
-            # A run explains what goes wrong in it; here is what goes wrong before.
+            # Errors within a run are explained there; this is for errors before it.
             with Interruption(), explained(Path.cwd()), memory_kept():
                 match read_task(job.task):
                     case Prepare() as task:
@@ -77,17 +78,19 @@ class TrialRunner:
         except RunFailed as error:
             return Ending("failed", reason=str(error))
         finally:
-            if not self._warm:  # what is there now stays: not to be looked through after each job
+            if (
+                not self._frozen
+            ):  # the modules loaded by now stay: exclude them from later collections
                 gc.collect()
                 gc.freeze()
-                self._warm = True
-            # What an exception's frames held, networks and their gradients, is free by now.
+                self._frozen = True
+            # By now the frames of an exception, which hold networks and gradients, are gone.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
     def _prepare(self, job: Job, task: Prepare) -> Ending:
-        """Measure a family, in batches of half the size as long as there is not enough memory."""
+        """Measure a family; halve the batch size as long as there is not enough memory."""
         changes: list[str] = []
         reason = ""
         while True:
@@ -101,11 +104,11 @@ class TrialRunner:
             except ConfigError:
                 if not changes:
                     raise
-                # A single picture is too few for a network that normalises batches.
+                # Batch normalisation refuses a single picture.
                 reason, smaller = reason.partition(":")[0], None
             else:
                 break
-            gc.collect()  # what the exception's frames held
+            gc.collect()  # objects in the frames of the exception
             if smaller is None:
                 return Ending("complete", result=asdict(Prepared([], 1, 0.0).left_out(reason)))
             changes = smaller["changes"]
@@ -121,14 +124,14 @@ class TrialRunner:
             own = replace(job, task=plain_task(task))
             return run_in_process(f"{PACKAGE}.sweeps.run_job:device_runner", own, channel)
 
-        begun: list[RunFolder] = []
+        folders: list[RunFolder] = []
 
         def announce(folder: RunFolder) -> None:
-            begun.append(folder)
+            folders.append(folder)
             channel.note(run_id=folder.run_id, run_dir=str(folder.path))
 
         def announce_fold(folder: RunFolder) -> None:
-            begun.append(folder)
+            folders.append(folder)
             channel.note(fold_dir=str(folder.path))
 
         curve: list[float] = []
@@ -163,7 +166,7 @@ class TrialRunner:
             data.costs = None if table is None else table.of(tuple(data.pictures.class_names))
             summary = run_experiment(settings, on_epoch, command=command, data=data, parent=parent)
         except Stopped as stop:
-            for folder in begun:
+            for folder in folders:
                 drop_checkpoints(folder.path)
             return Ending("pruned", reason=str(stop))
         except OutOfMemory as error:
@@ -187,21 +190,21 @@ class TrialRunner:
         return Ending("complete", metrics, {"measurements": measurements, "run_dir": run_dir})
 
     def _pictures(self, settings: RunSettings) -> PictureData:
-        """Return the pictures of these settings: those of an earlier job if they are the same.
+        """Return the pictures of these settings, which an earlier job may have opened.
 
-        As candidates of several sizes take turns, the last few sets stay open, mapped and not read.
+        The last few sets stay open (memory-mapped), since candidates of several sizes alternate.
         """
         plain = {k: v for k, v in to_plain(settings.data).items() if k != "batch_size"}
-        # A single fold divides the pictures for itself.
+        # Each fold has its own split.
         fold = to_plain(settings.cv) if settings.cv.fold is not None else None
         side = build.native_side(settings.model) if settings.data.image_size is None else None
         key = json.dumps([plain, fold, side], sort_keys=True)
         data = self._open.pop(key, None)
         if data is None:
-            while len(self._open) >= _MOST_OPEN:  # the oldest go before a new one comes
+            while len(self._open) >= _MAX_OPEN:  # close the oldest first
                 self._open.pop(next(iter(self._open)))
             data = build.build_data(settings)
-        # How much memory a trial finds must not depend on those that were here before.
+        # The memory available to a trial must not depend on earlier trials.
         for other in self._open.values():
             other.leave_devices()
         self._open[key] = data
@@ -215,15 +218,15 @@ device_runner = partial(TrialRunner, spawns=False)
 
 
 def _table(costs: Mapping[str, Mapping[str, float]] | None) -> CostTable | None:
-    """Return the table of a task's costs, where it has some."""
+    """Return the table of a task's costs; None if it has none."""
     return None if costs is None else CostTable.parse(costs, Path("the table"))
 
 
 def _keep_to_share() -> None:
-    """Have torch take no more of each GPU's memory than the share of this process's slot.
+    """Limit torch to the fraction of each GPU's memory that belongs to this process's slot.
 
-    What one trial asks for beyond it is that trial's own failure, which is retried with smaller
-    batches, and takes nothing from those that share its GPU.
+    A trial that needs more fails and is retried with smaller batches, without any effect on trials
+    that share its GPU.
     """
     share = float(os.environ.get(GPU_SHARE, "1"))
     if share < 1 and torch.cuda.is_available():
@@ -234,17 +237,19 @@ def _keep_to_share() -> None:
 def _settings(
     overrides: Sequence[str], places: Sequence[str], resume: str | None = None
 ) -> RunSettings:
-    # A run whose folder is gone, or was moved with its study, is begun anew.
+    # A run whose folder is gone, or was moved with its study, is restarted.
     if resume is not None and Path(resume).is_dir():
-        kept = [w for w in places if w.startswith(("output_dir=", "tracking.uri="))]
+        kept = [
+            override for override in places if override.startswith(("output_dir=", "tracking.uri="))
+        ]
         return read_resumed_settings([f"resume={resume}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:
-    """Return changes for the same step of the optimizer in two batches of half the size.
+    """Return changes that split a step of the optimizer into two batches of half the size.
 
-    None where there is nothing to halve, as with a classifier on features, which takes no steps.
+    None if nothing can be halved, as for a classifier on features, which has no such steps.
     """
     size = build.stated_batch_size(settings)
     if size is None or size < 2:

@@ -1,7 +1,7 @@
-"""Estimates of what families take before they are measured, and what a short budget leaves out.
+"""Estimate the time of families before they are measured, and report what a budget leaves out.
 
-They go by the speed of frozen networks that were measured before. How much more time would let a
-family in, and the sentences on it, stand here as well.
+The estimates use the speed of frozen networks that were measured before. A report names the budget
+at which a further family would be tried.
 """
 
 from __future__ import annotations
@@ -13,98 +13,107 @@ from ..machine.cpu_load import slowdown
 from ..machine.parallel import available_cores
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family
-from .clock import ALLOWANCE, DESCRIBING, FINALS_SHARE, LITTLE, TRIALS_SHARE, Clock
+from .clock import (
+    CHEAP_TRIAL_FRACTION,
+    DESCRIBING_FRACTION,
+    FINALS_FRACTION,
+    FIRST_TRIAL_FRACTION,
+    TRIALS_FRACTION,
+    Clock,
+)
 from .families import is_of
-from .forecast import ROUGHLY
+from .forecast import SAFETY_FACTOR
 from .prepared import Prepared
 
 __all__ = [
     "TUNED_SIDE",
-    "alone",
-    "crafted_seconds",
-    "foretold",
-    "late_families",
-    "only_family",
-    "partly",
-    "pictures_within",
-    "second_family",
-    "training_pictures",
-    "tuned_epoch",
-    "why_none",
+    "affordable_pictures",
+    "count_training_pictures",
+    "describe_single_family",
+    "estimate_finetuning_epoch",
+    "estimate_handcrafted_trial",
+    "explain_no_family",
+    "families_without_time",
+    "next_affordable_family",
+    "report_single_family",
+    "seconds_on_fraction",
+    "warn_single_family",
 ]
 
-# Pixels of a side at which a network is tuned where time is short.
+# Side of the pictures, in pixels, at which a network is fine-tuned where time is short.
 TUNED_SIDE = 160
-# Passes through a network that a step of training is worth.
-_PASSES = 3
-# A trial of hand-crafted features, from opening the pictures and describing them twice to the fit,
-# against describing each once by EfficientNet-Lite0 at 224 pixels: on 3,068 clothing photos 0.024
-# CPU seconds a picture, and 0.06. Other networks are told from their pixels alone.
-_CRAFTED, _SIDE = 0.4, 224
-_TRAINING = ("train", "dropped")
-# Where all training pictures would take too long, the shares that may be described, of which so
-# many are the fewest. Opening the pictures takes a part of a trial, whatever its share.
-_SHARES, _FEWEST, _OPENING = (0.5, 0.25, 0.125), 200, 0.25
-# CPU seconds of a trial of hand-crafted features, a training picture, and on two idle cores seconds
-# until workers have started, and of the first trial of frozen networks.
-_CRAFTED_PICTURE, _START, _FIRST_TRIAL = 0.024, 10.0, 10.0
+# A training step costs as much as so many forward passes: forward, and twice that backward.
+_STEP_PASSES = 3
+# Cost of a trial of hand-crafted features (opening the pictures, describing them twice, the fit)
+# relative to one forward pass of EfficientNet-Lite0 at 224 pixels: 0.024 and 0.06 CPU seconds a
+# picture on 3,068 clothing photos. The cost of other networks is scaled by their number of pixels.
+_HANDCRAFTED_COST, _REFERENCE_SIDE = 0.4, 224
+_TRAINING_PARTS = ("train", "dropped")
+# Fractions of the training pictures that may be used where all would take too long, the smallest
+# number of pictures, and the fraction of a trial that opening takes, however few are described.
+_FRACTIONS, _MIN_PICTURES, _OPENING_FRACTION = (0.5, 0.25, 0.125), 200, 0.25
+# CPU seconds of a trial of hand-crafted features for each training picture, and seconds on two idle
+# cores until workers have started, and of the first trial of frozen networks.
+_HANDCRAFTED_PICTURE_SECONDS, _START_SECONDS, _FIRST_TRIAL_SECONDS = 0.024, 10.0, 10.0
 
 
-def training_pictures(prepared: Collection[Prepared]) -> int:
-    """Return about how many there are, with those that a family leaves out; 0 if unknown."""
-    return max((sum(map(one.parts.get, _TRAINING, (0, 0))) for one in prepared), default=0)
+def count_training_pictures(prepared: Collection[Prepared]) -> int:
+    """Return the approximate number of training pictures, dropped ones included; 0 if unknown."""
+    return max((sum(map(one.parts.get, _TRAINING_PARTS, (0, 0))) for one in prepared), default=0)
 
 
-def tuned_epoch(family: Family, prepared: Collection[Prepared], slots: int) -> float:
-    """Return about what an epoch of a published network takes on small pictures, in seconds.
+def estimate_finetuning_epoch(family: Family, prepared: Collection[Prepared], slots: int) -> float:
+    """Estimate the seconds of an epoch of fine-tuning a published network on small pictures.
 
-    By the fastest frozen network that was measured, which had the cores of all `slots`: forward and
-    back through all layers is three times the work. 0 where nothing is known.
+    The estimate is three forward passes of the fastest frozen network that was measured, on one of
+    the `slots`, where that network had all cores. 0 if no speed is known or the family is another.
     """
-    speed = _speed(prepared, TUNED_SIDE)
+    speed = _images_per_second(prepared, TUNED_SIDE)
     if "recipe=finetune" not in family.overrides or not speed:
         return 0.0
-    return _PASSES * training_pictures(prepared) * slots / speed
+    return _STEP_PASSES * count_training_pictures(prepared) * slots / speed
 
 
-def crafted_seconds(family: Family, prepared: Collection[Prepared]) -> float:
-    """Return about what a trial of hand-crafted features takes, in seconds; 0 if it is not known.
+def estimate_handcrafted_trial(family: Family, prepared: Collection[Prepared]) -> float:
+    """Estimate the seconds of a trial of hand-crafted features.
 
-    By the fastest frozen network that was measured, which used all cores as this does.
+    The estimate scales the time of the fastest frozen network that was measured; both use all
+    cores. 0 if no speed is known or the family is another.
     """
-    speed = _speed(prepared, _SIDE)
+    speed = _images_per_second(prepared, _REFERENCE_SIDE)
     if not is_of(family, "handcrafted") or not speed:
         return 0.0
-    return _CRAFTED * training_pictures(prepared) / speed
+    return _HANDCRAFTED_COST * count_training_pictures(prepared) / speed
 
 
-def pictures_within(most: float, count: int, needed: float, base: Sequence[str]) -> int | None:
-    """Return how many training pictures can be described in a time; None where none can.
+def affordable_pictures(limit: float, count: int, needed: float, base: Sequence[str]) -> int | None:
+    """Return how many training pictures fit into a time limit; None if even the fewest do not.
 
     Args:
-        most: that time, in seconds.
-        count: all training pictures.
-        needed: seconds of a trial on all of them; 0 if it is not known.
-        base: overrides that all trials share, which may state the number of pictures.
+        limit: seconds of a trial.
+        count: number of all training pictures.
+        needed: seconds of a trial on all of them; 0 if unknown.
+        base: overrides that all trials share, which may set the number of pictures.
     """
-    fitting = (few for few, takes in _options(count, needed, base) if 0 < takes <= most)
+    options = _picture_counts(count, needed, base)
+    fitting = (pictures for pictures, seconds in options if 0 < seconds <= limit)
     return next(fitting, None)
 
 
-def _options(count: int, needed: float, base: Sequence[str]) -> list[tuple[int, float]]:
-    """Return how many training pictures may be described, all first, and what each way takes."""
-    given = any(word.startswith("data.train_limit=") for word in base)
-    few = [share for share in _SHARES if share * count >= _FEWEST and not given]
-    return [(round(share * count), partly(needed, share)) for share in (1.0, *few)]
+def _picture_counts(count: int, needed: float, base: Sequence[str]) -> list[tuple[int, float]]:
+    """Return the numbers of training pictures to choose from, all first, each with its seconds."""
+    given = any(override.startswith("data.train_limit=") for override in base)
+    smaller = [one for one in _FRACTIONS if one * count >= _MIN_PICTURES and not given]
+    return [(round(one * count), seconds_on_fraction(needed, one)) for one in (1.0, *smaller)]
 
 
-def partly(needed: float, share: float) -> float:
-    """Return about what a trial takes on a share of the pictures, where `needed` is for all."""
-    return needed * (_OPENING + (1 - _OPENING) * share)
+def seconds_on_fraction(seconds: float, fraction: float) -> float:
+    """Estimate the seconds of a trial on a fraction of the pictures from those on all of them."""
+    return seconds * (_OPENING_FRACTION + (1 - _OPENING_FRACTION) * fraction)
 
 
-def _speed(prepared: Collection[Prepared], side: int) -> float:
-    """Return pictures a second of the fastest frozen network at a size; 0 where none is known."""
+def _images_per_second(prepared: Collection[Prepared], side: int) -> float:
+    """Return the pictures a second of the fastest frozen network at a side; 0 if none is known."""
     speeds = [
         network["images_per_second"] * (network["side"] / side) ** 2
         for one in prepared
@@ -114,21 +123,23 @@ def _speed(prepared: Collection[Prepared], side: int) -> float:
     return max(speeds, default=0.0)
 
 
-def foretold(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -> str:
-    """Return that photos get frozen networks alone in these minutes; "" where they get more.
+def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -> str:
+    """Return a warning if only frozen networks fit into a budget on photos; "" if more does.
 
-    Told by what photos cost elsewhere and by the load of this moment, before anything is measured.
+    Nothing has been measured at that point: the estimate uses costs on other photos and the current
+    load of the machine.
 
     Args:
-        pictures: of the training part.
-        finals: whether finalists have a share of the minutes.
+        pictures: number in the training part.
+        minutes: the budget.
+        finals: whether a fraction of the budget is kept for finalists.
         base: overrides that all trials share.
     """
     slower = slowdown()
-    seconds = _CRAFTED_PICTURE * pictures * slower / available_cores()
-    needed = ROUGHLY * _options(pictures, seconds, base)[-1][1] / LITTLE
-    race, keeps = 60 * minutes * (1 - FINALS_SHARE * finals), 1 - DESCRIBING
-    left = keeps * (race - slower * _START) - slower * _FIRST_TRIAL
+    seconds = _HANDCRAFTED_PICTURE_SECONDS * pictures * slower / available_cores()
+    needed = SAFETY_FACTOR * _picture_counts(pictures, seconds, base)[-1][1] / CHEAP_TRIAL_FRACTION
+    race, keeps = 60 * minutes * (1 - FINALS_FRACTION * finals), 1 - DESCRIBING_FRACTION
+    left = keeps * (race - slower * _START_SECONDS) - slower * _FIRST_TRIAL_SECONDS
     if needed <= left:
         return ""
     enough = math.ceil(minutes * (1 + (needed - left) / keeps / race))
@@ -138,46 +149,56 @@ def foretold(pictures: int, minutes: float, finals: bool, base: Sequence[str]) -
     )
 
 
-def late_families(
+def families_without_time(
     families: Mapping[str, Family], prepared: Mapping[str, Prepared]
 ) -> dict[str, Family]:
-    """Return those that were left out for want of time, not of memory."""
+    """Return the families that were left out for lack of time, not of memory."""
     return {n: family for n, family in families.items() if n not in prepared or prepared[n].is_late}
 
 
-def second_family(
+def next_affordable_family(
     late: Mapping[str, Family],
     prepared: Mapping[str, Prepared],
     clock: Clock,
     slots: int,
     base: Sequence[str],
 ) -> tuple[str, int] | None:
-    """Return which of `late_families` a longer budget lets in first, and its minutes.
+    """Return the family that would be tried first with a longer budget, and that budget in minutes.
 
-    None if that is not known. What describes pictures as well as the budget allows takes the same
-    share of a longer one.
+    None if it cannot be estimated. Networks that were chosen by the time for describing are assumed
+    to take the same fraction of a longer budget.
+
+    Args:
+        late: families to choose from, as `families_without_time` returns them.
+        prepared: results of the families that were measured.
+        clock: of the sweep.
+        slots: number of trials at the same time.
+        base: overrides that all trials share.
     """
     if clock.budget is None or clock.race is None:
         return None
     fitting = [one for one in prepared.values() if one.affordable]
     cut = any(one.limit is not None for one in fitting)
-    keeps, left = 1 - DESCRIBING * cut, clock.race - clock.spent
+    keeps, left = 1 - DESCRIBING_FRACTION * cut, clock.race - clock.spent
     found = []
     for name, family in late.items():
         known = prepared.get(name)
-        crafted = crafted_seconds(family, fitting)
+        crafted = estimate_handcrafted_trial(family, fitting)
         if crafted:
-            needed = _options(training_pictures(fitting), crafted, base)[-1][1] / LITTLE
+            needed = (
+                _picture_counts(count_training_pictures(fitting), crafted, base)[-1][1]
+                / CHEAP_TRIAL_FRACTION
+            )
         elif known is not None and known.seconds_per_epoch:
             epochs = 1 if known.published else min(3, known.epochs)
-            needed = epochs * known.seconds_per_epoch * known.trainings / ALLOWANCE
+            needed = epochs * known.seconds_per_epoch * known.trainings / FIRST_TRIAL_FRACTION
         else:
-            needed = tuned_epoch(family, fitting, slots) / ALLOWANCE
-        more = max(0.0, ROUGHLY * needed - left) / keeps
-        if not crafted:  # nothing else is measured once trials wait
-            if not needed or keeps <= TRIALS_SHARE:
+            needed = estimate_finetuning_epoch(family, fitting, slots) / FIRST_TRIAL_FRACTION
+        more = max(0.0, SAFETY_FACTOR * needed - left) / keeps
+        if not crafted:  # once trials wait, only hand-crafted features are measured
+            if not needed or keeps <= TRIALS_FRACTION:
                 continue
-            more = max(more, (TRIALS_SHARE * clock.race - left) / (keeps - TRIALS_SHARE))
+            more = max(more, (TRIALS_FRACTION * clock.race - left) / (keeps - TRIALS_FRACTION))
         found.append((clock.budget * (1 + more / clock.race), name))
     if not found:
         return None
@@ -185,27 +206,29 @@ def second_family(
     return name, max(math.ceil(seconds / 60), math.floor(clock.budget / 60) + 1)
 
 
-def alone(name: str, minutes: float, second: tuple[str, int] | None) -> str:
-    """Return that a family is the only one in these minutes, and how many let the next one in."""
+def describe_single_family(name: str, minutes: float, second: tuple[str, int] | None) -> str:
+    """Return that only one family fits into a budget, and the minutes for the next one."""
     more = (
         "more let others in" if second is None else f"some {second[1]} let {second[0]} in as well"
     )
     return f"in {minutes:g} minutes only {name} can be tried here; {more}"
 
 
-def only_family(
+def report_single_family(
     trials: Iterable[TrialRecord],
     families: Sized,
     second: tuple[str, int] | None,
     again: str | None,
 ) -> tuple[str, str]:
-    """Return that one of several families alone was tried, and what lets a second one in.
+    """Return a sentence that only one of several families was tried, and the command for more.
 
-    Two empty texts where there were several, or it is not known.
+    Two empty texts if several families were tried, or if no budget for a second one is known.
 
     Args:
-        second: as `second_family` returned it.
-        again: the command that goes on with the study.
+        trials: of the study.
+        families: of the study.
+        second: as `next_affordable_family` returned it.
+        again: the command that resumes the study.
     """
     tried = {trial.family for trial in trials if trial.state in (COMPLETE, PRUNED)}
     if len(tried) != 1 or len(families) == 1 or second is None or again is None:
@@ -215,8 +238,10 @@ def only_family(
     return sentence, f"{again} budget.minutes={minutes}"
 
 
-def why_none(prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None) -> str:
-    """Return why no family of these names can be trained, by what was found, and the remedy."""
+def explain_no_family(
+    prepared: Mapping[str, Prepared], names: Iterable[str], minutes: float | None
+) -> str:
+    """Return why none of the named families can be trained, and the remedy."""
     reasons = "; ".join(f"{n}: {note}" for n, one in prepared.items() for note in one.notes[-1:])
     if prepared and not any(one.is_late for one in prepared.values()):
         return (

@@ -1,4 +1,4 @@
-"""The study of a sweep: what it is opened with, and what is recorded of it."""
+"""The study of a sweep: its specification, and the record of its results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .earlier_command import shorter_command
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations
-from .short_budget import only_family
+from .short_budget import report_single_family
 from .tasks import commands
 
 __all__ = ["SECOND", "record_of", "spent", "steps_of", "study_spec"]
 
-# What a study keeps the family under that a longer budget lets in, with the minutes.
+# Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
 
 
@@ -32,7 +32,7 @@ def study_spec(
     base: Sequence[str],
     costs: CostTable | None = None,
 ) -> StudySpec:
-    """Return what makes the study this one, and how it proposes and stops trials.
+    """Return the specification of a study: its identity, sampler and pruner.
 
     Args:
         base: overrides that all trials share.
@@ -59,12 +59,12 @@ def study_spec(
 
 
 def spent(study: SweepStudy) -> float:
-    """Return the seconds that all starts of a study took, without pauses."""
+    """Return the seconds that all starts of a study took, without the pauses between them."""
     return float(study.recall("spent") or 0.0)
 
 
 def steps_of(settings: SweepSettings) -> str:
-    """Return what a trial reports after: "folds" or "epochs"."""
+    """Return the unit of a trial's reports: "folds" or "epochs"."""
     return "folds" if settings.cv.is_whole else "epochs"
 
 
@@ -75,7 +75,7 @@ def record_of(
     base: Sequence[str],
     costs: CostTable | None,
 ) -> SweepRecord:
-    """Return the study as it stands.
+    """Return the current record of a study.
 
     Args:
         families: their names.
@@ -117,5 +117,5 @@ def record_of(
         parts=next((one.parts for one in prepared.values()), {}),
         costs=None if costs is None else costs.plain(),
         next_step=command("compare", *plugin_overrides(), f"sweep={settings.study}", *place),
-        only=only_family(trials, families, study.recall(SECOND), again),
+        only=report_single_family(trials, families, study.recall(SECOND), again),
     )

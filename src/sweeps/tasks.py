@@ -1,6 +1,6 @@
-"""What the workers of a sweep do: their tasks, and the jobs that carry them as plain values.
+"""The tasks of a sweep's workers, and the jobs that carry them as plain values.
 
-The overrides of the run that a task is about are those of its job.
+A task concerns a run, whose overrides are in the job.
 """
 
 from __future__ import annotations
@@ -47,20 +47,26 @@ _NO_FOLDS = ("cv.folds=null", "cv.repeats=1")
 
 @dataclass(frozen=True)
 class _Task:
-    """A task; `places` are overrides for where a run is kept, which do not change what it is."""
+    """A task; `places` are overrides for where a run is stored, which do not change its results."""
 
     places: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Prepare(_Task):
-    """Measure and choose what a family's own configuration leaves open, in so many seconds.
+    """Choose the settings that a family's default configuration leaves open, and measure its time.
 
-    Features of frozen networks may be `late_by` more. Pictures are not opened for a network from
-    scratch of which `least_epochs` clearly take more than `trial_seconds`. `kinds` are values of
-    keys, one for each classifier whose fit is to be timed, and `variants` those that make other
-    features or networks of other sizes. With `at_once`, frozen networks by which the pictures are
-    described already come before better ones. The result of the job is a `Prepared`.
+    The result of the job is a `Prepared`.
+
+    Attributes:
+        seconds: limit; None for none.
+        late_by: seconds by which describing pictures by frozen networks may exceed the limit.
+        kinds: values of keys, for each classifier whose fit is to be timed.
+        variants: values of keys, for each set of features or size of a network.
+        trial_seconds: limit of a trial. Pictures are not opened for a network from scratch if
+            `least_epochs` clearly take longer.
+        least_epochs: fewest epochs of a trial.
+        at_once: whether frozen networks whose features are stored come before better ones.
     """
 
     seconds: float | None = None
@@ -74,12 +80,12 @@ class Prepare(_Task):
 
 @dataclass(frozen=True)
 class Train(_Task):
-    """Train a trial or a finalist as a tracked run, or go on with the one in `resume`.
+    """Train a trial or a finalist as a tracked run, or resume the run in `resume`.
 
-    The job reports the run's metrics, notes `run_id`, `run_dir` and the `fold_dir` of each fold,
-    and its result has the `run_dir`. Name, tags and parent are those in MLflow, `metric` is the
-    first one, and `direction` "maximize" or "minimize". With `costs`, as of `CostTable.plain`,
-    parts are measured by them as well.
+    The job reports the run's metrics and notes `run_id`, `run_dir` and the `fold_dir` of each fold;
+    its result has the `run_dir`. Name, tags and parent are those in MLflow, `metric` is the first
+    metric, and `direction` is "maximize" or "minimize". With `costs`, as `CostTable.plain` returns
+    them, the parts are measured by them as well.
     """
 
     family: str
@@ -95,10 +101,9 @@ class Train(_Task):
 
 @dataclass(frozen=True)
 class MeasureTest(_Task):
-    """Measure the test part with the run in `run_dir`, or with the one that `train` gives.
+    """Measure the test part with the run in `run_dir`, or with the run of `train`.
 
-    The result of the job has `measurements` and `run_dir`. With `costs`, as of a `Train`, it is
-    measured by them as well.
+    The result of the job has `measurements` and `run_dir`. `costs` are those of a `Train`.
     """
 
     run_dir: str
@@ -129,11 +134,11 @@ class SweepJobs:
     """Makes the jobs of a sweep.
 
     Attributes:
-        families: that race, by name.
+        families: by name.
         base: overrides that all trials share.
-        prepared: by family, once it is known.
+        prepared: results of measured families, by name.
         parent_run_id: id of the sweep's own run.
-        costs: what the sweep goes by, where that is a cost.
+        costs: of mistakes, if trials are judged by them.
     """
 
     settings: SweepSettings
@@ -152,9 +157,9 @@ class SweepJobs:
         least_epochs: float = 1.0,
         at_once: bool = False,
     ) -> Job:
-        """Return the job that measures a family's own configuration with these changes.
+        """Return the job that measures a family's default configuration with these changes.
 
-        `least_epochs` and `at_once` are as of `Prepare`.
+        `least_epochs` and `at_once` are those of `Prepare`.
         """
         limited = share.measuring is not None
         task = Prepare(
@@ -171,7 +176,7 @@ class SweepJobs:
         return Job(plain_task(task), overrides=changed(own, changes))
 
     def trial(self, trial: TrialRecord) -> Job:
-        """Return the job that trains a trial, or goes on with its run."""
+        """Return the job that trains a trial, or resumes its run."""
         if PREPARED not in self.study.facts(trial.number):
             self.study.note(trial.number, **{PREPARED: list(self.prepared[trial.family].overrides)})
         return self._job(trial, self._train(trial, trial.run_dir))
@@ -181,17 +186,17 @@ class SweepJobs:
     ) -> Job:
         """Return the job that trains a trial's configuration with another seed, fully recorded.
 
-        It has the threads of its slot, since others may be trained beside it.
+        It uses the threads of its slot, since other finalists may be trained at the same time.
         """
         prepared = self.study.facts(trial.number).get(PREPARED, ())
-        taken = any(word.startswith(THREADS) for word in prepared)
-        slot = [word for word in self.base if taken and word.startswith(THREADS)]
+        taken = any(override.startswith(THREADS) for override in prepared)
+        slot = [override for override in self.base if taken and override.startswith(THREADS)]
         return self._job(trial, self._train(trial, resume, seed), *changes, *slot, f"seed={seed}")
 
     def test(self, trial: TrialRecord, seed: int, run_dir: str) -> Job:
         """Return the job that measures the test part with a finalist's run.
 
-        Of the runs of a cross-validation none is the one to use: there one is trained for it.
+        After a cross-validation, which has no single run to use, the job trains one.
         """
         kept = ("output_dir=", "tracking.uri=")
         places = [p for p in self._places(final=True) if p.startswith(kept)]
@@ -203,10 +208,10 @@ class SweepJobs:
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
 
     def prepared_of(self, trial: TrialRecord) -> Prepared:
-        """Return what was measured of a trial's family.
+        """Return the result of measuring a trial's family.
 
-        Of a family that was not, as of the least trial of an earlier start, it is what the trial
-        was prepared with.
+        If the family was not measured, as for the minimal trial of an earlier start, it has the
+        overrides that are stored with the trial.
         """
         known = self.prepared.get(trial.family)
         kept = self.study.facts(trial.number).get(PREPARED, ())
@@ -216,28 +221,27 @@ class SweepJobs:
         facts = self.study.facts(trial.number)
         found = self.prepared_of(trial)
         prepared = facts.get(PREPARED, found.overrides)
-        known = list(prepared) == list(found.overrides)  # else it was prepared anew since
-        if trial.values.get("model.classifier", "auto") != "auto":  # there is nothing to search for
-            prepared = [word for word in prepared if not word.startswith("model.auto.")]
+        known = list(prepared) == list(found.overrides)  # else it was measured again since
+        if trial.values.get("model.classifier", "auto") != "auto":  # without a search
+            prepared = [override for override in prepared if not override.startswith("model.auto.")]
         base = changed(self.base, prepared)
         overrides = overrides_of(self.families[trial.family], base, trial.values)
-        words = changed(overrides, [*facts.get("changes", ()), *changes])
-        stated = {**dict(word.split("=", 1) for word in prepared), **trial.values}
+        overrides = changed(overrides, [*facts.get("changes", ()), *changes])
+        stated = {**dict(override.split("=", 1) for override in prepared), **trial.values}
         epochs = int(stated.get("trainer.max_epochs", found.epochs))
         whole = self.settings.cv.is_whole
         return Job(
             plain_task(task),
             epochs=epochs,
             folds=self.settings.cv.count if whole else None,
-            # What earlier attempts have shown to be needed comes before what this one is for.
-            overrides=words,
-            seconds=limit_of(words),
+            overrides=overrides,
+            seconds=limit_of(overrides),
             step_seconds=found.seconds_per_epoch * (epochs if whole else 1) if known else None,
             folders=folders_of(task.resume) if isinstance(task, Train) else (),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
-        """Return the training of a trial, or with a seed that of a finalist."""
+        """Return the task that trains a trial, or a finalist if a seed is given."""
         name = trial.name
         tags = {
             "bakeoff.sweep": self.settings.study,
@@ -264,7 +268,7 @@ class SweepJobs:
         return None if self.costs is None else self.costs.plain()
 
     def _places(self, *, final: bool) -> list[str]:
-        """Return overrides for where a run is kept, and how much of it."""
+        """Return the overrides for where a run is stored, and how much of it."""
         settings = self.settings
         tracking = settings.tracking
         overrides = [
@@ -285,37 +289,43 @@ class SweepJobs:
 def commands(
     trials: Sequence[TrialRecord], winner: Finalist | None, cross_validated: bool
 ) -> dict[int, str]:
-    """Return, by trial, the command line that repeats it by hand.
+    """Return the command line that repeats each trial, by trial number.
 
-    That of the winner repeats the first seed's run, which is not cross-validated as trials may be.
+    That of the winner repeats the run of its first seed, which is a single training even if trials
+    are cross-validated.
     """
     found = {trial.number: command_of(trial.overrides) for trial in trials if trial.overrides}
     if winner is not None and winner.first_seed is not None:
         overrides = next(trial.overrides for trial in trials if trial.number == winner.trial)
-        alone = _NO_FOLDS if cross_validated else ()
-        found[winner.trial] = command_of(changed(overrides, [f"seed={winner.first_seed}", *alone]))
+        no_folds = _NO_FOLDS if cross_validated else ()
+        found[winner.trial] = command_of(
+            changed(overrides, [f"seed={winner.first_seed}", *no_folds])
+        )
     return found
 
 
 def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Return overrides with these in place of those on the same keys; of two changes the later."""
-    newer = {word.partition("=")[0]: word for word in changes}
-    return [*(word for word in overrides if word.partition("=")[0] not in newer), *newer.values()]
+    """Return overrides in which `changes` replace those of the same keys; a later change wins."""
+    newer = {override.partition("=")[0]: override for override in changes}
+    return [
+        *(override for override in overrides if override.partition("=")[0] not in newer),
+        *newer.values(),
+    ]
 
 
 def limit_of(overrides: Sequence[str]) -> float | None:
     """Return the seconds after which a training with these overrides ends; None for no limit."""
-    limits = [word for word in overrides if word.startswith("trainer.max_time=")]
+    limits = [override for override in overrides if override.startswith("trainer.max_time=")]
     value = value_of(limits[-1]) if limits else None
     return None if value is None else seconds_of(value)
 
 
 def folders_of(run_dir: str | None) -> list[str]:
-    """Return the folder of a run, and those of its folds; none where it is gone."""
+    """Return the folder of a run, and those of its folds; none if it no longer exists."""
     if run_dir is None or not Path(run_dir).is_dir():
         return []
     folders = [run_dir]
-    with suppress(ValueError):  # damaged, which whoever reads it says
+    with suppress(ValueError):  # a damaged folder is reported where it is read
         folders += [str(fold.path) for fold in fold_runs(RunFolder.open(Path(run_dir)))]
     return folders
 

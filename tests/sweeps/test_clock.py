@@ -67,7 +67,7 @@ def test_the_least_trial_has_what_its_work_takes_beside_others(
     budget: float | None, earlier: float, slower: float, seconds: float
 ) -> None:
     clock = Clock(budget, finals=True, earlier=earlier, note=lambda _: None, now=lambda: 0.0)
-    assert clock.last_seconds(slower) == seconds
+    assert clock.minimal_trial_seconds(slower) == seconds
 
 
 def test_a_first_answer_may_be_late_and_a_second_may_not() -> None:

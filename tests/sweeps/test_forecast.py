@@ -10,7 +10,7 @@ import pytest
 from src.records.trials import COMPLETE, PRUNED, TrialRecord
 from src.search.space import Family, Kind
 from src.sweeps.families import kinds_of, load_families, name_of_kind, variants_of
-from src.sweeps.forecast import ROUGHLY, Forecast
+from src.sweeps.forecast import SAFETY_FACTOR, Forecast
 from src.sweeps.prepared import Prepared
 
 FAMILIES = {one.name: one for one in load_families(["embedding", "handcrafted", "cnn"], [], None)}
@@ -34,7 +34,7 @@ def forecast(**prepared: Prepared) -> Forecast:
 
 def of_embedding(**costs: float) -> Forecast:
     named = {"slow": SLOW, "fast": FAST, "whole": WHOLE}
-    fits = {name_of_kind(named[name]): seconds / ROUGHLY for name, seconds in costs.items()}
+    fits = {name_of_kind(named[name]): seconds / SAFETY_FACTOR for name, seconds in costs.items()}
     return forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=30.0, fit_seconds=fits))
 
 
@@ -85,7 +85,7 @@ def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -
     known = forecast(embedding=found, handcrafted=found)
     frozen, crafted = Kind("embedding", AUTO), Kind("handcrafted", AUTO)
     assert known.needed(frozen, []) == 10, "an answer that may come late is better than none"
-    assert known.needed(frozen, [trial({}, 1.0, "cnn")]) == 10 * ROUGHLY + 30
+    assert known.needed(frozen, [trial({}, 1.0, "cnn")]) == 10 * SAFETY_FACTOR + 30
     # A choice among classifiers is kept for the same features, and each hand-crafted trial may
     # have others.
     took = [trial(AUTO, 50.0), trial({**AUTO, "model.features": ["hog"]}, 50.0, "handcrafted")]
@@ -99,7 +99,7 @@ def test_hand_crafted_features_that_would_not_end_are_not_proposed_and_smaller_o
     few = {**pixels, "model.hog.cells": [4]}
     longer = {name_of_kind(wide): 4.0, name_of_kind(narrow): 0.5, name_of_kind(few): 0.2}
     fits = {
-        name_of_kind({**WHOLE, **features}): seconds / ROUGHLY
+        name_of_kind({**WHOLE, **features}): seconds / SAFETY_FACTOR
         for features, seconds in ((wide, 100.0), (narrow, 10.0), (few, 3.0))
     }
     own = Prepared([], 1, 10.0, fit_seconds=fits, longer=longer)

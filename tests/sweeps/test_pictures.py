@@ -19,7 +19,7 @@ from src.config.checks import ConfigError
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.data.sources.source import Source
 from src.sweeps import pictures
-from src.sweeps.pictures import check_pictures, choose_families, judged_by
+from src.sweeps.pictures import check_pictures, choose_families, describe_judging
 from tests.data.pictures import png, tree, write
 
 
@@ -71,7 +71,7 @@ def test_the_first_lines_say_which_difference_the_pictures_show(
 ) -> None:
     """Of the 1,797 digits; held against simulated pairs that are judged as a pair is."""
     last = choose_families(settings(tmp_path, *words)).reason.splitlines()[-1]
-    named = judged_by(settings(tmp_path, *words, "families=[cnn]"), words)
+    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
     assert last == f"  {named}", "whoever names the families reads it as well"
     found = re.search(r"^  ([\d,]+) pictures judge: .* of (\d+\.\d) points is found", last)
     assert found and int(found[1].replace(",", "")) == pictures
@@ -93,7 +93,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     listed = Source("x", ("a", "b"), np.arange(4000) % 2, arrays=arrays, groups=names)
     monkeypatch.setattr(pictures, "list_pictures", lambda _: listed)
     words = ["cv.folds=5", "pruner=none"]
-    said = judged_by(settings(tmp_path, *words, "families=[cnn]"), words)
+    said = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
     found = re.fullmatch(
         r"3,200 pictures judge: .* (\d+\.\d) points is found four times out of five \(1 point "
         r"takes some 7,900\), or of (\d+\.\d) if each of some 320 groups is answered as one",
@@ -107,7 +107,9 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     assert 0.77 < np.mean(mean > student.ppf(0.975, 319) * error) < 0.83
     alone = replace(listed, groups=tuple(map(str, range(4000))))
     monkeypatch.setattr(pictures, "list_pictures", lambda _: alone)
-    assert judged_by(settings(tmp_path, *words), words).endswith("(1 point takes some 7,900)")
+    assert describe_judging(settings(tmp_path, *words), words).endswith(
+        "(1 point takes some 7,900)"
+    )
     # So many do show it: by simulation of pairs that are judged as a pair is.
     ahead = generator.multinomial(7900, [0.055, 0.045, 0.9], 4000)
     mean = (ahead[:, 0] - ahead[:, 1]) / 7900
@@ -133,7 +135,7 @@ def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
     chosen = choose_families(settings(tmp_path, *words), words)
     assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
     assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
-    named = judged_by(settings(tmp_path, *words, "families=[cnn]"), words)
+    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
     assert "validation part of 3 pictures" in named and "on all 17 that" in named
     judged = settings(tmp_path, *words, *chosen.overrides)
     assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
@@ -148,7 +150,9 @@ def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str)
     if said == "cv.folds=3":
         words.append("pruner=none")
     assert choose_families(settings(tmp_path, *words), words).overrides == ()
-    assert "tells little" not in judged_by(settings(tmp_path, *words, "families=[cnn]"), words)
+    assert "tells little" not in describe_judging(
+        settings(tmp_path, *words, "families=[cnn]"), words
+    )
 
 
 def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
@@ -158,7 +162,7 @@ def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
         made.rename(tmp_path / "set" / part)
     words = ["data=folder", f"data.root={tmp_path / 'set'}"]
     assert choose_families(settings(tmp_path, *words), words).overrides == ()
-    named = judged_by(settings(tmp_path, *words, "families=[cnn]"), words)
+    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
     assert named.startswith("200 pictures judge: ") and "\n" not in named
 
 

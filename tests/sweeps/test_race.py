@@ -264,12 +264,12 @@ def test_the_least_trial_is_for_want_of_time_alone(
 ) -> None:
     sweep: Any = SimpleNamespace(
         _settings=SimpleNamespace(budget=SimpleNamespace(minutes=minutes)),
-        _clock=SimpleNamespace(last_seconds=lambda slower, again: seconds),
+        _clock=SimpleNamespace(minimal_trial_seconds=lambda slower, again: seconds),
         _study=SimpleNamespace(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Sweep._last_answer(sweep), "nothing is enqueued"
+    assert not race_module._Sweep._run_minimal_trial(sweep), "nothing is enqueued"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> No
         ),
         _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Sweep._last_answer(sweep)
+    assert race_module._Sweep._run_minimal_trial(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.

@@ -11,12 +11,12 @@ from src.sweeps import short_budget
 from src.sweeps.clock import Clock
 from src.sweeps.prepared import Prepared
 from src.sweeps.short_budget import (
-    alone,
-    foretold,
-    late_families,
-    only_family,
-    second_family,
-    why_none,
+    describe_single_family,
+    explain_no_family,
+    families_without_time,
+    next_affordable_family,
+    report_single_family,
+    warn_single_family,
 )
 from tests.sweeps.stand_in import Clock as ByHand
 from tests.sweeps.test_prepare import family, jobs_of
@@ -44,8 +44,8 @@ def test_the_minutes_that_are_named_let_hand_crafted_features_in(speed: float) -
     """Describing took its share, 65 % of 200 s, and takes it of every longer budget as well."""
     assert jobs_of(130, CRAFTED, 200, speed=speed) == []
     known = {"embedding": described(speed, cut=True)}
-    late = late_families({"embedding": family("embedding"), "handcrafted": CRAFTED}, known)
-    found = second_family(late, known, after(130, 200), 2, ())
+    late = families_without_time({"embedding": family("embedding"), "handcrafted": CRAFTED}, known)
+    found = next_affordable_family(late, known, after(130, 200), 2, ())
     assert found is not None and found[0] == "handcrafted"
     seconds = 60 * found[1]
     assert seconds > 200 and jobs_of(0.65 * seconds, CRAFTED, seconds, speed=speed)
@@ -57,11 +57,11 @@ def test_the_minutes_that_are_named_let_a_tuned_network_in() -> None:
     assert jobs_of(60, TUNED, 80, speed=100.0) == []
     known = {"embedding": described(100.0, cut=False)}
     late = {"net": TUNED}
-    found = second_family(late, known, after(60, 80), 2, ())
+    found = next_affordable_family(late, known, after(60, 80), 2, ())
     assert found == ("net", 3)
     assert jobs_of(60, TUNED, 180, speed=100.0) and not jobs_of(60, TUNED, 120, speed=100.0)
     known = {"embedding": described(100.0, cut=True)}
-    assert second_family(late, known, after(60, 80), 2, ()) is None, "trials wait by then"
+    assert next_affordable_family(late, known, after(60, 80), 2, ()) is None, "trials wait by then"
 
 
 def test_a_network_that_was_measured_is_told_by_that() -> None:
@@ -69,22 +69,26 @@ def test_a_network_that_was_measured_is_told_by_that() -> None:
     slow = Prepared([], 12, 30.0, affordable=False, limit=100.0)
     known = {"embedding": described(100.0, cut=False), "cnn": slow}
     huge = Prepared([], 1, 0.0, affordable=False, notes=["left out: not enough memory"])
-    late = late_families({name: family(name) for name in ("cnn", "fcn")}, {**known, "fcn": huge})
+    late = families_without_time(
+        {name: family(name) for name in ("cnn", "fcn")}, {**known, "fcn": huge}
+    )
     assert list(late) == ["cnn"], "time is not what the other one lacks"
-    assert second_family(late, known, after(20, 120), 2, ()) == ("cnn", 5)
+    assert next_affordable_family(late, known, after(20, 120), 2, ()) == ("cnn", 5)
     endless = Clock(None, finals=True, earlier=0, note=print)
-    assert second_family(late, known, endless, 2, ()) is None
+    assert next_affordable_family(late, known, endless, 2, ()) is None
 
 
 def test_photos_are_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short_budget, "available_cores", lambda: 2)
     monkeypatch.setattr(short_budget, "slowdown", lambda: 1.0)
-    said = foretold(2_146, 2, True, ())
+    said = warn_single_family(2_146, 2, True, ())
     assert said.startswith("2 minutes may be enough for one family only") and "some 5 let" in said
-    assert foretold(2_146, 5, True, ()) == "" == foretold(210, 3, True, ())
+    assert warn_single_family(2_146, 5, True, ()) == "" == warn_single_family(210, 3, True, ())
     monkeypatch.setattr(short_budget, "slowdown", lambda: 4.0)
-    assert foretold(2_146, 5, True, ()) != "", "a busy machine takes longer"
-    assert "2 minutes" in foretold(2_146, 2, True, ["data.train_limit=2146"]), "no share of them"
+    assert warn_single_family(2_146, 5, True, ()) != "", "a busy machine takes longer"
+    assert "2 minutes" in warn_single_family(2_146, 2, True, ["data.train_limit=2146"]), (
+        "no share of them"
+    )
 
 
 def test_the_end_names_the_command_that_shows_a_second_family() -> None:
@@ -93,23 +97,23 @@ def test_the_end_names_the_command_that_shows_a_second_family() -> None:
 
     mine = [trial("embedding", COMPLETE), trial("cnn", RUNNING)]
     both, second = ("embedding", "cnn"), ("cnn", 4)
-    assert only_family(mine, both, second, "sweep study=s") == (
+    assert report_single_family(mine, both, second, "sweep study=s") == (
         "only embedding was tried; some 4 minutes in all let cnn in as well",
         "sweep study=s budget.minutes=4",
     )
-    several = only_family([*mine, trial("cnn", PRUNED)], both, second, "again")
-    assert several == only_family(mine, both, None, "again") == ("", "")
-    assert only_family(mine, ["embedding"], second, "again") == ("", "")
-    assert alone("embedding", 2, second) == (
+    several = report_single_family([*mine, trial("cnn", PRUNED)], both, second, "again")
+    assert several == report_single_family(mine, both, None, "again") == ("", "")
+    assert report_single_family(mine, ["embedding"], second, "again") == ("", "")
+    assert describe_single_family("embedding", 2, second) == (
         "in 2 minutes only embedding can be tried here; some 4 let cnn in as well"
     )
-    assert "more let others in" in alone("embedding", 2, None)
+    assert "more let others in" in describe_single_family("embedding", 2, None)
 
 
 def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:
     late = Prepared([], 1, 0.0, affordable=False, notes=["left out: opening would take 90 s"])
-    assert why_none({"cnn": replace(late, limit=30.0)}, ["cnn", "fcn"], 4.0) == (
+    assert explain_no_family({"cnn": replace(late, limit=30.0)}, ["cnn", "fcn"], 4.0) == (
         "budget.minutes=4 is too short for any of cnn, fcn (cnn: left out: opening would take "
         "90 s): give it more, or name faster families"
     )
-    assert "(" not in why_none({}, ["cnn"], 1.5)
+    assert "(" not in explain_no_family({}, ["cnn"], 1.5)

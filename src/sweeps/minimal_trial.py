@@ -1,6 +1,7 @@
-"""The least trial of all, for a race whose budget lets nothing else end: an answer, not a good one.
+"""The minimal trial: the cheapest of a sweep, for a budget in which no other trial can finish.
 
-It is one of a family that races, with the cheapest of what that may choose, on few small pictures.
+It belongs to the cheapest family, has the cheapest value of each searched key, and trains on few
+small pictures. Its result is rough.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from ..search.space import Family, Value
 from .families import FROM_SCRATCH, default_values, is_of
 from .prepared import Prepared
 
-__all__ = ["least_trial"]
+__all__ = ["minimal_trial"]
 
-# Training pictures, and pixels of a side: of descriptors and networks from scratch, for which the
-# pictures may be there in this size (`src.runs.candidates.choose`), and of published networks.
+# Number of training pictures, and their side in pixels: for descriptors and networks from scratch,
+# whose pictures may be stored at this size (`src.runs.candidates.choose`), and for published
+# networks.
 _PICTURES, _SIDE, _PUBLISHED_SIDE = 500, 32, 64
 _CHEAP: Mapping[str, Value] = {
     "model.features": ["hog", "raw"],
@@ -28,42 +30,44 @@ _CHEAP: Mapping[str, Value] = {
 }
 
 
-def least_trial(
+def minimal_trial(
     families: Iterable[Family], base: Iterable[str], shorter_side: int | None, pixels: bool = False
 ) -> tuple[str, dict[str, Value], Prepared]:
-    """Return the trial that takes least, of all that these families allow.
+    """Return the trial that takes the least time among these families.
 
     Args:
-        families: that race, at least one.
+        families: at least one.
         base: overrides that all trials share, none of which is changed.
-        shorter_side: of the usual picture, in pixels; None where it is not known.
-        pixels: whether classes are of pixels, so that figures of other sizes do not compare.
+        shorter_side: median over the pictures of the shorter side, in pixels; None if unknown.
+        pixels: whether pixels are classified, so that results at other sizes cannot be compared.
 
     Returns:
-        the name of its family; values of what is searched; the rest of it, in the place of what
-        measuring the family would have given.
+        the name of its family; the values of the searched keys; its further overrides, as measuring
+        the family would have returned them.
     """
     base = tuple(base)
-    family = min(families, key=_dearness)
-    stated = {word.partition("=")[0] for word in base} | {one.key for one in family.parameters}
-    words = {"data.train_limit": _PICTURES}
+    family = min(families, key=_cost_rank)
+    stated = {override.partition("=")[0] for override in base} | {
+        one.key for one in family.parameters
+    }
+    cheap = {"data.train_limit": _PICTURES}
     if not pixels:
         published = "recipe=finetune" in family.overrides or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:
-            words["model.input_size" if published else "data.image_size"] = side
+            cheap["model.input_size" if published else "data.image_size"] = side
     if not is_of(family, "embedding", "handcrafted", "pixels"):
-        words["trainer.max_epochs"] = 1
+        cheap["trainer.max_epochs"] = 1
     overrides = [
         f"{key}={value}"
-        for key, value in words.items()
-        if key not in stated or key == "trainer.max_epochs"  # which all sweeps state
+        for key, value in cheap.items()
+        if key not in stated or key == "trainer.max_epochs"  # which every sweep sets
     ]
     return family.name, _values(family, base), Prepared(overrides, 1, 0.0)
 
 
-def _dearness(family: Family) -> int:
-    """Return the place of a family among kinds, the cheapest first."""
+def _cost_rank(family: Family) -> int:
+    """Return the rank of a family by the cost of its trials, 0 for the cheapest."""
     if is_of(family, "handcrafted", "pixels"):
         return 0
     if is_of(family, *FROM_SCRATCH):
@@ -72,7 +76,7 @@ def _dearness(family: Family) -> int:
 
 
 def _values(family: Family, base: tuple[str, ...]) -> dict[str, Value]:
-    """Return the family's own configuration with what is cheaper of each key that is searched."""
+    """Return the searched values of the default configuration, each replaced by a cheap one."""
     own = default_values(family, base)
     known: dict[str, Any] = dict(family.constants)
     values: dict[str, Value] = {}

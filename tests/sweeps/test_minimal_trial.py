@@ -19,8 +19,8 @@ from src.search.pool import Event
 from src.search.study import SweepStudy
 from src.sweeps.clock import Clock
 from src.sweeps.families import default_values, load_families, overrides_of
-from src.sweeps.first_answer import least_trial
 from src.sweeps.forecast import Forecast
+from src.sweeps.minimal_trial import minimal_trial
 from src.sweeps.prepared import Prepared
 from tests.search.studies import plan
 from tests.sweeps.stand_in import Clock as ByHand
@@ -160,7 +160,7 @@ def test_the_least_trial_is_the_cheapest_that_the_families_allow(
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}
     pixels = "data.target=dense" in base
-    name, values, prepared = least_trial(families.values(), base, 400, pixels=pixels)
+    name, values, prepared = minimal_trial(families.values(), base, 400, pixels=pixels)
     assert (name, list(prepared.overrides)) == (taken, overrides)
     assert families[taken].stored_values(values), "the study may have it"
     words = overrides_of(families[taken], [*base, *overrides], values)
@@ -171,13 +171,13 @@ def test_the_least_trial_is_the_cheapest_that_the_families_allow(
 
 def test_small_pictures_are_not_magnified_for_it() -> None:
     families = load_families(["handcrafted"], [])
-    assert least_trial(families, [], 8)[2].overrides == ["data.train_limit=500"]
-    assert "data.image_size=32" in least_trial(families, [], None)[2].overrides
+    assert minimal_trial(families, [], 8)[2].overrides == ["data.train_limit=500"]
+    assert "data.image_size=32" in minimal_trial(families, [], None)[2].overrides
 
 
 def test_what_fixes_its_features_keeps_them() -> None:
     base = ["model.features=[scattering]", "model.classifier=rbf_svm"]
-    _, values, _ = least_trial(load_families(["handcrafted"], base), base, 400)
+    _, values, _ = minimal_trial(load_families(["handcrafted"], base), base, 400)
     assert not {"model.features", "model.classifier"} & values.keys()
 
 
