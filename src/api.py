@@ -74,9 +74,9 @@ def fit(
         RunFailed: the training ended before its end.
     """
     given = _given(overrides, settings, "output_dir")
-    words = [*data_overrides(data), *given, f"output_dir={output_dir}"]
-    words += from_environment(_FROM_MLFLOW, read_settings(words), words)
-    asked = read_settings(words)
+    all_overrides = [*data_overrides(data), *given, f"output_dir={output_dir}"]
+    all_overrides += from_environment(_FROM_MLFLOW, read_settings(all_overrides), all_overrides)
+    asked = read_settings(all_overrides)
     if asked.trainer.devices != 1:
         raise ConfigError(
             "trainer.devices: Lightning starts a process a device by the command line, and here is "
@@ -88,7 +88,7 @@ def fit(
         from .runs.experiment import run_experiment
 
     check_network(asked)
-    summary = run_experiment(asked, command=command("train", *plugin_overrides(), *words))
+    summary = run_experiment(asked, command=command("train", *plugin_overrides(), *all_overrides))
     assert summary is not None, "this is the process of the first device"
     return Run(summary)
 
@@ -121,13 +121,15 @@ def sweep(
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
     known = ("minutes", "study", "config_name", "output_dir")
     given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
-    words = [*data_overrides(data), *given, *limit]
-    words += from_environment(_FROM_MLFLOW, read_sweep_settings(words, config_name), words)
-    asked = read_sweep_settings(words, config_name)
+    all_overrides = [*data_overrides(data), *given, *limit]
+    all_overrides += from_environment(
+        _FROM_MLFLOW, read_sweep_settings(all_overrides, config_name), all_overrides
+    )
+    asked = read_sweep_settings(all_overrides, config_name)
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
 
-    return Sweep(asked, run_sweep(asked, words, config_name))
+    return Sweep(asked, run_sweep(asked, all_overrides, config_name))
 
 
 @progress_shown()
@@ -142,9 +144,11 @@ def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Nev
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
-    words = [*_given(overrides, settings, "output_dir"), f"output_dir={output_dir}"]
+    all_overrides = [*_given(overrides, settings, "output_dir"), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
-    asked = read([*words, *from_environment(_FROM_MLFLOW[:1], read(words), words)])
+    asked = read(
+        [*all_overrides, *from_environment(_FROM_MLFLOW[:1], read(all_overrides), all_overrides)]
+    )
     if asked.subgroup is not None:
         raise ConfigError("subgroup is for the page, which the command `compare` writes alone.")
     with doing("reading and judging runs"):
@@ -271,9 +275,9 @@ class Sweep:
             from .selection.choice import choose
             from .selection.select import select
 
-        words = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
-        words += _given(overrides, settings)
-        asked = compose_settings(SelectSettings, words, config_name="select")
+        all_overrides = [f"sweep={self.settings.study}", f"output_dir={self.settings.output_dir}"]
+        all_overrides += _given(overrides, settings)
+        asked = compose_settings(SelectSettings, all_overrides, config_name="select")
         champion = select(choose(asked), asked)
         return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
 

@@ -139,7 +139,7 @@ def setting(
         kw_only=True,
         metadata={
             "meaning": meaning,
-            "bounds": {word: bound for word, bound in limits.items() if bound is not None},
+            "bounds": {relation: bound for relation, bound in limits.items() if bound is not None},
             "check": check,
             "literal": literal,
         },
@@ -162,9 +162,11 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
     bounds, check = field.metadata.get("bounds", {}), field.metadata.get("check")
     for item in value if isinstance(value, list | tuple) else [value]:
         if isinstance(item, int | float) and not isinstance(item, bool):
-            within = (_BOUNDS[word](item, bound) for word, bound in bounds.items())
+            within = (_BOUNDS[relation](item, bound) for relation, bound in bounds.items())
             if not (math.isfinite(item) and all(within)):
-                allowed = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items())
+                allowed = " and ".join(
+                    f"{relation} {bound:g}" for relation, bound in bounds.items()
+                )
                 return f"it must be {allowed or 'finite'}"
     return None if check is None else check(value)
 

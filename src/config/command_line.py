@@ -52,7 +52,7 @@ _LONG_DASHES = re.compile("^[\u2012-\u2015\u2212]+")
 
 
 class ChildEnded(Exception):
-    """A process that did the work of a job ended with this exit code, and has said why."""
+    """A process that did the work of a job ended with this exit code, and printed the reason."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"ended with exit code {exit_code}")
@@ -61,7 +61,7 @@ class ChildEnded(Exception):
 
 @dataclass
 class Invocation:
-    """A command line taken apart."""
+    """A parsed command line."""
 
     overrides: list[str] = dataclasses.field(default_factory=list)
     multirun: bool = False
@@ -71,21 +71,25 @@ class Invocation:
 
 
 def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Invocation:
-    """Take a command line apart; `flags` are those that the entry takes.
+    """Parse a command line.
+
+    Args:
+        argv: its arguments.
+        flags: that the entry accepts, for the message.
 
     Raises:
         ConfigError: an unknown flag.
     """
     found = Invocation()
     # Documents make one long dash of the two before a flag.
-    rest = iter([_LONG_DASHES.sub("--", word) for word in argv])
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
+    rest = iter([_LONG_DASHES.sub("--", argument) for argument in argv])
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if argument in ("-h", "--help"):
             found.help = True
-        elif word in ("-V", "--version"):
+        elif argument in ("-V", "--version"):
             found.version = True
-        elif word in ("-m", "--multirun"):
+        elif argument in ("-m", "--multirun"):
             found.multirun = True
         elif flag in ("-c", "--cfg"):
             if (value if equals else next(rest, None)) != "job":
@@ -94,29 +98,31 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
         elif flag in ("-cd", "--config-dir"):  # Hydra's name for a folder of config groups
             folder = value if equals else next(rest, "")
             found.overrides.append(f"plugins={folder}")
-        elif word.startswith("-") and word != "--resolve":  # what is shown is always resolved
+        elif (
+            argument.startswith("-") and argument != "--resolve"
+        ):  # what is shown is always resolved
             setting = known_as(flag.lstrip("-").replace("-", "_"))
             after = next(rest, "")
             given = value or (after if after[:1] not in ("", "-") and "=" not in after else "VALUE")
             raise ConfigError(
-                f"there is no flag {word}: settings have no dashes, as in {setting}={given}, and "
-                f"the flags are {', '.join(flags)}."
+                f"there is no flag {argument}: settings have no dashes, as in {setting}={given}, "
+                f"and the flags are {', '.join(flags)}."
             )
-        elif word != "--resolve":
-            found.overrides.append(word)
+        elif argument != "--resolve":
+            found.overrides.append(argument)
     return found
 
 
 def take_config_name(argv: Sequence[str], default: str) -> tuple[list[str], str]:
-    """The overrides without `--config-name NAME` (or `-cn NAME`), and NAME, or `default`."""
+    """Return the overrides without `--config-name NAME` (or `-cn NAME`), and NAME or `default`."""
     overrides, name, rest = list[str](), default, iter(argv)
-    for word in rest:
-        flag, equals, value = word.partition("=")
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
         if flag in CONFIG_NAME_FLAGS:
             name = value if equals else next(rest, "")
             name = re.sub(r"^(\./)?(sweeps/)?|\.ya?ml$", "", name)
         else:
-            overrides.append(word)
+            overrides.append(argument)
     return overrides, name
 
 
@@ -158,7 +164,7 @@ def run_entry(
         return (read_settings([*job, *further]), [*job, *further]) if further else (settings, job)
 
     def read() -> None:
-        # Before anything is looked at, because whatever is wrong with a word repeats the word.
+        # Checked first, since the message of any other error repeats the override.
         if problem := problem_of_overrides([*sys.argv[1:], *(argv or ())]):
             raise ConfigError(problem)
         invocation = parse(sys.argv[1:] if argv is None else argv, flags)
@@ -187,7 +193,7 @@ def run_entry(
         for settings, overrides in todo:
             folder = Path(getattr(settings, "output_dir", Path.cwd()))
             worst = max(worst, _guarded(partial(action, settings, overrides), folder))
-            if worst >= 128:  # a person stopped it: the later jobs are not wanted either
+            if worst >= 128:  # stopped by the user: skip the later jobs
                 break
     return worst
 
@@ -202,7 +208,7 @@ def from_environment(
     """
     found = environment_overrides(keys, settings, overrides)
     noted = set() if noted is None else noted
-    if note := " ".join(word for word in found if word not in noted):
+    if note := " ".join(override for override in found if override not in noted):
         _complain(f"from MLflow's environment variables: {note}")
     noted.update(found)
     return found
@@ -274,7 +280,7 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    """Print it to standard error; a terminal that was closed meanwhile changes no exit code."""
+    """Print a text to standard error; a closed terminal does not change the exit code."""
     with suppress(OSError, ValueError):
         print(without_password(typed(text)), file=sys.stderr, flush=True)
 
@@ -317,7 +323,7 @@ def _help(
 
 
 def _table_row(left: str, right: str, column: int, width: int) -> list[str]:
-    """`left`, and `right` wrapped in a column of its own."""
+    """Return the lines of a row with `right` wrapped in a second column."""
     wrapped = textwrap.wrap(right, width - column - 2) or [""]
     if len(left) > column - 2:
         first, rest = f"  {left}", wrapped

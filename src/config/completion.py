@@ -45,21 +45,21 @@ _SETTINGS: dict[str, type] = {
 
 
 def completions(line: str) -> list[str]:
-    """Return the words that may stand in place of the last one of a command line.
+    """Return the completions of the last argument of a command line.
 
     Args:
         line: up to the cursor, such as "bakeoff train model=c".
     """
     try:
-        words = shlex.split(line)
+        arguments = shlex.split(line)
     except ValueError:  # a quote is open
         return []
-    if not words or line.endswith(" "):
-        words.append("")
-    if len(words) < 3:
+    if not arguments or line.endswith(" "):
+        arguments.append("")
+    if len(arguments) < 3:
         names = [*ENTRIES, "completion"]
-        return [name for name in names if name.startswith(words[-1])]
-    entry, last = words[1], words[-1]
+        return [name for name in names if name.startswith(arguments[-1])]
+    entry, last = arguments[1], arguments[-1]
     options = groups() if entry in _RUNS else {}
     key, equals, value = last.partition("=")
     if equals:
@@ -69,28 +69,28 @@ def completions(line: str) -> list[str]:
             if not any(one.startswith(value) for one in known):
                 known = library_networks()
         return [f"{key}={one}" for one in known if one.startswith(value)]
-    if entry == "sweep" and words[-2] in CONFIG_NAME_FLAGS:
+    if entry == "sweep" and arguments[-2] in CONFIG_NAME_FLAGS:
         return [name for name in sweep_files() if name.startswith(last)]
-    keys = [f"{name}=" for name in (*options, *_keys(entry, words[2:-1]))]
+    keys = [f"{name}=" for name in (*options, *_keys(entry, arguments[2:-1]))]
     return sorted({one for one in keys if one.startswith(last)})
 
 
-def _keys(entry: str, words: list[str]) -> list[str]:
-    """Return the keys of an entry's settings, as the words before have them.
+def _keys(entry: str, arguments: list[str]) -> list[str]:
+    """Return the keys of an entry's settings, as the arguments before have them.
 
-    What is wrong with one of them is said when the command is run: here it is left out.
+    Invalid arguments are ignored: the command reports them when it is run.
     """
     name = "config" if entry == "train" else entry
     if entry == "sweep":
-        words, name = take_config_name(words, "default")
+        arguments, name = take_config_name(arguments, "default")
     elif entry not in _SETTINGS:
         return []
     try:
-        overrides = parse(words).overrides
+        overrides = parse(arguments).overrides
     except ConfigError:  # a flag that there is not
-        overrides = [word for word in words if not word.startswith("-")]
+        overrides = [argument for argument in arguments if not argument.startswith("-")]
     # Code of plugins is not run while somebody types.
-    overrides = [word for word in overrides if not word.startswith("plugins=")]
+    overrides = [argument for argument in overrides if not argument.startswith("plugins=")]
 
     def keys(some: list[str]) -> list[str]:
         if entry == "sweep":
@@ -102,10 +102,10 @@ def _keys(entry: str, words: list[str]) -> list[str]:
     with suppress(Exception):
         return keys(overrides)
     composing = list[str]()
-    for word in overrides:
+    for argument in overrides:
         with suppress(Exception):
-            keys([*composing, word])
-            composing.append(word)
+            keys([*composing, argument])
+            composing.append(argument)
     with suppress(Exception):
         return keys(composing)
     return []

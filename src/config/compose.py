@@ -23,13 +23,13 @@ from ..machine.text import nearest
 from .checks import ConfigError, WithoutEffect, completed, from_plain, is_literal
 from .models import NetworkSettings
 from .other_names import (
+    hint_for_argument,
     hint_for_key,
     hint_for_option,
-    hint_for_word,
     nearest_network,
     with_libraries,
 )
-from .overrides import WORDS, parse, value_of
+from .overrides import CONSTANTS, parse, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -89,30 +89,32 @@ def data_overrides(data: str | Path) -> list[str]:
 
 
 def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The jobs of a multirun: every combination of `key=a,b,c`, `key=range(...)`, `key=glob(...)`.
+    """Yield the jobs of a multirun: all combinations of `key=a,b`, `key=range()`, `key=glob()`.
 
     Raises:
-        ConfigError: a word that is no override.
+        ConfigError: an argument is no override.
     """
     choices: list[list[str]] = []
-    for word in overrides:
-        key, _, value = word.partition("=")
+    for argument in overrides:
+        key, _, value = argument.partition("=")
         if is_literal(key):
-            # A list of plain words is no path; everything else is one, commas and all.
+            # A list of names of options is no path; everything else is one, with its commas.
             values = value.split(",")
-            plain = {*WORDS, "hub", "package", *groups().get(key, ())}
+            plain = {*CONSTANTS, "hub", "package", *groups().get(key, ())}
             listed = all(v in plain for v in values)
-            choices.append([f"{key}={v}" for v in values] if listed else [word])
+            choices.append([f"{key}={v}" for v in values] if listed else [argument])
             continue
-        override = parse(word)
+        override = parse(argument)
         if not override.is_sweep_override():
-            choices.append([word])
+            choices.append([argument])
         elif override.is_discrete_sweep():
             choices.append(
                 [f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()]
             )
         else:
-            raise ConfigError(f"{word!r}: only lists, range() and glob() can be run one by one.")
+            raise ConfigError(
+                f"{argument!r}: only lists, range() and glob() can be run one by one."
+            )
     for job in product(*choices):
         yield list(job)
 
@@ -132,7 +134,7 @@ def compose_plain(
         cls: the settings that bring the defaults.
 
     Raises:
-        ConfigError: a word that is no override, an unknown key or option.
+        ConfigError: an argument is no override, an unknown key or option.
     """
     literal: dict[str, Any] = {}
     parsed: dict[str, Override] = {}
@@ -140,36 +142,36 @@ def compose_plain(
     options = _chosen_from(cls, folders)
     if cls is RunSettings:
         overrides = with_libraries(overrides, options["model"])
-    for word in overrides:
-        key, equals, _ = word.partition("=")
+    for argument in overrides:
+        key, equals, _ = argument.partition("=")
         if equals and is_literal(key) and key not in options:
-            literal[key] = value_of(word)
+            literal[key] = value_of(argument)
         else:
-            if not equals and not word.startswith(("~", "+")):
-                raise _alone(word, _completed(config_name, folders, (), cls))
-            parsed[word] = parse(word)
-            if parsed[word].is_delete():
-                key = parsed[word].key_or_group
-                raise ConfigError(f"{word!r}: no setting can be taken away: say {key}=VALUE.")
-            if parsed[word].is_sweep_override():
-                raise _several(word, cls)
-            if key in options and isinstance(given := parsed[word].value(), int | float):
+            if not equals and not argument.startswith(("~", "+")):
+                raise _alone(argument, _completed(config_name, folders, (), cls))
+            parsed[argument] = parse(argument)
+            if parsed[argument].is_delete():
+                key = parsed[argument].key_or_group
+                raise ConfigError(f"{argument!r}: no setting can be taken away: say {key}=VALUE.")
+            if parsed[argument].is_sweep_override():
+                raise _several(argument, cls)
+            if key in options and isinstance(given := parsed[argument].value(), int | float):
                 raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
-    chosen = [word for word, o in parsed.items() if _chooses(o, options)]
-    values = {word: o for word, o in parsed.items() if word not in chosen}
+    chosen = [argument for argument, o in parsed.items() if _chooses(o, options)]
+    values = {argument: o for argument, o in parsed.items() if argument not in chosen}
     try:
         plain = _completed(config_name, folders, tuple(chosen), cls)
         # Hydra would compose anew for every other value, a quarter of a second: a sweep, which
         # checks hundreds of configurations before it starts, would wait for a minute. So values of
         # known keys are set here, and what says more (`+key`, `${...}`, a dict) by Hydra.
-        further = [word for word, o in values.items() if not _is_plain(o, plain)]
+        further = [argument for argument, o in values.items() if not _is_plain(o, plain)]
         if further:
             # `++`, for Hydra does not know the keys that conf/ leaves to their defaults.
             known = _keys(plain)
             stated = [f"++{w}" if values[w].get_key_element() in known else w for w in further]
             plain = _completed(config_name, folders, (*chosen, *stated), cls)
-        for word, override in values.items():
-            if word not in further:
+        for argument, override in values.items():
+            if argument not in further:
                 put(plain, override.key_or_group, override.value())
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, parsed, config_name, folders, cls) from None
@@ -178,18 +180,18 @@ def compose_plain(
     return plain
 
 
-def _alone(word: str, plain: Mapping[str, Any]) -> ConfigError:
-    """Say of a word without a `=` how it is given."""
-    hint = hint_for_word(word, leaves(plain))
+def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:
+    """Return the error for an argument without a `=`, which says how to give it."""
+    hint = hint_for_argument(argument, leaves(plain))
     return ConfigError(
-        f"{word!r} is not understood: settings are given as KEY=VALUE, without spaces"
+        f"{argument!r} is not understood: settings are given as KEY=VALUE, without spaces"
         f"{f'; {hint}' if hint else ''}."
     )
 
 
-def _several(word: str, cls: type) -> ConfigError:
-    """Say of `key=a,b` how a list, a number, or several runs are given."""
-    key, _, value = word.partition("=")
+def _several(argument: str, cls: type) -> ConfigError:
+    """Return the error for `key=a,b`, which says how to give a list, a number or several runs."""
+    key, _, value = argument.partition("=")
     if "list[" in str(get_type_hints(cls).get(key)):
         advice = f"a list is {key}=[{value}]"
     elif cls is RunSettings:
@@ -198,11 +200,11 @@ def _several(word: str, cls: type) -> ConfigError:
         advice = "it takes one, and a sweep searches what the files of sweeps/spaces/ name"
     if re.fullmatch(r"-?\d+,\d+", value):
         advice += f"; a decimal number has a point, {key}={value.replace(',', '.')}"
-    return ConfigError(f"{word!r} names several values: {advice}.")
+    return ConfigError(f"{argument!r} names several values: {advice}.")
 
 
 def _chosen_from(cls: type, folders: tuple[Path, ...]) -> dict[str, list[str]]:
-    """Return the groups of some settings: `data` of a comparison is a name, and no group."""
+    """Return the config groups of a settings class; `data` of a comparison is a name instead."""
     hints = get_type_hints(cls)
     return {
         name: options
@@ -239,7 +241,7 @@ def _with_plugins(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 def _composed(
     config_name: str, folders: tuple[Path, ...], overrides: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what Hydra makes of it, and the option of each group."""
+    """Return the composed settings, and the chosen option of each group."""
     # It takes a quarter of a second, and trials differ in values, not in the groups they choose.
     # Within single quotes of Hydra's grammar.
     quoted = [re.sub(r"([\\'])", r"\\\1", str(folder)) for folder in folders[1:]]
@@ -275,7 +277,7 @@ def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> Run
         ConfigError: an override is wrong, or would change nothing with the model or the others.
     """
     settings = compose_settings(RunSettings, overrides)
-    given = [word.partition("=")[0] for word in overrides]
+    given = [argument.partition("=")[0] for argument in overrides]
     refuse_idle(given, settings)
     if not sampled:
         _refuse_without_effect(given, settings)
@@ -331,10 +333,10 @@ def effective_overrides(overrides: Sequence[str], beside: Sequence[str]) -> list
 def chosen_options(
     overrides: Sequence[str], config_name: str, folders: tuple[Path, ...] = (CONF,)
 ) -> dict[str, str]:
-    """The option that each config group has with these overrides, of which values are left out."""
+    """Return the option of each config group with these overrides; their values are ignored."""
     folders = _with_plugins(folders)
     known = groups(*folders)
-    chosen = tuple(word for word in overrides if word.partition("=")[0] in known)
+    chosen = tuple(argument for argument in overrides if argument.partition("=")[0] in known)
     _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 
@@ -371,9 +373,9 @@ def _explained(
     folders: tuple[Path, ...],
     cls: type,
 ) -> ConfigError:
-    """The first override that does not fit, in plain words; else Hydra's own first line."""
+    """Return an error on the first override that does not fit, or else with Hydra's first line."""
     options = _chosen_from(cls, folders)
-    chosen = {word: o for word, o in overrides.items() if _chooses(o, options)}
+    chosen = {argument: o for argument, o in overrides.items() if _chooses(o, options)}
     for override in chosen.values():
         key, given = override.key_or_group, override.value()
         if given not in options[key]:
@@ -382,9 +384,9 @@ def _explained(
         known = _keys(_completed(config_name, folders, tuple(chosen), cls))
     except (HydraException, OmegaConfBaseException):
         known = []
-    for word, override in overrides.items():
+    for argument, override in overrides.items():
         key = override.key_or_group
-        if word not in chosen and known and key not in known and not override.is_add():
+        if argument not in chosen and known and key not in known and not override.is_add():
             return _no_key(key, [*known, *options])
     if group := re.match(r"Could not override '([^']+)'\. No match", str(error)):
         return ConfigError(_no_group(group[1], config_name, folders, cls))
@@ -392,7 +394,7 @@ def _explained(
 
 
 def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type) -> str:
-    """Return why no option of a group can be chosen, which other commands have."""
+    """Return why this command has no options of a group of other commands."""
     keys = _keys(_completed(config_name, folders, (), cls))
     if own := [key for key in keys if key.startswith(f"{group}.")]:
         return f"{group}: this command has no options of it to choose, it has {', '.join(own)}."
@@ -410,7 +412,7 @@ def _no_option(group: str, given: str, options: Sequence[str]) -> str:
 
 
 def _no_key(key: str, known: Sequence[str]) -> ConfigError:
-    """Say what may have been meant by a key that is not there."""
+    """Return the error for an unknown key, with the key that may have been meant."""
     elsewhere = hint_for_key(key, known)
     hint = f"; {elsewhere}" if elsewhere else _near_key(key, known) or _LISTED
     return ConfigError(f"{key}: there is no such key{hint}.")

@@ -1,4 +1,4 @@
-"""Standard output and standard error that take any text and show nothing but text.
+"""Standard output and standard error that accept any text and show no control characters.
 
 Names of files and classes reach a terminal in many places. Here, where all come through, escape
 sequences are made visible, and what the terminal's encoding lacks is written as an escape.
@@ -73,7 +73,7 @@ class _PlainText:
 
 
 def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
-    """Let whatever an entry prints be plain text, and arrive before the entry returns.
+    """Make all output of an entry plain text, and flush it before the entry returns.
 
     The exit code becomes 2 where standard output cannot be written, and 1 where its reader ended.
     """
@@ -119,7 +119,7 @@ def written_to(key: str, place: Path) -> Iterator[None]:
 
 
 def _replace_closed() -> None:
-    """Let what a closed stream would get go nowhere: Python has None for `>&-` and `2>&-`."""
+    """Discard output to a closed stream, which is None in Python (`>&-`, `2>&-`)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -138,8 +138,7 @@ def direct(stream: TextIO) -> TextIO:
 
 
 def give_up(stream: TextIO) -> None:
-    """Let what waits to be written go nowhere: Python would try again when it ends, and complain
-    in words of its own."""
+    """Discard buffered output, which Python would try to write again at its end, with an error."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""Passwords and tokens in addresses: found, refused, and taken out of what is shown.
+"""Find passwords and tokens in addresses, refuse them, and remove them from messages.
 
 Settings are written down in many places (MLflow, studies, pages, messages), so nothing with
 credentials is accepted; the libraries that need them read them from the environment.
@@ -89,11 +89,11 @@ def credentials_problem(value: str, key: str = "") -> str | None:
 
 def problem_of_overrides(overrides: Sequence[str]) -> str | None:
     """Return the first `credentials_problem` of overrides as a whole sentence, or None."""
-    for number, word in enumerate(overrides, start=1):
-        key, equals, value = word.partition("=")
+    for number, argument in enumerate(overrides, start=1):
+        key, equals, value = argument.partition("=")
         named = bool(equals) and _KEY.fullmatch(key) and not credentials_problem(key)
         key = key.lstrip("+~-") if named else ""
-        if problem := credentials_problem(value if named else word, key):
+        if problem := credentials_problem(value if named else argument, key):
             return f"{key or f'word {number} of the command line'}: {problem}."
     return None
 

@@ -10,7 +10,10 @@ from typing import Literal
 
 from .checks import ConfigError, Settings, distinct, positive, positive_int, setting, variant
 
-__all__ = ["DataSettings", "FolderSettings"]
+__all__ = ["DataSettings", "FolderSettings", "PictureFit"]
+
+# How a picture of other proportions is fitted into a square.
+PictureFit = Literal["squeeze", "crop", "pad", "windows"]
 
 _ENDINGS = re.compile(r"(\.(csv|tsv|npz|zip|tar|tgz|txz|tbz2?|gz|xz|bz2))+$", re.IGNORECASE)
 
@@ -128,7 +131,7 @@ class DataSettings(Settings):
         "which then stay in one part together",
         "first",
     )
-    fit: Literal["squeeze", "crop", "pad", "windows"] = setting(
+    fit: PictureFit = setting(
         "what becomes of a picture of other proportions: squeeze distorts it, crop cuts off what "
         "sticks out, pad adds grey bars; alike in training, prediction and the served model. For "
         "target=dense, windows keeps pictures large: training sees random pieces of image_size, "

@@ -18,10 +18,10 @@ from typing import Any
 from ..machine.text import nearest
 
 __all__ = [
+    "hint_for_argument",
     "hint_for_hydra",
     "hint_for_key",
     "hint_for_option",
-    "hint_for_word",
     "known_as",
     "library_networks",
     "library_of",
@@ -90,7 +90,7 @@ _KEYS = {
     "filter": "name pattern",
     "to": "repo repo_id destination",
 }
-# Settings of other tools that need none here: what takes their place.
+# Settings of other tools that are not needed here, with what replaces them.
 _WITHOUT_KEY = {
     "num_classes": "classes are counted from the pictures",
     "print_config": "--cfg job prints the settings",
@@ -121,7 +121,7 @@ _OPTIONS = {
     ("debug", "default"): "debug=batch",
     ("debug", "fdr"): "debug=batch",
 }
-# What does the job of Hydra's own settings, by the beginning of their names.
+# Replacements of Hydra's own settings, by the beginning of their names.
 _HYDRA = {
     "launcher": (
         "-m runs jobs one after another, and src.sweep several at the same time "
@@ -151,7 +151,7 @@ def hint_for_key(key: str, known: Collection[str]) -> str | None:
     """
     name = key.rpartition(".")[2].replace("-", "_").lower()
     ours = [one for one, others in _KEYS.items() if one in known and name in others.split()]
-    # What has the very name comes first, but a name of several groups tells nothing of any.
+    # A key with the same name comes first, unless several groups have that name.
     same = [one for one in known if one.rpartition(".")[2] == name]
     ours = [*same, *ours] if len(same) < _NAMED or not ours else ours
     if ours:
@@ -159,25 +159,25 @@ def hint_for_key(key: str, known: Collection[str]) -> str | None:
     return _WITHOUT_KEY.get(name) or _WITHOUT_KEY.get(key.partition(".")[0])
 
 
-def hint_for_word(word: str, plain: Mapping[str, Any]) -> str | None:
-    """Return how a word without a `=` is given: as a setting, or as the value of one; None if open.
+def hint_for_argument(argument: str, plain: Mapping[str, Any]) -> str | None:
+    """Return how to give an argument without a `=`: as a setting, or as the value of one.
 
     Args:
-        word: as it was typed.
+        argument: as it was typed.
         plain: values of all keys of the command, by dotted key.
     """
-    if word in plain:
-        return f"say {word}={'true' if isinstance(plain[word], bool) else 'VALUE'}"
-    if not os.path.exists(word):
+    if argument in plain:
+        return f"say {argument}={'true' if isinstance(plain[argument], bool) else 'VALUE'}"
+    if not os.path.exists(argument):
         # A command on studies or runs gets one of them, and a list what is in the names.
-        keys = ["run"] if word.startswith("champion") else ["sweep", "study", "run"]
+        keys = ["run"] if argument.startswith("champion") else ["sweep", "study", "run"]
         found = [key for key in keys if key in plain] or [key for key in ["filter"] if key in plain]
-        return f"say {' or '.join(f'{key}={word}' for key in found)}" if found else None
-    if "images" in plain and not os.path.exists(os.path.join(word, "run.json")):
-        return f"say images={word}"
+        return f"say {' or '.join(f'{key}={argument}' for key in found)}" if found else None
+    if "images" in plain and not os.path.exists(os.path.join(argument, "run.json")):
+        return f"say images={argument}"
     if "data.root" in plain:
-        return f"say data=folder data.root={word}"
-    return f"say run={word}" if "run" in plain else None
+        return f"say data=folder data.root={argument}"
+    return f"say run={argument}" if "run" in plain else None
 
 
 def known_as(name: str) -> str:
@@ -196,9 +196,9 @@ def hint_for_option(group: str, option: str) -> str | None:
     return _OPTIONS.get((group, option.lower()))
 
 
-def hint_for_hydra(word: str) -> str:
-    """Return what does the job of one of Hydra's own settings."""
-    part = re.split(r"[./=@]", word.lstrip("+~"))[1:2]
+def hint_for_hydra(argument: str) -> str:
+    """Return what replaces one of Hydra's own settings."""
+    part = re.split(r"[./=@]", argument.lstrip("+~"))[1:2]
     return _HYDRA.get(
         part[0] if part else "",
         "output_dir says where a run is kept, -m runs several, and src.sweep searches",
@@ -215,11 +215,11 @@ def with_libraries(overrides: Sequence[str], options: Collection[str]) -> list[s
         options: of the group `model`, whose names come first.
     """
     found: list[str] = []
-    for word in overrides:
-        match = _NETWORK.fullmatch(word)
+    for argument in overrides:
+        match = _NETWORK.fullmatch(argument)
         library = None if match is None or match[1] in options else library_of(match[1])
         if match is None or library is None:
-            found.append(word)
+            found.append(argument)
             continue
         found += [f"model={library}", f"model.name={match[1]}"]
         starts = any(one.startswith("model.pretrained=") for one in overrides)

@@ -21,13 +21,13 @@ from .other_names import hint_for_hydra
 if TYPE_CHECKING:
     from .models import ModelSettings
 
-__all__ = ["WORDS", "override_of", "parse", "value_of", "with_values"]
+__all__ = ["CONSTANTS", "override_of", "parse", "value_of", "with_values"]
 
 _Model = TypeVar("_Model", bound="ModelSettings")
 
 # Values of fields that are declared `literal` are taken as they stand, because Hydra's grammar
 # would read spaces, brackets, `=`, commas, `~` or `${` in a path as something else.
-WORDS = {"null": None, "true": True, "false": False}
+CONSTANTS = {"null": None, "true": True, "false": False}
 # hydra.run.dir, hydra/launcher, +hydra@x, hydra={...}: of its groups and keys none has an effect.
 _HYDRAS_OWN = re.compile(
     r"[+~]*(override +)?/*(hydra($|[./@:])|[^=]*@/*(_global_\.)?hydra($|[.:]))"
@@ -36,35 +36,35 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 @lru_cache(maxsize=1 << 12)  # some milliseconds each, and a sweep's trials share most of them
-def parse(word: str) -> Override:
+def parse(argument: str) -> Override:
     """Return one override as Hydra reads it.
 
     Raises:
-        ConfigError: a word that is no override, or one of Hydra's own settings.
+        ConfigError: the argument is no override, or one of Hydra's own settings.
     """
-    key, equals, _ = word.partition("=")
+    key, equals, _ = argument.partition("=")
     if _HYDRAS_OWN.match(key):
         raise ConfigError(
-            f"{word!r}: Hydra's own settings play no part here; {hint_for_hydra(word)}."
+            f"{argument!r}: Hydra's own settings play no part here; {hint_for_hydra(argument)}."
         )
     if equals and not key.strip("+~ "):
-        raise ConfigError(f"{word!r} names no setting: settings are given as KEY=VALUE.")
+        raise ConfigError(f"{argument!r} names no setting: settings are given as KEY=VALUE.")
     try:
-        return OverridesParser.create().parse_override(word)
+        return OverridesParser.create().parse_override(argument)
     except HydraException:
         if not equals:
             raise ConfigError(
-                f"{word!r} is not understood: settings are given as KEY=VALUE, without spaces."
+                f"{argument!r} is not understood: settings are given as KEY=VALUE, without spaces."
             ) from None
         raise ConfigError(
-            f"{word!r} cannot be read: put a value with special characters into quotes, "
+            f"{argument!r} cannot be read: put a value with special characters into quotes, "
             f"""{key}='"VALUE"'."""
         ) from None
 
 
 def override_of(key: str, value: Any) -> str:
-    """The word that gives `key` this value (plain, as deep as you like): `value_of` undone."""
-    if isinstance(value, str) and is_literal(key) and value not in WORDS:
+    """Return the override that gives `key` a plain value, nested or not; inverts `value_of`."""
+    if isinstance(value, str) and is_literal(key) and value not in CONSTANTS:
         return f"{key}={value}"
     return f"{key}={_written(value)}"
 
@@ -73,29 +73,29 @@ def _written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(_written(item) for item in value)}]"
     if not isinstance(value, str):
-        return next((word for word, known in WORDS.items() if value is known), repr(value))
+        return next((name for name, known in CONSTANTS.items() if value is known), repr(value))
     if _PLAIN_TEXT.fullmatch(value) and parse(f"x={value}").value() == value:
         return value
     escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value)
     return f'"{escaped}"'
 
 
-def value_of(word: str) -> Any:
-    """The value of one `key=value`: literally for paths, else as Hydra reads it.
+def value_of(argument: str) -> Any:
+    """Return the value of a `key=value`: literally for paths, else as Hydra reads it.
 
     Raises:
-        ConfigError: a word that is no override.
+        ConfigError: the argument is no override.
     """
-    key, _, value = word.partition("=")
-    return WORDS.get(value, _as_typed(value)) if is_literal(key) else parse(word).value()
+    key, _, value = argument.partition("=")
+    return CONSTANTS.get(value, _as_typed(value)) if is_literal(key) else parse(argument).value()
 
 
 def _as_typed(path: str) -> str:
     """Return a path without quotes around it and with the folder that `~` stands for.
 
-    A shell removes both, but not behind a `=`, within quotes, or from a word that was pasted. What
-    exists as it stands stays as it is; blanks, invisible characters and quotes of any kind around
-    what exists, and the `file://` that a file manager puts before it, go as well.
+    A shell does both, but not behind a `=`, within quotes, or in a pasted argument. A path that
+    exists is returned unchanged; blanks, invisible characters and quotes of any kind around what
+    exists, and the `file://` that a file manager puts before it, go as well.
     """
     if os.path.lexists(path):
         return path

@@ -69,18 +69,18 @@ def take_plugins(overrides: Sequence[str]) -> list[str]:
         ConfigError: there is no such folder or module, or it cannot be imported.
     """
     prefix = f"{_KEY}="
-    named = [word.removeprefix(prefix) for word in overrides if word.startswith(prefix)]
+    named = [override.removeprefix(prefix) for override in overrides if override.startswith(prefix)]
     for value in named:
         if not value.strip(os.pathsep + " "):
             raise ConfigError(f"{_KEY} is empty: name a folder or a module, or leave it out.")
     if wanted := dict.fromkeys([*_names(), *_names(os.pathsep.join(named))]):
         os.environ[_VARIABLE] = os.pathsep.join(wanted)
     _loaded()
-    return [word for word in overrides if not word.startswith(prefix)]
+    return [override for override in overrides if not override.startswith(prefix)]
 
 
 def plugin_overrides() -> list[str]:
-    """Return the word that names this process's plugins on a command line; none without any."""
+    """Return the override that names this process's plugins on a command line; none without any."""
     named = _names()
     return [f"{_KEY}={os.pathsep.join(named)}"] if named else []
 

@@ -36,7 +36,7 @@ __all__ = [
 # Known after every epoch, so that a trial can be judged before its end.
 _REPORTED = ("val/loss", *PRIMARY.values())
 _FOLDERS = (SWEEPS, CONF)
-# Groups of a run that say what it is, which in a sweep its file and its families do.
+# Groups of a run that a sweep sets by its file and its families.
 _OF_A_RUN = ("experiment", "debug")
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BALANCED = "val/balanced_accuracy"
@@ -51,7 +51,7 @@ _ANSWERS = {
     "single": ("data.answer", {_BALANCED: "balanced_accuracy"}),
     "ordinal": ("data.answer", {"val/mae": "mae", _BALANCED: "balanced_accuracy"}),
 }
-# Who of its group uses a setting, where not all do.
+# Options of a group that use a setting, if not all do.
 _USED_BY = {
     "pruner.min_epochs": ("asha", "hyperband", "median", "wilcoxon"),
     "pruner.across_families": ("asha", "hyperband", "median", "wilcoxon"),
@@ -60,13 +60,13 @@ _USED_BY = {
     "sampler.startup_trials": ("tpe", "gp", "cmaes", "nsga2"),
     "workers.address": ("ray",),
 }
-# Of a run, but not of its result: no part of the command that repeats a trial.
+# Keys of a run that do not affect its result, left out of the command that repeats a trial.
 _PLACES = ("output_dir", "resume", "evaluate_test", "tracking.", "trainer.progress")
 
 
 @dataclass(frozen=True)
 class BudgetSettings(Settings):
-    """When no further trial begins: whichever comes first, over all starts of the study."""
+    """Limits after which no further trial begins, over all starts of the study."""
 
     trials: int | None = positive_int("trials in all; null for no limit", None)
     minutes: float | None = positive(
@@ -316,24 +316,24 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
             f"there is no sweeps/{config_name}.yaml: there are {', '.join(known)}"
             f"{nearest(config_name, known)}."
         )
-    for word in overrides:
-        key = word.partition("=")[0]
-        if word in known:
-            raise ConfigError(f"{word!r} is a file of sweeps/: say --config-name {word}.")
+    for override in overrides:
+        key = override.partition("=")[0]
+        if override in known:
+            raise ConfigError(f"{override!r} is a file of sweeps/: say --config-name {override}.")
         if key in _OF_A_RUN:
             raise ConfigError(
-                f"{word}: {key} is of a single run; a sweep is chosen by --config-name NAME."
+                f"{override}: {key} is of a single run; a sweep is chosen by --config-name NAME."
             )
         if key == "model":
-            value = word.partition("=")[2] or "..."
-            raise ConfigError(f"{word}: the families decide the model; say families=[{value}].")
+            value = override.partition("=")[2] or "..."
+            raise ConfigError(f"{override}: the families decide the model; say families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
     if plain["study"] is None:
         plain["study"] = config_name
     settings = from_plain(SweepSettings, plain)
-    _refuse_idle([word.partition("=")[0] for word in overrides], settings)
+    _refuse_idle([override.partition("=")[0] for override in overrides], settings)
     return settings
 
 
@@ -381,7 +381,7 @@ def base_overrides(overrides: Sequence[str], config_name: str) -> list[str]:
         and not key.startswith(("model.", *_PLACES))
         and reference.get(key) != value
     ]
-    return [*chosen, *differing, *(word for word in overrides if word not in shared)]
+    return [*chosen, *differing, *(override for override in overrides if override not in shared)]
 
 
 def _answers(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
@@ -389,10 +389,10 @@ def _answers(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, st
     metric = plain["metric"]
     first = _key(metric if isinstance(metric, str) else metric[0])
     key, values = _ANSWERS.get(plain["data.target"], ("", {}))
-    stated = any(word.startswith(f"{key}=") for word in overrides)
+    stated = any(override.startswith(f"{key}=") for override in overrides)
     return {key: values[first]} if first in values and not stated else {}
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:
     """Return all overrides but those of the model, which need a family to have a meaning."""
-    return [word for word in overrides if not word.startswith("model.")]
+    return [override for override in overrides if not override.startswith("model.")]

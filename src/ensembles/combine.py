@@ -30,17 +30,17 @@ from ..statistics.evidence import Evidence
 from ..statistics.paired_tests import difference_p_value, mcnemar
 from ..targets import TargetKind, kind_of
 from .member_weights import greedy_weights, stacking_weights
-from .mixing import Way, as_pairs, combined_probabilities, from_pairs
+from .mixing import Method, as_pairs, combined_probabilities, from_pairs
 
-__all__ = ["WAYS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
+__all__ = ["METHODS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
 
 Probs = Float32Array
-Mixture = tuple[Way, Float64Array]
-WAYS: tuple[Way, ...] = ("greedy", "stacking")
-# More members than these, the best by log-loss, are let go before any are weighed.
+Mixture = tuple[Method, Float64Array]
+METHODS: tuple[Method, ...] = ("greedy", "stacking")
+# Number of members, the best by log-loss, among which weights are fitted.
 _LIBRARY = 50
-# Halves are enough to tell which of two ways is better, and each more costs a search.
-_FOLDS_FOR_THE_WAY = 2
+# Folds by which the better of two methods is chosen: two are enough, and each costs a search.
+_METHOD_FOLDS = 2
 
 
 def combine(
@@ -49,7 +49,7 @@ def combine(
     targets: IntegerArray,
     *,
     kind: str = "single",
-    ways: Sequence[Way] = WAYS,
+    methods: Sequence[Method] = METHODS,
     at_most: int,
     folds: int = 5,
     seed: int = 0,
@@ -65,8 +65,8 @@ def combine(
         probs: (M, N, K) of pictures that no member was trained on.
         targets: (N,), or of label sets (N, K), 0 and 1.
         kind: of the targets, see `src.targets`; by its primary measure all is judged.
-        ways: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the one
-            with the lower held-out log-loss is taken. That choice too is made anew for every fold.
+        methods: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the
+            one with the lower held-out log-loss is taken. The choice is repeated for every fold.
         at_most: members with a weight, at most: each of them has to answer every picture. The
             heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
             go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
@@ -90,12 +90,14 @@ def combine(
         classes = targets.shape[1]
         answers, labels = as_pairs(probs), labels.ravel()
         owners = np.repeat(np.arange(len(targets)) if groups is None else groups, classes)
-    held_out = _held_out(ways, answers, labels, at_most, folds, seed, owners)
-    way, weights = _fitted(ways, answers, labels, at_most, seed, owners)
+    held_out = _held_out(methods, answers, labels, at_most, folds, seed, owners)
+    method, weights = _fitted(methods, answers, labels, at_most, seed, owners)
     if sets:
         held_out = from_pairs(held_out, classes)
     outside = dealt(len(targets), folds, seed, groups)
-    return _judged(kind, way, members, weights, held_out, probs, targets, outside, groups)
+    return _compared_with_single(
+        kind, method, members, weights, held_out, probs, targets, outside, groups
+    )
 
 
 def combine_pixels(
@@ -107,7 +109,7 @@ def combine_pixels(
     targets: IntegerArray,
     mixed: Callable[[Sequence[Mixture], Int64Array], AnyArray],
     *,
-    ways: Sequence[Way] = WAYS,
+    methods: Sequence[Method] = METHODS,
     at_most: int,
     folds: int = 5,
     seed: int = 0,
@@ -126,7 +128,7 @@ def combine_pixels(
         targets: (N, K), the classes that a picture holds.
         mixed: combinations, and (N,) the number of that by which each picture is answered ->
             (N,) answers about all pixels. Called once.
-        ways, at_most, folds, seed, groups: as of `combine`.
+        methods, at_most, folds, seed, groups: as of `combine`.
 
     Raises:
         ValueError: as `combine`.
@@ -138,10 +140,12 @@ def combine_pixels(
     for held in outside:
         inside = ~held[pictures]
         chosen = probs[:, inside], labels[inside], at_most, seed, owners[inside]
-        mixtures.append(_fitted(ways, *chosen))
+        mixtures.append(_fitted(methods, *chosen))
     held_out = mixed(mixtures, np.argmax(outside, axis=0))
-    way, weights = _fitted(ways, probs, labels, at_most, seed, owners)
-    return _judged("dense", way, members, weights, held_out, answers, targets, outside, groups)
+    method, weights = _fitted(methods, probs, labels, at_most, seed, owners)
+    return _compared_with_single(
+        "dense", method, members, weights, held_out, answers, targets, outside, groups
+    )
 
 
 def greedy_soup(
@@ -195,7 +199,9 @@ def greedy_soup(
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
-    return _judged(kind, "soup", members, weights, held_out, alone, targets, folded, groups)
+    return _compared_with_single(
+        kind, "soup", members, weights, held_out, alone, targets, folded, groups
+    )
 
 
 def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
@@ -204,9 +210,9 @@ def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
     return float(scores.mean(dtype=np.float64))
 
 
-def _judged(
+def _compared_with_single(
     kind: str,
-    way: Way | Literal["soup"],
+    method: Method | Literal["soup"],
     members: Sequence[str],
     weights: Float64Array,
     held_out: AnyArray,
@@ -219,7 +225,7 @@ def _judged(
 
     Args:
         kind: of the targets.
-        way, members, weights: of the combination.
+        method, members, weights: of the combination.
         held_out: (N, K) predictions for each picture of a combination fitted on the other folds, or
             of pixels (N,) answers.
         alone: of each member its own predictions, likewise.
@@ -248,7 +254,7 @@ def _judged(
     evidence = Evidence.of(both, groups, lowest=LOWEST.get(target_kind.primary))
     of_accuracy = target_kind.primary == "accuracy"
     return Combination(
-        way=way,
+        way=method,
         members=tuple(members),
         weights=weights,
         probs=held_out,
@@ -290,7 +296,7 @@ def dealt(count: int, folds: int, seed: int, groups: Int64Array | None = None) -
 
 
 def _held_out(
-    ways: Sequence[Way],
+    methods: Sequence[Method],
     probs: Probs,
     targets: Int64Array,
     at_most: int,
@@ -303,43 +309,45 @@ def _held_out(
     for outside in dealt(len(targets), folds, seed, groups):
         inside = ~outside
         kept = None if groups is None else groups[inside]
-        way, weights = _fitted(ways, probs[:, inside], targets[inside], at_most, seed, kept)
-        found[outside] = combined_probabilities(way, probs[:, outside], weights)
+        method, weights = _fitted(methods, probs[:, inside], targets[inside], at_most, seed, kept)
+        found[outside] = combined_probabilities(method, probs[:, outside], weights)
     return found
 
 
 def _fitted(
-    ways: Sequence[Way],
+    methods: Sequence[Method],
     probs: Probs,
     targets: Int64Array,
     at_most: int,
     seed: int,
     groups: Int64Array | None,
 ) -> Mixture:
-    """Return the better way, and the weights (M,) that it finds on these answers."""
-    way = ways[0]
+    """Return the better of the methods, and its weights (M,), fitted to these probabilities."""
+    method = methods[0]
     units = len(targets) if groups is None else len(np.unique(groups))
-    if len(ways) > 1 and units > 1:
-        given = probs, targets, at_most, _FOLDS_FOR_THE_WAY, seed, groups
-        way = min(ways, key=lambda one: log_loss(_held_out((one,), *given), targets))
-    return way, _weights(way, probs, targets, at_most, seed)
+    if len(methods) > 1 and units > 1:
+        given = probs, targets, at_most, _METHOD_FOLDS, seed, groups
+        method = min(methods, key=lambda one: log_loss(_held_out((one,), *given), targets))
+    return method, _weights(method, probs, targets, at_most, seed)
 
 
-def _weights(way: Way, probs: Probs, targets: Int64Array, at_most: int, seed: int) -> Float64Array:
+def _weights(
+    method: Method, probs: Probs, targets: Int64Array, at_most: int, seed: int
+) -> Float64Array:
     losses = np.array([log_loss(one, targets) for one in probs])
-    weights = _of_these(losses.argsort(kind="stable")[:_LIBRARY], way, probs, targets, seed)
+    weights = _weights_of(losses.argsort(kind="stable")[:_LIBRARY], method, probs, targets, seed)
     if np.count_nonzero(weights) > at_most:
         heaviest = np.argsort(-weights, kind="stable")[:at_most]
-        weights = _of_these(heaviest, way, probs, targets, seed)
+        weights = _weights_of(heaviest, method, probs, targets, seed)
     return weights
 
 
-def _of_these(
-    chosen: Int64Array, way: Way, probs: Probs, targets: Int64Array, seed: int
+def _weights_of(
+    chosen: Int64Array, method: Method, probs: Probs, targets: Int64Array, seed: int
 ) -> Float64Array:
     """Return (M,) weights, 0 for all but the chosen members."""
     kept, weights = np.sort(chosen), np.zeros(len(probs))
-    if way == "stacking":
+    if method == "stacking":
         weights[kept] = stacking_weights(probs[kept], targets)
     else:
         weights[kept] = greedy_weights(probs[kept], targets, seed=seed)

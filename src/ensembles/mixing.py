@@ -11,7 +11,7 @@ from ..machine.arrays import Float32Array, Float64Array
 from ..metrics.probabilistic import SMALLEST_PROBABILITY
 
 __all__ = [
-    "Way",
+    "Method",
     "as_pairs",
     "combined_probabilities",
     "from_pairs",
@@ -22,18 +22,20 @@ __all__ = [
 ]
 
 Probs = Float32Array
-Way = Literal["greedy", "stacking"]
+Method = Literal["greedy", "stacking"]
 
 
 def combined_probabilities(
-    way: Way, probs: Probs, weights: Float64Array, *, sets: bool = False
+    method: Method, probs: Probs, weights: Float64Array, *, sets: bool = False
 ) -> Probs:
     """Return (N, K) of the (M, N, K) probabilities of the members, of label sets label by label."""
     if sets:
-        mixed = combined_probabilities(way, as_pairs(probs), weights)
+        mixed = combined_probabilities(method, as_pairs(probs), weights)
         return from_pairs(mixed, probs.shape[2])
     return (
-        mean_of_logs(probs, weights) if way == "stacking" else mean_of_probabilities(probs, weights)
+        mean_of_logs(probs, weights)
+        if method == "stacking"
+        else mean_of_probabilities(probs, weights)
     )
 
 
@@ -52,25 +54,25 @@ def from_pairs(pairs: Probs, classes: int) -> Probs:
 
 
 def mixed_pixels(
-    way: Way, answers: Iterable[Probs], weights: Sequence[float] | Float64Array
+    method: Method, answers: Iterable[Probs], weights: Sequence[float] | Float64Array
 ) -> Probs:
     """Return (N, K, H, W) of as many probabilities of pixels as there are members.
 
     They are asked for one after another, so that no more than two members' are in memory.
 
     Args:
-        way: as of `combined_probabilities`.
+        method: as of `combined_probabilities`.
         answers: of M members, (N, K, H, W) each.
         weights: (M,).
     """
     total: Probs | None = None
     for probs, weight in zip(answers, weights, strict=True):
         # Maps are large: single precision, where `logs_of` has double.
-        found = np.log(probs.clip(SMALLEST_PROBABILITY, 1.0)) if way == "stacking" else probs
+        found = np.log(probs.clip(SMALLEST_PROBABILITY, 1.0)) if method == "stacking" else probs
         share = np.float32(weight) * found
         total = share if total is None else np.add(total, share, out=total)
     assert total is not None
-    if way == "stacking":
+    if method == "stacking":
         total = np.exp(total - total.max(axis=1, keepdims=True))
         total /= total.sum(axis=1, keepdims=True)
     return total

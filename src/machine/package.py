@@ -64,10 +64,10 @@ def command(entry: str, *overrides: str) -> str:
 
 def overrides_of(line: str, entry: str) -> list[str] | None:
     """Return what follows an entry on a command line of `command`; None for another command."""
-    words = shlex.split(line)
+    arguments = shlex.split(line)
     for start in (["bakeoff", entry], ["python", "-m", f"src.{ENTRIES[entry][0]}"]):
-        if words[: len(start)] == start:
-            return words[len(start) :]
+        if arguments[: len(start)] == start:
+            return arguments[len(start) :]
     return None
 
 

@@ -1,4 +1,4 @@
-"""Processes for work on cores that other programs leave free."""
+"""Processes for work on cores that other programs do not use."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["SpareCores"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST = 4
-# Items that go to a process, and results that come back, at a time.
-_AT_A_TIME = 10
-# A process that has loaded one of these has threads, whose locks a fork would copy.
+_MAX_PROCESSES = 4
+# Number of items sent to a process, and of results returned, at a time.
+_CHUNK_ITEMS = 10
+# Modules that start threads, whose locks a fork would copy.
 _WITH_THREADS = ("torch", "pyarrow", "mlflow")
-# What libraries of linear algebra read when they are loaded.
+# Environment variables that libraries of linear algebra read when they are loaded.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -38,16 +38,16 @@ _THREADS = (
 
 
 class SpareCores:
-    """Processes for work beside this one, which end with a `with` block.
+    """A pool of processes on free cores, which ends with a `with` block.
 
-    They are started by a `map` of many items, where others have left two cores free since the block
-    began. On Linux they are forks, which need not import anything that this process has imported,
-    unless it has code of plugins, which may have begun threads of their own. Where the system gives
-    no processes, all is done by this one.
+    The processes are started by a `map` of many items, if other programs have left at least two
+    cores free since the block began. On Linux they are forks, which need not import again what this
+    process has imported, unless it has plugins, which may have started threads. If the system
+    refuses to start processes, this process does all the work.
 
     Args:
-        module: that they import once the items are done, for what is to be done then.
-        least: of fewer items than this they would take longer to begin than to do without them.
+        module: that the processes import after the items, for later calls of `share`.
+        least: number of items below which starting the processes does not pay.
     """
 
     def __init__(self, module: str, least: int = 0) -> None:
@@ -61,25 +61,25 @@ class SpareCores:
         return self
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield work(item) for each item, in order; by threads of this process if there are none.
+        """Yield work(item) for each item, in order; by threads of this process without a pool.
 
-        `work`, items and results travel between processes.
+        `work`, items and results must be picklable.
         """
         done = 0
         if len(items) >= self._least and (self._pool or self._start()):
-            with suppress(BrokenExecutor):  # one was ended, as where memory is short
+            with suppress(BrokenExecutor):  # a process was killed, as for lack of memory
                 for one in self._results(work, items):
                     done += 1
                     yield one
         yield from in_order(work, items[done:], available_cores())
 
     def _results(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield their results, none where the system gives no processes."""
+        """Yield the results of the pool, none if the system refuses to start processes."""
         assert self._pool is not None
-        try:  # all are submitted at once, by which the processes begin
-            results = self._pool.map(work, items, chunksize=_AT_A_TIME)
+        try:  # submits all items, which starts the processes
+            results = self._pool.map(work, items, chunksize=_CHUNK_ITEMS)
         except (OSError, RuntimeError):
-            self._give_up()
+            self._terminate()
             return
         yield from results
         with suppress(OSError, RuntimeError):
@@ -87,7 +87,7 @@ class SpareCores:
                 self._pool.submit(_import, self._module)
 
     def share(self, work: Callable[..., Result], *values: Any) -> list[Future[Result]]:
-        """Let each of them do work(*values, its place, their number); [] where there are none."""
+        """Submit work(*values, index, count) once for each process; return [] without a pool."""
         if self._pool is None:
             return []
         try:
@@ -95,35 +95,35 @@ class SpareCores:
                 self._pool.submit(work, *values, one, self._count) for one in range(self._count)
             ]
         except (OSError, RuntimeError):
-            self._give_up()
+            self._terminate()
             return []
 
     def _start(self) -> bool:
-        """Start them where cores are free, and return whether there are some."""
+        """Start the pool if cores are free; return whether it was started."""
         self._load.__exit__()
-        self._count = threads_beside(self._load.others, _MOST)
-        if self._count < 2 or multiprocessing.current_process().daemon:  # which may start none
+        self._count = threads_beside(self._load.others, _MAX_PROCESSES)
+        if self._count < 2 or multiprocessing.current_process().daemon:  # daemons cannot start any
             return False
         forks = sys.platform == "linux" and sys.modules.keys().isdisjoint(_WITH_THREADS)
         context = multiprocessing.get_context("fork" if forks and not has_plugins() else "spawn")
-        from threadpoolctl import threadpool_limits  # which only this needs
+        from threadpoolctl import threadpool_limits  # imported only if needed
 
-        self._begun: list[BaseProcess] = []
-        context = _noting(context, self._begun.append)
+        self._started: list[BaseProcess] = []
+        context = _recording_processes(context, self._started.append)
         try:
-            self._pool = ProcessPoolExecutor(self._count, context, initializer=_begin)
+            self._pool = ProcessPoolExecutor(self._count, context, initializer=_initialise)
         except (OSError, NotImplementedError):  # no queue between processes
             return False
-        # Where each core has a process, threads of a library would spin while they wait for others.
+        # With a process on each core, threads of a library would spin while they wait for others.
         self._limits = threadpool_limits(1)
         return True
 
-    def _give_up(self) -> None:
-        """End what has begun of the processes, of which the system gives no more."""
+    def _terminate(self) -> None:
+        """End the processes that were started, since the system refuses to start the others."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
-                if child in self._begun:  # others may be another thread's
+                if child in self._started:  # others may belong to another thread
                     child.terminate()
                     child.join()
             self._limits.restore_original_limits()
@@ -135,22 +135,22 @@ class SpareCores:
             self._limits.restore_original_limits()
 
 
-def _noting(context: BaseContext, note: Callable[[BaseProcess], None]) -> BaseContext:
-    """Return a copy of the context that calls `note` with every process that it makes."""
+def _recording_processes(context: BaseContext, note: Callable[[BaseProcess], None]) -> BaseContext:
+    """Return a copy of the context that calls `note` with every process that it creates."""
     usual = context.Process  # type: ignore[attr-defined]
 
-    def made(*args: Any, **options: Any) -> BaseProcess:
+    def create(*args: Any, **options: Any) -> BaseProcess:
         process = usual(*args, **options)
         note(process)
         return process
 
-    noting = copy.copy(context)
-    noting.Process = made  # type: ignore[attr-defined]
-    return noting
+    copied = copy.copy(context)
+    copied.Process = create  # type: ignore[attr-defined]
+    return copied
 
 
-def _begin() -> None:
-    """Begin a process, in which libraries of linear algebra have one thread, as in this one."""
+def _initialise() -> None:
+    """Initialise a process: libraries of linear algebra use one thread, as in this process."""
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     from threadpoolctl import threadpool_limits
 

@@ -93,13 +93,13 @@ def champions(output_dir: Path) -> list[Champion] | None:
     return known if folder.is_dir() and len(known) == len(found) else None
 
 
-def find_champion(word: str, output_dir: Path) -> Champion | None:
-    """Return the champion that `champion` or `champion:DATA` names; None for any other word.
+def find_champion(reference: str, output_dir: Path) -> Champion | None:
+    """Return the champion that `champion` or `champion:DATA` names; None for any other text.
 
     Raises:
         ValueError: there is no such champion, or `champion` alone could mean several.
     """
-    alias, colon, data = word.partition(":")
+    alias, colon, data = reference.partition(":")
     if alias != ALIAS:
         return None
     paths = champions_folder(output_dir).glob("*.json")

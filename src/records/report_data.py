@@ -26,7 +26,7 @@ class GroupScore:
         pictures: in the group.
         accuracy: share of right answers, mean over the repeats.
         interval: 95 %, as if other pictures of the same group were drawn; None where it cannot be
-            told, for a subgroup of one picture or one group.
+            estimated, for a subgroup of one picture or one group.
     """
 
     shown: str

@@ -96,7 +96,8 @@ class Finalist:
         trial: number of the trial that it comes from.
         runs: by seed, the first metric of the run, or None for one that failed.
         run_dirs: folders of the runs, by seed.
-        left_out: whether a comparison told it from the best before the last one.
+        left_out: whether an earlier comparison than the last one found it to be worse than the
+            best.
         collapsed: seeds whose trainings collapsed, and count for nothing: see `judge`.
     """
 

@@ -1,4 +1,4 @@
-"""The folder of one run: where its parts lie, what it is called, and how it is found again."""
+"""The folder of a run: its name, the paths of its parts, and how it is found."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class RunFolder:
         """Put earlier exports back, or remove them, where a kill left them beside new ones."""
         if not self.earlier_exports.is_dir():
             return
-        # On a disk that refuses they stay where they are; so they do while an export ends.
+        # If the disk refuses, or an export is just ending, they stay where they are.
         with suppress(OSError), if_free(self.exports_lock) as free:
             if free and not self.exports.is_dir():
                 self.earlier_exports.rename(self.exports)
@@ -349,13 +349,13 @@ def sweep_file(output_dir: Path, study: str) -> Path:
     return file
 
 
-def _of_candidate(word: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:
-    """Return the trainings of the candidate that a word names; [] where it names none.
+def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> list[RunFolder]:
+    """Return the trainings of the candidate that a reference names; [] if it names none.
 
     Raises:
         ValueError: it could mean candidates of several studies, or a study's record is damaged.
     """
-    match = _CANDIDATE.fullmatch(word)
+    match = _CANDIDATE.fullmatch(reference)
     if match is None:
         return []
     name, found = match["name"], {}
@@ -369,13 +369,13 @@ def _of_candidate(word: str, output_dir: Path, kind: type[RunFolder]) -> list[Ru
     places = next(iter(found.values()), [])
     folders = [run for one in places if (run := kind.at(Path(one), output_dir)) is not None]
     if places and not folders:
-        raise ValueError(f"the runs of {word} are gone: {places[0]} was the first of them")
+        raise ValueError(f"the runs of {reference} are gone: {places[0]} was the first of them")
     return folders
 
 
-def _candidates(word: str, output_dir: Path) -> str:
-    """Return some candidates of the study that a word names, or of all, as in "mlp-0, cnn-12"."""
-    study = word.partition(":")[2]
+def _candidates(reference: str, output_dir: Path) -> str:
+    """Return some candidates of the study in a reference, or of all, as in "mlp-0, cnn-12"."""
+    study = reference.partition(":")[2]
     found = []
     for record in sorted((output_dir / "sweeps").glob("*/sweep.json")):
         if study in ("", record.parent.name):

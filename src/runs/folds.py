@@ -68,7 +68,7 @@ class FoldBook:
     def fold_command(self, number: int) -> list[str]:
         """Return the argument list that repeats one fold by hand."""
         newer = {"cv.fold": f"cv.fold={number}", "evaluate_test": "evaluate_test=false"}
-        kept = [word for word in self.command if word.partition("=")[0] not in newer]
+        kept = [override for override in self.command if override.partition("=")[0] not in newer]
         return [*kept, *newer.values()]
 
     def write(self) -> None:

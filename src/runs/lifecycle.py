@@ -1,4 +1,4 @@
-"""The life of a run: its record is opened, its work is done, and its summary is written.
+"""The life cycle of a run: open its record, do its work, and write its summary.
 
 `Run` holds what all runs have in common, however they end; `src.runs.experiment` has that of one
 candidate, `src.runs.cross_validation` that of many folds.
@@ -94,7 +94,7 @@ class _Outcome:
 
 @dataclass(eq=False)
 class Run(ABC):
-    """A run between the first line of its record and its summary.
+    """A run from the first line of its record to its summary.
 
     Attributes:
         folder: of the run; made where it is missing.
@@ -125,11 +125,11 @@ class Run(ABC):
 
     @abstractmethod
     def work(self, tracker: Tracker, interruption: Interruption) -> None:
-        """Do what the run is for; whatever it raises ends the run, and the summary is written."""
+        """Do the work of the run; an exception ends the run, and the summary is still written."""
 
     @abstractmethod
     def completed(self, summary: RunSummary) -> RunSummary:
-        """Return a summary of what all runs have, with what this one has found beside it."""
+        """Return a summary with the fields of all runs and the results of this one."""
 
     def prepare_folder(self) -> None:
         """Write settings and parts; called once no other process writes the folder."""
@@ -262,7 +262,7 @@ class Run(ABC):
 
     @contextmanager
     def _outcome(self) -> Iterator[_Outcome]:
-        """Yield an outcome that holds how the block ended; no exception is kept back."""
+        """Yield an outcome that is set to how the block ended; exceptions pass through."""
         outcome = _Outcome()
         try:
             yield outcome

@@ -47,7 +47,7 @@ _AUTO = "auto"
 _PLANNED = tuple(TrainingPlan.__dataclass_fields__)
 _EARLIER = ", as measured at an earlier start"
 _LEAST_BATCH, _MOST_BATCH = 16, 1024
-# Fewer steps an epoch are too few updates for the pictures seen.
+# Fewest steps of an epoch: fewer are too few updates for the pictures seen.
 _LEAST_STEPS = 16
 # The smallest batch that is nearly as fast as any: larger ones learn less from the same pictures.
 _FAST_ENOUGH = 0.9
@@ -88,7 +88,7 @@ def threads_of(settings: RunSettings) -> int:
 
 
 def use_threads(settings: RunSettings) -> None:
-    """Have torch compute with the number of threads that the settings state, where they do."""
+    """Set the number of threads of torch to that of the settings, if they state one."""
     if isinstance(settings.runtime.threads, int):
         torch.set_num_threads(settings.runtime.threads)
 
@@ -99,9 +99,9 @@ def seconds_per_epoch(
     """Estimate the seconds of an epoch's training steps from a few of them.
 
     The measurement is cached like those of plans, in processor time where one thread of a CPU
-    trains: other programs slow that down as they do just now. `settings` must be resolved. Where
-    the steps would not end before the `deadline`, as of `resolve`, one of a few pictures tells what
-    they would take.
+    trains: other programs slow that down as they do just now. `settings` must be resolved. If the
+    steps would not end before the `deadline` (see `resolve`), the time is estimated from a step on
+    a few pictures.
     """
     device = _device(settings)
 
@@ -185,7 +185,7 @@ class _Choices:
             # Whether compiling was worth a try depends on the length of the training.
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
-        # Without timings there is nothing to keep: this training is too short for them.
+        # Without timings nothing is stored: this training is too short for them.
         found, known = _kept("plan", key, settings, data, device, measure, needed="timings")
         choice = Choice.from_plain(found)
         self.timings = choice.timings

@@ -1,4 +1,4 @@
-"""Resumed runs: their settings, whether one may go on, and whether anything is left to do.
+"""Resumed runs: their settings, whether one may be resumed, and whether anything is left to do.
 
 Nothing is written before all of this is known.
 """
@@ -101,7 +101,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
 def _whole_of(fold: RunFolder) -> str | None:
     """Return the name of the cross-validation that a fold belongs to; None where there is none."""
     for file in fold.path.parent.glob(f"*/{FOLDS}"):
-        with suppress(ValueError):  # damaged, which whoever uses it says
+        with suppress(ValueError):  # damaged files are reported where they are used
             book = FoldBook.read(RunFolder.open(file.parent))
             if book is not None and fold.name in book.runs.values():
                 return file.parent.name
@@ -146,8 +146,8 @@ def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | No
 def reopen_record(folder: RunFolder) -> list[str]:
     """Break a run's seal, and take from a finished one that goes on what its weights gave.
 
-    A kill then leaves no metrics, answers or files of other weights than the run's. What is gone
-    and will not come back by itself is printed.
+    A kill then leaves no metrics, answers or files of other weights than the run's. Deleted files
+    that the run does not write again are printed.
 
     Returns:
         The metrics of the test part that were of these weights: they may not be measured again.

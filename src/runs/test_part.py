@@ -1,4 +1,4 @@
-"""The count of measurements of the test part, which repeating a run's own does not raise."""
+"""The number of measurements of the test part; repeating a run's own is not counted."""
 
 from __future__ import annotations
 

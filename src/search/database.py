@@ -1,4 +1,4 @@
-"""A study in a database, and what its one writer knows of it."""
+"""A study in a database, cached by its single writer."""
 
 from __future__ import annotations
 

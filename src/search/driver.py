@@ -1,4 +1,4 @@
-"""A race of trials: which is next, which is stopped early, and when the budget is spent."""
+"""The race of trials: choose the next one, stop some early, and end when the budget is used up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Trials = Sequence[TrialRecord]
 _Affordable = Callable[[float | None, _Trials, _Trials], Sequence[Kind]]
 
 _ACCOUNT_SECONDS = 10.0
-# Enough to distinguish a faulty sweep from bad luck.
+# Numbers of trials that distinguish a faulty sweep from bad luck.
 _ENOUGH_TRIALS = 10
 _ALL_FAILED = 3
 
@@ -102,7 +102,7 @@ class Driver(JobLoop[int]):
             if trial.state != RUNNING:
                 self._counts[trial.state] += 1
             self._note_time(trial)
-        # Trials whose first metric is known at their end alone have no curves to count.
+        # Trials whose first metric is only known at their end have no curves to count.
         self._epochs = max(self._epochs, int(self._study.recall("epochs") or 0))
         self._best = self._study.best()
         self._left.extend(trial.number for trial in self._study.unfinished())
@@ -115,7 +115,7 @@ class Driver(JobLoop[int]):
         self._keep_account()
         return spent
 
-    # What the loop calls.
+    # Methods that `JobLoop` calls.
 
     def next(self) -> int | None:
         if self._left:
@@ -127,7 +127,7 @@ class Driver(JobLoop[int]):
             first = left is not None and self._best is None
             beside = [*map(self._study.trial, self._running.values())] if first else []
             kinds = self._affordable(left, [*self._took.values()], beside)
-        # Nothing that begins now would end in time, or nothing is left to propose.
+        # No trial that begins now would end in time, or the sampler has none left to propose.
         affordable = kinds is None or bool(kinds)
         trial = self._study.ask(kinds) if affordable else None
         if trial is None:
@@ -176,8 +176,8 @@ class Driver(JobLoop[int]):
             return None
         if left <= 0:
             return f"the time was over after {step} {name}"
-        # What comes before the first report is not only a step: pictures are decoded, a head is
-        # fitted, a network is compiled.
+        # The first report takes more than a step: pictures are decoded, a head is fitted, a network
+        # is compiled.
         first, before = self._timed_from.setdefault(key, (step, seconds))
         each = min(seconds, job.step_seconds or 0.0)
         if step > first:
@@ -240,7 +240,7 @@ class Driver(JobLoop[int]):
         return f"{', '.join(parts)} left" if parts else ""
 
     def _note_time(self, trial: TrialRecord) -> None:
-        # One that was stopped before its first report was stopped for lack of time.
+        # A trial that was stopped before its first report was stopped for lack of time.
         late = trial.state == PRUNED and not trial.curve
         if (trial.state == COMPLETE or late) and trial.seconds is not None:
             self._took[trial.number] = trial

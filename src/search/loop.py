@@ -1,4 +1,4 @@
-"""The one event loop that gives jobs to slots and answers reports."""
+"""The event loop that assigns jobs to slots and answers reports."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from .pool import POLL_SECONDS, Event, Pool
 
 __all__ = ["OVER", "JobLoop", "Observer", "TooManyFailures", "run_single"]
 
-_MOST_ATTEMPTS = 2
-# Of a job whose machines go: more than bad luck, it may be what brings them down.
-_MOST_MACHINES = 10
-# Jobs that are given before reports are answered again: a proposal takes some 50 ms, and those that
-# wait for an answer train nothing.
-_MOST_AT_ONCE = 4
-# After the end of the time: until what reports nothing is interrupted, and until its worker ends.
+_MAX_ATTEMPTS = 2
+# Attempts at a job whose machines are lost: after so many, the job may be the cause.
+_MAX_MACHINES = 10
+# Jobs that are started before reports are answered again: a proposal takes some 50 ms, and a worker
+# that waits for an answer is idle.
+_MAX_STARTS = 4
+# Seconds after the end of the time until a job is interrupted, and until its worker is killed.
 _LATE_SECONDS, _ABANDON_SECONDS = 1.0, 6.0
-# And so much more for what has made its last report, and is being measured and written.
+# Additional seconds for a job after its last report, which is being measured and written.
 _WRITING_SECONDS = 10.0
 
-# Why a job was ended that reported nothing, whatever its worker wrote of it.
+# Reason of a job that was ended by the time limit, whatever its worker recorded.
 OVER = "the time was over"
 
 K = TypeVar("K")
 
 
 class TooManyFailures(RuntimeError):
-    """So many jobs fail, or one for want of what all need, that the search itself is at fault."""
+    """Many jobs fail, or one for a reason that concerns all, so that the search cannot continue."""
 
 
 class Observer:
     """A listener to jobs that run, such as a display; a subclass overrides what it needs."""
 
     def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
-        """A slot runs a trial, or a training of its configuration, for so many reports at most."""
+        """A slot begins a trial or a training of its configuration, of at most `steps` reports."""
 
     def noted(self, trial: TrialRecord, facts: Mapping[str, Any]) -> None:
         """The job of a trial sent facts, such as the folder of its run."""
@@ -49,13 +49,13 @@ class Observer:
         """An epoch or a fold ended, counted from 1."""
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
-        """A trial is over, and `best` is the best complete one of the study."""
+        """A trial ended; `best` is the best complete one of the study."""
 
     def freed(self, slot: int) -> None:
-        """A job of a slot is over; its trial may follow in another attempt."""
+        """A job of a slot ended; another attempt at its trial may follow."""
 
     def tick(self, counts: Mapping[str, int], left: str) -> None:
-        """Time went by: trials by state, and what is left to do."""
+        """Called regularly, with the numbers of trials by state and a text on the work left."""
 
 
 class JobLoop(ABC, Generic[K]):
@@ -99,28 +99,28 @@ class JobLoop(ABC, Generic[K]):
 
     @abstractmethod
     def next(self) -> K | None:
-        """Return the key of the next job, or None where none may begin before another has ended."""
+        """Return the key of the next job; None if no job may begin before another one has ended."""
 
     @abstractmethod
     def job(self, key: K) -> Job:
-        """Return the job. Called before every attempt, since what is kept may change it."""
+        """Return the job. Called before every attempt, since stored facts may change it."""
 
     def facts(self, key: K) -> Mapping[str, Any]:
-        """Return what is kept with the job, of earlier loops as well."""
+        """Return the stored facts of the job, those of earlier loops included."""
         return self._facts.get(key, {})
 
     def keep(self, key: K, facts: Mapping[str, Any]) -> None:
-        """Keep what the job noted, and what a further attempt at it is to know."""
+        """Store facts that the job noted, or that a further attempt needs."""
         self._facts.setdefault(key, {}).update(facts)
 
     def seconds_left(self) -> float | None:
-        """Return the time in which jobs are to end, 0 or less after it; None for no limit."""
+        """Return the seconds in which jobs should end, 0 or less after that; None for no limit."""
         return None
 
     def seconds_to_end(self) -> float | None:
-        """Return the time in which jobs must end, which may be longer; None for no limit.
+        """Return the seconds in which jobs must end, which may be more; None for no limit.
 
-        What goes on after it, because it reports nothing, is interrupted and in the end killed.
+        Jobs that still run after that are interrupted, and finally killed.
         """
         return self.seconds_left()
 
@@ -129,15 +129,15 @@ class JobLoop(ABC, Generic[K]):
         """Return the trial that the job is about, for observers."""
 
     def judge(self, key: K, job: Job, report: Report, seconds: float) -> str | None:
-        """Return why the job is to stop after a report, so many seconds after it began, or None."""
+        """Return the reason to stop the job after a report, given its seconds so far, or None."""
         return None
 
     def ended(self, key: K, slot: int, ending: Ending) -> str | None:
-        """The job is over, and `facts` have its seconds; return why the loop fails, or None."""
+        """Handle the end of a job (`facts` has its seconds); return why the loop fails, or None."""
         return None
 
     def tick(self, running: int) -> None:
-        """Time went by, with so many jobs running. What this raises ends the loop at once."""
+        """Called regularly with the number of running jobs; an exception ends the loop at once."""
 
     # The loop.
 
@@ -162,19 +162,19 @@ class JobLoop(ABC, Generic[K]):
             for event in self.pool.events(0.0 if waits else POLL_SECONDS):
                 self._take(event)
             if not self._stopping:
-                self._end_what_is_late()
+                self._end_late_jobs()
             self.tick(len(self._running))
         if self._fault is not None:
             raise TooManyFailures(self._fault)
         return not self._stopping
 
     def _fill(self, more: bool) -> bool:
-        """Give jobs to some free slots; return whether there may be further ones."""
+        """Assign jobs to free slots; return whether there may be further jobs."""
         free = self.pool.free()
         if self._at_once is not None:
             free = free[: max(0, self._at_once - len(self._running))]
-        self._waits = len(free) > _MOST_AT_ONCE
-        for slot in free[:_MOST_AT_ONCE]:
+        self._waits = len(free) > _MAX_STARTS
+        for slot in free[:_MAX_STARTS]:
             key = self._retries.popleft() if self._retries else self.next() if more else None
             if key is None:
                 return False
@@ -223,9 +223,9 @@ class JobLoop(ABC, Generic[K]):
             ending, lost = Ending("pruned", reason=OVER), False
         if lost or ending.again is not None:
             # Each kind has its own attempts.
-            counted, most = ("lost" if lost else "eased", _MOST_ATTEMPTS)
+            counted, most = ("lost" if lost else "eased", _MAX_ATTEMPTS)
             if ending.state == "gone":
-                counted, most = ("gone", _MOST_MACHINES)
+                counted, most = ("gone", _MAX_MACHINES)
             count = int(self.facts(key).get(counted, 0)) + 1
             if count < most:
                 # What is to be done otherwise is done in a run of its own.
@@ -237,7 +237,7 @@ class JobLoop(ABC, Generic[K]):
         self._fault = self._fault or fault
         self._more = True  # what could not begin beside it, or not before it was known, may now
 
-    def _end_what_is_late(self) -> None:
+    def _end_late_jobs(self) -> None:
         left, now = self.seconds_to_end(), time.monotonic()
         if left is None or left > 0:
             self._over_since = None

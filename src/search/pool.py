@@ -1,4 +1,4 @@
-"""Slots with warm workers: jobs go in, and what workers say about them comes out."""
+"""Slots with warm workers, which receive jobs and send messages about them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .jobs import (
 
 __all__ = ["POLL_SECONDS", "Event", "Pool"]
 
-# Workers that die this often in a row before they are ready will not do better the next time.
+# Number of successive deaths of a starting worker after which no further one is started.
 _MOST_DEATHS = 3
-# How long to wait for a message before looking after anything else.
+# Seconds to wait for a message before other work is done.
 POLL_SECONDS = 0.25
 
 

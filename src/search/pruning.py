@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["make_pruner"]
 
-# Of a whole trial, before which none is stopped: schedules are still warming up. In the recorded
-# trainings of benchmarks/curves the ranks after 1/27 correlate by 0.6 and 0.3 with those at the
-# end, after a ninth by 0.8 and 0.8.
+# Fraction of a trial before which none is stopped, since schedules are still warming up. In the
+# recorded trainings of benchmarks/curves the ranks after 1/27 correlate by 0.6 and 0.3 with those
+# at the end, after a ninth by 0.8 and 0.8.
 _LEAST_SHARE = 9
 
 

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["Proposer", "check_sampler"]
 
 _ONE_PLAIN_SPACE = ("cmaes", "grid", "qmc")
-# Samplers that learn from trials alone, not from what they have written to the study.
+# Samplers that learn only from trials, not from attributes that they store in the study.
 _LEARN = ("tpe", "gp")
 # A sampler's time grows with the trials that it reads. Of 250 or more TPE takes the best 25 for its
 # good ones, so that more change hardly anything.
 _MOST_READ, _BEST_READ = 250, 75
-# Running ones that it reads, to propose something else. With a thousand slots all that is latest
-# runs, and what ended would not be seen.
+# Number of running trials that it reads, to propose different ones. With a thousand slots all of
+# the latest trials run, and ended ones would not be read.
 _RUNNING_READ = 75
-# What TPE learns from once there are enough; until then it draws at random.
+# States of trials from which TPE learns once there are enough; before, it samples at random.
 _READ_BY_TPE = (TrialState.COMPLETE, TrialState.PRUNED)
 _NOT_ENDED = (TrialState.RUNNING, TrialState.WAITING)
-# Random trials of each family, at least, before its sampler learns from them.
+# Fewest random trials of each family before its sampler learns from them.
 _LEAST_STARTUP = 3
 
 
@@ -80,7 +80,7 @@ class Proposer:
         object.__setattr__(self, "_known", _Known(-1.0 if maximized else 1.0))
 
     def prepare(self, kinds: Sequence[Kind] | None) -> int | None:
-        """Enqueue what the next trial must be, where the sampler is not free to choose.
+        """Enqueue the next trial if the sampler is not free to choose.
 
         To be called where nothing that it may be is enqueued. Where some families, or some of
         their choices, are left out, the kinds that the trial may be of (None for all) take turns:

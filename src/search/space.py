@@ -233,7 +233,7 @@ def _parameter(key: str, name: str, spec: Mapping[str, Any], when: _Conditions) 
         raise ValueError(f"{unknown[0]} is not known: there are {', '.join(sorted(_KEYS))}")
     if "choices" in spec:
         return Parameter(key, name, choices=_choices(spec), when=when)
-    low, high, step, log = (spec.get(word) for word in ("low", "high", "step", "log"))
+    low, high, step, log = (spec.get(bound) for bound in ("low", "high", "step", "log"))
     if not _is_number(low) or not _is_number(high):
         raise ValueError("it needs choices, or numbers as low and high")
     if low >= high:

@@ -1,4 +1,4 @@
-"""The journal file of a study, which stays whole, and by which driver a study is kept.
+"""The journal file of a study, safe against crashes, and the lease of its driver.
 
 The journal is that of `optuna.storages.journal.JournalFileBackend`, which Optuna's own tools open;
 each line ends with its checksum, which they ignore. That class is poisoned for good by a torn last
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 # Before the keys of what a study keeps, which are among Optuna's own attributes: those of a user
 # stand in its table of studies, and each search space would make lines of thousands of characters.
 NOTED = "bakeoff:"
-# Optuna's operation that ends a trial: from there on its loss would matter.
+# Optuna's operation that ends a trial, after which the file is flushed to the disk.
 _ENDS_TRIAL = 6
 _LEASE_KEY = "driver"
 _LASTS_SECONDS = 60.0
@@ -91,7 +91,7 @@ class Journal(BaseJournalBackend):
             with named_file(self._path):
                 while written < len(content):
                     written += os.write(self._file, content[written:])
-            # What a killed process wrote is safe; what a power cut would lose is one trial's steps.
+            # Data of a killed process are safe; a power cut loses some steps of one trial.
             if any(log.get("op_code") == _ENDS_TRIAL for log in logs):
                 os.fsync(self._file)
         except OSError:

@@ -1,4 +1,4 @@
-"""A study that survives its driver: Optuna's, with one writer, an identity and resumed trials."""
+"""A study of Optuna with a single writer, an identity, and trials that can be resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["JOURNAL", "StudyBusy", "StudyChanged", "SweepStudy"]
 JOURNAL = "study.journal"
 _MOST_DIFFERENCES = 3
 _LONGEST_VALUE = 40
-# Of a trial that comes before others that wait.
+# Attribute of an enqueued trial that comes before the others.
 _FIRST = "first"
 
 
@@ -111,7 +111,7 @@ class SweepStudy:
         given = json.loads(json.dumps(self.spec.identity))
         if known == given:
             return
-        # A start that came to no trial, for wrong pictures perhaps, binds no later one.
+        # A start without any trial, for wrong pictures perhaps, does not fix the identity.
         empty = not self._study.get_trials(deepcopy=False)
         if known is None or (empty and known.get("direction") == given.get("direction")):
             self.remember("identity", given)
@@ -124,7 +124,7 @@ class SweepStudy:
             raise StudyChanged(f"the study {self.spec.name} was begun otherwise: {shown}")
 
     def close(self) -> None:
-        """Let another process drive."""
+        """Release the study for another process."""
         if self._lease is not None:
             self._lease.give_back()
         if self._journal is not None:
@@ -142,7 +142,7 @@ class SweepStudy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # What the study keeps beside its trials.
+    # Values that the study stores in addition to its trials.
 
     def recall(self, key: str) -> Any:
         """Return what was remembered under `key`, or None."""
@@ -162,7 +162,7 @@ class SweepStudy:
     def enqueue(
         self, family: str, values: Mapping[str, Value], *, first: bool = False, **facts: Any
     ) -> None:
-        """Try this configuration before anything that the sampler proposes; once, if asked again.
+        """Enqueue a configuration before all that the sampler proposes, once if called repeatedly.
 
         With `first` it comes before others that wait as well.
 
@@ -201,8 +201,8 @@ class SweepStudy:
                     break
                 self._some_wait = True
                 fitting, others = self._waiting(kinds)
-                # Points of a grid, of which there is an end, may be of other kinds. All else that
-                # is proposed is of these, or would be proposed for ever.
+                # Points of a grid, which are finite, may be of other kinds. Other samplers must
+                # propose one of these kinds, or the loop would not end.
                 if not fitting and self.spec.sampler != "grid":
                     raise RuntimeError(
                         f"a proposal is of none of the kinds that may begin: {kinds}"
@@ -238,13 +238,13 @@ class SweepStudy:
         return family == kind.family and any(one.items() <= fixed.items() for one in stored)
 
     def unfinished(self) -> list[TrialRecord]:
-        """Return the trials that an earlier driver left running; they run on here."""
+        """Return the trials that an earlier driver left running, to be resumed here."""
         left = []
         for frozen in self._all():
             number = frozen.number
             if frozen.state is TrialState.RUNNING and number not in self._running:
                 with translated_errors():
-                    # The rest, if the driver was killed while it was being drawn.
+                    # Draws the rest if the driver was killed while drawing.
                     self._proposer.draw(Trial(self._study, self._id(number)), self._id(number))
                 self._running.add(number)
                 left.append(self.trial(number))
@@ -272,7 +272,7 @@ class SweepStudy:
         return new
 
     def begin_anew(self, number: int) -> None:
-        """Forget what a running trial has reported: its next attempt is another training."""
+        """Forget the reports of a running trial, whose next attempt is a new training."""
         with translated_errors():
             trial = self._storage.get_trial(self._id(number))
             self.note(number, **{STALE: sorted(trial.intermediate_values)})
@@ -291,13 +291,13 @@ class SweepStudy:
     def pruned(self, number: int, reason: str) -> None:
         """End a trial that was stopped."""
         self.note(number, reason=reason)
-        # What `Study.tell` does; a study of several objectives has no such value.
+        # As `Study.tell` does; a study with several objectives has no such value.
         curve = self._frozen(number).intermediate_values
         values = [curve[max(curve)]] if curve and len(self.spec.directions) == 1 else None
         self._end(number, TrialState.PRUNED, values)
 
     def failed(self, number: int, reason: str) -> None:
-        """End a trial that came to nothing."""
+        """End a trial that failed."""
         self.note(number, reason=reason)
         self._end(number, TrialState.FAIL, None)
 
@@ -306,10 +306,10 @@ class SweepStudy:
             self._storage.set_trial_state_values(self._id(number), state, values)
         self._running.remove(number)
 
-    # What the study holds.
+    # The content of the study.
 
     def trial(self, number: int) -> TrialRecord:
-        """Return one trial as it stands."""
+        """Return the current record of a trial."""
         return self._record(self._frozen(number))
 
     def trials(self) -> list[TrialRecord]:
@@ -361,7 +361,7 @@ class SweepStudy:
 
 
 def _differences(known: Any, given: Any, where: str = "") -> Iterator[str]:
-    """Yield what differs between two nests of plain values, with both values.
+    """Yield the differences between two nested plain values, with both values.
 
     Of what only one of them has, such as a family with its whole search space, the keys are named.
     """

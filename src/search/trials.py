@@ -34,13 +34,13 @@ STATES = {
     TrialState.PRUNED: PRUNED,
     TrialState.FAIL: FAILED,
 }
-# What a trial keeps: steps that an attempt reported which was begun anew since, as no storage takes
-# a report back.
+# Attribute of a trial: the steps that an abandoned attempt reported, since no storage can delete a
+# report.
 STALE = "stale"
 # Keys of Optuna's own in what it keeps with a trial, of which it has no public reader.
 _ENQUEUED = "fixed_params"
 _RUNG = "completed_rung_"
-# Fewer complete trials show nothing.
+# Fewest complete trials for an estimate.
 _LEAST_TRIALS = 4
 
 

@@ -37,7 +37,7 @@ from .choice import Chosen
 
 __all__ = ["Basis", "calibrate", "calibration_basis", "card_certainty", "features_of"]
 
-# With which an error of 1 % can be promised if no answer is wrong.
+# Number of pictures with which an error of 1 % can be promised if no answer is wrong.
 _ENOUGH_TEST_PICTURES = 300
 _REFERENCE_PICTURES = 1000
 _REFERENCE_BYTES = 16_000_000
@@ -48,7 +48,7 @@ _SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Basis:
-    """Answers to calibrate by; see `src.records.certainty.Certainty` for the attributes."""
+    """Predictions for a calibration, with the attributes of `src.records.certainty.Certainty`."""
 
     source: str
     predictions: Predictions
@@ -61,7 +61,7 @@ def calibration_basis(
 ) -> Basis | None:
     """Return the answers that calibrate a champion; None where no picture was held out.
 
-    None as well for pixels: what is promised is about pictures.
+    None for pixels as well, since promises concern pictures.
 
     Args:
         model: what becomes the champion.
@@ -92,7 +92,7 @@ def calibration_basis(
 
 
 def _to_draw_on(found: Predictions) -> int:
-    """Return how many pictures are left of answers when one of each group is drawn."""
+    """Return the number of pictures that are left when one of each group is drawn."""
     return len(found.targets if found.groups is None else np.unique(found.groups))
 
 
@@ -148,7 +148,7 @@ def _feature_sample(again: Revisited, ids: Int64Array, groups: Int64Array) -> Fe
     if known is None or features is None:
         return None
     scale = feature_scale(known)
-    # As it is stored, so that new pictures are compared with the same numbers.
+    # In the stored precision, so that new pictures are compared with the same numbers.
     reference = feature_rows(known, scale).astype(np.float16)
     own, others = groups[ids], groups[drawn]
     distances = neighbour_distances(

@@ -100,7 +100,7 @@ def choice_command(
 ) -> str | None:
     """Return the command line that makes the choice of a comparison the champion.
 
-    None where the test part was compared, for no choice is made by that.
+    None if the test part was compared, which must not decide a choice.
 
     Args:
         comparison: of finished runs.
@@ -114,7 +114,7 @@ def choice_command(
     if made is not None and made.run_dir in comparison.choice.run_dirs:
         place = [one for one in given if one.startswith(("output_dir=", "tracking."))]
         given = [f"run={Path(made.run_dir).name}", *place]
-    # Folds leave a model each, and none of all pictures.
+    # Each fold has a model, and none is trained on all pictures.
     folded = (Path(comparison.choice.run_dirs[0]) / FOLDS).is_file()
     return command("select", *plugin_overrides(), *given, *["refit=true"] * folded)
 
@@ -129,7 +129,7 @@ def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
 
 
 def _costs(settings: SelectSettings) -> CostTable | None:
-    if settings.run is not None and settings.sweep is None:  # nothing was compared by them
+    if settings.run is not None and settings.sweep is None:  # the comparison used none
         return None
     measure, costs = wanted_measure(settings)
     return costs if measure == "cost" else None

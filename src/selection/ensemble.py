@@ -26,11 +26,11 @@ from .comparison import compared
 
 __all__ = ["ensemble_of", "with_ensemble"]
 
-# Of the pictures' settings, what models share that have one format.
+# Settings of the pictures that models of one format share.
 _OF_PICTURES = ("image_size", "channels", "bands", "fit", "scale")
-# And what names their classes, or puts these in order.
+# Settings that name the classes, or their order.
 _OF_CLASSES = ("class_names", "order")
-# Of a network's settings, what networks of one architecture may differ in.
+# Settings of a network in which networks of one architecture may differ.
 _OF_TRAININGS = tuple(
     key for key in get_type_hints(NetworkSettings) if key not in get_type_hints(ModelSettings)
 )
@@ -39,7 +39,7 @@ _OF_TRAININGS = tuple(
 def with_ensemble(
     comparison: Comparison, settings: CompareSettings
 ) -> tuple[Comparison, RunSummary | None]:
-    """Combine the compared runs, as `ensemble_of` does, and compare what comes of it with them.
+    """Combine the compared runs by `ensemble_of`, and compare the combination with them.
 
     Returns:
         the new comparison, with the summary of the new run; the same and None where nothing is

@@ -2,8 +2,8 @@
 
 After the choice the validation part is free for training, and more pictures make a better model as
 a rule. But it is measured on the test part alone, so nothing may be left to choose: every setting
-is the chosen run's, and so is the number of epochs. Only `data.train_limit` goes, by which a race
-of few minutes, or the question what fewer pictures teach, kept training pictures out.
+is the chosen run's, and so is the number of epochs. Only `data.train_limit` is dropped, which
+restricts the training pictures of a short race or of a learning curve.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
 def _command(chosen: RunSummary, settings: RunSettings) -> str:
     """Return the command of this training: the chosen run's overrides, and those that differ."""
     given = overrides_of(chosen.command, "train")
-    overrides = [word for word in given or () if not word.startswith("plugins=")]
-    if given is not None and not any(word.startswith("resume=") for word in overrides):
+    overrides = [override for override in given or () if not override.startswith("plugins=")]
+    if given is not None and not any(override.startswith("resume=") for override in overrides):
         try:
             typed = leaves(to_plain(compose_settings(RunSettings, overrides)))
         except ConfigError:  # of another version

@@ -1,4 +1,4 @@
-"""The latencies of models that a choice lies between, measured again in turns.
+"""Measure the latencies of the models in question again, in turns.
 
 Each run measured its own when it was trained, on a machine that was more or less busy at that
 moment. Where the cheapest is to be taken and several may be it, they are timed side by side.
@@ -21,7 +21,7 @@ from ..statistics.verdict import cheapest
 __all__ = ["in_turns", "may_be_cheapest", "with_latencies"]
 
 _ROUNDS = 15
-# Times the least latency: what a busy machine makes of equal ones.
+# Ratio of latencies up to which a busy machine may have caused the difference.
 _AS_CHEAP = 2.0
 _MOST_TIMED = 8
 
@@ -105,7 +105,7 @@ def with_latencies(comparison: Comparison, latencies: Mapping[str, float]) -> Co
 
 def _latencies(places: Mapping[str, Path]) -> dict[str, float]:
     """Return milliseconds for one picture by name; empty where pictures are taken in windows."""
-    # With torch, which a refused command need not wait for.
+    # Imports torch, for which a refused command should not wait.
     from ..runs.candidates.choose import load_trained
     from ..serving.variant_choice import times_in_turns
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ensembles.mixing import Way, combined_probabilities, mixed_pixels
+from ..ensembles.mixing import Method, combined_probabilities, mixed_pixels
 from ..machine.arrays import Float32Array
 from ..records.pictures import Pixels
 from .predictor import Predictor, kind_in
@@ -20,7 +20,7 @@ _MAPS = 5
 
 def ensemble_predictor(
     members: Sequence[Predictor],
-    method: Way,
+    method: Method,
     weights: Sequence[float],
     metadata: Mapping[str, Any],
     *,

@@ -70,7 +70,8 @@ def decided_by_seeds(evidence: Evidence, tied: BoolArray, quantile: float) -> fl
         quantile: of the normal law, that the test asks for.
 
     Returns:
-        a probability for the one of the others that is the most likely to be told from the first;
+        a probability for the one of the others that is the most likely to be found different from
+        the first;
         None if nothing is known of seeds, or nothing is tied with the first.
     """
     others = np.flatnonzero(tied)[1:]

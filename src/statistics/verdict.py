@@ -81,7 +81,8 @@ def judge(
         before: name of the candidate that comes first of those that are level, such as the winner
             of the study that they come from.
         look: at candidates that get further seeds between looks, from 1; see `look_confidence`.
-        left_out: names of those that an earlier look told from the best; not those of the last.
+        left_out: names of those that an earlier look than the last one found to be worse than the
+            best.
         gap: a difference that matters, above 0, in the units of the measure.
         band: a difference that counts as equal, at least 0, in the same units.
         draws: of the joint errors.

@@ -31,7 +31,7 @@ _PACKAGES = (
     *("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "scikit-learn"),
     *("scikit-image", "pillow", "hydra-core", "omegaconf", "optuna", "mlflow"),
 )
-# Options of Python, of which several may be one word; those that are named take a value.
+# Options of Python, of which several may be one argument; those that are named take a value.
 _OPTION = re.compile(r"-[^-cmWX]*(?P<name>.?)(?P<value>.*)", re.DOTALL)
 
 
@@ -98,10 +98,10 @@ def command_line() -> str:
 def _source_name(arguments: list[str]) -> str:
     """Return the module or the script that a command line runs."""
     rest = iter(arguments[1:] if arguments[0] == "python" else ())
-    for word in rest:
-        option = _OPTION.fullmatch(word)
+    for argument in rest:
+        option = _OPTION.fullmatch(argument)
         if option is None:
-            return Path(word).name
+            return Path(argument).name
         value = option["value"] or (next(rest, "") if option["name"] else "")
         if option["name"] == "m":
             return value

@@ -85,7 +85,7 @@ class Tracker(Spool):
             parent_run_id: the project's id of the parent run.
             enabled: False to write the run folder only.
             mirror: a process that others have started; None to start one for this run and for those
-                that it is told to `follow`.
+                that are passed to `follow`.
             mirrored_elsewhere: the mirror of a larger run, such as a sweep, follows this folder.
             system_metrics_seconds: between two samples of the machine; None for none at all.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.

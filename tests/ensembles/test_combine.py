@@ -5,43 +5,43 @@ import pytest
 from sklearn.metrics import average_precision_score, cohen_kappa_score, log_loss
 
 from src.ensembles.combine import combine, dealt, greedy_soup
-from src.ensembles.mixing import Way, combined_probabilities
+from src.ensembles.mixing import Method, combined_probabilities
 from src.statistics.paired_tests import mcnemar
 from tests.ensembles.test_member_weights import library
 
-WAYS: list[Way] = ["greedy", "stacking"]
+METHODS: list[Method] = ["greedy", "stacking"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_members_that_err_apart_are_better_together(way: Way) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_members_that_err_apart_are_better_together(method: Method) -> None:
     probs, targets = library(0, 8, 1500)
-    found = combine([f"m{i}" for i in range(8)], probs, targets, ways=[way], at_most=8)
+    found = combine([f"m{i}" for i in range(8)], probs, targets, methods=[method], at_most=8)
     assert found.figure > found.best_figure
     assert found.p_value < 0.01
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_guesses_look_no_better_than_guesses(way: Way) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_guesses_look_no_better_than_guesses(method: Method) -> None:
     """Many members that guess: the best of them, and any mixture, look good where chosen."""
     generator = np.random.default_rng(0)
     probs = generator.dirichlet(np.ones(2), (40, 300)).astype(np.float32)
     targets = generator.integers(2, size=300)
-    found = combine([f"m{i}" for i in range(40)], probs, targets, ways=[way], at_most=40)
-    chosen = combined_probabilities(way, probs, found.weights)
+    found = combine([f"m{i}" for i in range(40)], probs, targets, methods=[method], at_most=40)
+    chosen = combined_probabilities(method, probs, found.weights)
     assert (chosen.argmax(axis=1) == targets).mean() > 0.56
     assert found.figure == pytest.approx(0.5, abs=0.075)
     assert found.best_figure == pytest.approx(0.5, abs=0.075)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_picture_has_no_say_in_its_own_answer(way: Way) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_picture_has_no_say_in_its_own_answer(method: Method) -> None:
     """Turning one label changes nothing about what that picture is answered."""
     probs, targets = library(1, 5, 90)
     turned = targets.copy()
     turned[17] = (turned[17] + 1) % 3
     names = [f"m{i}" for i in range(5)]
-    one = combine(names, probs, targets, ways=[way], at_most=8)
-    other = combine(names, probs, turned, ways=[way], at_most=8)
+    one = combine(names, probs, targets, methods=[method], at_most=8)
+    other = combine(names, probs, turned, methods=[method], at_most=8)
     np.testing.assert_array_equal(one.probs[17], other.probs[17])
     assert not np.array_equal(one.probs, other.probs)
 
@@ -52,9 +52,11 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
     probs = probs**4 / (probs**4).sum(axis=2, keepdims=True)
     names = [f"m{i}" for i in range(4)]
     both = combine(names, probs, targets, at_most=8)
-    greedy, stacking = (combine(names, probs, targets, ways=[way], at_most=8) for way in WAYS)
+    greedy, stacking = (
+        combine(names, probs, targets, methods=[method], at_most=8) for method in METHODS
+    )
     assert stacking.log_loss < greedy.log_loss - 0.01
-    assert both.way == "stacking"
+    assert both.method == "stacking"
     np.testing.assert_array_equal(both.weights, stacking.weights)
     np.testing.assert_array_equal(both.probs, stacking.probs)
 
@@ -69,7 +71,7 @@ def test_the_test_is_mcnemars_and_copies_are_level() -> None:
 
 def test_the_worst_members_are_let_go() -> None:
     probs, targets = library(3, 10, 200)
-    found = combine([f"m{i}" for i in range(10)], probs, targets, ways=["greedy"], at_most=4)
+    found = combine([f"m{i}" for i in range(10)], probs, targets, methods=["greedy"], at_most=4)
     assert np.count_nonzero(found.weights) <= 4
     assert found.weights.sum() == pytest.approx(1)
 
@@ -113,7 +115,7 @@ def test_a_member_is_put_in_unless_it_spoils_the_soup() -> None:
     # By accuracy 2, 0, 1: 0 helps, 1 would spoil.
     kitchen = Kitchen({(0,): 0.7, (1,): 0.6, (2,): 0.8, (0, 2): 0.9, (0, 1, 2): 0.85})
     found = greedy_soup(["a", "b", "c"], kitchen, TARGETS)
-    assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.way == "soup"
+    assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.method == "soup"
     assert len(kitchen.asked) == len(set(kitchen.asked)), "a network was asked twice"
     np.testing.assert_array_equal(found.probs, answers(share(0.9)))
     assert found.figure > found.best_figure and found.p_value < 0.01
@@ -154,13 +156,13 @@ def test_groups_are_dealt_whole_and_their_answers_count_as_one() -> None:
     probs[:, np.arange(60), targets] += 0.4
     probs /= probs.sum(axis=2, keepdims=True)
     once = combine(
-        ["a", "b", "c"], probs, targets, ways=["greedy"], at_most=8, groups=np.arange(60)
+        ["a", "b", "c"], probs, targets, methods=["greedy"], at_most=8, groups=np.arange(60)
     )
     tenfold = combine(
         ["a", "b", "c"],
         np.repeat(probs, 10, axis=1),
         np.repeat(targets, 10),
-        ways=["greedy"],
+        methods=["greedy"],
         at_most=8,
         groups=np.repeat(np.arange(60), 10),
     )
@@ -180,7 +182,7 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     logits = rng.normal(0, 1.5, (4, 120, 3)) + 2 * sets - 1
     probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
     names = [f"m{i}" for i in range(4)]
-    found = combine(names, probs, sets, kind="multi", ways=["greedy"], at_most=8)
+    found = combine(names, probs, sets, kind="multi", methods=["greedy"], at_most=8)
     assert found.measure == "map" and found.figure > found.best_figure + 0.05
     assert found.figure == pytest.approx(
         np.mean([average_precision_score(sets[:, k], found.probs[:, k]) for k in range(3)]),
@@ -190,7 +192,7 @@ def test_label_sets_are_mixed_label_by_label_and_judged_by_their_own_measure() -
     assert found.log_loss == pytest.approx(expected, rel=1e-5)
     turned = sets.copy()
     turned[17] = 1 - turned[17]
-    other = combine(names, probs, turned, kind="multi", ways=["greedy"], at_most=8)
+    other = combine(names, probs, turned, kind="multi", methods=["greedy"], at_most=8)
     np.testing.assert_array_equal(other.probs[17], found.probs[17])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.ensembles.combine import Mixture, combine_pixels, dealt
-from src.ensembles.mixing import Way, combined_probabilities, mixed_pixels
+from src.ensembles.mixing import Method, combined_probabilities, mixed_pixels
 from src.metrics.segmentation import iou_sums, mean_ratio
 from src.records.pixels import pixel_answers
 
@@ -65,20 +65,20 @@ def combined(probs: np.ndarray, masks: np.ndarray, **options):
     return found, once
 
 
-@pytest.mark.parametrize("way", ["greedy", "stacking"])
-def test_maps_are_mixed_as_rows_are(way: Way) -> None:
+@pytest.mark.parametrize("method", ["greedy", "stacking"])
+def test_maps_are_mixed_as_rows_are(method: Method) -> None:
     probs, _ = library()
     weights = np.array([0.5, 0.2, 0.3, 0.1])
     rows = probs.transpose(0, 1, 3, 4, 2).reshape(MEMBERS, -1, CLASSES)
-    expected = combined_probabilities(way, rows, weights)
-    found = mixed_pixels(way, iter(probs), weights).transpose(0, 2, 3, 1).reshape(-1, CLASSES)
+    expected = combined_probabilities(method, rows, weights)
+    found = mixed_pixels(method, iter(probs), weights).transpose(0, 2, 3, 1).reshape(-1, CLASSES)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_members_that_err_apart_are_better_together() -> None:
     probs, masks = library()
-    found, (mixtures, number) = combined(probs, masks, ways=["greedy"])
-    assert (found.measure, found.way) == ("miou", "greedy")
+    found, (mixtures, number) = combined(probs, masks, methods=["greedy"])
+    assert (found.measure, found.method) == ("miou", "greedy")
     assert found.figure > found.best_figure + 0.05 and found.p_value < 0.01
     assert found.figure == pytest.approx(mean_ratio(iou_sums(found.probs["matrix"])), abs=1e-6)
     assert found.log_loss == pytest.approx(found.probs["log_loss"].mean())

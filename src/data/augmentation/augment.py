@@ -25,7 +25,7 @@ from .policies import Policy, Step
 
 __all__ = ["Augment", "Operation"]
 
-# What the streams of a sample are for. Append only: a number that moves changes every run.
+# Numbers of the random streams of a sample. Append only: a changed number changes every run.
 _FLIP, _DOWN, _RIGHT = 0, 1, 2
 _WARPED, _ANGLE, _ZOOM = 3, 4, 5
 _COLORED, _BRIGHTNESS, _CONTRAST, _SATURATION = 6, 7, 8, 9

@@ -22,7 +22,7 @@ from .transforms import change_chosen_
 
 __all__ = ["OPERATIONS", "Policy", "Step"]
 
-# What a draw stands for. Append only: an operation that moves changes every run.
+# Operations by their drawn number. Append only: a changed number changes every run.
 OPERATIONS = (
     *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
     *("brightness", "saturation", "contrast", "sharpness"),

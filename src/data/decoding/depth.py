@@ -36,10 +36,10 @@ ScaleBy = ValueRange | None | Literal["own"]
 SIXTEEN_BITS: ValueRange = (0.0, 65535.0)
 # The largest numbers of usual pixels: floating point, and 8, 10, 12, 14 and 16 bits.
 _WHITES = (1, 255, 1023, 4095, 16383, 65535)
-# Up to here 16 bits may be 14, 12 or 10, or a dark picture: one picture alone does not show which.
+# Up to this value pixels of 16 bits may have 14, 12 or 10 bits, or the picture may be dark.
 _AMBIGUOUS = 16383
 _ROWS_BYTES = 8 << 20
-# Pictures that use less than this part of the range show little.
+# Pictures that use less than this part of the range (1 / 8) show little.
 _FEW = 8
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
 

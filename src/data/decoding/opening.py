@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _VERSION = 4
 _BLOCK_BYTES = 4 << 20
 _NAMED = 20
-_NAMED_ALIKE = 3  # pictures of one fault
+_NAMED_ALIKE = 3  # most pictures that are named for one fault
 
 
 class _ContentChanged(ConfigError):
@@ -76,7 +76,7 @@ def open_pictures(
             raise short from error
         raise
     except _ContentChanged as error:
-        # What was found earlier is not true any more, though `stat` shows no change.
+        # The stored findings are outdated, though `stat` shows no change.
         _log.info("%s Looking at all pictures again.", error)
         return opened(check_content=True)
 

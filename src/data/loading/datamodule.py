@@ -34,9 +34,9 @@ from .pieces import Pieces
 
 __all__ = ["PictureData"]
 
-# Without gradients memory allows larger batches, and larger ones keep the cores busier.
+# Batch size of an evaluation, at least: without gradients there is memory for it, and it is faster.
 _EVALUATED_AT_ONCE = 256
-# Of a GPU's free memory; the rest is for the network and its activations.
+# Fraction of a GPU's free memory for pictures; the rest is for the network.
 _SHARE_FOR_PICTURES = 0.25
 
 

@@ -40,7 +40,7 @@ __all__ = ["Survey", "content_hash", "copies", "page_hash", "survey"]
 
 _HASH_BYTES = HASH_DTYPE.itemsize // 2
 _FILES_AT_A_TIME = 64
-# What is found is true now, but a later change might not show: not known the next time.
+# Valid now, but a later change might go unnoticed, so that the file is read again next time.
 _UNSETTLED = {"mtime_ns": NEVER}
 
 
@@ -252,7 +252,7 @@ def _look_at_page(file: _Hashed, page: int) -> tuple[dict[str, Any], str]:
     except (OSError, PictureError) as error:
         return _fault_of(error, found)
     file.pictures = pictures
-    # A digest: what names a patient stays in the file.
+    # A digest, since names of patients must not leave the file.
     found["group"] = content_hash(header.group.encode()) if header.group else b""
     shown = ("height", "width", "bands", "windowed")
     return found | {name: getattr(header, name) for name in shown}, ""

@@ -35,7 +35,7 @@ _STRICTEST = _LOOSEST / 32
 _GROWTH = 5
 _FEW = 10
 _FEW_IN = 1000
-# A chain of resemblances through this share of all pictures is no set of copies.
+# Fraction of all pictures from which a chain of similar ones is not taken for a set of copies.
 _CHAINED = 0.1
 _CHAINED_AT_LEAST = 20
 _CHUNK = 4096
@@ -60,11 +60,11 @@ class NearPairs:
 def near_pairs(images: Grey) -> NearPairs:
     """Return the pairs of pictures that are one photo, in any size, encoding or light.
 
-    How alike is too alike depends on the data. Chance resemblances multiply when the tolerance
-    doubles (in D effective dimensions by 2^(D/2)), true copies do not. So the tolerance starts
-    where pictures cannot be told apart and is doubled for as long as the pairs found stay few or
-    grow by less than strangers would, and do not chain a good part of the data set together; it is
-    halved once where that ended it.
+    The tolerance depends on the data. Chance resemblances multiply when the tolerance doubles (in D
+    effective dimensions by 2^(D/2)), true copies do not. So the tolerance starts where pictures
+    cannot be told apart and is doubled for as long as the pairs found stay few or grow by less than
+    strangers would, and do not chain a good part of the data set together; it is halved once where
+    that ended it.
 
     Pictures of (almost) a single colour are in no pair: they are alike without being copies.
 

@@ -29,7 +29,7 @@ BLANK = 2.0
 # A dark picture has hardly a pixel above the one, a bright one hardly a pixel below the other.
 _DARK_BELOW, _BRIGHT_ABOVE = 50, 205
 _HARDLY = 0.05
-# Sharpness that is lost: far outside of what the data set has, and a factor that blur explains.
+# Lost sharpness: an outlier of the data set, by a factor that blur can explain.
 _OUTSIDE = 4.0
 _LEAST_LOSS = float(np.log(8))
 _SMALLEST_TO_JUDGE = 16

@@ -1,7 +1,6 @@
-"""Options that a limited time is enough for, by measured speeds.
+"""Options of describing pictures that fit into a time limit, by measured speeds.
 
-That is a frozen network, the size of its pictures, and the share of the training part that it
-describes.
+An option is a frozen network, the size of its pictures, and a share of the training part.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from dataclasses import dataclass, field, replace
 
 __all__ = ["SURE", "Bought", "Offer", "Option", "best_buy", "counts_by_share"]
 
-# Of the time that is left, what describing may take as it was measured: other work comes and goes.
+# Fraction of the time left that describing may take by its measured speed, as load changes.
 SURE = 0.9
-# Of the time, for measuring speeds.
+# Fraction of the time for measuring speeds.
 _SHARE = 0.25
-# A speed below such a share of what it was expected to be is measured once more: a moment in which
-# other programs ran must not decide.
+# A speed below this fraction of the expected one is measured again, in case other programs ran.
 _DOUBTFUL = 0.7
-# Smaller pictures than those a network was trained for, in such steps.
+# Step between the sizes of pictures below the one that a network was trained for.
 _STEP, _SMALLEST = 32, 64
 # Points of accuracy that a network loses with each halving of the side of its pictures
 # (EfficientNet-Lite0 and 2 on clothing photos under a logistic regression: 6 to 10).
@@ -62,13 +60,13 @@ class Option:
 
     @property
     def whole(self) -> Option:
-        """The same with all training pictures: speeds do not depend on their number."""
+        """The same option with all training pictures, whose speed is the same."""
         return replace(self, share=1.0)
 
 
 @dataclass(frozen=True)
 class Bought:
-    """The best option for a time, with the speeds that were measured.
+    """The best option within a time limit, with the speeds that were measured.
 
     Attributes:
         speed: pictures a second; infinite where the pictures are described already.
@@ -87,7 +85,7 @@ class Bought:
 
 
 def counts_by_share(train: int, others: int, classes: int) -> dict[float, int]:
-    """Return how many pictures are described, by the share of the training part: halves of halves.
+    """Return the number of described pictures by share of the training part: 1, 1/2, 1/4, ...
 
     Args:
         train, others: pictures of the training part with their mirror images, and of all else.
@@ -108,11 +106,11 @@ def best_buy(
     described: Collection[Option] = (),
     at_once: bool = False,
 ) -> Bought:
-    """Return the most promising network, size and share that are described in time.
+    """Return the option with the highest expected accuracy that fits into the time.
 
-    An option promises the published accuracy of its network, less what smaller and fewer pictures
-    cost. The most promising one that should end in time, by what is known of the speeds, is
-    measured, until one that was measured is the most promising.
+    The expected accuracy is the published one of the network, less a loss for smaller and fewer
+    pictures. The best option that should fit by the known speeds is measured, until the best one
+    has been measured.
 
     Args:
         offers: by name of the network, at least one.
@@ -186,10 +184,10 @@ def _promise(option: Option, offer: Offer) -> float:
 
 
 def _speed(option: Option, offers: Mapping[str, Offer], measured: Mapping[Option, float]) -> float:
-    """Return pictures a second, measured or expected.
+    """Return the measured or expected pictures a second of an option.
 
-    A network that was not measured is expected to be faster than before where others were: to find
-    out costs little.
+    If other networks were faster than expected, so is one that was not measured: measuring it costs
+    little.
     """
     expected = _own_speed(option, offers, measured)
     if any(one.name == option.name for one in measured):
@@ -201,10 +199,11 @@ def _speed(option: Option, offers: Mapping[str, Offer], measured: Mapping[Option
 def _own_speed(
     option: Option, offers: Mapping[str, Offer], measured: Mapping[Option, float]
 ) -> float:
-    """Return pictures a second by the nearest size at which the network was measured.
+    """Return pictures a second, scaled from the nearest size at which the network was measured.
 
-    Without one, by what was expected at the size that it was trained for. A picture costs about in
-    proportion to its pixels, less for larger ones, since it is decoded as well.
+    Without a measurement, it is scaled from the expected speed at the size of its training. A
+    picture costs about in proportion to its pixels, less for larger ones, since it is decoded as
+    well.
     """
     own = {one: speed for one, speed in measured.items() if one.name == option.name}
     own = own or {Option(option.name): offers[option.name].speed}

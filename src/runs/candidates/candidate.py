@@ -191,7 +191,7 @@ def described_features(
 
 
 def part_batches(data: PictureData, part: str) -> Iterator[Batch]:
-    """Yield the batches of a part in its order, and say how long the rest takes."""
+    """Yield the batches of a part in its order, and log the time left."""
     count = len(getattr(data.split, part))
     return with_progress(
         data.batches(part), count, "pictures measured", lambda batch: len(batch.sample_ids)
@@ -273,7 +273,7 @@ def cost_scores(costs: Float64Array, predictions: Predictions) -> dict[str, floa
 
 
 def cross_fitted(predictions: Predictions, best_for: str) -> tuple[Predictions, Float64Array]:
-    """Return them with answers by thresholds of other pictures, and those (N, M).
+    """Return predictions decided by thresholds from other pictures, and the thresholds (N, M).
 
     `predictions` are of the pictures that the thresholds were chosen on.
     """

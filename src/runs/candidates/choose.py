@@ -38,16 +38,16 @@ from .network import NetworkCandidate, TrainedNetwork
 
 __all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
 
-# Of the time for choosing and describing, what the search for a classifier may take after it.
+# Time of the search for a classifier, as a fraction of that of choosing and describing.
 _HEADS_SHARE = 0.25
-# Choices of networks, where the first turns out too slow once other work has begun.
+# Number of times that networks are chosen, if the first choice turns out to be too slow.
 _TRIES = 3
 
 
 def candidate_of(settings: RunSettings, data: PictureData) -> Trainable:
     """Return the candidate that the settings describe, ready to be fitted.
 
-    What they leave open is measured and chosen here.
+    Settings that are left open are chosen here.
 
     Raises:
         ConfigError: it cannot be made for these pictures.
@@ -135,7 +135,7 @@ def _loaded(checkpoint: Path) -> Trained:
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings of a candidate without any `auto`, and what a fit will take.
+    """The settings of a candidate without any `auto`, and the expected time of a fit.
 
     Attributes:
         data: the pictures, as these settings have them decoded where `sized`; else smaller, for
@@ -170,7 +170,7 @@ def prepared(
     at_once: bool = False,
     fits: bool = False,
 ) -> Preparation:
-    """Measure and choose, once for many runs of its kind, what a candidate leaves open.
+    """Choose the settings that a candidate leaves open, once for many runs of its kind.
 
     The features that these runs share are computed here, with all cores.
 
@@ -250,7 +250,7 @@ def _with_networks(
     latest = None if deadline is None else deadline + late_by
     for attempt in range(_TRIES):
         if attempt and latest is not None and time.perf_counter() > latest:
-            break  # to time networks once more would take what others have left
+            break  # timing the networks again would use up the time left
         known = described_by(fit.apply(settings), data) - gone
         choice = choose_networks(settings, data, _left(deadline), attempt > 0, known, at_once)
         notes += choice.notes
@@ -268,14 +268,14 @@ def _with_networks(
             found = replace(found, data=replace(found.data, train_limit=most))
         ends = time.perf_counter() + choice.seconds
         if choice.seconds and latest is not None and ends > latest:
-            # Nothing is described that cannot end.
+            # Nothing is described that cannot finish in time.
             return Preparation(found, data, 1, choice.seconds, notes, cut=True, sized=False)
         try:
             opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
         except TooSlow as late:
             took = late.seconds
-            if choice.options <= known:  # their features were to be there, so somebody took them
+            if choice.options <= known:  # their features were expected to be stored, but are gone
                 gone |= choice.options
             notes += (f"given up: {late}, for the machine is slower than it was a moment ago",)
             continue

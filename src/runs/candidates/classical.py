@@ -201,10 +201,10 @@ class ClassicalCandidate:
     def fit_seconds(
         self, kinds: Sequence[Mapping[str, Any]], widths: Sequence[int] = (0,)
     ) -> list[list[float]]:
-        """Return about what fitting each kind of classifier takes, beside what describing does.
+        """Estimate the seconds of fitting each kind of classifier, without describing.
 
-        Features of a network are those that `describe_seconds` has kept; of hand-crafted ones
-        those of a few pictures stand, with noise, for those of more.
+        Features of a network are those that `describe_seconds` has stored; hand-crafted ones are
+        computed for a few pictures, and repeated with noise for the others.
 
         Args:
             kinds: values of keys of the model that replace its own; none of them `auto`.
@@ -331,7 +331,7 @@ class ClassicalCandidate:
         )
 
     def _metadata(self) -> dict[str, Any]:
-        """Return the metadata; what of the model is a plugin's stands there as import paths."""
+        """Return the metadata, in which parts of the model from plugins are import paths."""
         model = self._model
         found = {**model_metadata(self._settings, self._data), "epochs": 0}
         if networks := [e.metadata for e in self._extractors if hasattr(e, "metadata")]:
@@ -345,7 +345,7 @@ class ClassicalCandidate:
 
 
 def _name_of(identity: Mapping[str, Any]) -> str:
-    """Return what the user calls an extractor of this identity."""
+    """Return the name in the settings of an extractor with this identity."""
     if "plugin" in identity:
         return str(identity["plugin"][0])
     return str(identity.get("name", "the frozen network"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
-from ...ensembles.mixing import Way, combined_probabilities
+from ...ensembles.mixing import Method, combined_probabilities
 from ...machine.arrays import Float32Array, Float64Array, Int64Array
 from ...records.pictures import Pixels
 from ...serving.bundle_writing import write_ensemble_bundle
@@ -54,9 +54,9 @@ class TrainedEnsemble:
     members: tuple[Trained, ...]
 
     @property
-    def way(self) -> Way:
-        way: Way = self.metadata["ensemble"]["way"]
-        return way
+    def method(self) -> Method:
+        method: Method = self.metadata["ensemble"]["way"]
+        return method
 
     @property
     def weights(self) -> Float64Array:
@@ -71,12 +71,12 @@ class TrainedEnsemble:
             return read_held_out(self.file.parent)
         if data.pictures.kind == "dense":
             predictors = [member.predictor(1) for member in self.members]
-            return mixed_answers(predictors, data, part, [(self.way, self.weights)])
+            return mixed_answers(predictors, data, part, [(self.method, self.weights)])
         answers = [member.predict(data, part) for member in self.members]
         probs = np.stack([probs for probs, _, _ in answers])
         _, targets, ids = answers[0]
         sets = kind_of(data.pictures.kind).sets
-        return combined_probabilities(self.way, probs, self.weights, sets=sets), targets, ids
+        return combined_probabilities(self.method, probs, self.weights, sets=sets), targets, ids
 
     def features(self, data: PictureData, part: str, rows: Int64Array) -> Float32Array | None:
         return described_features(self.predictor(128), data, getattr(data.split, part)[rows])
@@ -84,7 +84,7 @@ class TrainedEnsemble:
     def predictor(self, batch_size: int) -> Predictor:
         members = [member.predictor(batch_size) for member in self.members]
         return ensemble_predictor(
-            members, self.way, self.weights.tolist(), self.metadata, batch_size=batch_size
+            members, self.method, self.weights.tolist(), self.metadata, batch_size=batch_size
         )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:

@@ -31,12 +31,11 @@ __all__ = ["SAMPLE", "FitSample", "fits_of", "growth"]
 
 _log = logging.getLogger(__name__)
 
-# Pictures in a sample: of fewer a fit is a matter of milliseconds, which says little of one to
-# thousands.
+# Number of pictures in a sample. A fit to fewer takes milliseconds, too short for an estimate.
 SAMPLE = 200
-# Seconds; what takes less is timed twice.
+# Seconds below which a fit is timed twice.
 _MOMENT = 0.2
-# Of the model's settings, those that no fit goes by: features stand for themselves.
+# Settings of the model on which the time of a fit does not depend, given the features.
 _NO_TIME = ("auto", "networks", "run")
 
 
@@ -60,10 +59,10 @@ class FitSample:
     def seconds(
         self, kinds: Sequence[Mapping[str, Any]], widths: Sequence[int]
     ) -> list[list[float]]:
-        """Return about the seconds of each kind of classifier, calibration included.
+        """Estimate the seconds of fitting each kind of classifier, calibration included.
 
-        They are timed once on an idle machine for the same features. Beside other programs that is
-        multiplied by what they slow a thread down; what was timed beside them is not kept.
+        On an idle machine they are timed once for the same features. Under load a stored time is
+        multiplied by the current slowdown of a thread, and new times are not stored.
 
         Args:
             kinds: values of keys of the model, by key ("model.classifier"), that replace its own.
@@ -97,14 +96,14 @@ class FitSample:
         model, threads, features = self.settings.model, threads_of(self.settings), self.features
         assert isinstance(model, ClassicalSettings)
         labels = np.unique(self.labels, return_inverse=True)[1]
-        if labels.max() == 0:  # the time of a fit is asked for, and what it learns is not
+        if labels.max() == 0:  # only the time of the fit matters
             labels = np.arange(len(labels)) % 2
-        # Some of every class, and enough for any classifier.
+        # Some pictures of every class, and enough for any classifier.
         first = np.union1d(np.unique(labels, return_index=True)[1], np.arange(len(labels) // 4))
         held, classes = max(1, len(features) // model.calibration_folds), labels.max() + 1
 
         def seconds(wanted: ClassicalSettings, rows: Int64Array) -> tuple[float, float]:
-            """Return those of scaling and selecting features, and those of the classifier."""
+            """Return the seconds of scaling and selecting features, and of the classifier."""
             made = make_pipeline(wanted, self.sizes, pictures=len(rows), seed=0, threads=threads)
             started = time.perf_counter()
             normalised = made[:-1].fit_transform(features[rows], labels[rows])
@@ -119,11 +118,11 @@ class FitSample:
         for kind in kinds:
             wanted = with_values(model, kind)
             with threadpool_limits(threads):
-                if wanted.classifier not in warm:  # what is imported takes no time in a trial
+                if wanted.classifier not in warm:  # imports take no time in a trial
                     warm.add(wanted.classifier)
                     seconds(wanted, first)
                 before, fit = seconds(wanted, np.arange(len(features)))
-                if before + fit < _MOMENT:  # in which another program may have run
+                if before + fit < _MOMENT:  # another program may have run meanwhile
                     again = seconds(wanted, np.arange(len(features)))
                     before, fit = min(before, again[0]), min(fit, again[1])
             few, own = features.shape

@@ -15,7 +15,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
-from ...ensembles.combine import WAYS, combine, figure_of
+from ...ensembles.combine import METHODS, combine, figure_of
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
@@ -42,7 +42,7 @@ __all__ = [
 ENSEMBLE_SUFFIX = ".json"
 
 _HELD_OUT = "held_out.parquet"
-# Of this many, each of the five folds of the choice still holds two out.
+# Fewest pictures: each of the five folds of the choice then holds two out.
 _LEAST_PICTURES = 10
 
 
@@ -128,7 +128,7 @@ def choose_among(
         np.stack([member.probs for member in library]),
         held_out.targets,
         kind=kind,
-        ways=[one for one in WAYS if way in (one, "best")],
+        methods=[one for one in METHODS if way in (one, "best")],
         at_most=at_most,
         seed=seed,
         groups=held_out.groups,
@@ -221,9 +221,9 @@ def _read(run: str, output_dir: Path, data: PictureData) -> Member:
         folds = [RunFolder.open(folder.path.parent / name) for name in names]
         for fold in folds:
             _refuse_changed(fold)
-        # Who learns from fewer of the training pictures is judged on the same others.
+        # Runs on fewer training pictures are judged on the same held-out pictures.
         division, here = summary.split_fingerprint, data.split.division
-        if book is not None:  # that of its summary is of the folds
+        if book is not None:  # the one in its summary is of the folds
             division, here = Split.read(folder.split).fingerprint, data.split.fingerprint
         checkpoints = tuple(one.chosen_checkpoint() for one in folds or [folder])
     except FileNotFoundError as error:

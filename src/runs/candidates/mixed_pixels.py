@@ -14,7 +14,7 @@ import torch
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import WAYS, Mixture, combine_pixels
+from ...ensembles.combine import METHODS, Mixture, combine_pixels
 from ...ensembles.mixing import mixed_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
@@ -27,7 +27,7 @@ from .members import Member
 
 __all__ = ["choose_for_pixels", "mixed_answers"]
 
-# Pixels that weights are fitted to, of all pictures together: neighbours tell little that is new.
+# Number of pixels of all pictures to which weights are fitted: neighbouring ones add little.
 _FITTED_TO = 20_000
 
 
@@ -85,7 +85,7 @@ def choose_for_pixels(
         [member.held_out.probs for member in library],
         library[0].held_out.targets,
         mixed,
-        ways=[one for one in WAYS if way in (one, "best")],
+        methods=[one for one in METHODS if way in (one, "best")],
         at_most=at_most,
         seed=seed,
         groups=library[0].held_out.groups,
@@ -105,7 +105,7 @@ def mixed_answers(
         predictors: of M models that take pictures in one format.
         data: the pictures.
         part: "val" or "test".
-        mixtures: ways with weights (M,); models without a weight are not asked.
+        mixtures: methods with weights (M,); models without a weight are not asked.
         number: (N,) of the mixture that answers each picture, in the order of the result; None
             where the first answers all.
     """

@@ -110,7 +110,7 @@ class TrainedNetwork:
         return network_predictor(self.task.evaluated, self.metadata, self.device, batch_size)
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        """Measure what it costs; what is timed is the answer to a picture that it is judged by.
+        """Measure the costs; the timed prediction is the one by which the network is judged.
 
         That is the mean over the views of `trainer.tta`, and of pictures that are taken in windows
         the whole of one of the median size, one at a time. "passes" is how often the network runs
@@ -141,7 +141,7 @@ class TrainedNetwork:
     def class_maps(self) -> ClassMaps | None:
         link = link_of(self.metadata)
         if link == "corn" or kind_in(self.metadata).pixels:
-            return None  # its outputs are no classes of pictures
+            return None  # its outputs are not classes of pictures
         network = self.task.evaluated.eval()
         if isinstance(network, HasScoreMaps):
             maps = partial(class_maps, network, probabilities=partial(probabilities, link=link))
@@ -207,7 +207,7 @@ class NetworkCandidate:
                 begun = int(checkpoint["epoch"]) + 1
                 complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
                 if self._settings.trainer.final_weights == "best" and has_best(checkpoint):
-                    # It may be of a later epoch, where `last.ckpt` is not written after each.
+                    # It may be of a later epoch, if `last.ckpt` is not written after every one.
                     best = self._checkpoint(file.with_name("best.ckpt"), folder)
                     begun = max(begun, int(best["epoch"]) + 1)
             except (KeyError, TypeError) as error:
@@ -342,7 +342,8 @@ def _lost_device(trainer: Trainer) -> str | None:
     while processes and time.monotonic() < until:
         for device, process in enumerate(processes, 2):
             if code := process.poll():
-                # Lightning watches this list, and would kill this process before its record ends.
+                # Lightning watches this list, and would kill this process before its record is
+                # complete.
                 processes.clear()
                 how = f"ended with exit code {code}" if code > 0 else f"was killed (signal {-code})"
                 return f"the process of device {device} {how}"

@@ -1,9 +1,10 @@
 """The choice of how pictures are fitted into the square of frozen networks (`data.fit`).
 
-Which way is better depends on where in a picture its subject is. By five folds of the training part
-(benchmarks/fits.py) clothes, which lie in the middle, gain 1.4 to 2.3 points by being cropped, and
-magnetic tiles, whose defects lie anywhere, lose 2.5 to 2.8. So few points show on the whole
-training part alone, and on one network as on another: the fastest of those that are chosen decides.
+Which value is better depends on where in a picture its subject is. By five folds of the training
+part (benchmarks/fits.py) clothes, which lie in the middle, gain 1.4 to 2.3 points by being cropped,
+and magnetic tiles, whose defects lie anywhere, lose 2.5 to 2.8. Such small differences can only be
+measured on the whole training part. They hardly depend on the network, so that the fastest of the
+chosen ones is used.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ...config.features import EmbeddingSettings
+from ...config.data import PictureFit
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
@@ -28,6 +29,7 @@ from ...machine.parallel import TooSlow
 from ...storage.cache import Record, load_record, store_record
 from ..build import feature_table, frozen_network, native_side
 from .affordable import SURE
+from .sample import embedding_settings
 
 __all__ = ["FitChoice", "choose_fit", "kept_fit"]
 
@@ -36,16 +38,15 @@ _log = logging.getLogger(__name__)
 # To be raised when a record would hold other values.
 _VERSION = 1
 _RECORDS = "fits_of_pictures"
-Way = Literal["squeeze", "crop", "pad", "windows"]
-# The one that won most often first.
-_WAYS: tuple[Way, ...] = ("squeeze", "crop", "pad")
-# Share of a picture that a crop cuts off on average, above which the ways are compared.
-_CUT_OFF = 0.1
-# Of the time that is left, what comparing may take: while the networks are still to describe the
-# pictures, and where their features are there.
-_SHARE, _SHARE_AFTER = 0.25, 0.5
-# Standard errors by which another way must be ahead of the usual one.
-_CLEARLY = 2.0
+# Values that are compared, the one that was best most often first.
+_FITS: tuple[PictureFit, ...] = ("squeeze", "crop", "pad")
+# Mean fraction of a picture that a crop cuts off, above which the values are compared.
+_MIN_CUT_OFF = 0.1
+# Fraction of the time left for the comparison: before the networks describe the pictures, and once
+# the features are stored.
+_TIME_FRACTION, _TIME_FRACTION_DESCRIBED = 0.25, 0.5
+# Number of standard errors by which another value must be better than the one of the settings.
+_STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,23 @@ class FitChoice:
 
     Attributes:
         fit: the value of `data.fit`.
-        points: by which accuracy, or mean average precision, was better than by the usual way.
-        notes: sentences on how it was chosen.
+        points: gain in accuracy, or in mean average precision, over the settings' own value.
+        notes: sentences on the choice.
         cut: whether more time could lead to another choice.
     """
 
-    fit: Way
+    fit: PictureFit
     points: float = 0.0
     notes: tuple[str, ...] = ()
     cut: bool = False
 
     def apply(self, settings: RunSettings) -> RunSettings:
-        """Return the settings with it."""
+        """Return the settings with this value."""
         return replace(settings, data=replace(settings.data, fit=self.fit))
 
 
 def kept_fit(settings: RunSettings, data: PictureData) -> FitChoice | None:
-    """Return what an earlier call of `choose_fit` has found on these pictures."""
+    """Return the stored choice of an earlier `choose_fit` on these pictures, or None."""
     kept = load_record(_RECORDS, _identity(settings, data), settings.data.cache_dir)
     return None if kept is None else _choice(settings, kept)
 
@@ -83,23 +84,23 @@ def choose_fit(
     open_pictures: Callable[[RunSettings], PictureData],
     described: bool = False,
 ) -> FitChoice:
-    """Compare the ways on the features of the training part, by cross-validated quick heads.
+    """Choose `data.fit` by cross-validated quick heads on features of the training part.
 
-    The first way is the settings' own. Another one is taken where it is better by more than two
-    standard errors of the paired difference; of several, the best. Nothing is compared where hardly
-    any picture is cut off by a crop, or pictures are not fitted into a square at all.
+    The settings' own value is replaced by the best other one if that is better by more than two
+    standard errors of the paired difference. Nothing is compared if a crop would cut off hardly
+    anything, or if pictures are not fitted into a square.
 
     Args:
         settings: of a run with the chosen networks.
         data: the pictures, in any format.
         speeds: pictures a second of these networks.
-        seconds: for this and for describing the pictures by all networks, of which this has a
-            part; None for no limit.
+        seconds: for this comparison and for describing the pictures by all networks; None for no
+            limit.
         open_pictures: returns the pictures of a run's settings.
         described: whether the networks have described the pictures already.
 
     Raises:
-        ConfigError: a network's weights cannot be had.
+        ConfigError: the weights of a network are not available.
     """
     if not _matters(settings, data):
         return FitChoice(settings.data.fit)
@@ -118,19 +119,19 @@ def choose_fit(
     hashes = data.pictures.content_hashes[train]
     contents = held_together(targets, None if groups is None else groups[train], hashes)
 
-    def judged(way: Way) -> CrossValidated:
-        features = _features(settings, way, name, deadline, open_pictures)
+    def cross_validate(fit: PictureFit) -> CrossValidated:
+        features = _features(settings, fit, name, deadline, open_pictures)
         return cross_validated(features, targets, contents, settings.seed)
 
     gains: dict[str, tuple[float, float]] = {}
     try:
-        usual = judged(settings.data.fit)
-        for way in others:
-            gains[way] = gain(usual, judged(way), contents)
+        usual = cross_validate(settings.data.fit)
+        for fit in others:
+            gains[fit] = gain(usual, cross_validate(fit), contents)
     except TooSlow:
         if len(gains) <= compared:
             return found
-    limit = None if len(gains) + 1 == len(_WAYS) else seconds
+    limit = None if len(gains) + 1 == len(_FITS) else seconds
     record = Record({"network": name, "gains": gains}, False, limit)
     store_record(_RECORDS, known, record, settings.data.cache_dir)
     return _choice(settings, record)
@@ -142,55 +143,56 @@ def _affordable(
     speeds: Mapping[str, float],
     seconds: float | None,
     described: bool,
-) -> list[Way]:
-    """Return the other ways that there is time for."""
-    others = [way for way in _WAYS if way != settings.data.fit]
+) -> list[PictureFit]:
+    """Return the other values that there is time to compare."""
+    others = [fit for fit in _FITS if fit != settings.data.fit]
     if seconds is None:
         return others
     if not speeds:
         return []
     train, val = len(data.split.train), len(data.split.val)
-    views = _model(settings).views(settings.data.mirror_ok)
+    views = embedding_settings(settings).views(settings.data.mirror_ok)
     describing = sum((views * train + val) / speed for speed in speeds.values())
     each = (train + val) / max(speeds.values())
-    # Should another way win, all networks describe the pictures by it, of which this is a part. So
-    # it is of what they do by the usual way, unless that is done.
+    # If another value wins, all networks describe the pictures with it; the features that are
+    # computed here are a part of those. The same holds for the settings' own value, unless that is
+    # done.
     left = SURE * seconds - describing + (each if described else 0.0)
-    share = _SHARE_AFTER if described else _SHARE
+    share = _TIME_FRACTION_DESCRIBED if described else _TIME_FRACTION
     return others[: max(0, int(min(share * seconds, left) / each))]
 
 
 def _matters(settings: RunSettings, data: PictureData) -> bool:
-    """Return whether pictures are fitted into a square, and enough of them are none."""
+    """Return whether pictures are fitted into a square, and are often not square themselves."""
     sizes = data.pictures.original_sizes
     side = native_side(settings.model)
     height, width = chosen_size(sizes, settings.data.image_size, side)
     cut_off = 1 - sizes.min(axis=1) / sizes.max(axis=1)
     several = np.count_nonzero(data.class_counts) > 1
-    return bool(height == width and cut_off.mean() > _CUT_OFF and several)
+    return bool(height == width and cut_off.mean() > _MIN_CUT_OFF and several)
 
 
 def _features(
     settings: RunSettings,
-    way: Way,
+    fit: PictureFit,
     name: str,
     deadline: float | None,
     open_pictures: Callable[[RunSettings], PictureData],
 ) -> Float32Array:
-    """Return the features (N, D) of the training part by one network, which are kept.
+    """Return the features (N, D) of the training part by one network, and store them.
 
     Raises:
-        TooSlow: as soon as it is clear that the deadline cannot be met.
+        TooSlow: it is clear that the deadline cannot be met.
     """
-    settings = FitChoice(way).apply(settings)
+    settings = FitChoice(fit).apply(settings)
     data = open_pictures(settings)
     extractor = frozen_network(settings, name, data, data.pictures.format)
     return feature_table(settings, data, [extractor], deadline).part("train")
 
 
 def _identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
-    """Return all that a comparison depends on."""
-    model, train = _model(settings), data.split.train
+    """Return everything that the result of a comparison depends on."""
+    model, train = embedding_settings(settings), data.split.train
     groups = None if data.groups is None else data.groups[train]
     return {
         "version": _VERSION,
@@ -204,19 +206,14 @@ def _identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
     }
 
 
-def _model(settings: RunSettings) -> EmbeddingSettings:
-    assert isinstance(settings.model, EmbeddingSettings)
-    return settings.model
-
-
 def _choice(settings: RunSettings, record: Record) -> FitChoice:
-    """Return the best of what was compared, where it is clearly better than the settings' own."""
+    """Return the best compared value if it is clearly better than the settings' own, else that."""
     gains, name = record.found["gains"], record.found["network"]
     text = ", ".join(
-        f"{way} {100 * more:+.1f} +- {100 * se:.1f}" for way, (more, se) in gains.items()
+        f"{fit} {100 * more:+.1f} +- {100 * se:.1f}" for fit, (more, se) in gains.items()
     )
     own = settings.data.fit
-    clear = {way: more for way, (more, error) in gains.items() if more > _CLEARLY * error}
+    clear = {fit: more for fit, (more, error) in gains.items() if more > _STANDARD_ERRORS * error}
     taken, points = max(clear.items(), key=lambda one: one[1], default=(own, 0.0))
     note = (
         f"takes data.fit={taken}: on the training part, by {name}, points more than {own}: {text}"

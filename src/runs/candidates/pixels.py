@@ -152,10 +152,10 @@ class PixelCandidate:
         return lambda count: make_classifier(self._model, pictures=count, **how)
 
     def fit_seconds(self) -> float:
-        """Return about the seconds that a fit takes, answers about the validation part included.
+        """Estimate the seconds of a fit, predictions for the validation part included.
 
-        Features are timed on some pictures, the classifier on two samples of their pixels, which
-        tell how the time of a fit and of an answer grows with them.
+        Features are timed on some pictures, the classifier on two samples of their pixels, from
+        which the growth of the times with the number of pixels is estimated.
 
         Raises:
             ConfigError: the pictures have pixels of one class only.
@@ -183,7 +183,7 @@ class PixelCandidate:
                 plain = Calibration(1.0, np.zeros(len(classes)))
                 model = CalibratedModel(fitted, plain, classes, len(sample.counts))
                 answering.append(self._seconds_a_pixel(model, shown))
-        # All drawn pixels, and without their folds until enough are held out for the calibration.
+        # For all drawn pixels, and without folds unless enough are held out for the calibration.
         held_out = self._model.pixels / _CALIBRATION_FOLDS
         fits = min(_CALIBRATION_FOLDS, math.ceil(ENOUGH_UNSEEN / held_out))
         whole = 1 + fits * (1 - 1 / _CALIBRATION_FOLDS)
@@ -195,7 +195,7 @@ class PixelCandidate:
     def _timed_ids(self, area: Int64Array) -> list[int]:
         """Return pictures to time a fit with: half have the most classes, half are any.
 
-        What is alike is told apart by smaller trees, so that some hundred pictures are needed.
+        The trees of a classifier are smaller on similar pictures, so that some hundred are needed.
         """
         train = self._data.split.train
         held = np.argsort(-self._data.pictures.targets[train].sum(axis=1), kind="stable")
@@ -235,7 +235,7 @@ def _answered(classifier: FeatureClassifier, images: Pixels, targets: torch.Tens
 
 
 def grown(counts: Sequence[int], times: Sequence[float], count: int) -> float:
-    """Return the time for `count` things, given those for a smaller and a larger number of them.
+    """Extrapolate a time to `count` items from those for a smaller and a larger number.
 
     It grows with a power of the number, that of the two measurements, between 0 and 1.2; of n log n
     that is 1.1 in this range.

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from ...config.features import EmbeddingSettings
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.randomness import permutation
@@ -24,7 +23,7 @@ from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
 from ..build import native_side
 from .affordable import SURE, Bought, Offer, Option, best_buy, counts_by_share
-from .sample import RankedNetwork, Sample
+from .sample import RankedNetwork, Sample, embedding_settings
 
 __all__ = ["NetworkChoice", "choose_networks", "described_by", "keep_described"]
 
@@ -33,16 +32,16 @@ _log = logging.getLogger(__name__)
 # To be raised when a record would hold other values.
 _VERSION = 2
 _SAMPLE = 500
-# Each network takes seconds to rank: those with the best published accuracy come first.
+# Number of ranked networks, which takes seconds each; the best by published accuracy.
 _MOST_NETWORKS = 12
 _MOST_TOGETHER = 3
-# Of the time that ranking and describing may take: for ranking, and for describing by several
-# networks, of which each adds less than the one before it.
+# Fractions of the time for ranking and describing: of ranking, and of describing by several
+# networks, each of which adds less than the one before it.
 _SHARE, _TOGETHER_SHARE = 0.25, 0.67
-# Points of accuracy that another network adds, at least (see `choose_networks`).
+# Points of accuracy that a further network adds at least (see `choose_networks`).
 _WITH_ANOTHER = 0.2
 _UNKNOWN_ACCURACY, _UNKNOWN_SIDE, _UNKNOWN_PARAMETERS = 75.0, 224, 25_000_000
-# Parameters times pixels tell a network's speed within such a factor (EfficientNet-Lite0 to 2:
+# Parameters times pixels predict a network's speed within this factor (EfficientNet-Lite0 to 2:
 # within 1.2).
 _COST_ERROR = 2.0
 
@@ -73,12 +72,12 @@ class NetworkChoice:
 
     @property
     def options(self) -> frozenset[Option]:
-        """The settings of what describes the pictures."""
+        """The settings that decide how the pictures are described."""
         return frozenset(Option(name, self.input_size, self.share) for name in self.networks)
 
     @property
     def is_native(self) -> bool:
-        """Whether all pictures are described in time, at the networks' own size."""
+        """Whether all pictures are described in time, at the native size of the networks."""
         return self.input_size is None and self.share == 1 and not self.seconds
 
     @property
@@ -102,8 +101,8 @@ def choose_networks(
     fast head is cross-validated on them, and on the joined features of the best networks. The
     choice is the largest group that describes all pictures in time and is not worse than the best
     by more than a standard error. Where fewer than two networks are fast enough at their own size,
-    it is what `best_buy` returns, maybe for a share of the training pictures. What the pictures are
-    described by already takes no time.
+    it is what `best_buy` returns, maybe for a share of the training pictures. Networks whose
+    features are stored take no time.
 
     Args:
         settings: of a run, its model one of `EmbeddingSettings`.
@@ -120,11 +119,11 @@ def choose_networks(
     """
     deadline = None if seconds is None else time.perf_counter() + seconds
     train = data.split.train
-    views = _model(settings).views(settings.data.mirror_ok)
+    views = embedding_settings(settings).views(settings.data.mirror_ok)
     classes = len(data.pictures.class_names)
     counts = counts_by_share(views * len(train), len(data.split.val), classes)
     count = counts[1.0]
-    networks = _known(tuple(_model(settings).networks))
+    networks = _known(tuple(embedding_settings(settings).networks))
     known = _identity(settings, data, networks)
     sample = Sample(settings, data, _sampled(data))
     ranking = _ranking(settings, known, networks, sample, count, deadline, anew)
@@ -155,7 +154,7 @@ def choose_networks(
     free = [one for one in fitting if not cost(one)]
     if at_once and free and any(map(cost, best)):
         first = _largest_of_the_best(groups(free))
-        # What comes later replaces it by what both promise.
+        # A later result replaces this one if its expected accuracy is higher.
         if waits := promise(first[0]) < promise(best):
             best, accuracy = first
     describing = sum(map(cost, best))
@@ -182,7 +181,7 @@ def _largest_of_the_best(
 
     Several networks together are nearly always better than the best of them (clothing photos, five
     folds: lite2 88.1 %, with lite1 89.3 %, with lite0 as well 89.5 %), by less than so few pictures
-    can tell.
+    can show.
 
     Args:
         groups: with their accuracies in [0, 1], the smallest first.
@@ -193,12 +192,12 @@ def _largest_of_the_best(
 
 
 def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoice) -> None:
-    """Keep that the pictures are described by the networks of a choice, for later choices.
+    """Record for later choices that a choice has described the pictures.
 
     The arguments are those of `choose_networks`, with the fit by which the pictures are described,
     and what it returned.
     """
-    known = _identity(settings, data, _known(tuple(_model(settings).networks)))
+    known = _identity(settings, data, _known(tuple(embedding_settings(settings).networks)))
     options = sorted(choice.options | described_by(settings, data), key=str)
     found = {"options": [asdict(one) for one in options]}
     store_record("described", known, Record(found, False), settings.data.cache_dir)
@@ -206,7 +205,7 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
 
 def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
     """Return what `keep_described` has kept of these pictures."""
-    known = _identity(settings, data, _known(tuple(_model(settings).networks)))
+    known = _identity(settings, data, _known(tuple(embedding_settings(settings).networks)))
     kept = load_record("described", known, settings.data.cache_dir)
     return (
         frozenset() if kept is None else frozenset(Option(**one) for one in kept.found["options"])
@@ -222,8 +221,8 @@ def _sampled(data: PictureData) -> Int64Array:
 def _identity(
     settings: RunSettings, data: PictureData, networks: Mapping[str, _Network]
 ) -> dict[str, Any]:
-    """Return all that a ranking depends on."""
-    model, sampled = _model(settings), _sampled(data)
+    """Return everything that a ranking depends on."""
+    model, sampled = embedding_settings(settings), _sampled(data)
     form = replace(data.pictures.format, fit=settings.data.fit)
     return {
         "version": _VERSION,
@@ -232,15 +231,10 @@ def _identity(
         "size": [model.input_size, settings.data.image_size, form.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
         "labels": data.pictures.targets[sampled].tolist(),
-        # Those share a fold; before, folds went by contents alone.
+        # Pictures of a group share a fold; earlier versions only looked at contents.
         **({} if data.groups is None else {"groups": data.groups[sampled].tolist()}),
         "machine": machine(device_of(settings.trainer.accelerator)),
     }
-
-
-def _model(settings: RunSettings) -> EmbeddingSettings:
-    assert isinstance(settings.model, EmbeddingSettings)
-    return settings.model
 
 
 @dataclass(frozen=True)
@@ -262,7 +256,7 @@ class _Ranking:
         return (f"not ranked, for lack of time: {', '.join(named)}",) if named else ()
 
     def records(self, taken: str | None) -> tuple[NetworkRecord, ...]:
-        """Return what is known of all, of which the one of this name is taken."""
+        """Return records of all networks, of which the one with this name is taken."""
         together = [
             NetworkRecord(name, name == taken, accuracy=accuracy, measure=self.networks[0].measure)
             for name, accuracy in self.together.items()
@@ -337,8 +331,8 @@ def _within(
 ) -> tuple[list[str], dict[str, float]]:
     """Return the networks to rank, which describe all pictures in time, and the others' speeds.
 
-    The cheapest network is measured first. What its cost says of the others decides which of them
-    are worth a measurement. Where fewer than two fit, none is ranked.
+    The cheapest network is measured first; the speeds of the others are estimated from their cost,
+    which decides which of them are measured. Where fewer than two fit, none is ranked.
     """
     cheapest = min(networks, key=lambda name: networks[name].cost)
     share = duration(max(0.0, _SHARE * (deadline - time.perf_counter())))
@@ -373,8 +367,8 @@ def _bought(
     described: Collection[Option],
     at_once: bool,
 ) -> NetworkChoice:
-    """Return the network and the size and share of pictures that are described in time."""
-    model = _model(settings)
+    """Return the network, size and share of the pictures that `best_buy` chooses."""
+    model = embedding_settings(settings)
     given = model.input_size is not None or settings.data.image_size is not None
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     sides = {name: native_side(replace(model, networks=[name])) for name in speeds}
@@ -406,7 +400,7 @@ def _bought(
 
 
 def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[NetworkRecord, ...]:
-    """Return what was measured, that which is taken first, then by name and size."""
+    """Return records of the measured options, the chosen one first, then by name and size."""
     speeds = {found.option.whole: found.speed, **found.measured}
     return tuple(
         NetworkRecord(
@@ -429,7 +423,7 @@ def _joined(group: Sequence[RankedNetwork]) -> str:
     return " + ".join(one.name for one in group)
 
 
-@cache  # what this machine can load takes a second to list
+@cache  # listing the loadable networks takes a second
 def _known(configured: tuple[str, ...]) -> Mapping[str, _Network]:
     """Return networks that load without a connection, the highest published accuracy first."""
     loaded = [one for one in loadable() if one.library == "timm"]

@@ -27,13 +27,19 @@ from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
 from ..build import frozen_network, native_side
 
-__all__ = ["RankedNetwork", "Sample"]
+__all__ = ["RankedNetwork", "Sample", "embedding_settings"]
 
-# Pictures that a speed is measured on at a time. The fastest of some rounds counts: a moment's load
-# must not decide. A round is long enough for lasting load to slow every one of them.
+# Number of pictures in a measurement of speed, number of rounds, and seconds of each. The fastest
+# round counts, so that short load is ignored; lasting load slows all of them.
 _PROBE, _ROUNDS, _ROUND_SECONDS = 8, 3, 0.5
 
 Describe = Callable[[Pixels], Float32Array]
+
+
+def embedding_settings(settings: RunSettings) -> EmbeddingSettings:
+    """Return the settings of the model of a run, which is one of frozen networks."""
+    assert isinstance(settings.model, EmbeddingSettings)
+    return settings.model
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class RankedNetwork:
     measure: str = "accuracy"
 
     def seconds(self, count: int) -> float:
-        """Return about how long describing so many pictures takes."""
+        """Return the approximate seconds of describing so many pictures."""
         return count / self.images_per_second
 
     def __str__(self) -> str:
@@ -72,9 +78,8 @@ class Sample:
     """A sample of the training pictures, with their features of one network after another."""
 
     def __init__(self, settings: RunSettings, data: PictureData, indices: Int64Array) -> None:
-        assert isinstance(settings.model, EmbeddingSettings)
         self._settings = settings
-        self._model = settings.model
+        self._model = embedding_settings(settings)
         self._data = data
         self._indices = indices
         self.targets = data.pictures.targets[indices]
@@ -85,13 +90,13 @@ class Sample:
         self._features: dict[str, Float32Array] = {}
 
     def speed(self, name: str, size: int | None = None) -> float:
-        """Return about how many pictures a second are decoded and described by the network.
+        """Return approximately how many pictures a second are decoded and described by the network.
 
         At `size` pixels a side, or for None at those that the settings or the network ask for.
         """
         wanted = self._format(name, size)
         extractor = self._extractor(name, size, wanted)
-        extractor(self._pictures(wanted, self._indices[:1]))  # what is done once
+        extractor(self._pictures(wanted, self._indices[:1]))  # warm-up
         order = cycle(self._indices)
 
         def one_round() -> float:

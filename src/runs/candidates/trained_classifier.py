@@ -38,9 +38,9 @@ MODEL_FILE = "model.skops"
 _AT_ONCE = 128
 _BYTES_PER_MB = 1e6
 _BATCH_SECONDS = 0.5
-# For each of the two times of a classifier, which are short beside those of a network.
+# Seconds for each of the two timings of a classifier, which are short beside a network's.
 _HEAD_SECONDS = 0.1
-# Of a network's metadata, what changes nothing about its speed.
+# Metadata of a network that do not affect its speed.
 _NO_TIME = ("classes", "mean", "std")
 
 
@@ -87,9 +87,9 @@ class TrainedClassifier:
         )
 
     def cost(self, data: PictureData, checkpoint: Path) -> dict[str, float]:
-        """Measure what it costs; what frozen networks take is measured once on a machine."""
+        """Measure the costs; those of frozen networks are measured once on a machine."""
         data = data.formatted(PictureFormat.of(self.metadata))
-        # Before the measurements, whose own batches are no part of what the fit needed.
+        # Read before the measurements, whose batches are no part of the memory that the fit needed.
         peak_bytes = cost.peak_memory_bytes(torch.device("cpu"))
         settings, extractors = self._settings, self.classifier.extractors
         networks = [e for e in extractors if isinstance(e, NetworkFeatures)]
@@ -130,7 +130,7 @@ def load_classifier(file: Path) -> TrainedClassifier:
 
 @dataclass(frozen=True)
 class _Speed:
-    """The speed at which something is computed of pictures, or of their features.
+    """The speed of a computation on pictures, or on their features.
 
     Attributes:
         alone: seconds of one alone.
@@ -147,7 +147,7 @@ class _Speed:
     def followed_by(self, head: _Speed) -> _Speed:
         """Return the speed of both, one after the other.
 
-        The load beside the shorter one, of a few milliseconds in all, is not to be told.
+        The load during the shorter measurement, of a few milliseconds, cannot be measured.
         """
         others = max((self, head), key=lambda one: one.alone).others
         return _Speed(self.alone + head.alone, others, self.each + head.each, head.features)
@@ -166,7 +166,7 @@ def _measured(
         return time.perf_counter() - started
 
     alone = cost.timed(partial(seconds, inputs[:1]), budget)
-    # A batch that takes seconds would measure no better, and take longer.
+    # A batch that takes seconds would not be measured more precisely.
     count = max(1, min(len(inputs), int(_BATCH_SECONDS / alone.seconds)))
     together = cost.median_seconds(partial(seconds, inputs[:count]), budget)
     return _Speed(alone.seconds, alone.others, together / count, compute(inputs[:1]).shape[1])
@@ -183,7 +183,7 @@ def _some_pictures(data: PictureData) -> Pixels:
 def _speed_of(networks: list[NetworkFeatures], data: PictureData, settings: RunSettings) -> _Speed:
     """Return how fast networks describe pictures, as measured now or by an earlier trial.
 
-    What was measured beside other programs is measured again once the machine is idle.
+    A speed that was measured under load is measured again once the machine is idle.
     """
     known = {
         # Neither their weights nor the statistics of their pictures take part in it.

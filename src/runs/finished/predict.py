@@ -288,7 +288,7 @@ def _write_rows(
 
 
 def _columns(count: int) -> list[str]:
-    further = [f"{word}_{k}" for k in range(2, count + 1) for word in ("label", "probability")]
+    further = [f"{column}_{k}" for k in range(2, count + 1) for column in ("label", "probability")]
     return ["path", "label", "probability", *further]
 
 

@@ -46,9 +46,10 @@ class Fork:
         self._notices, self._parent, self._pid = notices, parent, 0
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return its exit code, negative after a signal, or that of what should have forked it.
+        """Return its exit code, negative after a signal, or that of the process that should have
+        forked it.
 
-        1 where nobody can tell it.
+        1 if it is unknown.
 
         Raises:
             subprocess.TimeoutExpired: it still runs.
@@ -65,7 +66,7 @@ class Fork:
         raise subprocess.TimeoutExpired("a worker", timeout or 0.0)
 
     def kill(self) -> None:
-        """Kill it, or what would fork it."""
+        """Kill the worker, or the process that would fork it."""
         if not self._pid:
             self._parent.kill()
             return
@@ -161,7 +162,7 @@ def _end_with_driver(imported: threading.Event) -> None:
 
 
 def _fork_workers(control: socket.socket, make: Callable[[], Runner]) -> None:
-    """Fork a worker for each message, and tell how each ends, until there is nobody to tell."""
+    """Fork a worker for each message and report its end, until the driver has gone."""
     running: dict[int, tuple[int, Connection]] = {}  # by what is ready once a worker has ended
     listening = True
     while listening or running:

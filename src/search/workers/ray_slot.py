@@ -1,4 +1,4 @@
-"""The actor of a slot on a Ray cluster: one worker process on its node, and what passes it by."""
+"""The actor of a slot on a Ray cluster: a worker process on its node, and its file transfers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's end of its connection: jobs come in, and what they say goes out."""
+"""The worker's end of its connection, which receives jobs and sends their messages."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ...tracking.database import run_folders
 
 __all__ = ["FoundRuns", "find_runs", "folders_of", "measure_of", "study_measure"]
 
-# A study's metric, and the measure that ranks its finalists alike.
+# Metrics of a study, with the measure that ranks its finalists in the same order.
 _OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
 _NAMED = 5  # sweeps in a message, at most
 
@@ -87,7 +87,7 @@ def _all_runs(output_dir: Path) -> FoundRuns:
 
 
 def measure_of(metric: str | None) -> str | None:
-    """Return what finalists of a study by this metric are ranked by; None for what suits them."""
+    """Return the measure that ranks finalists of a study by this metric; None for the default."""
     return _OF_STUDY.get(metric or "")
 
 
@@ -110,8 +110,8 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
     """Return the folders of a study's finalists that still exist, and of the trials behind them.
 
     The field is the finalists, by their trainings with seeds that did not choose them: the best of
-    many trials is in front by luck as well, and by the same luck in each later comparison that
-    counts its trial. Where there are no finalists, the field is the trials.
+    many trials is ahead partly by chance, and would be so in each later comparison that includes
+    its trial. Where there are no finalists, the field is the trials.
     """
     record = sweep_file(output_dir, study)
     try:
@@ -140,7 +140,7 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
     if not field:
         return FoundRuns(tuple(trials))
     winner = finalists.get(plain.get("winner"), [])
-    # Looks leave finalists out by the study's own metric on the validation part.
+    # Finalists are left out by the study's own metric on the validation part.
     by_looks = settings.part == "val" and settings.metric is None
     return FoundRuns(
         tuple(dict.fromkeys(field)),

@@ -1,4 +1,4 @@
-"""Judge the finished runs that the settings name, and name the candidates among them."""
+"""Compare the finished runs that the settings name, and group them into candidates."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def compared_runs(
         _entrant(standing, [by_id[one] for one in dict.fromkeys(standing.run_ids)], differing)
         for standing in verdict.standings
     ]
-    # A combination of cross-validations has no folds of its own: its members have.
+    # A combination of cross-validations has no folds of its own, but its members have.
     folds = next((run.folds for run in runs if run.folds is not None), None)
     return Comparison(
         verdict=verdict,
@@ -226,7 +226,7 @@ def _entrant(
 
 
 def _size(stated: Any) -> tuple[int, int] | None:
-    """Return (H, W) of a run's settings; None where they leave it open."""
+    """Return (H, W) of a run's settings; None if it is not set."""
     if isinstance(stated, int):
         return stated, stated
     return None if stated is None else (int(stated[0]), int(stated[1]))
@@ -253,7 +253,7 @@ def _test_measurements(runs: Sequence[FinishedRun]) -> int:
 def differing_settings(
     families: Mapping[str, str], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, str]:
-    """Return, by configuration, the settings that tell it from the others of its family.
+    """Return the settings of each configuration that differ from the others of its family.
 
     Where they differ in many, those with the most different values are taken.
 

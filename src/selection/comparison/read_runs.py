@@ -35,11 +35,11 @@ from ...targets import kind_of
 
 __all__ = ["FinishedRun", "read_runs", "read_settings"]
 
-# Before each key of the first level, as settings are written.
+# Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
-# More than there are: repeats of a cross-validation are told apart by what lies above.
+# Larger than any seed; multiples of it are added to those of further repeats of a cross-validation.
 _SEEDS = 2**31
-# Of a run's settings: where it was kept, how it was carried out, and what repeats change.
+# Settings of a run that do not define a candidate: its place, its execution, and the seeds.
 _NOT_THE_CANDIDATE = (
     *("output_dir", "resume", "seed", "evaluate_test", "find_lr", "tracking.", "runtime."),
     *("trainer.progress", "trainer.accelerator", "data.cache_dir", "data.cache_limit_gb"),
@@ -50,10 +50,10 @@ _NOT_THE_CANDIDATE = (
 _LATELY: dict[tuple[int, str] | None, bytes] = {}
 _REMEMBERED = 4
 _BUFFER = threading.local()
-# Device, state, bytes and digest of the files that proved to be what was sealed.
+# Device, state, bytes and digest of files that were found equal to the sealed ones.
 _HELD: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
 _NO_SETTINGS = "its config.yaml holds no settings"
-_MODELS: dict[str, _Model | None] = {}  # by what decides which keys are idle
+_MODELS: dict[str, _Model | None] = {}  # by the values that decide which keys are idle
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def _model(model: object) -> _Model | None:
     """Return settings with the same idle keys as these; None where they cannot be read."""
     if not isinstance(model, dict):
         return None
-    # Numbers matter by whether they are 0 alone, and building settings takes a millisecond.
+    # Only whether a number is 0 matters, and building settings takes a millisecond.
     kind = json.dumps(
         {k: bool(v) if isinstance(v, int | float) else v for k, v in leaves(model).items()},
         sort_keys=True,
@@ -236,7 +236,7 @@ def _read(
         if settings.runs is None and _is_fold(plain):
             return None
         known = _candidate_settings(groups)
-        # What a run found is no other candidate: a repeat with another seed finds another value.
+        # Values that a run measured do not define a candidate, since repeats measure other ones.
         known |= dict.fromkeys(summary.found or (), "found")
         files = folder.answers(settings.part)
         record.miss(f"predictions/{settings.part}-repeat", files)
@@ -324,14 +324,14 @@ class _Record:
                 self._note(f"{name} is gone since it was sealed")
 
     def miss(self, prefix: str, found: Sequence[Path]) -> None:
-        """Check that no file whose path begins so was there at the sealing and is not now."""
+        """Check that no sealed file whose path begins so is missing."""
         names = () if self._sealed is None else self._sealed.files
         for name in names:
             if name.startswith(prefix) and self._folder.path / name not in found:
                 self._note(f"{name} is gone since it was sealed")
 
     def lost(self, path: Path) -> str | None:
-        """Say that a file is not there; None for one that the run never had."""
+        """Describe that a file is missing; None if the run never had it."""
         name = path.relative_to(self._folder.path).as_posix()
         if self._sealed is None or name not in self._sealed.files:
             return None

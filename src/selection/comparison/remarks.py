@@ -1,4 +1,4 @@
-"""Remarks of a comparison beside its verdict: what it left out, what a study said before."""
+"""Remarks of a comparison beside its verdict: runs left out, another winner of the study."""
 
 from __future__ import annotations
 

@@ -284,7 +284,7 @@ def _answers(said: Predictions, places: Sequence[int]) -> list[Answer]:
 
 
 def _curves(entrants: Sequence[Entrant], metric: str) -> dict[int, tuple[tuple[int, float], ...]]:
-    """Read curves of the best candidates of every family, by rank; all of them take long."""
+    """Read the curves of the best candidates of each family, by rank; all would take too long."""
     read: dict[str, int] = {}
     curves = {}
     for one in entrants:

@@ -1,4 +1,4 @@
-"""Scores of candidates where a column of the user's table has each of its values."""
+"""Scores of candidates by the values of a column of the user's table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST = 50
 
 
 def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple[str, ...]:
-    """Return what a column of the CSV file that a run was trained from says of each picture.
+    """Return the value of each picture in a column of the CSV file that a run was trained from.
 
     Args:
         run_dir: folder of the run.
@@ -90,7 +90,7 @@ def subgroup_values(run_dir: Path, column: str, sample_ids: Int64Array) -> tuple
 def subgroup_scores(
     right: BoolArray, values: Sequence[str], groups: Int64Array | None
 ) -> tuple[GroupScore, ...]:
-    """Return how right a candidate is where the column has each of its values, the least first.
+    """Return the accuracy of a candidate for each value of the column, the lowest first.
 
     Args:
         right: (R, N) answers of its R trainings.

@@ -32,7 +32,7 @@ from .report import gather, with_pictures
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
 
 _NOT_PARAMS = ("output_dir", "tracking")
-# Names of studies that would give a comparison the folder of another question.
+# Names of studies whose comparison would get the folder of a different one.
 _SAID = "|".join((*MEASURES, "test", "(gap|costs|band|subgroup|changed)-.*"))
 _LIKE_ANOTHER = re.compile(rf"all|(sweep|experiment|data|runs)-.*|(.*-)?({_SAID})")
 
@@ -72,7 +72,7 @@ def write_comparison(
         write_atomically(folder / file, content)
         yield folder / file
     drawn: list[Path] = []
-    with suppress(BrokenExecutor):  # one was ended, as where memory is short
+    with suppress(BrokenExecutor):  # a process was killed, as for lack of memory
         drawn = [path for share in begun for path in share.result()]
     yield from (drawn := drawn or _draw(figures, data))
     for old in set(figures.glob("*.png")) - {*drawn}:  # of an earlier comparison
