@@ -205,8 +205,8 @@ def _details(facts: CardFacts) -> list[str]:
     ]
     if facts.chosen is not None:
         rows.append(
-            f"Refit of {code(facts.chosen.name)}: its settings and its number of epochs, trained on "
-            "training and validation part together."
+            f"Refit of {code(facts.chosen.name)}: its settings and its number of epochs, trained "
+            "on training and validation part together."
         )
     if facts.registered is not None:
         rows.append(f"Registered: {code(f'models:/{facts.registered}@champion')}.")

@@ -547,7 +547,7 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
 def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["budget.trials=2", "finalists=0", "evaluate_test=false"]
+    words = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
     begun = sweep(tmp_path, *words)
     later = {"single": ("data.answer", {"val/accuracy": "balanced_accuracy"})}
     monkeypatch.setattr("src.config.sweep._ANSWERS", later)
