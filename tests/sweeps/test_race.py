@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -580,7 +581,7 @@ def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_on
     begun = sweep(tmp_path, *words, "data.root=photos")
     assert sweep(tmp_path, *words, f"data.root={tmp_path / 'photos'}").trials == begun.trials
     assert sweep(tmp_path, *words, "data.root=./photos/").trials == begun.trials
-    (tmp_path / "others").mkdir()
+    shutil.copytree(tmp_path / "photos", tmp_path / "others")
     with pytest.raises(ConfigError, match=r"data\.root=photos then, data\.root=others now"):
         sweep(tmp_path, *words, "data.root=others")
 
