@@ -27,12 +27,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def opened(folder: Path, *words: str, model: str = "embedding") -> tuple[RunSettings, PictureData]:
+def opened(
+    folder: Path, *overrides: str, model: str = "embedding"
+) -> tuple[RunSettings, PictureData]:
     cache = folder.parent / "cache"
     base = ["data=folder", f"data.root={folder}", f"data.cache_dir={cache}", f"model={model}"]
     if model == "embedding":
         base += [f"model.input_size={SIDE}", "model.networks=[tf_efficientnet_lite0]"]
-    settings = compose_settings(RunSettings, [*base, *words])
+    settings = compose_settings(RunSettings, [*base, *overrides])
     return settings, build_data(settings)
 
 
@@ -71,7 +73,7 @@ def test_their_features_are_found_by_those_who_decode_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "model"),
+    ("overrides", "model"),
     [
         (["data.train_limit=31"], "embedding"),
         ([], "embedding"),
@@ -82,8 +84,8 @@ def test_their_features_are_found_by_those_who_decode_all(folder: Path) -> None:
         (["data.train_limit=20", f"model.input_size={COMPARED_SIDE}"], "embedding"),
     ],
 )
-def test_others_are_decoded_once(folder: Path, words: list[str], model: str) -> None:
-    _, data = opened(folder, *words, model=model)
+def test_others_are_decoded_once(folder: Path, overrides: list[str], model: str) -> None:
+    _, data = opened(folder, *overrides, model=model)
     assert data.pictures.images is not None
 
 
