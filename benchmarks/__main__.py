@@ -13,9 +13,11 @@ from pathlib import Path
 
 from benchmarks.table import Row, print_table
 
+__all__ = ["main", "measurements"]
 
-def _names() -> list[str]:
-    """The modules and packages here that measure something."""
+
+def measurements() -> list[str]:
+    """Return the names of the modules and packages here that measure something."""
     here = Path(__file__).parent
     files = (*here.glob("*.py"), *here.glob("*/__init__.py"))
     found = (file for file in files if "\ndef measure(" in file.read_text(encoding="utf-8"))
@@ -24,7 +26,7 @@ def _names() -> list[str]:
 
 def main(wanted: Iterable[str]) -> int:
     """0 if every bar is met, 1 if one is missed, 2 for a name that is none."""
-    known = _names()
+    known = measurements()
     chosen = list(wanted) or known
     if unknown := [name for name in chosen if name not in known]:
         print(f"there is no {', '.join(unknown)}: choose of {', '.join(known)}", file=sys.stderr)

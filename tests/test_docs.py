@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import measurements
+
 ROOT = Path(__file__).resolve().parents[1]
 # A changelog names what is no longer there.
 PAGES = [
@@ -74,6 +76,14 @@ def test_the_modules_that_a_page_runs_are_there(page: Path) -> None:
     for module in _names(page, _MODULE):
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_measurements_that_the_figures_name_can_be_repeated() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"\| `(\w+)` \|$", page, re.MULTILINE)} | {
+        *re.findall(r"\(`([a-z_]+)`\)", page)
+    }
+    assert len(named) > 20 and named <= {*measurements()}
 
 
 def test_the_tutorial_says_which_parts_are_drawn() -> None:

@@ -12,6 +12,8 @@ from ..machine.arrays import Float32Array
 
 __all__ = ["BlockScaler", "PartWhitening"]
 
+_ROUNDING = np.finfo(np.float32).eps
+
 
 class BlockScaler(TransformerMixin, BaseEstimator):
     """A transformer that centres features and gives each block a total variance of 1.
@@ -33,11 +35,16 @@ class BlockScaler(TransformerMixin, BaseEstimator):
         """Fit to features (N, D)."""
         if sum(self.sizes) != features.shape[1]:
             raise ValueError(f"{features.shape[1]} features are no blocks of {list(self.sizes)}")
-        self.mean_ = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scales = []
-        blocks = np.split(features.var(axis=0, dtype=np.float64), np.cumsum(self.sizes)[:-1])
-        for variances in blocks:
-            varied = variances > 1e-12
+        means, spread = (
+            features.mean(axis=0, dtype=np.float64),
+            features.var(axis=0, dtype=np.float64),
+        )
+        self.mean_ = means.astype(np.float32)
+        scales, ends = [], np.cumsum(self.sizes)[:-1]
+        for centres, variances in zip(np.split(means, ends), np.split(spread, ends), strict=True):
+            # Of a block of small numbers small variances count, and those of rounding in none.
+            size = (centres**2 + variances).max(initial=0.0)
+            varied = variances > np.maximum(1e-12 * min(1.0, size), (_ROUNDING * centres) ** 2)
             if not varied.any():
                 scales.append(np.zeros_like(variances))
             elif self.each:

@@ -21,6 +21,8 @@ __all__ = [
     "Table",
     "below_each_other",
     "chance_text",
+    "code",
+    "code_block",
     "count",
     "counted",
     "duration",
@@ -214,6 +216,26 @@ def one_line(text: str) -> str:
 def escaped(text: str) -> str:
     """Return the text as one line with Markdown's marks escaped."""
     return _MARKS.sub(r"\\\1", one_line(text))
+
+
+def code(text: str) -> str:
+    """Return the text as one line of code in Markdown, whatever marks it has."""
+    shown = one_line(text)
+    fence = _fence(shown, 1)
+    # A mark at an end would be one of the fence, and CommonMark takes a space from both ends.
+    padding = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{padding}{shown}{padding}{fence}"
+
+
+def code_block(text: str) -> str:
+    """Return the text as a block of code in Markdown, whatever marks it has."""
+    fence = _fence(text, 3)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * (least if longest < least else longest + 1)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import indent
 
 from ..metrics.summary import accuracy_name
 from ..records.export import ExportRecord
@@ -17,12 +18,12 @@ from .certainty_report import CardCertainty, card_lines
 from .export_report import EXPORTED, exported_lines
 from .formatting import (
     Table,
+    code,
     count,
     duration,
     escaped,
     figure_text,
     measured,
-    one_line,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -117,7 +118,7 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
     if facts.commands:
         sections["How to reproduce"] = [
             *("In the project's folder, with its environment:", ""),
-            *(f"    # {what}\n    {command}" for what, command in facts.commands.items()),
+            *(indent(f"# {what}\n{line}", "    ") for what, line in facts.commands.items()),
         ]
     title = f"# Model card: {escaped(facts.summary.model)} on {escaped(facts.summary.data)}"
     body = [line for name, lines in sections.items() for line in (f"## {name}", "", *lines, "")]
@@ -199,16 +200,16 @@ def _details(facts: CardFacts) -> list[str]:
     rows = [
         f"Model: {escaped(summary.model)}{size}.",
         *([] if summary.start is None else [f"Start: {summary.start}{weights}."]),
-        f"Run: `{summary.name}` (`{summary.run_id}`).",
+        f"Run: {code(summary.name)} ({code(summary.run_id)}).",
         f"Trained: {length}seed {summary.seed}, {duration(seconds)} in all.",
     ]
     if facts.chosen is not None:
         rows.append(
-            f"Refit of `{facts.chosen.name}`: its settings and its number of epochs, trained on "
-            "training and validation part together."
+            f"Refit of {code(facts.chosen.name)}: its settings and its number of epochs, trained "
+            "on training and validation part together."
         )
     if facts.registered is not None:
-        rows.append(f"Registered: `models:/{facts.registered}@champion`.")
+        rows.append(f"Registered: {code(f'models:/{facts.registered}@champion')}.")
     git = facts.provenance.get("git")
     if isinstance(git, Mapping):
         changed = ", with changes (changes.diff)" if git.get("dirty") else ""
@@ -262,7 +263,7 @@ def _training_data(facts: CardFacts) -> list[str]:
     height, width, channels = facts.picture
     parts = ", ".join(f"{facts.parts.get(p, 0):,} {name}" for p, name in PART_NAMES.items())
     return [
-        f"{escaped(facts.summary.data)} (`{one_line(facts.source)}`), as "
+        f"{escaped(facts.summary.data)} ({code(facts.source)}), as "
         f"{height}x{width}x{channels}; parts of this run: {parts}; split seed "
         f"{facts.split_seed}, fingerprint `{str(facts.summary.split_fingerprint)[:16]}`. "
         "`split.csv` names the part of every picture, `suspects.csv` those that look wrong."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..records.run import RunSummary
-from .formatting import duration, escaped, part_texts
+from .formatting import code_block, duration, escaped, part_texts
 
 __all__ = ["note", "run_note"]
 
@@ -23,7 +23,7 @@ def note(headline: str, command: str, results: Mapping[str, str | None]) -> str:
     """
     rows = [f"- {name}: {escaped(text)}" for name, text in results.items() if text is not None]
     shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]} ..."
-    parts = [escaped(headline), "\n".join(rows), f"```\n{shown}\n```"]
+    parts = [escaped(headline), "\n".join(rows), code_block(shown)]
     return "\n\n".join(part for part in parts if part)
 
 

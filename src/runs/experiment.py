@@ -26,7 +26,7 @@ from ..storage.files import remove_leftovers
 from ..tracking.provenance import command_line
 from ..tracking.tracker import Tracker
 from ..training.progress import quiet_lightning
-from .build import build_data, check_devices, stated_batch_size
+from .build import build_data, check_devices, remark_on_size, stated_batch_size
 from .candidates.candidate import (
     Answers,
     FitContext,
@@ -96,6 +96,8 @@ def run_experiment(
         data = build_data(settings)
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
+        if (remark := remark_on_size(settings, data)) is not None:
+            print(f"model: {remark}")
     with own_threads(), memory_kept():  # `runtime.threads` is this run's alone
         if settings.cv.is_whole:
             return cross_validate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -182,6 +182,8 @@ class StudySpec:
         sampler: its name, as in `check_sampler`.
         startup_trials: random ones before the sampler learns, of all families together.
         metric_names: for Optuna's pages, one a direction; empty where they have none.
+        meaning: of an identity; two with the same one are of the same study, however they are
+            written.
     """
 
     name: str
@@ -193,6 +195,7 @@ class StudySpec:
     seed: int
     pruner: BasePruner
     metric_names: Sequence[str] = ()
+    meaning: Callable[[Any], Any] = lambda identity: identity
 
 
 def parse_space(plain: Mapping[str, Any]) -> list[Parameter]:

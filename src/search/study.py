@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..machine.regular_files import refuse_odd_files
 from ..records.trials import TrialRecord
-from ..storage.locks import ProcessLock
+from ..storage.locks import ProcessLock, holder_of
 from .database import OneWriter, open_database
 from .samplers import Proposer
 from .space import FAMILY, Kind, StudySpec, Value
@@ -34,7 +34,15 @@ _FIRST = "first"
 
 
 class StudyChanged(ValueError):
-    """The study was begun with another space, direction or base."""
+    """The study was begun with another space, direction or base.
+
+    Attributes:
+        begun: the identity that it was begun with.
+    """
+
+    def __init__(self, message: str, begun: Any) -> None:
+        super().__init__(message)
+        self.begun = begun
 
 
 class SweepStudy:
@@ -64,7 +72,7 @@ class SweepStudy:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StudyBusy(
-                f"the study {spec.name} in {folder} is being driven by another process"
+                f"the study {spec.name} in {folder} is being driven by {holder_of(self._lock)}"
             ) from None
         try:
             refuse_odd_files(folder)
@@ -109,7 +117,7 @@ class SweepStudy:
     def _check_identity(self) -> None:
         known = self.recall("identity")
         given = json.loads(json.dumps(self.spec.identity))
-        if known == given:
+        if known == given or (known and self.spec.meaning(known) == self.spec.meaning(given)):
             return
         # A start without any trial, for wrong pictures perhaps, does not fix the identity.
         empty = not self._study.get_trials(deepcopy=False)
@@ -121,7 +129,7 @@ class SweepStudy:
             found = list(_differences(known, given))
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
-            raise StudyChanged(f"the study {self.spec.name} was begun otherwise: {shown}")
+            raise StudyChanged(f"the study {self.spec.name} was begun otherwise: {shown}", known)
 
     def close(self) -> None:
         """Release the study for another process."""

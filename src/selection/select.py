@@ -38,7 +38,7 @@ from ..runs.seal import amending
 from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
-from ..storage.locks import ProcessLock
+from ..storage.locks import ProcessLock, holder_of
 from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
@@ -309,10 +309,12 @@ def _alone(output_dir: Path) -> Iterator[None]:
     """Hold the lock of selection: two could measure the same test part, or refit the same run."""
     path = champions_folder(output_dir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = ProcessLock(path, timeout=0)
     try:
-        with ProcessLock(path, timeout=0):
+        with lock:
             yield
     except Timeout:
         raise ConfigError(
-            f"output_dir: another process is choosing a champion in {output_dir}: wait for it."
+            f"output_dir: wait for the champion that is being chosen in {output_dir} by "
+            f"{holder_of(lock)}."
         ) from None

@@ -304,6 +304,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=1)
     except Timeout:
         _log.info("waiting for another process, which is at work on %s", what)
+        lock = ProcessLock(_lock_of(path))  # filelock may have made another class of the first one
         lock.acquire()
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -10,20 +11,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-__all__ = ["ProcessLock", "if_free"]
+__all__ = ["ProcessLock", "holder_of", "if_free"]
+
+_log = logging.getLogger(__name__)
 
 # What `flock` says on network file systems that were mounted without it.
 _HAS_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Where the system knows no `flock` at all, filelock tells processes apart by files, as it should.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning, "filelock")
 
+# Until it is said what a process waits for.
+_QUIET_SECONDS = 10.0
+_LONGEST_RECORD = 1024
 _MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 class ProcessLock(FileLock):
-    """The lock of a file that one process at a time holds.
+    """The lock of a file that one process at a time holds; logs whom it waits for, if it does.
 
     Raises:
         Timeout: as filelock's own, when it is not had in time.
@@ -31,14 +37,42 @@ class ProcessLock(FileLock):
             locks.
     """
 
-    def acquire(self, *args: Any, **options: Any) -> Any:
+    def acquire(self, timeout: float | None = None, *args: Any, **options: Any) -> Any:
+        patience = self.timeout if timeout is None else timeout
         try:
-            return super().acquire(*args, **options)
+            if 0 <= patience <= _QUIET_SECONDS:
+                return super().acquire(patience, *args, **options)
+            try:
+                return super().acquire(_QUIET_SECONDS, *args, **options)
+            except Timeout:
+                _log.warning("waiting for the lock %s of %s", self.lock_file, holder_of(self))
+            left = patience - _QUIET_SECONDS if patience > 0 else patience
+            # Not by `super()`: without `flock` filelock has made another class of it.
+            return BaseFileLock.acquire(self, left, *args, **options)
         except (NotImplementedError, OSError) as error:  # the former from earlier filelocks
             if isinstance(error, OSError) and error.errno not in _HAS_NO_LOCKS:
                 raise
             reason = os.strerror(errno.ENOLCK)
             raise OSError(errno.ENOLCK, reason, str(self.lock_file)) from error
+
+
+def holder_of(lock: BaseFileLock) -> str:
+    """Return who holds a lock that was not had, for messages.
+
+    Where the file system has no `flock` the lock is a file, which a machine that went away leaves
+    behind: the text says whose it is and what to do then. filelock itself removes those of
+    processes of this machine that have ended.
+    """
+    if not isinstance(lock, SoftFileLock):
+        return "another process"
+    file, who = str(lock.lock_file), "another process"
+    try:
+        with open(file, encoding="utf-8") as stream:
+            number, host = stream.read(_LONGEST_RECORD).split("\n")[:2]
+        who = f"process {int(number)} on {host}"
+    except (OSError, ValueError):  # an earlier filelock wrote nothing into it
+        pass
+    return f"{who} (if that has ended, remove {file})"
 
 
 @contextmanager

@@ -12,7 +12,13 @@ from ..machine.regular_files import file_fault
 from ..storage.digests import checked_json, line_content
 from ..storage.files import write_atomically
 
-__all__ = ["completed_command", "keep_command", "shorter_command"]
+__all__ = [
+    "completed_command",
+    "keep_command",
+    "kept_command",
+    "name_and_place",
+    "shorter_command",
+]
 
 _FILE = "command.json"
 # Keys that may differ from one start of a study to the next, since no result depends on them.
@@ -35,7 +41,7 @@ def keep_command(folder: Path, overrides: Sequence[str], config_name: str) -> No
         OSError: the file cannot be written.
     """
     stated = [*plugin_overrides(), *overrides]
-    if _kept(folder) != (stated, config_name):
+    if kept_command(folder) != (stated, config_name):
         kept = {"config_name": config_name, "overrides": stated}
         write_atomically(folder / _FILE, checked_json(kept))
 
@@ -60,7 +66,7 @@ def completed_command(
         and all(key.startswith(_CHANGEABLE) for key in stated)
     ):
         folder = Path(stated.get("output_dir", "outputs"), "sweeps", stated["study"])
-        kept = _kept(folder)
+        kept = kept_command(folder)
         if kept is not None:
             newer = {
                 *stated,
@@ -73,13 +79,19 @@ def completed_command(
 
 def shorter_command(settings: SweepSettings) -> str | None:
     """Return the shortest command that resumes a study; None if no command is stored."""
-    if _kept(settings.study_folder) is None:
+    if kept_command(settings.study_folder) is None:
         return None
+    return command("sweep", *name_and_place(settings))
+
+
+def name_and_place(settings: SweepSettings) -> list[str]:
+    """Return the overrides that say which study of which folder is meant."""
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
-    return command("sweep", f"study={settings.study}", *place)
+    return [f"study={settings.study}", *place]
 
 
-def _kept(folder: Path) -> tuple[list[str], str] | None:
+def kept_command(folder: Path) -> tuple[list[str], str] | None:
+    """Return the overrides of a study's last start and the name of its file; None if not stored."""
     if file_fault(folder / _FILE) is not None:  # reported where the study is opened
         return None
     try:

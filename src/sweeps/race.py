@@ -49,7 +49,7 @@ from .short_budget import (
     families_without_time,
     next_affordable_family,
 )
-from .sweep_study import SECOND, record_of, spent, steps_of, study_spec
+from .sweep_study import SECOND, command_that_goes_on, record_of, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
@@ -359,9 +359,11 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         spec = study_spec(settings, families, base, costs)
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
-        # The shorter command names the table of costs, which may be what has changed.
-        earlier = None if costs is not None else shorter_command(settings)
-        going_on = "take the old settings" if earlier is None else f"go on with it: {earlier}"
+        # It names the table of costs, which may be what has changed.
+        earlier = None if costs is not None else command_that_goes_on(settings, error.begun)
+        going_on = "take the old settings"
+        if earlier is not None:
+            going_on = f"go on with it: {without_password(earlier)}"
         raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
     except ValueError as error:  # StudyBusy as well
         raise ConfigError(f"{str(error).rstrip('.')}.") from error

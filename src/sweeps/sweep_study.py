@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config.checks import ConfigError
+from ..config.compose import compose_plain, leaves
+from ..config.overrides import CONSTANTS, override_of
 from ..config.plugins import plugin_overrides
-from ..config.sweep import SweepSettings
+from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..machine.package import command
 from ..records.trials import NetworkRecord, SweepRecord
 from ..search.pruning import make_pruner
 from ..search.space import Family, StudySpec
 from ..search.study import SweepStudy
-from .earlier_command import shorter_command
+from .earlier_command import kept_command, name_and_place, shorter_command
+from .families import load_families
 from .finalists import TEST, kept_finalists
 from .further_seeds import extra_trainings, kept_looks
 from .prepared import kept_preparations
 from .short_budget import report_single_family
 from .tasks import commands
 
-__all__ = ["SECOND", "record_of", "spent", "steps_of", "study_spec"]
+__all__ = ["SECOND", "command_that_goes_on", "record_of", "spent", "steps_of", "study_spec"]
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
+_FOLDERS = ("data.root", "data.cache_dir")
 
 
 def study_spec(
@@ -55,7 +62,56 @@ def study_spec(
         seed=settings.seed,
         pruner=make_pruner(settings.pruner, epochs if isinstance(epochs, int) else 30),
         metric_names=settings.metrics,
+        meaning=_with_whole_paths,
     )
+
+
+def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a study with the whole paths of its folders.
+
+    Python gives whole ones, and a command line what was typed.
+    """
+    base = []
+    for key, _, value in (word.partition("=") for word in identity["base"]):
+        local = key in _FOLDERS and value not in CONSTANTS and "://" not in value
+        base.append(f"{key}={os.path.abspath(value) if local else value}")
+    return {**identity, "base": sorted(base)}
+
+
+def command_that_goes_on(settings: SweepSettings, begun: Mapping[str, Any]) -> str | None:
+    """Return a command that goes on with a study of this identity; None where none does.
+
+    Where a default is another one than in the version that began the study, the command states
+    what the study has; search spaces it cannot state.
+    """
+    kept = kept_command(settings.study_folder)
+    if kept is None:
+        return None
+    given, config_name = [word for word in kept[0] if not word.startswith("plugins=")], kept[1]
+    try:
+        search = read_sweep_settings(given, config_name).search
+        families = load_families(list(begun["families"]), begun["base"], search)
+        shared = [word for word in begun["base"] if not word.startswith("model.")]
+        then = leaves(compose_plain(shared, "config"))
+        now = base_overrides(given, config_name)
+    except ConfigError:  # this version has no such family or key
+        return None
+    if _searched(families) != begun["families"]:
+        return None
+    stated = {word.partition("=")[0] for word in given}
+    unstated = {word.partition("=")[0] for word in now} - stated
+    changed = [override_of(key, then[key]) for key in sorted(unstated & then.keys())]
+    added = [word for word in changed if word not in begun["base"]]
+    if not added:
+        return shorter_command(settings)
+    words = [word for word in kept[0] if not word.startswith(("study=", "output_dir="))]
+    named = name_and_place(settings)
+    return command("sweep", "--config-name", config_name, *words, *added, *named)
+
+
+def _searched(families: Sequence[Family]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps({one.name: one.plain() for one in families}))
+    return found
 
 
 def spent(study: SweepStudy) -> float:
@@ -82,13 +138,13 @@ def record_of(
         base: overrides that all trials share.
         costs: of mistakes, if trials are judged by them.
     """
+    place = name_and_place(settings)[1:]
     trials = tuple(study.trials())
     finalists = kept_finalists(study, settings.directions[0])
     final: dict[str, Any] = study.recall(TEST) or {}
     looks = kept_looks(study)
     winner = next((one for one in finalists if one.trial == final.get("winner")), None)
     prepared = kept_preparations(study)
-    place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
     again = shorter_command(settings)
     return SweepRecord(
         study=settings.study,

@@ -113,7 +113,11 @@ class Dense(TargetKind):
         class_names: Sequence[str],
         thresholds: Probs | None = None,
     ) -> dict[str, float]:
-        """Compute all metrics, with "iou/<class>" of up to 20 classes."""
+        """Compute all metrics, with "iou/<class>" of up to 20 classes.
+
+        "log_loss" is the mean over pictures of the mean over a picture's pixels, which pairs and
+        resamples as other losses do; the ratios, and the loss of an epoch, are of all pixels.
+        """
         answers, held = self.checked(probs, targets)
         matrices = self.decide(answers)
         if len(class_names) != held.shape[1]:

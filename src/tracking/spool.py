@@ -17,7 +17,7 @@ from typing import Any, Self
 from filelock import Timeout
 
 from ..storage.digests import checked_line
-from ..storage.locks import ProcessLock, if_free
+from ..storage.locks import ProcessLock, holder_of, if_free
 from .events import read_events, spool_path
 
 __all__ = ["Spool", "is_being_written", "mirror_lock", "writer_lock"]
@@ -95,7 +95,7 @@ class Spool:
         try:
             self._lock.acquire(timeout=wait_seconds, poll_interval=0.05)
         except Timeout:
-            raise ValueError(f"{run_dir} is being written by another process") from None
+            raise ValueError(f"{run_dir} is being written by {holder_of(self._lock)}") from None
         self._file = os.open(spool_path(run_dir), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._size = self._recover()
 

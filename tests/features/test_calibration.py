@@ -80,6 +80,17 @@ def test_scaling_makes_blocks_alike() -> None:
         BlockScaler([4]).fit(features)
 
 
+@pytest.mark.parametrize("each", [False, True])
+def test_scaling_does_not_depend_on_the_unit_of_a_block(each: bool) -> None:
+    random = np.random.default_rng(0)
+    features = random.normal(3, [1, 2, 3], (500, 3)).astype(np.float32)
+    tiny = BlockScaler([3], each=each).fit_transform(features * np.float32(1e-9))
+    np.testing.assert_allclose(tiny, BlockScaler([3], each=each).fit_transform(features), atol=1e-5)
+    rounded = np.full((500, 1), 1e6, np.float32) + random.choice([0, 0.0625], (500, 1))
+    beside = np.concatenate([features, rounded.astype(np.float32)], axis=1)
+    assert (BlockScaler([4], each=each).fit_transform(beside)[:, 3] == 0).all()
+
+
 def test_the_exact_machine_is_scikit_learns() -> None:
     machine = RbfMachine(5.0, 0.7).fit(DIGITS[TRAIN], CLASSES[TRAIN])
     gamma = 0.7 / DIGITS[TRAIN].var(axis=0).sum()

@@ -9,6 +9,8 @@ from src.reporting.formatting import (
     Table,
     below_each_other,
     chance_text,
+    code,
+    code_block,
     count,
     duration,
     escaped,
@@ -130,6 +132,25 @@ def test_markdown_is_escaped() -> None:
         "| 12 | 图像 | a\\|b c\\* |",
     ]
     assert escaped("salt &amp; pepper") == "salt \\&amp; pepper"  # Markdown reads entities
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/a/*b*", "`/a/*b*`"),
+        ("/a/it`s", "``/a/it`s``"),
+        ("/a/``b`` c", "```/a/``b`` c```"),
+        ("`a`", "`` `a` ``"),
+        ("two\nlines", "`two lines`"),
+    ],
+)
+def test_code_ends_where_its_text_does_whatever_marks_that_has(text: str, shown: str) -> None:
+    assert code(text) == shown
+
+
+def test_a_block_of_code_has_a_longer_fence_than_its_text() -> None:
+    assert code_block("a `b` ``c``") == "```\na `b` ``c``\n```"
+    assert code_block("a\n````\nb") == "`````\na\n````\nb\n`````"
 
 
 def test_a_row_of_another_length_is_refused() -> None:

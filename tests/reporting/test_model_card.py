@@ -85,6 +85,19 @@ def test_all_that_is_known_stands_on_it() -> None:
     assert "| 80 to 100 % | 8 | 90.0 % | 75.0 % |" in card
 
 
+def test_names_and_paths_of_any_kind_stay_within_their_marks_of_code() -> None:
+    odd = facts(
+        source="/pictures/it`s",
+        summary=replace(SUMMARY, name="a`run"),
+        chosen=replace(SUMMARY, name="b`run"),
+        commands={"train": "python -m src.train 'data.root=/two\nlines'"},
+    )
+    card = model_card(odd)
+    for said in ("``/pictures/it`s``", "Run: ``a`run``", "Refit of ``b`run``"):
+        assert said in card, said
+    assert "    python -m src.train 'data.root=/two\n    lines'\n" in card
+
+
 def test_the_sections_are_the_papers_in_their_order() -> None:
     lines = [line[3:] for line in model_card(facts()).splitlines() if line.startswith("## ")]
     assert lines == [

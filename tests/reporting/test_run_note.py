@@ -57,3 +57,8 @@ def test_every_kind_of_targets_is_described_by_its_figures(
 def test_a_command_of_any_length_leaves_its_block_closed() -> None:
     text = run_note("cnn", "x" * 10_000)
     assert len(text) < 5000 and text.endswith("\n```")
+
+
+def test_a_command_with_marks_of_a_block_does_not_end_it() -> None:
+    command = "python -m src.train 'data.root=/a\n```\nb'"
+    assert run_note("cnn", command).endswith(f"\n\n````\n{command}\n````")

@@ -134,3 +134,76 @@ def test_without_flock_files_keep_processes_apart_and_nothing_is_said_of_it(tmp_
     assert (killed.returncode, killed.stderr) == (9, "")
     after = subprocess.run(command, check=True, **options)
     assert (after.stdout.split(), after.stderr) == (["False", "False", "True"], "")
+
+
+_WAITING = """
+import errno, fcntl, logging, os, sys
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+fcntl.flock = flock
+from pathlib import Path
+from src.storage import cache, locks
+locks._QUIET_SECONDS = 0.2
+path, record = Path(sys.argv[1]), sys.argv[2]
+
+class Remove(logging.Handler):
+    def emit(self, record):
+        if "remove" in record.getMessage():
+            print(record.getMessage())
+            os.remove(record.getMessage().partition("remove ")[2].rstrip(")"))
+
+logging.getLogger().addHandler(Remove())
+for name in ("key.lock", "other.lock"):
+    (path / name).write_text(record)
+print(cache.cached(path / "key", lambda folder: {}, what="the pictures").built)
+with locks.ProcessLock(path / "other.lock", timeout=100):
+    print("held")
+"""
+
+
+@pytest.mark.parametrize(
+    ("record", "who"), [("7\nelsewhere\n", "process 7 on elsewhere"), ("", "another process")]
+)
+def test_a_file_that_another_machine_left_as_its_lock_is_named_with_its_machine(
+    record: str, who: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", _WAITING, str(tmp_path), record]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(command, cwd=ROOT, check=True, **options)
+    said = [
+        f"waiting for the lock {tmp_path / name} of {who} " for name in ("key.lock", "other.lock")
+    ]
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(said[0]) and lines[2].startswith(said[1])
+    assert lines[1] == "True" and lines[3] == "held"
+
+
+_DRIVEN = """
+import errno, fcntl, os, sys
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+fcntl.flock = flock
+from pathlib import Path
+from src.tracking.spool import Spool, writer_lock
+run = Path(sys.argv[1])
+writer_lock(run).parent.mkdir(parents=True)
+writer_lock(run).write_text("7\\nelsewhere\\n")
+try:
+    Spool(run)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_who_does_not_wait_says_whose_lock_it_met(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _DRIVEN, str(tmp_path / "run")]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run(command, cwd=ROOT, check=True, **options)
+    said = (
+        f"{tmp_path / 'run'} is being written by process 7 on elsewhere (if that has ended, remove "
+    )
+    assert done.stdout.startswith(said)

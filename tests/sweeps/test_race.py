@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
+from PIL import Image
 
 from src.config.checks import ConfigError
+from src.config.command_line import take_config_name
 from src.config.sweep import base_overrides, read_sweep_settings
 from src.machine.failures import RunFailed
+from src.machine.package import overrides_of
 from src.records.trials import (
     COMPLETE,
     FAILED,
@@ -28,6 +32,7 @@ from src.records.trials import (
 )
 from src.reporting.sweep_figures import draw_sweep_figures
 from src.search.driver import Driver
+from src.search.space import Family
 from src.search.study import SweepStudy
 from src.sweeps import race as race_module
 from src.sweeps.clock import Clock
@@ -542,6 +547,47 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     write(7)
     with pytest.raises(ConfigError, match=r"begun otherwise: costs 0 1: 5\.0 then, 7\.0 now"):
         sweep(tmp_path / "out", *overrides)
+
+
+def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *words)
+    later = {"single": ("data.answer", {"val/accuracy": "balanced_accuracy"})}
+    monkeypatch.setattr("src.config.sweep._ANSWERS", later)
+    with pytest.raises(ConfigError, match=r"data\.answer=balanced_accuracy only now") as refused:
+        sweep(tmp_path, *words)
+    line = overrides_of(str(refused.value).partition("go on with it: ")[2], "sweep")
+    given, name = take_config_name(line or [], default="")
+    assert "data.answer=most_probable" in given
+    assert run_sweep(read_sweep_settings(given, name), given, name).trials == begun.trials
+    short, name = completed_command(["study=s", f"output_dir={tmp_path}"], None, "default")
+    assert run_sweep(read_sweep_settings(short, name), short, name).trials == begun.trials
+    real = Family.plain
+    monkeypatch.setattr(Family, "plain", lambda family: {**real(family), "more": 1})
+    with pytest.raises(ConfigError, match="begun otherwise") as changed:
+        sweep(tmp_path, *words)
+    assert "go on with it" not in str(changed.value), "no command has the earlier search space"
+
+
+def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label, colour in (("red", "#f00"), ("blue", "#00f")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGB", (8, 8), colour)
+            image.putpixel((0, 0), (number, 0, 0))
+            image.save(tmp_path / "photos" / label / f"{number}.png")
+    words = ["data=folder", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *words, "data.root=photos")
+    assert sweep(tmp_path, *words, f"data.root={tmp_path / 'photos'}").trials == begun.trials
+    assert sweep(tmp_path, *words, "data.root=./photos/").trials == begun.trials
+    shutil.copytree(tmp_path / "photos", tmp_path / "others")
+    with pytest.raises(ConfigError, match=r"data\.root=photos then, data\.root=others now"):
+        sweep(tmp_path, *words, "data.root=others")
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,7 @@ except DiskRefuses as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_a_plain_error(tmp_path: Path) -> None:
     script = ["unshare", "-rm", "sh", "-c", _ON_A_SMALL_DISK, "sh", str(tmp_path)]
     command = [*script, sys.executable, _STORE_ON]

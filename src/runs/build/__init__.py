@@ -7,6 +7,7 @@ from .data import (
     first_batch_size,
     model_metadata,
     native_side,
+    remark_on_size,
     stated_batch_size,
 )
 from .extractors import (
@@ -37,6 +38,7 @@ __all__ = [
     "native_side",
     "network_of",
     "refuse_fitted_head",
+    "remark_on_size",
     "start_head",
     "start_network",
     "stated_batch_size",

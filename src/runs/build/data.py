@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ...config.checks import input_of, to_plain
 from ...config.features import EmbeddingSettings
 from ...config.models import ModelSettings, ZooSettings
@@ -22,6 +24,7 @@ __all__ = [
     "first_batch_size",
     "model_metadata",
     "native_side",
+    "remark_on_size",
     "stated_batch_size",
 ]
 
@@ -79,6 +82,30 @@ def native_side(model: ModelSettings) -> int | None:
             sides = [native_size("timm", name) for name in model.networks]
             return model.input_size or max(side or 0 for side in sides) or None
     return None
+
+
+def remark_on_size(settings: RunSettings, data: PictureData) -> str | None:
+    """Return that a network resizes pictures of a size that was stated; None where nobody wonders.
+
+    Published weights bring a size of their own. Pictures that are small by themselves gain by being
+    enlarged to it; those that were made smaller have lost what the network looks for.
+    """
+    model, size = settings.model, data.pictures.image_size
+    stated = settings.data.image_size is not None
+    if not stated or not isinstance(model, ZooSettings | EmbeddingSettings):
+        return None
+    side = native_side(model)
+    if side is None or model.input_size is not None or (side, side) == size:
+        return None
+    larger = side * side > size[0] * size[1]
+    if larger and min(size) >= np.median(data.pictures.original_sizes.min(axis=1)):
+        return None
+    made = "enlarged" if larger else "reduced"
+    return (
+        f"pictures of data.image_size, {size[0]}x{size[1]}, are {made} within the network to the "
+        f"{side}x{side} of its weights: leave data.image_size out, or say "
+        f"model.input_size={max(size)} for a network that computes on the stated size"
+    )
 
 
 def model_metadata(settings: RunSettings, data: PictureData) -> dict[str, Any]:

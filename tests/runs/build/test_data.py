@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,13 @@ from PIL import Image
 from src.config.compose import compose_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
-from src.runs.build import COMPARED_SIDE, build_data, build_extractors, feature_table
+from src.runs.build import (
+    COMPARED_SIDE,
+    build_data,
+    build_extractors,
+    feature_table,
+    remark_on_size,
+)
 
 SIDE, COUNT = 64, 60
 
@@ -93,3 +100,22 @@ def test_few_of_each_part_are_few(folder: Path) -> None:
     _, data = opened(folder, "data.limit=20", "cv.folds=3", "cv.fold=2")
     assert data.pictures.images is None and len(data.split.val)
     assert data.pictures.read(int(data.split.val[0])).shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.image_size=48"], "48x48, are enlarged .* 224x224 .* model.input_size=48 "),
+        (["data.image_size=[40,64]"], "40x64, are enlarged .* model.input_size=64 "),
+        (["data.image_size=256"], "256x256, are reduced "),
+        (["data.image_size=48", "model.input_size=96"], None),  # both were stated
+        (["data.image_size=224"], None),
+        (["data.image_size=100"], None),  # they are no larger by themselves
+        ([], None),
+    ],
+)
+def test_a_stated_size_that_is_not_the_networks_is_told(
+    folder: Path, words: list[str], said: str | None
+) -> None:
+    remark = remark_on_size(*opened(folder, *words, model="efficientnet_lite0"))
+    assert (remark is None) if said is None else re.search(said, remark or "")

@@ -1,13 +1,12 @@
-"""Which augmentation suits short fine-tuning: `light`, the default, against `photo` and none.
+"""What suits short fine-tuning: the defaults of `recipe=finetune` against other values.
 
-`recipe=finetune` at the size and for about the epochs that a race of ten minutes on two cores has
-for it.
-All see the same pictures in the same order, and are compared on the validation part, picture by
-picture; no test part is measured.
+At the size and for about the epochs that a race of ten minutes on two cores has for it. All see the
+same pictures in the same order, and are compared on the validation part, picture by picture; no
+test part is measured.
 
-BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_PHOTO_SETS=clothing,cifar10,
-BAKEOFF_SEEDS=0,1, BAKEOFF_EPOCHS=2, BAKEOFF_SIDE=160, of a picture, and BAKEOFF_PICTURES=1500, the
-most of a training part, choose what is measured.
+BAKEOFF_PHOTOS names the folder with the pictures; BAKEOFF_SETTINGS=augment,optimizer.lr,
+BAKEOFF_PHOTO_SETS=clothing,cifar10, BAKEOFF_SEEDS=0,1, BAKEOFF_EPOCHS=2, BAKEOFF_SIDE=160, of a
+picture, and BAKEOFF_PICTURES=1500, the most of a training part, choose what is measured.
 """
 
 from __future__ import annotations
@@ -28,14 +27,19 @@ from src.sweeps.short_budget import TUNED_SIDE
 
 __all__ = ["measure"]
 
-_USUAL, *_OTHERS = _AUGMENTATIONS = ("light", "photo", "none")
+# The default of each setting, and others.
+_VALUES = {
+    "augment": ("light", "photo", "none"),
+    "optimizer.lr": ("0.0003", "0.0001", "0.001"),
+}
 
 
 def measure() -> list[Row]:
-    """A row for each set: accuracies by augmentation, and paired differences from the default."""
-    sets, seeds, (epochs,), (side,), (pictures,) = (
+    """A row for each set and setting: accuracies, and paired differences from the default."""
+    settings, sets, seeds, (epochs,), (side,), (pictures,) = (
         os.environ.get(f"BAKEOFF_{name}", usual).split(",")
         for name, usual in (
+            ("SETTINGS", ",".join(_VALUES)),
             ("PHOTO_SETS", "clothing,cifar10"),
             ("SEEDS", "0,1"),
             ("EPOCHS", "2"),
@@ -51,12 +55,13 @@ def measure() -> list[Row]:
             words += [f"data.root={root}", f"data.train_limit={pictures}"]
             words += [f"trainer.max_epochs={epochs}", "trainer.progress=false"]
             words += ["tracking.enabled=false", "evaluate_test=false", f"output_dir={folder}/out"]
-            right = {
-                (augmentation, seed): _right([*words, f"augment={augmentation}", f"seed={seed}"])
-                for seed in seeds
-                for augmentation in _AUGMENTATIONS
-            }
-            rows.append(_row(name, right, seeds))
+            for setting in settings:
+                right = {
+                    (value, seed): _right([*words, f"{setting}={value}", f"seed={seed}"])
+                    for seed in seeds
+                    for value in _VALUES[setting]
+                }
+                rows.append(_row(name, setting, right, seeds))
     return rows
 
 
@@ -70,20 +75,25 @@ def _right(words: list[str]) -> BoolArray:
     return right
 
 
-def _row(name: str, right: dict[tuple[str, str], BoolArray], seeds: list[str]) -> Row:
+def _row(name: str, setting: str, right: dict[tuple[str, str], BoolArray], seeds: list[str]) -> Row:
+    usual, *others = _VALUES[setting]
     # (seeds, pictures) each.
     found = {
-        one: np.stack([right[one, seed] for seed in seeds]).astype(float) for one in _AUGMENTATIONS
+        value: np.stack([right[value, seed] for seed in seeds]).astype(float)
+        for value in _VALUES[setting]
     }
     means = {one: ", ".join(f"{100 * v:.1f}" for v in found[one].mean(axis=1)) for one in found}
-    shown, behind = [f"{_USUAL} {means[_USUAL]} %"], False
-    for one in _OTHERS:
+    shown, behind = [f"{usual} {means[usual]} %"], False
+    for one in others:
         # Trainings of several seeds answer about the same pictures.
-        more = (found[one] - found[_USUAL]).mean(axis=0)
+        more = (found[one] - found[usual]).mean(axis=0)
         error = more.std(ddof=1) / np.sqrt(len(more))
         behind = behind or more.mean() > 2 * error
         shown.append(f"{one} {means[one]} % ({100 * more.mean():+.1f} +- {100 * error:.1f})")
-    what = f"{name}, fine-tuned, seeds {', '.join(seeds)}: accuracy on {found[_USUAL].shape[1]:,}"
+    what = f"{name}, fine-tuned, {setting}, seeds {', '.join(seeds)}: accuracy on"
     return Row(
-        f"{what} validation photos", "; ".join(shown), f"{_USUAL} not clearly behind", not behind
+        f"{what} {found[usual].shape[1]:,} validation photos",
+        "; ".join(shown),
+        f"{usual} not clearly behind",
+        not behind,
     )
