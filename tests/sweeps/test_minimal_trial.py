@@ -155,7 +155,7 @@ def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: B
         ),
     ],
 )
-def test_the_least_trial_is_the_cheapest_that_the_families_allow(
+def test_the_minimal_trial_is_the_cheapest_that_the_families_allow(
     names: list[str], base: list[str], taken: str, added: list[str]
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}

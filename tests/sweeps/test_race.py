@@ -233,7 +233,7 @@ def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
     assert any(override.startswith("trainer.max_time=") for override in trial.overrides)
 
 
-def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
+def test_where_nothing_ends_in_time_the_minimal_trial_of_all_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "slow").touch()
@@ -252,7 +252,7 @@ def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
     assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
 
 
-def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
+def test_the_minimal_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
     """What an earlier start spent them on had no answer; nothing would begin after the remark."""
     (tmp_path / "slow").touch()
     overrides = ["families=[mlp]", "budget.minutes=0.05", "budget.epochs=5", "evaluate_test=false"]
@@ -266,7 +266,7 @@ def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path)
     ("states", "minutes", "seconds"),
     [([FAILED], 1.0, 30.0), ([PRUNED, FAILED], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
 )
-def test_the_least_trial_is_for_want_of_time_alone(
+def test_the_minimal_trial_is_for_want_of_time_alone(
     states: list[str], minutes: float | None, seconds: float
 ) -> None:
     sweep: Any = SimpleNamespace(
@@ -290,7 +290,7 @@ def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
     assert found == ["trainer.max_time=85"] * limited
 
 
-def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
+def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
     raced: list[tuple[int, set[str], float]] = []
     sweep: Any = SimpleNamespace(
         _settings=SimpleNamespace(budget=SimpleNamespace(minutes=1.0)),
@@ -552,12 +552,12 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
 def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
-    begun = sweep(tmp_path, *words)
+    overrides = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *overrides)
     later = {"single": ("data.answer", {"val/accuracy": "balanced_accuracy"})}
     monkeypatch.setattr("src.config.sweep._ANSWERS", later)
     with pytest.raises(ConfigError, match=r"data\.answer=balanced_accuracy only now") as refused:
-        sweep(tmp_path, *words)
+        sweep(tmp_path, *overrides)
     line = overrides_of(str(refused.value).partition("go on with it: ")[2], "sweep")
     given, name = take_config_name(line or [], default="")
     assert "data.answer=most_probable" in given
@@ -567,7 +567,7 @@ def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is
     real = Family.plain
     monkeypatch.setattr(Family, "plain", lambda family: {**real(family), "more": 1})
     with pytest.raises(ConfigError, match="begun otherwise") as changed:
-        sweep(tmp_path, *words)
+        sweep(tmp_path, *overrides)
     assert "go on with it" not in str(changed.value), "no command has the earlier search space"
 
 
@@ -581,13 +581,13 @@ def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_on
             image = Image.new("RGB", (8, 8), colour)
             image.putpixel((0, 0), (number, 0, 0))
             image.save(tmp_path / "photos" / label / f"{number}.png")
-    words = ["data=folder", "budget.trials=1", "finalists=0", "evaluate_test=false"]
-    begun = sweep(tmp_path, *words, "data.root=photos")
-    assert sweep(tmp_path, *words, f"data.root={tmp_path / 'photos'}").trials == begun.trials
-    assert sweep(tmp_path, *words, "data.root=./photos/").trials == begun.trials
+    overrides = ["data=folder", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *overrides, "data.root=photos")
+    assert sweep(tmp_path, *overrides, f"data.root={tmp_path / 'photos'}").trials == begun.trials
+    assert sweep(tmp_path, *overrides, "data.root=./photos/").trials == begun.trials
     shutil.copytree(tmp_path / "photos", tmp_path / "others")
     with pytest.raises(ConfigError, match=r"data\.root=photos then, data\.root=others now"):
-        sweep(tmp_path, *words, "data.root=others")
+        sweep(tmp_path, *overrides, "data.root=others")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_few_of_each_part_are_few(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "said"),
     [
         (["data.image_size=48"], "48x48, are enlarged .* 224x224 .* model.input_size=48 "),
         (["data.image_size=[40,64]"], "40x64, are enlarged .* model.input_size=64 "),
@@ -115,7 +115,7 @@ def test_few_of_each_part_are_few(folder: Path) -> None:
     ],
 )
 def test_a_stated_size_that_is_not_the_networks_is_told(
-    folder: Path, words: list[str], said: str | None
+    folder: Path, overrides: list[str], said: str | None
 ) -> None:
-    remark = remark_on_size(*opened(folder, *words, model="efficientnet_lite0"))
+    remark = remark_on_size(*opened(folder, *overrides, model="efficientnet_lite0"))
     assert (remark is None) if said is None else re.search(said, remark or "")
