@@ -42,7 +42,7 @@ PICTURES_ON_GPU = 128
 # (EfficientNet-Lite0, photos: cosines of 0.23 to 0.42 between pictures, of 0.9991 to 0.9997 between
 # bfloat16 and float32).
 _LEAST_COSINE = 0.998
-# Gain in speed from which a plan replaces a simpler one: less is noise.
+# Ratio of the times below which a plan replaces a simpler one: less is noise.
 _WORTHWHILE = 0.95
 
 
