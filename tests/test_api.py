@@ -203,8 +203,8 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
 
 def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None:
     """As the command: the setting is not read and forgotten."""
-    words = [*QUICK, "trainer.max_epochs=6", "evaluate_test=false"]
-    runs = [api.fit("digits", *words, f"seed={n}", output_dir=tmp_path) for n in range(2)]
+    overrides = [*QUICK, "trainer.max_epochs=6", "evaluate_test=false"]
+    runs = [api.fit("digits", *overrides, f"seed={n}", output_dir=tmp_path) for n in range(2)]
     verdict = api.compare("ensemble=stacking", "tracking.enabled=false", output_dir=tmp_path)
     assert "ensemble" in set(verdict.leaderboard()["family"])
     assert len(list((tmp_path / "runs").iterdir())) == len(runs) + 1
@@ -213,7 +213,7 @@ def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("call", "words", "keywords", "said"),
+    ("call", "overrides", "keywords", "said"),
     [
         (api.fit, ["digits"], {"model": "mlp"}, r'^model: .* given as a text, "model=mlp"'),
         (api.sweep, ["digits"], {"minute": 10}, r"^minute: .* keyword \(did you mean minutes\?"),
@@ -222,10 +222,10 @@ def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None
     ],
 )
 def test_a_setting_that_is_no_text_is_answered_with_how_it_is_given(
-    call: Callable[..., object], words: list[Any], keywords: dict[str, Any], said: str
+    call: Callable[..., object], overrides: list[Any], keywords: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        call(*words, **keywords)
+        call(*overrides, **keywords)
 
 
 def test_plugins_are_named_as_for_the_commands(
@@ -298,8 +298,8 @@ def test_long_steps_are_told_as_the_commands_tell_them(
         folder.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
-    words = ["tracking=none", "tracking.figures=false", "model.classifier=nearest_mean"]
-    run = api.fit(tmp_path / "pets", "model=handcrafted", *words, output_dir=tmp_path / "out")
+    overrides = ["tracking=none", "tracking.figures=false", "model.classifier=nearest_mean"]
+    run = api.fit(tmp_path / "pets", "model=handcrafted", *overrides, output_dir=tmp_path / "out")
     said = capsys.readouterr().err
     assert "decoding 40 pictures" in said and "pictures once" in said
     run.model().predict(tmp_path / "pets")

@@ -75,9 +75,9 @@ def test_every_extra_has_its_lock_and_stands_in_the_page_on_installing() -> None
 def test_the_command_of_the_image_is_one() -> None:
     text = (ROOT / "Dockerfile").read_text()
     (line,) = re.findall(r"^#\s+-v bakeoff-cache:/cache bakeoff (.+)$", text, re.MULTILINE)
-    entry, *words = shlex.split(line)
+    entry, *overrides = shlex.split(line)
     assert entry in ENTRIES
-    settings = read_sweep_settings(words, "default")
+    settings = read_sweep_settings(overrides, "default")
     assert settings.data.root == "/photos"
 
 
@@ -88,7 +88,7 @@ def test_the_development_container_is_json_with_forwarded_ports() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "part", "other", "announced"),
+    ("overrides", "part", "other", "announced"),
     [
         ([], "--require-hashes -r requirements.lock", "", "6 GB in .venv, of which 4 are for GPUs"),
         (
@@ -100,7 +100,7 @@ def test_the_development_container_is_json_with_forwarded_ports() -> None:
     ],
 )
 def test_make_installs_the_lock_and_another_torch_where_asked(
-    words: list[str], part: str, other: str, announced: str, tmp_path: Path
+    overrides: list[str], part: str, other: str, announced: str, tmp_path: Path
 ) -> None:
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -113,7 +113,7 @@ def test_make_installs_the_lock_and_another_torch_where_asked(
     told: list[str] = []
     for _ in range(2):  # the second time there is nothing to do
         done = subprocess.run(
-            ["make", "install", *words],
+            ["make", "install", *overrides],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -170,6 +170,6 @@ def test_the_image_is_built_and_answers() -> None:
     build = [tool, "build", "-q", "--build-arg", "EXTRAS=", "."]
     image = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     run = [tool, "run", "--rm", "--user", "4321", image.strip().splitlines()[-1]]
-    for words, said in ((["--version"], "bakeoff "), ([], "bakeoff sweep")):
-        done = subprocess.run([*run, *words], capture_output=True, text=True, check=True)
+    for overrides, said in ((["--version"], "bakeoff "), ([], "bakeoff sweep")):
+        done = subprocess.run([*run, *overrides], capture_output=True, text=True, check=True)
         assert said in done.stdout

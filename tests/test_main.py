@@ -18,8 +18,8 @@ from src.sweep import main as sweep_main
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def typed(*words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "src", *words]
+def typed(*overrides: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "src", *overrides]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_command_is_refused_with_the_nearest() -> None:
     assert typed("completion", "tcsh").returncode == 2
 
 
-def test_an_entry_gets_its_words_and_gives_its_exit_code() -> None:
+def test_an_entry_gets_its_arguments_and_gives_its_exit_code() -> None:
     shown = typed("train", "model=mlp", "--cfg", "job")
     assert shown.returncode == 0 and "src.models.mlp.MLP" in shown.stdout
     assert typed("train", "model=none").returncode == 2
@@ -103,7 +103,7 @@ def test_the_help_of_a_sweep_lists_what_it_chooses_by_name(
     monkeypatch.setattr(sys, "argv", ["sweep", "--help"])
     assert sweep_main() == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("--config-name", "pareto", "nsga2", "wilcoxon", "ray"))
+    assert all(name in shown for name in ("--config-name", "pareto", "nsga2", "wilcoxon", "ray"))
     monkeypatch.setattr(sys, "argv", ["sweep", "--multirun", "families=[cnn],[vit]"])
     assert sweep_main() == 2 and "study=NAME" in capsys.readouterr().err
 

@@ -62,8 +62,10 @@ class Installed:
     site: Path
     cwd: Path
 
-    def typed(self, *words: str) -> str:
-        return done(self.site / "bin" / "bakeoff", *words, cwd=self.cwd, env=self._environment())
+    def typed(self, *overrides: str) -> str:
+        return done(
+            self.site / "bin" / "bakeoff", *overrides, cwd=self.cwd, env=self._environment()
+        )
 
     def python(self, code: str) -> str:
         return done(sys.executable, "-P", "-c", code, cwd=self.cwd, env=self._environment())
@@ -140,14 +142,14 @@ def test_runs_are_the_same_wherever_they_were_made(
     """A run of the package is loaded by the checkout, and one of the checkout by the package."""
     images = np.round(load_digits().images[:3] * 255 / 16).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
-    words = [f"model={model}", "tracking=none", "tracking.figures=false"]
+    overrides = [f"model={model}", "tracking=none", "tracking.figures=false"]
     if model == "mlp":
         theirs, _ = request.getfixturevalue("trained")
-        words += QUICK
+        overrides += QUICK
     else:
-        installed.typed("train", *words, f"output_dir={tmp_path / 'theirs'}")
+        installed.typed("train", *overrides, f"output_dir={tmp_path / 'theirs'}")
         (theirs,) = (tmp_path / "theirs" / "runs").iterdir()
-    ours = api.fit("digits", *words, output_dir=tmp_path / "ours").folder
+    ours = api.fit("digits", *overrides, output_dir=tmp_path / "ours").folder
     answers = tmp_path / "answers.npz"
     installed.python(
         "import bakeoff, sys, numpy as np\n"

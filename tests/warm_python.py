@@ -101,25 +101,29 @@ class WarmPython:
         self._server: subprocess.Popen[bytes] | None = None
 
     def begin(
-        self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
+        self,
+        module: str,
+        overrides: Sequence[str],
+        environment: Mapping[str, str],
+        place: Path = ROOT,
     ) -> Command:
-        """Start `python -m module words` in a folder."""
+        """Start `python -m module overrides` in a folder."""
         # They are the command's as long as it is looked at.
         out, err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115
-        pid = self.fork(module, words, environment, place, out.fileno(), err.fileno())
+        pid = self.fork(module, overrides, environment, place, out.fileno(), err.fileno())
         return Command(self, pid, out, err)
 
     def fork(
         self,
         module: str,
-        words: Sequence[str],
+        overrides: Sequence[str],
         environment: Mapping[str, str],
         place: Path,
         *files: int,
     ) -> int:
         """Start it with these files for its output and its errors; return its process id."""
         with open(os.devnull) as nothing:
-            asked = _asked(module, words, environment, str(place))
+            asked = _asked(module, overrides, environment, str(place))
             return int(self.ask(asked, nothing.fileno(), *files))
 
     def in_a_shell(self) -> tuple[int, str]:
@@ -131,16 +135,20 @@ class WarmPython:
         return number, f'python() {{ case "${{1-}} ${{2-}}" in {known} {usual} esac; }}\n'
 
     def run(
-        self, module: str, words: Sequence[str], environment: Mapping[str, str], place: Path = ROOT
+        self,
+        module: str,
+        overrides: Sequence[str],
+        environment: Mapping[str, str],
+        place: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
-        """Return what `python -m module words` in a folder gives."""
-        begun = self.begin(module, words, environment, place)
+        """Return what `python -m module overrides` in a folder gives."""
+        begun = self.begin(module, overrides, environment, place)
         try:
             out, err = begun.communicate()
         except BaseException:  # as when the test took too long
             os.killpg(begun.pid, signal.SIGKILL)
             raise
-        return subprocess.CompletedProcess([module, *words], begun.wait(), out, err)
+        return subprocess.CompletedProcess([module, *overrides], begun.wait(), out, err)
 
     @contextmanager
     def forking(self) -> Iterator[None]:
@@ -204,10 +212,10 @@ class _Children:
 
     def fork_or_exec(self, *given: Any) -> int:
         """Do what `subprocess._fork_exec` does, without exec where that is not needed."""
-        words, _, close, kept, place, environment, *rest = given
+        overrides, _, close, kept, place, environment, *rest = given
         ends, (failed, restore, session, group), others = rest[:6], rest[7:11], rest[11:]
         usual = close and restore and group == -1 and others[:5] == [None, None, None, -1, None]
-        if not usual or list(words[:2]) != [sys.executable, "-m"] or words[2][:4] != "src.":
+        if not usual or list(overrides[:2]) != [sys.executable, "-m"] or overrides[2][:4] != "src.":
             return self._exec(*given)
         if os.getpid() != self._owner:  # a fork of this one, whose child it would not be
             return self._exec(*given)
@@ -220,8 +228,8 @@ class _Children:
         if any(os.path.isfile(os.path.join(path, "sitecustomize.py")) for path in paths if path):
             return self._exec(*given)  # Python runs it as it starts
         asked = _asked(
-            words[2],
-            list(map(os.fsdecode, words[3:])),
+            overrides[2],
+            list(map(os.fsdecode, overrides[3:])),
             variables,
             os.fsdecode(place or os.getcwd()),
             numbers=list(files),
@@ -242,7 +250,7 @@ class _Children:
 
 def _asked(
     module: str,
-    words: Sequence[str],
+    overrides: Sequence[str],
     environment: Mapping[str, str],
     place: str,
     *,
@@ -251,7 +259,7 @@ def _asked(
     between: bool = False,
 ) -> bytes:
     """Return the message that has a module run; `numbers` are those of the files beside it."""
-    asked = {"module": module, "words": list(words), "environment": dict(environment)}
+    asked = {"module": module, "overrides": list(overrides), "environment": dict(environment)}
     asked |= {"place": place, "numbers": numbers, "session": session, "between": between}
     return json.dumps(asked).encode()
 
@@ -334,18 +342,18 @@ def _prctl(option: int, value: int) -> None:
     assert ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
 
 
-def _show(words: Sequence[str]) -> None:
+def _show(overrides: Sequence[str]) -> None:
     """Show a command line in place of the server's, for those who look for a process by it."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])
-    line = b"\0".join(map(os.fsencode, words))[: end - start - 1]
+    line = b"\0".join(map(os.fsencode, overrides))[: end - start - 1]
     ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
 
 
-def _typed(number: int, module: str, *words: str) -> int:
+def _typed(number: int, module: str, *overrides: str) -> int:
     """Run a command of a shell, in its folder and environment, and return the exit code."""
     python = WarmPython(number)
-    pid = python.fork(module, words, os.environ, Path.cwd(), 1, 2)
+    pid = python.fork(module, overrides, os.environ, Path.cwd(), 1, 2)
     code = int(python.ask(json.dumps({"pid": pid, "block": True}).encode()))
     return code if code >= 0 else 128 - code
 
@@ -365,7 +373,7 @@ def _main() -> None:
         standby, further = _stand_by(asked["numbers"])
         asked = further or asked
     if standby:
-        _show([sys.executable, "-m", asked["module"], *asked["words"]])
+        _show([sys.executable, "-m", asked["module"], *asked["overrides"]])
     gc.enable()
     # Those of the server know where they were in its own files.
     sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
@@ -377,7 +385,7 @@ def _main() -> None:
     os.environ.update(asked["environment"])
     # Python reads the variable when it starts, which the server did with one of its own.
     sys.path += os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.argv[:] = [asked["module"], *asked["words"]]
+    sys.argv[:] = [asked["module"], *asked["overrides"]]
     try:
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         code = 0

@@ -23,7 +23,7 @@ from ..records.pictures import Pixels
 
 __all__ = ["NetworkFeatures"]
 
-# What changes no feature: how they lie in memory, and what comes after them.
+# Settings that do not change features: their layout in memory, and later stages.
 _NO_DIFFERENCE = ("memory_format", "classes")
 
 
@@ -46,8 +46,8 @@ class NetworkFeatures:
     """
 
     in_processes = False  # torch keeps all cores busy by itself
-    # The activations of more large pictures leave the caches of a processor; fewer leave most of a
-    # GPU idle.
+    # Number of pictures at once: the activations of more large ones exceed the caches of a
+    # processor, and fewer leave most of a GPU idle.
     _AT_ONCE, _AT_ONCE_ON_GPU = 16, 256
 
     def __init__(

@@ -14,9 +14,9 @@ from ..config.features import ClassicalSettings
 
 __all__ = ["Group", "Head", "Normalisation", "axes_seconds", "head_groups"]
 
-# Beyond so many training pictures, kernels and distances between all of them are left out.
+# Number of training pictures above which kernels and distances between all of them are left out.
 _MOST_EXACT = 7_500
-# Of which the kernel machine that is left takes a sample of so many.
+# Size of the sample of the remaining kernel machine.
 _COMPONENTS = 2_000
 _COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56)
 
@@ -24,13 +24,15 @@ _COUNTS = (1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56)
 # one thread of an AVX-512 server, measured for 400 to 7,200 pictures, 64 to 3,000 features and 2 to
 # 100 classes. There a group of heads took 0.4 to 1.5 times as long, and all of them 0.7 to 1.2
 # times.
-# Of a multiply-add: in products of large matrices, and in those of a descent with all its steps.
+# Seconds of a multiply-add: in products of large matrices, and in those of a descent with all its
+# steps.
 _PRODUCT, _DESCENT = 1e-10, 1.5e-9
-# Of a pair of pictures: in a kernel machine, and in those of a class against each of the others.
+# Seconds of a pair of pictures: in a kernel machine, and in those of a class against each of the
+# others.
 _PAIR, _PAIR_OF_CLASS = 2.3e-8, 7e-10
-# Of a multiply-add in the system that a sample of pictures makes.
+# Seconds of a multiply-add in the linear system of a sample of pictures.
 _SAMPLED = 3.5e-11
-# Of calibrating a head: in any case, and for a score.
+# Seconds of calibrating a head: fixed, and for each score.
 _HEAD, _SCORE = 1e-3, 2.5e-7
 _WHOLE_NUMBERS = ("neighbours", "exact_up_to", "components")
 

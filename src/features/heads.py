@@ -50,17 +50,17 @@ __all__ = ["SEARCH_VERSION", "Choice", "choose_head", "fit_chosen"]
 # would be scored, calibrated or compared otherwise.
 SEARCH_VERSION = 2
 
-# Of the time limit, for the first fold, in which all heads are tried: the others take less each.
+# Fraction of the time limit for the first fold, in which all heads are tried; the others take less.
 _FIRST_SHARE = 0.4
-# Of the time limit, the work that is counted: beside other programs a search may take three times
-# as long, and still finds the same.
+# Fraction of the time limit that the counted work may fill: under load a search may take three
+# times as long and still finds the same.
 _COUNTED = 1 / 3
 # Standard errors by which a head is worse than the best when it drops out. Copies (mirrored
 # pictures) make the error seem smaller than it is, and the best of many is lucky.
 _CLEARLY = 3.0
-# Scores of a fold that are kept of each head, in numbers: a sample of the fold where it has more.
+# Largest number of scores of a fold that are kept for each head; of more, a sample is kept.
 _MOST_SCORES = 250_000
-# Axes of more features than this take longer than all else: of them, those of a sample are found.
+# Number of features above which axes are computed from a sample, since they would take longest.
 _MOST_ROTATED = 2_000
 _SAMPLE = 5_000
 
@@ -320,7 +320,7 @@ class _Fold:
         self._views: dict[Normalisation, View] = {}
 
     def seconds(self, group: Group) -> float:
-        """Return about what scores of a group take, by sizes alone."""
+        """Estimate the seconds of the scores of a group from sizes only."""
         wanted, rows, held = group.normalisation, len(self._train), len(self._held)
         wide = self._features.shape[1]
         dims = min(rows, wide, wanted.keep or wide)
@@ -374,7 +374,7 @@ class _Fold:
 def _group_scores(group: Group, fold: _Fold) -> Iterator[Float32Array]:
     """Yield scores (M, K) float32 of a fold's held-out pictures for each head of a group."""
     view = fold.view(group.normalisation)
-    if len(fold.known) == 1:  # too few pictures for a choice: all heads say the same
+    if len(fold.known) == 1:  # too few pictures for a choice: all heads predict the same
         found: Iterator[NDArray[np.floating]] = (np.ones((len(view.held), 1)) for _ in group.heads)
     else:
         found = _path(group, view, fold.seed)

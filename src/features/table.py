@@ -35,7 +35,7 @@ Reader = Callable[[int], Pixels]
 _VERSION = 3
 _FILE = "features.npy"
 _AT_ONCE = 128
-# Pictures between two looks at the load of the machine: as many as a network takes at once.
+# Number of pictures between two measurements of the load: as many as a network takes at once.
 _BETWEEN_LOOKS = 16
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0

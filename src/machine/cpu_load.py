@@ -12,10 +12,10 @@ from .parallel import available_cores
 
 __all__ = ["CpuLoad", "ThreadCount", "is_idle", "others_load", "slowdown", "threads_beside"]
 
-# Of one core. Every idle system uses less.
+# Load of a core, as a fraction, that every idle system stays below.
 _NOTICEABLE = 0.25
 _LOOK_SECONDS = 0.2
-# Of a core's time, what a thread with a core of its own gets at least.
+# Smallest fraction of a core's time that a thread with a core of its own gets.
 _WHOLE = 0.9
 
 
@@ -53,11 +53,11 @@ def is_idle() -> bool:
 
 
 def slowdown() -> float:
-    """Return how many times its processor time a thread will take, 1 or more, by the load just now.
+    """Return wall-clock seconds per CPU second of a thread, 1 or more, by the current load.
 
-    A fifth of a second's work tells by the share of a core that it gets how many threads of others
-    want one, which may be more than the cores that they use. It is to be called while nothing else
-    of the project works, and says what is to be expected once it works on every core.
+    It is measured by a fifth of a second's work. The share of a core that this work gets shows how
+    many threads of other programs compete, which may be more than the cores that they use. Call it
+    while nothing else of the project works; the result holds for work on every core.
     """
     with CpuLoad() as load:
         began, worked = time.perf_counter(), time.thread_time()
@@ -92,7 +92,7 @@ class ThreadCount:
         self._looked = time.perf_counter()
 
     def now(self) -> int:
-        """Return it by the load since the last look; to be called all the time."""
+        """Return the number by the load since the last call; to be called repeatedly."""
         if time.perf_counter() - self._looked >= _LOOK_SECONDS:
             self._load.__exit__(None, None, None)
             self._count = threads_beside(self._load.others, self._most)

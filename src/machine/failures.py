@@ -23,7 +23,7 @@ _NO_MEMORY = re.compile(
 
 
 class RunFailed(Exception):
-    """A run cannot go on; the message is a sentence with the remedy."""
+    """A run cannot continue; the message is a sentence with the remedy."""
 
 
 class OutOfMemory(RunFailed):

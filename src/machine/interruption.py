@@ -11,13 +11,13 @@ from typing import Any, Self
 
 __all__ = ["Interrupted", "Interruption", "Stopped", "give_reason", "signals_so_far"]
 
-# Why this process will be signalled, where that is known.
+# Reason for which this process will be signalled, if known.
 _reason: str | None = None
 _signals = 0  # that came to this process
 
 
 def give_reason(reason: str | None) -> None:
-    """Have `Interrupted` say this instead of the signal's name; None for the name."""
+    """Set the message of `Interrupted`, instead of the signal's name; None for the name."""
     global _reason  # noqa: PLW0603 - a signal is for the whole process
     _reason = reason
 

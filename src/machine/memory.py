@@ -1,4 +1,4 @@
-"""The memory of this machine and of this process, and what becomes of what is freed."""
+"""The memory of this machine and of this process, and whether freed memory is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["available_memory", "memory_kept", "peak_memory", "total_memory"]
 # Of mallopt(3), by which GNU's C library is set; what a person set by these variables stays.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
-# As many bytes as its own rules end up with, and as many blocks as it maps at most.
+# Number of bytes that its own rules end up with, and its largest number of mapped blocks.
 _USUAL = ((_TRIM_THRESHOLD, 2**26), (_MMAP_THRESHOLD, 2**25), (_MMAP_MAX, 65536))
 _KEPT = ((_TRIM_THRESHOLD, -1), (_MMAP_MAX, 0))  # nothing is given back, nothing mapped by itself
 _lock = threading.Lock()

@@ -24,9 +24,9 @@ __all__ = [
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# On `time.perf_counter`, with what must be done by then, and when that began.
+# Deadline on `time.perf_counter`, a description of the work, and the start of the work.
 _deadline: ContextVar[tuple[float, str, float] | None] = ContextVar("deadline", default=None)
-# Of what is left to do by its pace so far, what it takes at least.
+# Lower bound of the time left, as a fraction of the estimate by the pace so far.
 _CLEARLY = 0.8
 
 
@@ -106,7 +106,7 @@ class _Watch:
             return result
         now, (deadline, what, began) = time.perf_counter(), self._limit
         self._first = self._first or now
-        # What is in work when the first result comes is as good as done.
+        # Items in work when the first result arrives are counted as done.
         if self._left > 0 and self._done > self._warm_up:
             left = self._left * (now - self._first) / (self._done - 1)
             if now + _CLEARLY * left > deadline:

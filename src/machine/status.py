@@ -1,4 +1,4 @@
-"""Messages on standard error for as long as something takes a moment.
+"""Status messages on standard error during steps that take a moment.
 
 A terminal shows it in a line that goes when it is over. Logs and notebooks, which cannot move back,
 get a line that stays, where it takes longer than two seconds.
@@ -30,7 +30,7 @@ _shown: list[str] = []  # one at most
 
 @contextmanager
 def doing(what: str) -> Iterator[Callable[[str], None]]:
-    """Say `what` until the block ends; on a terminal, until a line is printed.
+    """Show `what` until the block ends; on a terminal, until a line is printed.
 
     The block gets a function that shows another text in its place, on a terminal alone.
     """

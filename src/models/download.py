@@ -16,7 +16,7 @@ __all__ = ["from_address", "from_hub"]
 
 T = TypeVar("T")
 
-# Seconds that a server may take to be found and to answer at all.
+# Seconds for looking up a server and for its first response.
 _PATIENCE = 6.0
 
 

@@ -1,4 +1,4 @@
-"""Networks made for large pictures, refitted so that small ones survive their first layers."""
+"""Adapt networks for large pictures so that small ones are not reduced to a point at once."""
 
 from __future__ import annotations
 

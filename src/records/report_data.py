@@ -43,7 +43,7 @@ class Leader:
         rank, name, family: of the candidate.
         matrix: (K, K) counts over all its repeats, targets in rows; (0, 0) of label sets.
         recall: (K,) in [0, 1], NaN for a class without pictures; of pixels the IoU of each class.
-        recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be told,
+        recall_intervals: K intervals of it, each 95 % by itself; None where it cannot be estimated,
             for a class of one picture or one group.
         groups: the groups that it has least right, () where pictures stand for themselves.
         subgroups: those of a column of the user's table, the least right first; () for none.

@@ -1,4 +1,4 @@
-"""Trainings that collapsed: that learnt little of what their repeats learnt."""
+"""Find collapsed trainings, which learnt far less than their repeats."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
     Python gives whole ones, and a command line what was typed.
     """
     base = []
-    for key, _, value in (word.partition("=") for word in identity["base"]):
+    for key, _, value in (override.partition("=") for override in identity["base"]):
         local = key in _FOLDERS and value not in CONSTANTS and "://" not in value
         base.append(f"{key}={os.path.abspath(value) if local else value}")
     return {**identity, "base": sorted(base)}
@@ -87,26 +87,29 @@ def command_that_goes_on(settings: SweepSettings, begun: Mapping[str, Any]) -> s
     kept = kept_command(settings.study_folder)
     if kept is None:
         return None
-    given, config_name = [word for word in kept[0] if not word.startswith("plugins=")], kept[1]
+    given, config_name = (
+        [override for override in kept[0] if not override.startswith("plugins=")],
+        kept[1],
+    )
     try:
         search = read_sweep_settings(given, config_name).search
         families = load_families(list(begun["families"]), begun["base"], search)
-        shared = [word for word in begun["base"] if not word.startswith("model.")]
+        shared = [override for override in begun["base"] if not override.startswith("model.")]
         then = leaves(compose_plain(shared, "config"))
         now = base_overrides(given, config_name)
     except ConfigError:  # this version has no such family or key
         return None
     if _searched(families) != begun["families"]:
         return None
-    stated = {word.partition("=")[0] for word in given}
-    unstated = {word.partition("=")[0] for word in now} - stated
+    stated = {override.partition("=")[0] for override in given}
+    unstated = {override.partition("=")[0] for override in now} - stated
     changed = [override_of(key, then[key]) for key in sorted(unstated & then.keys())]
-    added = [word for word in changed if word not in begun["base"]]
+    added = [override for override in changed if override not in begun["base"]]
     if not added:
         return shorter_command(settings)
-    words = [word for word in kept[0] if not word.startswith(("study=", "output_dir="))]
+    own = [override for override in kept[0] if not override.startswith(("study=", "output_dir="))]
     named = name_and_place(settings)
-    return command("sweep", "--config-name", config_name, *words, *added, *named)
+    return command("sweep", "--config-name", config_name, *own, *added, *named)
 
 
 def _searched(families: Sequence[Family]) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from .spool import Spool, mirror_lock
 
 __all__ = ["FilesAway", "Follower"]
 
-# Of the files kept for later, at one try: an artifact store that is away takes its time to fail.
+# Number of failures after which the files wait: an artifact store that is away takes long to fail.
 _MOST_FAILURES = 3
-# How long system metrics wait for the first others: a page of MLflow's begins with the metric that
-# came first, and an epoch may take hours.
+# Milliseconds that system metrics wait for the first others: a page of MLflow's begins with the
+# metric that came first, and an epoch may take hours.
 _LONGEST_WAIT_MS = 300_000
 
 # An event, and the offset in the spool after it.

@@ -35,7 +35,7 @@ __all__ = ["Mirror", "main"]
 _POLL_SECONDS = 0.5
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
-# How long to go on without any progress once the trainings are gone.
+# Seconds without any progress after which the process ends, once the trainings are gone.
 _LINGER_SECONDS = 15.0
 _AFTERLIFE_SECONDS = 60.0
 _NICENESS = 10

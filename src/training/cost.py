@@ -39,10 +39,10 @@ __all__ = [
 
 _BUDGET_SECONDS = 0.5
 _MOST_REPEATS = 200
-# Of a measurement. Another program takes the processor for milliseconds at a time, so that of many
-# short rounds some are left alone.
+# Seconds and rounds of a measurement. Other programs take the processor for milliseconds at a time,
+# so that some of many short rounds are undisturbed.
 _ROUNDS = 20
-# Measurements until one finds the machine idle.
+# Number of measurements until one is made on an idle machine.
 _ATTEMPTS = 3
 _WARM_UPS = 3
 # Cores that an idle system uses.

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 __all__ = ["GraphedPasses", "GraphedUpdate", "on_gpu"]
 
-# Times that the same work is launched kernel by kernel first, in which libraries choose kernels.
+# Number of times that the same work is first launched kernel by kernel, while libraries choose
+# kernels.
 _EAGER = 2
-# Of outputs and gradients with those of the same pass without graphs.
+# Smallest cosine of outputs and gradients with those of the same pass without graphs.
 _LEAST_COSINE = 0.99
 
 

@@ -28,20 +28,21 @@ __all__ = ["PICTURES_ON_GPU", "InferencePlan", "fastest", "forward", "inference_
 
 T = TypeVar("T")
 
-# Seconds by the clock for all of it, checked between two forward passes.
+# Wall-clock seconds for the whole comparison, checked between two forward passes.
 _ALLOWANCE = 2.0
 _LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 # Seconds that one timed pass should take: short enough for the allowance, long enough to measure.
 _PASS_SECONDS = 0.05
 _LEAST_PICTURES, _MOST_PICTURES = 2, 16
-# As many as are described at once (`src.features.table`). Sixteen keep no large GPU busy: it waits
+# Number of pictures on a GPU, as in `src.features.table`. Sixteen keep no large GPU busy: it waits
 # for launches then, and every plan takes the same time.
 PICTURES_ON_GPU = 128
-# Of each picture's outputs with those of single precision. It allows a difference of 6 % of their
-# length; the outputs of two pictures differ by more than their length (EfficientNet-Lite0, photos:
-# cosines of 0.23 to 0.42 between pictures, of 0.9991 to 0.9997 between bfloat16 and float32).
+# Smallest cosine of each picture's outputs with those of single precision. It allows a difference
+# of 6 % of their length; the outputs of two pictures differ by more than their length
+# (EfficientNet-Lite0, photos: cosines of 0.23 to 0.42 between pictures, of 0.9991 to 0.9997 between
+# bfloat16 and float32).
 _LEAST_COSINE = 0.998
-# What a plan must gain before it replaces a simpler one: less is noise.
+# Ratio of the times below which a plan replaces a simpler one: less is noise.
 _WORTHWHILE = 0.95
 
 

@@ -20,7 +20,7 @@ from .totals import RunningTotals
 
 __all__ = ["Progress", "quiet_lightning"]
 
-# Beside the loss, in the line of an epoch.
+# Metrics in the line of an epoch, in addition to the loss.
 _SHOWN = ("accuracy", "map", "kappa", "miou")
 _REFRESH_SECONDS, _PLAIN_SECONDS = 0.25, 60.0
 _WORTH_SAYING = 2.0  # seconds that are left

@@ -18,10 +18,10 @@ from .task import ClassificationTask
 __all__ = ["RangeTest", "Stepper", "first_pictures", "range_test", "step_seconds"]
 
 _TIMED_STEPS = 3
-# Pictures of a step that tells what larger ones take, where time is short.
+# Number of pictures of a step by which larger ones are estimated if time is short.
 _FEW = 4
 _LOWEST, _HIGHEST = 1e-6, 10.0
-# Steps of the whole range: 12 for each factor of ten.
+# Number of steps of the whole range, 12 for each factor of ten.
 _STEPS = 84
 # Bias-corrected exponential average of the loss, as each batch's own is noisy.
 _SMOOTHING = 0.9
@@ -107,8 +107,8 @@ def step_seconds(
 ) -> tuple[float, bool]:
     """Return the seconds of a training step, and whether steps of the whole batch were timed.
 
-    With a deadline a step of a few pictures comes first. Where it shows that those of the whole
-    batch would not end in time, what it says of them is returned.
+    With a deadline a step of a few pictures comes first. If it shows that steps of the whole batch
+    would not end in time, their estimate is returned.
 
     Args:
         stepper: of a fresh task, which is trained by the steps.
@@ -118,7 +118,7 @@ def step_seconds(
     if deadline is not None:
         few = first_pictures(batch, _FEW)
         ratio = len(batch.images) / len(few.images)
-        for _ in range(2):  # the first step of all prepares what the second finds ready
+        for _ in range(2):  # the first step is a warm-up
             began = time.perf_counter()
             seconds = ratio * stepper.timed(few)
             now = time.perf_counter()  # other programs may have had most of this time

@@ -239,7 +239,8 @@ def _failing(kept: list[dict[str, Any]], lost: set[int]) -> Iterator[dict[str, A
 def _lost(folder: Path) -> Iterator[Fault]:
     """Yield what a study's journal lacks of what sweep.json says that it held.
 
-    Nothing where either is damaged, which is told apart, or where the study is in a database.
+    Nothing where either is damaged, which is reported separately, or where the study is in a
+    database.
     """
     journal = folder / _JOURNAL
     try:

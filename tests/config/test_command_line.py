@@ -20,24 +20,24 @@ class Numbered(Settings):
     seed: int = setting("a number", at_least=0)
 
 
-def read(words: Sequence[str]) -> Numbered:
-    (word,) = words
-    return Numbered(seed=int(word.removeprefix("seed=")))
+def read(overrides: Sequence[str]) -> Numbered:
+    (override,) = overrides
+    return Numbered(seed=int(override.removeprefix("seed=")))
 
 
-def refuse(settings: Numbered, words: Sequence[str]) -> None:
+def refuse(settings: Numbered, overrides: Sequence[str]) -> None:
     raise ConfigError("seed is not to my taste.")
 
 
-def fail(settings: Numbered, words: Sequence[str]) -> None:
+def fail(settings: Numbered, overrides: Sequence[str]) -> None:
     raise ZeroDivisionError("one over nought")
 
 
-def terminate(settings: Numbered, words: Sequence[str]) -> None:
+def terminate(settings: Numbered, overrides: Sequence[str]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def interrupt(settings: Numbered, words: Sequence[str]) -> None:
+def interrupt(settings: Numbered, overrides: Sequence[str]) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -72,7 +72,7 @@ def test_a_failed_job_stops_no_other_and_the_worst_code_is_returned(
 ) -> None:
     seen: list[int] = []
 
-    def act(settings: Numbered, words: Sequence[str]) -> None:
+    def act(settings: Numbered, overrides: Sequence[str]) -> None:
         seen.append(settings.seed)
         if settings.seed == 1:
             raise error
@@ -102,7 +102,7 @@ def test_help_and_cfg_job_show_what_must_be_given_as_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def read_placed(overrides: Sequence[str]) -> Placed:
-        return from_plain(Placed, dict(word.split("=") for word in overrides))
+        return from_plain(Placed, dict(override.split("=") for override in overrides))
 
     assert run_entry("", read_placed, fail, argv=["--cfg", "job", "place=here"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == {"run": "???", "place": "here"}

@@ -1,4 +1,4 @@
-"""From command-line words to settings, over the project's own conf/."""
+"""From command-line overrides to settings, over the project's own conf/."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ OPTIONS = [(group, option) for group, options in groups().items() for option in 
 def test_every_option_composes_and_survives_a_round_trip(group: str, option: str) -> None:
     of_pixels = ("dice", "cross_entropy_dice", "unet", "deeplab", "segmentation", "pixels", "dense")
     target = {"asymmetric": "multi", "corn": "ordinal", **dict.fromkeys(of_pixels, "dense")}
-    words = ["cv.folds=4", f"data.target={target.get(option, 'single')}", f"{group}={option}"]
-    words = ["model=fcn", *words] if group == "loss" else words
-    settings = compose_settings(RunSettings, words)
+    overrides = ["cv.folds=4", f"data.target={target.get(option, 'single')}", f"{group}={option}"]
+    overrides = ["model=fcn", *overrides] if group == "loss" else overrides
+    settings = compose_settings(RunSettings, overrides)
     stored = read_yaml(yaml_text(to_plain(settings)))
     before = deepcopy(stored)
     assert stored_settings(stored) == settings
@@ -68,7 +68,7 @@ def test_every_setting_of_an_augmentation_changes_something(option: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "without"),
+    ("overrides", "without"),
     [
         (["augment.rotate_degrees=30"], "augment.warp_probability"),
         (["augment.zoom=0.3"], "augment.warp_probability"),
@@ -88,14 +88,14 @@ def test_every_setting_of_an_augmentation_changes_something(option: str) -> None
         (["scheduler.warmup_fraction=0", "scheduler.start_divisor=9"], "scheduler.warmup_fraction"),
     ],
 )
-def test_what_does_nothing_by_itself_is_refused(words: list[str], without: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{words[-1].split('=')[0]}: .* without {without}"):
-        read_run_settings(words)
-    read_run_settings(words, sampled=True)
+def test_what_does_nothing_by_itself_is_refused(overrides: list[str], without: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{overrides[-1].split('=')[0]}: .* without {without}"):
+        read_run_settings(overrides)
+    read_run_settings(overrides, sampled=True)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["augment.rotate_degrees=0"],
         ["augment=strong", "augment.mix_probability=0"],
@@ -112,31 +112,31 @@ def test_what_does_nothing_by_itself_is_refused(words: list[str], without: str) 
         ["trainer.validate_every=5", "trainer.max_epochs=3"],
     ],
 )
-def test_what_goes_with_others_or_is_turned_off_is_taken(words: list[str]) -> None:
-    read_run_settings(words)
+def test_what_goes_with_others_or_is_turned_off_is_taken(overrides: list[str]) -> None:
+    read_run_settings(overrides)
 
 
 @pytest.mark.parametrize("choice", ["early_stopping=2", "final_weights=best"])
 def test_nothing_is_chosen_by_a_validation_that_never_comes(choice: str) -> None:
-    words = ["trainer.validate_every=5", "trainer.max_epochs=3", f"trainer.{choice}"]
+    overrides = ["trainer.validate_every=5", "trainer.max_epochs=3", f"trainer.{choice}"]
     with pytest.raises(ConfigError, match=r"validate_every is 5, and with 3 epochs there is never"):
-        read_run_settings(words)
+        read_run_settings(overrides)
 
 
 def test_nothing_is_compiled_that_stored_views_bypass() -> None:
-    words = ["model=cnn", "model.frozen_stages=1", "model.stored_views=2"]
+    overrides = ["model=cnn", "model.frozen_stages=1", "model.stored_views=2"]
     with pytest.raises(ConfigError, match=r"compile is true, and with model\.stored_views=2"):
-        read_run_settings([*words, "runtime.compile=true"])
-    read_run_settings([*words[:2], "runtime.compile=true"])
+        read_run_settings([*overrides, "runtime.compile=true"])
+    read_run_settings([*overrides[:2], "runtime.compile=true"])
 
 
 @pytest.mark.parametrize("model", ["gru", "renet", "mlp"])
 def test_norms_that_are_not_there_are_not_frozen(model: str) -> None:
-    words = [f"model={model}", "model.pretrained=weights.pt", "model.freeze_norm=true"]
-    words += ["model.batch_norm=false"] if model == "mlp" else []
+    overrides = [f"model={model}", "model.pretrained=weights.pt", "model.freeze_norm=true"]
+    overrides += ["model.batch_norm=false"] if model == "mlp" else []
     with pytest.raises(ConfigError, match=r"model\.freeze_norm: it changes nothing"):
-        read_run_settings(words)
-    read_run_settings(["model=mlp", "model.batch_norm=true", *words[1:3]])
+        read_run_settings(overrides)
+    read_run_settings(["model=mlp", "model.batch_norm=true", *overrides[1:3]])
 
 
 EXPERIMENTS = {
@@ -188,14 +188,14 @@ def test_every_yaml_says_what_it_is() -> None:
 
 
 def test_overrides_reach_their_keys() -> None:
-    words = ["model=mlp", "optimizer=sgd", "optimizer.lr=0.5", "trainer.max_epochs=5", "seed=7"]
-    settings = compose_settings(RunSettings, words)
+    overrides = ["model=mlp", "optimizer=sgd", "optimizer.lr=0.5", "trainer.max_epochs=5", "seed=7"]
+    settings = compose_settings(RunSettings, overrides)
     assert settings.model.name == "mlp" and settings.optimizer.name == "sgd"
     assert (settings.optimizer.lr, settings.trainer.max_epochs, settings.seed) == (0.5, 5, 7)
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (["model=cnnn"], ["model is 'cnnn'", "vit", "did you mean cnn?"]),
         (["model=3"], ["model is 3", "vit"]),
@@ -223,9 +223,9 @@ def test_overrides_reach_their_keys() -> None:
         (["data.val_fraction=0.6", "data.test_fraction=0.5"], ["val_fraction", "below 1"]),
     ],
 )
-def test_a_wrong_word_is_explained_in_one_sentence(words: list[str], parts: list[str]) -> None:
+def test_a_wrong_word_is_explained_in_one_sentence(overrides: list[str], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose_settings(RunSettings, words)
+        compose_settings(RunSettings, overrides)
     message = str(caught.value)
     assert all(part in message for part in parts), message
     assert len(message.splitlines()) == 1 and message.endswith(".")
@@ -237,16 +237,16 @@ def test_paths_are_taken_literally(path: str) -> None:
         return
     if path[0] in "~'\"" or path != path.strip():  # of which home, quotes and blanks are taken away
         return
-    words = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
-    settings = compose_settings(RunSettings, words)
+    overrides = [f"data.root={path}", f"output_dir={path}", f"tracking.uri=sqlite:///{path}.db"]
+    settings = compose_settings(RunSettings, overrides)
     assert settings.data.root == settings.output_dir == path
     assert settings.tracking.uri == f"sqlite:///{path}.db"
 
 
 def test_paths_are_literal_in_a_multirun_too() -> None:
-    words = ["data.root=/a,b/[c]=${d} 图片/~", "seed=1,2"]
-    jobs = list(expand(words))
-    assert jobs == [[words[0], "seed=1"], [words[0], "seed=2"]]
+    overrides = ["data.root=/a,b/[c]=${d} 图片/~", "seed=1,2"]
+    jobs = list(expand(overrides))
+    assert jobs == [[overrides[0], "seed=1"], [overrides[0], "seed=2"]]
 
 
 def test_a_multirun_is_every_combination() -> None:
@@ -267,7 +267,7 @@ def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *("hydra/job_logging=disabled", "hydra/hydra_logging=none", "hydra/launcher=basic"),
         *("+hydra/launcher=joblib", "++hydra/launcher=basic", "~hydra/launcher", "~hydra"),
@@ -277,17 +277,17 @@ def test_a_group_of_another_folder_is_listed(tmp_path: Path) -> None:
         *("data@hydra.x=digits", "+data@hydra=digits", "optimizer@_global_.hydra=adamw"),
     ],
 )
-def test_hydras_own_settings_are_refused_instead_of_taken_without_an_effect(word: str) -> None:
+def test_hydras_own_settings_are_refused_instead_of_taken_without_an_effect(override: str) -> None:
     with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
-        compose_plain([word], "config")
+        compose_plain([override], "config")
     with pytest.raises(ConfigError, match="Hydra's own settings play no part here"):
-        list(expand([word]))
+        list(expand([override]))
 
 
 @pytest.mark.parametrize("name", ["2026", "1e3", "007", "a.b-c_d"])
 def test_a_study_may_be_called_as_a_number_is_written(name: str) -> None:
-    words = ["data=digits", f"study={name}"]
-    assert read_sweep_settings(words, "default").study == name
+    overrides = ["data=digits", f"study={name}"]
+    assert read_sweep_settings(overrides, "default").study == name
     assert compose_settings(CompareSettings, [f"sweep={name}"], "compare").sweep == name
     assert compose_settings(SelectSettings, [f"sweep={name}"], "select").sweep == name
     assert compose_settings(VerifySettings, [f"study={name}"], "verify").study == name

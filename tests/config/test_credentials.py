@@ -54,7 +54,7 @@ ADDRESSES = [
     *("https://host/?token:s3cret", "https://host/?s3cret", "https://host/?user=me:s3cret"),
     *("https://host/?q=s3cret", "postgresql://host/db?sslmode=require&x=s3cret"),
 ]
-WORDS = [
+OVERRIDES = [
     *(f"tracking.uri={address}" for address in ADDRESSES),
     *(f"storage={address}" for address in ADDRESSES),
     *("+tracking.uri=http://me:s3cret@host", "++tracking.uri=http://me:s3cret@host"),
@@ -78,9 +78,9 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("override", OVERRIDES)
 def test_every_spelling_is_refused_before_anything_is_written(
-    word: str,
+    override: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -89,18 +89,18 @@ def test_every_spelling_is_refused_before_anything_is_written(
     reads: list[Any] = [read_run_settings, partial(read_sweep_settings, config_name="default")]
     for read in reads:
         for flags in ([], ["-m"], ["--cfg", "job"], ["--help"]):
-            code = run_entry("", read, _never, argv=["seed=1", word, *flags])
+            code = run_entry("", read, _never, argv=["seed=1", override, *flags])
             said = capsys.readouterr()
             assert code == 2 and "password or token" in said.err, said
             assert SECRET not in said.out + said.err
     assert not list(tmp_path.iterdir())
 
 
-def _never(settings: Any, words: Any) -> None:
+def _never(settings: Any, overrides: Any) -> None:
     raise AssertionError("it was accepted")
 
 
-def test_the_words_that_an_entry_takes_for_itself_are_looked_at_too(
+def test_the_arguments_that_an_entry_takes_for_itself_are_looked_at_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "--config-name", "http://me:s3cret@host"])
@@ -115,13 +115,13 @@ def test_a_password_of_digits_is_none_of_the_ports(address: str) -> None:
         assert problem is not None and "password or token" in problem
 
 
-@pytest.mark.parametrize("word", HARMLESS)
-def test_what_only_looks_like_it_passes(word: str) -> None:
-    assert problem_of_overrides([word]) is None
+@pytest.mark.parametrize("override", HARMLESS)
+def test_what_only_looks_like_it_passes(override: str) -> None:
+    assert problem_of_overrides([override]) is None
 
 
 @pytest.mark.parametrize(
-    ("word", "remedy"),
+    ("override", "remedy"),
     [
         ("tracking.uri=http://a:b@c", "MLFLOW_TRACKING_PASSWORD"),
         ("tracking.uri=postgresql://a:b@c/d", "PGPASSWORD"),
@@ -130,10 +130,10 @@ def test_what_only_looks_like_it_passes(word: str) -> None:
         ("data.root=s3://a:b@c/d", "download"),
     ],
 )
-def test_the_sentence_names_the_key_and_what_to_do(word: str, remedy: str) -> None:
-    problem = problem_of_overrides([word])
+def test_the_sentence_names_the_key_and_what_to_do(override: str, remedy: str) -> None:
+    problem = problem_of_overrides([override])
     assert problem is not None and remedy in problem
-    assert problem.startswith(f"{word.partition('=')[0]}: it holds a password or token")
+    assert problem.startswith(f"{override.partition('=')[0]}: it holds a password or token")
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -147,9 +147,9 @@ def test_what_the_environment_puts_into_a_word_is_looked_at_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("A_DATABASE", "postgresql://me:s3cret@host/db")
-    word = "tracking={uri:'${oc.env:A_DATABASE}'}"
+    override = "tracking={uri:'${oc.env:A_DATABASE}'}"
     with pytest.raises(ConfigError, match="PGPASSWORD") as caught:
-        compose_settings(ReplaySettings, [word], config_name="replay")
+        compose_settings(ReplaySettings, [override], config_name="replay")
     assert SECRET not in str(caught.value)
 
 
@@ -165,7 +165,7 @@ def test_a_stored_run_with_one_is_refused_without_showing_it(address: str) -> No
 def test_a_fault_of_ours_is_shown_without_the_passwords_of_libraries(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(settings: Any, words: Any) -> None:
+    def fail(settings: Any, overrides: Any) -> None:
         raise RuntimeError(
             "could not reach postgresql://me:p@s3cret@host/db nor http://h/?sig=s3cret"
         )

@@ -13,8 +13,8 @@ from src.data.sources.archive import ARCHIVE_ENDINGS
 from src.records.champions import Champion
 
 
-def named(*words: str) -> str:
-    return compose_settings(RunSettings, ["data=folder", *words]).data.name
+def named(*overrides: str) -> str:
+    return compose_settings(RunSettings, ["data=folder", *overrides]).data.name
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_an_empty_study_is_refused_and_is_not_the_default_one() -> None:
 
 
 def test_frames_of_videos_have_no_masks() -> None:
-    words = ["data=folder", "data.root=x", "data.target=dense", "model=fcn", "data.frames=5"]
+    overrides = ["data=folder", "data.root=x", "data.target=dense", "model=fcn", "data.frames=5"]
     with pytest.raises(ConfigError, match="frames"):
-        read_run_settings(words)
+        read_run_settings(overrides)
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_frames_of_videos_have_no_masks() -> None:
 def test_answers_are_for_targets_that_have_such(
     target: str, answer: str, fault: str | None
 ) -> None:
-    words = ["data=folder", "data.root=x", f"data.target={target}", f"data.answer={answer}"]
+    overrides = ["data=folder", "data.root=x", f"data.target={target}", f"data.answer={answer}"]
     if fault is None:
-        assert read_run_settings(words).data.best_for == answer
+        assert read_run_settings(overrides).data.best_for == answer
         return
     with pytest.raises(ConfigError, match=fault):
-        read_run_settings(words)
+        read_run_settings(overrides)
 
 
 def test_classes_that_are_numbers_are_named_without_quotes() -> None:
@@ -143,8 +143,8 @@ def test_classes_that_are_numbers_are_named_without_quotes() -> None:
     settings = read_run_settings(graded)
     assert settings.data.order == ["2", "1", "0.5", "x"]
     # The command that a run keeps says the same again.
-    word = override_of("data.order", settings.data.order)
-    assert read_run_settings([*graded[:-1], word]).data.order == settings.data.order
+    override = override_of("data.order", settings.data.order)
+    assert read_run_settings([*graded[:-1], override]).data.order == settings.data.order
     masks = ["data=folder", "data.target=dense", "model=fcn", "data.class_names=[0,1]"]
     assert getattr(read_run_settings(masks).data, "class_names") == ["0", "1"]  # noqa: B009
     with pytest.raises(ConfigError, match="a list, each text"):

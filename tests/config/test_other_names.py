@@ -26,7 +26,7 @@ from src.config.sweep import read_sweep_settings
 
 
 @pytest.mark.parametrize(
-    ("word", "ours"),
+    ("override", "ours"),
     [
         ("max_epochs=5", "trainer.max_epochs"),
         ("epochs=5", "trainer.max_epochs"),
@@ -42,10 +42,10 @@ from src.config.sweep import read_sweep_settings
         ("dataset=cifar10", "data"),
     ],
 )
-def test_a_name_of_another_tool_is_answered_with_ours(word: str, ours: str) -> None:
+def test_a_name_of_another_tool_is_answered_with_ours(override: str, ours: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compose_settings(RunSettings, [word])
-    key = word.partition("=")[0]
+        compose_settings(RunSettings, [override])
+    key = override.partition("=")[0]
     assert str(caught.value).startswith(f"{key}: ") and f"{key} is {ours}" in str(caught.value)
     assert ours in {*leaves(compose_plain([], "config")), "data", "tracking"}
 
@@ -58,21 +58,21 @@ def test_an_entry_names_its_own_keys_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "instead"),
+    ("override", "instead"),
     [
         ("trainer=gpu", "trainer.accelerator=gpu"),
         ("optimizer=adam", "optimizer=adamw"),
         ("data=/some/photos", "data=folder data.root=/some/photos"),
     ],
 )
-def test_an_option_of_another_tool_is_answered_with_ours(word: str, instead: str) -> None:
+def test_an_option_of_another_tool_is_answered_with_ours(override: str, instead: str) -> None:
     with pytest.raises(ConfigError, match=f"say {instead}"):
-        compose_settings(RunSettings, [word])
+        compose_settings(RunSettings, [override])
     compose_plain(instead.split(), "config")
 
 
 @pytest.mark.parametrize(
-    ("word", "instead"),
+    ("override", "instead"),
     [
         ("hydra/launcher=joblib", "workers=ray"),
         ("hydra.sweep.dir=x", "output_dir"),
@@ -80,9 +80,9 @@ def test_an_option_of_another_tool_is_answered_with_ours(word: str, instead: str
         ("+hydra/sweeper=optuna", "src.sweep"),
     ],
 )
-def test_what_hydra_does_elsewhere_is_named(word: str, instead: str) -> None:
+def test_what_hydra_does_elsewhere_is_named(override: str, instead: str) -> None:
     with pytest.raises(ConfigError, match=instead):
-        compose_plain([word], "config")
+        compose_plain([override], "config")
 
 
 def test_an_unknown_flag_is_answered_with_a_setting() -> None:
@@ -98,9 +98,9 @@ def test_a_folder_of_config_groups_is_added(
     text = "_target_: src.training.optimizers.sgd\nname: slow\nlr: 0.001\n"
     (tmp_path / "optimizer" / "slow.yaml").write_text(text)
     for argv in (["--config-dir", str(tmp_path)], [f"-cd={tmp_path}"]):
-        words = take_plugins(parse([*argv, "optimizer=slow"]).overrides)
-        assert words == ["optimizer=slow"] and plugin_folders("conf") == (tmp_path,)
-        assert compose_settings(RunSettings, words).optimizer.lr == 0.001
+        overrides = take_plugins(parse([*argv, "optimizer=slow"]).overrides)
+        assert overrides == ["optimizer=slow"] and plugin_folders("conf") == (tmp_path,)
+        assert compose_settings(RunSettings, overrides).optimizer.lr == 0.001
 
 
 def test_a_network_of_a_library_is_named_as_the_library_names_it() -> None:
@@ -154,7 +154,7 @@ def test_a_family_of_networks_is_answered_with_its_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "ours"),
+    ("overrides", "ours"),
     [
         (["--epochs", "5"], "as in trainer.max_epochs=5,"),
         (["--lr=0.1"], "as in optimizer.lr=0.1,"),
@@ -162,9 +162,9 @@ def test_a_family_of_networks_is_answered_with_its_members() -> None:
         (["--verbose", "model=mlp"], "as in verbose=VALUE,"),
     ],
 )
-def test_a_flag_is_answered_with_the_setting(words: list[str], ours: str) -> None:
+def test_a_flag_is_answered_with_the_setting(overrides: list[str], ours: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(words)
+        parse(overrides)
     assert ours in str(caught.value)
 
 
@@ -182,7 +182,7 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("cls", "name", "word", "ours"),
+    ("cls", "name", "override", "ours"),
     [
         (CompareSettings, "compare", "clothes", "say sweep=clothes"),
         (SelectSettings, "select", "refit", "say refit=true"),
@@ -208,24 +208,24 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
     ],
 )
 def test_what_people_type_first_is_answered_with_what_was_meant(
-    cls: type, name: str, word: str, ours: str
+    cls: type, name: str, override: str, ours: str
 ) -> None:
     needed = ["run=r", "images=i", "to=t"]
     known = {field.name for field in dataclasses.fields(cls)}
     given = [one for one in needed if one.partition("=")[0] in known]
-    given = [one for one in given if one.partition("=")[0] != word.partition("=")[0]]
+    given = [one for one in given if one.partition("=")[0] != override.partition("=")[0]]
     with pytest.raises(ConfigError, match=ours):
-        compose_settings(cls, [*given, word], name)
+        compose_settings(cls, [*given, override], name)
 
 
-@pytest.mark.parametrize("word", ["task=classify", "tags=[a]", "data.shuffle=true"])
-def test_nothing_is_proposed_that_is_hardly_alike(word: str) -> None:
+@pytest.mark.parametrize("override", ["task=classify", "tags=[a]", "data.shuffle=true"])
+def test_nothing_is_proposed_that_is_hardly_alike(override: str) -> None:
     with pytest.raises(ConfigError, match="--help lists"):
-        compose_settings(RunSettings, [word])
+        compose_settings(RunSettings, [override])
 
 
-def test_a_sweep_says_how_its_words_are_meant() -> None:
-    for word, ours in {
+def test_a_sweep_says_how_its_arguments_are_meant() -> None:
+    for override, ours in {
         "workers=2": r"say workers\.count=2",
         "budget=10": r"such as .*budget\.minutes",
         "families=cnn,vit": r"a list is families=\[cnn,vit\]",
@@ -234,6 +234,6 @@ def test_a_sweep_says_how_its_words_are_meant() -> None:
         "metric=acc": "did you mean val/accuracy",
     }.items():
         with pytest.raises(ConfigError, match=ours):
-            read_sweep_settings([word], "default")
+            read_sweep_settings([override], "default")
     for name in ("fashion.yml", "sweeps/fashion.yaml", "fashion"):
         assert take_config_name(["--config-name", name, "seed=1"], "") == (["seed=1"], "fashion")

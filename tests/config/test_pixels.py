@@ -9,16 +9,16 @@ from src.config.schema import RunSettings
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["model.sigma_min=4", "model.sigma_max=2"],
         ["model.intensity=false", "model.edges=false", "model.texture=false"],
         ["model.classifier=knn"],
     ],
 )
-def test_settings_that_make_no_features_are_refused(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=words[0].partition("=")[0].partition(".")[2]):
-        compose_settings(RunSettings, ["data.target=dense", "model=pixels", *words])
+def test_settings_that_make_no_features_are_refused(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=overrides[0].partition("=")[0].partition(".")[2]):
+        compose_settings(RunSettings, ["data.target=dense", "model=pixels", *overrides])
 
 
 def test_only_the_chosen_classifier_has_settings() -> None:

@@ -96,13 +96,13 @@ def test_settings_of_another_version_are_refused_with_the_key(
 @pytest.mark.parametrize("target", ["multi", "dense"])
 def test_the_models_that_are_named_for_a_target_are_options_that_it_takes(target: str) -> None:
     """All of them, and no others."""
-    words = ["data=digits", f"data.target={target}", "augment=none"]
+    overrides = ["data=digits", f"data.target={target}", "augment=none"]
     named = models_for(target)
     for option in groups()["model"]:
         further = ["model.runs=[a,b]"] if option == "ensemble" else []
         if option in named:
-            assert compose_settings(RunSettings, [*words, f"model={option}", *further]).model
+            assert compose_settings(RunSettings, [*overrides, f"model={option}", *further]).model
             continue
         with pytest.raises(ConfigError, match=rf"say one of model={', '.join(named)}\."):
-            compose_settings(RunSettings, [*words, f"model={option}", *further])
+            compose_settings(RunSettings, [*overrides, f"model={option}", *further])
     assert ("unet" in named) == (target == "dense") and "fcn" in named

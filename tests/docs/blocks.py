@@ -99,13 +99,13 @@ def shortened(text: str) -> str:
             pass
         elif " src.sweep" in line:
             own = "families=" in line
-            words = " ".join(_FEW[1:] if own else _FEW)
+            overrides = " ".join(_FEW[1:] if own else _FEW)
             if "--config-name dense" in line:  # of pixels
-                words = words.replace("families=[cnn]", "families=[fcn]")
-            line = line.replace(" src.sweep", f" src.sweep {words}")
+                overrides = overrides.replace("families=[cnn]", "families=[fcn]")
+            line = line.replace(" src.sweep", f" src.sweep {overrides}")
         elif _TRAIN.search(line) and not _IDLE.search(line):
             line = re.sub(r" trainer\.max_epochs=\S+", "", line)
             line = _TRAIN.sub(rf"\1 {' '.join(_BRIEF)}", line, count=1)
         lines.append(line)
-    few = ", ".join(f'"{word}"' for word in _FEW)
+    few = ", ".join(f'"{override}"' for override in _FEW)
     return re.sub(r"(?<![.\w])minutes=", f"{few}, minutes=", "\n".join(lines)) + "\n"

@@ -51,7 +51,7 @@ _READERS: dict[str, Any] = {
 
 
 def commands_of(block: Block) -> list[tuple[str, list[str]]]:
-    """Return the entries of this project that a block runs, each with its words."""
+    """Return the entries of this project that a block runs, each with its overrides."""
     found = []
     for line in block.text.replace("\\\n", " ").splitlines():
         if (match := _COMMAND.match(line)) and "completion" not in line:
@@ -61,11 +61,12 @@ def commands_of(block: Block) -> list[tuple[str, list[str]]]:
 
 
 COMMANDS = [
-    pytest.param(name, words, id=f"{block.place}-{number}")
+    pytest.param(name, overrides, id=f"{block.place}-{number}")
     for block in BLOCKS
     if block.language == "bash"
-    for number, (name, words) in enumerate(commands_of(block))
-    if name in (*_READERS, "sweep") and not any(word.startswith("plugins=") for word in words)
+    for number, (name, overrides) in enumerate(commands_of(block))
+    if name in (*_READERS, "sweep")
+    and not any(override.startswith("plugins=") for override in overrides)
 ]
 
 
@@ -87,9 +88,9 @@ def test_no_command_stands_outside_of_the_blocks(page: Any) -> None:
     assert not re.search(r"^ *(?:```|<!-- test:)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("name", "words"), COMMANDS)
-def test_the_settings_of_a_command_are_there(name: str, words: list[str]) -> None:
-    overrides, sweep = take_config_name(words, "default")
+@pytest.mark.parametrize(("name", "overrides"), COMMANDS)
+def test_the_settings_of_a_command_are_there(name: str, overrides: list[str]) -> None:
+    overrides, sweep = take_config_name(overrides, "default")
     invocation = parse(overrides)
     jobs = expand(invocation.overrides) if invocation.multirun else [invocation.overrides]
     for job in jobs:
@@ -108,10 +109,10 @@ def test_the_commands_of_a_block_are_found() -> None:
 
 def test_what_is_run_is_shorter_and_otherwise_the_same() -> None:
     line = "python -m src.sweep study=a \\\n  budget.minutes=10"
-    words = shortened(line).split()
-    assert words[:3] == ["python", "-m", "src.sweep"]
-    assert words[-2:] == ["study=a", "budget.minutes=10"]
-    assert {"families=[cnn]", "budget.trials=2"} <= set(words)
+    arguments = shortened(line).split()
+    assert arguments[:3] == ["python", "-m", "src.sweep"]
+    assert arguments[-2:] == ["study=a", "budget.minutes=10"]
+    assert {"families=[cnn]", "budget.trials=2"} <= set(arguments)
     assert "families=[cnn]" not in shortened(f"{line} families=[mlp]\n")
     assert shortened("python -m src.train --help\n") == "python -m src.train --help\n"
     assert "trainer.max_epochs=1 model=mlp" in shortened("python -m src.train model=mlp\n")

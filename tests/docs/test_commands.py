@@ -116,7 +116,7 @@ class Workshop:
         (place / ".venv").symlink_to(sys.prefix)
         (place / "outputs").mkdir()
         shutil.copy(database, place / "outputs")
-        self._words = {
+        self._replacements = {
             "/path/to/clothing": str(photos / "clothing"),
             "/path/to/pictures": str(photos / "clothing"),
             "/path/to/new": str(photos / "new"),
@@ -136,9 +136,9 @@ class Workshop:
         path = f"{site / 'bin'}{os.pathsep}{self.environment['PATH']}"
         self.environment |= {"PATH": path, "PYTHONPATH": str(site)}
 
-    def train(self, word: str, seed: int) -> None:
+    def train(self, name: str, seed: int) -> None:
         """Train what a page calls RUN or RUN_2, unless that was done."""
-        if word in self._words:
+        if name in self._replacements:
             return
         line = (
             f"python -m src.train model=cnn data=digits seed={seed} tracking.experiment=bakeoff\n"
@@ -146,7 +146,7 @@ class Workshop:
         printed = self.type(shortened(line))
         summary = re.search(r"^summary: (.*)$", printed, re.MULTILINE)
         assert summary is not None, printed
-        self._words[word] = json.loads(Path(summary[1]).read_text())["run_id"]
+        self._replacements[name] = json.loads(Path(summary[1]).read_text())["run_id"]
 
     def filled(self, block: Block) -> str:
         """Return the text of a block without placeholders."""
@@ -158,8 +158,8 @@ class Workshop:
         return self.filled_text(shortened(text))
 
     def filled_text(self, text: str) -> str:
-        places = "|".join(map(re.escape, sorted(self._words, key=len, reverse=True)))
-        return re.sub(rf"(?<!\w)({places})\b", lambda found: self._words[found[1]], text)
+        places = "|".join(map(re.escape, sorted(self._replacements, key=len, reverse=True)))
+        return re.sub(rf"(?<!\w)({places})\b", lambda found: self._replacements[found[1]], text)
 
     def type(self, text: str) -> str:
         """Run lines of a shell, which have to succeed, and return what they print."""
@@ -192,7 +192,7 @@ class Workshop:
         """Run a block, or start its server."""
         if block.port is not None:  # which another program may have
             free = free_port()
-            self._words[str(block.port)] = str(free)
+            self._replacements[str(block.port)] = str(free)
             text = self.filled(block).rstrip()
             self.serve(text if str(free) in text else f"{text} port={free}", free)
         else:
@@ -287,9 +287,9 @@ def test_a_page_does_what_it_says(
     text = "".join(block.text for block in blocks)
     if "bakeoff " in text or "import bakeoff" in text:
         workshop.use_package(request.getfixturevalue("site"))
-    for seed, word in enumerate(("RUN", "RUN_2")):
-        if re.search(rf"\b{word}\b", text):
-            workshop.train(word, seed)
+    for seed, name in enumerate(("RUN", "RUN_2")):
+        if re.search(rf"\b{name}\b", text):
+            workshop.train(name, seed)
     prepare(page, workshop)
     for number, block in enumerate(blocks):
         # A server is there for the block behind it.

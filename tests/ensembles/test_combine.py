@@ -56,7 +56,7 @@ def test_of_two_ways_the_better_one_is_taken() -> None:
         combine(names, probs, targets, methods=[method], at_most=8) for method in METHODS
     )
     assert stacking.log_loss < greedy.log_loss - 0.01
-    assert both.method == "stacking"
+    assert both.way == "stacking"
     np.testing.assert_array_equal(both.weights, stacking.weights)
     np.testing.assert_array_equal(both.probs, stacking.probs)
 
@@ -115,7 +115,7 @@ def test_a_member_is_put_in_unless_it_spoils_the_soup() -> None:
     # By accuracy 2, 0, 1: 0 helps, 1 would spoil.
     kitchen = Kitchen({(0,): 0.7, (1,): 0.6, (2,): 0.8, (0, 2): 0.9, (0, 1, 2): 0.85})
     found = greedy_soup(["a", "b", "c"], kitchen, TARGETS)
-    assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.method == "soup"
+    assert found.weights.tolist() == [0.5, 0, 0.5] and found.best == "c" and found.way == "soup"
     assert len(kitchen.asked) == len(set(kitchen.asked)), "a network was asked twice"
     np.testing.assert_array_equal(found.probs, answers(share(0.9)))
     assert found.figure > found.best_figure and found.p_value < 0.01

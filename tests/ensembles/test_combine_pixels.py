@@ -78,7 +78,7 @@ def test_maps_are_mixed_as_rows_are(method: Method) -> None:
 def test_members_that_err_apart_are_better_together() -> None:
     probs, masks = library()
     found, (mixtures, number) = combined(probs, masks, methods=["greedy"])
-    assert (found.measure, found.method) == ("miou", "greedy")
+    assert (found.measure, found.way) == ("miou", "greedy")
     assert found.figure > found.best_figure + 0.05 and found.p_value < 0.01
     assert found.figure == pytest.approx(mean_ratio(iou_sums(found.probs["matrix"])), abs=1e-6)
     assert found.log_loss == pytest.approx(found.probs["log_loss"].mean())

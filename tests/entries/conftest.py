@@ -40,8 +40,8 @@ def run(environment: dict[str, str], warm_python: WarmPython) -> Run:
     On a busy machine a command may end before MLflow has its run: then what it says is typed too.
     """
 
-    def typed(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        done = warm_python.run(module, words, environment)
+    def typed(module: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        done = warm_python.run(module, overrides, environment)
         late = _LATE.search(done.stderr)
         while late is not None:
             sent = warm_python.run("src.tracking.replay", shlex.split(late[1]), environment)
@@ -57,8 +57,8 @@ def run(environment: dict[str, str], warm_python: WarmPython) -> Run:
 def train(run: Run) -> Train:
     """`train(output_dir, "seed=1")` is the folder of the finished run."""
 
-    def trained(output_dir: Path, *words: str) -> Path:
-        result = run("src.train", *words, f"output_dir={output_dir}")
+    def trained(output_dir: Path, *overrides: str) -> Path:
+        result = run("src.train", *overrides, f"output_dir={output_dir}")
         assert result.returncode == 0, result.stderr
         label, _, summary = result.stdout.splitlines()[-1].partition(": ")
         assert label == "summary"
@@ -72,8 +72,8 @@ def begin(environment: dict[str, str], warm_python: WarmPython) -> Iterator[Begi
     """`begin("src.train", "seed=1")` does not wait; its process group ends with the test."""
     begun: list[Command] = []
 
-    def typed(module: str, *words: str, **variables: str) -> Command:
-        begun.append(warm_python.begin(module, words, environment | variables))
+    def typed(module: str, *overrides: str, **variables: str) -> Command:
+        begun.append(warm_python.begin(module, overrides, environment | variables))
         return begun[-1]
 
     yield typed

@@ -38,7 +38,7 @@ def on_a_full_disk(
     folder: Path,
     environment: Mapping[str, str],
     module: str,
-    *words: str,
+    *overrides: str,
     sign: str = "",
     outputs: Path | None = None,
 ) -> tuple[subprocess.CompletedProcess[str], Path, Path]:
@@ -47,7 +47,7 @@ def on_a_full_disk(
     Args:
         size: of the disk, in tmpfs's words.
         folder: an empty one.
-        words: of the command; `DISK` in them is the disk.
+        overrides: of the command; `DISK` in them is the disk.
         sign: the words for `grep` that find what the stranger waits for, quoted for a shell; `$out`
             is the disk. By default the disk is full before the command starts.
         outputs: a folder of which the disk has a copy.
@@ -60,7 +60,12 @@ def on_a_full_disk(
         path.mkdir()
     script = ["unshare", "-rm", "sh", "-c", _SCRIPT, "sh"]
     places = [size, str(disk), str(outputs or empty), str(kept), sign]
-    command = [sys.executable, "-m", module, *(word.replace("DISK", str(disk)) for word in words)]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        *(override.replace("DISK", str(disk)) for override in overrides),
+    ]
     result = complete([*script, *places, *command], environment)
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip(f"no disk can be mounted here: {result.stderr.strip()}")

@@ -18,13 +18,13 @@ from tests.warm_python import Command
 
 STUDY = "s"
 # One small family, trials of a second, one after another, nothing measured that need not be.
-WORDS = [
+OVERRIDES = [
     *("families=[mlp]", "runtime=float32", "runtime.threads=1", "workers.threads=1"),
     *("workers.count=1", "tracking.figures=false"),
     *("trainer.accelerator=cpu", "data.batch_size=32", "trainer.max_epochs=3", "budget.trials=4"),
     *("finalists=1", "finalist_seeds=2", f"study={STUDY}"),
 ]
-RACE = [*(word for word in WORDS if not word.startswith("finalist")), "finalists=0"]
+RACE = [*(override for override in OVERRIDES if not override.startswith("finalist")), "finalists=0"]
 
 
 def folder(output_dir: Path) -> Path:

@@ -18,11 +18,16 @@ COUNT = 8
 
 def test_each_of_them_finishes_as_if_it_were_alone(begin: Begin, run: Run, tmp_path: Path) -> None:
     outputs, cache = tmp_path / "outputs", tmp_path / "cache"
-    words = ["data=folder", f"data.root={_pictures(tmp_path / 'pictures')}", "model=mlp"]
-    words += ["model.hidden=[16]", "trainer.max_epochs=1", "runtime=float32", "runtime.threads=1"]
-    words += ["data.image_size=16", "tracking.log_model=false", "tracking.figures=false"]
-    words.append(f"output_dir={outputs}")
-    for process in [begin("src.train", *words, BAKEOFF_CACHE=str(cache)) for _ in range(COUNT)]:
+    overrides = ["data=folder", f"data.root={_pictures(tmp_path / 'pictures')}", "model=mlp"]
+    overrides += [
+        "model.hidden=[16]",
+        "trainer.max_epochs=1",
+        "runtime=float32",
+        "runtime.threads=1",
+    ]
+    overrides += ["data.image_size=16", "tracking.log_model=false", "tracking.figures=false"]
+    overrides.append(f"output_dir={outputs}")
+    for process in [begin("src.train", *overrides, BAKEOFF_CACHE=str(cache)) for _ in range(COUNT)]:
         _, error = process.communicate()
         assert process.returncode == 0 and "Traceback" not in error, error
         # MLflow may take longer than a run waits for it, on cores that eight of them share.

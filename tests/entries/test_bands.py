@@ -101,22 +101,24 @@ def arrays_of(root: Path) -> Path:
     return root / "low_byte.npz"
 
 
-@pytest.mark.parametrize("words", [CNN, (*HANDCRAFTED, "model.features=[hog]")], ids=["cnn", "hog"])
+@pytest.mark.parametrize(
+    "overrides", [CNN, (*HANDCRAFTED, "model.features=[hog]")], ids=["cnn", "hog"]
+)
 def test_the_low_byte_of_16_bits_is_learnt(
-    words: tuple[str, ...], train: Train, tmp_path: Path
+    overrides: tuple[str, ...], train: Train, tmp_path: Path
 ) -> None:
-    run_dir = train(tmp_path / "out", *words, f"data.root={arrays_of(tmp_path)}")
+    run_dir = train(tmp_path / "out", *overrides, f"data.root={arrays_of(tmp_path)}")
     assert summary_of(run_dir)["metrics"]["val/accuracy"] >= 0.99
 
 
 @pytest.mark.parametrize(
-    "words", [CNN, (*HANDCRAFTED, "model.features=[colour]")], ids=["cnn", "colour"]
+    "overrides", [CNN, (*HANDCRAFTED, "model.features=[colour]")], ids=["cnn", "colour"]
 )
 def test_one_band_of_seven_is_learnt_and_predicted(
-    words: tuple[str, ...], train: Train, run: Run, tmp_path: Path
+    overrides: tuple[str, ...], train: Train, run: Run, tmp_path: Path
 ) -> None:
     root, out = folder_of(tmp_path, "bands"), tmp_path / "labels.csv"
-    run_dir = train(tmp_path / "out", *words, f"data.root={root}")
+    run_dir = train(tmp_path / "out", *overrides, f"data.root={root}")
     assert summary_of(run_dir)["metrics"]["val/accuracy"] >= 0.99
     asked = (f"run={run_dir}", f"out={out}")
     result = run("src.predict", *asked, f"images={root / 'val'}")

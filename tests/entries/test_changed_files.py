@@ -36,8 +36,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(run: Run, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a run on them."""
     output_dir = tmp_path_factory.mktemp("finished")
-    words = ["data=folder", f"data.root={archive}", "tracking=none", f"output_dir={output_dir}"]
-    done = run("src.train", *words, *_QUICK)
+    overrides = ["data=folder", f"data.root={archive}", "tracking=none", f"output_dir={output_dir}"]
+    done = run("src.train", *overrides, *_QUICK)
     assert done.returncode == 0, done.stderr
     return output_dir
 
@@ -58,20 +58,20 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_changed_split_and_a_deleted_seal_are_told_by_compare(run: Run, folder: Path) -> None:
-    words = ["src.compare", f"output_dir={folder.parents[1]}", "tracking.enabled=false"]
+    overrides = ["src.compare", f"output_dir={folder.parents[1]}", "tracking.enabled=false"]
     split = (folder / "split.csv").read_text()
     swapped = (
         split.replace("\nval,", "\nTMP,").replace("\ntest,", "\nval,").replace("\nTMP,", "\ntest,")
     )
     assert swapped != split
     (folder / "split.csv").write_text(swapped)
-    assert "split.csv has other contents since it was sealed" in refusal(run(*words))
-    done = run(*words, "changed=use")
+    assert "split.csv has other contents since it was sealed" in refusal(run(*overrides))
+    done = run(*overrides, "changed=use")
     assert done.returncode == 0 and "split.csv has other contents" in done.stdout + done.stderr
     (folder / "split.csv").write_text(split)
-    assert run(*words).returncode == 0
+    assert run(*overrides).returncode == 0
     (folder / "seal.json").unlink()
-    assert "its seal.json is gone" in refusal(run(*words))
+    assert "its seal.json is gone" in refusal(run(*overrides))
 
 
 def test_a_checkpoint_that_is_a_text_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ Typed = Callable[..., str]
 def typed(jumping: dict[str, str], warm_python: WarmPython) -> Typed:
     """`typed("src.train", "seed=1")` is what a command prints while the clock jumps."""
 
-    def run(*words: str) -> str:
-        done = warm_python.run("jumping", words, jumping)
+    def run(*overrides: str) -> str:
+        done = warm_python.run("jumping", overrides, jumping)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -75,9 +75,12 @@ def metrics(output_dir: Path) -> dict[str, float]:
 def test_a_training_is_the_same_and_its_times_are_no_nonsense(
     train: Train, typed: Typed, outputs: Outputs, tmp_path: Path
 ) -> None:
-    words, output_dir = (*MLP, "trainer.max_epochs=2", "tracking.figures=false"), outputs("jumping")
-    train(tmp_path, *words, "tracking=none")
-    typed("src.train", *words, f"output_dir={output_dir}")
+    overrides, output_dir = (
+        (*MLP, "trainer.max_epochs=2", "tracking.figures=false"),
+        outputs("jumping"),
+    )
+    train(tmp_path, *overrides, "tracking=none")
+    typed("src.train", *overrides, f"output_dir={output_dir}")
     assert metrics(output_dir) == metrics(tmp_path)
     client = mlflow.MlflowClient(f"sqlite:///{output_dir / 'mlflow.db'}")
     (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
@@ -90,12 +93,12 @@ def test_a_training_is_the_same_and_its_times_are_no_nonsense(
 
 @pytest.mark.slow
 def test_a_budget_of_minutes_holds_and_the_sweep_goes_on(typed: Typed, outputs: Outputs) -> None:
-    words = ("study=jumps", *MLP[1:3], "families=[mlp]", "budget.minutes=3", "finalists=0")
-    words = (*words, "trainer.max_epochs=2", "workers.count=1", "tracking.figures=false")
-    words = (*words, f"output_dir={outputs('jumping')}")
-    first = typed("src.sweep", *words, "budget.trials=2")
+    overrides = ("study=jumps", *MLP[1:3], "families=[mlp]", "budget.minutes=3", "finalists=0")
+    overrides = (*overrides, "trainer.max_epochs=2", "workers.count=1", "tracking.figures=false")
+    overrides = (*overrides, f"output_dir={outputs('jumping')}")
+    first = typed("src.sweep", *overrides, "budget.trials=2")
     assert "2 trials (2 complete)" in first
-    more = typed("src.sweep", *words, "budget.trials=3")
+    more = typed("src.sweep", *overrides, "budget.trials=3")
     assert "3 trials (3 complete)" in more
     took = re.search(r"of 1 family in (?:(\d+) min )?([\d.]+) s", more)
     assert took is not None and 60 * int(took[1] or 0) + float(took[2]) < 180

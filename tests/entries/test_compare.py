@@ -22,8 +22,8 @@ _QUICK = (
 def runs(run: Run, outputs: Outputs) -> Path:
     """An output folder with two networks, two seeds each, mirrored in MLflow."""
     output_dir = outputs("some runs")
-    words = ["model=mlp,fcn", "seed=1,2", f"output_dir={output_dir}", *_QUICK]
-    result = run("src.train", "-m", *words)
+    overrides = ["model=mlp,fcn", "seed=1,2", f"output_dir={output_dir}", *_QUICK]
+    result = run("src.train", "-m", *overrides)
     assert result.returncode == 0, result.stderr
     return output_dir
 
@@ -72,8 +72,8 @@ def test_asking_again_compares_the_same_runs(said: str, runs: Path, run: Run) ->
 
 def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
     chosen = sorted(path.name for path in (runs / "runs").iterdir())[:2]
-    words = [f"output_dir={runs}", f"runs=[{','.join(chosen)}]", "tracking.enabled=false"]
-    result = run("src.compare", *words)
+    overrides = [f"output_dir={runs}", f"runs=[{','.join(chosen)}]", "tracking.enabled=false"]
+    result = run("src.compare", *overrides)
     assert result.returncode == 0, result.stderr
     assert "pictures only the first has right" in result.stdout
     assert "Of the trained models " in result.stdout

@@ -19,7 +19,7 @@ from tests.entries.sweeps import STUDY, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-WORDS = [
+OVERRIDES = [
     *("model=mlp", "model.dropout=0.3", "runtime=float32", "runtime.threads=1"),
     *("data.batch_size=16", "trainer.max_epochs=3", "cv.folds=3", "trainer.progress=false"),
     "tracking.figures=false",
@@ -56,7 +56,7 @@ def in_the_second_fold(output_dir: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(run: Run, outputs: Outputs) -> Path:
     output_dir = outputs("whole")
-    result = run("src.train", *WORDS, f"output_dir={output_dir}")
+    result = run("src.train", *OVERRIDES, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     assert "over folds" in result.stdout and "3 folds, " in result.stdout
     return output_dir
@@ -65,7 +65,7 @@ def undisturbed(run: Run, outputs: Outputs) -> Path:
 def test_one_that_was_killed_ends_with_the_same_numbers(
     undisturbed: Path, run: Run, begin: Begin, tmp_path: Path
 ) -> None:
-    process = begin("src.train", *WORDS, "tracking=none", f"output_dir={tmp_path}")
+    process = begin("src.train", *OVERRIDES, "tracking=none", f"output_dir={tmp_path}")
     wait_until(lambda: in_the_second_fold(tmp_path), process, pause=0.005)
     kill(process)
     whole = whole_of(tmp_path)
@@ -106,14 +106,14 @@ def test_mlflows_first_screen_lists_no_folds(undisturbed: Path) -> None:
 
 def test_what_has_no_model_or_no_test_says_so(undisturbed: Path, run: Run) -> None:
     whole = whole_of(undisturbed)
-    words = [f"output_dir={undisturbed}", "tracking.uri=null"]
-    result = run("src.evaluate", f"run={whole.name}", "split=val", *words)
+    overrides = [f"output_dir={undisturbed}", "tracking.uri=null"]
+    result = run("src.evaluate", f"run={whole.name}", "split=val", *overrides)
     assert result.returncode == 2 and "has no model of its own" in result.stderr
     fold = runs_of(whole)[0]
-    result = run("src.evaluate", f"run={fold.name}", "split=test", *words)
+    result = run("src.evaluate", f"run={fold.name}", "split=test", *overrides)
     assert result.returncode == 2 and "leaves the test part alone" in result.stderr
     before = RunSummary.read(fold / "summary.json").metrics["val/accuracy"]
-    result = run("src.evaluate", f"run={fold.name}", "split=val", *words)
+    result = run("src.evaluate", f"run={fold.name}", "split=val", *overrides)
     assert result.returncode == 0, result.stderr
     assert RunSummary.read(fold / "summary.json").metrics["val/accuracy"] == before
     assert not (undisturbed / "test_measurements.jsonl").exists()
@@ -177,10 +177,10 @@ def test_the_winner_is_trained_once_more_for_its_test(
 
 
 def test_the_next_step_after_folds_is_a_refit(swept: tuple[Path, dict[str, Any]], run: Run) -> None:
-    words = [f"sweep={STUDY}", f"output_dir={swept[0]}", "tracking.enabled=false"]
-    compared = run("src.compare", *words)
+    overrides = [f"sweep={STUDY}", f"output_dir={swept[0]}", "tracking.enabled=false"]
+    compared = run("src.compare", *overrides)
     assert compared.stdout.rstrip().endswith("refit=true"), compared.stdout + compared.stderr
-    refused = run("src.select", *words)
+    refused = run("src.select", *overrides)
     assert refused.returncode == 2 and "say refit=true" in refused.stderr
 
 
@@ -191,7 +191,7 @@ def test_a_trials_command_repeats_its_folds(
     number = next(t["number"] for t in record["trials"] if t["state"] == "pruned")
     whole = Path(trials(output_dir)[number].user_attrs["run_dir"])
     second = runs_of(whole)[1]
-    _, _, module, *words = shlex.split(RunSummary.read(second / "summary.json").command)
-    assert "cv.fold=2" in words
+    _, _, module, *overrides = shlex.split(RunSummary.read(second / "summary.json").command)
+    assert "cv.fold=2" in overrides
     assert module == "src.train"
-    same_answers(train(tmp_path, *words, "tracking=none"), second)
+    same_answers(train(tmp_path, *overrides, "tracking=none"), second)

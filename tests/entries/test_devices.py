@@ -38,8 +38,8 @@ def test_two_devices_are_one_with_twice_the_batch(
     train: Train, tmp_path: Path, network: list[str]
 ) -> None:
     one, two = (
-        train(tmp_path / str(devices), *network, *SAME, *words)
-        for devices, words in (
+        train(tmp_path / str(devices), *network, *SAME, *overrides)
+        for devices, overrides in (
             (1, ["trainer.devices=1", "data.batch_size=64"]),
             (2, ["trainer.devices=2", "data.batch_size=32"]),
         )
@@ -62,9 +62,16 @@ def history(run_dir: Path) -> dict[tuple[str, int], float]:
 
 
 def test_two_devices_share_a_run_also_within_a_multirun(run: Run, tmp_path: Path) -> None:
-    words = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=1", "model=mlp"]
-    words.append("tracking.figures=false")
-    result = run("src.train", "-m", "seed=1,2", *words, "tracking=none", f"output_dir={tmp_path}")
+    overrides = [
+        "trainer.devices=2",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "model=mlp",
+    ]
+    overrides.append("tracking.figures=false")
+    result = run(
+        "src.train", "-m", "seed=1,2", *overrides, "tracking=none", f"output_dir={tmp_path}"
+    )
     assert result.returncode == 0, result.stderr
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("runs/*/summary.json")]
     assert sorted(s["seed"] for s in summaries) == [1, 2]
@@ -91,9 +98,9 @@ sys.exit(train.main())
 def test_the_time_is_up_on_all_devices_at_once(environment: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "apart.py"
     script.write_text(CLOCKS_APART)
-    words = ["trainer.devices=2", "model=mlp", "trainer.max_time=40m", f"output_dir={tmp_path}"]
+    overrides = ["trainer.devices=2", "model=mlp", "trainer.max_time=40m", f"output_dir={tmp_path}"]
     process = subprocess.Popen(
-        [sys.executable, str(script), *SAME[:-2], *words],
+        [sys.executable, str(script), *SAME[:-2], *overrides],
         env=environment | {"PYTHONPATH": str(REPOSITORY)},
         cwd=REPOSITORY,
         start_new_session=True,
@@ -111,8 +118,13 @@ def test_the_time_is_up_on_all_devices_at_once(environment: dict[str, str], tmp_
 def test_the_processes_of_further_devices_end_with_the_first(
     begin: Begin, tmp_path: Path, kill: signal.Signals
 ) -> None:
-    words = ["trainer.devices=2", "model=mlp", "trainer.max_epochs=1000", f"output_dir={tmp_path}"]
-    first = begin("src.train", *words, *SAME[:3], "tracking=none")
+    overrides = [
+        "trainer.devices=2",
+        "model=mlp",
+        "trainer.max_epochs=1000",
+        f"output_dir={tmp_path}",
+    ]
+    first = begin("src.train", *overrides, *SAME[:3], "tracking=none")
     wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/*")), first, pause=0.2)
     others = psutil.Process(first.pid).children(recursive=True)
     ranks = [one for one in others if "src.train" in one.cmdline()]
@@ -123,8 +135,13 @@ def test_the_processes_of_further_devices_end_with_the_first(
 
 
 def test_a_run_whose_second_process_is_killed_says_so(begin: Begin, tmp_path: Path) -> None:
-    words = ["trainer.devices=2", "model=mlp", "trainer.max_epochs=1000", f"output_dir={tmp_path}"]
-    first = begin("src.train", *words, *SAME[:3], "tracking=none")
+    overrides = [
+        "trainer.devices=2",
+        "model=mlp",
+        "trainer.max_epochs=1000",
+        f"output_dir={tmp_path}",
+    ]
+    first = begin("src.train", *overrides, *SAME[:3], "tracking=none")
     wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/best.ckpt")), first, pause=0.2)
     others = psutil.Process(first.pid).children(recursive=True)
     (second,) = (one for one in others if "src.train" in one.cmdline())

@@ -28,16 +28,16 @@ VARIANTS = ("onnx", "int8", "pt2") if WITH_EXTRA else ("pt2",)
 @pytest.fixture(scope="module")
 def short_run(train: Train, outputs: Outputs) -> Path:
     """A short run on the digits, whose predictions are means over shifted views."""
-    words = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
-    return train(outputs("a run, short"), *words, "tracking.figures=false")
+    overrides = ["model=mlp", "runtime=bfloat16", "trainer.max_epochs=2", "trainer.tta=shift"]
+    return train(outputs("a run, short"), *overrides, "tracking.figures=false")
 
 
 @pytest.fixture(scope="module")
 def exported(short_run: Path, run: Run) -> tuple[Path, str]:
     """The run's folder after `python -m src.export`, and what was printed."""
-    words = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
-    words += ["rounds=2", "least_equal=0.97"]
-    result = run("src.export", *words)
+    overrides = [f"run={short_run}", f"variants=[{','.join(VARIANTS)}]", f"choose={VARIANTS[0]}"]
+    overrides += ["rounds=2", "least_equal=0.97"]
+    result = run("src.export", *overrides)
     assert result.returncode == 0, result.stderr
     # Before the minutes that it takes.
     assert "export: some " in result.stderr and "to compare and to time" in result.stderr
@@ -54,8 +54,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def labels(run: Run, folder: Path, pictures: Path, out: Path, *words: str) -> list[list[str]]:
-    result = run("src.predict", f"run={folder}", f"images={pictures}", f"out={out}", *words)
+def labels(run: Run, folder: Path, pictures: Path, out: Path, *overrides: str) -> list[list[str]]:
+    result = run("src.predict", f"run={folder}", f"images={pictures}", f"out={out}", *overrides)
     assert result.returncode == 0, result.stderr
     with out.open() as file:
         return [row[1:3] for row in csv.reader(file)][1:]
@@ -201,9 +201,9 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     target: str, loss: list[str], corners: Path, train: Train, run: Run, tmp_path: Path
 ) -> None:
     data = [f"data.root={corners / target}.csv", f"data.target={target}", *loss]
-    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
+    overrides = ["model=mlp", "runtime=float32", "trainer.max_epochs=30", "trainer.tta=shift"]
     folder = train(
-        tmp_path, "data=folder", *data, *words, "tracking=none", "tracking.figures=false"
+        tmp_path, "data=folder", *data, *overrides, "tracking=none", "tracking.figures=false"
     )
     made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
     result = run("src.export", f"run={folder}", *made)
@@ -218,8 +218,8 @@ def test_label_sets_and_ordered_classes_are_answered_by_their_files_alone(
     answers = []
     for number, variant in enumerate(("null", "pt2", VARIANTS[0])):
         out = tmp_path / f"{number}.csv"
-        words = [f"run={folder}", f"images={corners}", f"out={out}", f"variant={variant}"]
-        done = run("src.predict", *words)
+        overrides = [f"run={folder}", f"images={corners}", f"out={out}", f"variant={variant}"]
+        done = run("src.predict", *overrides)
         assert done.returncode == 0, done.stderr
         with out.open() as file:
             answers.append(list(csv.DictReader(file)))
@@ -284,10 +284,10 @@ def test_masks_are_answered_by_exported_files(
 ) -> None:
     data = ["data=folder", f"data.root={squares}", "data.target=dense", "data.fit=windows"]
     data += ["data.image_size=32", "data.batch_size=8"]
-    words = ["model=fcn", "model.channels=[8,16]", "trainer.max_epochs=20", "trainer.tta=flip"]
-    words += ["runtime=float32", "tracking.figures=false"]
+    overrides = ["model=fcn", "model.channels=[8,16]", "trainer.max_epochs=20", "trainer.tta=flip"]
+    overrides += ["runtime=float32", "tracking.figures=false"]
     home = outputs("squares")
-    folder = train(home, *data, *words)
+    folder = train(home, *data, *overrides)
     assert run("src.select", f"run={folder.name}", f"output_dir={home}").returncode == 0
     made = [f"variants=[{','.join(VARIANTS)}]", "rounds=2", f"choose={VARIANTS[0]}"]
     result = run("src.export", f"run={folder}", *made)
@@ -349,8 +349,8 @@ def test_a_forest_on_pixels_is_refused(
 
 
 def test_a_classifier_on_features_is_refused(run: Run, train: Train, tmp_path: Path) -> None:
-    words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
-    folder = train(tmp_path, *words, "tracking=none", "tracking.figures=false")
+    overrides = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
+    folder = train(tmp_path, *overrides, "tracking=none", "tracking.figures=false")
     result = run("src.export", f"run={folder.name}", f"output_dir={tmp_path}", "variants=[pt2]")
     assert (
         result.returncode == 2

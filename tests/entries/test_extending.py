@@ -71,9 +71,9 @@ def start(warm_python: WarmPython) -> Start:
     environment = os.environ | import_environment()
 
     def typed(
-        place: Path, entry: str, *words: str, **variables: str
+        place: Path, entry: str, *overrides: str, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        return warm_python.run(f"src.{entry}", words, environment | variables, place)
+        return warm_python.run(f"src.{entry}", overrides, environment | variables, place)
 
     return typed
 
@@ -103,9 +103,9 @@ def test_its_keys_are_typed_and_have_defaults(
     start: Start, folder: Path, by_variable: bool
 ) -> None:
     named = [] if by_variable else [f"plugins={folder}"]
-    words = [*named, "model=mixer", "augment=inverting", "--cfg", "job"]
+    overrides = [*named, "model=mixer", "augment=inverting", "--cfg", "job"]
     variables = {"BAKEOFF_PLUGINS": str(folder)} if by_variable else {}
-    done = start(folder.parent, "train", *words, **variables)
+    done = start(folder.parent, "train", *overrides, **variables)
     assert done.returncode == 0, done.stderr
     plain = yaml.safe_load(done.stdout)
     assert plain["model"]["width"] == 64 and plain["model"]["frozen_stages"] == 0
@@ -113,7 +113,7 @@ def test_its_keys_are_typed_and_have_defaults(
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("overrides", "parts"),
     [
         (["model=mixer", "model.width=0"], ["model.width is 0", "at least 1"]),
         (["model=mixer", "model.widht=3"], ["did you mean model.width"]),
@@ -121,8 +121,10 @@ def test_its_keys_are_typed_and_have_defaults(
         (["model=projections", "model.knn.neighbours=3"], ["model.knn", "changes nothing"]),
     ],
 )
-def test_a_wrong_value_is_named(run: Run, folder: Path, words: list[str], parts: list[str]) -> None:
-    done = run("src.train", f"plugins={folder}", *words, "--cfg", "job")
+def test_a_wrong_value_is_named(
+    run: Run, folder: Path, overrides: list[str], parts: list[str]
+) -> None:
+    done = run("src.train", f"plugins={folder}", *overrides, "--cfg", "job")
     assert done.returncode == 2 and all(part in done.stderr for part in parts), done.stderr
 
 
@@ -151,8 +153,8 @@ def test_a_network_that_lacks_something_says_what(
     file = folder / "mixer.py"
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-    words = ("model=mixer", f"output_dir={tmp_path}/out")
-    done = run("src.train", f"plugins={folder}", *words)
+    overrides = ("model=mixer", f"output_dir={tmp_path}/out")
+    done = run("src.train", f"plugins={folder}", *overrides)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     assert all(part in done.stderr for part in [*parts, str(file)]), done.stderr
 
@@ -175,9 +177,9 @@ def test_a_network_a_source_an_augmentation_and_a_metric_of_ones_own(
     start: Start, folder: Path, own_data: tuple[str, str], tmp_path: Path
 ) -> None:
     plugins = f"plugins={folder}"
-    words = ("model=mixer", *own_data, "augment=inverting")
+    overrides = ("model=mixer", *own_data, "augment=inverting")
     out = f"output_dir={tmp_path}/out"
-    summary = summary_of(start(tmp_path, "train", plugins, *words, out, *QUIET))
+    summary = summary_of(start(tmp_path, "train", plugins, *overrides, out, *QUIET))
     run_dir = Path(summary["run_dir"])
     table = pyarrow.parquet.read_table(next(run_dir.glob("predictions/val*.parquet")))
     truth, guesses = table["target"].to_pylist(), table["prediction"].to_pylist()
@@ -204,8 +206,8 @@ def test_a_descriptor_and_a_classifier_of_ones_own(
     start: Start, folder: Path, tmp_path: Path
 ) -> None:
     out = f"output_dir={tmp_path}/out"
-    words = ("model=projections", "model.projections.bins=6", "tracking=none", out)
-    summary = summary_of(start(tmp_path, "train", f"plugins={folder}", *words))
+    overrides = ("model=projections", "model.projections.bins=6", "tracking=none", out)
+    summary = summary_of(start(tmp_path, "train", f"plugins={folder}", *overrides))
     assert summary["metrics"]["val/accuracy"] > 0.85
     labelled = (f"run={summary['run_dir']}", f"images={summary['run_dir']}/model/example.png", out)
     refused = start(tmp_path, "predict", *labelled)
@@ -232,23 +234,23 @@ def test_from_a_race_over_them_to_a_champion(
         ray_or_skip()
         engine = ["workers=ray"]
 
-    def typed(entry: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def typed(entry: str, *overrides: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(ROOT), str(tmp_path / "installed")])
-        return start(tmp_path, entry, *words, PYTHONPATH=path)
+        return start(tmp_path, entry, *overrides, PYTHONPATH=path)
 
-    def printed(entry: str, *words: str) -> str:
-        done = typed(entry, *words)
+    def printed(entry: str, *overrides: str) -> str:
+        done = typed(entry, *overrides)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def followed(text: str, entry: str, *words: str) -> str:
+    def followed(text: str, entry: str, *overrides: str) -> str:
         """Type the command of this entry that a text shows, with these words for its last ones."""
         (line,) = re.findall(rf"python -m src\.{entry} (.*)", text)
         given = shlex.split(line)
-        return printed(entry, *given[: len(given) - len(words)], *words)
+        return printed(entry, *given[: len(given) - len(overrides)], *overrides)
 
-    def refused(entry: str, *words: str) -> None:
-        done = typed(entry, *words, out)
+    def refused(entry: str, *overrides: str) -> None:
+        done = typed(entry, *overrides, out)
         assert done.returncode == 2 and "plugins=" in done.stderr, done.stderr
 
     raced = ("families=[mixer,projections]", "budget.trials=2", *judged, *engine)
@@ -275,8 +277,8 @@ def test_from_a_race_over_them_to_a_champion(
         folder = runs / champion.run
         assert RunSummary.read(folder / "summary.json").model == model and champion.run != name
         answers_a_stranger(folder / "model")
-        words = (f"images={folder}/model/example.png", f"out={tmp_path}/{model}.csv")
-        followed((folder / "model_card.md").read_text(), "predict", *words)
+        overrides = (f"images={folder}/model/example.png", f"out={tmp_path}/{model}.csv")
+        followed((folder / "model_card.md").read_text(), "predict", *overrides)
         refused("export", f"run={champion.run}", "variants=[pt2]")
 
     chosen = ("variants=[pt2]", "choose=pt2")

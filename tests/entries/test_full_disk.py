@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def finished(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the smallest finished run."""
-    words = ["model=mlp", "model.hidden=[32]", "trainer.max_epochs=1", "runtime=float32"]
+    overrides = ["model=mlp", "model.hidden=[32]", "trainer.max_epochs=1", "runtime=float32"]
     return train(
-        tmp_path_factory.mktemp("finished"), *words, "tracking=none", "tracking.figures=false"
+        tmp_path_factory.mktemp("finished"), *overrides, "tracking=none", "tracking.figures=false"
     )
 
 
@@ -39,14 +39,14 @@ def test_it_is_one_sentence_and_what_was_there_is_whole(
     command: str, code: int, finished: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    module, *words = (
-        word.replace("RUN", finished.name).replace("PICTURE", str(tmp_path / "a.png"))
-        for word in command.split()
+    module, *overrides = (
+        argument.replace("RUN", finished.name).replace("PICTURE", str(tmp_path / "a.png"))
+        for argument in command.split()
     )
     folder = tmp_path / "mounted"
     folder.mkdir()
     result, disk, kept = on_a_full_disk(
-        "300m", folder, environment, module, *words, outputs=finished.parents[1]
+        "300m", folder, environment, module, *overrides, outputs=finished.parents[1]
     )
     assert result.returncode == code, result.stderr
     last = result.stderr.splitlines()[-1]

@@ -20,7 +20,7 @@ from tests.warm_python import Command
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Dropout, augmentation and averaged weights: everything that has a state or draws. A plan that is
 # timed beside other work is timed once more on an idle machine, and another one rounds otherwise.
-WORDS = [
+OVERRIDES = [
     "runtime=float32",
     *("model=cnn", "model.widths=[16,16,16]", "model.dropout=0.2", "trainer.ema_decay=0.9"),
     *("trainer.max_epochs=4", "data.batch_size=16", "tracking.figures=false"),
@@ -31,7 +31,7 @@ Moment = Callable[[Path], bool]
 @pytest.fixture(scope="module")
 def whole(train: Train, outputs: Outputs) -> Path:
     """The folder of a run that nobody disturbed."""
-    return train(outputs("whole"), *WORDS)
+    return train(outputs("whole"), *OVERRIDES)
 
 
 def wait_for(moment: Moment, output_dir: Path, process: Command) -> Path:
@@ -123,13 +123,13 @@ def test_killed_anywhere_it_ends_like_an_undisturbed_run(
 ) -> None:
     # The earliest is killed while the database is being made.
     output_dir = tmp_path if moments == [has_begun] else outputs("killed")
-    words = [*WORDS, f"output_dir={output_dir}", f"tracking.figures={is_drawn in moments}"]
+    overrides = [*OVERRIDES, f"output_dir={output_dir}", f"tracking.figures={is_drawn in moments}"]
     for moment in moments:
-        process = begin("src.train", *words)
+        process = begin("src.train", *overrides)
         folder = wait_for(moment, output_dir, process)
         kill(process)
-        words = [f"resume={folder}"]
-    result = run("src.train", *words)
+        overrides = [f"resume={folder}"]
+    result = run("src.train", *overrides)
     assert result.returncode == 0, result.stderr
     warned = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert all("has not confirmed it yet" in line for line in warned), result.stderr
@@ -141,7 +141,7 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     signum: signal.Signals, begin: Begin, run: Run, whole: Path, outputs: Outputs
 ) -> None:
     output_dir = outputs("stopped")
-    process = begin("src.train", *WORDS, f"output_dir={output_dir}")
+    process = begin("src.train", *OVERRIDES, f"output_dir={output_dir}")
     folder = wait_for(is_in_the_middle, output_dir, process)
     os.killpg(process.pid, signum)
     _, error = process.communicate()

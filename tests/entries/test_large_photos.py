@@ -30,9 +30,9 @@ def test_300_photos_of_12_megapixels_from_a_read_only_share_take_little_memory(
     if shutil.which("unshare") is None:
         pytest.skip("no file system can be mounted here")
     photos, outputs = _photos(tmp_path / "photos"), tmp_path / "outputs"
-    words = ["data=folder", f"data.root={photos}", "model=mlp", "model.hidden=[16]"]
-    words += ["data.image_size=32", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
-    command = [sys.executable, "-m", "src.train", *words, f"output_dir={outputs}"]
+    overrides = ["data=folder", f"data.root={photos}", "model=mlp", "model.hidden=[16]"]
+    overrides += ["data.image_size=32", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
+    command = [sys.executable, "-m", "src.train", *overrides, f"output_dir={outputs}"]
     result = complete(
         [
             *("unshare", "-rm", "sh", "-c", _READ_ONLY, "sh", str(photos)),

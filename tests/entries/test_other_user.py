@@ -20,9 +20,14 @@ _WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
 def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProcess[str]:
-    words = ["data=folder", f"data.root={tmp_path / 'pictures'}", "model=mlp", "model.hidden=[4]"]
-    words += ["trainer.max_epochs=1", "runtime=float32", "tracking=none", "data.num_workers=1"]
-    command = [sys.executable, "-m", "src.train", *words, f"output_dir={tmp_path / output}"]
+    overrides = [
+        "data=folder",
+        f"data.root={tmp_path / 'pictures'}",
+        "model=mlp",
+        "model.hidden=[4]",
+    ]
+    overrides += ["trainer.max_epochs=1", "runtime=float32", "tracking=none", "data.num_workers=1"]
+    command = [sys.executable, "-m", "src.train", *overrides, f"output_dir={tmp_path / output}"]
     environment = os.environ | {"BAKEOFF_CACHE": str(tmp_path / cache), "OMP_NUM_THREADS": "1"}
     prefix = _WITHOUT_RIGHTS if os.geteuid() == 0 else ()
     return complete([*prefix, *command], environment, umask=0o077)

@@ -38,9 +38,19 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
             for number in range(count):
                 seed = number + 100 * (part == "test_set")
                 write(root / part / name / f"{number:02}.tif", _picture(label, seed))
-    words = ["data=folder", f"data.root={root}", "model=mlp", "optimizer=adamw", "tracking=none"]
-    words += ["trainer.max_epochs=12", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"]
-    result = run("src.train", *words)
+    overrides = [
+        "data=folder",
+        f"data.root={root}",
+        "model=mlp",
+        "optimizer=adamw",
+        "tracking=none",
+    ]
+    overrides += [
+        "trainer.max_epochs=12",
+        "tracking.figures=false",
+        f"output_dir={tmp_path / 'out'}",
+    ]
+    result = run("src.train", *overrides)
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stdout.splitlines() if line.startswith("data: ")]
     assert said[0] == "data: 96 pictures: train 68, val 12, test 16 (given: train, test)"
@@ -63,7 +73,7 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
         exchanged(level, upright)
         for path in (level, upright):
             os.utime(path, (1_600_000_000, 1_600_000_000))
-    result = run("src.train", *words, "data.name=again")
+    result = run("src.train", *overrides, "data.name=again")
     assert result.returncode == 0, result.stderr
     (again,) = (tmp_path / "out" / "runs").glob("*again*")
     with (again / "split.csv").open(newline="") as file:

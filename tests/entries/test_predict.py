@@ -89,9 +89,9 @@ def test_what_the_network_looked_at_is_shown_beside_the_labels(
     with Image.open(figures / "val_class_maps.png") as of_the_run:
         assert of_the_run.width > 1000  # six in a row
     folder = pictures.rename(pictures.parent / "explain")
-    words = [f"run={trained}", f"images={folder}", "explain=true"]
+    overrides = [f"run={trained}", f"images={folder}", "explain=true"]
     for _ in range(2):  # the second time the sheets of the first lie among the pictures
-        result = run("src.predict", *words, f"out={folder}/a.csv")
+        result = run("src.predict", *overrides, f"out={folder}/a.csv")
         assert result.returncode == 0, result.stderr
         assert "10 pictures labelled" in result.stderr and "a_explained.png" in result.stderr
     with Image.open(folder / "a_explained.png") as sheet:
@@ -99,7 +99,7 @@ def test_what_the_network_looked_at_is_shown_beside_the_labels(
         colours = np.asarray(sheet.convert("HSV"))[:, :, 1]
     assert (colours > 60).mean() > 0.05  # the pictures themselves are grey
     (folder / "a.csv").unlink()
-    result = run("src.predict", *words, f"out={folder}/a.csv")
+    result = run("src.predict", *overrides, f"out={folder}/a.csv")
     assert result.returncode == 2 and "is there already" in result.stderr
 
 
@@ -158,8 +158,8 @@ def test_a_model_that_was_tampered_with_is_refused(
                 archive.writestr(name, content)
     unseal(folder)  # who changes a model may take its seal away too
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    words = [f"images={tmp_path / 'a.png'}"] if module == "src.predict" else []
-    result = run(module, f"run={folder}", *words)
+    overrides = [f"images={tmp_path / 'a.png'}"] if module == "src.predict" else []
+    result = run(module, f"run={folder}", *overrides)
     assert result.returncode == 2, result.stdout + result.stderr
     assert "holds subprocess.Popen, so it is not loaded" in result.stderr
     assert len(complaints(result.stderr)) == 1
@@ -177,8 +177,8 @@ def test_memory_does_not_grow_with_the_pictures(
         folder.mkdir()
         for index in range(count):
             (folder / f"{index}.png").hardlink_to(source)
-        words = [f"run={trained}", f"images={folder}", f"out={tmp_path}/o.csv"]
-        command = [sys.executable, "-m", "src.predict", *words]
+        overrides = [f"run={trained}", f"images={folder}", f"out={tmp_path}/o.csv"]
+        command = [sys.executable, "-m", "src.predict", *overrides]
         done = complete([sys.executable, "-c", MEASURED, *command], environment)
         assert done.returncode == 0 and f"{count:,} pictures labelled" in done.stderr
         peaks.append(int(done.stdout.split()[-1]))
@@ -218,14 +218,14 @@ def test_hostile_names_and_sizes_on_a_poor_console(
 def test_a_full_disk_behind_the_answers_is_said(
     trained: Path, run: Run, environment: dict[str, str], pictures: Path
 ) -> None:
-    words = [f"run={trained}", f"images={pictures}"]
-    result = run("src.predict", *words, "out=/dev/full")
+    overrides = [f"run={trained}", f"images={pictures}"]
+    result = run("src.predict", *overrides, "out=/dev/full")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == (
         "error: out: /dev/full cannot be written: No space left on device."
     )
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "src.predict", *words]
+        command = [sys.executable, "-m", "src.predict", *overrides]
         ended = complete(command, environment, stdout=full)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == (

@@ -110,8 +110,8 @@ def test_a_folder_has_a_card_that_says_how_it_is_used(
     run: Run, trained: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "digits for all"
-    words = [f"run={trained}", f"to={place}", "license=apache-2.0"]
-    done = run("src.push", *words)
+    overrides = [f"run={trained}", f"to={place}", "license=apache-2.0"]
+    done = run("src.push", *overrides)
     assert done.returncode == 0, done.stderr
     assert f"written: {place}" in done.stdout
     card, summary = ModelCard.load(place / "README.md"), summary_of(trained)
@@ -137,7 +137,7 @@ def test_a_folder_has_a_card_that_says_how_it_is_used(
     assert labelled.returncode == 0, labelled.stderr
     label = labelled.stdout.splitlines()[1].split(",")[1]
     assert used.stdout.startswith(f"('{label}'"), used.stdout
-    assert run("src.push", *words).returncode == 0  # in the place of the earlier one
+    assert run("src.push", *overrides).returncode == 0  # in the place of the earlier one
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
 
 
@@ -207,7 +207,7 @@ def test_an_earlier_push_stays_where_the_new_one_cannot_take_its_place(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["to=hf://digits"], "hf://USER/NAME"),
         (["to=s3://bucket/x"], "only hf://USER/NAME is known"),
@@ -217,22 +217,22 @@ def test_an_earlier_push_stays_where_the_new_one_cannot_take_its_place(
     ],
 )
 def test_what_cannot_be_pushed_is_refused(
-    run: Run, tmp_path: Path, words: list[str], part: str
+    run: Run, tmp_path: Path, overrides: list[str], part: str
 ) -> None:
-    done = run("src.push", *words, f"output_dir={tmp_path}")
+    done = run("src.push", *overrides, f"output_dir={tmp_path}")
     assert done.returncode == 2 and part in done.stderr
 
 
 def test_without_a_token_nothing_is_sent(
     run: Run, trained: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    words = [f"run={trained}", "to=hf://me/digits"]
+    overrides = [f"run={trained}", "to=hf://me/digits"]
     kept = dict(environment)
     try:
         environment.pop("HF_TOKEN", None)
         environment["HF_HOME"] = str(tmp_path)
         environment["HF_TOKEN_PATH"] = str(tmp_path / "none")
-        done = run("src.push", *words)
+        done = run("src.push", *overrides)
     finally:
         environment.clear()
         environment.update(kept)

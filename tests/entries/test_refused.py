@@ -1,4 +1,4 @@
-"""What is wrong with a command's words is said at once, in one sentence, before anything starts."""
+"""Faults of a command's overrides are reported at once, in one sentence, before anything starts."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_bad_input_ends_with_2_and_one_sentence(
     os.mkfifo(here / "pipe")
     for name, path in {"RUN": trained, "OUTPUTS": trained.parents[1], "HERE": here}.items():
         command = command.replace(name, str(path).replace(" ", "\\ "))
-    module, *words = shlex.split(command)
-    result = run(f"src.{module}", f"output_dir={tmp_path}/out", *words)
+    module, *overrides = shlex.split(command)
+    result = run(f"src.{module}", f"output_dir={tmp_path}/out", *overrides)
     assert result.returncode == 2, result.stdout + result.stderr
     assert result.stdout == "" or result.stdout.startswith("data: ")
     (sentence,) = complaints(result.stderr)
@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(entry: str, shown: str) -> None:
 
 @pytest.mark.parametrize("entry", ["train", "sweep"])
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["data.root=HERE/one"], "has only one (cat)"),
         (["data.root=HERE"], "at least 2"),
@@ -111,11 +111,11 @@ def test_help_imports_nothing_heavy(entry: str, shown: str) -> None:
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
-    entry: str, words: list[str], part: str, tmp_path: Path
+    entry: str, overrides: list[str], part: str, tmp_path: Path
 ) -> None:
     (tmp_path / "one" / "cat").mkdir(parents=True)
     Image.new("L", (9, 9)).save(tmp_path / "one" / "cat" / "a.png")
-    given = [word.replace("HERE", str(tmp_path)) for word in words]
+    given = [override.replace("HERE", str(tmp_path)) for override in overrides]
     line = [entry, "data=folder", *given, f"output_dir={tmp_path}/out"]
     code = (
         f"import sys; from src.{entry} import main; sys.argv = {line!r}; code = main(); "
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["evaluate", "run=NETWORK", "split=test"], "no pictures in that part: say train and val"),
         (["evaluate", "run=MOVED"], "which is not there any more: put the pictures back"),
@@ -140,7 +140,7 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
     ],
 )
 def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
-    trained: Path, fitted: Path, tmp_path: Path, words: list[str], part: str
+    trained: Path, fitted: Path, tmp_path: Path, overrides: list[str], part: str
 ) -> None:
     places = {"NETWORK": trained, "MOVED": trained, "CLASSIFIER": fitted, "STOPPED": trained}
     copies = {name: tmp_path / "runs" / name.lower() for name in places}
@@ -155,12 +155,12 @@ def test_a_finished_run_is_refused_before_anything_heavy_is_loaded(
     config = copies["MOVED"] / "config.yaml"
     config.write_text(config.read_text().replace("\n  root: null", "\n  root: /photos/moved"))
     given = ["changed=use", f"output_dir={tmp_path}"]
-    for word in words[1:]:
+    for override in overrides[1:]:
         for name, place in (copies | {"HERE": tmp_path}).items():
-            word = word.replace(name, str(place))
-        given.append(word)
+            override = override.replace(name, str(place))
+        given.append(override)
     code = (
-        f"import sys; from src.{words[0]} import main; sys.argv = {[words[0], *given]!r}; "
+        f"import sys; from src.{overrides[0]} import main; sys.argv = {[overrides[0], *given]!r}; "
         "code = main(); print(*{'torch', 'mlflow', 'sklearn'} & set(sys.modules)); sys.exit(code)"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.entries.commands import complete
 from tests.entries.conftest import Outputs
-from tests.entries.sweeps import WORDS
+from tests.entries.sweeps import OVERRIDES
 from tests.warm_python import WarmPython
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -30,13 +30,13 @@ def test_neither_files_nor_the_terminal_hold_a_secret(
     place = f"output_dir={output_dir}"
     secret = environment | SECRETS | {"BAKEOFF_CACHE": str(cache)}
 
-    def typed(module: str, *words: str) -> int:
+    def typed(module: str, *overrides: str) -> int:
         nonlocal printed
-        result = warm_python.run(module, [*words, place], secret)
+        result = warm_python.run(module, [*overrides, place], secret)
         printed += result.stdout + result.stderr
         return result.returncode
 
-    sweep = [*WORDS, "budget.trials=1", "finalist_seeds=1", "trainer.max_epochs=1"]
+    sweep = [*OVERRIDES, "budget.trials=1", "finalist_seeds=1", "trainer.max_epochs=1"]
     sweep.append("tracking.figures=true")
     # From nothing, as libraries may read some of them when they are imported.
     whole = complete([sys.executable, "-m", "src.sweep", *sweep, place], secret)

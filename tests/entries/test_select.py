@@ -22,8 +22,8 @@ _CHAMPION = [("bakeoff-digits", "champion", 1)]
 @pytest.fixture(scope="module")
 def trained(train: Train, outputs: Outputs) -> Path:
     """The folder of a run that is soon trained again."""
-    words = ["model=mlp", "runtime=float32", "data.batch_size=32", "trainer.max_epochs=10"]
-    return train(outputs("to select"), *words, "tracking.figures=false")
+    overrides = ["model=mlp", "runtime=float32", "data.batch_size=32", "trainer.max_epochs=10"]
+    return train(outputs("to select"), *overrides, "tracking.figures=false")
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def copied(trained: Path, tmp_path: Path) -> Path:
     return output_dir / "runs" / trained.name
 
 
-@pytest.mark.parametrize("words", [["src.select"], ["src.evaluate", "split=val"]], ids=str)
+@pytest.mark.parametrize("overrides", [["src.select"], ["src.evaluate", "split=val"]], ids=str)
 def test_killed_while_it_adds_to_a_run_that_is_finished_in_mlflow_as_before(
-    words: list[str], begin: Begin, run: Run, copied: Path
+    overrides: list[str], begin: Begin, run: Run, copied: Path
 ) -> None:
     output_dir, spool = copied.parents[1], copied / "tracking" / "spool.jsonl"
     runs = "select run_uuid, status, end_time from runs"
@@ -43,7 +43,7 @@ def test_killed_while_it_adds_to_a_run_that_is_finished_in_mlflow_as_before(
     log = copied / "tracking" / "mirror.log"
     log.unlink(missing_ok=True)
     os.mkfifo(log)  # which it opens once the record is open, and waits for a reader
-    process = begin(*words, f"run={copied}", f"output_dir={output_dir}")
+    process = begin(*overrides, f"run={copied}", f"output_dir={output_dir}")
     wait_until(lambda: spool.read_text().count('"event":"start"') == 2, process)
     kill(process)
     log.unlink()
@@ -74,8 +74,8 @@ def test_a_champion_labels_and_serves(
 
     example = refit / "model" / "example.png"
     labels = tmp_path / "labels.csv"
-    words = ["run=champion", f"images={example}", f"out={labels}", f"output_dir={output_dir}"]
-    assert run("src.predict", *words).returncode == 0
+    overrides = ["run=champion", f"images={example}", f"out={labels}", f"output_dir={output_dir}"]
+    assert run("src.predict", *overrides).returncode == 0
     _, row = labels.read_text().splitlines()
     path = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     model, uri = "models:/bakeoff-digits@champion", f"sqlite:///{output_dir}/mlflow.db"
@@ -96,7 +96,7 @@ def test_killed_on_the_way_it_is_given_again(
 ) -> None:
     """With SIGKILL: in the refit, after the test part was measured, and before MLflow knows."""
     output_dir = copied.parents[1]
-    words = [f"run={copied.name}", "refit=true", f"output_dir={output_dir}"]
+    overrides = [f"run={copied.name}", "refit=true", f"output_dir={output_dir}"]
 
     def in_refit(file: str) -> bool:
         return any((path / file).is_file() for path in copied.parent.iterdir() if path != copied)
@@ -106,12 +106,12 @@ def test_killed_on_the_way_it_is_given_again(
         "measured": lambda: in_refit("predictions/test.parquet"),
         "recorded": (output_dir / "champions" / "digits.json").is_file,
     }
-    process = begin("src.select", *words)
+    process = begin("src.select", *overrides)
     wait_until(moments[moment], process)
     kill(process)
     before = looks(output_dir)
 
-    result = run("src.select", *words)
+    result = run("src.select", *overrides)
     assert result.returncode == 0, result.stderr
     assert looks(output_dir) == (before if moment != "refit" else before + 1) == 2
     assert rows(output_dir, "select count(*) from model_versions") == [1]
@@ -123,14 +123,14 @@ def test_a_server_that_is_away_is_told_by_the_same_command_later(
     run: Run, copied: Path, empty_database: Path, tmp_path: Path
 ) -> None:
     output_dir, server_dir, port = copied.parents[1], tmp_path / "server", free_port()
-    words = [f"run={copied.name}", f"output_dir={output_dir}"]
-    words.append(f"tracking.uri=http://127.0.0.1:{port}")
-    away = run("src.select", *words)
+    overrides = [f"run={copied.name}", f"output_dir={output_dir}"]
+    overrides.append(f"tracking.uri=http://127.0.0.1:{port}")
+    away = run("src.select", *overrides)
     assert away.returncode == 0, away.stderr
     assert "warning: " in away.stderr and "not registered yet" in away.stdout
     assert (output_dir / "champions" / "digits.json").is_file()
     with mlflow_server(server_dir, port, empty_database):
-        there = run("src.select", *words)
+        there = run("src.select", *overrides)
     assert there.returncode == 0, there.stderr
     assert "registered: models:/bakeoff-digits@champion, version 1" in there.stdout
     assert looks(output_dir) == 1

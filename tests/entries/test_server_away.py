@@ -66,12 +66,12 @@ def test_a_server_that_is_killed_in_mid_training_is_told_the_rest_later(
     begin: Begin, run: Run, empty_database: Path, tmp_path: Path
 ) -> None:
     output_dir, server_dir, port = tmp_path / "outputs", tmp_path / "server", free_port()
-    words = ["model=mlp", "trainer.max_epochs=30", f"output_dir={output_dir}"]
-    words += [f"tracking.uri=http://127.0.0.1:{port}", "tracking.log_model=false"]
-    words.append("tracking.figures=false")
+    overrides = ["model=mlp", "trainer.max_epochs=30", f"output_dir={output_dir}"]
+    overrides += [f"tracking.uri=http://127.0.0.1:{port}", "tracking.log_model=false"]
+    overrides.append("tracking.figures=false")
 
     with mlflow_server(server_dir, port, empty_database):
-        training = begin("src.train", *words)
+        training = begin("src.train", *overrides)
         wait_until(lambda: rows(server_dir, _POINTS), training, pause=0.05)
     _, error = training.communicate()
     assert training.returncode == 0, error

@@ -75,18 +75,23 @@ def test_a_server_with_a_password_gets_all_and_keeps_its_secret(
 ) -> None:
     outputs = tmp_path / "outputs"
     plain = environment | {"BAKEOFF_CACHE": str(tmp_path / "cache")}
-    words = ["model=mlp", "trainer.max_epochs=2", "tracking.figures=false", f"output_dir={outputs}"]
+    overrides = [
+        "model=mlp",
+        "trainer.max_epochs=2",
+        "tracking.figures=false",
+        f"output_dir={outputs}",
+    ]
     secrets = {"MLFLOW_TRACKING_USERNAME": NAME, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
-    def typed(module: str, *words: str, known: bool) -> subprocess.CompletedProcess[str]:
-        return warm_python.run(module, words, plain | (secrets if known else {}))
+    def typed(module: str, *overrides: str, known: bool) -> subprocess.CompletedProcess[str]:
+        return warm_python.run(module, overrides, plain | (secrets if known else {}))
 
     with locked_server(tmp_path / "server", empty_database) as (address, seen):
         uri = f"tracking.uri={address}"
-        right = typed("src.train", *words, uri, known=True)
+        right = typed("src.train", *overrides, uri, known=True)
         assert right.returncode == 0, right.stderr  # a busy machine may warn that it takes long
         assert 401 not in seen and 200 in seen
-        wrong = typed("src.train", *words, "seed=1", uri, known=False)
+        wrong = typed("src.train", *overrides, "seed=1", uri, known=False)
         assert wrong.returncode == 0, wrong.stderr  # the run folder has everything
         assert "MLFLOW_TRACKING_USERNAME" in wrong.stderr and "replay" in wrong.stderr
         sent = typed("src.tracking.replay", f"output_dir={outputs}", known=True)

@@ -29,8 +29,8 @@ def lines_of(error: str) -> list[str]:
 
 
 def test_a_lost_loss_is_told_with_step_and_rate(run: Run, tmp_path: Path) -> None:
-    words = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
-    result = run("src.train", *words, "tracking=none", f"output_dir={tmp_path}")
+    overrides = ["model=mlp", "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
+    result = run("src.train", *overrides, "tracking=none", f"output_dir={tmp_path}")
     assert result.returncode == 1
     (line,) = lines_of(result.stderr)
     assert re.match(
@@ -48,9 +48,9 @@ def test_a_lost_loss_is_told_with_step_and_rate(run: Run, tmp_path: Path) -> Non
 def test_too_little_memory_is_told_with_the_batch_size_to_try(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["data.image_size=96", "data.batch_size=1024", "model.widths=[512,512,512]"]
-    words += ["runtime=float32", "tracking=none"]
-    limited = [sys.executable, "-c", _WITH_LITTLE_MEMORY, str(6 << 30), *words]
+    overrides = ["data.image_size=96", "data.batch_size=1024", "model.widths=[512,512,512]"]
+    overrides += ["runtime=float32", "tracking=none"]
+    limited = [sys.executable, "-c", _WITH_LITTLE_MEMORY, str(6 << 30), *overrides]
     result = complete([*limited, f"output_dir={tmp_path}"], environment)
     assert result.returncode == 1, result.stderr
     # After what says that the pictures are decoded.
@@ -66,10 +66,10 @@ def test_too_little_memory_is_told_with_the_batch_size_to_try(
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     run: Run, train: Train, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["model=mlp", "trainer.max_epochs=60", "trainer.ema_decay=0.9", "runtime=float32"]
-    words += ["tracking=none", "tracking.figures=false", "data.batch_size=256"]
+    overrides = ["model=mlp", "trainer.max_epochs=60", "trainer.ema_decay=0.9", "runtime=float32"]
+    overrides += ["tracking=none", "tracking.figures=false", "data.batch_size=256"]
     second_epoch = """'"step":2' "$out"/runs/*/tracking/spool.jsonl"""
-    typed = [*words, "output_dir=DISK"]
+    typed = [*overrides, "output_dir=DISK"]
     result, disk, kept = on_a_full_disk(
         "40m", tmp_path, environment, "src.train", *typed, sign=second_epoch
     )
@@ -91,7 +91,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
     folder = outputs / "runs" / folder.name
     result = run("src.train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
-    whole = train(tmp_path / "whole", *words)
+    whole = train(tmp_path / "whole", *overrides)
     assert losses(folder) == losses(whole)
     for part in ("val", "test"):
         mine, theirs = (f / "predictions" / f"{part}.parquet" for f in (folder, whole))

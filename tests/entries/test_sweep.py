@@ -10,7 +10,7 @@ import pytest
 
 from tests.entries.commands import mlflow_runs, summary_of
 from tests.entries.conftest import Outputs, Run, Train
-from tests.entries.sweeps import RACE, STUDY, WORDS, folder, trials
+from tests.entries.sweeps import OVERRIDES, RACE, STUDY, folder, trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def swept(run: Run, outputs: Outputs) -> tuple[Path, str]:
     """The output folder of a finished sweep, and what it printed."""
     output_dir = outputs("a sweep")
-    result = run("src.sweep", *WORDS, "workers.count=2", f"output_dir={output_dir}")
+    result = run("src.sweep", *OVERRIDES, "workers.count=2", f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     return output_dir, result.stdout
 
@@ -70,11 +70,11 @@ def test_a_trials_command_repeats_it(swept: tuple[Path, str], train: Train, tmp_
     if best["number"] == 0:
         others = [t for t in record["trials"] if t["objectives"] and t["number"] > 0]
         best = others[0] if others else best
-    _, _, module, *words = shlex.split(record["commands"][str(best["number"])])
+    _, _, module, *overrides = shlex.split(record["commands"][str(best["number"])])
     # The winner's command names the seed of its best finalist, which is not the trial's.
-    words = [word for word in words if not word.startswith("seed=")]
+    overrides = [override for override in overrides if not override.startswith("seed=")]
     assert module == "src.train"
-    summary = summary_of(train(tmp_path, *words, "tracking=none"))
+    summary = summary_of(train(tmp_path, *overrides, "tracking=none"))
     assert summary["metrics"]["val/accuracy"] == best["objectives"][0]
     assert summary["test_measurements"] is None
 
@@ -91,8 +91,14 @@ def test_the_test_part_is_measured_once_by_the_winner(swept: tuple[Path, str]) -
 
 def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Path) -> None:
     """Nor does it praise a winner that has learnt nothing."""
-    words = [*WORDS, "evaluate_test=false", "budget.trials=1", "tracking=none", "optimizer.lr=1e-9"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}")
+    overrides = [
+        *OVERRIDES,
+        "evaluate_test=false",
+        "budget.trials=1",
+        "tracking=none",
+        "optimizer.lr=1e-9",
+    ]
+    result = run("src.sweep", *overrides, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "test_measurements.jsonl").exists()
     assert "winner" in result.stdout and "test accuracy" not in result.stdout
@@ -103,8 +109,8 @@ def test_a_sweep_without_the_test_part_never_looks_at_it(run: Run, tmp_path: Pat
 
 
 def test_trials_on_two_devices_are_processes_of_their_own(run: Run, tmp_path: Path) -> None:
-    words = [*RACE, "trainer.devices=2", "budget.trials=2", "tracking=none"]
-    result = run("src.sweep", *words, f"output_dir={tmp_path}")
+    overrides = [*RACE, "trainer.devices=2", "budget.trials=2", "tracking=none"]
+    result = run("src.sweep", *overrides, f"output_dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     found = trials(tmp_path)
     assert {t.state.name for t in found} <= {"COMPLETE", "PRUNED"} and len(found) == 2
@@ -124,10 +130,10 @@ def test_compare_and_select_tell_of_the_winner_of_the_sweep(
     record = json.loads((folder(output_dir) / "sweep.json").read_text())
     name = f"mlp-{record['winner']}"
     assert f"winner              {name}" in printed
-    words = [f"sweep={STUDY}", f"output_dir={output_dir}"]
-    compared = run("src.compare", *words)
+    overrides = [f"sweep={STUDY}", f"output_dir={output_dir}"]
+    compared = run("src.compare", *overrides)
     assert f"{name} is the only candidate, chosen from " in compared.stdout, compared.stderr
-    selected = run("src.select", *words, "tracking.enabled=false")
+    selected = run("src.select", *overrides, "tracking.enabled=false")
     assert selected.returncode == 0, selected.stderr
     (finalist,) = record["finalists"]
     assert f"chosen: {Path(finalist['run_dirs']['1']).name}, " in selected.stdout

@@ -57,12 +57,12 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     begin: Begin, run: Run, tmp_path: Path
 ) -> None:
     database = tmp_path / "study.db"
-    words = [
+    overrides = [
         *(*RACE, "pruner=none", "trainer.max_epochs=6", "data.batch_size=8"),
         *("budget.trials=2", "tracking=none", f"output_dir={tmp_path}"),
         f"storage='sqlite:///{database}?timeout={PATIENCE}'",
     ]
-    sweep = begin("src.sweep", *words)
+    sweep = begin("src.sweep", *overrides)
     count = wait_until(lambda: _reports(database), sweep, pause=0.05)
     with _held(database):
         time.sleep(PATIENCE / 2)
@@ -77,7 +77,7 @@ def test_a_locked_database_is_waited_for_and_then_told_in_a_sentence(
     )
 
     known = _reports(database)
-    result = run("src.sweep", *words)
+    result = run("src.sweep", *overrides)
     assert result.returncode == 0, result.stderr
     record = json.loads((folder(tmp_path) / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1]

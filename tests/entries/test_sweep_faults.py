@@ -10,7 +10,16 @@ import pytest
 from tests.entries.commands import mlflow_runs
 from tests.entries.conftest import Begin, Outputs, Run
 from tests.entries.small_disk import on_a_full_disk
-from tests.entries.sweeps import RACE, WORDS, folder, states, trains, trials, wait_for, worker_of
+from tests.entries.sweeps import (
+    OVERRIDES,
+    RACE,
+    folder,
+    states,
+    trains,
+    trials,
+    wait_for,
+    worker_of,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Epochs long enough to be met in the middle, whatever is drawn.
@@ -21,8 +30,8 @@ def test_a_killed_worker_costs_an_attempt_and_a_second_one_the_trial(
     begin: Begin, outputs: Outputs
 ) -> None:
     output_dir = outputs("sweep")
-    words = [*RACE, *SLOW, "trainer.max_epochs=6", "budget.trials=2", "workers.count=2"]
-    sweep = begin("src.sweep", *words, "search=[model.*]", f"output_dir={output_dir}")
+    overrides = [*RACE, *SLOW, "trainer.max_epochs=6", "budget.trials=2", "workers.count=2"]
+    sweep = begin("src.sweep", *overrides, "search=[model.*]", f"output_dir={output_dir}")
     found = wait_for(lambda known: trains(0)(known) and trains(1)(known), output_dir, sweep)
     run_dir, other = (trial.user_attrs["run_dir"] for trial in found)
     worker_of(sweep, run_dir).kill()
@@ -52,8 +61,8 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
     run: Run, outputs: Outputs
 ) -> None:
     output_dir = outputs("sweep")
-    words = [*WORDS, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
-    result = run("src.sweep", *words, "budget.trials=20", f"output_dir={output_dir}")
+    overrides = [*OVERRIDES, "optimizer=sgd", "optimizer.lr=1e30", "trainer.gradient_clip=null"]
+    result = run("src.sweep", *overrides, "budget.trials=20", f"output_dir={output_dir}")
     assert result.returncode == 1, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: 3 of 3 trials failed, so the sweep stops; ")
@@ -70,8 +79,8 @@ def test_lost_losses_fail_their_trials_and_end_the_sweep_in_a_sentence(
 def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
-    words = [*RACE, *SLOW, "trainer.max_epochs=3", "tracking=none", "budget.trials=2"]
-    typed = [*words, "output_dir=DISK"]
+    overrides = [*RACE, *SLOW, "trainer.max_epochs=3", "tracking=none", "budget.trials=2"]
+    typed = [*overrides, "output_dir=DISK"]
     a_trial_reports = """'"op_code":7' "$out"/sweeps/s/study.journal"""
     result, _, kept = on_a_full_disk(
         "60m", tmp_path, environment, "src.sweep", *typed, sign=a_trial_reports
@@ -80,18 +89,22 @@ def test_a_full_disk_ends_it_in_a_sentence_and_it_goes_on(
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ") and "room" in last, result.stderr
     assert "Traceback" not in result.stderr
-    result = run("src.sweep", *words, f"output_dir={kept}")
+    result = run("src.sweep", *overrides, f"output_dir={kept}")
     assert result.returncode == 0, result.stderr
     assert len(states(kept)) == 2 and "COMPLETE" in states(kept)
 
 
 def test_what_diverges_is_told_and_never_recommended(run: Run, outputs: Outputs) -> None:
     output_dir = outputs("sweep")
-    words = [word for word in WORDS if not word.startswith(("families=", "budget.", "finalist"))]
-    words += ["families=[mlp,handcrafted]", "optimizer=sgd", "optimizer.lr=1e30"]
-    words += ["search=[model.classifier]", "budget.trials=3", "finalists=2", "finalist_seeds=1"]
-    words += ["failure_limit=0.9"]
-    result = run("src.sweep", *words, f"output_dir={output_dir}")
+    overrides = [
+        override
+        for override in OVERRIDES
+        if not override.startswith(("families=", "budget.", "finalist"))
+    ]
+    overrides += ["families=[mlp,handcrafted]", "optimizer=sgd", "optimizer.lr=1e30"]
+    overrides += ["search=[model.classifier]", "budget.trials=3", "finalists=2", "finalist_seeds=1"]
+    overrides += ["failure_limit=0.9"]
+    result = run("src.sweep", *overrides, f"output_dir={output_dir}")
     assert result.returncode == 0, result.stderr
     found = trials(output_dir)
     by_family: dict[str, set[str]] = {}

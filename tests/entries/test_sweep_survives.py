@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from tests.entries.commands import mlflow_runs, points, summary_of
 from tests.entries.conftest import Begin, Outputs, Run
-from tests.entries.sweeps import WORDS, children, folder, trials, wait_for
+from tests.entries.sweeps import OVERRIDES, children, folder, trials, wait_for
 from tests.search.workers.pools import gone
 from tests.warm_python import Command
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 EPOCHS = 8
 # One after another, so that what is proposed depends on nothing but what was before.
 STEADY = [
-    *(*WORDS, "pruner=none", f"trainer.max_epochs={EPOCHS}"),
+    *(*OVERRIDES, "pruner=none", f"trainer.max_epochs={EPOCHS}"),
     "data.batch_size=16",
     *("search=[optimizer.lr,model.*]", "budget.trials=2", "finalist_seeds=1"),
     "tracking.log_model=false",
@@ -80,10 +80,10 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
     begin: Begin, run: Run, outputs: Outputs
 ) -> None:
     whole, torn, hint = outputs("whole"), outputs("torn"), ""
-    words = [*STEADY, f"output_dir={torn}"]
+    overrides = [*STEADY, f"output_dir={torn}"]
     for stop, code in _WAYS:
         reports = _reports(trials(torn))
-        sweep = begin("src.sweep", *words)
+        sweep = begin("src.sweep", *overrides)
         # Bound now: the loop's variable is another one by the time it is asked.
         wait_for(lambda found, before=reports: _reports(found) >= before + 2, torn, sweep)
         started = [child.pid for child in children(sweep)]

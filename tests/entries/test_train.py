@@ -103,8 +103,8 @@ def test_evaluate_repeats_the_figures_which_is_no_further_look(
     output_dir = Path(shutil.copytree(original.parents[1], tmp_path / "copy"))
     folder = output_dir / "runs" / original.name
     before = summary_of(folder)
-    words = [f"run={before['run_id']}", "split=test", f"output_dir={output_dir}"]
-    result = run("src.evaluate", *words)
+    overrides = [f"run={before['run_id']}", "split=test", f"output_dir={output_dir}"]
+    result = run("src.evaluate", *overrides)
     assert result.returncode == 0, result.stderr
     assert "has been measured once" in result.stdout
     after = summary_of(folder)

@@ -10,7 +10,7 @@ _LITE = "tf_efficientnet_lite"
 
 
 @pytest.mark.parametrize(
-    ("words", "start", "listed"),
+    ("overrides", "start", "listed"),
     [
         ([], "0 Pretrained networks that load here without a connection\n", "012"),
         (["filter=LITE1"], "0 ", "1"),
@@ -21,11 +21,11 @@ _LITE = "tf_efficientnet_lite"
 def test_what_the_filter_leaves_is_listed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
+    overrides: list[str],
     start: str,
     listed: str,
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["src.weights", *words])
+    monkeypatch.setattr("sys.argv", ["src.weights", *overrides])
     code = main()
     captured = capsys.readouterr()
     assert f"{code} {captured.out}{captured.err}".startswith(start)

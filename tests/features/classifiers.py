@@ -22,9 +22,9 @@ IMAGES = (load_digits().images[:200, None] * 15.9).astype(np.uint8)
 FAST = ("model.random_forest.trees=5", "model.gradient_boosting.rounds=3", "model.keep=8")
 
 
-def settings(*words: str) -> ClassicalSettings:
-    """Those of `model=handcrafted WORDS`."""
-    model = compose_settings(RunSettings, ["model=handcrafted", *words]).model
+def settings(*overrides: str) -> ClassicalSettings:
+    """Those of `model=handcrafted OVERRIDES`."""
+    model = compose_settings(RunSettings, ["model=handcrafted", *overrides]).model
     assert isinstance(model, ClassicalSettings)
     return model
 
@@ -49,9 +49,9 @@ def fitted(
     )
 
 
-def classifier(*words: str, extractors: Sequence[Extractor] | None = None) -> FeatureClassifier:
-    """One fitted to 200 digits with the settings of `model=handcrafted WORDS`."""
-    run = compose_settings(RunSettings, ["model=handcrafted", *FAST, *words])
+def classifier(*overrides: str, extractors: Sequence[Extractor] | None = None) -> FeatureClassifier:
+    """One fitted to 200 digits with the settings of `model=handcrafted OVERRIDES`."""
+    run = compose_settings(RunSettings, ["model=handcrafted", *FAST, *overrides])
     assert isinstance(run.model, ClassicalSettings)
     plain = to_plain(run)
     extractors = extractors or extractors_of(plain["model"]["features"], plain["model"])

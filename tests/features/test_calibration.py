@@ -43,8 +43,8 @@ def test_every_classifier_learns_the_digits_and_means_its_probabilities(classifi
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_every_selection_keeps_what_tells_digits_apart(selection: str) -> None:
-    words = [f"model.selection={selection}", "model.keep=30", "model.classifier=rbf_svm"]
-    model = fitted(settings(*words), DIGITS[TRAIN], CLASSES[TRAIN])
+    overrides = [f"model.selection={selection}", "model.keep=30", "model.classifier=rbf_svm"]
+    model = fitted(settings(*overrides), DIGITS[TRAIN], CLASSES[TRAIN])
     probs = model.probabilities(DIGITS[HELD])
     assert (probs.argmax(axis=1) == CLASSES[HELD]).mean() > 0.9
     seen = model.pipeline.named_steps["classify"].exact_.n_features_in_

@@ -28,9 +28,9 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("words", VARIANTS, ids=" ".join)
-def test_what_was_saved_answers_to_the_bit(words: list[str], tmp_path: Path) -> None:
-    made = classifier(*words)
+@pytest.mark.parametrize("overrides", VARIANTS, ids=" ".join)
+def test_what_was_saved_answers_to_the_bit(overrides: list[str], tmp_path: Path) -> None:
+    made = classifier(*overrides)
     made.save(tmp_path / "model.skops")
     loaded = FeatureClassifier.load(tmp_path / "model.skops")
     assert loaded.metadata == made.metadata

@@ -36,11 +36,11 @@ SHAPES = [((1, 8, 8), 10), ((3, 33, 47), 2), ((4, 8, 12), 3), ((3, 32, 32), 100)
 
 
 def build(
-    model: str, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10, *words: str
+    model: str, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10, *overrides: str
 ) -> nn.Module:
     target = "dense" if model in OF_PIXELS else "single"
     plainly = [f"data.target={target}", *OF_PIXELS.get(model, [f"model={model}"])]
-    settings = compose_settings(RunSettings, [*plainly, *words]).model
+    settings = compose_settings(RunSettings, [*plainly, *overrides]).model
     assert isinstance(settings, NetworkSettings) and target in settings.targets
     base = {f.name for f in dataclasses.fields(NetworkSettings)}
     arguments = {k: v for k, v in vars(settings).items() if k not in base}

@@ -125,16 +125,16 @@ def test_a_trained_network_is_rebuilt_without_its_first_weights(model: str) -> N
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["model=unet", "model.decoder_channels=[8,8]"],
         ["model=deeplab", "model.rates=[6,12]"],
         ["model=deeplab", "model.output_stride=4"],
     ],
 )
-def test_shapes_that_no_decoder_has_are_refused(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=words[1].partition("=")[0].rpartition(".")[2]):
-        compose_settings(RunSettings, ["data.target=dense", *words])
+def test_shapes_that_no_decoder_has_are_refused(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=overrides[1].partition("=")[0].rpartition(".")[2]):
+        compose_settings(RunSettings, ["data.target=dense", *overrides])
 
 
 # Names of modules as in the classifier, flattened ones, and a network in a member.

@@ -120,8 +120,8 @@ def test_a_trained_network_is_rebuilt_without_its_first_weights(
 ) -> None:
     use_empty_caches(monkeypatch, tmp_path)
     published(backbone_of(LRASPP))
-    words = ["data.target=dense", "model=segmentation", "model.pretrained=true"]
-    settings = compose_settings(RunSettings, words).model
+    overrides = ["data.target=dense", "model=segmentation", "model.pretrained=true"]
+    settings = compose_settings(RunSettings, overrides).model
     assert isinstance(settings, NetworkSettings)
     network = build_network(settings, channels=1, classes=3, image_size=(40, 40))
     arguments = rebuild_arguments(settings, network)

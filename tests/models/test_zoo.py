@@ -233,9 +233,9 @@ def test_googlenet_gets_the_pictures_its_weights_know(
 
 
 def test_trained_weights_find_the_network_they_were_trained_in() -> None:
-    words = ["model=timm", "model.name=test_resnet", "model.pretrained=true"]
-    settings = compose_settings(RunSettings, words).model
+    overrides = ["model=timm", "model.name=test_resnet", "model.pretrained=true"]
+    settings = compose_settings(RunSettings, overrides).model
     again = settings.without_weights()
     assert again.pretrained is None and again.stem == "keep"
-    fresh = compose_settings(RunSettings, words[:2]).model
+    fresh = compose_settings(RunSettings, overrides[:2]).model
     assert fresh.without_weights() == fresh

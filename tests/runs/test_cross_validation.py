@@ -34,10 +34,10 @@ SMALL = [
 ]
 
 
-def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
-    words = (*SMALL, f"output_dir={output_dir}", *words)
-    command = shlex.join(["python", "-m", "src.train", *words])
-    summary = run_experiment(read_run_settings(words), on_epoch, command=command)
+def train(output_dir: Path, *overrides: str, on_epoch=None) -> RunSummary:
+    overrides = (*SMALL, f"output_dir={output_dir}", *overrides)
+    command = shlex.join(["python", "-m", "src.train", *overrides])
+    summary = run_experiment(read_run_settings(overrides), on_epoch, command=command)
     assert summary is not None
     return summary
 
@@ -106,11 +106,13 @@ def test_a_folds_command_repeats_it(tmp_path: Path) -> None:
     auto = ("runtime=auto", "data.batch_size=auto")
     whole = train(tmp_path, "cv.folds=3", *auto, "evaluate_test=true")
     second = fold_runs(whole)[1]
-    _, _, _, *words = shlex.split(second.command)
-    assert "cv.fold=2" in words and "evaluate_test=false" in words
-    said_keys = {word.partition("=")[0] for word in words if not word.endswith("=auto")}
+    _, _, _, *overrides = shlex.split(second.command)
+    assert "cv.fold=2" in overrides and "evaluate_test=false" in overrides
+    said_keys = {
+        override.partition("=")[0] for override in overrides if not override.endswith("=auto")
+    }
     assert {"runtime.precision", "data.batch_size"} <= said_keys, "what was chosen is said"
-    again = train(tmp_path / "by hand", *words[len(SMALL) + 1 :])
+    again = train(tmp_path / "by hand", *overrides[len(SMALL) + 1 :])
     same(said(again), said(second))
     assert again.split_fingerprint == second.split_fingerprint
     other = fold_runs(train(tmp_path / "other", "cv.folds=3", "seed=1"))[1]
@@ -127,8 +129,8 @@ def test_a_folds_command_repeats_it(tmp_path: Path) -> None:
 def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("cv.folds=3", "model.dropout=0.3", "trainer.max_epochs=2")
-    whole = train(tmp_path / "whole", *words)
+    overrides = ("cv.folds=3", "model.dropout=0.3", "trainer.max_epochs=2")
+    whole = train(tmp_path / "whole", *overrides)
     original, steps = ClassificationTask.training_step, itertools.count(1)
 
     def step(self: ClassificationTask, batch: Batch, index: int) -> torch.Tensor:
@@ -139,7 +141,7 @@ def test_one_that_was_stopped_goes_on_with_the_folds_that_are_missing(
     with monkeypatch.context() as patch:
         patch.setattr(ClassificationTask, "training_step", step)
         with pytest.raises(Interrupted, match="SIGTERM"):
-            train(tmp_path / "cut", *words)
+            train(tmp_path / "cut", *overrides)
     (book,) = (tmp_path / "cut" / "runs").glob("*/folds.json")
     stopped = RunSummary.read(book.parent / "summary.json")
     assert stopped.status == "KILLED" and stopped.split_fingerprint is None
@@ -199,9 +201,9 @@ def test_hand_crafted_features_are_computed_once_for_all_folds(
         return original(extractor, read, indices, 1, *late)
 
     monkeypatch.setattr(features, "described", described)
-    words = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
-    words += ["tracking=none", "tracking.figures=false", f"output_dir={tmp_path}", "cv.folds=3"]
-    whole = run_experiment(read_run_settings(words), command="python -m src.train")
+    overrides = ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"]
+    overrides += ["tracking=none", "tracking.figures=false", f"output_dir={tmp_path}", "cv.folds=3"]
+    whole = run_experiment(read_run_settings(overrides), command="python -m src.train")
     assert whole is not None and len(calls) == 1
     assert whole.metrics["val/accuracy"] > 0.8 and whole.metrics["val/accuracy_sd"] < 0.1
     assert len(said(whole).sample_ids) == calls[0]
@@ -211,9 +213,9 @@ def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
     tmp_path: Path,
 ) -> None:
     pictures = tree(tmp_path / "pictures", {"cats": 20, "newts": 6})
-    words = ["data=folder", f"data.root={pictures}", "data.batch_size=8"]
+    overrides = ["data=folder", f"data.root={pictures}", "data.batch_size=8"]
     with pytest.raises(ConfigError, match=r"cv\.folds: .*8 folds, but only \d .*class 'newts'"):
-        train(tmp_path / "out", *words, "cv.folds=8")
+        train(tmp_path / "out", *overrides, "cv.folds=8")
     for wrong, message in (
         (["cv.folds=3", "trainer.devices=2"], "one after another on one device"),
         (["cv.folds=1"], "at least 2"),
@@ -224,7 +226,7 @@ def test_what_cannot_be_cross_validated_is_refused_before_there_is_a_folder(
         with pytest.raises(ConfigError, match=message):
             read_run_settings(wrong)
     assert not (tmp_path / "out").exists()
-    assert train(tmp_path / "out", *words, "cv.folds=2").status == "FINISHED"
+    assert train(tmp_path / "out", *overrides, "cv.folds=2").status == "FINISHED"
 
 
 def test_groups_stay_in_one_fold(tmp_path: Path) -> None:
@@ -234,8 +236,8 @@ def test_groups_stay_in_one_fold(tmp_path: Path) -> None:
     rows = [f"{name},{name[0]},{group}" for name, group in zip(names, camera, strict=True)]
     table = pictures / "pictures.csv"
     table.write_text("\n".join(["path,label,group", *rows]) + "\n")
-    words = ["data=folder", f"data.root={table}", "data.batch_size=8", "cv.folds=3"]
-    whole = train(tmp_path / "out", *words, "cv.repeats=2")
+    overrides = ["data=folder", f"data.root={table}", "data.batch_size=8", "cv.folds=3"]
+    whole = train(tmp_path / "out", *overrides, "cv.repeats=2")
     for repeat in (0, 1):
         folds: dict[str, set[int]] = {}
         for fold, run in enumerate(fold_runs(whole)[3 * repeat : 3 * repeat + 3]):
@@ -255,8 +257,8 @@ def test_what_looks_at_the_held_out_fold_says_so(
 
 def test_one_that_goes_on_wants_its_own_pictures(tmp_path: Path) -> None:
     pictures = tree(tmp_path / "pictures", {"a": 12, "b": 12})
-    words = ["data=folder", f"data.root={pictures}", "data.batch_size=8", "cv.folds=2"]
-    whole = train(tmp_path / "out", *words)
+    overrides = ["data=folder", f"data.root={pictures}", "data.batch_size=8", "cv.folds=2"]
+    whole = train(tmp_path / "out", *overrides)
     (pictures / "a" / "003.png").unlink()
     with pytest.raises(ConfigError, match="are others than those"):
         run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))

@@ -70,14 +70,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings_of(pictures: Path, *words: str) -> RunSettings:
+def settings_of(pictures: Path, *overrides: str) -> RunSettings:
     data = ["data=folder", f"data.root={pictures}", "data.target=dense", "data.ignore=99"]
     places = [
         f"data.cache_dir={pictures.parent / 'cache'}",
         f"output_dir={pictures.parent / 'out'}",
     ]
-    model = () if any(word.startswith("model=") for word in words) else FCN
-    return read_run_settings([*data, *places, *SMALL, *model, *words])
+    model = () if any(override.startswith("model=") for override in overrides) else FCN
+    return read_run_settings([*data, *places, *SMALL, *model, *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_confusion_matrices_count_each_picture_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["model=cnn"], r"model is cnn.*model=.*fcn"),
         (["model=handcrafted"], "model is handcrafted"),
@@ -172,16 +172,16 @@ def test_confusion_matrices_count_each_picture_by_itself() -> None:
     ],
 )
 def test_what_pixels_do_not_allow_is_refused(
-    words: list[str], message: str, pictures: Path
+    overrides: list[str], message: str, pictures: Path
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings_of(pictures, *words)
+        settings_of(pictures, *overrides)
 
 
 @pytest.fixture(scope="module")
 def trained(pictures: Path) -> RunSummary:
-    words = ["trainer.max_epochs=12", "loss=cross_entropy_dice", "optimizer.lr=0.02"]
-    summary = run_experiment(settings_of(pictures, *words))
+    overrides = ["trainer.max_epochs=12", "loss=cross_entropy_dice", "optimizer.lr=0.02"]
+    summary = run_experiment(settings_of(pictures, *overrides))
     assert summary is not None
     return summary
 
@@ -252,8 +252,8 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
     card = (folder.path / "model_card.md").read_text()
     assert "mean IoU" in card and "IoU (95 % interval)" in card
 
-    words = [f"run={champion.run}", output, f"images={pictures / 'images'}"]
-    written = compose_settings(PredictSettings, [*words, f"out={tmp_path / 'new'}"], "predict")
+    overrides = [f"run={champion.run}", output, f"images={pictures / 'images'}"]
+    written = compose_settings(PredictSettings, [*overrides, f"out={tmp_path / 'new'}"], "predict")
     found = find_pictures(str(pictures / "images"))
     write_masks(folder.chosen_checkpoint(), found, written)
     with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
@@ -271,15 +271,15 @@ def test_from_two_runs_to_a_champion_that_writes_masks(
         (served,) = masks_of(predictor, [Path(row["path"]).read_bytes()])
         np.testing.assert_array_equal(served, mask)
     assert right / counted > 0.9
-    again = compose_settings(PredictSettings, [*words, "coverage=0.9"], "predict")
+    again = compose_settings(PredictSettings, [*overrides, "coverage=0.9"], "predict")
     with pytest.raises(ConfigError, match="coverage"):
         write_masks(folder.chosen_checkpoint(), found, again)
 
 
 @slow
 def test_folds_are_judged_by_their_mean_iou(pictures: Path, tmp_path: Path) -> None:
-    words = [f"output_dir={tmp_path}", "cv.folds=2", "cv.repeats=2", "loss=cross_entropy_dice"]
-    summary = run_experiment(settings_of(pictures, *words, "trainer.max_epochs=4"))
+    overrides = [f"output_dir={tmp_path}", "cv.folds=2", "cv.repeats=2", "loss=cross_entropy_dice"]
+    summary = run_experiment(settings_of(pictures, *overrides, "trainer.max_epochs=4"))
     assert summary is not None and summary.folds is not None
     metrics, folds = summary.metrics, summary.folds["val/miou"]
     assert len(folds) == 4 and metrics["val/miou"] == pytest.approx(np.mean(folds))
@@ -292,10 +292,14 @@ def test_folds_are_judged_by_their_mean_iou(pictures: Path, tmp_path: Path) -> N
 
 
 def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictures: Path) -> None:
-    words = [f"data.root={pictures}", "data.ignore=99", f"data.cache_dir={pictures.parent / 'c'}"]
-    settings = read_sweep_settings(words, "dense")
+    overrides = [
+        f"data.root={pictures}",
+        "data.ignore=99",
+        f"data.cache_dir={pictures.parent / 'c'}",
+    ]
+    settings = read_sweep_settings(overrides, "dense")
     assert settings.metrics == ("val/miou",)
-    base = base_overrides(words, "dense")
+    base = base_overrides(overrides, "dense")
     for name in choose_families(settings).names:
         (family,) = load_families([name], base)
         own = read_run_settings(overrides_of(family, base, {}))
@@ -303,4 +307,4 @@ def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictu
     with pytest.raises(ConfigError, match="model is cnn"):
         load_families(["cnn"], base)
     with pytest.raises(ConfigError, match="val/miou"):
-        read_sweep_settings([*words, "metric=val/accuracy"], "dense")
+        read_sweep_settings([*overrides, "metric=val/accuracy"], "dense")

@@ -41,9 +41,9 @@ slow = pytest.mark.slow
 REPEATABLE = ("loss", "accuracy", "log_loss", "brier")
 
 
-def train(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
-    narrow = [] if "model=cnn" in words else ["model.hidden=[32]"]
-    settings = read_run_settings([*SMALL, *narrow, f"output_dir={output_dir}", *words])
+def train(output_dir: Path, *overrides: str, on_epoch=None) -> RunSummary:
+    narrow = [] if "model=cnn" in overrides else ["model.hidden=[32]"]
+    settings = read_run_settings([*SMALL, *narrow, f"output_dir={output_dir}", *overrides])
     summary = run_experiment(settings, on_epoch)
     assert summary is not None
     return summary
@@ -92,7 +92,7 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1)
 
 
 @pytest.mark.parametrize(
-    ("words", "number", "epoch", "step"),
+    ("overrides", "number", "epoch", "step"),
     [
         pytest.param([], 1, 0, 1, marks=slow),
         ([], 6, 1, 2),
@@ -111,20 +111,20 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch, number: int, times: int = 1)
 def test_a_signal_within_an_epoch_loses_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
+    overrides: list[str],
     number: int,
     epoch: int,
     step: int,
 ) -> None:
-    words = ["data.batch_size=256", "trainer.max_epochs=2", "trainer.ema_decay=0.9", *words]
-    if "model=cnn" not in words:
-        words = ["model.dropout=0.3", *words]
-    whole = train(tmp_path / "whole", *words)
+    overrides = ["data.batch_size=256", "trainer.max_epochs=2", "trainer.ema_decay=0.9", *overrides]
+    if "model=cnn" not in overrides:
+        overrides = ["model.dropout=0.3", *overrides]
+    whole = train(tmp_path / "whole", *overrides)
     with monkeypatch.context() as patch:
         signal_at_step(patch, number)
         # After the last step there is nothing left to stop but the measuring.
         with pytest.raises(Interrupted, match="SIGTERM"):
-            train(tmp_path / "cut", *words)
+            train(tmp_path / "cut", *overrides)
     (folder,) = (tmp_path / "cut" / "runs").iterdir()
     assert checkpoint(folder)["position"] == {"epoch": epoch, "step": step}
     assert RunSummary.read(folder / "summary.json").status == "KILLED"
@@ -152,18 +152,18 @@ def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["trainer.early_stopping=1", "scheduler=constant"],
         ["trainer.max_time=1s"],
         ["trainer.stop_after=2"],
     ],
 )
-def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, words: list[str]) -> None:
+def test_a_run_that_stopped_early_does_not_train_on(tmp_path: Path, overrides: list[str]) -> None:
     """It may have been killed while it was measured."""
-    whole = train(tmp_path, "trainer.max_epochs=10000", "optimizer.lr=0.01", *words)
+    whole = train(tmp_path, "trainer.max_epochs=10000", "optimizer.lr=0.01", *overrides)
     assert whole.status == "FINISHED"
-    if words[0].startswith("trainer.max_time"):
+    if overrides[0].startswith("trainer.max_time"):
         assert 1 <= whole.metrics["cost/training_seconds"] < 30
     before = history(Path(whole.run_dir))
     again = run_experiment(read_resumed_settings([f"resume={whole.run_dir}"]))
@@ -177,8 +177,8 @@ def test_a_training_that_time_ends_has_been_through_its_schedule(
     ticks = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: next(ticks) / 100)
     monkeypatch.setattr("src.training.epochs.time", clock)
-    words = ["trainer.max_epochs=10000", "optimizer=adamw", "optimizer.lr=0.01"]
-    timed = train(tmp_path, *words, "trainer.max_time=5s")
+    overrides = ["trainer.max_epochs=10000", "optimizer=adamw", "optimizer.lr=0.01"]
+    timed = train(tmp_path, *overrides, "trainer.max_time=5s")
     rates = [value for key, _, value in history(Path(timed.run_dir)) if key == "train/lr"]
     top = rates.index(max(rates))
     assert 5 < len(rates) < 1000 and 0 < top < len(rates) - 1, "up, and down again"
@@ -207,7 +207,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     folder = train(tmp_path, "trainer.max_epochs=1").run_dir
     with pytest.raises(ConfigError, match=r"optimizer\.lr: a resumed run keeps its settings"):
         read_resumed_settings([f"resume={folder}", "optimizer.lr=1"])
-    for word in (
+    for override in (
         "seed=1",
         "model=cnn",
         "runtime=float32",
@@ -215,7 +215,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
         "evaluate_test=false",
     ):
         with pytest.raises(ConfigError, match=r"beside resume only output_dir, tracking\.uri, "):
-            read_resumed_settings([f"resume={folder}", word])
+            read_resumed_settings([f"resume={folder}", override])
     allowed = ["trainer.max_time=1h", "tracking.uri=http://host:1", f"output_dir={tmp_path}"]
     settings = read_resumed_settings([f"resume={Path(folder).name}", *allowed])
     assert settings.trainer.max_time == "1h" and settings.tracking.uri == "http://host:1"
@@ -234,9 +234,9 @@ def begun(output_dir: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("words", [SMALL, ["model=handcrafted", *SMALL[4:5], *SMALL[6:]]])
+@pytest.mark.parametrize("overrides", [SMALL, ["model=handcrafted", *SMALL[4:5], *SMALL[6:]]])
 def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_put_back(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = tmp_path / "moved"
 
@@ -245,11 +245,11 @@ def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_
         folder.rename(moved)
 
     work = experiment._SingleRun.work
-    if words is not SMALL:  # it has no epochs
+    if overrides is not SMALL:  # it has no epochs
         monkeypatch.setattr(experiment._SingleRun, "work", lambda *given: (move(), work(*given)))
-    settings = read_run_settings([*words, f"output_dir={tmp_path / 'out'}"])
+    settings = read_run_settings([*overrides, f"output_dir={tmp_path / 'out'}"])
     with pytest.raises(DiskRefuses, match="was moved or removed") as told:
-        run_experiment(settings, move if words is SMALL else None)
+        run_experiment(settings, move if overrides is SMALL else None)
     monkeypatch.undo()
     folder = Path(str(told.value).partition(" was moved")[0])
     assert not folder.exists(), "no second half of the run"
@@ -334,8 +334,8 @@ def test_epochs_whose_validation_is_not_finite_are_no_improvement(
 
     original = ClassificationTask.forward
     monkeypatch.setattr(ClassificationTask, "forward", forward)
-    words = ["trainer.max_epochs=9", "trainer.early_stopping=2", "trainer.monitor=val/loss"]
-    folder = Path(train(tmp_path, *words, "evaluate_test=false").run_dir)
+    overrides = ["trainer.max_epochs=9", "trainer.early_stopping=2", "trainer.monitor=val/loss"]
+    folder = Path(train(tmp_path, *overrides, "evaluate_test=false").run_dir)
     losses = [value for key, _, value in history(folder) if key == "val/loss"]
     assert len(losses) == 3 and losses[0] > 0
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
@@ -343,7 +343,7 @@ def test_epochs_whose_validation_is_not_finite_are_no_improvement(
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["augment=strong", "optimizer=muon", "scheduler=cosine"],
         ["loss=focal", "loss.class_weights=balanced", "runtime.precision=bfloat16"],
@@ -352,9 +352,9 @@ def test_epochs_whose_validation_is_not_finite_are_no_improvement(
         ["data.cache_limit_gb=0", "data.image_size=12"],
     ],
 )
-def test_every_refinement_trains(tmp_path: Path, words: list[str]) -> None:
+def test_every_refinement_trains(tmp_path: Path, overrides: list[str]) -> None:
     # As wide as usual, for two epochs are to teach it something.
-    summary = train(tmp_path, "trainer.max_epochs=2", "model.hidden=[256,256]", *words)
+    summary = train(tmp_path, "trainer.max_epochs=2", "model.hidden=[256,256]", *overrides)
     assert summary.status == "FINISHED" and summary.metrics["val/accuracy"] > 0.15
 
 

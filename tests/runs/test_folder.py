@@ -100,9 +100,9 @@ def test_commands_take_candidates(tmp_path: Path) -> None:
     settings = compare_settings(tmp_path, runs=["cnn-12:first", first[None].name])
     assert find_runs(settings, tmp_path).folders == (first[1], first[2], first[None])
 
-    def select_settings(*words: str) -> SelectSettings:
+    def select_settings(*overrides: str) -> SelectSettings:
         place = f"output_dir={tmp_path}"
-        return compose_settings(SelectSettings, [place, *words], config_name="select")
+        return compose_settings(SelectSettings, [place, *overrides], config_name="select")
 
     with pytest.raises(ConfigError, match=str(second[1].path)):  # it has no record of how it ended
         choose(select_settings("run=cnn-12", "sweep=second"))

@@ -80,8 +80,10 @@ def test_the_table_is_one_to_train_from_and_the_page_shows_the_pictures(
 def test_the_table_has_what_a_run_from_fewer_pictures_left_out_and_its_order(
     root: Path, tmp_path: Path
 ) -> None:
-    words = ["data=folder", f"data.root={root}", "data.train_limit=10", "data.target=ordinal"]
-    data = build_data(compose_settings(RunSettings, [*words, "data.order=[light,'dark, deep']"]))
+    overrides = ["data=folder", f"data.root={root}", "data.train_limit=10", "data.target=ordinal"]
+    data = build_data(
+        compose_settings(RunSettings, [*overrides, "data.order=[light,'dark, deep']"])
+    )
     assert len(data.split.train) == 10
     parts = {"val": held_out(data, [int(data.split.val[0])], 0.9)}
     write_label_review(tmp_path, data, parts, doubtful_labels(parts))
@@ -113,8 +115,8 @@ def test_an_edited_table_trains_with_the_corrected_labels_in_the_same_parts(
     root: Path, tmp_path: Path
 ) -> None:
     """As a person edits it in a spreadsheet: two labels, a line that goes, semicolons."""
-    words = ["data=folder", f"data.root={root}"]
-    data = build_data(compose_settings(RunSettings, words))
+    overrides = ["data=folder", f"data.root={root}"]
+    data = build_data(compose_settings(RunSettings, overrides))
     wrong = [int(data.split.train[3]), int(data.split.val[0])]
     parts = {"val": held_out(data, wrong, 0.9)}
     write_label_review(tmp_path, data, parts, doubtful_labels(parts))
@@ -155,8 +157,8 @@ def test_the_pages_of_a_file_have_one_line(tmp_path: Path, monkeypatch: pytest.M
         path.parent.mkdir(parents=True, exist_ok=True)
         frames = [Image.fromarray(chance.integers(0, 256, (12, 12), np.uint8)) for _ in range(3)]
         frames[0].save(path, save_all=True, append_images=frames[1:])
-    words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.pages=all"]
-    data = build_data(compose_settings(RunSettings, words))
+    overrides = ["data=folder", f"data.root={tmp_path / 'set'}", "data.pages=all"]
+    data = build_data(compose_settings(RunSettings, overrides))
     paths = data.pictures.sample_paths or ()
     doubted = next(i for i in data.split.train.tolist() if paths[i].endswith("#1"))
     parts = {"val": held_out(data, [doubted], 0.9)}

@@ -39,8 +39,8 @@ def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> object:
     torch.set_num_threads(before)
 
 
-def opened(*words: str) -> tuple[RunSettings, PictureData]:
-    settings = read_run_settings([*SMALL, *words])
+def opened(*overrides: str) -> tuple[RunSettings, PictureData]:
+    settings = read_run_settings([*SMALL, *overrides])
     return settings, build.build_data(settings)
 
 
@@ -169,8 +169,8 @@ def test_an_epoch_on_one_thread_takes_what_others_leave_it(
 ) -> None:
     """Its processor time is kept, and other threads are timed by the clock of the wall."""
     forced = ["precision=float32", "memory_format=contiguous", "compile=false"]
-    words = ["data.batch_size=16", *(f"runtime.{one}" for one in forced)]
-    settings, data = opened(*words, f"runtime.threads={threads}", "trainer.accelerator=cpu")
+    overrides = ["data.batch_size=16", *(f"runtime.{one}" for one in forced)]
+    settings, data = opened(*overrides, f"runtime.threads={threads}", "trainer.accelerator=cpu")
     monkeypatch.setattr(resolve, "slowdown", lambda: 1.0)
     alone = resolve.seconds_per_epoch(settings, data)
     monkeypatch.setattr(resolve, "slowdown", lambda: 3.0)
@@ -190,13 +190,13 @@ def test_threads_find_a_core_of_their_own_unless_the_user_says_how_many(
     monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 4)
     torch.set_num_threads(4)
     timed_as(monkeypatch, {"float32": 2.0, "bfloat16": 1.0})
-    words = (*stated, "trainer.accelerator=cpu")
-    resolved = resolve.resolve(*opened(*words))
+    overrides = (*stated, "trainer.accelerator=cpu")
+    resolved = resolve.resolve(*opened(*overrides))
     assert resolved.settings.runtime.threads == expected
     told = f"{expected} thread" in resolved.notes[0] and "other programs" in resolved.notes[0]
     assert told == (expected < 4 and not stated)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert resolve.resolve(*opened(*words)).settings.runtime.threads == (3 if stated else 4)
+    assert resolve.resolve(*opened(*overrides)).settings.runtime.threads == (3 if stated else 4)
 
 
 def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
 
 
 def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> None:
-    words = [*SMALL, "model.hidden=[32]", "find_lr=true", "data.batch_size=auto"]
-    words.append(f"output_dir={tmp_path}")
-    summary = run_experiment(read_run_settings(words))
+    overrides = [*SMALL, "model.hidden=[32]", "find_lr=true", "data.batch_size=auto"]
+    overrides.append(f"output_dir={tmp_path}")
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None and summary.run_dir is not None
     folder = Path(summary.run_dir)
     plain = yaml.safe_load((folder / "config.yaml").read_text())
@@ -235,9 +235,9 @@ def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> 
 def test_the_threads_of_a_run_are_those_of_no_other(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    words = [*SMALL, "model.hidden=[32]", "runtime=float32", f"runtime.threads={before + 1}"]
-    words.append(f"output_dir={tmp_path}")
-    run_experiment(read_run_settings(words), lambda *_: seen.append(torch.get_num_threads()))
+    overrides = [*SMALL, "model.hidden=[32]", "runtime=float32", f"runtime.threads={before + 1}"]
+    overrides.append(f"output_dir={tmp_path}")
+    run_experiment(read_run_settings(overrides), lambda *_: seen.append(torch.get_num_threads()))
     assert {*seen} == {before + 1} and torch.get_num_threads() == before
 
 
@@ -262,7 +262,7 @@ def test_no_rate_to_be_found_is_the_users_to_know(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("words", "key", "value"),
+    ("overrides", "key", "value"),
     [
         (("trainer.devices=2", "trainer.accelerator=cpu"), "runtime.threads", 2),  # of four
         ((), "trainer.tta", "none"),  # digits mean something else in a mirror
@@ -272,7 +272,9 @@ def test_no_rate_to_be_found_is_the_users_to_know(monkeypatch: pytest.MonkeyPatc
         (("augment.flip=true", "trainer.tta=shift"), "trainer.tta", "shift"),
     ],
 )
-def test_what_follows_from_other_settings(words: tuple[str, ...], key: str, value: object) -> None:
+def test_what_follows_from_other_settings(
+    overrides: tuple[str, ...], key: str, value: object
+) -> None:
     torch.set_num_threads(4)
-    settings, data = opened("runtime=float32", *words)
+    settings, data = opened("runtime=float32", *overrides)
     assert leaves(to_plain(resolve.resolve(settings, data).settings))[key] == value

@@ -54,8 +54,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Pictures, and a finished run on them."""
     root = tree(tmp_path_factory.mktemp("data") / "pets", {"cat": 20, "dog": 20})
     output_dir = tmp_path_factory.mktemp("out")
-    words = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={output_dir}"]
-    summary = run_experiment(read_run_settings(words))
+    overrides = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={output_dir}"]
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None and summary.status == "FINISHED"
     return root, Path(summary.run_dir)
 
@@ -121,20 +121,20 @@ def test_other_pictures_are_refused_before_anything_is_written(
     end_as(folder, status)
     change(root)
     before = contents(folder.parent.parent)
-    for words in ([], ["trainer.max_epochs=4"]):
+    for overrides in ([], ["trainer.max_epochs=4"]):
         with pytest.raises(ConfigError, match=said):
-            run_experiment(read_resumed_settings([f"resume={folder}", *words]))
+            run_experiment(read_resumed_settings([f"resume={folder}", *overrides]))
     assert contents(folder.parent.parent) == before
 
 
-@pytest.mark.parametrize("words", [[], ["trainer.max_epochs=2"], ["trainer.max_epochs=1"]])
+@pytest.mark.parametrize("overrides", [[], ["trainer.max_epochs=2"], ["trainer.max_epochs=1"]])
 def test_a_finished_run_is_shown_and_measures_nothing(
-    place: tuple[Path, Path], words: list[str], capsys: pytest.CaptureFixture[str]
+    place: tuple[Path, Path], overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, folder = place
     before = contents(folder.parent.parent)
     assert before["test_measurements.jsonl"].count(b"\n") == 1
-    shown = run_experiment(read_resumed_settings([f"resume={folder}", *words]))
+    shown = run_experiment(read_resumed_settings([f"resume={folder}", *overrides]))
     assert shown == replace(RunSummary.read(folder / "summary.json"), run_dir=str(folder))
     assert "nothing left to do" in capsys.readouterr().out
     assert contents(folder.parent.parent) == before
@@ -315,8 +315,8 @@ def test_the_best_weights_are_there_before_a_run_goes_on_that_ends_with_them(
     unseal(folder)
     end_as(folder, "KILLED")
     damage(folder / "checkpoints" / "best.ckpt")
-    words = [f"resume={folder}", "trainer.max_epochs=3"]
-    last = read_resumed_settings(words)
+    overrides = [f"resume={folder}", "trainer.max_epochs=3"]
+    last = read_resumed_settings(overrides)
     best = replace(last, trainer=replace(last.trainer, final_weights="best"))
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=said):
@@ -340,16 +340,16 @@ def test_fewer_epochs_than_the_best_weights_had_are_refused(place: tuple[Path, P
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.yaml", "checkpoints/last.ckpt"])
-@pytest.mark.parametrize("words", [[], ["trainer.max_epochs=4"]])
+@pytest.mark.parametrize("overrides", [[], ["trainer.max_epochs=4"]])
 def test_a_run_that_was_changed_after_its_end_is_refused(
-    place: tuple[Path, Path], name: str, words: list[str]
+    place: tuple[Path, Path], name: str, overrides: list[str]
 ) -> None:
     _, folder = place
     with (folder / name).open("ab") as file:
         file.write(b"\n")
     before = contents(folder.parent.parent)
     with pytest.raises(ConfigError, match=f"sealed: {name}"):
-        run_experiment(read_resumed_settings([f"resume={folder}", *words]))
+        run_experiment(read_resumed_settings([f"resume={folder}", *overrides]))
     assert contents(folder.parent.parent) == before
 
 

@@ -68,8 +68,8 @@ LOSSES = {
 SMALL = ("runtime=float32", "trainer.max_epochs=2", "trainer.tta=flip", "tracking=none")
 
 
-def settings_of(kind: str, *words: str) -> RunSettings:
-    return read_run_settings([*SMALL, f"data.target={kind}", *words])
+def settings_of(kind: str, *overrides: str) -> RunSettings:
+    return read_run_settings([*SMALL, f"data.target={kind}", *overrides])
 
 
 @pytest.fixture(scope="module", params=OF_PICTURES)
@@ -132,13 +132,13 @@ def test_every_loss_learns_its_kinds_and_is_refused_for_others(
     loss: str, weights: str, opened: PictureData
 ) -> None:
     kind = opened.pictures.kind
-    words = ["model=mlp", f"loss={loss}", f"loss.class_weights={weights}"]
+    overrides = ["model=mlp", f"loss={loss}", f"loss.class_weights={weights}"]
     if loss not in LOSSES[kind]:
         with pytest.raises(ConfigError, match=f"data.target is {kind}"):
-            settings_of(kind, *words)
+            settings_of(kind, *overrides)
         return
-    mixed = [*words, "augment.mix_probability=1", "augment.mixup_alpha=0.5"]
-    check_step(settings_of(kind, *words), opened)
+    mixed = [*overrides, "augment.mix_probability=1", "augment.mixup_alpha=0.5"]
+    check_step(settings_of(kind, *overrides), opened)
     check_step(settings_of(kind, *mixed), opened)
 
 
@@ -185,10 +185,10 @@ def test_every_classifier_and_descriptor_learns_binary_problems_and_is_read_as_i
     kind: str, classifier: str, descriptor: str, tmp_path: Path
 ) -> None:
     data = open_data(kind)
-    words = [f"model.classifier={classifier}", *FEWER.get(classifier, [])]
-    words += [f"model.features=[{descriptor}]"] if descriptor != FROZEN else []
-    words += ["model.raw.side=8"] if descriptor == "raw" else []
-    model: Any = read_run_settings(["model=handcrafted", *words]).model
+    overrides = [f"model.classifier={classifier}", *FEWER.get(classifier, [])]
+    overrides += [f"model.features=[{descriptor}]"] if descriptor != FROZEN else []
+    overrides += ["model.raw.side=8"] if descriptor == "raw" else []
+    model: Any = read_run_settings(["model=handcrafted", *overrides]).model
     plain = to_plain(model)
     images = np.stack([data.pictures.read(int(i)) for i in data.split.train])
     frozen = [network_features(SIDE)]
@@ -293,9 +293,9 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     champion = select(choose(settings), settings)
     folder = RunFolder.find(champion.run, tmp_path / "out")
     assert read_thresholds(folder.checkpoints) is not None  # though nothing is held out of a refit
-    words = [f"run={champion.run}", output, f"images={pictures}", f"out={tmp_path / 'new.csv'}"]
-    words += ["coverage=0.5"]
-    predict_settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = [f"run={champion.run}", output, f"images={pictures}", f"out={tmp_path / 'new.csv'}"]
+    overrides += ["coverage=0.5"]
+    predict_settings = compose_settings(PredictSettings, overrides, config_name="predict")
     asked = folder.chosen_checkpoint(), find_pictures(str(pictures))
     said = label_pictures(*asked, predict_settings)
     assert "label_set: holds on average 50 % of a picture's labels" in said
@@ -338,12 +338,12 @@ def test_pictures_with_several_labels_are_predicted_once_for_thresholds_and_figu
         return original(self, data, part)
 
     monkeypatch.setattr(TrainedNetwork, "predict", counted)
-    words = [
+    overrides = [
         *("data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.target=multi", "model=mlp"),
         *("runtime=float32", "tracking=none", "tracking.figures=false", "trainer.max_epochs=1"),
         *("trainer.progress=false", f"output_dir={tmp_path / 'out'}", "data.batch_size=16"),
     ]
-    summary = run_experiment(read_run_settings(words))
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None and summary.status == "FINISHED" and parts == ["val", "test"]
 
 
@@ -379,12 +379,12 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
         ],
         "handcrafted": ["model=handcrafted", "model.features=[raw]", "model.classifier=logistic"],
     }[model]
-    words = [
+    overrides = [
         *("data=folder", f"data.root={pictures / 'grades.csv'}", f"data.target={target}"),
         *(*of_model, "tracking=none", "tracking.figures=false", f"output_dir={tmp_path / 'out'}"),
         "data.val_fraction=0.3",
     ]
-    summary = run_experiment(read_run_settings([*words, f"data.answer={answer}"]))
+    summary = run_experiment(read_run_settings([*overrides, f"data.answer={answer}"]))
     assert summary is not None
     run, kind = Path(summary.run_dir), kind_of(target)
     kept = read_thresholds(run / "checkpoints")
@@ -429,7 +429,7 @@ def test_classes_are_answered_as_asked_by_files_tables_and_the_served_model(
         assert others == [names[k] for k in np.argsort(-probs) if k != said_class][:2]
     np.testing.assert_array_equal(predictor.decided(said["test"].probs), answers)
 
-    plain = run_experiment(read_run_settings(words))
+    plain = run_experiment(read_run_settings(overrides))
     assert plain is not None
     probable = Predictions.read(Path(plain.run_dir) / "predictions" / "test.parquet")
     np.testing.assert_array_equal(probable.decided, probable.probs.argmax(axis=1))

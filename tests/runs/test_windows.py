@@ -46,19 +46,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings_of(pictures: Path, *words: str) -> RunSettings:
+def settings_of(pictures: Path, *overrides: str) -> RunSettings:
     places = [
         f"data.cache_dir={pictures.parent / 'cache'}",
         f"output_dir={pictures.parent / 'out'}",
     ]
     data = ["data=folder", f"data.root={pictures}", "data.target=dense", "data.fit=windows"]
-    model = [] if any(word.startswith("model=") for word in words) else ["model=fcn"]
+    model = [] if any(override.startswith("model=") for override in overrides) else ["model=fcn"]
     small = ["model.channels=[8,16]"] if model else []
     return read_run_settings(
         [
             *(*data, *places, *model, *small, f"data.image_size={SIDE}", "data.batch_size=8"),
             *("runtime=float32", "tracking=none", "data.val_fraction=0.2"),
-            *("data.test_fraction=0.2", *words),
+            *("data.test_fraction=0.2", *overrides),
         ]
     )
 
@@ -133,8 +133,8 @@ def test_a_third_of_the_pieces_is_about_a_rarer_class(opened: PictureData) -> No
 def test_pictures_too_many_for_the_disk_give_the_same_batches(
     pictures: Path, opened: PictureData, tmp_path: Path
 ) -> None:
-    words = ["data.cache_limit_gb=0", f"data.cache_dir={tmp_path}", "data.num_workers=1"]
-    streamed = build_data(settings_of(pictures, *words))
+    overrides = ["data.cache_limit_gb=0", f"data.cache_dir={tmp_path}", "data.num_workers=1"]
+    streamed = build_data(settings_of(pictures, *overrides))
     assert opened.pictures.images is not None and streamed.pictures.images is None
     for options in ({"part": "train", "training": True}, {"part": "val"}):
         one, other = (list(data.batches(**options)) for data in (opened, streamed))
@@ -165,8 +165,8 @@ def test_pixels_of_classes_are_those_of_the_masks(opened: PictureData) -> None:
 
 @pytest.fixture(scope="module")
 def trained(pictures: Path) -> RunSummary:
-    words = ["trainer.max_epochs=12", "loss=cross_entropy_dice", "optimizer.lr=0.02"]
-    summary = run_experiment(settings_of(pictures, *words))
+    overrides = ["trainer.max_epochs=12", "loss=cross_entropy_dice", "optimizer.lr=0.02"]
+    summary = run_experiment(settings_of(pictures, *overrides))
     assert summary is not None
     return summary
 
@@ -228,13 +228,13 @@ def test_probabilities_of_windows_are_averaged(trained: RunSummary, pictures: Pa
 
 
 def test_pictures_are_taken_at_a_scale(pictures: Path, tmp_path: Path) -> None:
-    words = ["data.scale=0.5", "data.image_size=16", f"output_dir={tmp_path}"]
-    data = build_data(settings_of(pictures, *words))
+    overrides = ["data.scale=0.5", "data.image_size=16", f"output_dir={tmp_path}"]
+    data = build_data(settings_of(pictures, *overrides))
     for index, (height, width) in enumerate(data.pictures.original_sizes.tolist()):
         expected = max(16, round(height / 2)), max(16, round(width / 2))
         assert data.pictures.read(index).shape == (1, *expected)
         assert data.pictures.read_mask(index).shape == expected
-    summary = run_experiment(settings_of(pictures, *words, "trainer.max_epochs=1"))
+    summary = run_experiment(settings_of(pictures, *overrides, "trainer.max_epochs=1"))
     assert summary is not None
     folder = RunFolder.open(Path(summary.run_dir))
     files = [pictures / "images" / "0.png", pictures / "images" / "2.png"]
@@ -245,13 +245,13 @@ def test_pictures_are_taken_at_a_scale(pictures: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["data.target=single", "model=cnn"], "fit is windows, but target is single"),
         (["data.fit=pad", "data.scale=0.5"], "scale is given, but fit is pad"),
         (["data.scale=2"], "scale"),
     ],
 )
-def test_what_windows_need_is_said(words: list[str], message: str, pictures: Path) -> None:
+def test_what_windows_need_is_said(overrides: list[str], message: str, pictures: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings_of(pictures, *words)
+        settings_of(pictures, *overrides)

@@ -238,7 +238,7 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
     output_dir = outputs("away")
     url = server.url.replace(f":{PASSWORD}", "")
     secret = os.environ | {"PGPASSWORD": PASSWORD, "OMP_NUM_THREADS": "1"}
-    words = [
+    overrides = [
         *(f"storage={url}", f"output_dir={output_dir}"),
         *("families=[mlp]", "search=[optimizer.lr]", "pruner=none", "budget.trials=3"),
         *("workers.count=1", "finalists=1", "finalist_seeds=1", "study=away"),
@@ -249,7 +249,7 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
             "tracking.figures=false",
         ),
     ]
-    driver = warm_python.begin("src.sweep", words, secret)
+    driver = warm_python.begin("src.sweep", overrides, secret)
     try:
         wait_until(lambda: "mlp-0" in "".join(driver.printed()), driver, pause=0.05)
         server.stop()
@@ -263,7 +263,7 @@ def test_a_sweep_says_that_its_database_went_and_goes_on_when_it_is_back(
             kill(driver)
         server.restart()
 
-    done = warm_python.run("src.sweep", words, secret)
+    done = warm_python.run("src.sweep", overrides, secret)
     assert done.returncode == 0, done.stderr
     record = json.loads((output_dir / "sweeps" / "away" / "sweep.json").read_text())
     assert [trial["number"] for trial in record["trials"]] == [0, 1, 2]

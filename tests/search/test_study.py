@@ -55,10 +55,10 @@ def start(tmp_path: Path) -> Any:
     """`start(code, *words)` runs the code in a process of its own."""
     processes: list[subprocess.Popen[str]] = []
 
-    def begin(code: str, *words: str) -> subprocess.Popen[str]:
+    def begin(code: str, *overrides: str) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *words],
+            [sys.executable, "-c", code, *overrides],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -121,10 +121,10 @@ def test_trials_go_on_where_they_were_left(tmp_path: Path, kind: str) -> None:
 def test_a_killed_driver_loses_nothing_and_leaves_no_number_out(
     tmp_path: Path, start: Start, kind: str
 ) -> None:
-    words = [str(tmp_path), *filter(None, [urls(tmp_path)[kind]])]
+    overrides = [str(tmp_path), *filter(None, [urls(tmp_path)[kind]])]
     known: list[Any] = []
     for _ in range(2):
-        process = start(_ENDLESS, *words)
+        process = start(_ENDLESS, *overrides)
         assert process.stdout is not None and process.stdout.readline() == "open\n"
         time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
@@ -395,9 +395,9 @@ def test_optunas_own_commands_read_a_study_in_tables_that_fit_a_screen(tmp_path:
         best = max(run(study, 4), key=lambda trial: trial.value or 0.0)
         study.remember("prepared", {"mlp": "x" * 5000})
 
-    def typed(command: str, *words: str) -> str:
+    def typed(command: str, *overrides: str) -> str:
         optuna_command = [sys.executable, "-c", "from optuna.cli import main; main()", command]
-        line = [*optuna_command, "--storage", str(tmp_path / JOURNAL), *words]
+        line = [*optuna_command, "--storage", str(tmp_path / JOURNAL), *overrides]
         return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
     studies = typed("studies")

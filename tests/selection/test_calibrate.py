@@ -50,9 +50,9 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         model = ["model=handcrafted", "model.classifier=logistic", "model.features=[raw]"]
         further = ["tracking=none", "tracking.figures=false", "evaluate_test=false"]
         run_experiment(read_run_settings([*model, *further, f"output_dir={output_dir}"]))
-        words = [f"output_dir={output_dir}", "tracking.enabled=false"]
+        overrides = [f"output_dir={output_dir}", "tracking.enabled=false"]
         (path,) = (output_dir / "runs").iterdir()
-        asked = compose_settings(SelectSettings, [f"run={path}", *words], config_name="select")
+        asked = compose_settings(SelectSettings, [f"run={path}", *overrides], config_name="select")
         select(choose(asked), asked)
     return RunFolder.open(path)
 
@@ -123,8 +123,8 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
     for number, pixels in enumerate([*arrays[:20, 0], *noise]):
         files.append(str(tmp_path / f"{number:02}.png"))
         Image.fromarray(pixels).save(files[-1])
-    words = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=x", "images=x", "top_k=1", f"out={tmp_path / 'labels.csv'}"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
     settings = replace(settings, coverage=0.99, max_error=0.02)
     said = label_pictures(champion.chosen_checkpoint(), Listing(files), settings)
     with (tmp_path / "labels.csv").open(newline="") as file:
@@ -154,7 +154,7 @@ def test_predictions_are_judged(champion: RunFolder, tmp_path: Path) -> None:
         label_pictures(tmp_path / "checkpoints" / "last.ckpt", Listing(files), settings)
 
 
-def chosen(folder: RunFolder, *words: str) -> Chosen:
+def chosen(folder: RunFolder, *overrides: str) -> Chosen:
     summary = RunSummary(
         run_id="0" * 32,
         status="FINISHED",
@@ -170,7 +170,7 @@ def chosen(folder: RunFolder, *words: str) -> Chosen:
         command="",
     )
     summary.write(folder.summary)
-    return Chosen(folder, compose_settings(RunSettings, [*words]), summary)
+    return Chosen(folder, compose_settings(RunSettings, [*overrides]), summary)
 
 
 def predictions(count: int) -> Predictions:

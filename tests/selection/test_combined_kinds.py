@@ -89,31 +89,35 @@ class Made:
 
     def __init__(self, kind: str, root: Path) -> None:
         self.kind, self.root, self.out = kind, root, root / "out"
-        self.words = [
+        self.overrides = [
             *("data=folder", f"data.root={pictures(root / 'pictures', kind)}"),
             *(f"data.target={kind}", f"data.cache_dir={root / 'cache'}", "data.val_fraction=0.3"),
             *(f"output_dir={self.out}", *QUICK),
         ]
-        self.words += ["data.ignore=99"] if kind == "dense" else []
+        self.overrides += ["data.ignore=99"] if kind == "dense" else []
         self.runs = [self.train(), self.train("seed=1")]
 
-    def train(self, *words: str) -> RunFolder:
-        words = (*self.words, *(() if "model=pixels" in words else MODELS[self.kind]), *words)
-        summary = run_experiment(read_run_settings(words))
+    def train(self, *overrides: str) -> RunFolder:
+        overrides = (
+            *self.overrides,
+            *(() if "model=pixels" in overrides else MODELS[self.kind]),
+            *overrides,
+        )
+        summary = run_experiment(read_run_settings(overrides))
         assert summary is not None
         return RunFolder.open(Path(summary.run_dir))
 
-    def asked(self, *words: str) -> CompareSettings:
-        words = (f"output_dir={self.out}", *words)
-        return compose_settings(CompareSettings, words, config_name="compare")
+    def asked(self, *overrides: str) -> CompareSettings:
+        overrides = (f"output_dir={self.out}", *overrides)
+        return compose_settings(CompareSettings, overrides, config_name="compare")
 
-    def combined(self, runs: list[RunFolder], *words: str) -> RunFolder:
-        summary = ensemble_of(runs, self.asked(*words))
+    def combined(self, runs: list[RunFolder], *overrides: str) -> RunFolder:
+        summary = ensemble_of(runs, self.asked(*overrides))
         assert summary is not None
         return RunFolder.open(Path(summary.run_dir))
 
     def data(self) -> PictureData:
-        return build_data(read_run_settings([*self.words, *MODELS[self.kind]]))
+        return build_data(read_run_settings([*self.overrides, *MODELS[self.kind]]))
 
     def moved(self, name: str, by: float) -> RunFolder:
         """A copy of the first run, its weights moved along one fixed direction."""
@@ -259,8 +263,8 @@ def test_masks_of_a_champion_of_networks_and_a_forest(
     )
     metrics, _ = measure_again(ensemble, ensemble.chosen_checkpoint(), settings)
     assert metrics["test/miou"] > 0.5
-    words = [f"output_dir={made.out}", f"run={ensemble.name}"]
-    choice = compose_settings(SelectSettings, words, "select")
+    overrides = [f"output_dir={made.out}", f"run={ensemble.name}"]
+    choice = compose_settings(SelectSettings, overrides, "select")
     champion = select(choose(choice), choice)
     assert champion.run == ensemble.name
     images = np.random.default_rng(0).integers(0, 256, (2, 1, SIDE, SIDE), np.uint8)
@@ -269,9 +273,9 @@ def test_masks_of_a_champion_of_networks_and_a_forest(
     np.testing.assert_allclose(said, own, atol=1e-5)
     assert not heavy & {"pytorch_lightning", "hydra", "mlflow"}
     out, folder = tmp_path / "masks", made.root / "pictures" / "images"
-    words = [f"output_dir={made.out}", "run=champion", f"images={folder}", f"out={out}"]
+    overrides = [f"output_dir={made.out}", "run=champion", f"images={folder}", f"out={out}"]
     found = find_pictures(str(folder))
-    predicting = compose_settings(PredictSettings, words, "predict")
+    predicting = compose_settings(PredictSettings, overrides, "predict")
     assert "60 masks" in write_masks(ensemble.chosen_checkpoint(), found, predicting)
     with (out / "shares.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))[:5]

@@ -46,9 +46,9 @@ MLP = ["model=mlp", "model.batch_norm=false", "model.hidden=[64]", *SHORT]
 MEANS = ["model=handcrafted", "model.features=[lbp]", "model.classifier=nearest_mean"]
 
 
-def train(output_dir: Path, *words: str) -> RunFolder:
-    words = (*words, *QUIET, "evaluate_test=false", f"output_dir={output_dir}")
-    summary = run_experiment(read_run_settings(words))
+def train(output_dir: Path, *overrides: str) -> RunFolder:
+    overrides = (*overrides, *QUIET, "evaluate_test=false", f"output_dir={output_dir}")
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
 
@@ -74,13 +74,13 @@ def own_cache(runs: tuple[RunFolder, ...], monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
 
 
-def asked(output_dir: Path, *words: str) -> CompareSettings:
-    words = (f"output_dir={output_dir}", *words)
-    return compose_settings(CompareSettings, words, config_name="compare")
+def asked(output_dir: Path, *overrides: str) -> CompareSettings:
+    overrides = (f"output_dir={output_dir}", *overrides)
+    return compose_settings(CompareSettings, overrides, config_name="compare")
 
 
-def combined(runs: tuple[RunFolder, ...], *words: str) -> RunFolder:
-    summary = ensemble_of(runs, asked(runs[0].output_dir, *words))
+def combined(runs: tuple[RunFolder, ...], *overrides: str) -> RunFolder:
+    summary = ensemble_of(runs, asked(runs[0].output_dir, *overrides))
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
 
@@ -142,17 +142,17 @@ def test_it_is_evaluated_and_labels_pictures(
     runs: tuple[RunFolder, ...], ensemble: RunFolder, tmp_path: Path
 ) -> None:
     checkpoint, before = ensemble.chosen_checkpoint(), val(ensemble).probs
-    words = [f"run={ensemble.path}"]
+    overrides = [f"run={ensemble.path}"]
     for part in ("val", "test"):
-        settings = compose_settings(EvaluateSettings, [*words, f"split={part}"], "evaluate")
+        settings = compose_settings(EvaluateSettings, [*overrides, f"split={part}"], "evaluate")
         metrics, _ = measure_again(ensemble, checkpoint, settings)
         assert metrics[f"{part}/accuracy"] > 0.9
     np.testing.assert_array_equal(val(ensemble).probs, before)
     source = load(None, tmp_path, False)
     Image.fromarray(source.arrays[3, 0]).resize((40, 30)).save(tmp_path / "three.png")
     out = tmp_path / "labels.csv"
-    words += [f"images={tmp_path}", f"out={out}", "top_k=2"]
-    predicting = compose_settings(PredictSettings, words, "predict")
+    overrides += [f"images={tmp_path}", f"out={out}", "top_k=2"]
+    predicting = compose_settings(PredictSettings, overrides, "predict")
     said = label_pictures(checkpoint, find_pictures(str(tmp_path / "three.png")), predicting)
     assert said.startswith("1 picture labelled")
     _, row = csv.reader(out.read_text().splitlines())
@@ -220,8 +220,8 @@ def test_cross_validations_are_combined_out_of_fold(
     runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair, single = cross_validation(runs[:2], "two"), cross_validation(runs[2:], "one")
-    words = ["ensemble=greedy", "runs=[two,one]"]
-    made = combined((pair, single), *words)
+    overrides = ["ensemble=greedy", "runs=[two,one]"]
+    made = combined((pair, single), *overrides)
     split = Split.read(made.split)
     assert len(val(made).targets) == len(split.train) + len(split.val)
     together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
@@ -232,8 +232,8 @@ def test_cross_validations_are_combined_out_of_fold(
     capsys.readouterr()
     for chosen, refits in (("two", True), (made.name, False)):
         beside = [] if refits else ["one"]
-        words = [f"runs=[{','.join([chosen, *beside])}]", "tracking.enabled=false"]
-        compare(asked(pair.output_dir, *words), words)
+        overrides = [f"runs=[{','.join([chosen, *beside])}]", "tracking.enabled=false"]
+        compare(asked(pair.output_dir, *overrides), overrides)
         said = capsys.readouterr().out
         assert said.rstrip().endswith("refit=true") == refits, said
     members = load_trained(made.chosen_checkpoint()).metadata["ensemble"]["members"]
@@ -269,8 +269,8 @@ def test_runs_that_mlflow_knows_of_another_folder_are_combined_and_chosen(
         Store(default_uri(ours)).create_run(
             experiment="mine", name=one.name, start_time_ms=1, tags=tags
         )
-    words = ["experiment=mine", f"output_dir={ours}"]
-    choosing = compose_settings(SelectSettings, words, config_name="select")
+    overrides = ["experiment=mine", f"output_dir={ours}"]
+    choosing = compose_settings(SelectSettings, overrides, config_name="select")
     assert choose(choosing).folder.output_dir == theirs
     settings = asked(ours, "experiment=mine", "ensemble=stacking")
     comparison, made = with_ensemble(compared(settings), settings)
@@ -303,8 +303,8 @@ def test_a_single_run_is_no_ensemble(
     runs: tuple[RunFolder, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     poor = train(runs[0].output_dir, *MLP, "trainer.max_epochs=1", "optimizer.lr=1e-6")
-    words = ["ensemble=greedy", f"runs=[{runs[2].name},{poor.name}]"]
-    settings = asked(runs[0].output_dir, *words)
+    overrides = ["ensemble=greedy", f"runs=[{runs[2].name},{poor.name}]"]
+    settings = asked(runs[0].output_dir, *overrides)
     assert ensemble_of([runs[2], poor], settings) is None
     assert f"than {runs[2].name} alone, so nothing is gained" in capsys.readouterr().out
 
@@ -313,9 +313,9 @@ def test_features_of_what_is_no_network_are_refused(
     runs: tuple[RunFolder, ...], ensemble: RunFolder
 ) -> None:
     for folder in (runs[2], ensemble):
-        words = ["model=embedding", f"model.run={folder.path}", "model.classifier=logistic"]
+        overrides = ["model=embedding", f"model.run={folder.path}", "model.classifier=logistic"]
         with pytest.raises(ConfigError, match=rf"^model\.run: {folder.name} is no single network"):
-            train(runs[0].output_dir, "data=digits", *words)
+            train(runs[0].output_dir, "data=digits", *overrides)
 
 
 def test_a_soup_is_one_network_with_the_mean_of_the_weights(
@@ -358,8 +358,8 @@ def test_members_that_take_pictures_of_other_sizes_answer_together(
     runs: tuple[RunFolder, ...],
 ) -> None:
     larger = train(runs[0].output_dir, *MEANS, "data.image_size=16")
-    words = f"runs=[{runs[0].name},{larger.name}]"
-    both = combined((runs[0], larger), "ensemble=greedy", words)
+    overrides = f"runs=[{runs[0].name},{larger.name}]"
+    both = combined((runs[0], larger), "ensemble=greedy", overrides)
     trained = load_trained(both.chosen_checkpoint())
     weights = {one["run"]: one["weight"] for one in trained.metadata["ensemble"]["members"]}
     expected = sum(
@@ -377,9 +377,9 @@ def test_runs_that_cannot_answer_together_are_refused(runs: tuple[RunFolder, ...
 
     def refused(message: str, *others: RunFolder, way: str = "true") -> None:
         count = len(list(runs[0].path.parent.iterdir()))
-        words = [f"ensemble={way}", f"runs=[{','.join([first, *(o.name for o in others)])}]"]
+        overrides = [f"ensemble={way}", f"runs=[{','.join([first, *(o.name for o in others)])}]"]
         with pytest.raises(ConfigError, match=message):
-            combined((runs[0], *others), *words)
+            combined((runs[0], *others), *overrides)
         assert len(list(runs[0].path.parent.iterdir())) == count
 
     refused("at least two runs are needed that can be combined, and there is 1")

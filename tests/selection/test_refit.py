@@ -36,16 +36,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
 
 
-def trained(output_dir: Path, *words: str) -> RunFolder:
-    words = (
-        *words,
+def trained(output_dir: Path, *overrides: str) -> RunFolder:
+    overrides = (
+        *overrides,
         "tracking=none",
         "tracking.figures=false",
         "evaluate_test=false",
         f"output_dir={output_dir}",
     )
-    command = shlex.join(["python", "-m", "src.train", *words])
-    summary = run_experiment(read_run_settings(words), command=command)
+    command = shlex.join(["python", "-m", "src.train", *overrides])
+    summary = run_experiment(read_run_settings(overrides), command=command)
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))
 
@@ -72,9 +72,9 @@ def test_it_learns_from_both_parts_as_long_as_the_chosen_one(tmp_path: Path) -> 
     assert model.metadata["epochs"] == 2
     assert (folder.path / "model" / "digest.txt").is_file()
     # The same command, typed, is the same training.
-    words = shlex.split(summary.command)
-    assert words[:3] == ["python", "-m", "src.train"]
-    typed = to_plain(compose_settings(RunSettings, words[3:]))
+    overrides = shlex.split(summary.command)
+    assert overrides[:3] == ["python", "-m", "src.train"]
+    typed = to_plain(compose_settings(RunSettings, overrides[3:]))
     stored = to_plain(settings_of(folder))
     assert typed == stored | {"resume": None}
     # A second time nothing is trained.
@@ -109,8 +109,8 @@ def test_it_learns_from_the_pictures_too_that_a_limit_kept_out(
 def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from(
     tmp_path: Path,
 ) -> None:
-    words = ("trainer.max_epochs=20", "trainer.early_stopping=1", "trainer.final_weights=best")
-    chosen = trained(tmp_path, *MLP, *words, "optimizer.lr=0.01")
+    overrides = ("trainer.max_epochs=20", "trainer.early_stopping=1", "trainer.final_weights=best")
+    chosen = trained(tmp_path, *MLP, *overrides, "optimizer.lr=0.01")
     best = load_trained(chosen.chosen_checkpoint()).metadata["epochs"]
     assert best < 20
     folder = refitted(chosen)
@@ -156,8 +156,8 @@ def test_what_knows_no_epochs_is_fitted_to_both_parts(tmp_path: Path) -> None:
 
 
 def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path) -> None:
-    words = ("cv.folds=3", "data.val_fraction=0.3", "trainer.early_stopping=1")
-    chosen = trained(tmp_path, *MLP, *words, "trainer.max_epochs=2")
+    overrides = ("cv.folds=3", "data.val_fraction=0.3", "trainer.early_stopping=1")
+    chosen = trained(tmp_path, *MLP, *overrides, "trainer.max_epochs=2")
     folder = refitted(chosen)
     split = Split.read(folder.split)
     assert split.fingerprint == Split.read(chosen.split).with_val_training().fingerprint
@@ -177,23 +177,23 @@ def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path) -> None
 
 
 def test_nothing_is_left_to_choose_by() -> None:
-    words = ["trainer.max_epochs=30", "trainer.early_stopping=3", "trainer.final_weights=best"]
-    settings = compose_settings(RunSettings, [*words, "trainer.max_time=1h", "tracking=none"])
+    overrides = ["trainer.max_epochs=30", "trainer.early_stopping=3", "trainer.final_weights=best"]
+    settings = compose_settings(RunSettings, [*overrides, "trainer.max_time=1h", "tracking=none"])
     wanted = refit_settings(settings, 12)
     trainer = wanted.trainer
     assert (trainer.max_epochs, trainer.stop_after) == (30, 12)
     assert (trainer.early_stopping, trainer.final_weights) == (None, "last")
     assert trainer.max_time is None and wanted.data.train_on_val and not wanted.evaluate_test
     assert refit_settings(settings, 30).trainer.stop_after is None
-    timed = compose_settings(RunSettings, [words[0], "trainer.max_time=1h", "tracking=none"])
+    timed = compose_settings(RunSettings, [overrides[0], "trainer.max_time=1h", "tracking=none"])
     trainer = refit_settings(timed, 12).trainer
     assert (trainer.max_epochs, trainer.stop_after) == (12, None), (
         "its schedule was through by then"
     )
     with pytest.raises(ConfigError, match=r"say trainer\.early_stopping=null"):
-        compose_settings(RunSettings, [*words[1:2], "data.train_on_val=true"])
+        compose_settings(RunSettings, [*overrides[1:2], "data.train_on_val=true"])
     with pytest.raises(ConfigError, match=r"say trainer\.final_weights=last"):
-        compose_settings(RunSettings, [*words[2:], "data.train_on_val=true"])
+        compose_settings(RunSettings, [*overrides[2:], "data.train_on_val=true"])
 
 
 def _rates(folder: RunFolder) -> list[float]:

@@ -46,9 +46,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BAKEOFF_CACHE", str(output_dir / "cache"))
         patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
-        for words in RUNS:
+        for overrides in RUNS:
             further = ["tracking=none", "tracking.figures=false", "evaluate_test=false"]
-            run_experiment(read_run_settings([*words, *further, f"output_dir={output_dir}"]))
+            run_experiment(read_run_settings([*overrides, *further, f"output_dir={output_dir}"]))
             patch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
         yield output_dir
 
@@ -64,9 +64,9 @@ def run_of(output_dir: Path, model: str) -> RunFolder:
     return RunFolder.open(path)
 
 
-def settings(output_dir: Path, *words: str) -> SelectSettings:
+def settings(output_dir: Path, *overrides: str) -> SelectSettings:
     return compose_settings(
-        SelectSettings, [*words, f"output_dir={output_dir}"], config_name="select"
+        SelectSettings, [*overrides, f"output_dir={output_dir}"], config_name="select"
     )
 
 
@@ -118,8 +118,8 @@ def test_the_test_part_is_measured_by_the_costs_that_chose(
     costs = {a: {b: float(abs(int(a) - int(b))) + (a > b) for b in names} for a in names}
     lines = [",".join([a, *(str(cost) for cost in row.values())]) for a, row in costs.items()]
     file.write_text("\n".join([f",{','.join(names)}", *lines]))
-    words = ["metric=cost", f"costs={file}"]
-    select(settings(output_dir, *words))
+    overrides = ["metric=cost", f"costs={file}"]
+    select(settings(output_dir, *overrides))
     folder = run_of(output_dir, "handcrafted")
     tested = Predictions.read(folder.predictions / "test.parquet")
     pairs = zip(tested.targets, tested.probs.argmax(axis=1), strict=True)
@@ -135,7 +135,7 @@ def test_the_test_part_is_measured_by_the_costs_that_chose(
     # By other costs without another look.
     doubled = [",".join([a, *(str(2 * cost) for cost in row.values())]) for a, row in costs.items()]
     file.write_text("\n".join([f",{','.join(names)}", *doubled]))
-    select(settings(output_dir, *words))
+    select(settings(output_dir, *overrides))
     dearer = RunSummary.read(folder.summary).metrics["test/cost"]
     assert dearer == pytest.approx(2 * mean) and looks(output_dir) == 1
 
@@ -150,11 +150,11 @@ def test_a_figure_that_a_kill_kept_out_of_the_summary_has_the_interval_of_its_gr
         Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{number // 4 % 2},{number // 4}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    words = ["model=handcrafted", "model.features=[raw]", "model.classifier=nearest_mean"]
-    words += ["data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.test_fraction=0.3"]
-    words += ["evaluate_test=false", "tracking=none", "tracking.figures=false"]
+    overrides = ["model=handcrafted", "model.features=[raw]", "model.classifier=nearest_mean"]
+    overrides += ["data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.test_fraction=0.3"]
+    overrides += ["evaluate_test=false", "tracking=none", "tracking.figures=false"]
     output_dir = tmp_path / "out"
-    assert run_experiment(read_run_settings([*words, f"output_dir={output_dir}"])) is not None
+    assert run_experiment(read_run_settings([*overrides, f"output_dir={output_dir}"])) is not None
     (folder,) = (RunFolder.open(path) for path in (output_dir / "runs").iterdir())
     before = RunSummary.read(folder.summary)
     select(settings(output_dir, "tracking.enabled=false"))
@@ -310,8 +310,8 @@ def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:
     weights.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     with pytest.raises(ValueError, match="is damaged"):
         open_predictor(weights.parent)
-    words = [f"run={folder.name}", f"to={output_dir / 'pushed'}", f"output_dir={output_dir}"]
-    pushed = compose_settings(PushSettings, words, config_name="push")
+    overrides = [f"run={folder.name}", f"to={output_dir / 'pushed'}", f"output_dir={output_dir}"]
+    pushed = compose_settings(PushSettings, overrides, config_name="push")
     with pytest.raises(ConfigError, match=r"run: .* is damaged"):
         publish(folder, pushed)
     assert not (output_dir / "pushed").exists()
@@ -320,16 +320,16 @@ def test_a_damaged_bundle_is_written_anew(output_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["part=test"], "part is 'test'"),
         (["run=champion", "sweep=y"], "run names one run and sweep several"),
         (["choose=best"], "it must be one of one_se, cheapest, winner"),
     ],
 )
-def test_words_that_contradict_each_other(words: list[str], message: str) -> None:
+def test_overrides_that_contradict_each_other(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings(Path("nowhere"), *words)
+        settings(Path("nowhere"), *overrides)
 
 
 def test_the_record_stands_before_mlflow_is_told(

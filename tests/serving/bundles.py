@@ -25,20 +25,20 @@ CLASSES = ("0", "ä b", "c/d", 'e "f"')
 
 
 def network_and_metadata(
-    *words: str,
+    *overrides: str,
     model: str = "mlp",
     shape: tuple[int, int, int] = (3, 16, 24),
     seed: int = 0,
     link: str = "softmax",
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """What `python -m src.train model=MODEL WORDS` would build for pictures of `shape`.
+    """What `python -m src.train model=MODEL OVERRIDES` would build for pictures of `shape`.
 
     Targets are of the kind that has the link.
     """
     target = {"softmax": "single", "sigmoid": "multi", "corn": "ordinal"}[link]
     loss = "corn" if link == "corn" else "cross_entropy"
     plainly = ["runtime=float32", "trainer.tta=none", f"data.target={target}", f"loss={loss}"]
-    settings = compose_settings(RunSettings, [f"model={model}", *plainly, *words])
+    settings = compose_settings(RunSettings, [f"model={model}", *plainly, *overrides])
     shared = {field.name for field in dataclasses.fields(NetworkSettings)}
     plain = to_plain(settings.model)
     arguments = {key: value for key, value in plain.items() if key not in shared}
@@ -57,7 +57,7 @@ def network_and_metadata(
     metadata["link"] = link
     if link == "sigmoid":
         metadata["thresholds"] = [0.2, 0.5, 0.55, 0.7]
-    return build(model, shape, outputs_of(link, len(CLASSES)), *words).eval(), metadata
+    return build(model, shape, outputs_of(link, len(CLASSES)), *overrides).eval(), metadata
 
 
 def bundle(folder: Path, **options: Any) -> str:

@@ -31,8 +31,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def typed(environment: dict[str, str], warm_python: WarmPython) -> Typed:
     """`typed("src.train", "seed=1")` types `python -m src.train seed=1` in the checkout."""
 
-    def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return warm_python.run(module, words, environment)
+    def run(module: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        return warm_python.run(module, overrides, environment)
 
     return run
 
@@ -41,9 +41,9 @@ def typed(environment: dict[str, str], warm_python: WarmPython) -> Typed:
 def trained(typed: Typed, outputs: Outputs) -> Path:
     """The folder of a run of one epoch, mirrored in MLflow beside it."""
     output_dir = outputs("runs of mine")
-    words = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.tta=shift"]
-    words.append("tracking.figures=false")
-    done = typed("src.train", *words, f"output_dir={output_dir}")
+    overrides = ["model=mlp", "runtime=float32", "trainer.max_epochs=1", "trainer.tta=shift"]
+    overrides.append("tracking.figures=false")
+    done = typed("src.train", *overrides, f"output_dir={output_dir}")
     assert done.returncode == 0, done.stderr
     (folder,) = (output_dir / "runs").iterdir()
     return folder

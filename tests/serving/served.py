@@ -29,11 +29,11 @@ __all__ = ["ask", "predicted", "same", "served", "text"]
 def served(model: str, uri: str, environment: dict[str, str], folder: Path) -> Iterator[str]:
     """Where a model answers: a server on a free port, ended by its own process group."""
     port = free_port()
-    words = ["models", "serve", "-m", model]
-    words += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    overrides = ["models", "serve", "-m", model]
+    overrides += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words],
+            [sys.executable, "-m", "mlflow", *overrides],
             cwd=folder,
             env=environment | {"MLFLOW_TRACKING_URI": uri},
             stdout=log,

@@ -98,8 +98,10 @@ def test_every_module_that_is_shipped_finds_what_it_imports(tmp_path: Path) -> N
     ]
     assert {"src.models.zoo", "src.data.decoding.decode", "src.serving.mlflow_model"} <= set(names)
     names.remove("src.serving.mlflow_model")  # MLflow executes it; it takes seconds to import
-    words = f"import importlib\nfor name in {names}: importlib.import_module(name)"
-    subprocess.run([sys.executable, "-P", "-c", words], cwd=tmp_path, env=_only(code), check=True)
+    overrides = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    subprocess.run(
+        [sys.executable, "-P", "-c", overrides], cwd=tmp_path, env=_only(code), check=True
+    )
 
 
 def _only(code: Path) -> dict[str, str]:

@@ -46,8 +46,8 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
 
 
-def whole(model: str, *words: str, link: str = "softmax") -> tuple[WholeNetwork, dict]:
-    network, metadata = network_and_metadata(*words, model=model, shape=SHAPE, link=link)
+def whole(model: str, *overrides: str, link: str = "softmax") -> tuple[WholeNetwork, dict]:
+    network, metadata = network_and_metadata(*overrides, model=model, shape=SHAPE, link=link)
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():  # statistics and branches that start at 0 or 1 would hide mistakes
         for name, tensor in network.state_dict().items():

@@ -113,7 +113,7 @@ def _size(graph: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "part", "change"),
+    ("overrides", "part", "change"),
     [
         ("is pickled", "data/sample_inputs/model.pt", b"\x80\x04"),
         ("is no part of plain data", "data/aotinductor/model/a.so", b"\x7fELF"),
@@ -124,7 +124,7 @@ def _size(graph: dict) -> None:
     ],
 )
 def test_what_torch_would_run_or_unpickle_is_not_loaded(
-    words: str,
+    overrides: str,
     part: str,
     change: bytes | Callable[[dict], None] | None,
     damaged: Callable[[str], tuple[Path, Path]],
@@ -146,5 +146,5 @@ def test_what_torch_would_run_or_unpickle_is_not_loaded(
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=overrides):
         open_predictor(bundle)

@@ -28,7 +28,7 @@ from src.storage.digests import checked_line
 from tests.data.pictures import tree
 
 FITS = ("squeeze", "crop", "pad")
-WORDS = [
+OVERRIDES = [
     *("model=mlp", "runtime=float32", "augment=none", "trainer.tta=none"),
     *("trainer.accelerator=cpu", "data=folder", "data.image_size=[16,12]"),
 ]
@@ -46,8 +46,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_pixels_reach_a_network_in_training_in_prediction_and_when_it_is_served(
     fit: str, pictures: Path, tmp_path: Path
 ) -> None:
-    words = [f"data.root={pictures}", f"data.cache_dir={tmp_path / 'cache'}", f"data.fit={fit}"]
-    settings = compose_settings(RunSettings, [*WORDS, *words])
+    overrides = [f"data.root={pictures}", f"data.cache_dir={tmp_path / 'cache'}", f"data.fit={fit}"]
+    settings = compose_settings(RunSettings, [*OVERRIDES, *overrides])
     data = build.build_data(settings)
     task = build.build_task(settings, data)
     arrived: list[Tensor] = []

@@ -37,8 +37,8 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)
 
 def timm_network(name: str, shape: tuple[int, int, int], **changes: Any) -> tuple[nn.Module, Any]:
     """Return a network of timm with weights that were drawn, and its metadata."""
-    words = ["model=timm", f"model.name={name}", "runtime=float32", "trainer.tta=none"]
-    settings = compose_settings(RunSettings, words)
+    overrides = ["model=timm", f"model.name={name}", "runtime=float32", "trainer.tta=none"]
+    settings = compose_settings(RunSettings, overrides)
     arguments: dict[str, Any] = {"name": name, "pretrained": None, "input_size": None}
     arguments |= {"stem": "keep", "drop_rate": 0.1} | changes
     assert isinstance(settings.model, NetworkSettings)

@@ -49,7 +49,7 @@ def test_sixteen_bits_stay_sixteen_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "overrides"),
     [
         (None, "is missing"),
         (float("nan"), "is missing"),
@@ -72,6 +72,6 @@ def test_sixteen_bits_stay_sixteen_bits() -> None:
         ([["a", "b"]], "something else than numbers"),
     ],
 )
-def test_anything_else_is_refused_with_its_reason(value: object, words: str) -> None:
-    with pytest.raises(PictureError, match=words):
+def test_anything_else_is_refused_with_its_reason(value: object, overrides: str) -> None:
+    with pytest.raises(PictureError, match=overrides):
         as_picture(value)

@@ -177,7 +177,7 @@ def _png(file: Path) -> bool:
 def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures: Path) -> None:
     good = text((pictures / "grey0.png").read_bytes())
     cut_short = (pictures / "grey3.jpg").read_bytes()[:-300]
-    for bad, words in (
+    for bad, overrides in (
         (text(b""), "empty (0 bytes)"),
         (text(b"not a picture"), "is no picture"),
         (text(cut_short), "is cut short"),
@@ -189,7 +189,7 @@ def test_what_is_no_picture_is_named_and_the_server_lives(address: str, pictures
         ({"a": 1}, "dict"),
     ):
         status, said = ask(address, {"dataframe_records": [{"image": good}, {"image": bad}]})
-        assert status == 400 and "row 1" in said and words in said, (words, said)
+        assert status == 400 and "row 1" in said and overrides in said, (overrides, said)
     assert ask(address, {"dataframe_records": [{"picture": good}]})[0] == 400
     status, answers = ask(address, {"dataframe_records": [{"image": good}]})
     assert status == 200 and len(answers) == 1

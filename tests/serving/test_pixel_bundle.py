@@ -39,11 +39,11 @@ LIBRARIES = {
 }
 
 
-def network_and_metadata(model: str, *words: str) -> tuple[nn.Module, dict[str, Any]]:
+def network_and_metadata(model: str, *overrides: str) -> tuple[nn.Module, dict[str, Any]]:
     """What a training of the model on grey pictures would give, but for the training."""
     plainly = ["data.target=dense", "runtime=float32", "trainer.tta=flip"]
     settings = compose_settings(
-        RunSettings, [f"model={model}", *plainly, *MODELS.get(model, []), "data=folder", *words]
+        RunSettings, [f"model={model}", *plainly, *MODELS.get(model, []), "data=folder", *overrides]
     )
     assert isinstance(settings.model, NetworkSettings)
     torch.manual_seed(0)

@@ -36,8 +36,8 @@ Exported = Callable[[str], tuple[WholeNetwork, dict, Path]]
 SHAPE = (1, *SIDE)
 
 
-def whole(model: str, *words: str) -> tuple[WholeNetwork, dict]:
-    network, metadata = network_and_metadata(model, *words)
+def whole(model: str, *overrides: str) -> tuple[WholeNetwork, dict]:
+    network, metadata = network_and_metadata(model, *overrides)
     with torch.no_grad():  # what starts at zero would hide mistakes
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

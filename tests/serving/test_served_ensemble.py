@@ -24,11 +24,13 @@ def test_it_is_typed_and_answers_over_http_as_predict_does(
 ) -> None:
     output_dir = outputs("runs of mine")
     runs, place = output_dir / "runs", f"output_dir={output_dir}"
-    for words in (
+    for overrides in (
         ["model=mlp", "runtime=float32", "trainer.max_epochs=1"],
         ["model=handcrafted", "model.features=[raw]", "model.classifier=knn"],
     ):
-        done = typed("src.train", *words, "evaluate_test=false", "tracking.figures=false", place)
+        done = typed(
+            "src.train", *overrides, "evaluate_test=false", "tracking.figures=false", place
+        )
         assert done.returncode == 0, done.stderr
     members = sorted(path.name for path in runs.iterdir())
 

@@ -201,8 +201,8 @@ def test_several_processes_build_once(tmp_path: Path) -> None:
     for process in running:
         go(process)
     said = [process.communicate(timeout=60)[0].split() for process in running]
-    assert Counter(len(words) for words in said) == {1: 2, 2: 1}
-    assert {words[-1] for words in said} == {"1000000"}
+    assert Counter(len(overrides) for overrides in said) == {1: 2, 2: 1}
+    assert {overrides[-1] for overrides in said} == {"1000000"}
 
 
 def test_a_killed_builder_leaves_nothing_that_is_used(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class StandIn:
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
         task = read_task(job.task)
-        family = next((word.partition("=")[2] for word in job.overrides), "")
+        family = next((override.partition("=")[2] for override in job.overrides), "")
         output_dir = Path(task.places[0].partition("=")[2])
         with (output_dir / "log").open("a") as log:
             log.write(f"{type(task).__name__} {family}\n")
@@ -47,7 +47,7 @@ class StandIn:
                 raise AssertionError
             case Prepare():
                 frozen = family == "embedding"
-                small = any(word.startswith("data.image_size=") for word in job.overrides)
+                small = any(override.startswith("data.image_size=") for override in job.overrides)
                 large = (output_dir / "large").exists() and not small
                 each = 60.0 if large or (output_dir / "slow").exists() else 0.01
                 if (output_dir / "divides").exists() and "runtime.threads=2" in job.overrides:
@@ -56,8 +56,8 @@ class StandIn:
                 if frozen:
                     limit = task.seconds if (output_dir / "cut").exists() else None
                     networks = [{"name": "n", "taken": True, "side": 96}]
-                    words = [f"model.input_size={96 if limit else 128}"]
-                    found = replace(found, networks=networks, limit=limit, overrides=words)
+                    overrides = [f"model.input_size={96 if limit else 128}"]
+                    found = replace(found, networks=networks, limit=limit, overrides=overrides)
                 elif (output_dir / "huge").exists():
                     notes = ["left out: there is not enough memory"]
                     found = replace(found, affordable=False, seconds_per_epoch=0.0, notes=notes)

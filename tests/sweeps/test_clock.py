@@ -63,7 +63,7 @@ def test_measuring_ends_while_trials_have_time() -> None:
         (None, 0.0, 1.0, 0.0),
     ],
 )
-def test_the_least_trial_has_what_its_work_takes_beside_others(
+def test_the_minimal_trial_has_what_its_work_takes_beside_others(
     budget: float | None, earlier: float, slower: float, seconds: float
 ) -> None:
     clock = Clock(budget, finals=True, earlier=earlier, note=lambda _: None, now=lambda: 0.0)

@@ -51,9 +51,9 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 def test_the_pages_show_the_study_until_ctrl_c(tmp_path: Path) -> None:
     _study(tmp_path)
     port = free_port()
-    words = ["study=s", f"output_dir={tmp_path}", f"port={port}"]
+    overrides = ["study=s", f"output_dir={tmp_path}", f"port={port}"]
     with subprocess.Popen(
-        [sys.executable, "-m", "src.sweeps.dashboard", *words],
+        [sys.executable, "-m", "src.sweeps.dashboard", *overrides],
         cwd=_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

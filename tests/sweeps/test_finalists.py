@@ -80,9 +80,9 @@ def study_of(seconds: list[float]) -> Any:
 
 
 def finals(
-    study: Any, left: float | None, slots: int = 2, minutes: int = 20, words: Sequence[str] = ()
+    study: Any, left: float | None, slots: int = 2, minutes: int = 20, overrides: Sequence[str] = ()
 ) -> tuple[Finals, list[str]]:
-    given = ["evaluate_test=false", "study=s", f"budget.minutes={minutes}", *words]
+    given = ["evaluate_test=false", "study=s", f"budget.minutes={minutes}", *overrides]
     settings = read_sweep_settings(given, "default")
     said: list[str] = []
     pool: Any = SimpleNamespace(free=lambda: list(range(slots)))
@@ -140,14 +140,14 @@ def test_what_was_chosen_once_stays(tmp_path: Path) -> None:
 
 def test_more_finalists_and_seeds_than_before_are_trained_at_a_later_start() -> None:
     study = study_of([10, 10, 10])
-    first, _ = finals(study, 100, words=["finalists=1", "finalist_seeds=1"])
+    first, _ = finals(study, 100, overrides=["finalists=1", "finalist_seeds=1"])
     assert first._affordable(first._chosen(study.trials())) == (1, 1)
     first.keep((0, 1), {"value": 0.9})
     kept = study.recall("finalists")
     # Of four trainings one is there: 10 s for the other first seed, and 10 s for two at once.
     for left, size in ((20, (2, 2)), (19, (1, 2)), (0, (1, 1))):
         study.remember("finalists", kept)
-        later, _ = finals(study, left, words=["finalists=2", "finalist_seeds=2"])
+        later, _ = finals(study, left, overrides=["finalists=2", "finalist_seeds=2"])
         assert later._affordable(later._chosen(study.trials())) == size
 
 
@@ -200,7 +200,7 @@ class Trained(Finals):
 def told_apart(
     study: Any, most: int, stops: int | None = None
 ) -> tuple[list[tuple[int, int]], list[str]]:
-    made, said = finals(study, None, words=["finalist_seeds=2", f"extra_trainings={most}"])
+    made, said = finals(study, None, overrides=["finalist_seeds=2", f"extra_trainings={most}"])
     trained = Trained(made.pool, made._jobs, show=said.append)
     trained.trained, trained.stops = [], stops
     if stops is None:
@@ -253,7 +253,7 @@ def test_a_finalist_far_beyond_the_time_is_stopped_where_others_have_answered(
         return 0.0 if answered else None
 
     def run(seconds_left: float) -> list[str]:
-        made, said = finals(study, 1000, words=["finalist_seeds=1"])
+        made, said = finals(study, 1000, overrides=["finalist_seeds=1"])
         how: dict[str, Any] = {"seconds_left": lambda: seconds_left, "time_to_end": to_end}
         Slow(pool, made._jobs, show=said.append, **how).run()
         return said
@@ -340,7 +340,7 @@ def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def made(wrong: list[list[int]]) -> tuple[Any, Finals, list[str]]:
         study = study_of([1.0] * len(wrong))
-        found, said = finals(study, None, words=[f"output_dir={tmp_path}"])
+        found, said = finals(study, None, overrides=[f"output_dir={tmp_path}"])
         for trial, each in enumerate(wrong):
             for seed, count in enumerate(each, 1):
                 run = finished_run(tmp_path, "cnn", count, seed=seed, lr=trial, trial=trial)

@@ -131,8 +131,8 @@ def test_families_without_classifiers_go_by_what_was_measured_and_what_their_tri
 
 def test_what_begins_beside_the_first_trials_lets_one_of_them_end() -> None:
     """Nobody has answered; a picture is described with all cores, which two trials would share."""
-    words = {"model.features": ["scattering"], "model.scattering.orientations": 8}
-    first = trial({**WHOLE, **words}, 0.0, "handcrafted", overrides=())
+    overrides = {"model.features": ["scattering"], "model.scattering.orientations": 8}
+    first = trial({**WHOLE, **overrides}, 0.0, "handcrafted", overrides=())
     crafted = Prepared([], 1, 10.0, all_cores=True)
     known = forecast(handcrafted=crafted, cnn=Prepared([], 12, 1.0))
     both, one = [Kind("handcrafted"), Kind("cnn")], [Kind("cnn")]

@@ -23,7 +23,7 @@ from tests.sweeps.test_run_job import places
 
 
 @pytest.mark.parametrize(
-    ("words", "kinds", "seconds"),
+    ("overrides", "kinds", "seconds"),
     [
         (["model=embedding", "model.auto.seconds=7"], [], 7),
         (["model=embedding", "model.auto.seconds=7", "cv.folds=5"], [], 35),
@@ -35,17 +35,17 @@ from tests.sweeps.test_run_job import places
     ],
 )
 def test_the_search_for_a_classifier_is_a_part_of_what_a_trial_takes(
-    words: list[str], kinds: list[dict[str, Any]], seconds: float
+    overrides: list[str], kinds: list[dict[str, Any]], seconds: float
 ) -> None:
-    assert search_seconds(read_run_settings(words), kinds) == seconds
+    assert search_seconds(read_run_settings(overrides), kinds) == seconds
 
 
 def test_networks_of_other_widths_and_sizes_are_told_by_their_operations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    words = ["model=cnn", "data=digits", "runtime=float32", "runtime.threads=1"]
-    own = [*words, "data.batch_size=64", "trainer.max_epochs=1", "model.widths=[8,16]"]
+    overrides = ["model=cnn", "data=digits", "runtime=float32", "runtime.threads=1"]
+    own = [*overrides, "data.batch_size=64", "trainer.max_epochs=1", "model.widths=[8,16]"]
     variants = [{"model.widths": [8 * n, 16 * n], "model.blocks": 1} for n in (1, 4)]
     few = {"model.widths": [4, 8], "model.blocks": 1}
     large = {**variants[0], "data.image_size": 16}
@@ -71,12 +71,12 @@ def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_d
     monkeypatch.setattr(
         opening, "_decode_all", lambda *given: (seen.append(given), decode(*given))[1]
     )
-    words = ["model=cnn", "data=folder", f"data.root={root}", "runtime=float32"]
-    words += ["runtime.threads=1", "data.batch_size=8", "trainer.max_epochs=12"]
+    overrides = ["model=cnn", "data=folder", f"data.root={root}", "runtime=float32"]
+    overrides += ["runtime.threads=1", "data.batch_size=8", "trainer.max_epochs=12"]
 
     def measured(*more: str) -> Prepared:
         given = Prepare(places(tmp_path), 40.0, trial_seconds=allowed, least_epochs=3)
-        ending = TrialRunner()(Job(plain_task(given), overrides=[*words, *more]), Mock())
+        ending = TrialRunner()(Job(plain_task(given), overrides=[*overrides, *more]), Mock())
         assert ending.state == "complete", ending.reason
         return Prepared(**ending.result)
 
@@ -101,9 +101,9 @@ def test_the_sizes_of_pictures_that_would_not_be_known_in_time_are_not_waited_fo
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(audit, "_FILES_AT_A_TIME", 1)
     root = tree(tmp_path / "pictures", {"a": 20, "b": 20})
-    words = ["model=cnn", "data=folder", f"data.root={root}", "data.num_workers=1"]
+    overrides = ["model=cnn", "data=folder", f"data.root={root}", "data.num_workers=1"]
     given = Prepare(places(tmp_path), 1e-3, trial_seconds=1e-9, least_epochs=3)
-    ending = TrialRunner()(Job(plain_task(given), overrides=words), Mock())
+    ending = TrialRunner()(Job(plain_task(given), overrides=overrides), Mock())
     assert ending.state == "complete", ending.reason
     late = Prepared(**ending.result)
     assert not late.affordable and late.limit == 1e-3
@@ -139,13 +139,13 @@ def test_pictures_whose_opening_would_not_end_in_time_are_given_up_and_open_ones
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(opening, "_BLOCK_BYTES", 1)  # a picture at a time
     root = tree(tmp_path / "pictures", {"a": 20, "b": 20})
-    words = ["model=handcrafted", "model.features=[raw]", "data=folder", f"data.root={root}"]
+    overrides = ["model=handcrafted", "model.features=[raw]", "data=folder", f"data.root={root}"]
     kinds = [{"model.classifier": "logistic"}]
     runner = TrialRunner()
 
     def measured(seconds: float | None) -> Prepared:
         task = Prepare(places(tmp_path), seconds, kinds=kinds)
-        ending = runner(Job(plain_task(task), overrides=[*words, "data.num_workers=1"]), Mock())
+        ending = runner(Job(plain_task(task), overrides=[*overrides, "data.num_workers=1"]), Mock())
         assert ending.state == "complete", ending.reason
         return Prepared(**ending.result)
 

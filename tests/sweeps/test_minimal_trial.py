@@ -130,7 +130,7 @@ def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: B
 
 
 @pytest.mark.parametrize(
-    ("names", "base", "taken", "overrides"),
+    ("names", "base", "taken", "added"),
     [
         (
             ["embedding", "efficientnet_lite0", "handcrafted", "cnn"],
@@ -155,16 +155,16 @@ def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: B
         ),
     ],
 )
-def test_the_least_trial_is_the_cheapest_that_the_families_allow(
-    names: list[str], base: list[str], taken: str, overrides: list[str]
+def test_the_minimal_trial_is_the_cheapest_that_the_families_allow(
+    names: list[str], base: list[str], taken: str, added: list[str]
 ) -> None:
     families = {one.name: one for one in load_families(names, base)}
     pixels = "data.target=dense" in base
     name, values, prepared = minimal_trial(families.values(), base, 400, pixels=pixels)
-    assert (name, list(prepared.overrides)) == (taken, overrides)
+    assert (name, list(prepared.overrides)) == (taken, added)
     assert families[taken].stored_values(values), "the study may have it"
-    words = overrides_of(families[taken], [*base, *overrides], values)
-    settings = read_run_settings(words)
+    overrides = overrides_of(families[taken], [*base, *added], values)
+    settings = read_run_settings(overrides)
     if taken != "pixels" and isinstance(settings.model, ClassicalSettings):
         assert settings.model.classifier == "nearest_mean"
 

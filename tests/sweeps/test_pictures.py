@@ -23,8 +23,8 @@ from src.sweeps.pictures import check_pictures, choose_families, describe_judgin
 from tests.data.pictures import png, tree, write
 
 
-def settings(tmp_path: Path, *words: str) -> SweepSettings:
-    given = [f"data.cache_dir={tmp_path / 'cache'}", f"output_dir={tmp_path / 'out'}", *words]
+def settings(tmp_path: Path, *overrides: str) -> SweepSettings:
+    given = [f"data.cache_dir={tmp_path / 'cache'}", f"output_dir={tmp_path / 'out'}", *overrides]
     return read_sweep_settings(given, "default")
 
 
@@ -55,23 +55,25 @@ def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_
     assert choose_families(settings(tmp_path)).names == usual, "the digits"
 
 
-@pytest.mark.parametrize(("words", "pictures"), [(["cv.folds=null"], 50), ([], 100)])
+@pytest.mark.parametrize(("overrides", "pictures"), [(["cv.folds=null"], 50), ([], 100)])
 def test_a_limit_of_pictures_limits_the_judges(
-    tmp_path: Path, words: list[str], pictures: int
+    tmp_path: Path, overrides: list[str], pictures: int
 ) -> None:
-    words = ["data.limit=50", *words]
-    said = choose_families(settings(tmp_path, *words), words).reason
+    overrides = ["data.limit=50", *overrides]
+    said = choose_families(settings(tmp_path, *overrides), overrides).reason
     assert f"{pictures} pictures judge" in said
     assert ("judged on five folds" in said) == (pictures == 100)
 
 
-@pytest.mark.parametrize(("words", "pictures"), [([], 269), (["cv.folds=5", "pruner=none"], 1437)])
+@pytest.mark.parametrize(
+    ("overrides", "pictures"), [([], 269), (["cv.folds=5", "pruner=none"], 1437)]
+)
 def test_the_first_lines_say_which_difference_the_pictures_show(
-    tmp_path: Path, words: list[str], pictures: int
+    tmp_path: Path, overrides: list[str], pictures: int
 ) -> None:
     """Of the 1,797 digits; held against simulated pairs that are judged as a pair is."""
-    last = choose_families(settings(tmp_path, *words)).reason.splitlines()[-1]
-    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
+    last = choose_families(settings(tmp_path, *overrides)).reason.splitlines()[-1]
+    named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     assert last == f"  {named}", "whoever names the families reads it as well"
     found = re.search(r"^  ([\d,]+) pictures judge: .* of (\d+\.\d) points is found", last)
     assert found and int(found[1].replace(",", "")) == pictures
@@ -92,8 +94,8 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     arrays = np.zeros((4000, 1, 8, 8), np.uint8)
     listed = Source("x", ("a", "b"), np.arange(4000) % 2, arrays=arrays, groups=names)
     monkeypatch.setattr(pictures, "list_pictures", lambda _: listed)
-    words = ["cv.folds=5", "pruner=none"]
-    said = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
+    overrides = ["cv.folds=5", "pruner=none"]
+    said = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     found = re.fullmatch(
         r"3,200 pictures judge: .* (\d+\.\d) points is found four times out of five \(1 point "
         r"takes some 7,900\), or of (\d+\.\d) if each of some 320 groups is answered as one",
@@ -107,7 +109,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     assert 0.77 < np.mean(mean > student.ppf(0.975, 319) * error) < 0.83
     alone = replace(listed, groups=tuple(map(str, range(4000))))
     monkeypatch.setattr(pictures, "list_pictures", lambda _: alone)
-    assert describe_judging(settings(tmp_path, *words), words).endswith(
+    assert describe_judging(settings(tmp_path, *overrides), overrides).endswith(
         "(1 point takes some 7,900)"
     )
     # So many do show it: by simulation of pairs that are judged as a pair is.
@@ -131,13 +133,13 @@ def test_auto_is_a_word_of_its_own_and_a_list_overrules_it(tmp_path: Path) -> No
 
 def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
     root = folder(tmp_path, [(32, 32)] * 20)
-    words = ["data=folder", f"data.root={root}"]
-    chosen = choose_families(settings(tmp_path, *words), words)
+    overrides = ["data=folder", f"data.root={root}"]
+    chosen = choose_families(settings(tmp_path, *overrides), overrides)
     assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
     assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
-    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
+    named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     assert "validation part of 3 pictures" in named and "on all 17 that" in named
-    judged = settings(tmp_path, *words, *chosen.overrides)
+    judged = settings(tmp_path, *overrides, *chosen.overrides)
     assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
 
 
@@ -146,12 +148,12 @@ def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
 )
 def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str) -> None:
     root = folder(tmp_path, [(32, 32)] * 20)
-    words = ["data=folder", f"data.root={root}", said]
+    overrides = ["data=folder", f"data.root={root}", said]
     if said == "cv.folds=3":
-        words.append("pruner=none")
-    assert choose_families(settings(tmp_path, *words), words).overrides == ()
+        overrides.append("pruner=none")
+    assert choose_families(settings(tmp_path, *overrides), overrides).overrides == ()
     assert "tells little" not in describe_judging(
-        settings(tmp_path, *words, "families=[cnn]"), words
+        settings(tmp_path, *overrides, "families=[cnn]"), overrides
     )
 
 
@@ -160,9 +162,9 @@ def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
         made = folder(tmp_path / part, [(8, 8)] * count)
         (tmp_path / "set").mkdir(exist_ok=True)
         made.rename(tmp_path / "set" / part)
-    words = ["data=folder", f"data.root={tmp_path / 'set'}"]
-    assert choose_families(settings(tmp_path, *words), words).overrides == ()
-    named = describe_judging(settings(tmp_path, *words, "families=[cnn]"), words)
+    overrides = ["data=folder", f"data.root={tmp_path / 'set'}"]
+    assert choose_families(settings(tmp_path, *overrides), overrides).overrides == ()
+    named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     assert named.startswith("200 pictures judge: ") and "\n" not in named
 
 
@@ -171,8 +173,8 @@ def test_other_pictures_end_a_study_and_the_same_ones_do_not(
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     root = tree(tmp_path / "pets", {"cat": 6, "dog": 6})
-    words = ["study=s", "data=folder", f"data.root={root}", "families=[mlp]"]
-    settings = read_sweep_settings(words, "default")
+    overrides = ["study=s", "data=folder", f"data.root={root}", "families=[mlp]"]
+    settings = read_sweep_settings(overrides, "default")
     known: dict[str, Any] = {}
     study: Any = SimpleNamespace(recall=known.get, remember=known.__setitem__)
     check_pictures(settings, study)

@@ -57,15 +57,15 @@ def preparation(
     return Preparation(pool, clock, jobs, print, lambda: None)
 
 
-def family(name: str, *words: str) -> Family:
-    return Family(name, words or (f"model={name}",), (), {})
+def family(name: str, *overrides: str) -> Family:
+    return Family(name, overrides or (f"model={name}",), (), {})
 
 
 def of_size(large: float, small: float) -> Callable[[list[str]], dict[str, Any]]:
     """Seconds an epoch at the usual size of pictures, and at a smaller one."""
 
-    def cost(words: list[str]) -> dict[str, Any]:
-        shrunk = any(w.startswith(("data.image_size=", "model.input_size=")) for w in words)
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        shrunk = any(w.startswith(("data.image_size=", "model.input_size=")) for w in overrides)
         return {"seconds_per_epoch": small if shrunk else large}
 
     return cost
@@ -105,22 +105,22 @@ def test_smaller_pictures_come_before_fewer_epochs_unless_somebody_gave_a_size(
 def test_pictures_that_are_small_or_no_cheaper_when_small_keep_their_size(
     side: int, small: float, measured: int
 ) -> None:
-    pool = Answers(lambda words: of_size(10, small)(words) | {"side": side})
+    pool = Answers(lambda overrides: of_size(10, small)(overrides) | {"side": side})
     found = preparation(pool, 100).measure(family("cnn"))
     assert found.overrides == ["data.batch_size=64", "trainer.max_epochs=5"]
     assert len(pool.jobs) == measured and not any("image_size" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("word", ["model=fcn", "model=unet"])
-def test_pictures_with_masks_keep_their_size_for_others_are_measured_in_it(word: str) -> None:
-    def cost(words: list[str]) -> dict[str, Any]:
-        return of_size(10, 4)(words) | {"published": word == "model=unet"}
+@pytest.mark.parametrize("override", ["model=fcn", "model=unet"])
+def test_pictures_with_masks_keep_their_size_for_others_are_measured_in_it(override: str) -> None:
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        return of_size(10, 4)(overrides) | {"published": override == "model=unet"}
 
     made = preparation(Answers(cost), 100, "data.target=dense")
     data = replace(made.jobs.settings.data, target="dense")
     jobs = replace(made.jobs, settings=replace(made.jobs.settings, data=data))
     made = replace(made, jobs=jobs)
-    found = made.measure(family("own", word))
+    found = made.measure(family("own", override))
     assert found.overrides == ["data.batch_size=64", "trainer.max_epochs=5"]
 
 
@@ -164,32 +164,34 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
     monkeypatch.setattr("src.machine.cpu_load.available_cores", lambda: 2)
     monkeypatch.setattr("src.sweeps.prepare.others_load", lambda: others)
 
-    def cost(words: list[str]) -> dict[str, Any]:
-        several = "runtime.threads=2" in words
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        several = "runtime.threads=2" in overrides
         notes = ["of the pictures"] if several else ["of the batch", NOT_OPENED]
         return {"seconds_per_epoch": shared if several else large, "notes": notes}
 
-    pool, words = Answers(cost), ["study=s", "output_dir=out", *given]
+    pool, overrides = Answers(cost), ["study=s", "output_dir=out", *given]
     monkeypatch.setattr(pool, "size", slots)
     base = ("data.image_size=96", "runtime.threads=1")
     made = preparation(pool, 100, *base, cnn=family("cnn"))
-    settings = read_sweep_settings(words, "default")
+    settings = read_sweep_settings(overrides, "default")
     made = replace(made, jobs=replace(made.jobs, settings=settings))
     found = made.measure(family("cnn"))
     assert found.takes_turns is taken
     each = shared if taken else large
     assert found.epochs == min(12, int(70 / each))
     if taken:
-        words = list(pool.jobs[-1].overrides)
-        assert [word for word in words if "threads" in word] == ["runtime.threads=2"]
-        assert "data.batch_size=64" in words, "what was chosen before is not chosen again"
+        overrides = list(pool.jobs[-1].overrides)
+        assert [override for override in overrides if "threads" in override] == [
+            "runtime.threads=2"
+        ]
+        assert "data.batch_size=64" in overrides, "what was chosen before is not chosen again"
         assert found.notes[:2] == ["of the batch", "of the pictures"], "they were opened"
     else:
         assert NOT_OPENED in found.notes
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words", "epochs"),
+    ("seconds", "overrides", "epochs"),
     [
         (400, ("model=cnn",), 1),
         (2_000, ("model=cnn",), None),
@@ -198,13 +200,13 @@ def test_an_only_network_that_must_be_cut_has_the_cores_of_all_slots(
     ],
 )
 def test_an_only_network_is_trained_for_a_part_of_an_epoch_before_there_is_no_answer(
-    seconds: float, words: tuple[str, ...], epochs: int | None
+    seconds: float, overrides: tuple[str, ...], epochs: int | None
 ) -> None:
     """Of 100 s, 70 are for the trial, which a clock ends; a head is to be fitted before it."""
-    only = family("net", *words)
+    only = family("net", *overrides)
 
-    def cost(words: list[str]) -> dict[str, Any]:
-        return {"seconds_per_epoch": seconds, "published": "recipe=finetune" in words}
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        return {"seconds_per_epoch": seconds, "published": "recipe=finetune" in overrides}
 
     base = ("data.image_size=96",)
     found = preparation(Answers(cost), 100, *base, net=only).measure(only)
@@ -241,9 +243,11 @@ def test_hand_crafted_features_alone_must_leave_time_for_their_fit_as_well() -> 
     assert preparation(Answers(cost), 100, **both).measure(crafted).seconds == 30
 
 
-@pytest.mark.parametrize(("word", "late"), [("model=cnn", 65), ("model=embedding", 85)])
-def test_an_only_family_may_be_measured_longer_before_it_is_given_up(word: str, late: int) -> None:
-    pool, only = Answers(of_size(0.1, 0.1)), family("own", word)
+@pytest.mark.parametrize(("override", "late"), [("model=cnn", 65), ("model=embedding", 85)])
+def test_an_only_family_may_be_measured_longer_before_it_is_given_up(
+    override: str, late: int
+) -> None:
+    pool, only = Answers(of_size(0.1, 0.1)), family("own", override)
     preparation(pool, 100, own=only).measure(only)
     assert pool.jobs[0].task["seconds"] + pool.jobs[0].task["late_by"] == pytest.approx(late)
 
@@ -268,8 +272,8 @@ def test_hand_crafted_features_get_as_many_training_pictures_as_there_is_time_fo
     """
     crafted, pictures = family("handcrafted", "model=handcrafted"), 1_000
 
-    def cost(words: list[str]) -> dict[str, Any]:
-        few = [int(w.partition("=")[2]) for w in words if w.startswith("data.train_limit=")]
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        few = [int(w.partition("=")[2]) for w in overrides if w.startswith("data.train_limit=")]
         count = min([pictures, *few])
         each = seconds * (0.25 + 0.75 * count / pictures)
         parts = {"train": count, "dropped": pictures - count}
@@ -277,7 +281,7 @@ def test_hand_crafted_features_get_as_many_training_pictures_as_there_is_time_fo
 
     both = {"handcrafted": crafted, "cnn": family("cnn")}
     found = preparation(Answers(cost), 100, *base, **both).measure(crafted)
-    limit = [word for word in found.overrides if word.startswith("data.train_limit=")]
+    limit = [override for override in found.overrides if override.startswith("data.train_limit=")]
     assert limit == ([] if taken is None else [f"data.train_limit={taken}"])
     assert found.affordable is (taken is not None)
     assert (found.limit is not None) and (taken is None or found.seconds <= 50)
@@ -289,15 +293,15 @@ def test_a_network_from_scratch_is_left_out_before_it_learns_nothing() -> None:
 
 
 def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
-    def cost(words: list[str]) -> dict[str, Any]:
-        return of_size(90, 45)(words) | {"published": True}
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        return of_size(90, 45)(overrides) | {"published": True}
 
     tuned = family("efficientnet_lite0", "model=efficientnet_lite0", "recipe=finetune")
     found = preparation(Answers(cost), 100).measure(tuned)
     assert found.affordable and found.epochs == 1
     assert "model.input_size=160" in found.overrides
     stated = preparation(Answers(cost), 100, "model.input_size=224").measure(tuned)
-    assert not any("input_size" in word for word in stated.overrides)
+    assert not any("input_size" in override for override in stated.overrides)
 
 
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
@@ -403,7 +407,7 @@ def test_hand_crafted_features_have_a_cheap_try_where_the_others_time_allows_it(
     """A quarter of the 70 s that trials have left is 17.5 s; 1,000 pictures take 400 s / speed."""
     crafted = family("handcrafted", "model=handcrafted")
     (whole,) = jobs_of(130, crafted, 200, speed=100)
-    assert not any("train_limit" in word for word in whole.overrides)
+    assert not any("train_limit" in override for override in whole.overrides)
     # A quarter of 40 s for opening all pictures, and a quarter of the rest.
     (part,) = jobs_of(130, crafted, 200, speed=10)
     assert "data.train_limit=250" in part.overrides
@@ -468,7 +472,7 @@ class Described(Answers):
 
     def gather(self, *_: object) -> None: ...
 
-    def describe(self, words: list[str]) -> dict[str, Any]:
+    def describe(self, overrides: list[str]) -> dict[str, Any]:
         seconds = self.jobs[-1].task["seconds"]
         self.size = size = max(self.size, min(224, int(2 * seconds) // 32 * 32))
         self.time.now += seconds / 2
@@ -500,7 +504,7 @@ def sizes(
     time: ByHand,
     study: Study,
     budget: float,
-    *words: str,
+    *overrides: str,
     earlier: float = 0.0,
     worker: type[Described] = Described,
     trials: int | None = None,
@@ -508,7 +512,7 @@ def sizes(
     """Return the size of the pictures of each trial that is begun early; `trials` end it."""
     clock = Clock(budget, finals=False, earlier=earlier, note=lambda _: None, now=time)
     made = preparation(worker(time), None, study=study, embedding=family("embedding"))
-    settings = read_sweep_settings(["study=s", "output_dir=out", *words], "default")
+    settings = read_sweep_settings(["study=s", "output_dir=out", *overrides], "default")
     made = replace(made, jobs=replace(made.jobs, settings=settings))
     found = []
     for name in replace(made, clock=clock).run():
@@ -548,15 +552,15 @@ def test_what_time_is_left_describes_the_pictures_better() -> None:
 class DescribedBefore(Described):
     """A worker to which an earlier study has left pictures described at 64 pixels."""
 
-    def describe(self, words: list[str]) -> dict[str, Any]:
+    def describe(self, overrides: list[str]) -> dict[str, Any]:
         if not self.jobs[-1].task["at_once"]:
-            return super().describe(words)
+            return super().describe(overrides)
         described = {"overrides": ["model.input_size=64"], "seconds_per_epoch": 0.0, "limit": 1.0}
         return described | {"epochs": 1, "published": True}
 
 
 @pytest.mark.parametrize(
-    ("words", "begun"),
+    ("overrides", "begun"),
     [
         ([], ["model.input_size=64", "model.input_size=128"]),
         (["budget.trials=5"], ["model.input_size=64", "model.input_size=128"]),
@@ -564,10 +568,10 @@ class DescribedBefore(Described):
     ],
 )
 def test_what_is_described_already_answers_before_anything_better(
-    words: list[str], begun: list[str]
+    overrides: list[str], begun: list[str]
 ) -> None:
     time, study = ByHand(), Study()
-    assert sizes(time, study, 100, *words, worker=DescribedBefore) == begun
+    assert sizes(time, study, 100, *overrides, worker=DescribedBefore) == begun
 
 
 def test_a_start_after_a_kill_betters_what_was_described_already() -> None:
@@ -587,8 +591,8 @@ def test_a_start_after_a_kill_betters_what_was_described_already() -> None:
 class Busier(Described):
     """The worker of a machine on which the same time buys ever less."""
 
-    def describe(self, words: list[str]) -> dict[str, Any]:
-        found = super().describe(words)
+    def describe(self, overrides: list[str]) -> dict[str, Any]:
+        found = super().describe(overrides)
         size = 224 - 32 * len(self.jobs)
         cut = {"overrides": [f"model.input_size={size}"], "promise": size / 4, "limit": 1.0}
         return found | cut
@@ -640,7 +644,7 @@ def test_others_go_by_pictures_then_their_size_then_epochs(
     train: int, side: int, epochs: int, taken: bool
 ) -> None:
     def found(train: int, side: int, epochs: int) -> Prepared:
-        words = [f"data.train_limit={train}", f"data.image_size={side}"]
-        return Prepared(words, epochs, 1.0, parts={"train": train}, side=side)
+        overrides = [f"data.train_limit={train}", f"data.image_size={side}"]
+        return Prepared(overrides, epochs, 1.0, parts={"train": train}, side=side)
 
     assert found(train, side, epochs).betters(found(500, 64, 3)) is taken

@@ -61,15 +61,15 @@ GIVEN = (
 )
 
 
-def sweep(output_dir: Path, *words: str) -> SweepRecord:
-    seeds = () if "finalists=0" in words else ("finalist_seeds=2",)
-    given = [*GIVEN, *seeds, f"output_dir={output_dir}", *words]
+def sweep(output_dir: Path, *overrides: str) -> SweepRecord:
+    seeds = () if "finalists=0" in overrides else ("finalist_seeds=2",)
+    given = [*GIVEN, *seeds, f"output_dir={output_dir}", *overrides]
     return run_sweep(read_sweep_settings(given, "default"), given, "default")
 
 
-def opened_study(output_dir: Path, *words: str) -> SweepStudy:
+def opened_study(output_dir: Path, *overrides: str) -> SweepStudy:
     """Return the study of such a sweep, as its race opens it."""
-    given = [*GIVEN, f"output_dir={output_dir}", *words]
+    given = [*GIVEN, f"output_dir={output_dir}", *overrides]
     settings, base = read_sweep_settings(given, "default"), base_overrides(given, "default")
     families = load_families(settings.families, base, settings.search)
     return SweepStudy(settings.study_folder, study_spec(settings, families, base))
@@ -168,8 +168,8 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
 ) -> None:
     """Three epochs of a minute in four and a half: the trial stands for the finalist."""
     (tmp_path / "slow").touch()
-    words = ["families=[mlp]", "budget.minutes=4.5", "budget.trials=1", *given]
-    record = sweep(tmp_path, *words)
+    overrides = ["families=[mlp]", "budget.minutes=4.5", "budget.trials=1", *given]
+    record = sweep(tmp_path, *overrides)
     (trial,) = record.trials
     assert trial.state == COMPLETE
     (found,) = [one for one in trial.overrides if one.startswith("trainer.max_time=")]
@@ -177,7 +177,9 @@ def test_the_only_training_that_there_is_time_for_ends_itself(
     assert limit - 0.85 * spent - 1 <= float(found.partition("=")[2]) <= limit
     # With time for more it is a candidate like others, without a limit of its own.
     more = sweep(tmp_path, "families=[mlp]", "study=more", "budget.minutes=60", "budget.trials=1")
-    assert not any(word.startswith("trainer.max_time=") for word in more.trials[0].overrides)
+    assert not any(
+        override.startswith("trainer.max_time=") for override in more.trials[0].overrides
+    )
 
 
 def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
@@ -196,11 +198,11 @@ def test_an_only_network_that_must_be_cut_is_trained_alone_with_all_cores(
     monkeypatch.setattr(race_module, "Driver", driver)
     for name in ("slow", "divides"):
         (tmp_path / name).touch()
-    words = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
-    record = sweep(tmp_path, *words)
+    overrides = ["families=[mlp]", "workers.count=null", "budget.minutes=4", "budget.trials=2"]
+    record = sweep(tmp_path, *overrides)
     threads = [[w for w in t.overrides if w.startswith("runtime.threads=")] for t in record.trials]
     assert threads == [["runtime.threads=2"]] * 2 and at_once == [1]
-    again = sweep(tmp_path, *words, "study=stated", "workers.count=2")
+    again = sweep(tmp_path, *overrides, "study=stated", "workers.count=2")
     assert at_once[1:] == [None]
     assert all("runtime.threads=1" in trial.overrides for trial in again.trials)
 
@@ -225,38 +227,38 @@ def test_a_network_that_has_no_time_for_an_epoch_is_trained_for_a_part_of_one(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "slow").touch()
-    words = ["families=[mlp]", "budget.minutes=1", "budget.trials=1", "finalists=0"]
-    (trial,) = sweep(tmp_path, *words, "evaluate_test=false").trials
+    overrides = ["families=[mlp]", "budget.minutes=1", "budget.trials=1", "finalists=0"]
+    (trial,) = sweep(tmp_path, *overrides, "evaluate_test=false").trials
     assert trial.state == COMPLETE and "trainer.max_epochs=1" in trial.overrides
-    assert any(word.startswith("trainer.max_time=") for word in trial.overrides)
+    assert any(override.startswith("trainer.max_time=") for override in trial.overrides)
 
 
-def test_where_nothing_ends_in_time_the_least_trial_of_all_answers(
+def test_where_nothing_ends_in_time_the_minimal_trial_of_all_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "slow").touch()
-    words = ["families=[mlp]", "budget.minutes=0.05", "budget.trials=1"]
-    record = sweep(tmp_path, *words, "evaluate_test=false")
+    overrides = ["families=[mlp]", "budget.minutes=0.05", "budget.trials=1"]
+    record = sweep(tmp_path, *overrides, "evaluate_test=false")
     (trial,) = record.trials
     assert trial.state == COMPLETE and record.winner == trial.number
     assert {"data.train_limit=500", "trainer.max_epochs=1"} <= {*trial.overrides}
     assert "nothing else ends in 0.05 minutes on this machine just now" in capsys.readouterr().err
     # Each start that finds no other answer would try no more than this one again.
-    assert sweep(tmp_path, *words, "evaluate_test=false").trials == record.trials
+    assert sweep(tmp_path, *overrides, "evaluate_test=false").trials == record.trials
     # It is no measure of its family, which has its own turn with more minutes.
     (tmp_path / "slow").unlink()
-    more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=3")
+    more = sweep(tmp_path, *overrides, "budget.minutes=60", "budget.trials=3")
     assert more.trials[0] == trial and len(more.trials) == 3
     assert not any("data.train_limit=500" in one.overrides for one in more.trials[1:])
 
 
-def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
+def test_the_minimal_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path) -> None:
     """What an earlier start spent them on had no answer; nothing would begin after the remark."""
     (tmp_path / "slow").touch()
-    words = ["families=[mlp]", "budget.minutes=0.05", "budget.epochs=5", "evaluate_test=false"]
-    with opened_study(tmp_path, *words) as study:
+    overrides = ["families=[mlp]", "budget.minutes=0.05", "budget.epochs=5", "evaluate_test=false"]
+    with opened_study(tmp_path, *overrides) as study:
         study.remember("epochs", 5)
-    (trial,) = sweep(tmp_path, *words).trials
+    (trial,) = sweep(tmp_path, *overrides).trials
     assert trial.state == COMPLETE and "data.train_limit=500" in trial.overrides
 
 
@@ -264,7 +266,7 @@ def test_the_least_trial_answers_though_epochs_are_spent_as_well(tmp_path: Path)
     ("states", "minutes", "seconds"),
     [([FAILED], 1.0, 30.0), ([PRUNED, FAILED], 1.0, 30.0), ([], None, 0.0), ([], 1.0, 0.0)],
 )
-def test_the_least_trial_is_for_want_of_time_alone(
+def test_the_minimal_trial_is_for_want_of_time_alone(
     states: list[str], minutes: float | None, seconds: float
 ) -> None:
     sweep: Any = SimpleNamespace(
@@ -288,7 +290,7 @@ def test_a_network_that_may_be_the_first_answer_ends_itself_where_time_is_short(
     assert found == ["trainer.max_time=85"] * limited
 
 
-def test_the_least_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
+def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> None:
     raced: list[tuple[int, set[str], float]] = []
     sweep: Any = SimpleNamespace(
         _settings=SimpleNamespace(budget=SimpleNamespace(minutes=1.0)),
@@ -355,14 +357,14 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["budget.trials=3", "finalists=0"]
-    sweep(tmp_path, *words)
+    overrides = ["budget.trials=3", "finalists=0"]
+    sweep(tmp_path, *overrides)
     journal = tmp_path / "sweeps" / "s" / "study.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     begun = [place for place, line in enumerate(lines) if b'"op_code":4' in line]
     journal.write_bytes(b"".join(lines[: begun[2]]))
     capsys.readouterr()
-    sweep(tmp_path, *words)
+    sweep(tmp_path, *overrides)
     said = capsys.readouterr()
     assert "the study holds 2 trials, and" in said.out + said.err
     assert "sweep.json tells of 3" in said.out + said.err
@@ -374,16 +376,16 @@ def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_si
 def test_a_study_goes_on_by_its_name_alone(tmp_path: Path) -> None:
     first = sweep(tmp_path, "seed=5", "budget.trials=2", "finalists=0")
     named = ["study=s", f"output_dir={tmp_path}", "budget.trials=3"]
-    words, config_name = completed_command(named, None, "default")
-    more = run_sweep(read_sweep_settings(words, config_name), words, config_name)
+    overrides, config_name = completed_command(named, None, "default")
+    more = run_sweep(read_sweep_settings(overrides, config_name), overrides, config_name)
     assert more.trials[:2] == first.trials and len(more.trials) == 3
     assert more.families == first.families and "seed=5" in more.base
     # Whatever a result depends on, and a study that is not there, is a command of its own.
-    for words in (
+    for overrides in (
         ["study=s", f"output_dir={tmp_path}", "seed=5"],
         ["study=t", f"output_dir={tmp_path}"],
     ):
-        assert completed_command(words, None, "default") == (words, "default")
+        assert completed_command(overrides, None, "default") == (overrides, "default")
     assert completed_command(named, "pareto", "default") == (named, "pareto")
     kept = tmp_path / "sweeps" / "s" / "command.json"
     kept.write_bytes(kept.read_bytes().replace(b"seed=5", b"seed=6"))
@@ -396,28 +398,28 @@ def test_what_a_later_start_makes_idle_is_left_out_of_the_command(tmp_path: Path
     first = ["seed=5", "finalist_seeds=2", "workers=ray", "workers.address=10.0.0.1:6379"]
     keep_command(folder, first, "default")
     named = ["study=s", f"output_dir={tmp_path}", "finalists=0", "workers=local"]
-    words, config_name = completed_command(named, None, "default")
-    assert words == ["seed=5", *named]
-    read_sweep_settings(words, config_name)  # it refuses what is idle
+    overrides, config_name = completed_command(named, None, "default")
+    assert overrides == ["seed=5", *named]
+    read_sweep_settings(overrides, config_name)  # it refuses what is idle
 
 
 def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path) -> None:
     (tmp_path / "slow").touch()
-    words = ["budget.trials=3", "finalists=0", "evaluate_test=false"]
-    first = sweep(tmp_path, "budget.minutes=1", *words)
+    overrides = ["budget.trials=3", "finalists=0", "evaluate_test=false"]
+    first = sweep(tmp_path, "budget.minutes=1", *overrides)
     assert [trial.family for trial in first.trials] == ["embedding"] * 3
     said, command = first.only
     assert "only embedding was tried; some " in said and " let mlp in" in said
     assert command.startswith("python -m src.sweep study=s ") and "budget.minutes=" in command
-    again = sweep(tmp_path, "budget.minutes=2", *words)
+    again = sweep(tmp_path, "budget.minutes=2", *overrides)
     assert again.trials == first.trials, "it cannot be afforded yet, and the trials are spent"
     (tmp_path / "slow").unlink()
-    more = sweep(tmp_path, "budget.minutes=60", *words)
+    more = sweep(tmp_path, "budget.minutes=60", *overrides)
     assert more.trials[:3] == first.trials
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
     assert more.only == ("", "")
-    assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 4
+    assert len(sweep(tmp_path, "budget.minutes=90", *overrides).trials) == 4
 
 
 def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_renewed(
@@ -425,17 +427,19 @@ def test_what_an_earlier_start_left_running_goes_on_beside_a_family_that_is_rene
 ) -> None:
     """A kill came while a trial of the mlp ran and another one waited; now there is more time."""
     (tmp_path / "cut").touch()
-    words = ["families=[embedding,mlp]", "finalists=0", "evaluate_test=false"]
-    sweep(tmp_path, *words, "budget.minutes=1", "budget.trials=2")
-    with opened_study(tmp_path, *words) as study:
-        own = default_values(study.spec.families[1], base_overrides([*GIVEN, *words], "default"))
+    overrides = ["families=[embedding,mlp]", "finalists=0", "evaluate_test=false"]
+    sweep(tmp_path, *overrides, "budget.minutes=1", "budget.trials=2")
+    with opened_study(tmp_path, *overrides) as study:
+        own = default_values(
+            study.spec.families[1], base_overrides([*GIVEN, *overrides], "default")
+        )
         for number in (0, 1):
             study.enqueue("mlp", own, prepared=[f"data.batch_size={64 + number}"])
         running = study.ask()
         assert running is not None and running.family == "mlp"
     (tmp_path / "cut").unlink()
     done = len(log(tmp_path))
-    more = sweep(tmp_path, *words, "budget.minutes=60", "budget.trials=5")
+    more = sweep(tmp_path, *overrides, "budget.minutes=60", "budget.trials=5")
     assert [(t.family, t.state) for t in more.trials[2:]] == [
         ("mlp", COMPLETE),
         ("mlp", COMPLETE),
@@ -480,16 +484,16 @@ def test_where_time_is_up_before_any_family_is_measured_memory_is_not_to_blame(
 
 def test_what_was_cut_down_is_a_further_candidate_with_more_minutes(tmp_path: Path) -> None:
     (tmp_path / "large").touch()
-    words = ["families=[mlp]", "budget.trials=2", "evaluate_test=false"]
-    first = sweep(tmp_path, "budget.minutes=1", *words)
+    overrides = ["families=[mlp]", "budget.trials=2", "evaluate_test=false"]
+    first = sweep(tmp_path, "budget.minutes=1", *overrides)
     assert all("data.image_size=64" in trial.overrides for trial in first.trials)
-    assert sweep(tmp_path, "budget.minutes=1.1", *words).trials == first.trials
-    more = sweep(tmp_path, "budget.minutes=60", *words)
+    assert sweep(tmp_path, "budget.minutes=1.1", *overrides).trials == first.trials
+    more = sweep(tmp_path, "budget.minutes=60", *overrides)
     assert more.trials[:2] == first.trials
     (added,) = more.trials[2:]
     assert added.is_default and added.state == COMPLETE
-    assert not any(word.startswith("data.image_size=") for word in added.overrides)
-    assert len(sweep(tmp_path, "budget.minutes=90", *words).trials) == 3
+    assert not any(override.startswith("data.image_size=") for override in added.overrides)
+    assert len(sweep(tmp_path, "budget.minutes=90", *overrides).trials) == 3
 
 
 def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_path: Path) -> None:
@@ -514,7 +518,7 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
         ]
         file.write_text("\n".join([f",{','.join(classes)}", *lines]))
 
-    words = [
+    overrides = [
         "metric=cost",
         f"costs={file}",
         "evaluate_test=false",
@@ -523,14 +527,14 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     with pytest.raises(
         ConfigError, match=r"must name the classes of the data, .* 0, cat is on one"
     ):
-        sweep(tmp_path / "out", *words)
+        sweep(tmp_path / "out", *overrides)
     file.write_text("no table")
     with pytest.raises(ConfigError, match="first line"):
-        sweep(tmp_path / "out", *words)
+        sweep(tmp_path / "out", *overrides)
     assert not (tmp_path / "out").exists(), "a refused command left something behind"
     write(5, names[::-1])
     (tmp_path / "out").mkdir()
-    record = sweep(tmp_path / "out", *words)
+    record = sweep(tmp_path / "out", *overrides)
     assert record.metrics == ("val/cost",) and record.costs is not None
     assert record.costs["3"] == {name: 5 * (name != "3") for name in names}
     # The dearer family is the better one by accuracy.
@@ -539,21 +543,21 @@ def test_a_sweep_goes_by_its_table_of_costs_and_by_no_other(tmp_path: Path) -> N
     kept = json.loads((tmp_path / "out" / "sweeps" / "s" / "sweep.json").read_text())
     assert kept["costs"] == record.costs
     write(5)  # in another order
-    assert sweep(tmp_path / "out", *words).trials == record.trials
+    assert sweep(tmp_path / "out", *overrides).trials == record.trials
     write(7)
     with pytest.raises(ConfigError, match=r"begun otherwise: costs 0 1: 5\.0 then, 7\.0 now"):
-        sweep(tmp_path / "out", *words)
+        sweep(tmp_path / "out", *overrides)
 
 
 def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
-    begun = sweep(tmp_path, *words)
+    overrides = ["metric=accuracy", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *overrides)
     later = {"single": ("data.answer", {"val/accuracy": "balanced_accuracy"})}
     monkeypatch.setattr("src.config.sweep._ANSWERS", later)
     with pytest.raises(ConfigError, match=r"data\.answer=balanced_accuracy only now") as refused:
-        sweep(tmp_path, *words)
+        sweep(tmp_path, *overrides)
     line = overrides_of(str(refused.value).partition("go on with it: ")[2], "sweep")
     given, name = take_config_name(line or [], default="")
     assert "data.answer=most_probable" in given
@@ -563,7 +567,7 @@ def test_a_study_of_a_version_with_other_defaults_goes_on_by_the_command_that_is
     real = Family.plain
     monkeypatch.setattr(Family, "plain", lambda family: {**real(family), "more": 1})
     with pytest.raises(ConfigError, match="begun otherwise") as changed:
-        sweep(tmp_path, *words)
+        sweep(tmp_path, *overrides)
     assert "go on with it" not in str(changed.value), "no command has the earlier search space"
 
 
@@ -577,13 +581,13 @@ def test_a_folder_of_pictures_is_the_same_by_its_whole_path_and_by_a_relative_on
             image = Image.new("RGB", (8, 8), colour)
             image.putpixel((0, 0), (number, 0, 0))
             image.save(tmp_path / "photos" / label / f"{number}.png")
-    words = ["data=folder", "budget.trials=1", "finalists=0", "evaluate_test=false"]
-    begun = sweep(tmp_path, *words, "data.root=photos")
-    assert sweep(tmp_path, *words, f"data.root={tmp_path / 'photos'}").trials == begun.trials
-    assert sweep(tmp_path, *words, "data.root=./photos/").trials == begun.trials
+    overrides = ["data=folder", "budget.trials=1", "finalists=0", "evaluate_test=false"]
+    begun = sweep(tmp_path, *overrides, "data.root=photos")
+    assert sweep(tmp_path, *overrides, f"data.root={tmp_path / 'photos'}").trials == begun.trials
+    assert sweep(tmp_path, *overrides, "data.root=./photos/").trials == begun.trials
     shutil.copytree(tmp_path / "photos", tmp_path / "others")
     with pytest.raises(ConfigError, match=r"data\.root=photos then, data\.root=others now"):
-        sweep(tmp_path, *words, "data.root=others")
+        sweep(tmp_path, *overrides, "data.root=others")
 
 
 @pytest.mark.parametrize(

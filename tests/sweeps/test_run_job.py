@@ -36,18 +36,18 @@ from tests.search.workers.pools import answered, endings, wait_free
 
 RUNNER = "src.sweeps.run_job:TrialRunner"
 
-WORDS = ["model=mlp", "data.batch_size=256", "trainer.max_epochs=1", "runtime=float32"]
+OVERRIDES = ["model=mlp", "data.batch_size=256", "trainer.max_epochs=1", "runtime=float32"]
 DEVICES = [
     *("model=mlp", "data.batch_size=32", "runtime=float32", "runtime.threads=1"),
     *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=3"),
 ]
 
 
-def processes(word: str) -> list[psutil.Process]:
+def processes(argument: str) -> list[psutil.Process]:
     found = []
     for one in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it ended meanwhile, or an earlier test's has
-            if word in " ".join(one.cmdline()):
+            if argument in " ".join(one.cmdline()):
                 found.append(one)
     return found
 
@@ -74,23 +74,23 @@ def test_too_little_memory_asks_for_the_same_step_in_smaller_batches(
         raise OutOfMemory("there is not enough memory")
 
     monkeypatch.setattr(runners, "run_experiment", experiment)
-    words, run = [*WORDS, "trainer.accumulate_batches=3"], TrialRunner()
-    ending = run(job(tmp_path, words), NoReports())
+    overrides, run = [*OVERRIDES, "trainer.accumulate_batches=3"], TrialRunner()
+    ending = run(job(tmp_path, overrides), NoReports())
     assert (ending.state, ending.reason) == ("failed", "there is not enough memory")
     assert ending.again is not None
-    smaller = changed(words, ending.again["changes"])
-    assert len(smaller) == len(words), "a key is there twice"
+    smaller = changed(overrides, ending.again["changes"])
+    assert len(smaller) == len(overrides), "a key is there twice"
     run(job(tmp_path, smaller), NoReports())
     sizes = [(s.data.batch_size, s.trainer.accumulate_batches) for s in tried]
     assert sizes == [(256, 3), (128, 6)]
     # Everything else is as before, and a person may type it.
-    assert read_run_settings(smaller).optimizer == read_run_settings(words).optimizer
-    single = run(job(tmp_path, changed(words, ["data.batch_size=1"])), NoReports())
+    assert read_run_settings(smaller).optimizer == read_run_settings(overrides).optimizer
+    single = run(job(tmp_path, changed(overrides, ["data.batch_size=1"])), NoReports())
     assert single.again is None, "there is nothing smaller than one picture"
 
 
 @pytest.mark.parametrize(
-    ("words", "advice", "again"),
+    ("overrides", "advice", "again"),
     [
         (
             ["model=handcrafted"],
@@ -107,7 +107,7 @@ def test_too_little_memory_asks_for_the_same_step_in_smaller_batches(
 def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
+    overrides: list[str],
     advice: str,
     again: dict[str, Any] | None,
 ) -> None:
@@ -116,14 +116,14 @@ def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
 
     monkeypatch.setattr(ClassicalCandidate, "fit", no_memory)
     monkeypatch.setattr(NetworkCandidate, "fit", no_memory)
-    ending = TrialRunner()(job(tmp_path, words), NoReports())
+    ending = TrialRunner()(job(tmp_path, overrides), NoReports())
     assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
     assert ending.again == again
-    read_run_settings(changed(words, (ending.again or {}).get("changes", ())))
+    read_run_settings(changed(overrides, (ending.again or {}).get("changes", ())))
 
 
 @pytest.mark.parametrize(
-    ("size", "fits", "overrides", "note"),
+    ("size", "fits", "left", "note"),
     [
         (2, 1, [], "left out: there is not enough memory for batches of 2 pictures"),
         (
@@ -146,7 +146,7 @@ def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or
     monkeypatch: pytest.MonkeyPatch,
     size: int,
     fits: int,
-    overrides: list[str],
+    left: list[str],
     note: str,
 ) -> None:
     def step(self: ClassificationTask, batch: Batch, batch_index: int) -> torch.Tensor:
@@ -156,12 +156,14 @@ def test_a_family_that_memory_is_too_small_for_is_measured_in_smaller_batches_or
 
     original = ClassificationTask.training_step
     monkeypatch.setattr(ClassificationTask, "training_step", step)
-    words = changed(WORDS, [f"data.batch_size={size}", "runtime.threads=1"])
-    words += ["model.batch_norm=false"] if size == 1 else []
-    ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=words), NoReports())
+    overrides = changed(OVERRIDES, [f"data.batch_size={size}", "runtime.threads=1"])
+    overrides += ["model.batch_norm=false"] if size == 1 else []
+    ending = TrialRunner()(
+        Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), NoReports()
+    )
     assert ending.state == "complete", ending.reason
     known = Prepared(**ending.result)
-    assert (known.overrides, known.notes[0]) == (overrides, note)
+    assert (known.overrides, known.notes[0]) == (left, note)
     assert known.affordable is (size > 2)
 
 
@@ -183,7 +185,9 @@ def test_a_disk_that_is_full_when_a_trial_begins_does_not_fail_the_trial(
     tmp_path: Path, further: list[str], size: int
 ) -> None:
     with no_file_above(size):
-        ending = TrialRunner()(job(tmp_path, [*WORDS, "runtime.threads=1", *further]), NoReports())
+        ending = TrialRunner()(
+            job(tmp_path, [*OVERRIDES, "runtime.threads=1", *further]), NoReports()
+        )
     assert ending.state == "starved" and "may not become that large" in str(ending.reason)
 
 
@@ -198,12 +202,12 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    words = ["model=handcrafted", "data=digits", "runtime.threads=1", "model.rbf_svm.gamma=0.7"]
+    overrides = ["model=handcrafted", "data=digits", "runtime.threads=1", "model.rbf_svm.gamma=0.7"]
     runner, heard = TrialRunner(), Mock()
     heard.report.return_value = None
     kinds = [{}, {"model.classifier": "nearest_mean"}, {"model.classifier": "auto"}]
     task = Prepare(places(tmp_path), seconds=40.0, kinds=kinds)
-    ending = runner(Job(plain_task(task), overrides=words), heard)
+    ending = runner(Job(plain_task(task), overrides=overrides), heard)
     assert ending.state == "complete", ending.reason
     said = [call.kwargs.get("doing", "") for call in heard.note.call_args_list]
     assert any("timing 2 kinds of classifiers" in line for line in said)
@@ -217,7 +221,7 @@ def test_a_trial_without_epochs_is_a_run_like_any_other(
     # A trial that searches has a quarter of the time for it, and is not begun with less.
     assert known.overrides == ["model.auto.seconds=10.0"]
     assert (known.side, known.search_seconds) == (8, 10.0)
-    ending = runner(job(tmp_path, words), heard)
+    ending = runner(job(tmp_path, overrides), heard)
     assert ending.state == "complete", ending.reason
     ((epoch, metrics),) = (call.args for call in heard.report.call_args_list)
     assert epoch == 1 and metrics["val/accuracy"] > 0.97
@@ -260,8 +264,10 @@ def test_a_warm_worker_stays_flat_in_memory(pool: Pool, tmp_path: Path) -> None:
     sizes: list[int] = []
     for number in range(101):
         wait_free(pool, 1)
-        words = changed(WORDS, [f"model.hidden=[{64 + 8 * (number % 16)}]", f"seed={number}"])
-        pool.give(0, job(tmp_path, words))
+        overrides = changed(
+            OVERRIDES, [f"model.hidden=[{64 + 8 * (number % 16)}]", f"seed={number}"]
+        )
+        pool.give(0, job(tmp_path, overrides))
         stop = "behind" if number % 3 == 2 else None
         ending = endings(pool, stop=lambda _, stop=stop: stop)[0]
         assert ending.state in ("complete", "pruned"), ending.reason
@@ -323,8 +329,13 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
     costs = {
         a: {b: float(abs(int(a) - int(b)) + (a > b)) for b in names[::-1]} for a in names[::-1]
     }
-    words = [*WORDS, "trainer.accelerator=cpu", "trainer.final_weights=last", "trainer.ema_decay=0"]
-    train = read_task(job(tmp_path, words).task)
+    overrides = [
+        *OVERRIDES,
+        "trainer.accelerator=cpu",
+        "trainer.final_weights=last",
+        "trainer.ema_decay=0",
+    ]
+    train = read_task(job(tmp_path, overrides).task)
     assert isinstance(train, Train)
     reported: list[dict[str, float]] = []
 
@@ -334,7 +345,7 @@ def test_parts_are_measured_by_the_costs_of_the_sweep_after_each_epoch_and_at_th
             return None
 
     task = plain_task(replace(train, costs=costs))
-    ending = TrialRunner()(Job(task, overrides=words), Reports())
+    ending = TrialRunner()(Job(task, overrides=overrides), Reports())
     assert ending.state == "complete", ending.reason
     folder = Path(ending.result["run_dir"])
     held_out = Predictions.read(folder / "predictions" / "val.parquet")

@@ -24,12 +24,12 @@ GROUPS = ["pruner", "sampler", "workers"]
 OPTIONS = [(group, option) for group in GROUPS for option in groups(SWEEPS)[group]]
 
 
-def ready(name: str, *words: str) -> tuple[SweepSettings, list[Family]]:
+def ready(name: str, *overrides: str) -> tuple[SweepSettings, list[Family]]:
     """A sweep up to its first trial, as `run_sweep` reads it."""
-    settings = read_sweep_settings(words, name)
+    settings = read_sweep_settings(overrides, name)
     if isinstance(settings.families, str):
         settings = replace(settings, families=list(choose_families(settings).names))
-    found = load_families(settings.families, base_overrides(words, name), settings.search)
+    found = load_families(settings.families, base_overrides(overrides, name), settings.search)
     check_sampler(settings.sampler.name, found, len(settings.metrics))
     return settings, found
 
@@ -49,10 +49,10 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     own = default_values(found, [])
     assert found.stored_values(own).keys()
     known = {**found.constants, **own}
-    words = overrides_of(
+    overrides = overrides_of(
         found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)}
     )
-    assert read_run_settings(words) == read_run_settings(found.overrides)
+    assert read_run_settings(overrides) == read_run_settings(found.overrides)
     assert (SWEEPS / "spaces" / f"{family}.yaml").read_text().startswith("# ")
 
 
@@ -66,19 +66,19 @@ def test_a_shared_key_that_changes_nothing_is_not_searched(weights: str, searche
 def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> None:
     path = SWEEPS / group / f"{option}.yaml"
     assert path.read_text().startswith("# ")
-    words = [f"{group}={option}"]
+    overrides = [f"{group}={option}"]
     if group == "sampler" and option == "nsga2":
-        words += ["metric=[val/accuracy,cost/parameters]", "pruner=none"]
+        overrides += ["metric=[val/accuracy,cost/parameters]", "pruner=none"]
     if option == "wilcoxon":
-        words += ["cv.folds=5"]
-    settings = read_sweep_settings(words, "default")
+        overrides += ["cv.folds=5"]
+    settings = read_sweep_settings(overrides, "default")
     plain = yaml.safe_load(path.read_text())
     chosen = getattr(settings, group)
     assert {key: getattr(chosen, key) for key in plain} == plain
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["budget.trails=3"], r"budget.trails: there is no such key \(did you mean budget.trials"),
         (["trainer.max_epoch=3"], r"trainer.max_epoch: there is no such key \(did you mean"),
@@ -136,9 +136,9 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_words_are_told_in_a_sentence(words: list[str], message: str) -> None:
+def test_wrong_overrides_are_refused_in_a_sentence(overrides: list[str], message: str) -> None:
     with pytest.raises((ConfigError, ValueError), match=message) as told:
-        ready("default", *words)
+        ready("default", *overrides)
     assert "\n" not in str(told.value)
 
 
@@ -148,10 +148,10 @@ def test_a_sweep_that_is_none_is_named() -> None:
 
 
 def test_folds_and_their_pruner_reach_the_trials() -> None:
-    words = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
-    settings, _ = ready("default", *words)
+    overrides = ["pruner=wilcoxon", "cv.folds=3", "cv.repeats=2", "metric=val/macro_f1"]
+    settings, _ = ready("default", *overrides)
     assert settings.cv.count == 6 and settings.pruner.across_families
-    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_overrides(words, "default"))
+    assert {"cv.folds=3", "cv.repeats=2"} <= set(base_overrides(overrides, "default"))
     ready("default", "pruner=wilcoxon", "cv.folds=4", "pruner.p_threshold=0.25", "families=[mlp]")
 
 
@@ -207,8 +207,8 @@ WHEN = "augment.rotate_degrees: {when: {augment: strong}, low: 5.0, high: 30.0}"
 def test_a_space_whose_values_would_change_nothing_is_refused_before_the_first_trial(
     own_space: Path, space: str, base: list[str], fits: bool
 ) -> None:
-    words = "[model=mlp, augment=strong]" if "none" in space else "[model=mlp]"
-    own_space.write_text(f"words: {words}\nspace: {{{space}}}\n")
+    overrides = "[model=mlp, augment=strong]" if "none" in space else "[model=mlp]"
+    own_space.write_text(f"words: {overrides}\nspace: {{{space}}}\n")
     if not fits:
         with pytest.raises(ConfigError, match="rotate_degrees: it changes nothing without"):
             load_families(["mine"], base)
@@ -258,9 +258,9 @@ def test_what_the_person_fixes_is_not_searched() -> None:
 @pytest.mark.parametrize("name", ["handcrafted", "embedding"])
 def test_what_is_about_networks_is_not_said_to_others(name: str) -> None:
     families = load_families([name, "mlp"], BASE)
-    words = [overrides_of(family, BASE, {}) for family in families]
-    assert words[0] == [f"model={name}", "data=digits", "runtime.threads=1"]
-    assert words[1] == ["model=mlp", *BASE]
+    overrides = [overrides_of(family, BASE, {}) for family in families]
+    assert overrides[0] == [f"model={name}", "data=digits", "runtime.threads=1"]
+    assert overrides[1] == ["model=mlp", *BASE]
 
 
 @pytest.mark.parametrize("name", ["handcrafted", "embedding"])
@@ -320,7 +320,7 @@ def test_ordered_classes_race_a_loss_with_the_order_against_one_without() -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "threshold"),
+    ("overrides", "threshold"),
     [
         ([], None),
         (["metric=micro_f1", "pruner=none"], "micro_f1"),
@@ -332,15 +332,15 @@ def test_ordered_classes_race_a_loss_with_the_order_against_one_without() -> Non
     ],
 )
 def test_trials_have_thresholds_for_what_the_sweep_goes_by(
-    words: list[str], threshold: str | None
+    overrides: list[str], threshold: str | None
 ) -> None:
-    found = base_overrides(["data.target=multi", *words], "default")
+    found = base_overrides(["data.target=multi", *overrides], "default")
     expected = [] if threshold is None else [f"data.threshold={threshold}"]
-    assert [word for word in found if "threshold" in word] == expected
+    assert [override for override in found if "threshold" in override] == expected
 
 
 @pytest.mark.parametrize(
-    ("target", "words", "answer"),
+    ("target", "overrides", "answer"),
     [
         ("single", [], None),
         ("single", ["metric=balanced_accuracy", "pruner=none"], "balanced_accuracy"),
@@ -355,8 +355,8 @@ def test_trials_have_thresholds_for_what_the_sweep_goes_by(
     ],
 )
 def test_trials_answer_for_what_the_sweep_goes_by(
-    target: str, words: list[str], answer: str | None
+    target: str, overrides: list[str], answer: str | None
 ) -> None:
-    found = base_overrides([f"data.target={target}", *words], "default")
+    found = base_overrides([f"data.target={target}", *overrides], "default")
     expected = [] if answer is None else [f"data.answer={answer}"]
-    assert [word for word in found if "data.answer" in word] == expected
+    assert [override for override in found if "data.answer" in override] == expected

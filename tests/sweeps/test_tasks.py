@@ -64,8 +64,8 @@ def test_a_finalist_has_the_threads_of_its_slot_where_its_trial_had_those_of_all
     jobs = SweepJobs(settings, study, families, ["runtime.threads=2"], prepared, "0" * 32)
     trial = TrialRecord(number=0, family="cnn", state="running", values={"model.dropout": 0.1})
 
-    def threads(words: Sequence[str]) -> list[str]:
-        return [word for word in words if word.startswith("runtime.threads=")]
+    def threads(overrides: Sequence[str]) -> list[str]:
+        return [override for override in overrides if override.startswith("runtime.threads=")]
 
     assert threads(jobs.trial(trial).overrides) == ["runtime.threads=8"]
     assert threads(jobs.finalist(trial, 1, (), None).overrides) == ["runtime.threads=2"]
@@ -88,7 +88,7 @@ def test_a_trial_keeps_the_preparation_that_it_began_with() -> None:
     assert "data.image_size=64" in jobs.finalist(first, 1, (), None).overrides
     after = jobs.trial(second)
     assert after.epochs == 12 and "data.image_size=128" in after.overrides
-    assert not any(word.startswith("trainer.max_epochs=") for word in after.overrides)
+    assert not any(override.startswith("trainer.max_epochs=") for override in after.overrides)
 
 
 def test_a_job_brings_the_folder_of_the_run_that_it_goes_on_with_and_those_of_its_folds(

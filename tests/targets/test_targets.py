@@ -274,13 +274,13 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
     every = {key.removeprefix("val/") for key in METRICS if key.startswith("val/")}
     assert offered - {"loss", "cost"} == every & measured.keys()
     for metric in METRICS:
-        words = [f"data.target={name}", f"metric={metric}", "pruner=none"]
-        words += ["costs=costs.csv"] * (metric == COST)
+        overrides = [f"data.target={name}", f"metric={metric}", "pruner=none"]
+        overrides += ["costs=costs.csv"] * (metric == COST)
         if metric in metrics_of(name):
-            assert read_sweep_settings(words, "default").metrics == (metric,)
+            assert read_sweep_settings(overrides, "default").metrics == (metric,)
         else:
             with pytest.raises(ConfigError, match=rf"not measured with .*{name}: say metric=val/"):
-                read_sweep_settings(words, "default")
+                read_sweep_settings(overrides, "default")
 
 
 def test_names_in_one_cell_can_be_told_apart() -> None:

@@ -98,10 +98,10 @@ def history(store: Store, mlflow_run_id: str) -> dict[str, list[tuple[int, int, 
     }
 
 
-def python(*words: str, **options: Any) -> subprocess.Popen[str]:
+def python(*overrides: str, **options: Any) -> subprocess.Popen[str]:
     """A Python process of the project."""
     return subprocess.Popen(
-        [sys.executable, *words], env=ENVIRONMENT, text=True, cwd=ROOT, **options
+        [sys.executable, *overrides], env=ENVIRONMENT, text=True, cwd=ROOT, **options
     )
 
 
@@ -118,8 +118,8 @@ def wait_until(true: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> An
 @contextmanager
 def ui(output_dir: Path, port: int) -> Iterator[str]:
     """The second line that `src.tracking.ui` prints; it ends with Ctrl-C as it should."""
-    words = ["-m", "src.tracking.ui", f"output_dir={output_dir}", f"port={port}"]
-    process = python(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    overrides = ["-m", "src.tracking.ui", f"output_dir={output_dir}", f"port={port}"]
+    process = python(*overrides, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("starting MLflow")

@@ -22,9 +22,9 @@ VARIABLES = {
 }
 
 
-def run(entry: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(entry: str, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"src.{entry}", *words],
+        [sys.executable, "-m", f"src.{entry}", *overrides],
         env=ENVIRONMENT | variables,
         cwd=ROOT,
         capture_output=True,
@@ -71,7 +71,7 @@ def test_a_training_goes_where_they_say(
     warm_python: WarmPython, empty_database: Path, tmp_path: Path
 ) -> None:
     uri, output_dir = f"sqlite:///{tmp_path}/elsewhere.db", f"output_dir={tmp_path / 'outputs'}"
-    words = [
+    overrides = [
         "model=mlp",
         "trainer.max_epochs=1",
         "trainer.progress=false",
@@ -80,7 +80,7 @@ def test_a_training_goes_where_they_say(
     ]
     shutil.copy(empty_database, tmp_path / "elsewhere.db")
     variables = ENVIRONMENT | VARIABLES | {"MLFLOW_TRACKING_URI": uri}
-    done = warm_python.run("src.train", words, variables)
+    done = warm_python.run("src.train", overrides, variables)
     assert done.returncode == 0, done.stderr
     assert "the run is called the first" in done.stderr
     # To where the run says, should its mirror have been too slow.

@@ -138,10 +138,10 @@ def test_a_file_that_cannot_be_read_is_left_out_with_a_word(
         spool.end("FINISHED")
     opened = Path.open
 
-    def refuse(path: Path, *words: Any, **options: Any) -> Any:
+    def refuse(path: Path, *overrides: Any, **options: Any) -> Any:
         if path.name == "a.txt":  # root is refused nothing
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return opened(path, *words, **options)
+        return opened(path, *overrides, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
     assert diary.send(store).finished

@@ -49,7 +49,9 @@ def test_a_locked_database_is_away_and_not_broken(
     store: Store, output_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = databases.sql.text  # MLflow itself waits 20 s for the lock
-    monkeypatch.setattr(databases.sql, "text", lambda words: text(words.replace("20000", "20")))
+    monkeypatch.setattr(
+        databases.sql, "text", lambda overrides: text(overrides.replace("20000", "20"))
+    )
     writer = sqlite3.connect(output_dir / "mlflow.db", isolation_level=None)
     writer.execute("begin exclusive")
     with pytest.raises(ServerAway, match="locked"):

@@ -13,10 +13,10 @@ from src.tracking import provenance
 from src.tracking.provenance import Git, Provenance, command_line, read_git
 
 
-def git(root: Path, *words: str) -> str:
+def git(root: Path, *overrides: str) -> str:
     who = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "init.defaultBranch=main"]
     return subprocess.run(
-        ["git", *who, *words], cwd=root, check=True, capture_output=True, text=True
+        ["git", *who, *overrides], cwd=root, check=True, capture_output=True, text=True
     ).stdout.strip()
 
 

@@ -57,8 +57,8 @@ def test_every_run_gets_a_line_and_the_second_time_nothing_is_sent(
 
 def killed_while_adding(diary: Diary, ended: str) -> None:
     """A process that opens the record of a run that has `ended`, and is killed before its end."""
-    words = [str(diary.run_dir), diary.run_id, ended]
-    process = python("-c", _ADDING, *words, stdout=subprocess.PIPE)
+    overrides = [str(diary.run_dir), diary.run_id, ended]
+    process = python("-c", _ADDING, *overrides, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "added\n"
     process.kill()
     process.wait()
@@ -178,9 +178,9 @@ def test_a_parent_is_sent_first_though_the_clock_was_set_back_after_it_began(
     assert [line.partition(":")[0] for line in lines] == ["sweep", "cv", "fold"]
 
 
-def main_with(output_dir: Path, *words: str) -> int:
+def main_with(output_dir: Path, *overrides: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["replay", f"output_dir={output_dir}", *words])
+        patch.setattr("sys.argv", ["replay", f"output_dir={output_dir}", *overrides])
         return main()
 
 

@@ -59,8 +59,14 @@ print("imported", [name for name in ("mlflow", "torch", "hydra") if name in sys.
 def trainer(
     output_dir: Path, run_id: str, epochs: int, pause: float, *more: str
 ) -> subprocess.Popen[str]:
-    words = [str(output_dir), run_id, str(epochs), str(pause), *(more or (f"{PATIENCE_SECONDS}",))]
-    return python("-c", _TRAINER, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    overrides = [
+        str(output_dir),
+        run_id,
+        str(epochs),
+        str(pause),
+        *(more or (f"{PATIENCE_SECONDS}",)),
+    ]
+    return python("-c", _TRAINER, *overrides, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def new_id() -> str:

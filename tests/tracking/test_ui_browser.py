@@ -99,9 +99,9 @@ def link(outputs: Path, runs: list[Trained]) -> Iterator[str]:
 
 
 def trained(warm_python: WarmPython, outputs: Path, model: str, epochs: int) -> Trained:
-    words = [f"model={model}", f"trainer.max_epochs={epochs}", "trainer.progress=false"]
-    words.append("tracking.system_metrics_seconds=1")  # a curve of even so short a run
-    done = warm_python.run("src.train", [*words, f"output_dir={outputs}"], ENVIRONMENT)
+    overrides = [f"model={model}", f"trainer.max_epochs={epochs}", "trainer.progress=false"]
+    overrides.append("tracking.system_metrics_seconds=1")  # a curve of even so short a run
+    done = warm_python.run("src.train", [*overrides, f"output_dir={outputs}"], ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     label, _, summary = done.stdout.strip().splitlines()[-1].partition(": ")
     assert label == "summary"

@@ -22,7 +22,7 @@ from src.runs import build
 from src.training.epochs import EpochKeeper
 from src.training.task import ClassificationTask
 
-WORDS = (
+OVERRIDES = (
     *("data=digits", "data.train_limit=448", "data.batch_size=64", "trainer.max_epochs=3"),
     *("runtime=float32", "trainer.accelerator=cpu", "augment.translate=0.15", "seed=7"),
 )
@@ -103,9 +103,12 @@ def test_losses_are_those_that_were_stored(
         return loss
 
     monkeypatch.setattr(ClassificationTask, "training_step", step)
-    words = [f"model={golden.model}", f"optimizer={golden.optimizer}"]
-    words += [f"optimizer.weight_decay={golden.weight_decay}", f"data.cache_dir={tmp_path}/cache"]
-    settings = read_run_settings([*WORDS, *words])
+    overrides = [f"model={golden.model}", f"optimizer={golden.optimizer}"]
+    overrides += [
+        f"optimizer.weight_decay={golden.weight_decay}",
+        f"data.cache_dir={tmp_path}/cache",
+    ]
+    settings = read_run_settings([*OVERRIDES, *overrides])
     data = build.build_data(settings)
     keeper = EpochKeeper(
         tmp_path,

@@ -55,7 +55,7 @@ def to_gpu(network: nn.Module) -> None:
 # Those of the network and of Muon's matrices count here, though real devices launch them as graphs,
 # for which Muon pads no matrices any more to take fewer.
 @pytest.mark.parametrize(
-    ("words", "most"),
+    ("overrides", "most"),
     [
         (["recipe=speedrun"], 182),
         (["model=cnn"], 340),
@@ -64,11 +64,17 @@ def to_gpu(network: nn.Module) -> None:
     ],
 )
 def test_a_step_mixes_no_devices_waits_for_nothing_and_launches_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], most: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], most: int
 ) -> None:
     """Without the backward pass, which needs a real device: what asks for a value raises."""
-    words = [*words, "data=digits", "data.image_size=32", "data.channels=3", "runtime=float32"]
-    settings = read_run_settings([*words, f"data.cache_dir={tmp_path}"])
+    overrides = [
+        *overrides,
+        "data=digits",
+        "data.image_size=32",
+        "data.channels=3",
+        "runtime=float32",
+    ]
+    settings = read_run_settings([*overrides, f"data.cache_dir={tmp_path}"])
     task = build.build_task(settings, build.build_data(settings))
     monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(),))
     forget_constants()

@@ -87,10 +87,10 @@ def compared(
     plans: list[TrainingPlan],
     make: Callable[[TrainingPlan], ClassificationTask],
     batch: Batch,
-    **words: Any,
+    **overrides: Any,
 ) -> Choice:
     given = {"allowed": lambda plan: True, "total_steps": 100_000}
-    return time_plans(plans, make, batch, **({"device": CPU} | given | words))
+    return time_plans(plans, make, batch, **({"device": CPU} | given | overrides))
 
 
 def test_a_plan_whose_gradient_is_another_one_is_not_taken(batch: Batch) -> None:

@@ -69,10 +69,10 @@ def test_a_run_that_finished_gets_its_end_back(tmp_path: Path, end: str | None) 
     if end is not None:
         with Spool(folder.path) as spool:
             spool.end(end, "the process ended without a result")
-    for words in ([], ["repair=true"]):
-        (fault,) = faults_of(tmp_path, *words)
+    for overrides in ([], ["repair=true"]):
+        (fault,) = faults_of(tmp_path, *overrides)
         assert fault.place == path and "FINISHED" in fault.what
-        assert fault.repaired is bool(words)
+        assert fault.repaired is bool(overrides)
     assert faults_of(tmp_path) == []
     found = [event for event, _ in read_events(path)]
     assert found[-1]["event"] == "finish" and found[-1]["status"] == "FINISHED"
@@ -149,8 +149,8 @@ def test_nothing_is_changed_without_repair(tmp_path: Path) -> None:
     named = {fault.place for fault in faults_of(output)}
     assert {runs[1].earlier_exports, runs[2].earlier_exports, journal, store} < named
     for run in runs:
-        for word in (run.name, run.run_id, run.path):
-            faults_of(output, f"run={word}")
+        for name in (run.name, run.run_id, run.path):
+            faults_of(output, f"run={name}")
     faults_of(output, "study=s")
     assert contents(output, cache) == before
     assert all(fault.repaired for fault in faults_of(output, "repair=true"))
@@ -167,12 +167,12 @@ def test_a_pipe_among_the_files_of_a_run_is_named_and_not_waited_for(
     (folder.path / name).unlink(missing_ok=True)
     (folder.path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(folder.path / name)
-    for words in ([], ["repair=true"], [f"run={folder.path}"]):
-        (fault,) = faults_of(tmp_path, *words)
+    for overrides in ([], ["repair=true"], [f"run={folder.path}"]):
+        (fault,) = faults_of(tmp_path, *overrides)
         assert (fault.place, fault.what) == (folder.path / name, "is a pipe, and no file")
-    for word in (folder.name, str(folder.path)):
+    for name in (folder.name, str(folder.path)):
         with pytest.raises(ValueError, match=f"{name} is a pipe, and no file: remove it"):
-            RunFolder.find(word, tmp_path)
+            RunFolder.find(name, tmp_path)
     with pytest.raises(ValueError, match="there is no run"):
         RunFolder.find("nobody", tmp_path)
 
@@ -232,13 +232,13 @@ def test_folders_that_may_only_be_read_are_verified(tmp_path: Path) -> None:
     for lock in output.rglob("*.lock"):
         lock.unlink()
     prefix = _WITHOUT_RIGHTS if os.geteuid() == 0 else ()
-    words = ["-m", "src.verify", f"output_dir={output}", f"cache_dir={tmp_path / 'cache'}"]
+    overrides = ["-m", "src.verify", f"output_dir={output}", f"cache_dir={tmp_path / 'cache'}"]
     for folder in folders:
         folder.chmod(0o555)
     try:
         for repair, remedy in (("false", "repair=true puts it aside"), ("true", "may not write")):
             done = subprocess.run(
-                [*prefix, sys.executable, *words, f"repair={repair}"],
+                [*prefix, sys.executable, *overrides, f"repair={repair}"],
                 env=ENVIRONMENT,
                 cwd=ROOT,
                 capture_output=True,

@@ -44,15 +44,15 @@ from tests.data.sources.test_archive import pack
 from tests.selection.comparison.runs import finished_run
 
 
-def faults_of(output_dir: Path, *words: str) -> list[Fault]:
-    given = [f"output_dir={output_dir}", *words]
+def faults_of(output_dir: Path, *overrides: str) -> list[Fault]:
+    given = [f"output_dir={output_dir}", *overrides]
     _, found = verify_all(compose_settings(VerifySettings, given, "verify"))
     return [*found]
 
 
-def checked(output_dir: Path, *words: str) -> str:
+def checked(output_dir: Path, *overrides: str) -> str:
     """What is said of what was looked at."""
-    given = [f"output_dir={output_dir}", *words]
+    given = [f"output_dir={output_dir}", *overrides]
     return verify_all(compose_settings(VerifySettings, given, "verify"))[0]
 
 
@@ -106,8 +106,8 @@ def test_what_is_whole_has_no_fault(tmp_path: Path) -> None:
 def test_a_changed_file_of_a_run_is_named(tmp_path: Path, name: str) -> None:
     folder = sealed_run(tmp_path)
     flip(folder.path / name, 40)
-    for words in ([], ["repair=true"]):
-        (fault,) = faults_of(tmp_path, f"run={folder.path}", *words)
+    for overrides in ([], ["repair=true"]):
+        (fault,) = faults_of(tmp_path, f"run={folder.path}", *overrides)
         assert fault.place == folder.path / name and not fault.repaired
         assert "changed=use" in fault.remedy
 
@@ -197,8 +197,8 @@ def test_a_run_that_lost_its_name_is_found_by_its_other_files(tmp_path: Path, ke
     folder.mkdir(parents=True)
     (folder / kept).write_text("")
     assert checked(tmp_path).startswith("1 run ")
-    for words in ([], [f"run={folder}"]):
-        assert [fault.place for fault in faults_of(tmp_path, *words)] == [folder / "run.json"]
+    for overrides in ([], [f"run={folder}"]):
+        assert [fault.place for fault in faults_of(tmp_path, *overrides)] == [folder / "run.json"]
 
 
 @pytest.mark.parametrize("kind", ["pictures", "masks", "shards", "archives"])
@@ -261,8 +261,8 @@ def test_a_damaged_store_is_deleted_and_made_anew(tmp_path: Path) -> None:
     plan.write_bytes(plan.read_bytes().replace(b"1.25", b"1.35"))
     assert load_record("plan", {"a": 1}, str(tmp_path / "cache")) is None
     (tmp_path / "out").mkdir()
-    for words, repaired in (([], False), (["repair=true"], True), ([], None)):
-        found = faults_of(tmp_path / "out", *words)
+    for overrides, repaired in (([], False), (["repair=true"], True), ([], None)):
+        found = faults_of(tmp_path / "out", *overrides)
         assert [fault.repaired for fault in found] == ([] if repaired is None else [repaired] * 2)
     again = opened(root, tmp_path / "cache", image_size=8)
     assert not again.from_cache and np.array_equal(again.images, before)
@@ -290,8 +290,8 @@ def test_what_archives_and_addresses_left_is_read(tmp_path: Path) -> None:
     assert one.exists()
     one.unlink()
     one.symlink_to(one)  # what cannot be read ends nothing
-    for words in ([], ["repair=true"]):
-        (fault,) = faults_of(tmp_path / "out", *words)
+    for overrides in ([], ["repair=true"]):
+        (fault,) = faults_of(tmp_path / "out", *overrides)
         assert "one.png cannot be read" in fault.what and not fault.repaired
 
 
@@ -313,9 +313,9 @@ def test_a_store_that_cannot_be_read_now_is_not_deleted(
 def test_exit_codes_say_whether_all_is_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def code(*words: str) -> int:
+    def code(*overrides: str) -> int:
         place = [f"output_dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}"]
-        monkeypatch.setattr(sys, "argv", ["verify", *place, *words])
+        monkeypatch.setattr(sys, "argv", ["verify", *place, *overrides])
         return verify.main()
 
     folder = sealed_run(tmp_path / "out")

@@ -76,8 +76,8 @@ def test_a_journal_that_lost_its_end_is_told_by_the_record(tmp_path: Path, earli
     lines = journal.read_bytes().splitlines(keepends=True)
     for count in range(len(lines)):
         journal.write_bytes(b"".join(lines[:count]))
-        for words in ([], ["repair=true"]):
-            (fault,) = faults_of(tmp_path, "study=s", *words)
+        for overrides in ([], ["repair=true"]):
+            (fault,) = faults_of(tmp_path, "study=s", *overrides)
             assert fault.place == journal and not fault.repaired
     journal.unlink()
     assert [fault.what for fault in faults_of(tmp_path, "study=s")] == ["it is gone, with 4 trials"]

@@ -269,7 +269,7 @@ def _write_rows(
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:
-        # Answers come in batches, by which the time of a picture cannot be told.
+        # Answers come in batches, so that the time of a single picture is not known.
         taken = with_progress(files, len(files), "pictures labelled")
         for item in predictor.label(taken, count, tally.trust):
             if not isinstance(item, Labelled):

@@ -23,8 +23,8 @@ def forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: WarmPyt
     """A cache of the test's own, and commands that are forked from what has imported them."""
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
 
-    def python(_: str, module: str, *words: str) -> str:
-        done = warm_python.run(module, words, os.environ)
+    def python(_: str, module: str, *overrides: str) -> str:
+        done = warm_python.run(module, overrides, os.environ)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -41,37 +41,48 @@ def test_two_workers_of_one_device_answer(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trial_with_enough_memory_completes_at_once(tmp_path: Path) -> None:
-    words = ("data.batch_size=32", "model=mlp", "runtime=float32")
-    (row,) = trials.memory(CPU, tmp_path, words=words, pictures=64)
+    overrides = ("data.batch_size=32", "model=mlp", "runtime=float32")
+    (row,) = trials.memory(CPU, tmp_path, overrides=overrides, pictures=64)
     assert row.measured.startswith("complete after 0 halvings, data.batch_size=32")
 
 
 @pytest.mark.slow
 def test_a_sweep_is_timed(tmp_path: Path) -> None:
-    words = ("families=[mlp]", "trainer.max_epochs=1", "tracking=none", "tracking.figures=false")
-    (row,) = trials.sweep_rate(CPU, tmp_path, trials=2, words=words)
+    overrides = (
+        "families=[mlp]",
+        "trainer.max_epochs=1",
+        "tracking=none",
+        "tracking.figures=false",
+    )
+    (row,) = trials.sweep_rate(CPU, tmp_path, trials=2, overrides=overrides)
     assert float(row.measured.partition(" ")[0].replace(",", "")) > 0
     assert row.what.startswith("a sweep of 2 trials")
 
 
 @pytest.mark.slow
 def test_repeats_and_resumed_runs_are_equal_and_what_differs_is_named(tmp_path: Path) -> None:
-    (row,) = runs.determinism(CPU, tmp_path, words=SMALL, epochs=2)
+    (row,) = runs.determinism(CPU, tmp_path, overrides=SMALL, epochs=2)
     assert row.met and row.measured == "0"
-    (row,) = runs.resume(CPU, tmp_path, words=SMALL, epochs=20)
+    (row,) = runs.resume(CPU, tmp_path, overrides=SMALL, epochs=20)
     assert row.met and row.measured == "0", row.what
     (first,) = (tmp_path / "first" / "runs").iterdir()
-    words = [*SMALL, "tracking=none", "tracking.figures=false", "trainer.max_epochs=2", "seed=1"]
-    other = runs._trained(tmp_path / "other", words)
+    overrides = [
+        *SMALL,
+        "tracking=none",
+        "tracking.figures=false",
+        "trainer.max_epochs=2",
+        "seed=1",
+    ]
+    other = runs._trained(tmp_path / "other", overrides)
     found = runs._different(RunFolder.open(first), other)
     assert "network.head.weight" in found and found[-1] == "probabilities"
 
 
 @pytest.mark.slow
 def test_exports_and_metrics(tmp_path: Path) -> None:
-    (row,) = runs.exports(CPU, tmp_path, words=SMALL, epochs=2, variants=["pt2"])
+    (row,) = runs.exports(CPU, tmp_path, overrides=SMALL, epochs=2, variants=["pt2"])
     assert row.met, row.measured
-    (row,) = runs.system_metrics(CPU, tmp_path, words=SMALL, epochs=3)
+    (row,) = runs.system_metrics(CPU, tmp_path, overrides=SMALL, epochs=3)
     assert row.met and "cpu_utilization_percentage" in row.measured
 
 

@@ -19,7 +19,7 @@ from src.data.sources import cifar10
 from src.runs.build import build_data
 
 CPU = torch.device("cpu")
-WORDS = ("model.widths=[8]", "data.batch_size=64", "runtime=float32", "data.num_workers=1")
+OVERRIDES = ("model.widths=[8]", "data.batch_size=64", "runtime=float32", "data.num_workers=1")
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_the_authors_code_trains_on_these_pictures_and_is_read(
 ) -> None:
     """By a stand-in laid out as airbench 0.1.8: the real one needs a GPU."""
     root = cifar10_batches(tmp_path / "root")
-    words = ["data=cifar10", "data.train_on_val=true", f"data.root={root}"]
+    overrides = ["data=cifar10", "data.train_on_val=true", f"data.root={root}"]
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-    data = build_data(read_run_settings(words))
+    data = build_data(read_run_settings(overrides))
     package = tmp_path / "site" / "airbench"
     package.mkdir(parents=True)
     (package / "utils.py").write_text(
@@ -120,7 +120,7 @@ def test_the_authors_code_trains_on_these_pictures_and_is_read(
 @pytest.mark.slow
 def test_both_learn(photos: Path, tmp_path: Path) -> None:
     accuracy, ratio, _command = speedrun.speedrun(
-        CPU, tmp_path, words=WORDS, rounds=1, widths=[8], epochs=9.9
+        CPU, tmp_path, overrides=OVERRIDES, rounds=1, widths=[8], epochs=9.9
     )
     ours, theirs = accuracy.measured.split(" %, the published recipe ")
     assert float(ours) > 90 and float(theirs.removesuffix(" %")) > 90

@@ -62,7 +62,7 @@ def test_a_warning_that_something_waited_is_told_from_that_of_the_mode_itself() 
 
 def test_an_epoch_of_a_real_training_is_timed_and_another_traced(tmp_path: Path) -> None:
     waits, busy = training.steady_epoch(
-        CPU, tmp_path, words=SMALL, counts=COUNTS, kinds=frozenset({"cpu_op"})
+        CPU, tmp_path, overrides=SMALL, counts=COUNTS, kinds=frozenset({"cpu_op"})
     )
     assert waits.measured == "0" and waits.met is None
     found = re.fullmatch(
@@ -74,8 +74,10 @@ def test_an_epoch_of_a_real_training_is_timed_and_another_traced(tmp_path: Path)
 
 @pytest.mark.slow
 def test_plans_and_steps(tmp_path: Path) -> None:
-    (row,) = training.steps(CPU, tmp_path, words=SMALL, counts=COUNTS, rounds=1, epochs=2)
+    (row,) = training.steps(CPU, tmp_path, overrides=SMALL, counts=COUNTS, rounds=1, epochs=2)
     assert float(row.measured.partition("x")[0]) > 0
-    words = ("model=cnn", "model.widths=[4]", "data.batch_size=16")
-    chosen, compiled = training.plans(CPU, tmp_path, words=words, counts=COUNTS, epochs=5000)
+    overrides = ("model=cnn", "model.widths=[4]", "data.batch_size=16")
+    chosen, compiled = training.plans(
+        CPU, tmp_path, overrides=overrides, counts=COUNTS, epochs=5000
+    )
     assert "images/s" in chosen.measured and compiled.met is None

@@ -34,12 +34,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def opened(folder: Path, *words: str, model: str = "embedding") -> tuple[RunSettings, PictureData]:
+def opened(
+    folder: Path, *overrides: str, model: str = "embedding"
+) -> tuple[RunSettings, PictureData]:
     cache = folder.parent / "cache"
     base = ["data=folder", f"data.root={folder}", f"data.cache_dir={cache}", f"model={model}"]
     if model == "embedding":
         base += [f"model.input_size={SIDE}", "model.networks=[tf_efficientnet_lite0]"]
-    settings = compose_settings(RunSettings, [*base, *words])
+    settings = compose_settings(RunSettings, [*base, *overrides])
     return settings, build_data(settings)
 
 
@@ -78,7 +80,7 @@ def test_their_features_are_found_by_those_who_decode_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "model"),
+    ("overrides", "model"),
     [
         (["data.train_limit=31"], "embedding"),
         ([], "embedding"),
@@ -89,8 +91,8 @@ def test_their_features_are_found_by_those_who_decode_all(folder: Path) -> None:
         (["data.train_limit=20", f"model.input_size={COMPARED_SIDE}"], "embedding"),
     ],
 )
-def test_others_are_decoded_once(folder: Path, words: list[str], model: str) -> None:
-    _, data = opened(folder, *words, model=model)
+def test_others_are_decoded_once(folder: Path, overrides: list[str], model: str) -> None:
+    _, data = opened(folder, *overrides, model=model)
     assert data.pictures.images is not None
 
 
@@ -101,7 +103,7 @@ def test_few_of_each_part_are_few(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("overrides", "said"),
     [
         (["data.image_size=48"], "48x48, are enlarged .* 224x224 .* model.input_size=48 "),
         (["data.image_size=[40,64]"], "40x64, are enlarged .* model.input_size=64 "),
@@ -113,7 +115,7 @@ def test_few_of_each_part_are_few(folder: Path) -> None:
     ],
 )
 def test_a_stated_size_that_is_not_the_networks_is_told(
-    folder: Path, words: list[str], said: str | None
+    folder: Path, overrides: list[str], said: str | None
 ) -> None:
-    remark = remark_on_size(*opened(folder, *words, model="efficientnet_lite0"))
+    remark = remark_on_size(*opened(folder, *overrides, model="efficientnet_lite0"))
     assert (remark is None) if said is None else re.search(said, remark or "")

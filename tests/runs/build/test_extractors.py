@@ -23,8 +23,8 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     """A set of ten pictures, and what gives the features of a network of some size for it."""
     folder = tmp_path_factory.mktemp("set")
     root = tree(folder / "pictures", {"a": 5, "b": 5}, height=48, width=48)
-    words = ["model=embedding", "model.input_size=32", "data=folder", f"data.root={root}"]
-    settings = compose_settings(RunSettings, [*words, f"data.cache_dir={folder / 'cache'}"])
+    overrides = ["model=embedding", "model.input_size=32", "data=folder", f"data.root={root}"]
+    settings = compose_settings(RunSettings, [*overrides, f"data.cache_dir={folder / 'cache'}"])
     data = build_data(settings)
 
     def network(side: int):
@@ -73,7 +73,7 @@ def test_a_run_about_pixels_has_no_features_of_pictures(made, monkeypatch, tmp_p
     found = SimpleNamespace(name="unet-7"), Path("last.ckpt")
     monkeypatch.setattr(extractors, "trained_run", lambda *_: found)
     monkeypatch.setattr(extractors, "load_task", lambda _: SimpleNamespace(metadata=metadata))
-    words = ["model=embedding", "model.run=unet-7", "data=digits", f"data.cache_dir={tmp_path}"]
-    settings = compose_settings(RunSettings, words)
+    overrides = ["model=embedding", "model.run=unet-7", "data=digits", f"data.cache_dir={tmp_path}"]
+    settings = compose_settings(RunSettings, overrides)
     with pytest.raises(ConfigError, match=r"model\.run: unet-7 gives every pixel a class"):
         extractors.build_extractors(settings, build_data(settings))

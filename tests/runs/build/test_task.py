@@ -60,11 +60,11 @@ def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
 
 def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
     """The task that a run on the digits (1x8x8 pixels) begins with."""
-    words = [
+    overrides = [
         *("data=digits", f"data.cache_dir={folder / 'pictures'}", "model=timm"),
         *(f"model.name={model}", f"model.pretrained={pretrained}", "runtime=float32"),
     ]
-    settings = compose_settings(RunSettings, words)
+    settings = compose_settings(RunSettings, overrides)
     return build_task(settings, build_data(settings)).eval()
 
 
@@ -94,18 +94,18 @@ def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("overrides", "message"),
     [
         (["model.stored_views=2", "augment=strong"], r"model\.stored_views is 2, but augment\.mix"),
         (["model.frozen_stages=9"], "frozen_stages is 9"),
     ],
 )
 def test_frozen_stages_that_cannot_be_are_refused(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
     base = ["model=cnn", "data=digits", "runtime=float32", "model.frozen_stages=1"]
-    settings = compose_settings(RunSettings, [*base, *words])
+    settings = compose_settings(RunSettings, [*base, *overrides])
     with pytest.raises(ConfigError, match=message):
         build_task(settings, build_data(settings))
 
@@ -123,7 +123,7 @@ def test_quarter_turns_are_for_squares(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("words", "refused"),
+    ("overrides", "refused"),
     [
         (["model=mlp", "model.batch_norm=true", "data.batch_size=1"], True),
         (["model=mlp", "model.batch_norm=false", "data.batch_size=1"], False),
@@ -133,12 +133,12 @@ def test_quarter_turns_are_for_squares(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_a_picture_alone_is_no_batch_to_normalise_over(
-    words: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
-    settings = compose_settings(RunSettings, ["data=digits", "runtime=float32", *words])
+    settings = compose_settings(RunSettings, ["data=digits", "runtime=float32", *overrides])
     data = build_data(settings)
-    if "data.limit=3" in words:
+    if "data.limit=3" in overrides:
         monkeypatch.setattr(PictureData, "samples", 1)
     if not refused:
         before = build_task(settings, data).network.state_dict()
@@ -153,21 +153,21 @@ def test_norms_without_weights_measure_their_statistics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
-    words = ["data=digits", "runtime=float32", "model=cnn", "model.freeze_norm=true"]
-    settings = compose_settings(RunSettings, words)
+    overrides = ["data=digits", "runtime=float32", "model=cnn", "model.freeze_norm=true"]
+    settings = compose_settings(RunSettings, overrides)
     data = build_data(settings)
     task = build_task(settings, data)
     assert all(module.training for module in task.network.modules())
     file = tmp_path / "weights.pt"
     torch.save(task.network.state_dict(), file)
-    task = build_task(compose_settings(RunSettings, [*words, f"model.pretrained={file}"]), data)
+    task = build_task(compose_settings(RunSettings, [*overrides, f"model.pretrained={file}"]), data)
     norms = [m for m in task.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms and not any(norm.training for norm in norms)
 
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def checked(*words: str) -> str | None:
-        return check_devices(compose_settings(RunSettings, ["model=mlp", *words]))
+    def checked(*overrides: str) -> str | None:
+        return check_devices(compose_settings(RunSettings, ["model=mlp", *overrides]))
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("src.runs.build.task.available_cores", lambda: 2)

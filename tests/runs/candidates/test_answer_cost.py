@@ -55,8 +55,8 @@ def test_the_answer_is_timed_that_is_given(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = [*described(tmp_path / "pictures"), "runtime=float32", f"trainer.tta={tta}"]
-    settings = read_run_settings([*words, f"data.cache_dir={tmp_path / 'cache'}"])
+    overrides = [*described(tmp_path / "pictures"), "runtime=float32", f"trainer.tta={tta}"]
+    settings = read_run_settings([*overrides, f"data.cache_dir={tmp_path / 'cache'}"])
     data = build_data(settings)
     trained = TrainedNetwork(build_task(settings, data), torch.device("cpu"))
     seen: list[torch.Size] = []
@@ -85,9 +85,11 @@ def test_the_answer_is_timed_that_is_given(
 def test_a_forest_on_pixels_is_timed_on_a_whole_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [word for word in windowed(tmp_path / "pictures") if not word.startswith("model")]
-    words += ["model=pixels", "model.pixels=200", f"data.cache_dir={tmp_path / 'cache'}"]
-    settings = read_run_settings([*words, f"output_dir={tmp_path}"])
+    overrides = [
+        override for override in windowed(tmp_path / "pictures") if not override.startswith("model")
+    ]
+    overrides += ["model=pixels", "model.pixels=200", f"data.cache_dir={tmp_path / 'cache'}"]
+    settings = read_run_settings([*overrides, f"output_dir={tmp_path}"])
     data = build_data(settings)
     assert isinstance(settings.model, PixelsSettings)
     folder = RunFolder.create(tmp_path, "pixels", "pictures")

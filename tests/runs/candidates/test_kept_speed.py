@@ -43,8 +43,8 @@ class Slow(CNN):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PictureData:
-    words = [f"data.cache_dir={tmp_path_factory.mktemp('digits')}"]
-    return build_data(compose_settings(RunSettings, words))
+    overrides = [f"data.cache_dir={tmp_path_factory.mktemp('digits')}"]
+    return build_data(compose_settings(RunSettings, overrides))
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained_classifier, "is_idle", lambda: False)
 
 
-def measured(data: PictureData, folder: Path, *words: str, **changes: object) -> dict[str, float]:
+def measured(
+    data: PictureData, folder: Path, *overrides: str, **changes: object
+) -> dict[str, float]:
     """Measure a classifier on the features of a fresh network; return its cost and its passes."""
     metadata = {
         "target": "src.models.cnn.CNN",
@@ -69,7 +71,7 @@ def measured(data: PictureData, folder: Path, *words: str, **changes: object) ->
     }
     network = NetworkFeatures(Slow(1, 10, (8, 8), **ARGUMENTS), metadata, torch.device("cpu"))
     made = classifier("model.classifier=logistic", extractors=[network])
-    chosen = [f"data.cache_dir={folder}", "model=embedding", "runtime.threads=1", *words]
+    chosen = [f"data.cache_dir={folder}", "model=embedding", "runtime.threads=1", *overrides]
     settings = compose_settings(RunSettings, chosen)
     made = replace(made, metadata=model_metadata(settings, data))
     made.save(folder / "model.skops")
@@ -88,7 +90,7 @@ def test_a_second_trial_times_its_classifier_alone(data: PictureData, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("words", "changes"),
+    ("overrides", "changes"),
     [
         (("runtime.threads=2",), {}),
         ((), {"precision": "bfloat16"}),
@@ -96,11 +98,11 @@ def test_a_second_trial_times_its_classifier_alone(data: PictureData, tmp_path: 
     ],
 )
 def test_other_arithmetic_is_measured_by_itself(
-    data: PictureData, tmp_path: Path, words: tuple[str, ...], changes: dict[str, object]
+    data: PictureData, tmp_path: Path, overrides: tuple[str, ...], changes: dict[str, object]
 ) -> None:
     measured(data, tmp_path)
-    assert measured(data, tmp_path, *words, **changes)["passes"] > 0
-    assert measured(data, tmp_path, *words, **changes)["passes"] == 0
+    assert measured(data, tmp_path, *overrides, **changes)["passes"] > 0
+    assert measured(data, tmp_path, *overrides, **changes)["passes"] == 0
     assert measured(data, tmp_path)["passes"] == 0
 
 

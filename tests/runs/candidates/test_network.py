@@ -28,11 +28,21 @@ def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
         save(self, checkpoint, path, **options)
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
-    words = ["recipe=speedrun", "model.widths=[8,16]", "data.batch_size=128", "optimizer.lr=0.02"]
-    words += ["runtime=float32", "runtime.threads=1", "trainer.accelerator=cpu", "tracking=none"]
-    words += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
-    words += ["trainer.tta=none"]  # a digit of 8 pixels is another one when it is moved
-    settings = read_run_settings([*words, f"output_dir={tmp_path}"])
+    overrides = [
+        "recipe=speedrun",
+        "model.widths=[8,16]",
+        "data.batch_size=128",
+        "optimizer.lr=0.02",
+    ]
+    overrides += [
+        "runtime=float32",
+        "runtime.threads=1",
+        "trainer.accelerator=cpu",
+        "tracking=none",
+    ]
+    overrides += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
+    overrides += ["trainer.tta=none"]  # a digit of 8 pixels is another one when it is moved
+    settings = read_run_settings([*overrides, f"output_dir={tmp_path}"])
     data = build.build_data(settings)
     summary = run_experiment(settings, data=data)
     assert summary is not None and summary.metrics["val/accuracy"] > 0.8
@@ -45,11 +55,11 @@ def test_the_speedrun_begins_with_the_pictures_and_writes_one_checkpoint(
 
 
 def test_stored_stages_of_a_resumed_run_are_those_that_it_began_with(tmp_path: Path) -> None:
-    words = ["data=digits", "data.limit=200", "data.batch_size=32", "model=whitened"]
-    words += ["model.widths=[8,8]", "model.frozen_stages=1", "model.stored_views=1"]
-    words += ["trainer.max_epochs=2", "runtime=float32", "runtime.threads=1", "tracking=none"]
-    words += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
-    words += ["trainer.progress=false", f"output_dir={tmp_path}"]
+    overrides = ["data=digits", "data.limit=200", "data.batch_size=32", "model=whitened"]
+    overrides += ["model.widths=[8,8]", "model.frozen_stages=1", "model.stored_views=1"]
+    overrides += ["trainer.max_epochs=2", "runtime=float32", "runtime.threads=1", "tracking=none"]
+    overrides += ["tracking.figures=false", "tracking.log_model=false", "evaluate_test=false"]
+    overrides += ["trainer.progress=false", f"output_dir={tmp_path}"]
 
     class Stopped(Exception):
         pass
@@ -57,9 +67,9 @@ def test_stored_stages_of_a_resumed_run_are_those_that_it_began_with(tmp_path: P
     def stop(*_: object) -> None:
         raise Stopped
 
-    whole = run_experiment(read_run_settings(words))
+    whole = run_experiment(read_run_settings(overrides))
     with pytest.raises(Stopped):
-        run_experiment(read_run_settings([*words, f"output_dir={tmp_path / 'stopped'}"]), stop)
+        run_experiment(read_run_settings([*overrides, f"output_dir={tmp_path / 'stopped'}"]), stop)
     folder = next(p for p in (tmp_path / "stopped" / "runs").iterdir() if p.is_dir())
     resumed = run_experiment(read_resumed_settings([f"resume={folder}"]))
     assert whole is not None and resumed is not None

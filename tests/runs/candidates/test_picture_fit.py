@@ -27,7 +27,7 @@ from src.sweeps.tasks import Prepare, plain_task
 from tests.sweeps.test_run_job import places
 
 NETWORK = "tf_efficientnet_lite0"
-WORDS = ["data=folder", "model=embedding", f"model.networks=[{NETWORK}]", "model.input_size=64"]
+OVERRIDES = ["data=folder", "model=embedding", f"model.networks=[{NETWORK}]", "model.input_size=64"]
 SPEEDS = {NETWORK: 100.0}
 _SIDE, _OF_A_CLASS = 96, 24
 
@@ -58,7 +58,9 @@ def tall_photos(root: Path, subject: int) -> Path:
 
 def made(folder: Path, subject: int) -> RunSettings:
     root = tall_photos(folder / "pictures", subject)
-    return compose_settings(RunSettings, [*WORDS, f"data.root={root}", f"data.cache_dir={folder}"])
+    return compose_settings(
+        RunSettings, [*OVERRIDES, f"data.root={root}", f"data.cache_dir={folder}"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +192,16 @@ def test_what_was_chosen_is_a_setting_of_all_trials(
     monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
     root = settings.data.root
 
-    def overrides(*stated: str) -> list[str]:
+    def chosen(*stated: str) -> list[str]:
         job = plain_task(Prepare(places(tmp_path)))
-        words = [*WORDS, f"data.root={root}", *stated]
-        words.remove(f"model.networks=[{NETWORK}]")
-        ending = TrialRunner()(Job(job, overrides=words), Mock())
+        overrides = [*OVERRIDES, f"data.root={root}", *stated]
+        overrides.remove(f"model.networks=[{NETWORK}]")
+        ending = TrialRunner()(Job(job, overrides=overrides), Mock())
         assert ending.state == "complete", ending.reason
         return list(Prepared(**ending.result).overrides)
 
-    assert "data.fit=crop" in overrides()
-    assert not any(word.startswith("data.fit=") for word in overrides("data.fit=squeeze"))
+    assert "data.fit=crop" in chosen()
+    assert not any(override.startswith("data.fit=") for override in chosen("data.fit=squeeze"))
 
 
 @pytest.mark.usefixtures("one_network")

@@ -44,7 +44,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def settings_of(pictures: Path, *words: str) -> RunSettings:
+def settings_of(pictures: Path, *overrides: str) -> RunSettings:
     data = ["data=folder", f"data.root={pictures}", "data.target=dense", "data.ignore=99"]
     places = [
         f"data.cache_dir={pictures.parent / 'cache'}",
@@ -52,7 +52,7 @@ def settings_of(pictures: Path, *words: str) -> RunSettings:
         "tracking=none",
     ]
     small = ["model=pixels", "model.random_forest.trees=8", "model.sigma_max=2"]
-    return read_run_settings([*data, *places, *small, "data.test_fraction=0.2", *words])
+    return read_run_settings([*data, *places, *small, "data.test_fraction=0.2", *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +163,8 @@ def test_time_grows_as_measured_within_bounds(times: list[float], expected: floa
 
 
 def test_large_pictures_are_classified_in_their_size(pictures: Path, tmp_path: Path) -> None:
-    words = ["data.fit=windows", "data.image_size=16", f"output_dir={tmp_path}"]
-    summary = run_experiment(settings_of(pictures, *words))
+    overrides = ["data.fit=windows", "data.image_size=16", f"output_dir={tmp_path}"]
+    summary = run_experiment(settings_of(pictures, *overrides))
     assert summary is not None and summary.metrics["test/miou"] > 0.7
     predictions = Predictions.read(Path(summary.run_dir) / "predictions" / "test.parquet")
     answer = np.array(Image.open(io.BytesIO(predictions.probs["map"][0])))
@@ -177,9 +177,9 @@ def test_masks_of_one_class_are_refused(pictures: Path, tmp_path: Path) -> None:
     (root / "images").symlink_to(pictures / "images")
     for file in (pictures / "images").iterdir():
         Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(root / "masks" / file.name)
-    words = [f"data.root={root}", "data.ignore=1", "data.class_names=[a,b]"]
+    overrides = [f"data.root={root}", "data.ignore=1", "data.class_names=[a,b]"]
     with pytest.raises(ConfigError, match="one class"):
-        run_experiment(settings_of(pictures, *words))
+        run_experiment(settings_of(pictures, *overrides))
 
 
 def test_its_bundle_gives_the_masks_of_its_run(

@@ -39,8 +39,8 @@ C = RankedNetwork("c", 0.70, 0.02, 0.1, 100.0, 224)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RunSettings:
-    words = [f"data.cache_dir={tmp_path}", "model=embedding", "data.image_size=8"]
-    return compose_settings(RunSettings, words)
+    overrides = [f"data.cache_dir={tmp_path}", "model=embedding", "data.image_size=8"]
+    return compose_settings(RunSettings, overrides)
 
 
 @pytest.fixture
@@ -469,11 +469,11 @@ def test_networks_for_label_sets_are_ranked_by_their_mean_average_precision(
     monkeypatch.setattr(sample, "native_side", lambda _: 8)
     monkeypatch.setattr(sample, "_ROUND_SECONDS", 0.01)
     monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys(noise, ranking._Network(1.0)))
-    words = [
+    overrides = [
         *("data=folder", f"data.root={tmp_path / 'sets.csv'}", f"data.cache_dir={tmp_path / 'c'}"),
         *("data.target=multi", "model=embedding", "data.image_size=8"),
     ]
-    settings = compose_settings(RunSettings, words)
+    settings = compose_settings(RunSettings, overrides)
     choice = choose_networks(settings, build_data(settings), None)
     alone = [one for one in choice.considered if one.name in noise]
     assert [one.name for one in alone] == ["clear", "hazy", "blind"]
@@ -489,8 +489,10 @@ def test_networks_are_ranked_once_and_the_ranking_is_kept(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = photo_folder(tmp_path / "photos")
-    words = ["data=folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}"]
-    settings = compose_settings(RunSettings, [*words, f"data.target={target}", "model=embedding"])
+    overrides = ["data=folder", f"data.root={root}", f"data.cache_dir={tmp_path / 'cache'}"]
+    settings = compose_settings(
+        RunSettings, [*overrides, f"data.target={target}", "model=embedding"]
+    )
     opened = build_data(settings)
     first = choose_networks(settings, opened, None)
     lites = [f"tf_efficientnet_lite{number}" for number in range(3)]

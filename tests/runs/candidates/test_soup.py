@@ -18,8 +18,8 @@ from src.runs.candidates.members import Member
 from src.runs.candidates.network import TrainedNetwork
 from src.runs.candidates.soup import _Averaged, networks_of
 
-WORDS = ["data=digits", "data.limit=60", "data.batch_size=8", "model=cnn", "trainer.tta=none"]
-WORDS += ["runtime=float32"]
+OVERRIDES = ["data=digits", "data.limit=60", "data.batch_size=8", "model=cnn", "trainer.tta=none"]
+OVERRIDES += ["runtime=float32"]
 _ALONE = cast(Any, SimpleNamespace(probs=None))
 
 
@@ -40,12 +40,12 @@ def test_norms_that_no_training_measured_keep_their_statistics(
     tmp_path: Path, kept: tuple[bool, bool]
 ) -> None:
     file = tmp_path / "weights.pt"
-    settings = read_run_settings(WORDS)
+    settings = read_run_settings(OVERRIDES)
     data = build.build_data(settings)
     torch.save(build.build_task(settings, data).network.state_dict(), file)
     networks = [
         trained(
-            read_run_settings([*WORDS, f"model.pretrained={file}", f"model.freeze_norm={f}"]), i
+            read_run_settings([*OVERRIDES, f"model.pretrained={file}", f"model.freeze_norm={f}"]), i
         )
         for i, f in enumerate(map(str.lower, map(str, kept)))
     ]
@@ -66,8 +66,8 @@ def test_other_questions_have_no_mean() -> None:
     labels = "data.order=['0','1','2','3','4','5','6','7','8','9']"
     models, members = [], []
     for loss in ("corn", "cross_entropy"):
-        words = [*WORDS, "data.target=ordinal", labels, f"loss={loss}"]
-        models.append([trained(read_run_settings(words), 0)])
+        overrides = [*OVERRIDES, "data.target=ordinal", labels, f"loss={loss}"]
+        models.append([trained(read_run_settings(overrides), 0)])
         members.append(cast(Member, SimpleNamespace(name=loss)))
     with pytest.raises(ConfigError, match=r"different architectures \(link differs\)"):
         networks_of(members, models)

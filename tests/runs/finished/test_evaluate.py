@@ -69,8 +69,8 @@ def test_a_run_that_has_not_finished_is_neither_measured_nor_used(tmp_path: Path
         if epoch == 1:
             use(RunFolder.open(next((tmp_path / "runs").iterdir())))
 
-    words = [*SMALL, "trainer.max_epochs=3", "evaluate_test=false", f"output_dir={tmp_path}"]
-    summary = run_experiment(read_run_settings(words), on_epoch)
+    overrides = [*SMALL, "trainer.max_epochs=3", "evaluate_test=false", f"output_dir={tmp_path}"]
+    summary = run_experiment(read_run_settings(overrides), on_epoch)
     assert summary is not None and summary.status == "FINISHED"
     assert len(said) == 6 and all("is still being trained: wait" in text for text in said)
     folder = RunFolder.open(Path(summary.run_dir))
@@ -113,9 +113,14 @@ def test_pictures_at_a_relative_root_are_found_from_another_folder(
         lines.append(f"{number}.png,{['dark', 'light'][number % 2]},{number % 3}")
     (project / "photos" / "all.csv").write_text("\n".join(lines))
     monkeypatch.chdir(project)
-    words = ["data=folder", "data.root=photos/all.csv", "model=handcrafted", "evaluate_test=false"]
-    words += ["model.features=[lbp]", "model.classifier=nearest_mean", *SMALL[-3:]]
-    summary = run_experiment(read_run_settings(words))
+    overrides = [
+        "data=folder",
+        "data.root=photos/all.csv",
+        "model=handcrafted",
+        "evaluate_test=false",
+    ]
+    overrides += ["model.features=[lbp]", "model.classifier=nearest_mean", *SMALL[-3:]]
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None
     moved = tmp_path / "moved"
     monkeypatch.chdir(tmp_path)

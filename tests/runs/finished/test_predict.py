@@ -29,8 +29,8 @@ from tests.serving.bundles import CLASSES, bundle
 @pytest.fixture
 def label(tmp_path: Path) -> Callable[..., str]:
     """Labels files, or a listing, with a classifier on features; `out` is labels.csv by default."""
-    words = ["run=x", "images=x", "top_k=2"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=x", "images=x", "top_k=2"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
     classifier("model.features=[raw]").save(tmp_path / "model.skops")
 
     def run(found: list[str] | Listing, out: Path | None = tmp_path / "labels.csv") -> str:
@@ -93,7 +93,7 @@ def test_what_has_no_row_is_named_and_counted(
 
 
 @pytest.mark.parametrize(
-    ("out", "words"),
+    ("out", "overrides"),
     [
         ("folder", "is a folder"),
         ("file/labels.csv", "cannot be written"),
@@ -106,14 +106,14 @@ def test_what_has_no_row_is_named_and_counted(
     ],
 )
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_lost(
-    label: Callable[..., str], tmp_path: Path, out: str, words: str
+    label: Callable[..., str], tmp_path: Path, out: str, overrides: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("kept")
     found = [picture(tmp_path / "a picture"), picture(tmp_path / "old.jpg")]
     (tmp_path / "link.csv").symlink_to(tmp_path / "old.jpg")
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(ConfigError, match=f"^out: .*{words}"):
+    with pytest.raises(ConfigError, match=f"^out: .*{overrides}"):
         label(found, tmp_path / out)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
@@ -201,8 +201,8 @@ def test_labels_of_any_name_can_be_read_back(
     probs = np.array([[0.9, 0.2, 0.8, 0.1]], np.float32)
     trained = SimpleNamespace(predictor=lambda _: Predictor(lambda x: probs[: len(x)], metadata))
     monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
-    words = ["run=x", "images=x", f"out={tmp_path / 'a.csv'}", "top_k=3"]
-    asked = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=x", "images=x", f"out={tmp_path / 'a.csv'}", "top_k=3"]
+    asked = compose_settings(PredictSettings, overrides, config_name="predict")
     label_pictures(tmp_path / "a" / "b", Listing([picture(tmp_path / "in.png")]), asked)
     header, row = rows_of(tmp_path / "a.csv")
     assert len(set(header)) == len(header) == 7
@@ -225,9 +225,9 @@ def test_the_most_probable_of_several_labels_are_named_when_asked_for(tmp_path: 
         Image.fromarray(pixels).save(files[-1])
     out = tmp_path / "labels.csv"
 
-    def rows(*words: str) -> list[dict[str, str]]:
-        words = ("run=x", "images=x", f"out={out}", *words)
-        asked = compose_settings(PredictSettings, words, config_name="predict")
+    def rows(*overrides: str) -> list[dict[str, str]]:
+        overrides = ("run=x", "images=x", f"out={out}", *overrides)
+        asked = compose_settings(PredictSettings, overrides, config_name="predict")
         label_pictures(tmp_path / "model", Listing(files), asked)
         with out.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -250,7 +250,7 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
     metadata = {"settings": {"model": {"name": "cnn"}}, "link": link}
     trained = SimpleNamespace(metadata=metadata, class_maps=lambda: None)
     monkeypatch.setattr("src.runs.candidates.choose.load_trained", lambda _: trained)
-    words = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
         label_pictures(tmp_path / "model.pt", Listing([tmp_path / "a.png"], []), settings)

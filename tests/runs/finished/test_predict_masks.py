@@ -61,8 +61,8 @@ def test_large_pictures_are_answered_at_their_own_size(tmp_path: Path) -> None:
 
 
 def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
-    words = ["run=some", f"images={tmp_path}", "windows=true"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=some", f"images={tmp_path}", "windows=true"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match="windows"):
         label_pictures(tmp_path / "model", Listing([], []), settings)
 
@@ -75,8 +75,8 @@ def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     files = [str(tmp_path / f"{name}.png") for name in "abc"]
     for number, file in enumerate(files):
         Image.fromarray(np.full((16, 16), 100 * number, np.uint8)).save(file)
-    words = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
 
     def written(*pictures: str) -> set[str]:
         write_masks(tmp_path / "model", Listing([*pictures], []), settings)
@@ -101,8 +101,8 @@ def test_every_picture_has_a_mask_of_its_own(
     names = ("a.png", "a.gif", "a.png.bmp", "b.png")
     for name, value in zip(names, (40, 120, 220, 40), strict=True):
         Image.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / name)
-    words = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
-    settings = compose_settings(PredictSettings, words, config_name="predict")
+    overrides = ["run=some", f"images={tmp_path}", f"out={tmp_path / 'new'}"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
     write_masks(tmp_path / "model", Listing([str(tmp_path / name) for name in names], []), settings)
     with (tmp_path / "new" / "shares.csv").open(newline="") as stream:
         masks = [row["mask"] for row in csv.DictReader(stream)]

@@ -54,12 +54,12 @@ class TwoHosts:
         self._here, self._there = f"10.213.{number}.1", f"10.213.{number}.2"
         # A bridge has this host's address, which is there without the second host as well.
         self._socket = f"bo{os.getpid()}"
-        for words in (
+        for overrides in (
             ("ip", "link", "add", self._socket, "type", "bridge"),
             ("ip", "address", "add", f"{self._here}/24", "dev", self._socket),
             ("ip", "link", "set", self._socket, "up"),
         ):
-            subprocess.run(words, check=True)
+            subprocess.run(overrides, check=True)
         self._port = free_port()
         self.address = f"{self._here}:{self._port}"
         self._second: subprocess.Popen[bytes] | None = None
@@ -79,19 +79,19 @@ class TwoHosts:
         )
         wait_until(lambda: self._inside("test", "-e", str(ready)) == 0, 30, "no second host")
         here, there = self._plugs
-        for words in (
+        for overrides in (
             ("ip", "link", "add", here, "type", "veth", "peer", "name", there),
             ("ip", "link", "set", there, "netns", str(self._init)),
             ("ip", "link", "set", here, "master", self._socket),
             ("ip", "link", "set", here, "up"),
         ):
-            subprocess.run(words, check=True)
-        for words in (
+            subprocess.run(overrides, check=True)
+        for overrides in (
             ("ip", "link", "set", "lo", "up"),
             ("ip", "address", "add", f"{self._there}/24", "dev", there),
             ("ip", "link", "set", there, "up"),
         ):
-            assert self._inside(*words) == 0
+            assert self._inside(*overrides) == 0
 
     def end_second(self) -> None:
         """End the second host with all its processes, as a power cut does."""
@@ -158,19 +158,27 @@ class TwoHosts:
     def _enter(self) -> tuple[str, ...]:
         return ("nsenter", "-t", str(self._init), "--net", "--mount", "--uts", "--pid")
 
-    def _inside(self, *words: str) -> int:
+    def _inside(self, *overrides: str) -> int:
         try:
             return subprocess.run(
-                [*self._enter, *words], stderr=subprocess.DEVNULL, check=False
+                [*self._enter, *overrides], stderr=subprocess.DEVNULL, check=False
             ).returncode
         except IndexError:  # it is not there yet
             return 1
 
-    def _ray(self, enter: Sequence[str], *words: str, here: str) -> subprocess.Popen[bytes]:
+    def _ray(self, enter: Sequence[str], *overrides: str, here: str) -> subprocess.Popen[bytes]:
         log = self.folder / f"ray-{here}.log"
         for _ in range(_MOST_STARTS):
             command = [
-                *(*enter, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words),
+                *(
+                    *enter,
+                    sys.executable,
+                    "-m",
+                    "ray.scripts.scripts",
+                    "start",
+                    "--block",
+                    *overrides,
+                ),
                 *(f"--node-ip-address={here}", "--num-cpus=1", "--num-gpus=0"),
                 f"--object-store-memory={80 * _MIB}",
                 *(f"--{name}-port={free_port()}" for name in _AGENTS),

@@ -43,12 +43,12 @@ def hosts() -> Iterator[TwoHosts]:
         both.close()
 
 
-def _sweep(hosts: TwoHosts, study: str, *words: str) -> list[str]:
+def _sweep(hosts: TwoHosts, study: str, *overrides: str) -> list[str]:
     return [
         *(sys.executable, "-m", "src.sweep", f"study={study}", "workers=ray"),
         *(f"workers.address={hosts.address}", f"output_dir={hosts.folder / 'outputs'}"),
         *("families=[mlp]", "budget.minutes=null", "pruner=none", "runtime=float32"),
-        *("search=[optimizer.lr]", *words),
+        *("search=[optimizer.lr]", *overrides),
     ]
 
 
@@ -59,9 +59,9 @@ def _record(hosts: TwoHosts, study: str) -> dict[str, Any]:
 
 
 def test_runs_of_the_second_host_come_home_whole(hosts: TwoHosts) -> None:
-    words = ("budget.trials=4", "finalists=1", "finalist_seeds=1", "trainer.max_epochs=3")
+    overrides = ("budget.trials=4", "finalists=1", "finalist_seeds=1", "trainer.max_epochs=3")
     subprocess.run(
-        _sweep(hosts, "home", *words, "tracking=none"), cwd=ROOT, env=ENVIRONMENT, check=True
+        _sweep(hosts, "home", *overrides, "tracking=none"), cwd=ROOT, env=ENVIRONMENT, check=True
     )
     record = _record(hosts, "home")
     assert [trial["state"] for trial in record["trials"]] == ["complete"] * 4

@@ -73,11 +73,11 @@ class TestRefused:
             _engine(address, tmp_path)
 
 
-def _sweep(address: str, output_dir: Path, *words: str) -> list[str]:
+def _sweep(address: str, output_dir: Path, *overrides: str) -> list[str]:
     return [
         *(sys.executable, "-m", "src.sweep", "workers=ray", f"workers.address={address}"),
         *(f"output_dir={output_dir}", "families=[mlp]", "budget.minutes=null", "pruner=none"),
-        *("runtime=float32", "tracking=none", "search=[optimizer.lr]", *words),
+        *("runtime=float32", "tracking=none", "search=[optimizer.lr]", *overrides),
     ]
 
 
@@ -254,8 +254,8 @@ def test_a_sweep_on_the_cluster_survives_its_workers_and_its_driver(
     folder = tmp_path / "sweeps" / "default"
     journal = folder / "study.journal"
 
-    def said(words: str) -> Callable[[], bool]:
-        return lambda: journal.is_file() and words in journal.read_text()
+    def said(overrides: str) -> Callable[[], bool]:
+        return lambda: journal.is_file() and overrides in journal.read_text()
 
     with (tmp_path / "driver.log").open("w") as log:
         driver = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)

@@ -345,9 +345,9 @@ def test_settings_without_effect_neither_name_nor_separate_candidates(
         "another": ["model.classifier=logistic", "model.keep=100"],
     }
     names = {}
-    for seed, (kind, words) in enumerate(changes.items()):
+    for seed, (kind, overrides) in enumerate(changes.items()):
         run = finished_run(tmp_path, model, 10, seed=seed)
-        settings = compose_plain([f"model={model}", "model.classifier=auto", *words], "config")
+        settings = compose_plain([f"model={model}", "model.classifier=auto", *overrides], "config")
         run.config.write_text(yaml.safe_dump(settings))
         names[run.run_id] = kind
     found = compared(compare_settings(tmp_path))

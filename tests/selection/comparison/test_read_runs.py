@@ -88,7 +88,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_server_that_does_not_answer_is_no_fault_of_the_words(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_no_fault_of_the_overrides(tmp_path: Path) -> None:
     place = TrackingSwitch(enabled=True, uri="http://127.0.0.1:9")
     with pytest.raises(RunFailed, match=r"http://127.0.0.1:9 does not answer"):
         found(tmp_path, experiment="mine", tracking=place)

@@ -198,10 +198,10 @@ def test_curves_are_read_from_the_runs_and_importances_from_the_study(tmp_path: 
     assert found.importances == shares and found.importance_of == "val/loss"
 
 
-def run_on(output_dir: Path, source: Source, words: list[str]) -> Path:
+def run_on(output_dir: Path, source: Source, overrides: list[str]) -> Path:
     """A run folder with the settings and the manifest of a run on these pictures."""
     run = RunFolder.create(output_dir, "cnn", source.name)
-    run.config.write_text(yaml.safe_dump(to_plain(read_run_settings(words))))
+    run.config.write_text(yaml.safe_dump(to_plain(read_run_settings(overrides))))
     content = (
         [Path(source.file(i)).read_bytes() for i in range(len(source))]
         if source.arrays is None

@@ -44,8 +44,8 @@ def test_pages_have_what_the_line_of_their_file_says(tmp_path: Path, table: Path
         pages = [Image.fromarray(np.full((8, 8), 40 * index + n, np.uint8)) for n in range(2)]
         pages[0].save(tmp_path / f"{index}.tif", save_all=True, append_images=pages[1:])
     table.write_text(table.read_text().replace(".png", ".tif"))
-    words = ["data=folder", f"data.root={table}", "data.pages=all"]
-    run = run_on(tmp_path, list_pictures(read_run_settings(words).data), words)
+    overrides = ["data=folder", f"data.root={table}", "data.pages=all"]
+    run = run_on(tmp_path, list_pictures(read_run_settings(overrides).data), overrides)
     assert subgroup_values(run, "camera", np.array([0, 1, 2, 3, 8])) == (
         *("phone", "phone", "scanner", "scanner", "scanner"),
     )
@@ -55,9 +55,9 @@ def test_a_table_at_an_address_is_read_where_it_was_fetched_to(tmp_path: Path, t
     memory = fsspec.filesystem("memory")
     for file in tmp_path.iterdir():
         memory.pipe_file(f"/subgroups/{file.name}", file.read_bytes())
-    words = ["data=folder", "data.root=memory://subgroups/set.csv"]
-    words += [f"data.cache_dir={tmp_path / 'cache'}"]
-    run = run_on(tmp_path, list_pictures(read_run_settings(words).data), words)
+    overrides = ["data=folder", "data.root=memory://subgroups/set.csv"]
+    overrides += [f"data.cache_dir={tmp_path / 'cache'}"]
+    run = run_on(tmp_path, list_pictures(read_run_settings(overrides).data), overrides)
     memory.rm("/subgroups", recursive=True)
     assert subgroup_values(run, "camera", np.array([4, 0])) == ("scanner", "phone")
 
