@@ -7,6 +7,7 @@ recorded in `MirrorState` is found by its tag `bakeoff.run_id`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -238,15 +239,25 @@ class Follower:
     def _withdraw(self, store: Store, run_id: str) -> None:
         """Take the alias of a champion from what was registered of a run that is none any more.
 
-        Not where no record tells: beside a copy of the run alone, or where one is damaged.
+        Not where no record tells: of a copy while the run itself is there, or of a run without
+        whole records beside it.
         """
         known = champions(self.run_dir.parents[1])
-        if known is None:
+        if known is None or self._is_copy():
             return
         reigning = {one.registered_model for one in known if one.run_id == run_id}
         for name, version in self._state.versions.items():
             if name not in reigning:
                 store.take_alias(name, ALIAS, version)
+
+    def _is_copy(self) -> bool:
+        """Return whether the run lies where its summary was written, and here as well."""
+        try:
+            summary = json.loads((self.run_dir / "summary.json").read_bytes())
+            noted = Path(summary["run_dir"])
+            return not noted.samefile(self.run_dir)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return False
 
     def _finish(self, store: Store, event: Mapping[str, Any]) -> None:
         # The parent may have been sent since the start, by another process.

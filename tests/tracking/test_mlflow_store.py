@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -363,7 +364,7 @@ def test_the_champion_loads_and_labels(
     assert len(answer) == 1 and 0 < answer["probability"][0] <= 1
 
 
-@pytest.mark.parametrize("lost", ["folder", "record"])
+@pytest.mark.parametrize("lost", ["folder", "record", "copied"])
 def test_the_alias_stays_where_nothing_tells_who_is_champion(
     store: Store, diary: Diary, output_dir: Path, lost: str
 ) -> None:
@@ -372,6 +373,13 @@ def test_the_alias_stays_where_nothing_tells_who_is_champion(
     diary.send(store)
     if lost == "folder":  # as beside a run that was copied alone
         shutil.rmtree(output_dir / "champions")
+    elif lost == "copied":  # to where others are champions
+        summary = {"run_dir": str(diary.run_dir)}
+        (diary.run_dir / "summary.json").write_text(json.dumps(summary))
+        copy = output_dir / "others" / "runs" / "copy"
+        shutil.copytree(diary.run_dir, copy)
+        (output_dir / "others" / "champions").mkdir()
+        diary = Diary(copy, diary.run_id)
     else:
         (record,) = (output_dir / "champions").iterdir()
         record.write_text("{")

@@ -201,8 +201,8 @@ def _decode_all(
             "read."
         )
     doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
-    pictures = f"{len(indices):,} pictures at {size}"
-    _log.info("%s %s once, with %d threads", doing, pictures, workers)
+    pictures, threads = f"{len(indices):,} pictures at {size}", "s" * (workers > 1)
+    _log.info("%s %s once, with %d thread%s", doing, pictures, workers, threads)
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []
     not_read_here: dict[str, int] = {}

@@ -195,7 +195,8 @@ def _prints(pictures: PictureStore, source: Source, place: Path, workers: int) -
     elif ready is None and as_stored == form:
         ready = pictures.array
     if ready is None:
-        _log.info("comparing %s pictures once, with %d threads", f"{len(source):,}", workers)
+        threads = f"{workers} thread{'s' * (workers > 1)}"
+        _log.info("comparing %s pictures once, with %s", f"{len(source):,}", threads)
 
     reader = PageReader(source)
 
