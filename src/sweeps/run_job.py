@@ -31,6 +31,7 @@ from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder, drop_checkpoints
 from ..runs.lifecycle import ParentLink
 from ..runs.resume import read_resumed_settings
+from ..runs.settings import of_pictures
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
@@ -200,7 +201,7 @@ class TrialRunner:
         if data is None:
             while len(self._open) >= _MOST_OPEN:  # the oldest go before a new one comes
                 self._open.pop(next(iter(self._open)))
-            data = build.build_data(settings)
+            data = build.build_data(of_pictures(settings))
         # How much memory a trial finds must not depend on those that were here before.
         for other in self._open.values():
             other.leave_devices()
