@@ -21,7 +21,7 @@ from .machine.ending import leave
 from .machine.package import command, module_command
 from .machine.status import doing
 from .machine.subprocesses import end_with_parent, run_bound
-from .runs.settings import read_settings
+from .runs.settings import of_pictures, read_settings
 
 
 def train(settings: RunSettings, overrides: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ def train(settings: RunSettings, overrides: Sequence[str]) -> None:
 
     from .data.sources.listing import check_root
 
-    check_root(settings.data)
+    check_root(of_pictures(settings).data)
     # torch, Lightning and the rest are paid for only once the settings are known to be right.
     with doing("loading PyTorch and Lightning"):
         from .runs.build import check_network

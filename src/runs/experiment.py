@@ -44,6 +44,7 @@ from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ParentLink, Run, show_finished
 from .resume import finished_before, with_format
+from .settings import of_pictures, seen_from_here
 from .test_part import counted_measurement
 
 __all__ = ["OnEpoch", "run_experiment"]
@@ -93,7 +94,7 @@ def run_experiment(
     if isinstance(settings.model, NetworkSettings) and (remark := check_devices(settings)):
         print(f"devices: {remark}")
     if data is None:
-        data = build_data(settings)
+        data = build_data(of_pictures(settings))
         for remark in (*data.summary, *data.remarks):
             print(f"data: {remark}")
         if (remark := remark_on_size(settings, data)) is not None:
@@ -140,7 +141,8 @@ def _join_first_device() -> None:
     """Train on a further device in the run of the first one, with the settings chosen there."""
     folder = RunFolder.open(Path(os.environ[_FOLDER_VARIABLE]))
     settings = stored_settings(folder.plain_settings())
-    candidate = NetworkCandidate(Resolved(settings), build_data(settings))
+    data = build_data(seen_from_here(settings, folder))
+    candidate = NetworkCandidate(Resolved(settings), data)
     with Interruption() as interruption:
         candidate.fit(FitContext(folder, None, interruption))
 

@@ -231,11 +231,23 @@ def _counted(before: Split, now: Split) -> str:
 
 
 def _class_names(folder: RunFolder) -> tuple[str, ...] | None:
-    """Return the names of the classes; None where no predictions have been written."""
+    """Return the names of the classes; None where neither answers nor weights have been written.
+
+    Those of a cross-validation are the ones of a fold.
+    """
     for part in ("val", "test"):
-        try:
-            file = folder.predictions / f"{part}.parquet"
-            return Predictions.read(file, with_paths=False).class_names
-        except (OSError, ValueError):
-            continue
+        with suppress(OSError, ValueError):
+            return Predictions.read(
+                folder.predictions / f"{part}.parquet", with_paths=False
+            ).class_names
+    from ..training.checkpoints import read_checkpoint
+
+    # What is wrong with these is said where they are needed.
+    with suppress(ValueError, KeyError, TypeError):
+        return tuple(read_checkpoint(folder.checkpoints / "last.ckpt")["bakeoff"]["class_names"])
+    with suppress(ValueError):
+        book = FoldBook.read(folder)
+        folds = [] if book is None else [book.run(number) for number in book.runs]
+        found = (_class_names(fold) for fold in folds if fold is not None)
+        return next((names for names in found if names is not None), None)
     return None

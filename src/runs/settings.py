@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.checks import ConfigError, input_of
 from ..config.compose import read_run_settings
+from ..config.data import DataSettings
 from ..config.schema import RunSettings
 from ..data.sources.roots import root_beside
 
 if TYPE_CHECKING:  # it loads NumPy
     from .folder import RunFolder
 
-__all__ = ["read_settings", "seen_from_here"]
+__all__ = ["of_pictures", "read_settings", "refuse_lost_pictures", "seen_from_here"]
 
 
 def read_settings(overrides: Sequence[str]) -> RunSettings:
@@ -41,3 +44,44 @@ def seen_from_here(settings: RunSettings, folder: RunFolder) -> RunSettings:
     """
     root = root_beside(settings.data.root, folder.output_dir.parent)
     return replace(settings, data=replace(settings.data, root=root))
+
+
+def of_pictures(settings: RunSettings) -> RunSettings:
+    """Return the settings that a run's pictures are opened by.
+
+    Those of a run that goes on are looked for as `seen_from_here` does; what it records stays.
+
+    Raises:
+        ConfigError: the pictures of a run that goes on are gone, or its folder is no run's.
+    """
+    if settings.resume is None:
+        return settings
+    from .folder import RunFolder
+
+    with input_of("resume"):
+        folder = RunFolder.open(Path(settings.resume))
+        seen = seen_from_here(settings, folder)
+    refuse_lost_pictures(folder, seen.data, "resume")
+    return seen
+
+
+def refuse_lost_pictures(folder: RunFolder, data: DataSettings, key: str = "run") -> None:
+    """Refuse a run whose pictures are not where it found them; addresses are not looked up.
+
+    Args:
+        folder: of the run.
+        data: its pictures, as `seen_from_here` has them.
+        key: setting that names the run.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    from ..data.sources.remote import is_address
+
+    root = data.root
+    if root is None or is_address(root) or Path(root.removeprefix("file://")).exists():
+        return
+    raise ConfigError(
+        f"{key}: {folder.name} was trained on {root}, which is not there any more: put the "
+        "pictures back, or a link to where they are now."
+    )

@@ -31,6 +31,7 @@ from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder, drop_checkpoints
 from ..runs.lifecycle import ParentLink
 from ..runs.resume import read_resumed_settings
+from ..runs.settings import of_pictures
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
@@ -203,7 +204,7 @@ class TrialRunner:
         if data is None:
             while len(self._open) >= _MAX_OPEN:  # close the oldest first
                 self._open.pop(next(iter(self._open)))
-            data = build.build_data(settings)
+            data = build.build_data(of_pictures(settings))
         # The memory available to a trial must not depend on earlier trials.
         for other in self._open.values():
             other.leave_devices()

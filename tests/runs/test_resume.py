@@ -17,6 +17,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.config.schema import stored_settings
+from src.machine.interruption import Stopped
 from src.machine.yaml_text import read_yaml
 from src.records.champions import Champion
 from src.records.run import Predictions, RunSummary
@@ -127,6 +128,30 @@ def test_other_pictures_are_refused_before_anything_is_written(
     assert contents(folder.parent.parent) == before
 
 
+@pytest.mark.parametrize("folds", [0, 2])
+def test_classes_of_other_names_are_refused_where_the_run_has_answered_nothing_yet(
+    place: tuple[Path, Path], folds: int
+) -> None:
+    root, folder = place
+    if folds:
+
+        def stop(fold: int, metrics: dict[str, float]) -> None:
+            raise Stopped("after the first fold")
+
+        overrides = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={folder.parents[1]}"]
+        with pytest.raises(Stopped):
+            run_experiment(read_run_settings([*overrides, f"cv.folds={folds}"]), stop)
+        (folder,) = [file.parent for file in folder.parent.glob("*/folds.json")]
+    else:
+        end_as(folder, "KILLED")
+        shutil.rmtree(folder / "predictions")
+    (root / "dog").rename(root / "eel")
+    before = contents(folder.parents[1])
+    with pytest.raises(ConfigError, match="were called cat, dog when it began, and are called cat"):
+        run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert contents(folder.parents[1]) == before
+
+
 @pytest.mark.parametrize("overrides", [[], ["trainer.max_epochs=2"], ["trainer.max_epochs=1"]])
 def test_a_finished_run_is_shown_and_measures_nothing(
     place: tuple[Path, Path], overrides: list[str], capsys: pytest.CaptureFixture[str]
@@ -137,6 +162,30 @@ def test_a_finished_run_is_shown_and_measures_nothing(
     shown = run_experiment(read_resumed_settings([f"resume={folder}", *overrides]))
     assert shown == replace(RunSummary.read(folder / "summary.json"), run_dir=str(folder))
     assert "nothing left to do" in capsys.readouterr().out
+    assert contents(folder.parent.parent) == before
+
+
+def test_a_run_goes_on_from_another_folder_with_pictures_at_a_relative_root(
+    place: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie beside its outputs; what the run records of them stays."""
+    root, folder = place
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(root), "pets"))
+    named = json.loads((folder / "run.json").read_text())
+    seal(folder, run_id=named["run_id"], name=named["name"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    before = contents(folder.parent.parent)
+    assert run_experiment(read_resumed_settings([f"resume={folder}"])) is not None
+    assert contents(folder.parent.parent) == before, "a finished run has nothing left to do"
+    longer = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=3"]))
+    assert longer is not None and longer.status == "FINISHED"
+    assert read_yaml(config.read_text())["data"]["root"] == "pets"
+    root.rename(tmp_path / "gone")
+    before = contents(folder.parent.parent)
+    with pytest.raises(ConfigError, match=r"^resume: .* was trained on pets, which is not there"):
+        run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before
 
 

@@ -21,9 +21,9 @@ from ..candidates.candidate import Measured, Trained, measure_part, send_final
 from ..candidates.choose import load_trained
 from ..folder import RunFolder, refuse_unfinished
 from ..seal import amending
-from ..settings import seen_from_here
+from ..settings import refuse_lost_pictures, seen_from_here
 from ..test_part import counted_measurement
-from .refusals import refuse_lost_pictures, refuse_part
+from .refusals import refuse_part
 
 __all__ = ["Revisited", "measure", "measure_again", "reopen", "revisit"]
 

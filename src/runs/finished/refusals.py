@@ -8,18 +8,16 @@ from pathlib import Path
 import yaml
 
 from ...config.checks import ConfigError
-from ...config.data import DataSettings
 from ...config.finished import ExportSettings
 from ...config.plugins import plugin_overrides
 from ...config.schema import RunSettings, stored_settings
-from ...data.sources.remote import is_address
 from ...data.splitting.splits import Split
 from ...machine.package import command
 from ...targets import kind_of
 from ..folder import RunFolder
-from ..settings import seen_from_here
+from ..settings import refuse_lost_pictures, seen_from_here
 
-__all__ = ["refuse_export", "refuse_lost_pictures", "refuse_measuring", "refuse_part"]
+__all__ = ["refuse_export", "refuse_measuring", "refuse_part"]
 
 _PARTS = ("train", "val", "test")
 _NETWORK = ".ckpt"  # the ending of a network's checkpoint, which no other kind of model has
@@ -61,21 +59,6 @@ def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: st
             f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
             "train without cv.folds to measure it."
         )
-
-
-def refuse_lost_pictures(folder: RunFolder, data: DataSettings) -> None:
-    """Refuse a run whose pictures are not where it found them; addresses are not looked up.
-
-    Raises:
-        ConfigError: with the remedy.
-    """
-    root = data.root
-    if root is None or is_address(root) or Path(root.removeprefix("file://")).exists():
-        return
-    raise ConfigError(
-        f"run: {folder.name} was trained on {root}, which is not there any more: put the pictures "
-        "back, or a link to where they are now."
-    )
 
 
 def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings) -> None:
