@@ -244,6 +244,11 @@ class DataSettings(Settings):
             )
 
     @property
+    def cache_limit_bytes(self) -> int:
+        """Size of the largest array that is kept on disk."""
+        return round(self.cache_limit_gb * 1e9)  # 2.01 * 1e9 is a little below 2,010,000,000
+
+    @property
     def best_for(self) -> str | None:
         """The metric that the thresholds of answers are best for; None where there are none."""
         if self.target == "multi":

@@ -37,6 +37,10 @@ _FILE = "features.npy"
 _AT_ONCE = 128
 # Number of pictures between two measurements of the load: as many as a network takes at once.
 _BETWEEN_LOOKS = 16
+# Bytes of the tables in memory that are too large for the disk: a run asks for each several times.
+_MOST_IN_MEMORY = 1 << 29
+# Those tables and the seconds that describing took, by the names of their entries, the last ones.
+_in_memory: dict[str, tuple[Float32Array, float]] = {}
 # Starting processes takes a second or two: shorter work is done in this process.
 _WORTH_PROCESSES_SECONDS = 6.0
 
@@ -49,7 +53,8 @@ class FeatureTable:
     Args:
         pictures, split: the decoded pictures, and the part of each.
         extractors: whose features stand one after another.
-        cache_dir, cache_limit_bytes: the project's cache folder, and the largest array in it.
+        cache_dir, cache_limit_bytes: the project's cache folder, and the largest array in it. Of
+            larger ones the last are kept in memory, up to 0.5 GB.
         workers: processes that describe.
         deadline: on `time.perf_counter`, for describing; None for no limit.
 
@@ -111,16 +116,19 @@ class FeatureTable:
             return np.empty((0, sum(self.sizes)), np.float32)
         plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
         folder = self._folder / key_of(plan, hashes.tobytes())
+        if folder.name in _in_memory:
+            found, self._took[folder.name] = _in_memory[folder.name]
+            return found
         with cache_errors("the features", folder.parent):
             entry = read_entry(folder)
         if entry is None:
             started = time.perf_counter()
             read, workers = self._pictures.read, self._workers
-            found = described(extractor, read, indices, workers, self._deadline)
-            first = next(found)
+            blocks = described(extractor, read, indices, workers, self._deadline)
+            first = next(blocks)
 
             def table() -> Float32Array:
-                return np.concatenate([first, *found])
+                return np.concatenate([first, *blocks])
 
             def build(unfinished: Path) -> dict[str, Any]:
                 np.save(unfinished / _FILE, table())
@@ -129,10 +137,20 @@ class FeatureTable:
             if first.shape[1] * first.itemsize * len(indices) > self._limit:
                 whole = table()
                 self._took[folder.name] = time.perf_counter() - started
+                _keep_in_memory(folder.name, whole, self._took[folder.name])
                 return whole
             entry = cached(folder, build, what="the features")
         self._took[folder.name] = float(entry.values["seconds"])
         return np.load(entry.folder / _FILE, allow_pickle=False)
+
+
+def _keep_in_memory(name: str, table: Float32Array, seconds: float) -> None:
+    """Keep a table in this process, in the place of the oldest ones where there are too many."""
+    if table.nbytes > _MOST_IN_MEMORY:
+        return
+    _in_memory[name] = table, seconds
+    while sum(kept.nbytes for kept, _ in _in_memory.values()) > _MOST_IN_MEMORY:
+        del _in_memory[next(iter(_in_memory))]
 
 
 def described(

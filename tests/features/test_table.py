@@ -57,6 +57,29 @@ def test_rows_are_those_of_the_part_in_its_order(tmp_path: Path, part: str, limi
     assert made.sizes == (40, 64) and bool(entries(tmp_path)) == bool(limit)
 
 
+def test_a_table_too_large_for_the_disk_is_computed_once_for_the_parts_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept: dict[str, tuple[np.ndarray, float]] = {}
+    monkeypatch.setattr(parallel, "_in_memory", kept)
+    caplog.set_level("INFO", logger=parallel.__name__)
+    made, _, _ = table(tmp_path, limit=0)
+    first = made.part("train")
+    made.part("val")
+    later, _, _ = table(tmp_path, limit=0)
+    np.testing.assert_array_equal(later.part("train"), first)
+    assert later.seconds == made.seconds > 0 and not entries(tmp_path)
+    extractors = len(made.sizes)
+    assert len(caplog.records) == extractors, "each extractor has described them once"
+    room = sum(found.nbytes for found, _ in kept.values()) - 1
+    kept.clear()
+    monkeypatch.setattr(parallel, "_MOST_IN_MEMORY", room)
+    for _ in range(2):  # there is room for one of them alone
+        later.part("train")
+        assert len(kept) == 1
+    assert len(caplog.records) == 3 * extractors
+
+
 def test_mirrored_pictures_are_described_apart(tmp_path: Path) -> None:
     made, opened, parts = table(tmp_path)
     plain = made.part("train")

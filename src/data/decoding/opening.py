@@ -103,7 +103,7 @@ def _opened(
     if (images := _ready_array(source, form)) is not None:
         flat = np.flatnonzero(np.ptp(images.reshape(len(source), -1), axis=1) == 0)
         return store_of(source, found, images, form, flat.tolist(), from_cache=False)
-    stored = _all_bytes(found, form) <= int(settings.cache_limit_gb * 1e9)
+    stored = _all_bytes(found, form) <= settings.cache_limit_bytes
     entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
     _refuse_bad(source, found, settings)

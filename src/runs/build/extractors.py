@@ -84,7 +84,7 @@ def feature_table(
         data.split,
         extractors,
         cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-        cache_limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+        cache_limit_bytes=settings.data.cache_limit_bytes,
         workers=settings.data.num_workers or available_cores(),
         deadline=deadline,
     )

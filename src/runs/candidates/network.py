@@ -318,7 +318,7 @@ class NetworkCandidate:
             contents=data.pictures.content_hashes,
             identity=identity,
             cache_dir=cache_folder(settings.data.cache_dir).absolute(),
-            limit_bytes=int(settings.data.cache_limit_gb * 1e9),
+            limit_bytes=settings.data.cache_limit_bytes,
             device=device,
             precision=settings.runtime.precision,
         )

@@ -261,6 +261,12 @@ def test_a_store_can_be_pickled_without_its_pixels(limit: int, tmp_path: Path) -
     assert (reading(7) == store.read(7)).all()
 
 
+def test_a_limit_is_a_whole_number_of_bytes(tmp_path: Path) -> None:
+    for hundredths in range(1, 500):
+        settings = settings_of(tmp_path, cache_limit_gb=hundredths / 100)
+        assert settings.cache_limit_bytes == hundredths * 10_000_000
+
+
 def test_what_is_too_large_is_decoded_on_the_fly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
