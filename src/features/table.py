@@ -116,9 +116,10 @@ class FeatureTable:
             return np.empty((0, sum(self.sizes)), np.float32)
         plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
         folder = self._folder / key_of(plan, hashes.tobytes())
-        if folder.name in _in_memory:
-            found, self._took[folder.name] = _in_memory[folder.name]
-            return found
+        kept = _in_memory.get(folder.name)
+        if kept is not None and kept[0].nbytes > self._limit:
+            self._took[folder.name] = kept[1]
+            return kept[0]
         with cache_errors("the features", folder.parent):
             entry = read_entry(folder)
         if entry is None:

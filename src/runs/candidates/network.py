@@ -30,6 +30,7 @@ from ...explain.score_maps import HasScoreMaps, class_maps
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.failures import RunFailed
 from ...models.arithmetic import autocast
+from ...models.pretrained import reason_of
 from ...records.pictures import ClassMaps, Pixels
 from ...serving.bundle_writing import write_bundle
 from ...serving.predictor import Predictor, kind_in
@@ -280,6 +281,12 @@ class NetworkCandidate:
         try:
             trainer.fit(task, datamodule=self._data, ckpt_path=resumed, weights_only=True)
         except RuntimeError as error:  # of the exchange between devices, perhaps
+            if self._settings.runtime.compile and (reason := _not_compiled(error)) is not None:
+                name = self._settings.model.name
+                raise RunFailed(
+                    f"runtime.compile is true, and torch cannot compile {name} here ({reason}): "
+                    "begin a new run with runtime.compile=false"
+                ) from error
             if (lost := _lost_device(trainer)) is None:
                 raise
             place = context.folder.path
@@ -333,6 +340,15 @@ class NetworkCandidate:
         batch = next(iter(self._data.batches("train", training=True)))
         images, targets = self._task.augmented(batch)
         return images.cpu().numpy(), targets.cpu().numpy()
+
+
+def _not_compiled(error: RuntimeError) -> str | None:
+    """Return why torch cannot compile a network; None for any other error."""
+    from torch._dynamo.exc import TorchDynamoException  # which takes seconds to import
+
+    if not isinstance(error, TorchDynamoException):
+        return None
+    return reason_of(getattr(error, "inner_exception", error))
 
 
 def _lost_device(trainer: Trainer) -> str | None:

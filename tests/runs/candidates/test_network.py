@@ -10,6 +10,7 @@ import torch
 
 from src.config.compose import read_run_settings
 from src.data.loading.datamodule import PictureData
+from src.machine.failures import RunFailed
 from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment
@@ -78,6 +79,27 @@ def test_stored_stages_of_a_resumed_run_are_those_that_it_began_with(tmp_path: P
         for summary in (whole, resumed)
     ]
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=0)
+
+
+def test_a_network_that_cannot_be_compiled_is_refused_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_compiler(*_: object) -> None:
+        raise RuntimeError("no C++ compiler is found\nand twenty lines of advice")
+
+    def compile_with_it(network: Any) -> None:
+        network._compiled_call_impl = torch.compile(network._call_impl, backend=without_compiler)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_with_it)
+    words = ["data=digits", "data.limit=200", "data.batch_size=32", "model=mlp", "tracking=none"]
+    words += ["runtime=float32", "runtime.compile=true", "trainer.max_epochs=1"]
+    words += ["trainer.progress=false", f"output_dir={tmp_path}"]
+    said = (
+        r"^runtime\.compile is true, and torch cannot compile mlp here \(.*no C\+\+ compiler.*\): "
+    )
+    with pytest.raises(RunFailed, match=said) as failed:
+        run_experiment(read_run_settings(words))
+    assert "\n" not in str(failed.value)
 
 
 def _kernels(data: PictureData) -> torch.Tensor:
