@@ -68,9 +68,9 @@ def _measured(place: Path, splits: int, coverage_splits: int) -> list[Row]:
     return [*rows, *_novelty(runs["clothing"], place)]
 
 
-def _run(place: Path, *words: str) -> RunFolder:
+def _run(place: Path, *overrides: str) -> RunFolder:
     further = ("tracking=none", "tracking.figures=false", "evaluate_test=true")
-    settings = read_run_settings([*words, *further, f"output_dir={place / 'out'}"])
+    settings = read_run_settings([*overrides, *further, f"output_dir={place / 'out'}"])
     summary = run_experiment(settings)
     assert summary is not None
     return RunFolder.open(Path(summary.run_dir))

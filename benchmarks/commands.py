@@ -22,20 +22,20 @@ __all__ = ["digest_of", "environment", "kept_answer", "lines_of", "python", "tra
 A = TypeVar("A")
 
 
-def python(*words: str) -> str:
+def python(*overrides: str) -> str:
     """What a Python process of the checkout printed; ends the measurement if it fails."""
     done = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *overrides], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        sys.exit(f"{' '.join(words)} failed:\n{done.stderr}")
+        sys.exit(f"{' '.join(overrides)} failed:\n{done.stderr}")
     return done.stdout
 
 
-def lines_of(*words: str) -> Iterator[str]:
+def lines_of(*overrides: str) -> Iterator[str]:
     """What a Python process of the checkout prints, as it prints; ends as `python` does."""
     with subprocess.Popen(
-        [sys.executable, *words],
+        [sys.executable, *overrides],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,20 +45,20 @@ def lines_of(*words: str) -> Iterator[str]:
         yield from process.stdout
         error = process.stderr.read()
     if process.returncode:
-        sys.exit(f"{' '.join(words)} failed:\n{error}")
+        sys.exit(f"{' '.join(overrides)} failed:\n{error}")
 
 
-def trained(*words: str) -> dict[str, Any]:
+def trained(*overrides: str) -> dict[str, Any]:
     """The summary of `python -m src.train WORDS`, whose folder is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        run = trained_in(folder, *words)
+        run = trained_in(folder, *overrides)
         summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
         return summary
 
 
-def trained_in(output_dir: Path | str, *words: str) -> Path:
+def trained_in(output_dir: Path | str, *overrides: str) -> Path:
     """The run folder of `python -m src.train WORDS`."""
-    said = python("-m", "src.train", f"output_dir={output_dir}", *words)
+    said = python("-m", "src.train", f"output_dir={output_dir}", *overrides)
     return Path(said.splitlines()[-1].removeprefix("summary: ")).parent
 
 

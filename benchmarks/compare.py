@@ -105,8 +105,8 @@ def _command(outputs: Path, which: str) -> _Seconds:
     """Of a process of its own, imports and all."""
     began = time.perf_counter()
     reached = dict.fromkeys(("Candidates on ", "report: "), 0.0)
-    words = [f"output_dir={outputs}", which, "tracking.enabled=false"]
-    for line in lines_of("-m", "src.compare", *words):
+    overrides = [f"output_dir={outputs}", which, "tracking.enabled=false"]
+    for line in lines_of("-m", "src.compare", *overrides):
         for beginning in filter(line.startswith, reached):
             reached[beginning] = time.perf_counter() - began
     verdict, page = reached.values()
@@ -115,19 +115,19 @@ def _command(outputs: Path, which: str) -> _Seconds:
 
 def _sealed_shares(outputs: Path) -> list[float]:
     """Processor time of the command against that without a look at seals, in turns."""
-    words = [f"output_dir={outputs}", "tracking.enabled=false"]
+    overrides = [f"output_dir={outputs}", "tracking.enabled=false"]
     ratios = []
     for turn in range(_ROUNDS + 1):
-        sealed = _processor_seconds("-m", "src.compare", *words)
-        unsealed = _processor_seconds("-c", _UNSEALED, *words)
+        sealed = _processor_seconds("-m", "src.compare", *overrides)
+        unsealed = _processor_seconds("-c", _UNSEALED, *overrides)
         if turn:  # the first time, files come from the disk
             ratios.append(sealed / unsealed)
     return ratios
 
 
-def _processor_seconds(*words: str) -> float:
+def _processor_seconds(*overrides: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    python(*words)
+    python(*overrides)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 

@@ -94,7 +94,7 @@ def measure() -> list[Row]:
 def _rows(
     task: str, base: Sequence[str], minutes: float, seeds: Sequence[int], work: Path
 ) -> list[Row]:
-    words, code = [*base, *_TASKS[task]], digest_of(_CODE)
+    overrides, code = [*base, *_TASKS[task]], digest_of(_CODE)
     folder, out = work / f"{task}-{minutes:g}-{code}", work / "out"
 
     def answer(name: str, ask: Callable[[], Answer]) -> Answer:
@@ -102,13 +102,13 @@ def _rows(
 
     races, scripts = [], []
     for seed in seeds:
-        own = [*words, f"data.split_seed={seed}"]
+        own = [*overrides, f"data.split_seed={seed}"]
         race = answer(f"race-{seed}", partial(_race, own, out, minutes, seed))
         ask = partial(plain_script, own, race.cpu_seconds, seed)
         races.append(race)
         scripts.append(answer(f"script-{seed}", ask))
     alone = {
-        name: answer(name, partial(_alone, out, [*words, *own], minutes))
+        name: answer(name, partial(_alone, out, [*overrides, *own], minutes))
         for name, own in _ALONE.items()
     }
     ours, theirs = ([one.miou for one in found] for found in (races, scripts))
@@ -211,11 +211,11 @@ def _race(base: Sequence[str], out: Path, minutes: float, seed: int) -> Answer:
     return Answer(float(record["test"]["test/miou"]), used, validation)
 
 
-def _alone(out: Path, words: Sequence[str], minutes: float) -> Answer:
+def _alone(out: Path, overrides: Sequence[str], minutes: float) -> Answer:
     """Return what a single candidate comes to."""
-    limit = [] if "model=pixels" in words else [f"trainer.max_time={60 * minutes:g}"]
+    limit = [] if "model=pixels" in overrides else [f"trainer.max_time={60 * minutes:g}"]
     started = cpu_seconds_used()
-    summary = json.loads((trained_in(out, *words, *limit) / "summary.json").read_text())
+    summary = json.loads((trained_in(out, *overrides, *limit) / "summary.json").read_text())
     middle, low, high = (
         summary["metrics"][f"test/{name}"] for name in ("miou", "miou_low", "miou_high")
     )

@@ -34,8 +34,8 @@ def measure() -> list[Row]:
         place = f"output_dir={folder}/out"
         shared = ["data=fashion_mnist", "evaluate_test=false"]
         shared += ["tracking=none", "tracking.figures=false", "tracking.log_model=false", place]
-        for words in _RUNS:
-            python("-m", "src.train", *shared, *words)
+        for overrides in _RUNS:
+            python("-m", "src.train", *shared, *overrides)
         python("-m", "src.compare", "ensemble=true", "tracking.enabled=false", place)
         runs = [
             json.loads(path.read_text()) for path in Path(folder).glob("out/runs/*/summary.json")

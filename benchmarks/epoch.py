@@ -23,7 +23,7 @@ __all__ = ["measure"]
 _ROUNDS = 5
 _EPOCHS = 3
 _BAR = 5.0
-_WORDS = (
+_OVERRIDES = (
     *("data=fashion_mnist", "data.val_fraction=0.1", "model=mlp", "model.hidden=[64,128,64]"),
     *("model.dropout=0", "augment=none", "optimizer=adamw", "trainer.ema_decay=0"),
     *(f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false"),
@@ -32,7 +32,7 @@ _WORDS = (
 
 def measure() -> list[Row]:
     """The rival gets the number of workers that suits it better."""
-    data = build.build_data(read_run_settings(list(_WORDS)))
+    data = build.build_data(read_run_settings(list(_OVERRIDES)))
     images, targets = data.pictures.array, data.pictures.targets
     assert images is not None
     parts = {
@@ -62,6 +62,6 @@ def measure() -> list[Row]:
 
 def _our_seconds(folder: Path) -> list[float]:
     moments: list[float] = []
-    settings = read_run_settings([*_WORDS, f"output_dir={folder}"])
+    settings = read_run_settings([*_OVERRIDES, f"output_dir={folder}"])
     run_experiment(settings, lambda epoch, metrics: moments.append(time.perf_counter()))
     return [end - start for start, end in itertools.pairwise(moments)]

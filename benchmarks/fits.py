@@ -86,9 +86,9 @@ def _row(name: str, root: Path, network: str) -> Row:
 
 def _judged(root: Path, network: str, fit: str) -> tuple[BoolArray, BoolArray]:
     """Return which training pictures, by folds, and which of the validation part are right."""
-    words = [f"data.root={root}", f"data.fit={fit}", f"model.networks=[{network}]"]
-    words += ["data=folder", "model=embedding", f"seed={_SEED}"]
-    settings = compose_settings(RunSettings, words)
+    overrides = [f"data.root={root}", f"data.fit={fit}", f"model.networks=[{network}]"]
+    overrides += ["data=folder", "model=embedding", f"seed={_SEED}"]
+    settings = compose_settings(RunSettings, overrides)
     model = settings.model
     assert isinstance(model, EmbeddingSettings)
     data = build_data(settings)

@@ -61,9 +61,13 @@ def measure() -> list[Row]:
 
 def _own() -> NetworkFeatures:
     with tempfile.TemporaryDirectory() as folder:
-        words = [f"data.cache_dir={Path(folder)}", f"data.image_size={_SIDE}", "data.channels=3"]
-        words += ["model=embedding", f"model.networks=[{_NETWORK}]"]
-        settings = compose_settings(RunSettings, words)
+        overrides = [
+            f"data.cache_dir={Path(folder)}",
+            f"data.image_size={_SIDE}",
+            "data.channels=3",
+        ]
+        overrides += ["model=embedding", f"model.networks=[{_NETWORK}]"]
+        settings = compose_settings(RunSettings, overrides)
         (extractor,) = build_extractors(settings, build_data(settings))
     assert isinstance(extractor, NetworkFeatures)
     return extractor

@@ -54,8 +54,8 @@ def _digits() -> list[Row]:
 
 def _memory() -> Row:
     imports = float(python("-c", _PEAK))
-    words = ("data=fashion_mnist", "trainer.max_epochs=1", "evaluate_test=false")
-    above = trained(*words)["metrics"]["cost/peak_memory_mb"] - imports
+    overrides = ("data=fashion_mnist", "trainer.max_epochs=1", "evaluate_test=false")
+    above = trained(*overrides)["metrics"]["cost/peak_memory_mb"] - imports
     return Row(
         "Fashion-MNIST, peak memory above the imports",
         f"{above:.0f} MB",

@@ -48,15 +48,15 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as place:
         for name in tasks:
             base, ordinal = words_of(name, Path(place))
-            words = [*base, *ordinal, *_NETWORKS[name], "evaluate_test=false"]
+            overrides = [*base, *ordinal, *_NETWORKS[name], "evaluate_test=false"]
             for loss in losses:
-                said = [_validation([*words, f"loss={loss}", f"seed={seed}"]) for seed in seeds]
+                said = [_validation([*overrides, f"loss={loss}", f"seed={seed}"]) for seed in seeds]
                 rows += _rows(f"{name}, loss={loss}", said)
     return rows
 
 
-def _validation(words: list[str]) -> Predictions:
-    summary = run_experiment(read_run_settings(words))
+def _validation(overrides: list[str]) -> Predictions:
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None
     return Predictions.read(os.path.join(summary.run_dir, "predictions", "val.parquet"))
 

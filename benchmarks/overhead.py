@@ -49,9 +49,17 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_part(folder, _PICTURES)
-        words = ["data=fashion_mnist", f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
-        words += [f"trainer.max_epochs={_EPOCHS}", "evaluate_test=false", f"output_dir={folder}"]
-        settings = read_run_settings(words)
+        overrides = [
+            "data=fashion_mnist",
+            f"data.root={folder}",
+            f"data.cache_dir={folder / 'cache'}",
+        ]
+        overrides += [
+            f"trainer.max_epochs={_EPOCHS}",
+            "evaluate_test=false",
+            f"output_dir={folder}",
+        ]
+        settings = read_run_settings(overrides)
         data = build.build_data(settings)
         settings = resolve(settings, data).settings
         if isinstance(settings.runtime.threads, int):

@@ -37,12 +37,12 @@ class _Table:
 
     Attributes:
         configurations: random ones.
-        words: that all trainings share; a key named here is not searched.
+        overrides: that all trainings share; a key named here is not searched.
         fashion_pictures: of Fashion-MNIST's training part that are used; 0 for the digits.
     """
 
     configurations: int
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     fashion_pictures: int = 0
 
 
@@ -94,12 +94,17 @@ def record(name: str) -> None:
 
 
 def _base(table: _Table, folder: Path) -> list[str]:
-    words = [f"trainer.max_epochs={EPOCHS}", "runtime=float32", "runtime.threads=1", *table.words]
+    overrides = [
+        f"trainer.max_epochs={EPOCHS}",
+        "runtime=float32",
+        "runtime.threads=1",
+        *table.overrides,
+    ]
     if not table.fashion_pictures:
-        return words
+        return overrides
     write_part(folder, table.fashion_pictures)
     places = [f"data.root={folder}", f"data.cache_dir={folder / 'cache'}"]
-    return [*words, *places, "data.batch_size=64"]
+    return [*overrides, *places, "data.batch_size=64"]
 
 
 def _random_values(family: Family, number: int) -> dict[str, Value]:

@@ -171,11 +171,13 @@ def _packed(run: RunFolder, name: str) -> Path:
     return target
 
 
-def _trained(place: Path, *words: str) -> RunFolder:
-    given = [*_RUN, *words, "data=folder", f"data.root={place / 'pets'}"]
-    if "model=handcrafted" in words:
+def _trained(place: Path, *overrides: str) -> RunFolder:
+    given = [*_RUN, *overrides, "data=folder", f"data.root={place / 'pets'}"]
+    if "model=handcrafted" in overrides:
         given = [
-            word for word in given if not word.startswith(("trainer.", "runtime", "data.batch"))
+            override
+            for override in given
+            if not override.startswith(("trainer.", "runtime", "data.batch"))
         ]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         summary = run_experiment(read_run_settings([*given, f"output_dir={place / 'out'}"]))
@@ -272,8 +274,8 @@ def _trials(folder: Path) -> str:
 
 
 def _opened(place: Path) -> Any:
-    words = ["data=folder", f"data.root={place / 'pets'}", "model=mlp"]
-    return build_data(read_run_settings(words))
+    overrides = ["data=folder", f"data.root={place / 'pets'}", "model=mlp"]
+    return build_data(read_run_settings(overrides))
 
 
 def _pictures(place: Path) -> str:
@@ -284,8 +286,8 @@ def _pictures(place: Path) -> str:
 
 
 def _read(root: str, check: bool) -> str:
-    words = ["data=folder", f"data.root='{root}'", "data.image_size=8", "model=mlp"]
-    data = build_data(read_run_settings([*words, f"data.check_content={check}"]))
+    overrides = ["data=folder", f"data.root='{root}'", "data.image_size=8", "model=mlp"]
+    data = build_data(read_run_settings([*overrides, f"data.check_content={check}"]))
     pictures = data.pictures
     assert pictures.array is not None
     held = pictures.array.tobytes(), pictures.targets, pictures.class_names, data.split.parts

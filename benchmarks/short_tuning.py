@@ -51,13 +51,17 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for name in sets:
             root = photo_set(name, Path(folder))
-            words = ["recipe=finetune", f"model.input_size={side}", "data=folder"]
-            words += [f"data.root={root}", f"data.train_limit={pictures}"]
-            words += [f"trainer.max_epochs={epochs}", "trainer.progress=false"]
-            words += ["tracking.enabled=false", "evaluate_test=false", f"output_dir={folder}/out"]
+            overrides = ["recipe=finetune", f"model.input_size={side}", "data=folder"]
+            overrides += [f"data.root={root}", f"data.train_limit={pictures}"]
+            overrides += [f"trainer.max_epochs={epochs}", "trainer.progress=false"]
+            overrides += [
+                "tracking.enabled=false",
+                "evaluate_test=false",
+                f"output_dir={folder}/out",
+            ]
             for setting in settings:
                 right = {
-                    (value, seed): _right([*words, f"{setting}={value}", f"seed={seed}"])
+                    (value, seed): _right([*overrides, f"{setting}={value}", f"seed={seed}"])
                     for seed in seeds
                     for value in _VALUES[setting]
                 }
@@ -65,13 +69,13 @@ def measure() -> list[Row]:
     return rows
 
 
-def _right(words: list[str]) -> BoolArray:
+def _right(overrides: list[str]) -> BoolArray:
     """Return which pictures of the validation part a training gets right."""
-    summary = run_experiment(read_run_settings(words))
+    summary = run_experiment(read_run_settings(overrides))
     assert summary is not None
     said = Predictions.read(os.path.join(summary.run_dir, "predictions", "val.parquet"))
     right: BoolArray = said.decided == said.targets
-    print(f"  {' '.join(words[-2:])}: {100 * right.mean():.1f} %", flush=True)
+    print(f"  {' '.join(overrides[-2:])}: {100 * right.mean():.1f} %", flush=True)
     return right
 
 

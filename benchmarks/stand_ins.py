@@ -39,7 +39,7 @@ class Tracked:
             experiment="bench",
             run_id=run_id,
             run_name=f"trial {job.task['number']}",
-            params={"optimizer": {"lr": 0.1}, "words": list(job.overrides)},
+            params={"optimizer": {"lr": 0.1}, "overrides": list(job.overrides)},
             mirrored_elsewhere=True,
         )
         channel.note(run_id=run_id, run_dir=str(tracker.run_dir))

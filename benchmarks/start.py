@@ -39,8 +39,8 @@ def done(*_, **__):
     print(time.time() - float(born), flush=True)
     os._exit(0)
 EpochKeeper.on_train_batch_end = done
-_, born, *words = sys.argv
-sys.argv = ["src.train", *words]
+_, born, *overrides = sys.argv
+sys.argv = ["src.train", *overrides]
 train.main()
 """
 
@@ -69,9 +69,9 @@ def measure() -> list[Row]:
 def _kept_folder(folder: Path) -> Row:
     root, cache = folder / "pictures", folder / "cache"
     _write_pictures(root)
-    words = ("-c", _FIRST_BATCH, str(root), str(cache))
-    first = float(python(*words).split()[0])
-    seconds = [float(python(*words).split()[0]) for _ in range(_ROUNDS)]
+    arguments = ("-c", _FIRST_BATCH, str(root), str(cache))
+    first = float(python(*arguments).split()[0])
+    seconds = [float(python(*arguments).split()[0]) for _ in range(_ROUNDS)]
     return Row(
         f"second start on a folder of {_PICTURES:,} pictures: first batch, beyond imports",
         f"{spread(seconds, ' s')}; first start {first:.0f} s",
@@ -82,14 +82,14 @@ def _kept_folder(folder: Path) -> Row:
 
 def _verified(folder: Path) -> Row:
     """Of the same folder, with and without reading the store for its checksums."""
-    words = (
+    overrides = (
         *("model=mlp", "data=folder", f"data.root={folder / 'pictures'}", "tracking=none"),
         *(f"data.cache_dir={folder / 'cache'}", f"output_dir={folder}", "trainer.progress=false"),
     )
     ratios = []
     for turn in range(_ROUNDS + 1):
         checked, unchecked = (
-            float(python("-c", code, str(time.time()), *words).splitlines()[-1])
+            float(python("-c", code, str(time.time()), *overrides).splitlines()[-1])
             for code in (_FIRST_STEP, _UNCHECKED + _FIRST_STEP)
         )
         if turn:  # the first start chooses the plan
@@ -103,10 +103,10 @@ def _verified(folder: Path) -> Row:
 
 
 def _digits(folder: Path) -> Row:
-    words = (f"output_dir={folder}", f"data.cache_dir={folder}", "trainer.progress=false")
+    overrides = (f"output_dir={folder}", f"data.cache_dir={folder}", "trainer.progress=false")
     ratios = []
     for turn in range(_ROUNDS + 1):
-        step = float(python("-c", _FIRST_STEP, str(time.time()), *words).splitlines()[-1])
+        step = float(python("-c", _FIRST_STEP, str(time.time()), *overrides).splitlines()[-1])
         imports = float(python("-c", _IMPORTS, str(time.time())))
         if turn:  # the first start chooses the plan
             ratios.append(step / imports)

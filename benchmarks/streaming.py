@@ -111,11 +111,11 @@ def _memory() -> Row:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_pictures(folder / "pictures")
-        words = ["data=folder", f"data.root={folder / 'pictures'}", f"data.cache_dir={folder}"]
-        words += [f"data.cache_limit_gb={_LIMIT_GB}", f"data.image_size={_SIDE}", "model=cnn"]
-        words += ["model.widths=[8,16]", f"trainer.max_epochs={_EPOCHS}", "runtime=float32"]
-        words += ["tracking=none", "evaluate_test=false", f"output_dir={folder}"]
-        seen = _watched([sys.executable, "-m", "src.train", *words])
+        overrides = ["data=folder", f"data.root={folder / 'pictures'}", f"data.cache_dir={folder}"]
+        overrides += [f"data.cache_limit_gb={_LIMIT_GB}", f"data.image_size={_SIDE}", "model=cnn"]
+        overrides += ["model.widths=[8,16]", f"trainer.max_epochs={_EPOCHS}", "runtime=float32"]
+        overrides += ["tracking=none", "evaluate_test=false", f"output_dir={folder}"]
+        seen = _watched([sys.executable, "-m", "src.train", *overrides])
     # The epochs' lines divide the time; before the first all that training needs comes to be.
     early, late = (max(used for used, epoch in seen if epoch == e) for e in (1, _EPOCHS - 1))
     peak = max(used for used, _ in seen)

@@ -77,8 +77,8 @@ def _gaps(folder: Path, sampler: str, trials: int) -> list[float]:
 
 def _race(folder: Path, sampler: str, trials: int, watcher: Ends, runner: str, **task: Any) -> None:
     def job_of(trial: TrialRecord) -> Job:
-        words = [f"{key}={value}" for key, value in trial.values.items()]
-        return Job({"number": trial.number, **task}, epochs=5, overrides=words)
+        overrides = [f"{key}={value}" for key, value in trial.values.items()]
+        return Job({"number": trial.number, **task}, epochs=5, overrides=overrides)
 
     with open_study(folder, sampler) as study:
         pool = Pool(LocalEngine([Slot(None, 1)], runner, folder / "workers"))
@@ -145,6 +145,6 @@ def _process_seconds() -> float:
     """A training of one epoch that is over at once."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        words = ["model=mlp", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
-        trained_in(folder, *words, "tracking.figures=false", "tracking.log_model=false")
+        overrides = ["model=mlp", "trainer.max_epochs=1", "runtime=float32", "tracking=none"]
+        trained_in(folder, *overrides, "tracking.figures=false", "tracking.log_model=false")
         return time.perf_counter() - began

@@ -21,7 +21,7 @@ __all__ = ["measure"]
 
 _ROUNDS = 3
 _TRIALS = 16
-_WORDS = [
+_OVERRIDES = [
     *("families=[mlp]", "search=[optimizer.lr]", "sampler=random", "pruner=none"),
     *(f"budget.trials={_TRIALS}", "finalists=0", "tracking=none"),
     *("workers.threads=1", "runtime=float32", "trainer.max_epochs=20"),
@@ -48,7 +48,7 @@ def measure() -> list[Row]:
 
 def _trials_a_minute(folder: Path, slots: int) -> float:
     """As the study itself kept account of them."""
-    words = [*_WORDS, f"workers.count={slots}", f"output_dir={folder}"]
-    python("-m", "src.sweep", *words)
+    overrides = [*_OVERRIDES, f"workers.count={slots}", f"output_dir={folder}"]
+    python("-m", "src.sweep", *overrides)
     record = json.loads((folder / "sweeps" / "default" / "sweep.json").read_text())
     return 60 * len(record["trials"]) / float(record["seconds"])

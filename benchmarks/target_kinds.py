@@ -102,12 +102,12 @@ def write_mosaics(photos: Path, target: Path, count: int) -> Path:
 def _mosaics(folder: Path) -> Row:
     count = int(os.environ.get("BAKEOFF_MOSAICS", str(_MOSAICS)))
     table = write_mosaics(photo_set("cifar10", folder) / "test", folder / "mosaics", count)
-    words = [
+    overrides = [
         *("data=folder", f"data.root={table}", "data.target=multi", "model=embedding"),
         *(f"model.networks=[{_NETWORK}]", f"model.input_size={_SIDE}"),
         *(f"model.auto.seconds={_SEARCH_SECONDS}", f"output_dir={folder / 'out'}", *_NO_RECORD),
     ]
-    settings = read_run_settings(words)
+    settings = read_run_settings(overrides)
     summary = run_experiment(settings)
     assert summary is not None
     ours = summary.metrics["test/map"]
@@ -164,13 +164,13 @@ def _ordered(name: str, folder: Path) -> list[Row]:
     base, ordinal = words_of(name, folder)
     every = [int(one) for one in os.environ.get("BAKEOFF_SEEDS", "0,1,2").split(",")]
     rows = []
-    for what, words, own, seeds in (
+    for what, overrides, own, seeds in (
         ("a small network trained with CORN", SMALL, ["loss=corn"], every),
         ("a published network tuned with CORN", TUNED, ["loss=corn"], every),
         ("logistic regression, a border at a time", (*_FROZEN, _LOGISTIC), [], every[:1]),
     ):
-        ours = [_kappa([*base, *words, *ordinal, *own], seed) for seed in seeds]
-        theirs = [_kappa([*base, *words], seed) for seed in seeds]
+        ours = [_kappa([*base, *overrides, *ordinal, *own], seed) for seed in seeds]
+        theirs = [_kappa([*base, *overrides], seed) for seed in seeds]
         rows.append(
             Row(
                 f"{name}, {what}, and without an order: quadratic kappa on the test part",
@@ -182,8 +182,8 @@ def _ordered(name: str, folder: Path) -> list[Row]:
     return rows
 
 
-def _kappa(words: list[str], seed: int) -> float:
-    summary = run_experiment(read_run_settings([*words, f"seed={seed}"]))
+def _kappa(overrides: list[str], seed: int) -> float:
+    summary = run_experiment(read_run_settings([*overrides, f"seed={seed}"]))
     assert summary is not None
     said = Predictions.read(os.path.join(summary.run_dir, "predictions", "test.parquet"))
     return quadratic_kappa(said.decided, said.targets, len(said.class_names))

@@ -139,14 +139,24 @@ def finetune(
         rounds, epochs: of both, in turns, and of each training.
     """
     file = write_drawn(folder / "drawn.npz", {"train": pictures, "val": 64}, side=side)
-    words = ["data=folder", f"data.root={file}", f"data.image_size={side}", "data.mirror_ok=true"]
-    words += ["model=timm", f"model.name={network}", "model.pretrained=null", "optimizer=adamw"]
-    words += [f"data.batch_size={batch}", f"trainer.max_epochs={epochs}", "trainer.ema_decay=0"]
-    words += ["runtime=bfloat16", "evaluate_test=false", "tracking=none", "tracking.figures=false"]
-    words += ["tracking.log_model=false", f"output_dir={folder / 'outputs'}"]
-    words += [f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}"]
+    overrides = [
+        "data=folder",
+        f"data.root={file}",
+        f"data.image_size={side}",
+        "data.mirror_ok=true",
+    ]
+    overrides += ["model=timm", f"model.name={network}", "model.pretrained=null", "optimizer=adamw"]
+    overrides += [f"data.batch_size={batch}", f"trainer.max_epochs={epochs}", "trainer.ema_decay=0"]
+    overrides += [
+        "runtime=bfloat16",
+        "evaluate_test=false",
+        "tracking=none",
+        "tracking.figures=false",
+    ]
+    overrides += ["tracking.log_model=false", f"output_dir={folder / 'outputs'}"]
+    overrides += [f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}"]
     # Deterministic kernels, the default, are slower; the plain loop has the others.
-    free = read_run_settings([*words, "trainer.deterministic=false"])
+    free = read_run_settings([*overrides, "trainer.deterministic=false"])
     data = build.build_data(free)
     images = torch.from_numpy(np.array(data.pictures.images)[data.split.train]).to(device)
     ratios, rates, deterministic = [], [], 0.0
@@ -155,7 +165,7 @@ def finetune(
         bare = bare_tuning(network, side, images, batch, epochs)
         ratios.append(bare / rates[-1])
         if turn == 0:
-            again = images_per_second(read_run_settings(words), data)
+            again = images_per_second(read_run_settings(overrides), data)
             deterministic = bare / statistics.median(again[1:])
         print(f"{rates[-1]:,.0f} against {bare:,.0f} images/s", flush=True)
     yield Row(

@@ -34,17 +34,17 @@ _VARIANTS = (*(("onnx",) if importlib.util.find_spec("onnxruntime") else ()), "p
 
 
 def determinism(
-    device: torch.device, folder: Path, *, words: Sequence[str] = _SMALL, epochs: int = 5
+    device: torch.device, folder: Path, *, overrides: Sequence[str] = _SMALL, epochs: int = 5
 ) -> Iterator[Row]:
     """Two runs of one command: their weights and predictions, bit for bit.
 
     Args:
         device: of the trainings.
         folder: for the runs.
-        words: overrides of the runs.
+        overrides: overrides of the runs.
         epochs: of each.
     """
-    given = [*words, *_QUIET, f"trainer.max_epochs={epochs}", _accelerator(device)]
+    given = [*overrides, *_QUIET, f"trainer.max_epochs={epochs}", _accelerator(device)]
     first, second = (_trained(folder / name, given) for name in ("first", "second"))
     different = _different(first, second)
     yield Row(
@@ -56,17 +56,17 @@ def determinism(
 
 
 def resume(
-    device: torch.device, folder: Path, *, words: Sequence[str] = _SMALL, epochs: int = 12
+    device: torch.device, folder: Path, *, overrides: Sequence[str] = _SMALL, epochs: int = 12
 ) -> Iterator[Row]:
     """A run that is killed after its second epoch and resumed, against an undisturbed one.
 
     Args:
         device: of the trainings.
         folder: for the runs.
-        words: overrides of the runs.
+        overrides: overrides of the runs.
         epochs: of each.
     """
-    given = [*words, *_QUIET, f"trainer.max_epochs={epochs}", _accelerator(device)]
+    given = [*overrides, *_QUIET, f"trainer.max_epochs={epochs}", _accelerator(device)]
     undisturbed = _trained(folder / "undisturbed", given)
     killed = folder / "killed"
     process = subprocess.Popen(
@@ -102,7 +102,7 @@ def exports(
     device: torch.device,
     folder: Path,
     *,
-    words: Sequence[str] = _SMALL,
+    overrides: Sequence[str] = _SMALL,
     epochs: int = 5,
     variants: Sequence[str] = _VARIANTS,
 ) -> Iterator[Row]:
@@ -111,11 +111,11 @@ def exports(
     Args:
         device: of the training.
         folder: for the run.
-        words: overrides of the run.
+        overrides: overrides of the run.
         epochs: of it.
         variants: to export.
     """
-    given = [*words, "tracking=none", "tracking.figures=false", f"trainer.max_epochs={epochs}"]
+    given = [*overrides, "tracking=none", "tracking.figures=false", f"trainer.max_epochs={epochs}"]
     run = _trained(folder / "exported", [*given, "trainer.tta=none", _accelerator(device)])
     python("-m", "src.export", f"run={run.path}", f"variants=[{','.join(variants)}]")
     record = json.loads((run.exports / "export.json").read_text())
@@ -137,20 +137,20 @@ def exports(
 
 
 def system_metrics(
-    device: torch.device, folder: Path, *, words: Sequence[str] = _SMALL, epochs: int = 30
+    device: torch.device, folder: Path, *, overrides: Sequence[str] = _SMALL, epochs: int = 30
 ) -> Iterator[Row]:
     """System metrics of the device that MLflow has of a run.
 
     Args:
         device: of the training.
         folder: for the run.
-        words: overrides of the run.
+        overrides: overrides of the run.
         epochs: of it; it must take longer than a second.
     """
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    given = [*words, "tracking=mlflow", f"tracking.uri={uri}", f"trainer.max_epochs={epochs}"]
+    given = [*overrides, "tracking=mlflow", f"tracking.uri={uri}", f"trainer.max_epochs={epochs}"]
     run = _trained(folder / "tracked", [*given, _accelerator(device)])
     python("-m", "src.tracking.replay", f"output_dir={folder / 'tracked'}", f"tracking.uri={uri}")
     client = MlflowClient(tracking_uri=uri)
@@ -167,8 +167,8 @@ def system_metrics(
     )
 
 
-def _trained(output_dir: Path, words: Sequence[str]) -> RunFolder:
-    return RunFolder.open(trained_in(output_dir, *words))
+def _trained(output_dir: Path, overrides: Sequence[str]) -> RunFolder:
+    return RunFolder.open(trained_in(output_dir, *overrides))
 
 
 def _accelerator(device: torch.device) -> str:

@@ -50,7 +50,7 @@ _SMOOTHING, _SHIFT = 0.2, 2
 _WHITEN_BIAS_EPOCHS = 3
 _START, _PEAK, _END = 0.2, 0.23, 0.07
 _LOOKAHEAD_EVERY, _LOOKAHEAD = 5, 0.95**5
-_WORDS = ("recipe=speedrun", "data=cifar10", "data.train_on_val=true")
+_OVERRIDES = ("recipe=speedrun", "data=cifar10", "data.train_on_val=true")
 _QUIET = ("tracking=none", "tracking.figures=false", "tracking.log_model=false")
 
 
@@ -58,7 +58,7 @@ def speedrun(
     device: torch.device,
     folder: Path,
     *,
-    words: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     limit: int | None = None,
     rounds: int = 3,
     widths: Sequence[int] = (64, 256, 256),
@@ -69,7 +69,7 @@ def speedrun(
     Args:
         device: of the training.
         folder: for pictures and runs.
-        words: further overrides of the run.
+        overrides: further overrides of the run.
         limit: training and test pictures; None for all.
         rounds: trainings of each that count, after a short one that does not; each by a seed of
             its own.
@@ -86,7 +86,13 @@ def speedrun(
         )
         return
     accelerator = "gpu" if device.type == "cuda" else "cpu"
-    given = [*_WORDS, f"data.root={root}", f"trainer.accelerator={accelerator}", *_QUIET, *words]
+    given = [
+        *_OVERRIDES,
+        f"data.root={root}",
+        f"trainer.accelerator={accelerator}",
+        *_QUIET,
+        *overrides,
+    ]
     settings = read_run_settings([*given, f"output_dir={folder / 'outputs'}"])
     data = build.build_data(settings)
     data.live_on(device)

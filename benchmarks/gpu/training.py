@@ -56,7 +56,7 @@ def steady_epoch(
     device: torch.device,
     folder: Path,
     *,
-    words: Sequence[str] = _LARGE,
+    overrides: Sequence[str] = _LARGE,
     counts: Mapping[str, int] = _COUNTS,
     kinds: frozenset[str] = ON_GPU,
 ) -> Iterator[Row]:
@@ -68,11 +68,11 @@ def steady_epoch(
     Args:
         device: of the training.
         folder: for the pictures and the run.
-        words: further overrides of the run.
+        overrides: further overrides of the run.
         counts: pictures of each part.
         kinds: of the events of a trace that count as the device's work.
     """
-    settings, data = _opened(device, folder, counts, words)
+    settings, data = _opened(device, folder, counts, overrides)
     watch = Watch(folder / "trace.json", waits_in=1, timed_in=3, traced_in=4)
     with _watched(watch):
         run_experiment(_with_epochs(settings, 5), data=data)
@@ -252,12 +252,12 @@ def plans(
     device: torch.device,
     folder: Path,
     *,
-    words: Sequence[str] = _LARGE,
+    overrides: Sequence[str] = _LARGE,
     counts: Mapping[str, int] = _COUNTS,
     epochs: int = 2000,
 ) -> Iterator[Row]:
     """The plan that a long training gets, against the simplest, and whether compiling pays."""
-    settings, data = _opened(device, folder, counts, words)
+    settings, data = _opened(device, folder, counts, overrides)
     found = resolve(_with_epochs(settings, epochs), data)
     print(*found.notes, sep="\n")
     finite = [timing for timing in found.timings if timing.reason is None]
@@ -287,13 +287,13 @@ def steps(
     device: torch.device,
     folder: Path,
     *,
-    words: Sequence[str] = _LARGE,
+    overrides: Sequence[str] = _LARGE,
     counts: Mapping[str, int] = _COUNTS,
     rounds: int = 3,
     epochs: int = 3,
 ) -> Iterator[Row]:
     """Training steps of the whole stack against a bare loop over the same network and batches."""
-    settings, data = _opened(device, folder, counts, words)
+    settings, data = _opened(device, folder, counts, overrides)
     settings = resolve(_with_epochs(settings, epochs), data).settings
     steps_an_epoch = len(data.batches("train", training=True))  # type: ignore[arg-type]
     pictures = steps_an_epoch * data.batch_size
@@ -325,7 +325,7 @@ def images_per_second(settings: RunSettings, data: PictureData) -> list[float]:
 
 
 def _opened(
-    device: torch.device, folder: Path, counts: Mapping[str, int], words: Sequence[str]
+    device: torch.device, folder: Path, counts: Mapping[str, int], overrides: Sequence[str]
 ) -> tuple[RunSettings, PictureData]:
     """Settings of a run without figures and pages on drawn pictures of 32 pixels, and these."""
     file = write_drawn(folder / "drawn.npz", {**counts}, side=32)
@@ -336,7 +336,7 @@ def _opened(
         f"trainer.accelerator={accelerator}",
     ]
     given += ["data=folder", "data.mirror_ok=true", "evaluate_test=false", "tracking=none"]
-    given += ["tracking.figures=false", "tracking.log_model=false", *words]
+    given += ["tracking.figures=false", "tracking.log_model=false", *overrides]
     settings = read_run_settings(given)
     data = build.build_data(settings)
     data.live_on(device)

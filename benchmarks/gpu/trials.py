@@ -33,7 +33,7 @@ def sweep_rate(
     trials: int = 48,
     minutes: float = 1.5,
     per_gpu: int = 8,
-    words: Sequence[str] = ("families=[cnn]",),
+    overrides: Sequence[str] = ("families=[cnn]",),
 ) -> Iterator[Row]:
     """Trials an hour of a sweep of small trials, its start and end counted.
 
@@ -43,10 +43,10 @@ def sweep_rate(
         trials: on the digits, 12 epochs each.
         minutes: after which the sweep ends with those that are complete.
         per_gpu: at the same time.
-        words: further overrides of the sweep.
+        overrides: further overrides of the sweep.
     """
     accelerator = "gpu" if device.type == "cuda" else "cpu"
-    given = ["study=gpu", "data=digits", "pruner=none", "finalists=0", *words]
+    given = ["study=gpu", "data=digits", "pruner=none", "finalists=0", *overrides]
     given += [f"budget.trials={trials}", f"budget.minutes={minutes}", f"workers.per_gpu={per_gpu}"]
     given += ["workers.count=1"] if device.type == "cpu" else []
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def sweep_rate(
     done = len([*folder.rglob("summary.json")])
     rate = 3600 * done / seconds
     yield Row(
-        f"a sweep of {done} trials on the digits ({' '.join(words)}), {per_gpu} at a time",
+        f"a sweep of {done} trials on the digits ({' '.join(overrides)}), {per_gpu} at a time",
         f"{rate:,.0f} trials an hour",
         f"at least {_AN_HOUR:,.0f}",
         rate >= _AN_HOUR if device.type == "cuda" else None,
@@ -67,7 +67,7 @@ def memory(
     folder: Path,
     *,
     share: float = 0.03,
-    words: Sequence[str] = _LARGE,
+    overrides: Sequence[str] = _LARGE,
     pictures: int = 8192,
 ) -> Iterator[Row]:
     """A trial that asks for more than its share of the memory, and the halvings that end that.
@@ -76,7 +76,7 @@ def memory(
         device: of the trial.
         folder: for pictures and runs.
         share: of the GPU's memory.
-        words: overrides of the trial; its batch size is the first.
+        overrides: overrides of the trial; its batch size is the first.
         pictures: of the training part.
     """
     on_cuda = device.type == "cuda"
@@ -85,16 +85,16 @@ def memory(
     file = write_drawn(folder / "drawn.npz", {"train": pictures, "val": 100}, side=32)
     places = [f"output_dir={folder / 'outputs'}", "tracking.enabled=false", "evaluate_test=false"]
     places += ["tracking.log_model=false", "tracking.figures=false", "trainer.progress=false"]
-    overrides = ["data=folder", f"data.root={file}", "trainer.max_epochs=1", *words]
-    overrides += [f"trainer.accelerator={'gpu' if on_cuda else 'cpu'}"]
+    given = ["data=folder", f"data.root={file}", "trainer.max_epochs=1", *overrides]
+    given += [f"trainer.accelerator={'gpu' if on_cuda else 'cpu'}"]
     task = Train(places, "large", 0, "large", {}, "0" * 32, "val/accuracy", "maximize")
     run, halvings = TrialRunner(), 0
-    ending = run(Job(plain_task(task), overrides=overrides), NoReports())
+    ending = run(Job(plain_task(task), overrides=given), NoReports())
     while ending.again is not None:
         halvings += 1
-        overrides = changed(overrides, ending.again["changes"])
-        ending = run(Job(plain_task(task), overrides=overrides), NoReports())
-    size = next(word for word in reversed(overrides) if word.startswith("data.batch_size="))
+        given = changed(given, ending.again["changes"])
+        ending = run(Job(plain_task(task), overrides=given), NoReports())
+    size = next(override for override in reversed(given) if override.startswith("data.batch_size="))
     left = torch.cuda.memory_allocated(device) / 1e6 if on_cuda else 0.0
     outcome = f"{ending.state} after {halvings} halvings, {size}, {left:.0f} MB in use afterwards"
     yield Row(

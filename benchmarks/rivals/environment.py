@@ -63,13 +63,13 @@ def weight_files(folder: Path) -> dict[str, str]:
     return {name: str(file) for name, file in files.items()}
 
 
-def _uv(what: str, *words: str) -> None:
+def _uv(what: str, *overrides: str) -> None:
     """Run uv, and end the measurement with a sentence where it cannot do what it should."""
     own = Path(sys.executable).with_name("uv")
     program = str(own) if own.exists() else shutil.which("uv")
     if program is None:
         sys.exit(f"{what} cannot be installed: there is no uv; make install brings it.")
-    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, *overrides], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split())[-400:]
         sys.exit(

@@ -83,8 +83,12 @@ def _write(name: str, pictures: Path, folder: Path, seed: int) -> None:
     pooled = folder / "pooled"
     _pool(pictures, pooled, _AT_MOST.get(name), seed)
     val, test = _SHARES.get(name, _USUAL_SHARES)
-    words = [f"data.val_fraction={val}", f"data.test_fraction={test}", f"data.split_seed={seed}"]
-    settings = compose_settings(RunSettings, ["data=folder", "data.on_bad_image=skip", *words])
+    overrides = [
+        f"data.val_fraction={val}",
+        f"data.test_fraction={test}",
+        f"data.split_seed={seed}",
+    ]
+    settings = compose_settings(RunSettings, ["data=folder", "data.on_bad_image=skip", *overrides])
     placed = replace(settings.data, root=str(pooled), cache_dir=str(folder / "cache"))
     data = build_data(replace(settings, data=placed))
     paths = data.pictures.sample_paths

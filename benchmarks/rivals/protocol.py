@@ -55,7 +55,7 @@ class Answer:
         labels: the class of each picture of the test part, by file name.
         validation: accuracy in [0, 1] on the validation part.
         cpu_seconds: used before it labelled the test part, of all its processes.
-        chosen: in words: which model it came to, and how it was trained.
+        chosen: in overrides: which model it came to, and how it was trained.
     """
 
     labels: Mapping[str, str]
