@@ -170,9 +170,9 @@ def test_a_pipe_among_the_files_of_a_run_is_named_and_not_waited_for(
     for overrides in ([], ["repair=true"], [f"run={folder.path}"]):
         (fault,) = faults_of(tmp_path, *overrides)
         assert (fault.place, fault.what) == (folder.path / name, "is a pipe, and no file")
-    for name in (folder.name, str(folder.path)):
+    for given in (folder.name, str(folder.path)):
         with pytest.raises(ValueError, match=f"{name} is a pipe, and no file: remove it"):
-            RunFolder.find(name, tmp_path)
+            RunFolder.find(given, tmp_path)
     with pytest.raises(ValueError, match="there is no run"):
         RunFolder.find("nobody", tmp_path)
 
