@@ -277,7 +277,7 @@ def test_two_do_not_choose_at_once(output_dir: Path) -> None:
     lock.parent.mkdir()
     with (
         FileLock(lock),
-        pytest.raises(ConfigError, match="is being chosen in .* by another process"),
+        pytest.raises(ConfigError, match=r"is being chosen in .* by another process"),
     ):
         select(settings(output_dir, "run=" + run_of(output_dir, "mlp").run_id))
 
