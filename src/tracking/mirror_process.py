@@ -21,6 +21,8 @@ __all__ = ["CLOSE_SECONDS", "MirrorProcess", "MirrorStatus"]
 
 # A mirror that dies again and again (no memory, a broken installation) is left dead.
 _MOST_STARTS = 3
+# Longest wait for the end of a process that no longer reads.
+_DYING_SECONDS = 5.0
 # Time for what is being sent; there is no waiting for a server that does not answer.
 CLOSE_SECONDS = 5.0
 # It computes nothing: no accelerator, no thread pools.
@@ -149,17 +151,21 @@ class MirrorProcess:
         return self._process is not None and self._process.poll() is None
 
     def _send(self, command: dict[str, Any]) -> None:
-        # Runs that were open when a process died are followed by its successor.
-        commands = [command] if self._alive() else [*self._open.values(), command]
-        try:
-            if not self._alive() and not self._start():
+        for _ in range(2):
+            # Runs that were open when a process died are followed by its successor.
+            commands = [command] if self._alive() else [*self._open.values(), command]
+            try:
+                if not self._alive() and not self._start():
+                    return
+                assert self._process is not None and self._process.stdin is not None
+                for line in commands:
+                    self._process.stdin.write(json.dumps(line).encode() + b"\n")
+                self._process.stdin.flush()
                 return
-            assert self._process is not None and self._process.stdin is not None
-            for line in commands:
-                self._process.stdin.write(json.dumps(line).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            return  # it died just now; the next command starts another
+            except OSError:  # it is dying: its pipe is closed before it has ended
+                if self._process is not None:
+                    with suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_DYING_SECONDS)
 
     def _start(self) -> bool:
         if self._starts == _MOST_STARTS:

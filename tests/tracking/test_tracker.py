@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -255,6 +256,21 @@ def test_the_mirror_is_nobodys_burden_and_is_replaced_when_it_dies(
     found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert found is not None
     assert [step for step, *_ in history(store, found)["loss"]] == [1, 2]
+
+
+def test_a_mirror_whose_pipe_is_closed_before_it_has_ended_is_replaced(
+    output_dir: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = "import os, time; os.close(0); time.sleep(0.5)"
+    command = "src.tracking.mirror_process.module_command"
+    with monkeypatch.context() as patch:
+        patch.setattr(command, lambda *_: [sys.executable, "-c", dying])
+        tracker = start(output_dir, new_id())
+        (first,) = _mirrors_of(tracker.run_dir)
+        wait_until(lambda: not Path("/proc", first, "fd", "0").exists())
+    tracker.metrics({"loss": 1.0}, 1)
+    found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
+    assert found is not None and [step for step, *_ in history(store, found)["loss"]] == [1]
 
 
 def test_ctrl_c_ends_the_waiting_and_a_replay_sends_what_is_left(
