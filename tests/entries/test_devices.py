@@ -17,6 +17,7 @@ import pytest
 from src.records.run import Predictions
 from tests.entries.commands import is_a_speed, points, summary_of, wait_until
 from tests.entries.conftest import Begin, Run, Train
+from tests.warm_python import Command
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
@@ -114,19 +115,20 @@ def test_the_time_is_up_on_all_devices_at_once(environment: dict[str, str], tmp_
     assert {epoch for _, epoch in history(run_dir)} == {1}
 
 
+def _begin_on_two_devices(begin: Begin, output_dir: Path) -> tuple[Command, list[psutil.Process]]:
+    """A training that has written its best checkpoint, and the processes that it started."""
+    overrides = ("model=mlp", "trainer.max_epochs=1000", f"output_dir={output_dir}")
+    first = begin("src.train", "trainer.devices=2", *overrides, *SAME[:3], "tracking=none")
+    best = "runs/*/checkpoints/best.ckpt"
+    wait_until(lambda: list(output_dir.glob(best)), first, pause=0.2)
+    return first, psutil.Process(first.pid).children(recursive=True)
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
 def test_the_processes_of_further_devices_end_with_the_first(
     begin: Begin, tmp_path: Path, kill: signal.Signals
 ) -> None:
-    overrides = [
-        "trainer.devices=2",
-        "model=mlp",
-        "trainer.max_epochs=1000",
-        f"output_dir={tmp_path}",
-    ]
-    first = begin("src.train", *overrides, *SAME[:3], "tracking=none")
-    wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/*")), first, pause=0.2)
-    others = psutil.Process(first.pid).children(recursive=True)
+    first, others = _begin_on_two_devices(begin, tmp_path)
     ranks = [one for one in others if "src.train" in one.cmdline()]
     assert ranks, "there is no second device's process"
     first.send_signal(kill)
@@ -135,15 +137,7 @@ def test_the_processes_of_further_devices_end_with_the_first(
 
 
 def test_a_run_whose_second_process_is_killed_says_so(begin: Begin, tmp_path: Path) -> None:
-    overrides = [
-        "trainer.devices=2",
-        "model=mlp",
-        "trainer.max_epochs=1000",
-        f"output_dir={tmp_path}",
-    ]
-    first = begin("src.train", *overrides, *SAME[:3], "tracking=none")
-    wait_until(lambda: list(tmp_path.glob("runs/*/checkpoints/best.ckpt")), first, pause=0.2)
-    others = psutil.Process(first.pid).children(recursive=True)
+    first, others = _begin_on_two_devices(begin, tmp_path)
     (second,) = (one for one in others if "src.train" in one.cmdline())
     second.kill()
     _, error = first.communicate()
