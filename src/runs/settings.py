@@ -1,6 +1,6 @@
-"""The settings of a run that a person asks for, of one that goes on, and of an earlier one.
+"""Read the settings of a new, a resumed or an earlier run, and find its pictures.
 
-Apart from `resume`, so that wrong overrides are refused before anything else is imported.
+Not in `resume`, so that wrong overrides are refused before anything heavy is imported.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ from .short_budget import (
     families_without_time,
     next_affordable_family,
 )
-from .sweep_study import SECOND, command_that_goes_on, record_of, spent, steps_of, study_spec
+from .sweep_study import SECOND, record_of, resuming_command, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of
 
 __all__ = ["run_sweep"]
@@ -360,7 +360,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         study = SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
         # It names the table of costs, which may be what has changed.
-        earlier = None if costs is not None else command_that_goes_on(settings, error.begun)
+        earlier = None if costs is not None else resuming_command(settings, error.begun)
         going_on = "take the old settings"
         if earlier is not None:
             going_on = f"go on with it: {without_password(earlier)}"

@@ -26,7 +26,7 @@ from .prepared import kept_preparations
 from .short_budget import report_single_family
 from .tasks import commands
 
-__all__ = ["SECOND", "command_that_goes_on", "record_of", "spent", "steps_of", "study_spec"]
+__all__ = ["SECOND", "record_of", "resuming_command", "spent", "steps_of", "study_spec"]
 
 # Key in a study of the family that a longer budget would allow, with its minutes.
 SECOND = "second"
@@ -67,9 +67,9 @@ def study_spec(
 
 
 def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the identity of a study with the whole paths of its folders.
+    """Return the identity of a study with its folders as absolute paths.
 
-    Python gives whole ones, and a command line what was typed.
+    `src.api` states absolute paths, and a command line may state relative ones.
     """
     base = []
     for key, _, value in (override.partition("=") for override in identity["base"]):
@@ -78,19 +78,17 @@ def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "base": sorted(base)}
 
 
-def command_that_goes_on(settings: SweepSettings, begun: Mapping[str, Any]) -> str | None:
-    """Return a command that goes on with a study of this identity; None where none does.
+def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str | None:
+    """Return a command that resumes a study of this identity; None if there is none.
 
-    Where a default is another one than in the version that began the study, the command states
-    what the study has; search spaces it cannot state.
+    The command states the study's value of each setting whose default has changed since the study
+    began. Search spaces cannot be stated: there is no command if they have changed.
     """
     kept = kept_command(settings.study_folder)
     if kept is None:
         return None
-    given, config_name = (
-        [override for override in kept[0] if not override.startswith("plugins=")],
-        kept[1],
-    )
+    overrides, config_name = kept
+    given = [override for override in overrides if not override.startswith("plugins=")]
     try:
         search = read_sweep_settings(given, config_name).search
         families = load_families(list(begun["families"]), begun["base"], search)
@@ -107,7 +105,7 @@ def command_that_goes_on(settings: SweepSettings, begun: Mapping[str, Any]) -> s
     added = [override for override in changed if override not in begun["base"]]
     if not added:
         return shorter_command(settings)
-    own = [override for override in kept[0] if not override.startswith(("study=", "output_dir="))]
+    own = [override for override in overrides if not override.startswith(("study=", "output_dir="))]
     named = name_and_place(settings)
     return command("sweep", "--config-name", config_name, *own, *added, *named)
 

@@ -85,10 +85,11 @@ def native_side(model: ModelSettings) -> int | None:
 
 
 def remark_on_size(settings: RunSettings, data: PictureData) -> str | None:
-    """Return that a network resizes pictures of a size that was stated; None where nobody wonders.
+    """Return a remark if a network resizes pictures of a stated `data.image_size`, else None.
 
-    Published weights bring a size of their own. Pictures that are small by themselves gain by being
-    enlarged to it; those that were made smaller have lost what the network looks for.
+    Published weights have a picture size of their own. There is no remark if the original pictures
+    are no larger than the stated size, since small pictures gain by being enlarged to that of the
+    weights; pictures that were reduced first have lost detail.
     """
     model, size = settings.model, data.pictures.image_size
     stated = settings.data.image_size is not None
