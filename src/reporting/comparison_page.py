@@ -18,11 +18,13 @@ from ..records.comparison import Comparison, Entrant, Verdict
 from ..records.report_data import Leader, ReportData
 from .comparison_report import (
     best_and_chosen,
+    classes_table,
     closing_remarks,
     comparison_table,
+    groups_table,
     pictures_compared,
+    subgroups_table,
 )
-from .comparison_tables import classes_table, groups_table, subgroups_table
 from .comparison_verdict import (
     caution_sentences,
     difference_text,

@@ -1,4 +1,4 @@
-"""The candidates of a comparison as table, CSV and JSON, and all of it as text."""
+"""The tables of a comparison, its candidates as CSV and JSON, and all of it as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ..machine.text import csv_text, percent
-from ..records.comparison import Comparison, Entrant, Verdict
+from ..metrics.classification import class_scores
+from ..records.comparison import Comparison, Entrant, Interval, Verdict
+from ..records.report_data import Leader, ReportData
 from .comparison_verdict import (
     interval_text,
     measure_name,
@@ -18,18 +20,23 @@ from .formatting import Table, below_each_other, chance_text, count, duration, m
 
 __all__ = [
     "best_and_chosen",
+    "classes_table",
     "closing_remarks",
     "comparison_csv",
     "comparison_plain",
     "comparison_table",
     "format_comparison",
+    "groups_table",
     "pictures_compared",
+    "subgroups_table",
 ]
 
 _MOST_SHOWN = 15
 _AMONG_OTHERS = ("tied", "best")  # which say nothing of an only candidate
 _ON_THE_PAGE = ("log-loss", "calib.", "size", "start", "params")
 _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "params")
+_OF_CLASSES = {"recall": "Recall", "iou": "IoU"}
+_MOST_CLASSES_LISTED = 100
 
 
 def pictures_compared(comparison: Comparison) -> str:
@@ -89,6 +96,84 @@ def comparison_table(
         rows=tuple(tuple(row[name] for name in headers) for row in cells),
         numbers=frozenset(i for i, name in enumerate(headers) if name in _NUMBERS),
     )
+
+
+def classes_table(report: ReportData) -> Table:
+    """Return the recall (or IoU) of each class by each leader, the winner's weakest class first."""
+    leaders, names = report.leaders, report.class_names
+    counts, confused = leaders[0].pictures, len(leaders[0].matrix) > 0
+    others = [""] * len(names)
+    if confused:
+        scores = class_scores(leaders[0].matrix)
+        counts = counts or tuple(one.pictures // leaders[0].trainings for one in scores)
+        others = ["" if s.confused_with is None else names[s.confused_with] for s in scores]
+    rows = []
+    for index in leaders[0].weakest_first[:_MOST_CLASSES_LISTED].tolist():
+        recall = [_with_interval(leader.recall[index], _own(leader, index)) for leader in leaders]
+        other = (others[index],) if confused else ()
+        rows.append((names[index], f"{counts[index]:,}", *recall, *other))
+    places = [one.name for one in leaders]
+    judged = len(leaders[0].weakest_first)
+    few = judged > _MOST_CLASSES_LISTED
+    some = f"{_MOST_CLASSES_LISTED} of {judged:,} classes" if few else "each class"
+    return Table(
+        f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
+        "weakest first",
+        ("class", "pictures", *places, *(("the winner confuses it with",) if confused else ())),
+        tuple(rows),
+        frozenset(range(1, 2 + len(leaders))),
+    )
+
+
+def _own(leader: Leader, index: int) -> Interval | None:
+    return leader.recall_intervals[index] if leader.recall_intervals else None
+
+
+def groups_table(report: ReportData) -> Table | None:
+    """Return the groups that the winner has least right; None where there are no groups."""
+    rows = [
+        (one.shown, f"{one.pictures:,}", _with_interval(one.accuracy, one.interval))
+        for one in report.leaders[0].groups
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Groups that the winner has least right",
+        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        tuple(rows),
+        frozenset({1, 2}),
+    )
+
+
+def subgroups_table(report: ReportData) -> Table | None:
+    """Return how right the leaders are where a column has each of its values; None without one."""
+    leaders = report.leaders
+    if not leaders[0].subgroups:
+        return None
+    scores = [{one.shown: one for one in leader.subgroups} for leader in leaders]
+    return Table(
+        f"Right answers by {report.subgroup}, each with its own 95 % interval, the winner's "
+        "fewest first",
+        (str(report.subgroup), "pictures", *(one.name for one in leaders)),
+        tuple(
+            (
+                one.shown,
+                f"{one.pictures:,}",
+                *(
+                    _with_interval(own[one.shown].accuracy, own[one.shown].interval)
+                    for own in scores
+                ),
+            )
+            for one in leaders[0].subgroups
+        ),
+        frozenset(range(1, 2 + len(leaders))),
+    )
+
+
+def _with_interval(share: float, interval: Interval | None) -> str:
+    """Return a share with its interval, as in "81.2 % (70.1 to 88.9)"."""
+    text = percent(share)
+    return text if interval is None else f"{text} ({str(interval).removesuffix(' %')})"
 
 
 def comparison_csv(comparison: Comparison) -> str:

@@ -13,8 +13,12 @@ from src.machine.text import visible_lines
 from src.records.comparison import Interval
 from src.records.report_data import Answer, GroupScore, ReportData
 from src.reporting.comparison_page import comparison_page
-from src.reporting.comparison_report import closing_remarks, comparison_table
-from src.reporting.comparison_tables import classes_table, subgroups_table
+from src.reporting.comparison_report import (
+    classes_table,
+    closing_remarks,
+    comparison_table,
+    subgroups_table,
+)
 from src.reporting.comparison_verdict import verdict_sentences
 from tests.reporting.comparisons import report_data
 from tests.reporting.pages import (
