@@ -19,10 +19,9 @@ from benchmarks.table import Row
 from src.records.comparison import LOWEST
 from src.records.pixels import pixel_answers
 from src.records.run import Predictions
-from src.statistics.candidates import MeasuredRun, candidates_of
+from src.statistics.candidates import Measure, MeasuredRun, candidates_of
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
-from src.statistics.measures import Measure
 from src.statistics.verdict import judge
 
 __all__ = ["by_measures"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, log_loss
 
-from src.statistics.measures import Measure
+from src.statistics.candidates import Measure
 from src.targets import kind_of
 from src.targets.kind import lone_errors
 

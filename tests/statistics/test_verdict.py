@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from src.metrics.intervals import wilson_interval
 from src.records.comparison import FoldTest, Interval
+from src.statistics.candidates import Measure
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
-from src.statistics.measures import Measure
 from src.statistics.verdict import cheapest, judge
 from tests.statistics.fields import candidate, field_of_costs, random_field
 

@@ -28,8 +28,7 @@ from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
 from ...runs.seal import NO_SEAL, SEAL, Seal, read_checked, read_seal
-from ...statistics.candidates import MeasuredRun
-from ...statistics.measures import Measure
+from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 
