@@ -16,8 +16,15 @@ from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
 from ..search.study import SweepStudy
-from .further_seeds import Look, judged, keep_looks, kept_looks, left_out, next_round
-from .judging import verdict_on
+from .further_seeds import (
+    Look,
+    judged,
+    keep_looks,
+    kept_looks,
+    left_out,
+    next_round,
+    verdict_on,
+)
 from .prepared import PREPARED, THREADS
 from .tasks import SweepJobs
 

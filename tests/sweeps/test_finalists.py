@@ -20,8 +20,7 @@ from src.search.workers.slots import Slot
 from src.selection.comparison import compared
 from src.sweeps import finalists
 from src.sweeps.finalists import Finals, _announcement, kept_finalists
-from src.sweeps.further_seeds import judged
-from src.sweeps.judging import verdict_on
+from src.sweeps.further_seeds import judged, verdict_on
 from src.sweeps.tasks import SweepJobs
 from tests.selection.comparison.runs import TARGETS, compare_settings, finished_run, write_study
 
