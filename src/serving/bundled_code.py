@@ -31,7 +31,6 @@ _SHIPPED = (
     *("machine/text", "storage/__init__", "storage/array_files", "storage/digests"),
     *("storage/files", "data/__init__"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
-    "data/decoding/file_bytes",
     *("data/decoding/masks", "data/decoding/picture_files", "data/decoding/picture_format"),
     *("data/decoding/rasters", "data/decoding/videos", "data/decoding/windows"),
     *("records/pictures", "records/pixels"),

@@ -17,14 +17,21 @@ from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pictures import Pixels, shown
-from .depth import ScaleBy, black_and_white, has_white_as_zero, is_deep, pixel_bounds, scaled
+from .depth import (
+    ScaleBy,
+    black_and_white,
+    deep_values,
+    has_white_as_zero,
+    is_deep,
+    pixel_bounds,
+    scaled,
+)
 from .picture_files import (
     ON_THEIR_SIDE,
     PictureError,
     PictureFile,
     bands_of,
     decoder_errors,
-    deep_values,
     file_errors,
     open_picture,
     read_header,

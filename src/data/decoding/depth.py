@@ -20,7 +20,7 @@ __all__ = [
     "ValueRange",
     "black_and_white",
     "chosen_range",
-    "has_no_sign",
+    "deep_values",
     "has_white_as_zero",
     "is_deep",
     "pixel_bounds",
@@ -51,6 +51,19 @@ class PixelError(ValueError):
 def is_deep(image: Image.Image) -> bool:
     """Return whether an open picture is grey with more than 8 bits a pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def deep_values(image: Image.Image) -> AnyArray:
+    """Return the pixels (H, W) of an open grey picture of more than 8 bits.
+
+    Raises:
+        PixelError: they have more than 31 bits.
+    """
+    image.load()
+    values = np.asarray(image)
+    if image.mode == "I" and values.min() < 0 and _has_no_sign(image):
+        raise PixelError("has pixels of more than 31 bits; save it with 8 or 16 bits")
+    return values
 
 
 def pixel_bounds(values: AnyArray) -> ValueRange:
@@ -144,7 +157,7 @@ def scaled(values: AnyArray, used: ValueRange) -> Float32Array:
     return found
 
 
-def has_no_sign(image: Image.Image) -> bool:
+def _has_no_sign(image: Image.Image) -> bool:
     """Return whether a TIFF's pixels have no sign; Pillow reads them as if they had one."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tuple(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))[:1] == (1,)

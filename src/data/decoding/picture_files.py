@@ -5,19 +5,17 @@ A file is opened by its header, within limits of memory; `decode` reads its pixe
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...machine.arrays import AnyArray
 from ...machine.disk import OF_THE_PROCESS
-from .depth import PixelError, ValueRange, has_no_sign, is_deep, pixel_bounds
-from .file_bytes import png_without_texts, webp_size
+from .depth import PixelError, ValueRange, deep_values, is_deep, pixel_bounds
 from .rasters import (
     RASTER_ENDINGS,
     MissingPackage,
@@ -39,7 +37,6 @@ __all__ = [
     "bands_of",
     "check_size",
     "decoder_errors",
-    "deep_values",
     "file_errors",
     "open_picture",
     "pages_of",
@@ -88,6 +85,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 ON_THEIR_SIDE = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 # How Pillow words a decoder's IMAGING_CODEC_MEMORY.
 _NO_MEMORY_IN_DECODER = "out of memory when reading image file"
 
@@ -175,19 +174,6 @@ def read_bounds(file: BinaryIO | PictureFile, page: int = 0) -> ValueRange:
         if isinstance(image, Raster):
             return pixel_bounds(image.read())
         return pixel_bounds(deep_values(image))
-
-
-def deep_values(image: Image.Image) -> AnyArray:
-    """Return the pixels (H, W) of an open grey picture of more than 8 bits.
-
-    Raises:
-        PixelError: they have more than 31 bits.
-    """
-    image.load()
-    values = np.asarray(image)
-    if image.mode == "I" and values.min() < 0 and has_no_sign(image):
-        raise PixelError("has pixels of more than 31 bits; save it with 8 or 16 bits")
-    return values
 
 
 @contextmanager
@@ -290,17 +276,52 @@ def _opened(stream: BinaryIO) -> Image.Image:
     stream.seek(0)
     start = stream.read(_START)
     stream.seek(0)
-    check_size(*webp_size(stream), "WEBP")  # of which opening takes memory for all pixels
+    check_size(*_webp_size(stream), "WEBP")  # of which opening takes memory for all pixels
     try:
         return Image.open(stream, formats=_FORMATS)
     except ValueError:  # Pillow refuses texts and profiles of a megabyte and more
-        if (bare := png_without_texts(stream)) is None:
+        if (bare := _png_without_texts(stream)) is None:
             raise
         return Image.open(bare, formats=("PNG",))
     except UnidentifiedImageError:
         if start[4:8] != b"ftyp" or start[8:] not in _HEIC_BRANDS:
             raise
         return _opened_heic(stream)
+
+
+def _webp_size(stream: BinaryIO) -> tuple[int, int]:
+    """Return the width and height that the header of a WebP file states; 0, 0 for other files."""
+    start = stream.read(30)
+    stream.seek(0)
+    if start[:4] != b"RIFF" or start[8:12] != b"WEBP" or len(start) < 30:
+        return 0, 0
+    if start[12:16] == b"VP8X":
+        width, height = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+    elif start[12:16] == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        width, height = ((bits >> at & 0x3FFF) + 1 for at in (0, 14))
+    else:
+        width, height = (int.from_bytes(start[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    return width, height
+
+
+def _png_without_texts(stream: BinaryIO) -> BinaryIO | None:
+    """Return a PNG file without its texts and its colour profile; None for another file.
+
+    Nothing of them is used, and Pillow opens no file in which they take a megabyte or more.
+    """
+    stream.seek(0)
+    if stream.read(len(_PNG)) != _PNG:
+        return None
+    kept = io.BytesIO()
+    kept.write(_PNG)
+    while len(head := stream.read(8)) == 8:
+        rest = int.from_bytes(head[:4], "big") + 4  # and a checksum
+        if head[4:] in _PNG_TEXTS:
+            stream.seek(rest, os.SEEK_CUR)
+        else:
+            kept.write(head + stream.read(rest))
+    return kept
 
 
 def check_size(width: int, height: int, kind: str | None = None) -> None:
