@@ -33,8 +33,9 @@ from .candidates.choose import candidate_of
 from .folder import RunFolder, finished_summary, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
 from .lifecycle import ParentLink, Run, show_finished
-from .resume import finished_before, with_format
+from .resume import finished_before
 from .seal import changed_since
+from .settings import with_format
 
 __all__ = ["cross_validate"]
 

@@ -43,8 +43,8 @@ from .choices import Resolved
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ParentLink, Run, show_finished
-from .resume import finished_before, with_format
-from .settings import of_pictures, seen_from_here
+from .resume import finished_before
+from .settings import of_pictures, seen_from_here, with_format
 from .test_part import counted_measurement
 
 __all__ = ["OnEpoch", "run_experiment"]

@@ -1,4 +1,4 @@
-"""Resumed runs: their settings, whether one may be resumed, and whether anything is left to do.
+"""Resumed runs: whether one may be resumed, and whether anything is left to do.
 
 Nothing is written before all of this is known.
 """
@@ -6,119 +6,31 @@ Nothing is written before all of this is known.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from ..config.checks import ConfigError
-from ..config.compose import refuse_idle
-from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
+from ..data.loading.datamodule import PictureData
 from ..data.splitting.splits import Split
 from ..machine.package import command
 from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
 from ..tracking.spool import is_being_written
-from .folder import FOLDS, LABELS, PAGE, RunFolder, finished_summary
+from .folder import LABELS, PAGE, RunFolder, finished_summary
 from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
 
-if TYPE_CHECKING:  # torch takes seconds, which a wrong command should not wait for
-    from ..data.loading.datamodule import PictureData
+__all__ = ["finished_before", "reopen_record"]
 
-__all__ = [
-    "finished_before",
-    "read_resumed_settings",
-    "reopen_record",
-    "with_format",
-]
-
-_CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 # All that is made of a run's weights, by the run and by later commands; what the run itself writes
 # anew at its end is not worth a line.
 _WRITTEN_ANEW = ("predictions", "model", "figures", LABELS, PAGE)
 _OF_WEIGHTS = (*_WRITTEN_ANEW, "exports", "refit.json", "model_card.md")
 _BEGIN_ANEW = "bring the earlier ones back, or begin a new run without resume."
-
-
-def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
-    """Return the settings of the run that `resume=RUN` names.
-
-    Raises:
-        ConfigError: there is no such run, or an override would change it.
-    """
-    given = {override.partition("=")[0]: value_of(override) for override in overrides}
-    for key, value in given.items():
-        if isinstance(value, str) and not value.strip():
-            raise ConfigError(f"{key} is empty: give it a value or leave it out.")
-        if key not in ("resume", *_CHANGEABLE):
-            raise ConfigError(
-                f"{key}: a resumed run keeps its settings; beside resume only "
-                f"{', '.join(_CHANGEABLE)} may be given."
-            )
-    try:
-        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
-        plain = folder.plain_settings()
-        if not isinstance(plain, dict):
-            raise ValueError(f"{folder.config} is damaged: it holds no settings")
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
-        ) from error
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"resume: {error}.") from error
-    place = given.get("output_dir")
-    if place is not None and Path(str(place)).resolve() != folder.output_dir.resolve():
-        raise ConfigError(
-            f"output_dir is {str(place)!r}, but {folder.name} lies in {folder.output_dir}, and "
-            "stays there: leave output_dir out."
-        )
-    plain |= {"resume": str(folder.path), "output_dir": str(folder.output_dir)}
-    for key, value in given.items():
-        group, _, name = key.partition(".")
-        if name:
-            plain.setdefault(group, {})[name] = value
-    settings = stored_settings(plain)
-    refuse_idle(given, settings)
-    lengths = [key for key in given if key.startswith("trainer.")]
-    if lengths and settings.cv.is_whole:
-        raise ConfigError(
-            f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
-        )
-    if lengths and settings.cv.fold is not None and (whole := _whole_of(folder)) is not None:
-        raise ConfigError(
-            f"{lengths[0]}: {folder.name} is a fold of {whole}, whose figures are of all folds as "
-            "they are: begin a new cross-validation."
-        )
-    return settings
-
-
-def _whole_of(fold: RunFolder) -> str | None:
-    """Return the name of the cross-validation that a fold belongs to; None where there is none."""
-    for file in fold.path.parent.glob(f"*/{FOLDS}"):
-        with suppress(ValueError):  # damaged files are reported where they are used
-            book = FoldBook.read(RunFolder.open(file.parent))
-            if book is not None and fold.name in book.runs.values():
-                return file.parent.name
-    return None
-
-
-def with_format(settings: RunSettings, data: PictureData) -> RunSettings:
-    """Return the settings with the size, channels or bands, and range that pictures were given."""
-    form = data.pictures.format
-    values = None if form.value_range is None else list(form.value_range)
-    size = list(form.image_size)
-    stated = replace(settings.data, image_size=size, value_range=values)
-    if form.bands is None:
-        stated = replace(stated, channels=form.channels)
-    else:
-        stated = replace(stated, bands=list(form.bands))
-    return replace(settings, data=stated)
 
 
 def finished_before(settings: RunSettings, data: PictureData) -> RunSummary | None:

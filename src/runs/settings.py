@@ -1,25 +1,39 @@
-"""Read the settings of a new, a resumed or an earlier run, and find its pictures.
+"""The settings of a new, a resumed or an earlier run, and the pictures that they name.
 
-Not in `resume`, so that wrong overrides are refused before anything heavy is imported.
+Wrong overrides of a new run are refused before anything heavy is imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from ..config.checks import ConfigError, input_of
-from ..config.compose import read_run_settings
+from ..config.compose import read_run_settings, refuse_idle
 from ..config.data import DataSettings
-from ..config.schema import RunSettings
+from ..config.overrides import value_of
+from ..config.schema import RunSettings, stored_settings
 from ..data.sources.roots import root_beside
 
-if TYPE_CHECKING:  # it loads NumPy
+if TYPE_CHECKING:  # they load NumPy, and torch
+    from ..data.loading.datamodule import PictureData
     from .folder import RunFolder
 
-__all__ = ["of_pictures", "read_settings", "refuse_lost_pictures", "seen_from_here"]
+__all__ = [
+    "of_pictures",
+    "read_resumed_settings",
+    "read_settings",
+    "refuse_lost_pictures",
+    "seen_from_here",
+    "with_format",
+]
+
+_CHANGEABLE = ("output_dir", "tracking.uri", "trainer.max_epochs", "trainer.max_time")
 
 
 def read_settings(overrides: Sequence[str]) -> RunSettings:
@@ -31,9 +45,74 @@ def read_settings(overrides: Sequence[str]) -> RunSettings:
     given = dict(one.partition("=")[::2] for one in overrides)
     if given.get("resume", "null") == "null":
         return read_run_settings(overrides)
-    from .resume import read_resumed_settings
-
     return read_resumed_settings(overrides)
+
+
+def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
+    """Return the settings of the run that `resume=RUN` names.
+
+    Raises:
+        ConfigError: there is no such run, or an override would change it.
+    """
+    from .folder import RunFolder
+
+    given = {override.partition("=")[0]: value_of(override) for override in overrides}
+    for key, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{key} is empty: give it a value or leave it out.")
+        if key not in ("resume", *_CHANGEABLE):
+            raise ConfigError(
+                f"{key}: a resumed run keeps its settings; beside resume only "
+                f"{', '.join(_CHANGEABLE)} may be given."
+            )
+    try:
+        folder = RunFolder.find(str(given["resume"]), Path(str(given.get("output_dir", "outputs"))))
+        plain = folder.plain_settings()
+        if not isinstance(plain, dict):
+            raise ValueError(f"{folder.config} is damaged: it holds no settings")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"resume: {error.filename} is gone: put a copy of it back, or begin a new run."
+        ) from error
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume: {error}.") from error
+    place = given.get("output_dir")
+    if place is not None and Path(str(place)).resolve() != folder.output_dir.resolve():
+        raise ConfigError(
+            f"output_dir is {str(place)!r}, but {folder.name} lies in {folder.output_dir}, and "
+            "stays there: leave output_dir out."
+        )
+    plain |= {"resume": str(folder.path), "output_dir": str(folder.output_dir)}
+    for key, value in given.items():
+        group, _, name = key.partition(".")
+        if name:
+            plain.setdefault(group, {})[name] = value
+    settings = stored_settings(plain)
+    refuse_idle(given, settings)
+    lengths = [key for key in given if key.startswith("trainer.")]
+    if lengths and settings.cv.is_whole:
+        raise ConfigError(
+            f"{lengths[0]}: the folds that have ended keep theirs; begin a new cross-validation."
+        )
+    if lengths and settings.cv.fold is not None and (whole := _whole_of(folder)) is not None:
+        raise ConfigError(
+            f"{lengths[0]}: {folder.name} is a fold of {whole}, whose figures are of all folds as "
+            "they are: begin a new cross-validation."
+        )
+    return settings
+
+
+def _whole_of(fold: RunFolder) -> str | None:
+    """Return the name of the cross-validation that a fold belongs to; None where there is none."""
+    from .folder import FOLDS, RunFolder
+    from .folds import FoldBook
+
+    for file in fold.path.parent.glob(f"*/{FOLDS}"):
+        with suppress(ValueError):  # damaged files are reported where they are used
+            book = FoldBook.read(RunFolder.open(file.parent))
+            if book is not None and fold.name in book.runs.values():
+                return file.parent.name
+    return None
 
 
 def seen_from_here(settings: RunSettings, folder: RunFolder) -> RunSettings:
@@ -85,3 +164,16 @@ def refuse_lost_pictures(folder: RunFolder, data: DataSettings, key: str = "run"
         f"{key}: {folder.name} was trained on {root}, which is not there any more: put the "
         "pictures back, or a link to where they are now."
     )
+
+
+def with_format(settings: RunSettings, data: PictureData) -> RunSettings:
+    """Return the settings with the size, channels or bands, and range that pictures were given."""
+    form = data.pictures.format
+    values = None if form.value_range is None else list(form.value_range)
+    size = list(form.image_size)
+    stated = replace(settings.data, image_size=size, value_range=values)
+    if form.bands is None:
+        stated = replace(stated, channels=form.channels)
+    else:
+        stated = replace(stated, bands=list(form.bands))
+    return replace(settings, data=stated)

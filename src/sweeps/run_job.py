@@ -30,8 +30,7 @@ from ..runs.experiment import run_experiment
 from ..runs.finished.evaluate import measure_again
 from ..runs.folder import RunFolder, drop_checkpoints
 from ..runs.lifecycle import ParentLink
-from ..runs.resume import read_resumed_settings
-from ..runs.settings import of_pictures
+from ..runs.settings import of_pictures, read_resumed_settings
 from ..search.jobs import Channel, Ending, Job, NoReports
 from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE

@@ -27,8 +27,8 @@ from src.runs import experiment, lifecycle
 from src.runs.build import build_data
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
-from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal
+from src.runs.settings import read_resumed_settings
 from src.tracking.spool import Spool
 from src.training.task import ClassificationTask
 

@@ -24,8 +24,8 @@ from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
 from src.runs.finished.evaluate import revisit
 from src.runs.folder import RunFolder, refuse_unfinished
-from src.runs.resume import read_resumed_settings
 from src.runs.seal import break_seal, seal
+from src.runs.settings import read_resumed_settings
 from src.selection.choice import choose
 from src.selection.select import select
 from src.tracking.events import read_events, spool_path

@@ -18,7 +18,7 @@ from src.features.descriptors.colour import Colour
 from src.machine.failures import RunFailed
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment
-from src.runs.resume import read_resumed_settings
+from src.runs.settings import read_resumed_settings
 
 FAST = ["model=handcrafted", "tracking=none", "tracking.figures=false"]
 

@@ -17,7 +17,7 @@ from src.records.run import RunSummary
 from src.runs import build
 from src.runs.build import start, start_head
 from src.runs.experiment import run_experiment
-from src.runs.resume import read_resumed_settings
+from src.runs.settings import read_resumed_settings
 from src.training.inference import predict
 from src.training.links import probabilities
 from tests.runs.test_experiment import history

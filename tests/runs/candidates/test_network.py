@@ -14,7 +14,7 @@ from src.machine.failures import RunFailed
 from src.models.whitened import WhitenedCNN
 from src.runs import build
 from src.runs.experiment import run_experiment
-from src.runs.resume import read_resumed_settings
+from src.runs.settings import read_resumed_settings
 from src.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 
 
