@@ -39,10 +39,10 @@ from .candidates.candidate import (
 )
 from .candidates.choose import candidate_of, origin_of
 from .candidates.network import NetworkCandidate
-from .choices import Resolved
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
 from .lifecycle import ParentLink, Run, show_finished
+from .resolve import Resolved
 from .resume import finished_before
 from .settings import of_pictures, seen_from_here, with_format
 from .test_part import counted_measurement

@@ -7,6 +7,7 @@ candidate, `src.runs.cross_validation` that of many folds.
 from __future__ import annotations
 
 import errno
+import json
 import math
 import sys
 import time
@@ -14,11 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, to_plain
 from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
@@ -37,9 +39,9 @@ from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
 from ..tracking.provenance import Provenance
 from ..tracking.tracker import NOTE, Tracker
-from .choices import Resolved, found_settings, write_choices
 from .folder import RunFolder
 from .label_review import write_label_review
+from .resolve import Resolved
 from .resume import reopen_record
 from .seal import amending, seal
 
@@ -47,6 +49,8 @@ __all__ = ["ParentLink", "Run", "show_finished"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
+# Keys of the settings that were measured, in the folder of a run.
+_FOUND = "found.json"
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,7 @@ class Run(ABC):
         )
         for file in (folder.config, folder.split, folder.suspects):
             tracker.artifact(file)
-        for file in write_choices(self.resolved, folder.path / "choices"):
+        for file in _write_choices(self.resolved, folder.path / "choices"):
             tracker.artifact(file, "choices")
         for file in provenance.write(folder.path / "provenance"):
             tracker.artifact(file, "provenance")
@@ -317,7 +321,7 @@ class Run(ABC):
                 fold=settings.cv.fold,
                 family=None if self.parent is None else self.parent.family,
                 trial=None if self.parent is None else self.parent.trial,
-                found=found_settings(folder.path / "choices"),
+                found=_found_settings(folder.path / "choices"),
             )
         )
         if outcome.state == "refused":  # another process writes this run, and its summary
@@ -374,3 +378,33 @@ def _ui_command(settings: RunSettings) -> str:
     if CHECKOUT is not None and not overrides:
         return "make ui"
     return without_password(command("ui", *overrides))
+
+
+def _write_choices(resolved: Resolved, folder: Path) -> list[Path]:
+    """Write what was measured to choose the settings that were left open; return the files."""
+    written = []
+    if resolved.found:
+        written.append(folder / _FOUND)
+        write_atomically(written[-1], json.dumps(resolved.found) + "\n")
+    if resolved.timings:
+        written.append(folder / "runtime.json")
+        chosen, timings = to_plain(resolved.settings.runtime), resolved.timings
+        record = {"chosen": chosen, "timings": [timing.plain() for timing in timings]}
+        write_atomically(written[-1], json.dumps(record, indent=1) + "\n")
+    if resolved.rates is not None:
+        from ..reporting.run_figures import range_figure
+        from ..reporting.style import save
+
+        found = resolved.rates
+        written.append(folder / "learning_rate.png")
+        save(range_figure(found.rates, found.losses, found.suggestion, found.given), written[-1])
+    return written
+
+
+def _found_settings(folder: Path) -> list[str] | None:
+    """Return the keys of measured settings, as written when the run began; None without any."""
+    try:
+        found: list[str] = json.loads((folder / _FOUND).read_text())
+    except (OSError, ValueError):
+        return None
+    return found

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -38,9 +38,8 @@ from ..training.training_plan import (
     time_plans,
 )
 from . import build
-from .choices import Resolved
 
-__all__ = ["resolve", "seconds_per_epoch", "threads_of", "use_threads"]
+__all__ = ["Resolved", "resolve", "seconds_per_epoch", "threads_of", "use_threads"]
 
 _AUTO = "auto"
 # The settings of the runtime that timing decides.
@@ -53,6 +52,24 @@ _LEAST_STEPS = 16
 _FAST_ENOUGH = 0.9
 # Pictures seen in a training, repeated ones included; bounds of the epochs that follow from it.
 _PICTURES_SEEN, _LEAST_EPOCHS, _MOST_EPOCHS = 650_000, 10, 30
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's settings without any `auto`, and how their values were chosen.
+
+    Attributes:
+        notes: a line for each choice.
+        timings: of the plans that were compared; empty where the runtime was given.
+        rates: of the range test, where there was one.
+        found: keys of the settings whose values were measured, but for the runtime.
+    """
+
+    settings: RunSettings
+    notes: tuple[str, ...] = ()
+    timings: tuple[PlanTiming, ...] = ()
+    rates: RangeTest | None = None
+    found: tuple[str, ...] = ()
 
 
 def resolve(settings: RunSettings, data: PictureData, deadline: float | None = None) -> Resolved:

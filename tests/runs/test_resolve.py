@@ -18,8 +18,8 @@ from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve
 from src.runs.build.network import build_network, network_of
-from src.runs.choices import Resolved
 from src.runs.experiment import run_experiment
+from src.runs.resolve import Resolved
 from src.runs.settings import read_resumed_settings
 from src.storage.digests import checked_line, line_content
 from src.training.training_plan import Choice, PlanTiming, TrainingPlan

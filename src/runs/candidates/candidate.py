@@ -29,8 +29,8 @@ from ...serving.predictor import Predictor
 from ...storage.files import write_atomically
 from ...targets import kind_of
 from ...tracking.tracker import Tracker
-from ..choices import Resolved
 from ..folder import RunFolder
+from ..resolve import Resolved
 
 __all__ = [
     "Answers",

@@ -29,8 +29,7 @@ from ...machine.parallel import TooSlow
 from ...models.segmentation import backbone_of
 from ...records.trials import NetworkRecord
 from ..build import COMPARED_SIDE, load_task
-from ..choices import Resolved
-from ..resolve import resolve, seconds_per_epoch
+from ..resolve import Resolved, resolve, seconds_per_epoch
 from .affordable import Option
 from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single

@@ -45,8 +45,7 @@ from ...records.champions import find_champion
 from ...storage.cache import Record, load_record, store_record
 from ...targets import kind_of
 from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
-from ..choices import Resolved
-from ..resolve import threads_of
+from ..resolve import Resolved, threads_of
 from .candidate import FitContext, Fitted
 from .fit_cost import SAMPLE, FitSample
 from .trained_classifier import MODEL_FILE, TrainedClassifier

@@ -22,9 +22,9 @@ from ...records.combination import Combination
 from ...records.run import Predictions, RunSummary
 from ...reporting.terminal import format_combination
 from ...targets import kind_of
-from ..choices import Resolved
 from ..folder import RunFolder
 from ..folds import FoldBook
+from ..resolve import Resolved
 from ..seal import changed_since
 from .candidate import Answers, FitContext, Fitted, Trained
 

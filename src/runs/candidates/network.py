@@ -46,9 +46,8 @@ from ...training.pixels import predict_pixels
 from ...training.progress import Progress
 from ...training.task import ClassificationTask
 from .. import build
-from ..choices import Resolved
 from ..folder import RunFolder, finished_summary
-from ..resolve import use_threads
+from ..resolve import Resolved, use_threads
 from .candidate import (
     Answers,
     FitContext,

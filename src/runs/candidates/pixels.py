@@ -32,8 +32,7 @@ from ...targets import kind_of
 from ...targets.labels import IGNORED
 from ...training.pixels import answers_of
 from ..build import model_metadata
-from ..choices import Resolved
-from ..resolve import threads_of
+from ..resolve import Resolved, threads_of
 from .candidate import Answers, FitContext, Fitted, part_batches
 from .trained_classifier import MODEL_FILE, TrainedClassifier
 
