@@ -36,7 +36,7 @@ from src.selection.comparison import compared
 from src.serving.bundle import open_predictor
 from src.storage.cache import Record, cache_folder, load_record, store_record
 from src.tracking.events import read_history
-from src.tracking.packing import pack
+from src.tracking.logged_models import pack
 from src.training.checkpoints import read_checkpoint
 
 __all__ = ["Question", "World"]

@@ -57,7 +57,7 @@ DIGEST = "digest.txt"
 CODE = "code"
 REQUIREMENTS = "requirements.txt"
 CERTAINTY = "certainty.npz"
-# As `tracking.packing` calls the folder of a bundle, and the digests of all files around it.
+# As `tracking.logged_models` calls the folder of a bundle, and the digests of all files around it.
 _PACKED = "artifacts"
 _PACKED_DIGESTS = "digests.json"
 

@@ -17,9 +17,8 @@ from ..machine.package import command
 from ..machine.text import encodable
 from .addresses import sqlite_path, without_password
 from .database import artifacts_of, limit_retries, make_database, remove_decoy
+from .logged_models import pack, register_version
 from .mlflow_pages import view_tags
-from .packing import pack
-from .registration import register_version
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Param, Run, RunTag

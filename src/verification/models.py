@@ -8,7 +8,7 @@ from typing import Any
 
 from ..storage.digests import DamagedLine, file_digest, line_content
 from ..storage.files import write_atomically
-from ..tracking.packing import BUNDLE, CODE_FILE, CONTENTS
+from ..tracking.logged_models import BUNDLE, CODE_FILE, CONTENTS
 from .runs import Fault
 
 __all__ = ["verify_models"]

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import add_certainty
 from src.serving.trust import Promise, Trust
-from src.tracking.packing import pack
+from src.tracking.logged_models import pack
 from tests.serving.bundles import CLASSES, bundle, certainty_of, feature_sample
 
 pytestmark = pytest.mark.slow  # MLflow is imported, and a model is loaded twice

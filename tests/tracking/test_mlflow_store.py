@@ -20,9 +20,9 @@ import src.tracking.mlflow_store as mlflow_store
 from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import run_folders
+from src.tracking.logged_models import LONGEST_DESCRIPTION
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
-from src.tracking.registration import LONGEST_DESCRIPTION
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
 
