@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,69 @@ def test_the_modules_of_the_architecture_are_there() -> None:
         if not (ROOT / "src").joinpath(*name.split(".")).with_suffix(".py").exists()
     ]
     assert len(modules) > 30 and missing == []
+
+
+# A walk of the architecture: its counted modules, and those that it passes strictly.
+_WALK = re.compile(
+    r"^\*\*(.+?)\*\*,(.+?\b(\d+) modules: .+?)\nStrictly (\d+): (.+?)\n\n", re.M | re.S
+)
+
+
+def _walks() -> dict[str, tuple[list[str], list[str], int, int]]:
+    """Return of each walk its counted modules, the others, and the two numbers of the page."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = {}
+    for title, counted, count, strictly, others in _WALK.findall(page):
+        lists = [
+            [*dict.fromkeys(filter(_file, re.findall(r"`([a-z_.]+)`", text)))]
+            for text in (counted, others)
+        ]
+        found[title] = (lists[0], lists[1], int(count), int(strictly))
+    return found
+
+
+def _file(module: str) -> Path | None:
+    path = (ROOT / "src").joinpath(*module.split(".")).with_suffix(".py")
+    return path if path.exists() else None
+
+
+@cache
+def _led_to(module: str) -> frozenset[str]:
+    """Return the modules that one imports, itself or through a package, or starts by name."""
+    path = _file(module) or (ROOT / "src").joinpath(*module.split("."), "__init__.py")
+    package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
+    return frozenset(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+
+
+def _imports(tree: ast.Module, package: list[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) + 1 - node.level]
+            base = ".".join([*above, *filter(None, [node.module])])
+            for name in {base, *(f"{base}.{one.name}" for one in node.names)}:
+                if _file(name):
+                    yield name
+                elif (ROOT / "src").joinpath(*name.split("."), "__init__.py").exists() and base:
+                    yield from _led_to(name)
+            if any(one.name == "import_object" for one in node.names):
+                yield from _targets()  # what a `_target_` names
+
+
+@cache
+def _targets() -> frozenset[str]:
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml"))
+    return frozenset(one for text in texts for one in re.findall(r"src\.([a-z_.]+)\.\w+", text))
+
+
+@pytest.mark.parametrize("title", _walks())
+def test_a_walk_of_the_architecture_leads_from_module_to_module(title: str) -> None:
+    counted, others, count, strictly = _walks()[title]
+    assert (len(counted), len({*counted, *others})) == (count, strictly)
+    everything = [*counted, *others]
+    for place, module in enumerate(everything[1:], start=1):
+        known = {*everything[:place], *others} - {module}
+        assert known & _led_to(module) or any(module in _led_to(one) for one in known), module
+
+
+def test_the_architecture_has_four_walks() -> None:
+    assert len(_walks()) == 4
