@@ -90,12 +90,12 @@ def test_what_was_measured_with_other_targets_or_of_whole_pictures_is_not_taken(
     tmp_path: Path,
 ) -> None:
     settings, data = opened("data=digits", f"data.cache_dir={tmp_path}", "model=fcn")
-    device, measured = torch.device("cpu"), []
+    measured: list[dict[str, Any]] = []
 
     def kept(**changes: Any) -> bool:
         changed = replace(settings, data=replace(settings.data, **changes))
         measure = lambda: measured.append(changes) or {"seconds": 1}  # noqa: E731
-        return resolve._kept("plan", {}, changed, data, device, measure, "seconds")[1]
+        return resolve._kept("plan", {}, changed, data, measure, "seconds")[1]
 
     others = [{"target": "ordinal"}, {"target": "dense"}, {"target": "dense", "fit": "windows"}]
     assert not kept() and kept()
