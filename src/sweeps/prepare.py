@@ -29,7 +29,7 @@ from .short_budget import (
     estimate_handcrafted_trial,
     seconds_on_fraction,
 )
-from .tasks import SweepJobs
+from .tasks import SweepJobs, changed
 
 __all__ = ["Preparation"]
 
@@ -56,6 +56,8 @@ _LEAST_PART, _LEAST_TUNED = 0.05, 0.5
 # Overrides for smaller pictures where the default ones are too slow: from scratch, and fine-tuned.
 _SMALLER_SIDE = 64
 _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
+# How a picture becomes a square, which is compared for frozen networks.
+_FIT = "data.fit="
 # Part of the names of the kinds of trials that search for a classifier.
 _SEARCH = "model.classifier=auto"
 
@@ -338,6 +340,19 @@ class Preparation:
         kind = next(kind for kind in kinds_of(family) if kind.holds(family.name, own))
         return Forecast({family.name: family}, {family.name: found}).needed(kind, ())
 
+    def _fit_of_frozen(self, family: Family) -> list[str]:
+        """Return the override of `data.fit` that was chosen for frozen networks, if there is one.
+
+        It is for families that neither choose it themselves, nor state it, nor search it. What a
+        photo loses to another way hardly depends on whether the network is frozen or trained.
+        """
+        keys = (*self.jobs.base, *family.overrides, *(f"{p.key}=" for p in family.parameters))
+        if is_of(family, "embedding") or any(key.startswith(_FIT) for key in keys):
+            return []
+        frozen = [name for name, one in self.jobs.families.items() if is_of(one, "embedding")]
+        known = [self.jobs.prepared[name] for name in frozen if name in self.jobs.prepared]
+        return [fit for one in known for fit in one.overrides if fit.startswith(_FIT)][:1]
+
     def _measured(
         self,
         family: Family,
@@ -347,6 +362,8 @@ class Preparation:
         at_once: bool = False,
     ) -> Prepared:
         """Have a worker measure the default configuration of a family with these changes."""
+        fit = self._fit_of_frozen(family)
+        changes = changed(fit, changes)
         least = _LEAST_PART if self._is_only(family) else _LEAST_EPOCHS
         job = self.jobs.prepare(family, changes, share, least, at_once)
         left, seconds = self.clock.race_left, share.measuring
@@ -372,7 +389,8 @@ class Preparation:
         if found.limit is not None:  # a limit of describing, which is a part of the race's time
             # Stored features took no time: a later start looks for better networks as well.
             found = replace(found, limit=0.0 if at_once and not found.seconds else left)
-        return replace(found, overrides=[*changes, *found.overrides])
+        notes = [*(f"{override}, as for the frozen networks" for override in fit), *found.notes]
+        return replace(found, overrides=[*changes, *found.overrides], notes=notes)
 
 
 def _with_fewer_pictures(found: Prepared, few: int, count: int) -> Prepared:

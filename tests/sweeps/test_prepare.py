@@ -304,6 +304,34 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     assert not any("input_size" in override for override in stated.overrides)
 
 
+@pytest.mark.parametrize(
+    ("base", "own", "fit"),
+    [
+        ((), (), ["data.fit=crop"]),
+        (("data.fit=pad",), (), []),
+        ((), ("data.fit=squeeze",), []),
+    ],
+    ids=["open", "stated", "of the family"],
+)
+def test_others_fit_pictures_into_a_square_as_the_frozen_networks_do(
+    base: tuple[str, ...], own: tuple[str, ...], fit: list[str]
+) -> None:
+    frozen, net = family("frozen", "model=embedding"), family("net", "model=cnn", *own)
+    pool = Answers(of_size(20, 4))
+    made = preparation(pool, 100, *base, frozen=frozen, net=net)
+    made.jobs.prepared["frozen"] = Prepared(["model.networks=[a]", "data.fit=crop"], 1, 0.0)
+    found = made.measure(net)
+    assert found.overrides == [*fit, "data.image_size=64", "data.batch_size=64"]
+    for job in pool.jobs:  # at the usual size of pictures, and at a smaller one
+        wanted = fit or [*base, *own]
+        assert [one for one in job.overrides if one.startswith("data.fit=")] == wanted
+    assert [note for note in found.notes if "data.fit" in note] == [
+        "data.fit=crop, as for the frozen networks" for _ in fit
+    ]
+    made.measure(frozen)
+    assert "data.fit=crop" not in pool.jobs[-1].overrides, "which choose it themselves"
+
+
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
     pool = Answers(lambda _: {"epochs": 1, "seconds_per_epoch": 90.0, "published": True})
     found = preparation(pool, 100).measure(family("embedding"))
