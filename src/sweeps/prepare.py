@@ -22,6 +22,7 @@ from .families import FROM_SCRATCH, default_values, is_of, kinds_of
 from .forecast import Forecast
 from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
 from .short_budget import (
+    REFERENCE_SIDE,
     TUNED_SIDE,
     affordable_pictures,
     count_training_pictures,
@@ -29,7 +30,7 @@ from .short_budget import (
     estimate_handcrafted_trial,
     seconds_on_fraction,
 )
-from .tasks import SweepJobs
+from .tasks import SweepJobs, changed
 
 __all__ = ["Preparation"]
 
@@ -56,6 +57,11 @@ _LEAST_PART, _LEAST_TUNED = 0.05, 0.5
 # Overrides for smaller pictures where the default ones are too slow: from scratch, and fine-tuned.
 _SMALLER_SIDE = 64
 _SMALLER, _SMALLER_TUNED = f"data.image_size={_SMALLER_SIDE}", f"model.input_size={TUNED_SIDE}"
+# How a picture becomes a square, which is compared for frozen networks.
+_FIT = "data.fit="
+# A published network is not measured at its full size where all epochs would take so many times as
+# long as a trial may by the speed of frozen networks, which is an estimate.
+_CLEARLY_TOO_LONG = 2.0
 # Part of the names of the kinds of trials that search for a classifier.
 _SEARCH = "model.classifier=auto"
 
@@ -232,12 +238,16 @@ class Preparation:
         only = self._is_only(family)
         share = self.clock.share(bool(self.ready), describes=frozen, only=only)
         at_once = frozen and self._answers_first
-        found = self._measured(family, (), share, at_once=at_once)
+        most = self._first_trial_seconds(family, share)
+        smaller = self._override_by_estimate(family, most)
+        found = self._measured(family, smaller, share, at_once=at_once)
+        if smaller:
+            found = replace(found.but(_for_lack_of_time(*smaller)), limit=share.left)
         if share.trial is None or not found.affordable:
             return found
         # Without other families, no earlier trial shows whether there is time for the fit.
         seconds = self._with_fit(family, found) if crafted and only else found.seconds
-        most = self._first_trial_seconds(family, share)
+        most = self._first_trial_seconds(family, share)  # an only family's depends on the clock
         if seconds <= most:
             return found
         found = replace(found, limit=share.left)
@@ -267,24 +277,49 @@ class Preparation:
             family, changes, Share(measuring, trial=self._first_trial_seconds(family, share))
         )
 
-    def _with_smaller_pictures(self, family: Family, found: Prepared, share: Share) -> Prepared:
-        """Measure a network again on smaller pictures; return the faster of the two results."""
+    def _override_by_estimate(self, family: Family, most: float) -> list[str]:
+        """Return the override of smaller pictures if full ones are clearly too slow to measure.
+
+        That is known of published networks alone, by the speed of frozen ones.
+
+        Args:
+            most: seconds of the family's first trial.
+        """
+        epochs, known = self.jobs.settings.trainer.max_epochs, self.jobs.prepared.values()
+        each = estimate_finetuning_epoch(family, known, self.pool.size, REFERENCE_SIDE)
+        smaller = self._smaller_pictures(family, published=True, side=REFERENCE_SIDE)
+        if smaller is None or not isinstance(epochs, int) or not each:
+            return []
+        return [smaller] if epochs * each > _CLEARLY_TOO_LONG * most else []
+
+    def _smaller_pictures(self, family: Family, *, published: bool, side: int | None) -> str | None:
+        """Return the override of smaller pictures for a network, or None if it keeps its size.
+
+        Args:
+            published: whether it starts from published weights.
+            side: longer side of the pictures, in pixels; None if unknown.
+        """
         data, overrides = self.jobs.settings.data, (*self.jobs.base, *family.overrides)
         # Smaller windows would only be more in number, and a searched size is set by each trial.
         sizes = "data.image_size=", "model.input_size=", "data.fit=windows"
         stated = any(override.startswith(sizes) for override in overrides)
         searched = any(one.key == "data.image_size" for one in family.parameters)
-        if is_of(family, *FROM_SCRATCH):
-            smaller, small = _SMALLER, (found.side or _SMALLER_SIDE + 1) <= _SMALLER_SIDE
-        else:
-            smaller, small = _SMALLER_TUNED, not found.published
         # Metrics per pixel at two picture sizes cannot be compared.
-        if stated or searched or small or kind_of(data.target).pixels:
+        if stated or searched or kind_of(data.target).pixels:
+            return None
+        if is_of(family, *FROM_SCRATCH):
+            return None if side is not None and side <= _SMALLER_SIDE else _SMALLER
+        return _SMALLER_TUNED if published else None
+
+    def _with_smaller_pictures(self, family: Family, found: Prepared, share: Share) -> Prepared:
+        """Measure a network again on smaller pictures; return the faster of the two results."""
+        smaller = self._smaller_pictures(family, published=found.published, side=found.side)
+        if smaller is None or smaller in found.overrides:
             return found
         cheaper = self._measure_again(family, (smaller,), share)
         if not cheaper.affordable or cheaper.seconds >= found.seconds:
             return found
-        return replace(cheaper, limit=found.limit).but(f"{smaller}, for lack of time")
+        return replace(cheaper, limit=found.limit).but(_for_lack_of_time(smaller))
 
     def _with_all_cores(self, family: Family, found: Prepared, share: Share) -> Prepared:
         """Measure the network of an only family again with the threads of all slots.
@@ -338,6 +373,19 @@ class Preparation:
         kind = next(kind for kind in kinds_of(family) if kind.holds(family.name, own))
         return Forecast({family.name: family}, {family.name: found}).needed(kind, ())
 
+    def _fit_of_frozen(self, family: Family) -> list[str]:
+        """Return the override of `data.fit` that was chosen for frozen networks, if there is one.
+
+        It is for families that neither choose it themselves, nor state it, nor search it. What a
+        photo loses to another way hardly depends on whether the network is frozen or trained.
+        """
+        keys = (*self.jobs.base, *family.overrides, *(f"{p.key}=" for p in family.parameters))
+        if is_of(family, "embedding") or any(key.startswith(_FIT) for key in keys):
+            return []
+        frozen = [name for name, one in self.jobs.families.items() if is_of(one, "embedding")]
+        known = [self.jobs.prepared[name] for name in frozen if name in self.jobs.prepared]
+        return [fit for one in known for fit in one.overrides if fit.startswith(_FIT)][:1]
+
     def _measured(
         self,
         family: Family,
@@ -347,6 +395,8 @@ class Preparation:
         at_once: bool = False,
     ) -> Prepared:
         """Have a worker measure the default configuration of a family with these changes."""
+        fit = self._fit_of_frozen(family)
+        changes = changed(fit, changes)
         least = _LEAST_PART if self._is_only(family) else _LEAST_EPOCHS
         job = self.jobs.prepare(family, changes, share, least, at_once)
         left, seconds = self.clock.race_left, share.measuring
@@ -372,7 +422,8 @@ class Preparation:
         if found.limit is not None:  # a limit of describing, which is a part of the race's time
             # Stored features took no time: a later start looks for better networks as well.
             found = replace(found, limit=0.0 if at_once and not found.seconds else left)
-        return replace(found, overrides=[*changes, *found.overrides])
+        notes = [*(f"{override}, as for the frozen networks" for override in fit), *found.notes]
+        return replace(found, overrides=[*changes, *found.overrides], notes=notes)
 
 
 def _with_fewer_pictures(found: Prepared, few: int, count: int) -> Prepared:
@@ -393,5 +444,9 @@ def _with_fewer_pictures(found: Prepared, few: int, count: int) -> Prepared:
     )
 
 
+def _for_lack_of_time(override: str) -> str:
+    return f"{override}, for lack of time"
+
+
 def _fewer_pictures_note(few: int, count: int) -> str:
-    return f"data.train_limit={few} of {count:,} training pictures, for lack of time"
+    return _for_lack_of_time(f"data.train_limit={few} of {count:,} training pictures")

@@ -26,6 +26,7 @@ from .forecast import SAFETY_FACTOR
 from .prepared import Prepared
 
 __all__ = [
+    "REFERENCE_SIDE",
     "TUNED_SIDE",
     "affordable_pictures",
     "count_training_pictures",
@@ -47,7 +48,7 @@ _STEP_PASSES = 3
 # Cost of a trial of hand-crafted features (opening the pictures, describing them twice, the fit)
 # relative to one forward pass of EfficientNet-Lite0 at 224 pixels: 0.024 and 0.06 CPU seconds a
 # picture on 3,068 clothing photos. The cost of other networks is scaled by their number of pixels.
-_HANDCRAFTED_COST, _REFERENCE_SIDE = 0.4, 224
+_HANDCRAFTED_COST, REFERENCE_SIDE = 0.4, 224
 _TRAINING_PARTS = ("train", "dropped")
 # Fractions of the training pictures that may be used where all would take too long, the smallest
 # number of pictures, and the fraction of a trial that opening takes, however few are described.
@@ -62,13 +63,15 @@ def count_training_pictures(prepared: Collection[Prepared]) -> int:
     return max((sum(map(one.parts.get, _TRAINING_PARTS, (0, 0))) for one in prepared), default=0)
 
 
-def estimate_finetuning_epoch(family: Family, prepared: Collection[Prepared], slots: int) -> float:
-    """Estimate the seconds of an epoch of fine-tuning a published network on small pictures.
+def estimate_finetuning_epoch(
+    family: Family, prepared: Collection[Prepared], slots: int, side: int = TUNED_SIDE
+) -> float:
+    """Estimate the seconds of an epoch of fine-tuning a published network on pictures of a side.
 
     The estimate is three forward passes of the fastest frozen network that was measured, on one of
     the `slots`, where that network had all cores. 0 if no speed is known or the family is another.
     """
-    speed = _images_per_second(prepared, TUNED_SIDE)
+    speed = _images_per_second(prepared, side)
     if "recipe=finetune" not in family.overrides or not speed:
         return 0.0
     return _STEP_PASSES * count_training_pictures(prepared) * slots / speed
@@ -80,7 +83,7 @@ def estimate_handcrafted_trial(family: Family, prepared: Collection[Prepared]) -
     The estimate scales the time of the fastest frozen network that was measured; both use all
     cores. 0 if no speed is known or the family is another.
     """
-    speed = _images_per_second(prepared, _REFERENCE_SIDE)
+    speed = _images_per_second(prepared, REFERENCE_SIDE)
     if not is_of(family, "handcrafted") or not speed:
         return 0.0
     return _HANDCRAFTED_COST * count_training_pictures(prepared) / speed

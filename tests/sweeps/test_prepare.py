@@ -304,6 +304,65 @@ def test_a_tuned_network_is_worth_a_single_epoch_of_smaller_pictures() -> None:
     assert not any("input_size" in override for override in stated.overrides)
 
 
+@pytest.mark.parametrize(
+    ("speed", "sizes"),
+    [(2000, [False]), (400, [False, True]), (200, [True])],
+    ids=["fits", "tried", "far too slow"],
+)
+def test_full_pictures_are_not_measured_that_would_clearly_take_too_long(
+    speed: int, sizes: list[bool]
+) -> None:
+    """A thousand pictures, forward and back, twelve times: 18, 90 and 180 s of 50."""
+    tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
+
+    def cost(overrides: list[str]) -> dict[str, Any]:
+        return of_size(3000 / speed, 1000 / speed)(overrides) | {"published": True}
+
+    pool = Answers(cost)
+    made = preparation(pool, 100)
+    networks = [{"images_per_second": speed, "side": 224}]
+    made.jobs.prepared["frozen"] = Prepared(
+        ["data.train_limit=1000"], 1, 0.0, networks=networks, parts={"train": 1000}
+    )
+    found = made.measure(tuned)
+    assert ["model.input_size=160" in job.overrides for job in pool.jobs] == sizes
+    assert ("model.input_size=160" in found.overrides) == sizes[-1]
+    assert found.notes.count("model.input_size=160, for lack of time") == sizes[-1]
+    assert (found.limit is not None) == sizes[-1], "more time may measure them again"
+    stated = preparation(pool, 100, "model.input_size=224")
+    stated.jobs.prepared.update(made.jobs.prepared)
+    stated.measure(tuned)
+    assert "model.input_size=160" not in pool.jobs[-1].overrides
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "fit"),
+    [
+        ((), (), ["data.fit=crop"]),
+        (("data.fit=pad",), (), []),
+        ((), ("data.fit=squeeze",), []),
+    ],
+    ids=["open", "stated", "of the family"],
+)
+def test_others_fit_pictures_into_a_square_as_the_frozen_networks_do(
+    base: tuple[str, ...], own: tuple[str, ...], fit: list[str]
+) -> None:
+    frozen, net = family("frozen", "model=embedding"), family("net", "model=cnn", *own)
+    pool = Answers(of_size(20, 4))
+    made = preparation(pool, 100, *base, frozen=frozen, net=net)
+    made.jobs.prepared["frozen"] = Prepared(["model.networks=[a]", "data.fit=crop"], 1, 0.0)
+    found = made.measure(net)
+    assert found.overrides == [*fit, "data.image_size=64", "data.batch_size=64"]
+    for job in pool.jobs:  # at the usual size of pictures, and at a smaller one
+        wanted = fit or [*base, *own]
+        assert [one for one in job.overrides if one.startswith("data.fit=")] == wanted
+    assert [note for note in found.notes if "data.fit" in note] == [
+        "data.fit=crop, as for the frozen networks" for _ in fit
+    ]
+    made.measure(frozen)
+    assert "data.fit=crop" not in pool.jobs[-1].overrides, "which choose it themselves"
+
+
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:
     pool = Answers(lambda _: {"epochs": 1, "seconds_per_epoch": 90.0, "published": True})
     found = preparation(pool, 100).measure(family("embedding"))
