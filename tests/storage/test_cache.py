@@ -78,7 +78,7 @@ def test_an_entry_that_lacks_what_is_needed_is_built_again_without_a_warning(
 def test_one_that_needs_more_takes_nothing_from_one_that_has_just_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As two commands with different limits of the cache, which decode the same pictures at once."""
+    """As two commands with different limits of the cache do, which decode pictures at once."""
     folder, removed, read = tmp_path / "key", Event(), Event()
     found: list[bool] = []
 
