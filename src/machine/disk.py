@@ -17,6 +17,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # With this much free space, the error was on another disk.
 _PLENTY_BYTES = 1 << 30
+_KILOBYTES_BELOW = 100_000
 _ROOM_FOR = "what was there before is whole, so make room and try again"
 
 
@@ -115,8 +116,9 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
             f"there is no room for another file in {place}: its disk has room but no free inodes, "
             "for it holds too many files; remove some (old runs, caches) and try again"
         )
-    needed = _needed(needed_bytes)
     room = free_bytes(place)
+    # What is known to be needed is without the file's own structure: by itself it might have fit.
+    needed = _needed(needed_bytes) if (needed_bytes or 0) > room else ""
     free = f"{room / 1e6:,.1f} MB"
     if guessed and room > _PLENTY_BYTES:
         return (
@@ -131,7 +133,10 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
 
 
 def _needed(size: int | None) -> str:
-    return "" if size is None else f", some {size / 1e6:,.1f} MB are needed"
+    if size is None:
+        return ""
+    amount = f"{size / 1e3:,.1f} kB" if size < _KILOBYTES_BELOW else f"{size / 1e6:,.1f} MB"
+    return f", some {amount} are needed"
 
 
 def _no_permission(file: Path | None, place: Path) -> str:
