@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "OF_THE_PROCESS", "free_bytes", "named_file", "refusal", "refusal_of_folder"]
+__all__ = [
+    "NO_ROOM",
+    "OF_THE_PROCESS",
+    "free_bytes",
+    "named_file",
+    "refusal",
+    "refusal_of_folder",
+    "size_text",
+]
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -17,13 +25,20 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # With this much free space, the error was on another disk.
 _PLENTY_BYTES = 1 << 30
-_KILOBYTES_BELOW = 100_000
 _ROOM_FOR = "what was there before is whole, so make room and try again"
 
 
 def free_bytes(folder: Path) -> int:
     """Return the room that is left on the disk of a folder, which may be missing."""
     return shutil.disk_usage(_existing(folder)).free
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes with a unit in which it has digits, such as 30.2 kB."""
+    for least, factor, unit in ((1e9, 1e9, "GB"), (1e5, 1e6, "MB")):
+        if size >= least:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 1e3:,.1f} kB"
 
 
 def refusal(
@@ -133,10 +148,7 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
 
 
 def _needed(size: int | None) -> str:
-    if size is None:
-        return ""
-    amount = f"{size / 1e3:,.1f} kB" if size < _KILOBYTES_BELOW else f"{size / 1e6:,.1f} MB"
-    return f", some {amount} are needed"
+    return "" if size is None else f", some {size_text(size)} are needed"
 
 
 def _no_permission(file: Path | None, place: Path) -> str:

@@ -18,6 +18,7 @@ from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
 from ..config.schema import RunSettings
+from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
@@ -72,7 +73,7 @@ class TrialRunner:
                         return self._measure_test(job, task, channel)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
-        except DiskRefuses as error:
+        except (DiskRefuses, PictureLost) as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
             return Ending("failed", result={"wrong_input": True}, reason=str(error))

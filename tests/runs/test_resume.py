@@ -19,6 +19,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.config.schema import stored_settings
+from src.data.decoding.picture_store import PictureLost
 from src.machine.interruption import Stopped
 from src.machine.yaml_text import read_yaml
 from src.records.champions import Champion
@@ -480,3 +481,28 @@ def test_weights_that_a_run_started_from_are_needed_until_its_first_checkpoint(
 
 def stop_after_the_first_epoch(epoch: int, metrics: dict[str, float]) -> None:
     raise Stopped("after the first epoch")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_that_is_lost_meanwhile_is_named_and_the_run_goes_on_with_it(
+    place: tuple[Path, Path], tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures that are too many for the cache are read in every epoch."""
+    root, _ = place
+    lost, aside = root / "cat" / "003.png", tmp_path / "aside.png"
+
+    def lose(epoch: int, metrics: dict[str, float]) -> None:
+        lost.rename(aside)
+
+    overrides = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={tmp_path / 'new'}"]
+    overrides += ["data.cache_limit_gb=0", f"data.num_workers={workers}", "trainer.max_epochs=3"]
+    with pytest.raises(PictureLost, match=r"^cat/003\.png cannot be opened: .*; ") as caught:
+        run_experiment(read_run_settings(overrides), lose)
+    assert "\n" not in str(caught.value)
+    (folder,) = (tmp_path / "new" / "runs").iterdir()
+    summary = RunSummary.read(folder / "summary.json")
+    assert (summary.status, summary.reason) == ("FAILED", str(caught.value))
+    assert f"resume={folder}" in capsys.readouterr().err
+    aside.rename(lost)
+    ended = run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert ended is not None and ended.status == "FINISHED"

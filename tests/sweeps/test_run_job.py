@@ -18,6 +18,7 @@ import torch
 
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
+from src.data.decoding.picture_store import PictureLost
 from src.data.loading.loaders import Batch
 from src.machine.failures import OutOfMemory
 from src.records.run import Predictions, RunSummary
@@ -120,6 +121,17 @@ def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
     assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
     assert ending.again == again
     read_run_settings(changed(overrides, (ending.again or {}).get("changes", ())))
+
+
+def test_a_lost_picture_ends_the_sweep_and_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise PictureLost("cat/3.png cannot be opened: No such file or directory")
+
+    monkeypatch.setattr(NetworkCandidate, "fit", lose)
+    ending = TrialRunner()(job(tmp_path, OVERRIDES), NoReports())
+    assert ending.state == "starved" and str(ending.reason).startswith("cat/3.png cannot be opened")
 
 
 @pytest.mark.parametrize(
