@@ -65,8 +65,8 @@ def holder_of(lock: BaseFileLock) -> str:
     """
     file, who = str(lock.lock_file), "another process"
     if not isinstance(lock, SoftFileLock):
-        number = _number_of_holder(file)
-        return who if number is None else f"{who} ({number})"
+        holder = _number_of_holder(file)
+        return who if holder is None else f"{who} ({holder})"
     try:
         with open(file, encoding="utf-8") as stream:
             number, host = stream.read(_LONGEST_RECORD).split("\n")[:2]
