@@ -106,9 +106,9 @@ def rebuild_network(
         arguments: as `rebuild_arguments` returned them when it was built.
         channels, classes, image_size, target: as of `build_network`.
     """
-    known = network_arguments(model.without_weights())
+    known = {**network_arguments(model.without_weights()), **arguments}
     make = import_object(model.network_class(target))
-    network: nn.Module = make(channels, classes, image_size, **(known | arguments))
+    network: nn.Module = make(channels, classes, image_size, **known)
     return network
 
 
