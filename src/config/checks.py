@@ -98,7 +98,8 @@ def input_of(key: str) -> Iterator[None]:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{key}: {str(error).removesuffix('.')}.") from error
+        text = str(error)
+        raise ConfigError(f"{key}: {text}{'' if text.endswith(('.', '?')) else '.'}") from error
 
 
 _BOUNDS = {

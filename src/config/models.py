@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _Cell = Literal["rnn", "lstm", "gru"]
+# What `pretrained` is for published weights.
+_PUBLISHED = (True, "hub", "package")
 # Groups and keys of a run's settings that train a network, batch by batch. All others, such as the
 # pictures, are used with every kind of model.
 TRAINING = (
@@ -141,6 +143,11 @@ class NetworkSettings(ModelSettings):
         """Whether training begins at what frozen stages gave for stored views of pictures."""
         return bool(self.frozen_stages and self.stored_views)
 
+    @property
+    def weights_file(self) -> str | None:
+        """The path of the weights that training starts from; None for published ones or none."""
+        return None if self.pretrained in (None, False, *_PUBLISHED) else str(self.pretrained)
+
     def without_weights(self) -> Self:
         """Return settings of the same network that load no weights, which may be gone."""
         return replace(self, pretrained=None)
@@ -164,7 +171,7 @@ class OwnNetworkSettings(NetworkSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pretrained in (True, "hub", "package"):
+        if self.pretrained in _PUBLISHED:
             raise ConfigError(
                 f"pretrained is {self.pretrained!r}: there are no published weights of "
                 f"{self.name}; give the path of a file."

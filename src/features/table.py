@@ -23,6 +23,7 @@ from ..machine.cpu_load import ThreadCount
 from ..machine.parallel import TooSlow, follow_parent, in_order
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
+from ..storage.array_files import save_array
 from ..storage.cache import cache_errors, cached, key_of, read_entry
 from .fusion import Extractor, Mirrored
 
@@ -132,7 +133,7 @@ class FeatureTable:
                 return np.concatenate([first, *blocks])
 
             def build(unfinished: Path) -> dict[str, Any]:
-                np.save(unfinished / _FILE, table())
+                save_array(unfinished / _FILE, table())
                 return {"seconds": time.perf_counter() - started}
 
             if first.shape[1] * first.itemsize * len(indices) > self._limit:

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["NO_ROOM", "OF_THE_PROCESS", "free_bytes", "named_file", "refusal", "refusal_of_folder"]
+__all__ = [
+    "NO_ROOM",
+    "OF_THE_PROCESS",
+    "free_bytes",
+    "named_file",
+    "refusal",
+    "refusal_of_folder",
+    "size_text",
+]
 
 # The errors of a full disk, of a quota, and of a limit on the size of files.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -23,6 +31,14 @@ _ROOM_FOR = "what was there before is whole, so make room and try again"
 def free_bytes(folder: Path) -> int:
     """Return the room that is left on the disk of a folder, which may be missing."""
     return shutil.disk_usage(_existing(folder)).free
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes with a unit in which it has digits, such as 30.2 kB."""
+    for least, factor, unit in ((1e9, 1e9, "GB"), (1e5, 1e6, "MB")):
+        if size >= least:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size / 1e3:,.1f} kB"
 
 
 def refusal(
@@ -115,8 +131,9 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
             f"there is no room for another file in {place}: its disk has room but no free inodes, "
             "for it holds too many files; remove some (old runs, caches) and try again"
         )
-    needed = _needed(needed_bytes)
     room = free_bytes(place)
+    # What is known to be needed is without the file's own structure: by itself it might have fit.
+    needed = _needed(needed_bytes) if (needed_bytes or 0) > room else ""
     free = f"{room / 1e6:,.1f} MB"
     if guessed and room > _PLENTY_BYTES:
         return (
@@ -131,7 +148,7 @@ def _no_room(place: Path, needed_bytes: int | None, *, guessed: bool) -> str:
 
 
 def _needed(size: int | None) -> str:
-    return "" if size is None else f", some {size / 1e6:,.1f} MB are needed"
+    return "" if size is None else f", some {size_text(size)} are needed"
 
 
 def _no_permission(file: Path | None, place: Path) -> str:

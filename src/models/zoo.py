@@ -136,9 +136,11 @@ class _ZooNet(nn.Module):
         tried = ", ".join(f"{height}x{width}" for height, width in sizes)
         side = native_size(self.library, wanted.name)
         hint = "" if side is None else f", such as the network's own {side}"
+        # Larger ones are no multiple of its patches or windows.
+        is_small = side is None or (wanted.input_size or 0) <= side
         raise ValueError(
             f"{wanted.name} takes pictures of none of these sizes: {tried}; model.input_size must "
-            f"be larger{hint}"
+            f"be {'larger' if is_small else 'another'}{hint}"
         )
 
 

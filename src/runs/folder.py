@@ -218,11 +218,12 @@ class RunFolder:
 
     @classmethod
     def at(cls, noted: Path, output_dir: Path) -> RunFolder | None:
-        """Return the run whose folder was noted: there, or moved with its output folder.
+        """Return the run whose folder was noted: in the output folder, or else where it was noted.
 
-        None where it is gone.
+        A folder may have been moved or copied since, and of a copy the original stays as it is.
+        None where the run is gone.
         """
-        for path in (noted, output_dir.absolute() / _RUNS / noted.name):
+        for path in (output_dir.absolute() / _RUNS / noted.name, noted):
             if (path / _IDENTITY).is_file():
                 return cls.open(path)
         return None

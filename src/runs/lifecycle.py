@@ -24,6 +24,7 @@ from ..config.checks import ConfigError, to_plain
 from ..config.models import NetworkSettings
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
+from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..machine.failures import DiskRefuses, RunFailed, explained, require_folder
 from ..machine.interruption import Interrupted, Interruption, Stopped
@@ -283,7 +284,7 @@ class Run(ABC):
                 outcome.state = "refused"
             known = isinstance(error, RunFailed)
             outcome.reason = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, DiskRefuses):
+            if isinstance(error, DiskRefuses | PictureLost):
                 self._print_how_to_resume()
             raise
 

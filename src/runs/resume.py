@@ -19,7 +19,8 @@ from ..data.splitting.splits import Split
 from ..machine.package import command
 from ..records.champions import withdraw_champion
 from ..records.run import Predictions, RunSummary
-from ..tracking.spool import is_being_written
+from ..storage.locks import ProcessLock, holder_of
+from ..tracking.spool import is_being_written, writer_lock
 from .folder import LABELS, PAGE, RunFolder, finished_summary
 from .folds import FoldBook
 from .seal import amending, break_seal, changed_since
@@ -101,8 +102,9 @@ def _removed(path: Path) -> bool:
 def _check_pictures(folder: RunFolder, data: PictureData) -> None:
     """Raise a ConfigError unless the run began with these pictures and has not been changed."""
     if is_being_written(folder.path):
+        holder = holder_of(ProcessLock(writer_lock(folder.path)))
         raise ConfigError(
-            f"resume: {folder.path} is being written by another process: wait for it, or end it."
+            f"resume: {folder.path} is being written by {holder}: wait for it, or end it."
         )
     changed = changed_since(folder.path)
     if changed is not None:

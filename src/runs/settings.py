@@ -16,6 +16,7 @@ import yaml
 from ..config.checks import ConfigError, input_of
 from ..config.compose import read_run_settings, refuse_idle
 from ..config.data import DataSettings
+from ..config.models import NetworkSettings
 from ..config.overrides import value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.roots import root_beside
@@ -116,13 +117,16 @@ def _whole_of(fold: RunFolder) -> str | None:
 
 
 def seen_from_here(settings: RunSettings, folder: RunFolder) -> RunSettings:
-    """Return the settings of an earlier run with its pictures as they are found from here.
+    """Return the settings of an earlier run with its pictures and weights as found from here.
 
-    A relative `data.root` that is not below the folder of this command is looked for beside the
-    folder of outputs, where it usually was.
+    A relative `data.root` or `model.pretrained` that is not below the folder of this command is
+    looked for beside the folder of outputs, where it usually was.
     """
-    root = root_beside(settings.data.root, folder.output_dir.parent)
-    return replace(settings, data=replace(settings.data, root=root))
+    beside, model = folder.output_dir.parent, settings.model
+    root = root_beside(settings.data.root, beside)
+    if isinstance(model, NetworkSettings) and model.weights_file is not None:
+        model = replace(model, pretrained=root_beside(model.weights_file, beside))
+    return replace(settings, data=replace(settings.data, root=root), model=model)
 
 
 def of_pictures(settings: RunSettings) -> RunSettings:

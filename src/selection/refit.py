@@ -17,7 +17,7 @@ from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
 from ..config.cross_validation import CrossValidationSettings
-from ..config.models import EnsembleSettings
+from ..config.models import EnsembleSettings, NetworkSettings
 from ..config.overrides import override_of
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
@@ -73,6 +73,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
             "to train once more: say refit=false."
         )
+    _require_weights(chosen, settings, earlier)
     epochs = _epochs(chosen, settings)
     wanted = refit_settings(settings, epochs)
     most = settings.data.train_limit
@@ -104,6 +105,18 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             print(f"data: {line}")
         run_experiment(wanted, command=repeat, data=data)
     return folder
+
+
+def _require_weights(chosen: RunFolder, settings: RunSettings, earlier: RunFolder | None) -> None:
+    """Raise a ConfigError where the file is gone that a new training starts from."""
+    model = settings.model
+    file = model.weights_file if isinstance(model, NetworkSettings) else None
+    begun = earlier is not None and any(earlier.checkpoints.glob("*.ckpt"))
+    if file is not None and not begun and not Path(file).is_file():
+        raise ConfigError(
+            f"refit: {chosen.name} was trained from the weights in {file}, which are gone: put the "
+            "file back, or say refit=false."
+        )
 
 
 def _keep_thresholds(chosen: RunFolder, folder: RunFolder, settings: RunSettings) -> None:

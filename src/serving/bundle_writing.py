@@ -17,6 +17,7 @@ from PIL import Image
 from ..data.decoding.picture_format import PictureFormat
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
+from ..storage.array_files import save_array
 from ..storage.files import replacing, write_atomically
 from .bundle_files import (
     CERTAINTY,
@@ -216,7 +217,7 @@ def write_example(folder: Path, example: Pixels, form: PictureFormat) -> None:
         return
     whole = np.zeros((*pixels.shape[:2], form.band_count), np.uint8)
     whole[:, :, [band - 1 for band in form.bands]] = pixels
-    np.save(folder / "example.npy", whole)
+    save_array(folder / "example.npy", whole)
 
 
 def add_certainty(folder: Path, certainty: Certainty) -> str:

@@ -1,4 +1,4 @@
-"""Archives of arrays (.npz), whoever wrote them."""
+"""Files of arrays: archives (.npz), whoever wrote them, and single ones (.npy)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from ..machine.arrays import AnyArray, UInt8Array
+from ..machine.disk import named_file
 
-__all__ = ["array_header", "load_arrays", "open_arrays", "packed_texts", "unpacked_texts"]
+__all__ = [
+    "array_header",
+    "load_arrays",
+    "open_arrays",
+    "packed_texts",
+    "save_array",
+    "unpacked_texts",
+]
 
 # What numpy and zipfile raise for an archive that is damaged anywhere: in a member, in a header
 # (which numpy reads as Python), or in the directory of members.
@@ -53,6 +61,21 @@ def load_arrays(file: Path) -> dict[str, AnyArray]:
     """
     with open_arrays(file) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def save_array(file: Path, array: AnyArray) -> None:
+    """Write an array of one dimension or more as an .npy file.
+
+    `numpy.save` raises an error without a number where the disk is full.
+
+    Raises:
+        OSError: the file cannot be written; with its name where the disk is full.
+    """
+    array = np.ascontiguousarray(array)
+    with named_file(file), file.open("wb") as stream:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(array.data)
 
 
 def array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

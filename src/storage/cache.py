@@ -145,9 +145,10 @@ def cached(
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    with cache_errors(what, folder.parent):
+        # Still under the lock: the next holder may need more, and then puts another in its place.
         entry = read_entry(folder)
-    if entry is None or not usable(entry):
+        is_usable = entry is not None and usable(entry)
+    if entry is None or not is_usable:
         raise ConfigError(f"{folder} is being changed by another program: run again.")
     return replace(entry, built=True)
 

@@ -28,7 +28,7 @@ from ..machine.cpu_load import slowdown
 from ..machine.hardware import device_of, precisions
 from ..machine.parallel import TooSlow, available_cores, in_time
 from ..models.arithmetic import autocast, own_threads
-from ..runs.build import native_side
+from ..runs.build import native_side, remark_on_size
 from ..runs.build.network import build_network
 from ..runs.candidates.choose import Preparation, origin_of, prepared
 from ..runs.resolve import use_threads
@@ -110,12 +110,13 @@ def measured(
         if key.startswith(_CHOSEN_KEYS) and value != before[key]
     }
     longer, fits = _variant_costs(found, task, latest)
+    remark = remark_on_size(settings, found.data) if found.sized else None
     return Prepared(
         overrides=[override_of(key, value) for key, value in chosen.items()],
         epochs=found.epochs,
         seconds_per_epoch=found.seconds_per_epoch,
         published=origin_of(settings).start in ("frozen", "fine-tuned"),
-        notes=list(found.notes),
+        notes=[*found.notes, *([] if remark is None else [remark])],
         # Features are computed once for all folds.
         trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
         data=list(found.data.summary[: None if found.sized else -1]),  # the last one is on the size

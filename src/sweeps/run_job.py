@@ -17,7 +17,9 @@ from ..config.checks import ConfigError, to_plain
 from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
+from ..config.overrides import value_of
 from ..config.schema import RunSettings
+from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..data.sources.costs import CostTable
 from ..data.splitting.folds import training_seed
@@ -71,7 +73,7 @@ class TrialRunner:
                         return self._measure_test(job, task, channel)
         except Interrupted as stop:
             return Ending("interrupted", reason=str(stop))
-        except DiskRefuses as error:
+        except (DiskRefuses, PictureLost) as error:
             return Ending("starved", reason=str(error))
         except ConfigError as error:
             return Ending("failed", result={"wrong_input": True}, reason=str(error))
@@ -237,13 +239,29 @@ def _keep_to_share() -> None:
 def _settings(
     overrides: Sequence[str], places: Sequence[str], resume: str | None = None
 ) -> RunSettings:
-    # A run whose folder is gone, or was moved with its study, is restarted.
-    if resume is not None and Path(resume).is_dir():
+    own = None if resume is None else _run_here(Path(resume), places)
+    if own is not None:  # a run whose folder is gone is restarted
         kept = [
             override for override in places if override.startswith(("output_dir=", "tracking.uri="))
         ]
-        return read_resumed_settings([f"resume={resume}", *kept])
+        return read_resumed_settings([f"resume={own}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
+
+
+def _run_here(noted: Path, places: Sequence[str]) -> Path | None:
+    """Return the folder of a run of the study, which may have been moved or copied with it.
+
+    None where it is gone, or not in the output folder that the places name.
+    """
+    output_dir = next(
+        Path(str(value_of(one))).absolute() for one in places if one.startswith("output_dir=")
+    )
+    try:
+        folder = RunFolder.at(noted, output_dir)
+    except ValueError:  # it is damaged, which whoever reads its settings reports
+        return noted
+    here = folder is not None and folder.output_dir.resolve() == output_dir.resolve()
+    return folder.path if folder is not None and here else None
 
 
 def _smaller(settings: RunSettings) -> dict[str, Any] | None:

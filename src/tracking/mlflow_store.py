@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -393,9 +394,20 @@ def _plain(error: Exception) -> str:
             return "no answer in time"
         case ConnectionError():
             return "no connection"
+    if _is_full(error):  # SQLAlchemy may say first what else it was at
+        return "there is no room on the disk of its database: make some"
     if "error code 401" in str(error):
         return (
             "it asks who is there: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
             "MLFLOW_TRACKING_TOKEN, in the environment"
         )
     return without_password(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Return whether an error comes from a SQLite file on a full disk."""
+    while error is not None:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

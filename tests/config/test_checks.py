@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.config.checks import ConfigError, Settings, from_plain, setting, to_plain, variant
+from src.config.checks import (
+    ConfigError,
+    Settings,
+    from_plain,
+    input_of,
+    setting,
+    to_plain,
+    variant,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,16 @@ def test_a_wrong_value_is_named(path: str, value: object, parts: list[str]) -> N
         from_plain(Outer, changed(path, value))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [("no file", "key: no file."), ("no file.", "key: no file."), ("a file?", "key: a file?")],
+)
+def test_a_refusal_is_one_sentence_about_its_key(said: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as refused, input_of("key"):
+        raise ValueError(said)
+    assert str(refused.value) == sentence
 
 
 def test_a_missing_key_is_named() -> None:

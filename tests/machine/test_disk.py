@@ -62,6 +62,20 @@ def test_a_disk_without_inodes_is_told_from_one_without_room(
     assert said is not None and "no free inodes" in said and "too many files" in said
 
 
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [(30_000, "some 30.0 kB are needed;"), (40_000_000, "some 40.0 MB are needed;")],
+)
+def test_what_is_needed_is_told_where_there_is_less(
+    needed: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(errno.ENOSPC, "no space", str(tmp_path / "file"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8192))
+    assert said in (refusal(error, needed_bytes=needed) or "")
+    # A file's structure comes to what is known to be needed.
+    assert "kB are needed" not in (refusal(error, needed_bytes=4096) or "")
+
+
 def test_a_limit_on_the_size_of_files_is_met_for_real(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys, pathlib\n"

@@ -170,6 +170,13 @@ def dropouts(network: nn.Module) -> list[float]:
             {"input_size": 8, "stem": "small"},
             "8x8 pixels with a finer",
         ),
+        # Its patches have 16 pixels a side.
+        (
+            TimmNet,
+            "test_vit",
+            {"input_size": 511},
+            "511x511; model.input_size must be another, such as the network's own 160",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_refused(

@@ -85,6 +85,19 @@ def test_candidates_are_found_after_a_move_and_missed_after_a_deletion(tmp_path:
         RunFolder.find("cnn-12", tmp_path / "new")
 
 
+def test_candidates_of_a_copy_are_those_of_the_copy(tmp_path: Path) -> None:
+    """Whoever chooses in it leaves the original as it is."""
+    made = study(tmp_path / "old", "s", "cnn", (1,))
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    assert RunFolder.find("cnn-12", tmp_path / "old") == made[1]
+    found = RunFolder.find("cnn-12", tmp_path / "new")
+    assert found.run_id == made[1].run_id and found.output_dir == tmp_path / "new"
+    settings = compare_settings(tmp_path / "new", runs=["cnn-12"])
+    assert find_runs(settings, tmp_path / "new").folders == (found,)
+    shutil.rmtree(found.path)  # what was not copied is where it was
+    assert RunFolder.find("cnn-12", tmp_path / "new") == made[1]
+
+
 def test_a_damaged_record_is_not_taken_for_a_study_without_such_a_candidate(
     tmp_path: Path,
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.config.schema import stored_settings
+from src.data.decoding.picture_store import PictureLost
 from src.machine.interruption import Stopped
 from src.machine.yaml_text import read_yaml
 from src.records.champions import Champion
@@ -435,6 +438,71 @@ def test_a_finished_run_without_its_summary_is_not_called_unfinished(
 def test_a_run_that_another_process_writes_is_left_alone(place: tuple[Path, Path]) -> None:
     _, folder = place
     before = contents(folder.parent.parent)
-    with Spool(folder), pytest.raises(ConfigError, match="being written by another process"):
+    who = rf"another process \({os.getpid()}\): wait" if sys.platform == "linux" else "another"
+    with Spool(folder), pytest.raises(ConfigError, match=f"being written by {who}"):
         run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=4"]))
     assert contents(folder.parent.parent) == before
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_weights_that_a_run_started_from_are_needed_until_its_first_checkpoint(
+    place: tuple[Path, Path], tmp_path: Path, begun: bool
+) -> None:
+    root, earlier = place
+    file = tmp_path / "weights.ckpt"
+    shutil.copy(earlier / "checkpoints" / "last.ckpt", file)
+    overrides = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={tmp_path / 'new'}"]
+    with pytest.raises(Stopped):
+        run_experiment(
+            read_run_settings([*overrides, f"model.pretrained={file}"]),
+            stop_after_the_first_epoch,
+        )
+    (folder,) = (tmp_path / "new" / "runs").iterdir()
+    if not begun:
+        for checkpoint in (folder / "checkpoints").iterdir():
+            checkpoint.unlink()
+    whole = tmp_path / "whole" / "runs" / folder.name
+    shutil.copytree(folder, whole)
+    (config := whole / "config.yaml").write_text(
+        config.read_text().replace(str(tmp_path / "new"), str(tmp_path / "whole"))
+    )
+    expected = run_experiment(read_resumed_settings([f"resume={whole}"]))
+    file.unlink()
+    if begun:
+        found = run_experiment(read_resumed_settings([f"resume={folder}"]))
+        assert found is not None and expected is not None and found.status == "FINISHED"
+        assert found.metrics["val/loss"] == expected.metrics["val/loss"]
+        return
+    before = contents(tmp_path / "new")
+    with pytest.raises(ConfigError, match=rf"{folder.name} starts from .*weights\.ckpt, .* gone"):
+        run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert contents(tmp_path / "new") == before
+
+
+def stop_after_the_first_epoch(epoch: int, metrics: dict[str, float]) -> None:
+    raise Stopped("after the first epoch")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_that_is_lost_meanwhile_is_named_and_the_run_goes_on_with_it(
+    place: tuple[Path, Path], tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures that are too many for the cache are read in every epoch."""
+    root, _ = place
+    lost, aside = root / "cat" / "003.png", tmp_path / "aside.png"
+
+    def lose(epoch: int, metrics: dict[str, float]) -> None:
+        lost.rename(aside)
+
+    overrides = [*SMALL, "data=folder", f"data.root={root}", f"output_dir={tmp_path / 'new'}"]
+    overrides += ["data.cache_limit_gb=0", f"data.num_workers={workers}", "trainer.max_epochs=3"]
+    with pytest.raises(PictureLost, match=r"^cat/003\.png cannot be opened: .*; ") as caught:
+        run_experiment(read_run_settings(overrides), lose)
+    assert "\n" not in str(caught.value)
+    (folder,) = (tmp_path / "new" / "runs").iterdir()
+    summary = RunSummary.read(folder / "summary.json")
+    assert (summary.status, summary.reason) == ("FAILED", str(caught.value))
+    assert f"resume={folder}" in capsys.readouterr().err
+    aside.rename(lost)
+    ended = run_experiment(read_resumed_settings([f"resume={folder}"]))
+    assert ended is not None and ended.status == "FINISHED"

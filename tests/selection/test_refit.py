@@ -176,6 +176,21 @@ def test_other_pictures_than_the_chosen_ones_are_refused(tmp_path: Path) -> None
         refitted(chosen)
 
 
+def test_weights_that_are_gone_are_named_before_a_refit_begins(tmp_path: Path) -> None:
+    earlier = trained(tmp_path / "earlier", *MLP, "trainer.max_epochs=1")
+    weights = earlier.checkpoints / "last.ckpt"
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1", f"model.pretrained={weights}")
+    aside = weights.rename(tmp_path / "aside")
+    before = sorted(chosen.path.parent.iterdir())
+    with pytest.raises(ConfigError, match=r"trained from the weights in .*last\.ckpt, .* are gone"):
+        refitted(chosen)
+    assert sorted(chosen.path.parent.iterdir()) == before
+    aside.rename(weights)
+    refit_run = refitted(chosen)
+    weights.unlink()
+    assert refitted(chosen).path == refit_run.path  # which needs none any more
+
+
 def test_nothing_is_left_to_choose_by() -> None:
     overrides = ["trainer.max_epochs=30", "trainer.early_stopping=3", "trainer.final_weights=best"]
     settings = compose_settings(RunSettings, [*overrides, "trainer.max_time=1h", "tracking=none"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.storage.array_files import load_arrays, open_arrays
+from src.machine.failures import DiskRefuses, explained
+from src.storage.array_files import load_arrays, open_arrays, save_array
 
 
 def _arrays() -> dict[str, np.ndarray]:
@@ -52,3 +53,16 @@ def test_what_is_no_archive_of_arrays_is_named(tmp_path: Path) -> None:
         load_arrays(objects)
     with open_arrays(objects) as stored:  # those that nobody asks for are left alone
         assert len(stored["images"]) == 2
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 2), np.uint8), np.arange(6.0).reshape(3, 2).T])
+def test_a_single_array_comes_back(array: np.ndarray, tmp_path: Path) -> None:
+    save_array(tmp_path / "one.npy", array)
+    found = np.load(tmp_path / "one.npy")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype
+
+
+def test_an_array_for_which_there_is_no_room_is_refused_as_every_other_file() -> None:
+    with pytest.raises(DiskRefuses, match="no room for another file in /dev"), explained(Path()):
+        save_array(Path("/dev/full"), np.zeros(100_000))

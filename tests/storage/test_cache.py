@@ -31,6 +31,7 @@ from src.storage.cache import (
     read_entry,
     store_record,
 )
+from src.storage.locks import ProcessLock
 
 REPOSITORY = Path(__file__).parents[2]
 CONTENT = os.urandom(9 << 20)  # three blocks, the last one of which is not full
@@ -72,6 +73,47 @@ def test_an_entry_that_lacks_what_is_needed_is_built_again_without_a_warning(
     assert entry.built and not caplog.records
     with pytest.raises(ConfigError, match="being changed by another program"):
         cached(tmp_path / "new", lambda _: {"stored": False}, what="it", usable=usable)
+
+
+def test_one_that_needs_more_takes_nothing_from_one_that_has_just_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two commands with different limits of the cache do, which decode pictures at once."""
+    folder, removed, read = tmp_path / "key", Event(), Event()
+    found: list[bool] = []
+
+    def needs_more() -> None:
+        entry = cached(
+            folder,
+            lambda _: {"stored": True},
+            what="it",
+            usable=lambda entry: bool(entry.values["stored"]),
+        )
+        found.append(entry.values["stored"])
+
+    other = Thread(target=needs_more)
+    release, rmtree = ProcessLock.release, shutil.rmtree
+
+    def release_and_wait(self: ProcessLock, force: bool = False) -> None:
+        release(self, force)
+        if not other.is_alive() and not found:  # the first one, on whose lock the other waits
+            other.start()
+            assert removed.wait(60)
+
+    def remove_and_wait(path: Path, ignore_errors: bool = False) -> None:
+        rmtree(path, ignore_errors=ignore_errors)
+        if path == folder and other.is_alive():
+            removed.set()
+            assert read.wait(60)
+
+    monkeypatch.setattr(ProcessLock, "release", release_and_wait)
+    monkeypatch.setattr(shutil, "rmtree", remove_and_wait)
+    try:
+        first = cached(folder, lambda _: {"stored": False}, what="it")
+    finally:
+        read.set()
+        other.join(60)
+    assert first.built and not first.values["stored"] and found == [True]
 
 
 def changed(file: Path) -> None:

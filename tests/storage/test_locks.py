@@ -19,7 +19,7 @@ from src.config.checks import ConfigError
 from src.machine.failures import DiskRefuses, explained
 from src.machine.subprocesses import ROOT
 from src.storage.cache import cached
-from src.storage.locks import ProcessLock, if_free
+from src.storage.locks import ProcessLock, holder_of, if_free
 from src.tracking.spool import Spool
 
 _ASK = """
@@ -207,3 +207,29 @@ def test_who_does_not_wait_says_whose_lock_it_met(tmp_path: Path) -> None:
         f"{tmp_path / 'run'} is being written by process 7 on elsewhere (if that has ended, remove "
     )
     assert done.stdout.startswith(said)
+
+
+_HELD = """
+import sys
+from pathlib import Path
+from src.storage.locks import ProcessLock
+with ProcessLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system lists its locks")
+def test_a_process_of_this_machine_is_named_by_its_number(tmp_path: Path) -> None:
+    lock = ProcessLock(tmp_path / "lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HELD, str(tmp_path / "lock")],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        assert holder_of(lock) == f"another process ({process.pid})"
+        process.communicate("end\n", timeout=60)
+    assert holder_of(lock) == "another process"  # none that is known any more

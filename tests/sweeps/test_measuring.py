@@ -94,6 +94,19 @@ def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_d
     assert opened or not seen
 
 
+def test_a_stated_size_that_is_not_the_networks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    root = tree(tmp_path / "pictures", {"a": 8, "b": 8}, height=64, width=64)
+    overrides = ["model=efficientnet_lite0", "data=folder", f"data.root={root}", "runtime=float32"]
+    overrides += ["data.image_size=48", "data.batch_size=4", "trainer.max_epochs=1"]
+    ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), Mock())
+    assert ending.state == "complete", ending.reason
+    (note,) = Prepared(**ending.result).notes
+    assert "48x48, are enlarged within the network to the 224x224 of its weights" in note
+
+
 def test_the_sizes_of_pictures_that_would_not_be_known_in_time_are_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

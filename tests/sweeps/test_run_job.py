@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ import torch
 
 from src.config.compose import read_run_settings
 from src.config.schema import RunSettings
+from src.data.decoding.picture_store import PictureLost
 from src.data.loading.loaders import Batch
 from src.machine.failures import OutOfMemory
 from src.records.run import Predictions, RunSummary
@@ -120,6 +122,43 @@ def test_what_is_advised_and_tried_for_lack_of_memory_may_be_given_to_the_model(
     assert (ending.state, ending.reason) == ("failed", f"there is not enough memory{advice}")
     assert ending.again == again
     read_run_settings(changed(overrides, (ending.again or {}).get("changes", ())))
+
+
+def test_a_trial_of_a_copied_study_goes_on_in_the_copy(tmp_path: Path) -> None:
+    class Lost(Exception):
+        pass
+
+    class Ends(NoReports):
+        def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
+            if step == 2:
+                raise Lost
+            return None
+
+    overrides = [*OVERRIDES[:2], "trainer.max_epochs=3", "runtime=float32"]
+    with pytest.raises(Lost):
+        TrialRunner()(job(tmp_path / "old", overrides), Ends())
+    (begun,) = (tmp_path / "old" / "runs").iterdir()
+    assert (begun / "checkpoints" / "last.ckpt").is_file()
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
+    ending = TrialRunner()(job(tmp_path / "new", overrides, str(begun)), NoReports())
+    assert ending.state == "complete", ending.reason
+    assert ending.result["run_dir"] == str(tmp_path / "new" / "runs" / begun.name)
+    assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
+    shutil.rmtree(tmp_path / "new")  # of a run that is not there with the study, nothing is taken
+    anew = TrialRunner()(job(tmp_path / "new", overrides, str(begun)), NoReports())
+    assert Path(anew.result["run_dir"]).name != begun.name
+
+
+def test_a_lost_picture_ends_the_sweep_and_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise PictureLost("cat/3.png cannot be opened: No such file or directory")
+
+    monkeypatch.setattr(NetworkCandidate, "fit", lose)
+    ending = TrialRunner()(job(tmp_path, OVERRIDES), NoReports())
+    assert ending.state == "starved" and str(ending.reason).startswith("cat/3.png cannot be opened")
 
 
 @pytest.mark.parametrize(

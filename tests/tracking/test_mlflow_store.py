@@ -61,6 +61,25 @@ def test_a_locked_database_is_away_and_not_broken(
     assert store.create_run(experiment="e", name="n", start_time_ms=1, tags={})
 
 
+def test_a_database_on_a_full_disk_is_said_to_need_room(store: Store) -> None:
+    """SQLite meets a limit of its own for pages as it meets a full disk."""
+
+    def create() -> str:
+        tags = {f"tag{number}": "x" * 500 for number in range(50)}
+        return store.create_run(experiment="e", name="n", start_time_ms=1, tags=tags)
+
+    def fill(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.execute("pragma max_page_count = 1")  # no more pages than there are
+
+    create()
+    sqlalchemy.event.listen(sqlalchemy.Pool, "checkout", fill)
+    try:
+        with pytest.raises(ServerAway, match="no room on the disk of its database: make some"):
+            create()
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Pool, "checkout", fill)
+
+
 def test_two_runs_that_log_the_same_pictures_at_once_both_have_them(
     store: Store, output_dir: Path
 ) -> None:

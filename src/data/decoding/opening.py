@@ -17,7 +17,7 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
-from ...machine.disk import free_bytes
+from ...machine.disk import free_bytes, size_text
 from ...machine.parallel import available_cores, in_order
 from ...machine.status import with_progress
 from ...machine.text import visible
@@ -195,8 +195,8 @@ def _decode_all(
     room = free_bytes(target)
     if stored and needed > room:
         raise ConfigError(
-            f"the decoded pictures take {needed / 1e9:.1f} GB, and "
-            f"{target.parent} has {room / 1e9:.1f} GB free: make room, name another folder with "
+            f"the decoded pictures take {size_text(needed)}, and "
+            f"{target.parent} has {size_text(room)} free: make room, name another folder with "
             "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
             "read."
         )

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ...machine.arrays import AnyArray, BytesArray, Float64Array, Int64Array, TextArray, UInt8Array
+from ...machine.failures import RunFailed
 from ...records.pictures import Pixels
 from ...targets.labels import label_codes
 from ..quality.audit import Survey, content_hash, copies, page_hash
@@ -29,6 +30,7 @@ from .rasters import Raster
 
 __all__ = [
     "PageReader",
+    "PictureLost",
     "PictureStore",
     "any_read",
     "mask_of",
@@ -41,6 +43,20 @@ __all__ = [
 # be raised when these alone would decode to other pixels.
 _DEEP_VERSION, _LARGE_VERSION = 2, 2
 _CHANGED = "has been changed since it was looked at"
+
+
+class PictureLost(RunFailed, PictureError):
+    """A picture or mask was removed or changed after it had been checked, and is needed again."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self._fault = fault
+
+    def __str__(self) -> str:
+        return (
+            f"{self._fault}; it is read again while it is in use: bring back what was there, and "
+            "go on"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +137,7 @@ class PictureStore:
         """Picture `index` as (C, H, W) of the format's dtype, from what is stored or decoded now.
 
         Raises:
-            PictureError: its file has been changed or removed since it was checked.
+            PictureLost: its file has been changed or removed since it was checked.
         """
         if self.images is not None:
             return self.images[index]
@@ -130,19 +146,22 @@ class PictureStore:
         try:
             return picture(self.source, index, self.format, bytes(self.content_hashes[index]))
         except PictureError as error:
-            raise PictureError(f"{self.source.sample_name(index)} {error}") from error
+            raise PictureLost(f"{self.source.sample_name(index)} {error}") from error
 
     def read_mask(self, index: int) -> UInt8Array:
         """Classes (H, W) uint8 of the pixels of picture `index`, 255 for those that are left out.
 
         Raises:
-            PictureError: the mask has been changed or removed since it was checked.
+            PictureLost: the mask has been changed or removed since it was checked.
         """
         if self.masks is not None:
             return self.masks[index]
         if self.source is None or self.source.masks is None:
             raise ValueError(f"{self.name} has no masks")
-        return mask_of(self.source, self.source.masks, self.format, index)
+        try:
+            return mask_of(self.source, self.source.masks, self.format, index)
+        except PictureError as error:
+            raise PictureLost(str(error)) from error
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -298,11 +317,14 @@ def mask_of(source: Source, masks: Masks, form: PictureFormat, index: int) -> UI
     Raises:
         PictureError: the mask has been changed or removed since it was checked.
     """
-    file = Path(str(source.root), masks.files[index])
-    with file_errors():
-        data = file.read_bytes()
+    name = masks.files[index]
+    try:
+        with file_errors():
+            data = Path(str(source.root), name).read_bytes()
+    except PictureError as error:
+        raise PictureError(f"{name} {error}") from error
     if content_hash(data) != masks.hashes[index]:
-        raise PictureError(f"{masks.files[index]} {_CHANGED}")
+        raise PictureError(f"{name} {_CHANGED}")
     return decode_mask(mask_values(data), masks.tables[masks.table_of[index]], form)
 
 

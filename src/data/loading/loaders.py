@@ -19,6 +19,7 @@ from ...machine.arrays import Int64Array, IntegerArray, UInt8Array
 from ...records.pictures import Pixels
 from ...targets.labels import IGNORED
 from ..decoding.masks import LEFT_OUT
+from ..decoding.picture_store import PictureLost
 from ..randomness import permutation
 
 __all__ = ["Batch", "BatchLoader", "BatchOrder", "StreamLoader"]
@@ -247,7 +248,10 @@ class StreamLoader(_Loader):
 
     def _batches(self, first_step: int) -> Iterable[Batch]:
         self._pass.epoch, self._pass.first_step = self.epoch, first_step
-        return self._loader
+        for batch in self._loader:
+            if isinstance(batch, PictureLost):
+                raise batch
+            yield batch
 
 
 class _Pass:
@@ -266,8 +270,12 @@ class _Pass:
         return len(self._order) - self.first_step
 
 
-class _ReadBatches(Dataset[Batch]):
-    """A data set whose items are whole batches, so that a worker sends one tensor of each."""
+class _ReadBatches(Dataset["Batch | PictureLost"]):
+    """A data set whose items are whole batches, so that a worker sends one tensor of each.
+
+    An item is the error where a picture was lost: raised in a worker, its message would be the
+    traceback.
+    """
 
     def __init__(
         self,
@@ -279,8 +287,13 @@ class _ReadBatches(Dataset[Batch]):
         if isinstance(targets, np.ndarray):
             self._targets = np.array(targets, np.int64)
 
-    def __getitem__(self, item: tuple[int, int, Int64Array]) -> Batch:
-        epoch, step, numbers = item
+    def __getitem__(self, item: tuple[int, int, Int64Array]) -> Batch | PictureLost:
+        try:
+            return self._batch(*item)
+        except PictureLost as lost:
+            return lost
+
+    def _batch(self, epoch: int, step: int, numbers: Int64Array) -> Batch:
         if self._targets is None:
             images, targets = self._read(epoch, numbers)
         else:

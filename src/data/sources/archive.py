@@ -23,7 +23,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from ...config.checks import ConfigError
-from ...machine.disk import free_bytes
+from ...machine.disk import free_bytes, size_text
 from ...machine.status import doing, with_progress
 from ...machine.text import visible
 from ...storage.cache import Entry, cached, key_of, shortage
@@ -172,7 +172,7 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
                     )
                 if total > room:
                     raise ConfigError(
-                        f"{archive} unpacks to more than the {room / 1e9:.1f} GB that are free in "
+                        f"{archive} unpacks to more than the {size_text(room)} that are free in "
                         f"{target.parent}: make room, or name another folder with data.cache_dir."
                     )
                 file.write(chunk)

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ...config.checks import ConfigError
 from ...config.credentials import without_password
-from ...machine.disk import NO_ROOM, OF_THE_PROCESS, free_bytes
+from ...machine.disk import NO_ROOM, OF_THE_PROCESS, free_bytes, size_text
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...storage.cache import cache_errors, key_of, locked
@@ -237,8 +237,8 @@ class _Remote:
         room = free_bytes(place)
         if size > room:
             raise ConfigError(
-                f"{self._address} holds {size / 1e9:.1f} GB more than is here, and {place} has "
-                f"{room / 1e9:.1f} GB free: make room, or name another folder with data.cache_dir."
+                f"{self._address} holds {size_text(size)} more than is here, and {place} has "
+                f"{size_text(room)} free: make room, or name another folder with data.cache_dir."
             )
         _store(place, files, whole)
         if names:

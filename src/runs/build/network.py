@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,14 @@ from ...config.schema import RunSettings
 from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
 
-__all__ = ["build_network", "check_network", "network_arguments", "network_of", "rebuild_arguments"]
+__all__ = [
+    "build_network",
+    "check_network",
+    "network_arguments",
+    "network_of",
+    "rebuild_arguments",
+    "rebuild_network",
+]
 
 # A plugin's network is tried on pictures of this size, and for so many classes, before the data
 # set is opened.
@@ -81,6 +88,28 @@ def build_network(
             fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
             print(f"model: {loaded.used} tensors from {model.pretrained}{fresh}")
         return network
+
+
+def rebuild_network(
+    model: NetworkSettings,
+    arguments: Mapping[str, Any],
+    *,
+    channels: int,
+    classes: int,
+    image_size: tuple[int, int],
+    target: str,
+) -> nn.Module:
+    """Return the network of a checkpoint, which brings the weights: none are looked for.
+
+    Args:
+        model: of the checkpoint's settings, with the arguments that its network did not know yet.
+        arguments: as `rebuild_arguments` returned them when it was built.
+        channels, classes, image_size, target: as of `build_network`.
+    """
+    known = {**network_arguments(model.without_weights()), **arguments}
+    make = import_object(model.network_class(target))
+    network: nn.Module = make(channels, classes, image_size, **known)
+    return network
 
 
 def check_network(settings: RunSettings) -> None:

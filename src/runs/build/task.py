@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 
 from ...config.augment import OPERATIONS
 from ...config.checks import ConfigError, Settings, input_of, own_fields
-from ...config.models import NetworkSettings
+from ...config.models import NetworkSettings, ZooSettings
 from ...config.schema import RunSettings, stored_settings
 from ...config.training import LossSettings, OptimizerSettings, SchedulerSettings
 from ...data.augmentation.augment import Augment
@@ -42,7 +42,13 @@ from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
 from ...training.totals import CollectedAnswers
 from .data import model_metadata
-from .network import build_network, network_arguments, network_of, rebuild_arguments
+from .network import (
+    build_network,
+    network_arguments,
+    network_of,
+    rebuild_arguments,
+    rebuild_network,
+)
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
@@ -55,8 +61,15 @@ _PLAIN: dict[str, Callable[[], nn.Module]] = {
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
-def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
+def build_task(
+    settings: RunSettings, data: PictureData, *, resumed: Mapping[str, Any] | None = None
+) -> ClassificationTask:
     """Network, loss, augmentation, optimizer and schedule, joined in a LightningModule.
+
+    Args:
+        settings, data: of the run.
+        resumed: metadata of the checkpoint that brings the weights; None for those that the
+            settings name.
 
     Raises:
         ConfigError: the network cannot be made for these pictures, or its weights not be found.
@@ -66,19 +79,26 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
     loss = _made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
-    network = build_network(
-        model,
-        channels=pictures.channels,
-        classes=outputs_of(loss.link, len(pictures.class_names)),
-        image_size=pictures.image_size,
-        target=settings.data.target,
-    )
-    mean, std = data.normalization(network)
+    shape: dict[str, Any] = {
+        "channels": pictures.channels,
+        "classes": outputs_of(loss.link, len(pictures.class_names)),
+        "image_size": pictures.image_size,
+        "target": settings.data.target,
+    }
+    if resumed is None:
+        network = build_network(model, **shape)
+        arguments = rebuild_arguments(model, network)
+        mean, std = data.normalization(network)
+    else:
+        arguments = _resumed_arguments(model, resumed)
+        with input_of("model"):
+            network = rebuild_network(model, arguments, **shape)
+        mean, std = resumed["mean"], resumed["std"]
     metadata = {
         **model_metadata(settings, data),
         "network": {
             "target": model.network_class(settings.data.target),
-            "arguments": rebuild_arguments(model, network),
+            "arguments": arguments,
         },
         "mean": list(mean),
         "std": list(std),
@@ -114,6 +134,18 @@ def build_task(settings: RunSettings, data: PictureData) -> ClassificationTask:
         task.totals["val"] = CollectedAnswers(kind, link_of(metadata), data.costs)
     _check_batch(settings, task, data)
     return task
+
+
+def _resumed_arguments(model: NetworkSettings, resumed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes the network of settings that a checkpoint brings the weights of.
+
+    Of the checkpoint's own arguments it is only the size that the weights chose: where the settings
+    describe another network, that is refused later.
+    """
+    arguments = network_arguments(model.without_weights())
+    if isinstance(model, ZooSettings) and model.input_size is None:
+        arguments["input_size"] = resumed["network"]["arguments"]["input_size"]
+    return arguments
 
 
 def _check_batch(settings: RunSettings, task: ClassificationTask, data: PictureData) -> None:
@@ -154,14 +186,14 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         if not isinstance(metadata, dict):
             raise ValueError(f"{checkpoint} is not a checkpoint of a Bakeoff run")
         settings = stored_settings(metadata["settings"])
-        # The checkpoint brings the weights; nothing is to be fetched for it. Its settings have the
-        # arguments that its network did not know yet, its network those that building decided.
-        model = network_of(settings).without_weights()
-        arguments = network_arguments(model) | metadata["network"]["arguments"]
-        outputs = outputs_of(link_of(metadata), len(metadata["class_names"]))
-        shape = (metadata["channels"], outputs, tuple(metadata["image_size"]))
-        make = import_object(model.network_class(settings.data.target))
-        network = make(*shape, **arguments)
+        network = rebuild_network(
+            network_of(settings),
+            metadata["network"]["arguments"],
+            channels=metadata["channels"],
+            classes=outputs_of(link_of(metadata), len(metadata["class_names"])),
+            image_size=tuple(metadata["image_size"]),
+            target=settings.data.target,
+        )
         metadata["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
         weights = {k: v for k, v in stored["state_dict"].items() if not k.startswith("loss.")}

@@ -59,6 +59,7 @@ from .candidate import (
 
 __all__ = ["NetworkCandidate", "TrainedNetwork"]
 
+_LAST = "last.ckpt"
 # Pictures of a batch whose speed is measured.
 _AT_ONCE = 128
 # After a process is lost to the others, until the system says how it ended.
@@ -181,7 +182,33 @@ class NetworkCandidate:
         self._settings = resolved.settings
         self._data = data
         use_threads(self._settings)
-        self._task = build.build_task(self._settings, data)
+        self._task = build.build_task(self._settings, data, resumed=self._resumed_metadata())
+
+    def _resumed_metadata(self) -> dict[str, Any] | None:
+        """Return the metadata of the checkpoint that brings the weights; None where none does.
+
+        A run that began with weights of others then needs these no more.
+
+        Raises:
+            ConfigError: the checkpoint is damaged, or the run has none and its file is gone.
+        """
+        model, resume = build.network_of(self._settings), self._settings.resume
+        if resume is None or not model.pretrained:
+            return None
+        folder = RunFolder.open(Path(resume))
+        file, weights = folder.checkpoints / _LAST, model.weights_file
+        if file.is_file():
+            with input_of("resume"):
+                metadata = read_checkpoint(file).get("bakeoff")
+            # One that lacks them is reported by `check_resumed`.
+            known = isinstance(metadata, dict) and metadata.keys() >= {"network", "mean", "std"}
+            return metadata if known else None
+        if weights is not None and not Path(weights).exists():
+            raise ConfigError(
+                f"model.pretrained: {folder.name} starts from {weights}, which is gone, and has no "
+                "checkpoint to go on from: put the file back."
+            )
+        return None
 
     @property
     def num_parameters(self) -> int:
@@ -197,7 +224,7 @@ class NetworkCandidate:
             ConfigError: its last checkpoint is damaged, or is of another network; or the best one
                 is missing or such, and its weights are to be the final ones.
         """
-        file = folder.checkpoints / "last.ckpt"
+        file = folder.checkpoints / _LAST
         if not file.is_file():  # killed before its first checkpoint: it begins again
             return False
         with input_of("resume"):

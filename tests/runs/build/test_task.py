@@ -58,14 +58,17 @@ def test_what_is_no_checkpoint_of_a_run_is_named(tmp_path: Path) -> None:
         load_task(tmp_path / "last.ckpt")
 
 
-def begun(model: str, pretrained: str, folder: Path) -> ClassificationTask:
-    """The task that a run on the digits (1x8x8 pixels) begins with."""
+def begun(
+    model: str, pretrained: str, folder: Path, earlier: ClassificationTask | None = None
+) -> ClassificationTask:
+    """The task that a run on the digits (1x8x8 pixels) begins with, or goes on with."""
     overrides = [
         *("data=digits", f"data.cache_dir={folder / 'pictures'}", "model=timm"),
         *(f"model.name={model}", f"model.pretrained={pretrained}", "runtime=float32"),
     ]
     settings = compose_settings(RunSettings, overrides)
-    return build_task(settings, build_data(settings)).eval()
+    resumed = None if earlier is None else earlier.metadata
+    return build_task(settings, build_data(settings), resumed=resumed).eval()
 
 
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit"])
@@ -85,6 +88,10 @@ def test_a_pretrained_network_is_rebuilt_at_its_size_without_its_weights(
     images = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(again.network(images), task.network(images), rtol=0, atol=0)
     assert again.metadata["network"]["arguments"]["pretrained"] is None
+    # So is that of a run that goes on, with the statistics of the weights.
+    resumed = begun(model, str(file) if pretrained == "FILE" else pretrained, tmp_path, task)
+    assert resumed.network.input_size == (160, 160)
+    assert resumed.metadata == task.metadata
 
 
 def test_from_scratch_pictures_keep_their_size(tmp_path: Path) -> None:
