@@ -35,7 +35,7 @@ _NUMBERS = ("rank", "best", "runs", "ms", "trained", "log-loss", "calib.", "para
 def pictures_compared(comparison: Comparison) -> str:
     """Return which pictures the candidates were measured on, as a noun phrase."""
     if comparison.folds is not None:
-        return f"{comparison.data}, each picture held out once"
+        return f"{comparison.data}, cross-validated"
     return f"the {comparison.part} part of {comparison.data}"
 
 
@@ -49,7 +49,9 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     """Return what was left out, and how often the test part of the split has been measured."""
     said = [*comparison.remarks]
     if any(one.disturbed for one in comparison.entrants):
-        said.append("ms marked * were measured beside other programs, which makes them longer.")
+        said.append(
+            "Latencies marked * were measured under load (other programs running) and are too high."
+        )
     if not comparison.test_measurements:
         return (*said, "The test part of this split has not been measured.")
     times = measured(comparison.test_measurements).removesuffix(" on this split")
@@ -88,6 +90,7 @@ def comparison_table(
         headers=headers,
         rows=tuple(tuple(row[name] for name in headers) for row in cells),
         numbers=frozenset(i for i, name in enumerate(headers) if name in _NUMBERS),
+        least=24,
     )
 
 

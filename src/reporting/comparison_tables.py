@@ -35,7 +35,7 @@ def classes_table(report: ReportData) -> Table:
     return Table(
         f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
         "weakest first",
-        ("class", "pictures", *places, *(("the winner confuses it with",) if confused else ())),
+        ("class", "pictures", *places, *(("winner confuses it with",) if confused else ())),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
     )
@@ -54,8 +54,8 @@ def groups_table(report: ReportData) -> Table | None:
     if not rows:
         return None
     return Table(
-        "Groups that the winner has least right",
-        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        "Groups with the lowest accuracy of the winner",
+        ("first picture", "pictures", "accuracy (95 % interval, within the group)"),
         tuple(rows),
         frozenset({1, 2}),
     )
@@ -68,8 +68,8 @@ def subgroups_table(report: ReportData) -> Table | None:
         return None
     scores = [{one.shown: one for one in leader.subgroups} for leader in leaders]
     return Table(
-        f"Right answers by {report.subgroup}, each with its own 95 % interval, the winner's "
-        "fewest first",
+        f"Accuracy by {report.subgroup}, each with its own 95 % interval, the winner's lowest "
+        "first",
         (str(report.subgroup), "pictures", *(one.name for one in leaders)),
         tuple(
             (
