@@ -81,7 +81,7 @@ def test_good_values_become_typed_objects() -> None:
         ("inner", 3, ["inner is 3"]),
         ("shape._target_", "os.system", ["shape._target_", "os.system", "allowlist"]),
         ("shape.radius", -1, ["shape.radius is -1", "above 0"]),
-        ("shape.radius", "???", ["shape.radius is not set"]),
+        ("shape.radius", "???", ["shape.radius is missing"]),
         ("either", [1], ["either is [1]", "a whole number or text"]),
         ("either", "", ["either is empty"]),
         ("name", " \t", ["name is empty"]),
@@ -96,7 +96,7 @@ def test_a_wrong_value_is_named(path: str, value: object, parts: list[str]) -> N
 
 def test_a_missing_key_is_named() -> None:
     plain = {k: v for k, v in GOOD.items() if k != "count"}
-    with pytest.raises(ConfigError, match="count is not set: say count=VALUE"):
+    with pytest.raises(ConfigError, match="count is missing: set count=VALUE"):
         from_plain(Outer, plain)
 
 
