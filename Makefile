@@ -57,7 +57,7 @@ check: install  ## check format, lint, types, who imports whom, and what is decl
 	@.venv/bin/lint-imports --no-logo
 	@.venv/bin/deptry .
 
-compare: install  ## say which candidate to use, and how sure that is (ARGS="sweep=default")
+compare: install  ## recommend a candidate, with its uncertainty (ARGS="sweep=default")
 	@$(PY) -m src.compare $(ARGS)
 
 select: install  ## make the verdict's choice the champion (ARGS="sweep=default refit=true")

@@ -9,7 +9,7 @@ import os
 import sys
 
 if not __package__:  # it was given as a file, in whose folder `subprocess` finds another `select`
-    print("error: say python -m src in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 import subprocess

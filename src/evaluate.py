@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.evaluate in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.evaluate in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.checks import input_of

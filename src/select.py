@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.select in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.select in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.command_line import run_entry

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.sweep in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.sweep in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.command_line import FLAGS, run_entry, take_config_name
@@ -39,7 +39,7 @@ def sweep(settings: SweepSettings, overrides: Sequence[str], *, config_name: str
 
     record = run_sweep(settings, overrides, config_name)
     print(format_result(record, shutil.get_terminal_size((_WIDTH, 24)).columns))
-    print(f"summary: {settings.study_folder / 'sweep.json'}")
+    print(f"page: {settings.study_folder / 'sweep.html'}")
     if all(record.only):
         print(": ".join(record.only))
     print(f"next: {record.next_step}", flush=True)

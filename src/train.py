@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.train in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.train in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.command_line import ChildEnded, run_entry

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.weights in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.weights in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from .config.checks import ConfigError

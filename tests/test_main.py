@@ -66,7 +66,7 @@ def test_an_entry_that_is_given_as_a_file_says_how_it_is_typed(module: str, tmp_
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     name = "src" if module == "__main__" else f"src.{module}"
-    assert done.stderr.count("\n") == 1 and f"say python -m {name} in" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"run python -m {name} in" in done.stderr
 
 
 @pytest.mark.parametrize("name", ENTRIES)

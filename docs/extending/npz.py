@@ -16,7 +16,7 @@ variant(DataSettings, "npz.load")(DataSettings)  # it needs no keys of its own
 def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     """Return the arrays `images` (N, C, H, W) uint8 and `labels` (N,) of text of a .npz file."""
     if root is None:
-        raise ConfigError("data.root is null: say data.root=FILE.npz.")
+        raise ConfigError("data.root is null: set data.root=FILE.npz.")
     with np.load(root, allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]
     names, targets = np.unique(labels, return_inverse=True)

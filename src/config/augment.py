@@ -43,7 +43,7 @@ class AugmentSettings(Settings):
     """Settings of `src.data.augmentation.augment.Augment`; 0 turns an operation off."""
 
     flip: bool | None = setting(
-        "mirror every other picture left and right; null: as the data set says is harmless", None
+        "mirror half of the pictures left to right; null: if the data set allows it", None
     )
     alternate_flip: bool = setting(
         "mirror a picture in every other epoch, where pictures are mirrored, and not at random",

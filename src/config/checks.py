@@ -69,7 +69,7 @@ class WithoutEffect(ConfigError):
 
     def __init__(self, key: str, lacking: str) -> None:
         super().__init__(
-            f"{key}: it changes nothing without {lacking}; say that as well, or leave it out."
+            f"{key}: it changes nothing without {lacking}; set that as well, or leave it out."
         )
         self.key = key
 
@@ -86,7 +86,7 @@ class NotGiven(ConfigError):
     """
 
     def __init__(self, key: str, meaning: str) -> None:
-        super().__init__(f"{key} is not set: say {key}=VALUE: {meaning}.")
+        super().__init__(f"{key} is missing: set {key}=VALUE ({meaning}).")
         self.key = key
 
 
@@ -297,7 +297,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any], where: str = "") -> T:
         if key not in names:
             what = f"{_join(where, key)}: there is no such key{nearest(key, names)}"
             if isinstance(plain[key], Mapping):
-                raise ForeignCode(f"{what}; if a plugin brings it, say plugins=FOLDER or MODULE.")
+                raise ForeignCode(f"{what}; if a plugin brings it, set plugins=FOLDER or MODULE.")
             raise ConfigError(f"{what}.")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(made):
@@ -342,7 +342,7 @@ def _not_allowed(cls: type, target: Any, path: str) -> ConfigError:
     if isinstance(target, str) and "." in target and is_foreign(target):
         module = target.partition(".")[0]
         return ForeignCode(
-            f"{what}: if you trust the code, say plugins=FOLDER with the folder of {module}.py "
+            f"{what}: if you trust the code, set plugins=FOLDER with the folder of {module}.py "
             f"or plugins={module} where it is installed."
         )
     return ConfigError(f"{what}{nearest(target, _VARIANTS[cls])}.")

@@ -25,7 +25,7 @@ from .checks import ConfigError, NotGiven, Settings, to_plain
 from .compose import expand, put
 from .console import on_plain_output
 from .credentials import problem_of_overrides, without_password
-from .other_names import known_as
+from .other_names import hint_for_option, known_as
 from .plugins import take_plugins
 from .tracking import environment_overrides
 
@@ -93,7 +93,7 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
             found.multirun = True
         elif flag in ("-c", "--cfg"):
             if (value if equals else next(rest, None)) != "job":
-                raise ConfigError(f"{flag} shows the run's settings: say {flag} job.")
+                raise ConfigError(f"{flag} shows the run's settings: use {flag} job.")
             found.show_config = True
         elif flag in ("-cd", "--config-dir"):  # Hydra's name for a folder of config groups
             folder = value if equals else next(rest, "")
@@ -104,8 +104,9 @@ def parse(argv: Sequence[str], flags: Sequence[str] = (FLAGS, _MULTIRUN)) -> Inv
             setting = known_as(flag.lstrip("-").replace("-", "_"))
             after = next(rest, "")
             given = value or (after if after[:1] not in ("", "-") and "=" not in after else "VALUE")
+            known = hint_for_option(setting, given) or f"{setting}={given}"
             raise ConfigError(
-                f"there is no flag {argument}: settings have no dashes, as in {setting}={given}, "
+                f"there is no flag {argument}: settings have no dashes, as in {known}, "
                 f"and the flags are {', '.join(flags)}."
             )
         elif argument != "--resolve":

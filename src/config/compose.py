@@ -152,7 +152,7 @@ def compose_plain(
             parsed[argument] = parse(argument)
             if parsed[argument].is_delete():
                 key = parsed[argument].key_or_group
-                raise ConfigError(f"{argument!r}: no setting can be taken away: say {key}=VALUE.")
+                raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
             if parsed[argument].is_sweep_override():
                 raise _several(argument, cls)
             if key in options and isinstance(given := parsed[argument].value(), int | float):
@@ -184,7 +184,7 @@ def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:
     """Return the error for an argument without a `=`, which says how to give it."""
     hint = hint_for_argument(argument, leaves(plain))
     return ConfigError(
-        f"{argument!r} is not understood: settings are given as KEY=VALUE, without spaces"
+        f"{argument!r} is not understood: settings are given as KEY=VALUE, spaces in quotes"
         f"{f'; {hint}' if hint else ''}."
     )
 
@@ -284,7 +284,7 @@ def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> Run
     if "debug=overfit" in overrides and settings.is_idle("trainer.max_epochs"):
         raise ConfigError(
             f"debug=overfit: it is about training by epochs, and model={settings.model.name} is "
-            "fitted in one go: say debug=batch."
+            "fitted in one go: set debug=batch."
         )
     return settings
 
@@ -404,7 +404,7 @@ def _no_group(group: str, config_name: str, folders: tuple[Path, ...], cls: type
 def _no_option(group: str, given: str, options: Sequence[str]) -> str:
     """Return what an option of a group must be, with what `given` may have meant."""
     if instead := hint_for_option(group, given):
-        return f"say {instead}"
+        return f"set {instead}"
     further, near = "", nearest(given, options)
     if group == "model":
         further, near = ", or a network of timm or torchvision", nearest_network(given, options)

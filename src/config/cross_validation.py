@@ -29,7 +29,7 @@ class CrossValidationSettings(Settings):
         if self.folds is None and (self.repeats > 1 or self.fold is not None):
             key = "fold" if self.fold is not None else "repeats"
             raise ConfigError(
-                f"{key} is {getattr(self, key)}, which means nothing while folds is null: say "
+                f"{key} is {getattr(self, key)}, which means nothing while folds is null: set "
                 "cv.folds=5."
             )
         if self.fold is not None and self.fold > self.count:

@@ -222,21 +222,21 @@ class DataSettings(Settings):
         if self.name == "auto":
             object.__setattr__(self, "name", _named_after(self.root))
         if self.threshold != "macro_f1" and self.target != "multi":
-            raise ConfigError(f"threshold is given, but target is {self.target}: say target=multi.")
+            raise ConfigError(f"threshold is given, but target is {self.target}: set target=multi.")
         if self.answer in ("kappa", "mae") and self.target != "ordinal":
             raise ConfigError(
-                f"answer is {self.answer}, but target is {self.target}: say target=ordinal."
+                f"answer is {self.answer}, but target is {self.target}: set target=ordinal."
             )
         if self.answer != "most_probable" and self.target in ("multi", "dense"):
             raise ConfigError(
                 f"answer is given, but target is {self.target}: it is for one class a picture."
             )
         if self.fit == "windows" and self.target != "dense":
-            raise ConfigError(f"fit is windows, but target is {self.target}: say target=dense.")
+            raise ConfigError(f"fit is windows, but target is {self.target}: set target=dense.")
         if self.scale != 1 and self.fit != "windows":
-            raise ConfigError(f"scale is given, but fit is {self.fit}: say fit=windows.")
+            raise ConfigError(f"scale is given, but fit is {self.fit}: set fit=windows.")
         if self.order is not None and self.target != "ordinal":
-            raise ConfigError(f"order is given, but target is {self.target}: say target=ordinal.")
+            raise ConfigError(f"order is given, but target is {self.target}: set target=ordinal.")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 f"val_fraction {self.val_fraction:g} and test_fraction {self.test_fraction:g} "
@@ -313,20 +313,20 @@ class FolderSettings(DataSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.separator is not None and self.target != "multi":
-            raise ConfigError(f"separator is given, but target is {self.target}: say target=multi.")
+            raise ConfigError(f"separator is given, but target is {self.target}: set target=multi.")
         for key in ("class_names", "ignore", "mask_threshold"):
             if getattr(self, key) is not None and self.target != "dense":
-                raise ConfigError(f"{key} is given, but target is {self.target}: say target=dense.")
+                raise ConfigError(f"{key} is given, but target is {self.target}: set target=dense.")
         if self.mask_class == "folder" and self.target != "dense":
             raise ConfigError(f"mask_class is folder, but target is {self.target}.")
         if self.mask_class == "folder" and self.class_names is not None:
             raise ConfigError(
-                "class_names is given, and mask_class=folder names classes after folders: say one."
+                "class_names is given, but mask_class=folder names classes after their folders."
             )
         if self.target == "dense" and self.frames is not None:
             raise ConfigError("frames is given, and frames of videos have no masks: leave it out.")
         if self.target == "dense" and self.pages == "all":
-            raise ConfigError("pages is all, and a mask belongs to one picture: say pages=first.")
+            raise ConfigError("pages is all, and a mask belongs to one picture: set pages=first.")
 
 
 for _source in ("digits", "fashion_mnist", "mnist", "cifar10", "cifar100"):

@@ -177,9 +177,7 @@ class EmbeddingSettings(ClassicalSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.run is None and self.pretrained is False:
-            raise ConfigError(
-                "pretrained is False: a network that has seen nothing has nothing to say."
-            )
+            raise ConfigError("pretrained is False: an untrained network has no useful features.")
 
     def unused(self) -> tuple[str, ...]:
         published = ("networks", "pretrained", "input_size")
@@ -211,7 +209,7 @@ def _grid(default: int) -> Any:
 class HogSettings(Settings):
     """Histograms of oriented gradients."""
 
-    orientations: int = positive_int("directions told apart", 9, at_most=90)
+    orientations: int = positive_int("number of directions", 9, at_most=90)
     cells: list[int] = positive_int(
         "cells along the shorter side, each of at least 2x2 pixels; several numbers make several "
         "descriptors",
@@ -254,7 +252,7 @@ class GaborSettings(Settings):
 class HaralickSettings(Settings):
     """Texture statistics of grey-level co-occurrences."""
 
-    levels: int = setting("grey levels told apart", 16, at_least=2, at_most=256)
+    levels: int = setting("number of grey levels", 16, at_least=2, at_most=256)
     distances: list[int] = positive_int("pixels between the two of a pair", [1, 2], check=distinct)
 
 

@@ -36,7 +36,7 @@ def _out_problem(out: str) -> str | None:
     if not Path(out).name or out.lower().endswith(".png"):
         return "it must be a CSV file; the contact sheet goes beside it, with the ending .png"
     if Path(out).suffix.lower() in _NO_CSV:
-        return f"it is written as CSV: say {Path(out).with_suffix('.csv')}"
+        return f"it is written as CSV: use {Path(out).with_suffix('.csv')}"
     return None
 
 
@@ -75,7 +75,7 @@ class PredictSettings(_OneRunSettings):
         literal=True,
     )
     variant: Literal["onnx", "int8", "pt2", "chosen"] | None = setting(
-        "exported variant to ask: onnx, int8, pt2, or chosen for the one that src.export chose; "
+        "exported variant to use: onnx, int8, pt2, or chosen for the one that src.export chose; "
         "null for the run as it was trained",
         None,
     )
@@ -115,7 +115,7 @@ class PredictSettings(_OneRunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.classwise and self.coverage is None:
-            raise ConfigError("classwise is about the sets of labels: say coverage=0.9 as well.")
+            raise ConfigError("classwise is about the sets of labels: set coverage=0.9 as well.")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class ComparisonSettings(Settings):
         literal=True,
     )
     filter: str | None = setting(
-        "which runs in MLflow are compared, in the words of its search, such as "
+        "search filter of MLflow for the runs that are compared, such as "
         "params.`model.name` = 'cnn'; null for all",
         None,
         literal=True,
@@ -202,7 +202,7 @@ class ComparisonSettings(Settings):
         above=0,
     )
     band: float = setting(
-        "difference that counts as equal, in the units of the metric", 0.005, at_least=0
+        "difference that is practically equivalent, in the units of the metric", 0.005, at_least=0
     )
     changed: Literal["refuse", "use"] = setting(
         "runs whose files were changed after they had been sealed: refuse them (named ones end the "
@@ -222,7 +222,7 @@ class ComparisonSettings(Settings):
         in_mlflow = "experiment" if self.experiment is not None else "filter"
         named = [name for name in ("runs", "sweep", in_mlflow) if getattr(self, name) is not None]
         if len(named) > 1:
-            raise ConfigError(f"{' and '.join(named)} each say which runs to compare: say one.")
+            raise ConfigError(f"{' and '.join(named)} each select runs to compare: give only one.")
         if (self.metric == "cost") != (self.costs is not None):
             raise ConfigError(
                 "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."
@@ -257,7 +257,7 @@ class SelectSettings(ComparisonSettings):
     )
     choose: Literal["one_se", "cheapest", "winner"] = setting(
         "of the comparison: one that saves a third of the cost and is within one standard error of "
-        "the winner, or cannot be told from the best, if there is one; or the winner",
+        "the winner, or statistically tied with the best, if there is one; or the winner",
         "one_se",
     )
     refit: bool = setting(
@@ -304,7 +304,7 @@ class PushSettings(_OneRunSettings):
     )
     license: str = setting(
         "licence of the model in the hub's words, such as apache-2.0 or cc-by-4.0: which one the "
-        "pictures and the published weights allow is for you to say",
+        "pictures and the published weights allow is your decision",
         "unknown",
     )
     private: bool = setting("make a new repository of the hub private", False)
@@ -312,7 +312,7 @@ class PushSettings(_OneRunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.private and not self.to.startswith(HUB):
-            raise ConfigError(f"private is about repositories of the hub: say to={HUB}USER/NAME.")
+            raise ConfigError(f"private is about repositories of the hub: set to={HUB}USER/NAME.")
 
 
 @dataclass(frozen=True)
@@ -340,4 +340,4 @@ class VerifySettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.run is not None and self.study is not None:
-            raise ConfigError("run and study each say what to check: say one.")
+            raise ConfigError("run and study each select what to check: give only one.")

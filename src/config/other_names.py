@@ -100,7 +100,7 @@ _WITHOUT_KEY = {
     "callbacks": "trainer does their work (trainer.early_stopping, trainer.monitor)",
     "strategy": "trainer.devices=2 trains on several GPUs",
     **dict.fromkeys(
-        ("preset", "presets", "quality"), "budget.minutes and families=[...] say how much is tried"
+        ("preset", "presets", "quality"), "budget.minutes and families=[...] set how much is tried"
     ),
     "direction": "the metric says whether more of it is better",
 }
@@ -167,17 +167,17 @@ def hint_for_argument(argument: str, plain: Mapping[str, Any]) -> str | None:
         plain: values of all keys of the command, by dotted key.
     """
     if argument in plain:
-        return f"say {argument}={'true' if isinstance(plain[argument], bool) else 'VALUE'}"
+        return f"set {argument}={'true' if isinstance(plain[argument], bool) else 'VALUE'}"
     if not os.path.exists(argument):
         # A command on studies or runs gets one of them, and a list what is in the names.
         keys = ["run"] if argument.startswith("champion") else ["sweep", "study", "run"]
         found = [key for key in keys if key in plain] or [key for key in ["filter"] if key in plain]
-        return f"say {' or '.join(f'{key}={argument}' for key in found)}" if found else None
+        return f"set {' or '.join(f'{key}={argument}' for key in found)}" if found else None
     if "images" in plain and not os.path.exists(os.path.join(argument, "run.json")):
-        return f"say images={argument}"
+        return f"set images={argument}"
     if "data.root" in plain:
-        return f"say data=folder data.root={argument}"
-    return f"say run={argument}" if "run" in plain else None
+        return f"set data=folder data.root={argument}"
+    return f"set run={argument}" if "run" in plain else None
 
 
 def known_as(name: str) -> str:

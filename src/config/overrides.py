@@ -54,7 +54,8 @@ def parse(argument: str) -> Override:
     except HydraException:
         if not equals:
             raise ConfigError(
-                f"{argument!r} is not understood: settings are given as KEY=VALUE, without spaces."
+                f"{argument!r} is not understood: settings are given as KEY=VALUE, spaces in "
+                "quotes."
             ) from None
         raise ConfigError(
             f"{argument!r} cannot be read: put a value with special characters into quotes, "

@@ -179,7 +179,7 @@ def _load_module(name: str) -> Plugin:
     top = _imported(name.partition(".")[0], name)
     _imported(name, name)
     if top.__file__ is None:
-        raise ConfigError(f"{_KEY}: {name} is a folder without __init__.py: say plugins=FOLDER.")
+        raise ConfigError(f"{_KEY}: {name} is a folder without __init__.py: set plugins=FOLDER.")
     allow_module(top.__name__)
     folder = Path(top.__file__).resolve().parent
     root = folder.parent if hasattr(top, "__path__") else folder

@@ -59,11 +59,13 @@ class RunSettings(Settings):
         if self.cv.is_whole and self.trainer.devices != 1:
             raise ConfigError(
                 f"trainer.devices is {self.trainer.devices}, but a cross-validation trains its "
-                "folds one after another on one device: say trainer.devices=1, or run each "
+                "folds one after another on one device: set trainer.devices=1, or run each "
                 "cv.fold=NUMBER by itself."
             )
         if self.data.train_on_val and self.cv.folds is not None:
-            raise ConfigError("data.train_on_val holds nothing out, and cv.folds does: say one.")
+            raise ConfigError(
+                "data.train_on_val holds nothing out, but cv.folds does: give only one."
+            )
         self._check_target()
         self._check_choice()
         self._check_stored()
@@ -71,13 +73,13 @@ class RunSettings(Settings):
     def _check_choice(self) -> None:
         """Check that there is a validation where something is chosen by one."""
         trainer = self.trainer
-        lacking = "data.train_on_val leaves no validation part to choose by: say"
+        lacking = "data.train_on_val leaves no validation part to choose by: set"
         never = isinstance(trainer.max_epochs, int) and trainer.validate_every > trainer.max_epochs
         if never and not self.data.train_on_val:
             lacking = (
                 f"trainer.validate_every is {trainer.validate_every}, and with "
                 f"{trainer.max_epochs} epochs there is never a validation to choose by: take a "
-                "lower one, or say"
+                "lower one, or set"
             )
         chooses = {"early_stopping": None, "final_weights": "last"}
         for key, must in chooses.items() if never or self.data.train_on_val else ():
@@ -93,7 +95,7 @@ class RunSettings(Settings):
         if self.runtime.compile is True:
             raise ConfigError(
                 f"runtime.compile is true, and with model.stored_views={model.stored_views} "
-                "training goes past what would be compiled: say runtime.compile=false, or "
+                "training goes past what would be compiled: set runtime.compile=false, or "
                 "model.stored_views=0."
             )
 
@@ -104,19 +106,19 @@ class RunSettings(Settings):
         if target not in loss.targets and not self.is_idle("loss"):
             raise ConfigError(
                 f"loss is {loss.name}, which is for target={' or '.join(loss.targets)}, and "
-                f"data.target is {target}: say loss=cross_entropy."
+                f"data.target is {target}: set loss=cross_entropy."
             )
         accuracy = () if target == "dense" else ("val/accuracy",)
         known = dict.fromkeys(("auto", *accuracy, "val/loss", PRIMARY[target]))
         if self.trainer.monitor not in known:
             raise ConfigError(
                 f"trainer.monitor is {self.trainer.monitor}, which is not measured with "
-                f"data.target={target}: say one of {', '.join(known)}."
+                f"data.target={target}: set it to one of {', '.join(known)}."
             )
         if target != "single" and self.trainer.devices != 1:
             raise ConfigError(
                 f"trainer.devices is {self.trainer.devices}, but with data.target={target} one "
-                "device trains: say trainer.devices=1."
+                "device trains: set trainer.devices=1."
             )
         if target == "dense":
             self._check_pixels()
@@ -127,7 +129,7 @@ class RunSettings(Settings):
         if target not in model.targets:
             raise ConfigError(
                 f"model is {model.name}, which is for target={' or '.join(model.targets)}, and "
-                f"data.target is {target}: say one of model={', '.join(models_for(target))}."
+                f"data.target is {target}: use one of model={', '.join(models_for(target))}."
             )
 
     def _check_pixels(self) -> None:
@@ -138,18 +140,18 @@ class RunSettings(Settings):
         if augment.mix_probability and (augment.mixup_alpha or augment.cutmix_alpha):
             raise ConfigError(
                 f"augment.mix_probability is {augment.mix_probability:g}, and pictures with a "
-                "class for every pixel are not mixed: say augment.mix_probability=0."
+                "class for every pixel are not mixed: set augment.mix_probability=0."
             )
         if views not in ("auto", "none", "flip"):
             raise ConfigError(
                 f"trainer.tta is {views}, and the classes of pixels are averaged over mirrored "
-                "views alone: say trainer.tta=flip or none."
+                "views alone: set trainer.tta=flip or none."
             )
         model = self.model
         if isinstance(model, NetworkSettings) and model.stores_views:
             raise ConfigError(
                 f"model.stored_views is {model.stored_views}, and masks are not stored with views: "
-                "say model.stored_views=0."
+                "set model.stored_views=0."
             )
 
     def is_idle(self, key: str) -> bool:

@@ -177,11 +177,11 @@ class SweepSettings(RunSettings):
         "identifies the study under output_dir", None, check=_study_problem, literal=True
     )
     families: list[str] | Literal["auto"] = setting(
-        "what races: files of sweeps/spaces/, or auto for those that suit the pictures",
+        "files of sweeps/spaces/, or auto for those that suit the pictures",
         check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(
-        "what to go by; several for a Pareto front, without pruning; auto for accuracy, map of "
+        "what to optimize; several for a Pareto front, without pruning; auto for accuracy, map of "
         "several labels, kappa of ordered classes, mean IoU of pixels",
         "auto",
         check=_metric_problem,
@@ -202,7 +202,7 @@ class SweepSettings(RunSettings):
     finalists: int = setting("best configurations to train again over seeds", 3, at_least=0)
     finalist_seeds: int = positive_int("seeds of each finalist", 3)
     extra_trainings: int = setting(
-        "trainings in all with further seeds, of finalists that cannot be told apart, as long as "
+        "trainings in all with further seeds, of statistically tied finalists, as long as "
         "that can help; beyond the budget",
         0,
         at_least=0,
@@ -223,13 +223,13 @@ class SweepSettings(RunSettings):
                 "metric=cost and costs=FILE.csv go together: the file says what each mistake costs."
             )
         if self.pruner.name != "none" and len(self.metrics) > 1:
-            raise ConfigError("metric names several: say pruner=none, for no pruner can judge.")
+            raise ConfigError("metric names several: set pruner=none, for no pruner can judge.")
         if self.cv.is_whole or self.pruner.name == "wilcoxon":
             self._check_folds()
         elif self.pruner.name != "none" and not self._is_reported(self.metrics[0]):
             known = [name for name in metrics_of(self.data.target) if name in _REPORTED]
             raise ConfigError(
-                f"metric is {self.metrics[0]}, which is known at the end of a trial only: say "
+                f"metric is {self.metrics[0]}, which is known at the end of a trial only: set "
                 f"pruner=none, or go by one of {', '.join(known)}."
             )
 
@@ -243,7 +243,7 @@ class SweepSettings(RunSettings):
         for name in self.metrics:
             if name not in metrics_of(target):
                 raise ConfigError(
-                    f"metric is {name}, which is not measured with data.target={target}: say "
+                    f"metric is {name}, which is not measured with data.target={target}: set "
                     f"metric={PRIMARY[target]}."
                 )
 
@@ -252,22 +252,22 @@ class SweepSettings(RunSettings):
         name, count = self.pruner.name, self.cv.count
         if not self.cv.is_whole:
             raise ConfigError(
-                "pruner is wilcoxon, which compares trials fold by fold: say cv.folds=5, or "
+                "pruner is wilcoxon, which compares trials fold by fold: set cv.folds=5, or "
                 "another pruner."
             )
         if name not in ("wilcoxon", "none"):
             raise ConfigError(
                 f"pruner is {name}, which compares trials epoch by epoch, but with cv.folds they "
-                "report folds: say pruner=wilcoxon or pruner=none."
+                "report folds: set pruner=wilcoxon or pruner=none."
             )
         # The least p-value of all folds but the last, where each of them was worse.
         if name == "wilcoxon" and 0.5 ** (count - 1) >= self.pruner.p_threshold:
             raise ConfigError(
                 f"pruner.p_threshold is {self.pruner.p_threshold:g}, which {count} folds cannot "
-                f"reach before the last: say pruner.p_threshold={2 * 0.5 ** (count - 1):g}, more "
+                f"reach before the last: set pruner.p_threshold={2 * 0.5 ** (count - 1):g}, more "
                 "folds, cv.repeats=2 or pruner=none."
                 if count > 2
-                else f"pruner is wilcoxon, for which {count} folds are too few: say pruner=none."
+                else f"pruner is wilcoxon, for which {count} folds are too few: set pruner=none."
             )
 
     @property
@@ -319,14 +319,14 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     for override in overrides:
         key = override.partition("=")[0]
         if override in known:
-            raise ConfigError(f"{override!r} is a file of sweeps/: say --config-name {override}.")
+            raise ConfigError(f"{override!r} is a file of sweeps/: use --config-name {override}.")
         if key in _OF_A_RUN:
             raise ConfigError(
                 f"{override}: {key} is of a single run; a sweep is chosen by --config-name NAME."
             )
         if key == "model":
             value = override.partition("=")[2] or "..."
-            raise ConfigError(f"{override}: the families decide the model; say families=[{value}].")
+            raise ConfigError(f"{override}: the families decide the model; set families=[{value}].")
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)
@@ -349,11 +349,11 @@ def _refuse_idle(keys: Sequence[str], settings: SweepSettings) -> None:
         if key in _USED_BY and chosen[group] not in _USED_BY[key]:
             users = " or ".join(f"{group}={name}" for name in _USED_BY[key])
             raise ConfigError(
-                f"{key}: {group}={chosen[group]} does not use it: leave it out, or say {users}."
+                f"{key}: {group}={chosen[group]} does not use it: leave it out, or set {users}."
             )
         if key in ("finalist_seeds", "extra_trainings") and not settings.finalists:
             raise ConfigError(
-                f"{key}: finalists=0 does not use it: leave it out, or say finalists=3."
+                f"{key}: finalists=0 does not use it: leave it out, or set finalists=3."
             )
 
 

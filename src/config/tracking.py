@@ -44,7 +44,7 @@ def uri_problem(uri: str) -> str | None:
     if scheme.startswith("sqlite") and not place.startswith("/"):
         return "it must have three slashes before the file, or four before an absolute path"
     if not place.strip("/"):
-        return f"it must say where: {scheme}://..."
+        return f"it must be an address: {scheme}://..."
     return None
 
 

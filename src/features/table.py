@@ -174,15 +174,15 @@ def described(
     Raises:
         TooSlow: as soon as it is clear that the deadline cannot be met.
     """
-    _log.info("describing %s pictures once", f"{len(indices):,}")
+    _log.info("extracting features of %s pictures", f"{len(indices):,}")
     started = time.perf_counter()
     blocks = _blocks(extractor, read, indices, workers)
-    blocks = with_progress(blocks, len(indices), "pictures described", len)
+    blocks = with_progress(blocks, len(indices), "pictures done", len)
     for number, block in enumerate(blocks, start=1):
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)
         if number > 1 and deadline is not None and time.perf_counter() + left > deadline:
-            raise TooSlow("describing the pictures", left + time.perf_counter() - started)
+            raise TooSlow("extracting the features", left + time.perf_counter() - started)
         yield block
 
 

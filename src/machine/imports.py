@@ -73,7 +73,7 @@ def import_object(target: str, within: str = "src.") -> Any:
     module, _, name = target.rpartition(".")
     if not target.startswith(within) and not is_allowed(module):
         raise ValueError(
-            f"{target} is not under {within}* and not of a plugin that is allowed: say "
+            f"{target} is not under {within}* and not of a plugin that is allowed: set "
             "plugins=FOLDER (or a module's name) if you trust the code"
         )
     if module.startswith(f"{_OWN}."):

@@ -35,7 +35,7 @@ PRESETS = CHECKOUT or _FOLDER / "presets"
 ENTRIES = {
     "train": ("train", "train one model"),
     "sweep": ("sweep", "race architectures and settings"),
-    "compare": ("compare", "say which candidate to use, and how sure that is"),
+    "compare": ("compare", "recommend a candidate, with its uncertainty"),
     "select": ("select", "make the verdict's choice the champion"),
     "predict": ("predict", "label pictures"),
     "evaluate": ("evaluate", "measure a finished run on a part of its pictures"),

@@ -154,7 +154,7 @@ def _copy_weights(whole: nn.Module, encoder: nn.Module, name: str) -> None:
     missing = [n for n, t in own.items() if n not in found or found[n].shape != t.shape]
     if missing:
         raise ValueError(
-            f"the published weights of {name} have none for {missing[0]} of its encoder: say "
+            f"the published weights of {name} have none for {missing[0]} of its encoder: set "
             "model.pretrained=null, or choose another model.encoder"
         )
     encoder.load_state_dict(found)

@@ -78,7 +78,7 @@ class SegmentationNet(nn.Module):
         if found is None:
             raise ValueError(
                 f"the weights of {backbone}, the backbone of {name}, are not on this machine: put "
-                f"{place_of_weights(backbone)} there, or say model.pretrained=null"
+                f"{place_of_weights(backbone)} there, or set model.pretrained=null"
             )
         maps = self.network.get_submodule("backbone")
         own = maps.state_dict()
@@ -89,6 +89,6 @@ class SegmentationNet(nn.Module):
         if missing:
             raise ValueError(
                 f"{found.file} does not hold the weights of {backbone}: it has none for "
-                f"{missing[0]}; delete it, or say model.pretrained=null"
+                f"{missing[0]}; delete it, or set model.pretrained=null"
             )
         maps.load_state_dict({n: stored[n] for n in own})

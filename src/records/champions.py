@@ -115,7 +115,7 @@ def find_champion(reference: str, output_dir: Path) -> Champion | None:
     if not found:
         raise ValueError(f"there is no champion of {data!r}: there is {names}")
     if len(found) > 1:
-        raise ValueError(f"{ALIAS} could mean several: say one of {names}")
+        raise ValueError(f"{ALIAS} is ambiguous: use one of {names}")
     return found[0]
 
 

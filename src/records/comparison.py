@@ -156,7 +156,7 @@ class Standing:
         interval: of the true figure; those of all candidates hold at once with 95 % confidence.
         behind: of the true figure minus that of the best of the others (of costs the other way
             round), for all candidates at once; at most 0 for one that is certainly not the best.
-        tied: whether it cannot be told from the best.
+        tied: whether it is statistically tied with the best.
         best: probability that it is the best.
         equal: probability that it is behind the best by no more than the band that counts as equal.
         loss: expected difference to the best, at least 0.
@@ -191,7 +191,7 @@ class Verdict:
         standings: of all candidates, the best first.
         winner: the first of them.
         corrected: its figure corrected for having been picked; within `winner.interval`.
-        tied: the candidates that cannot be told from the best, the best first. The truly best is
+        tied: the candidates statistically tied with the best, the best first. The best of all is
             among them with 95 % confidence.
         cheapest: of them the best that no other is cheaper than by a third or more, each that is
             passed over for one that is; None where a cost is missing.
@@ -205,7 +205,7 @@ class Verdict:
             that of the second (of costs the other way round): 0 is in it where they are tied, and
             nowhere else; None for more candidates.
         power: None for a single candidate.
-        band: difference that counts as equal, in the units of the figures.
+        band: practically equivalent difference, in the units of the figures.
         pictures: number of pictures that the candidates were measured on.
         groups: number of independent groups that these make; None where each stands for itself.
         sets: whether the targets are label sets, whose accuracy counts exact matches alone.

@@ -34,7 +34,7 @@ def class_scores_table(part: str, predictions: Predictions) -> Table:
     rows = [r for r in class_scores(matrix) if r.pictures]
     title = f"Classes, {PART_NAMES[part]} part"
     if len(rows) > _MOST_CLASSES:
-        title += f": the {_MOST_CLASSES} of {len(rows)} that are found least often"
+        title += f": the {_MOST_CLASSES} of {len(rows)} with the lowest recall"
         rows = sorted(rows, key=lambda row: row.recall)[:_MOST_CLASSES]
     names = predictions.class_names
     cells = tuple(
@@ -46,8 +46,8 @@ def class_scores_table(part: str, predictions: Predictions) -> Table:
         )
         for row in rows
     )
-    scores = ("found (95 % interval)", "right when said", "F1")
-    heads = ("class", "pictures", *scores, "mostly taken for")
+    scores = ("recall (95 % interval)", "precision", "F1")
+    heads = ("class", "pictures", *scores, "mostly confused with")
     return Table(title, heads, cells, frozenset({1, 2, 3, 4}))
 
 
@@ -68,8 +68,8 @@ def _pixel_table(part: str, predictions: Predictions) -> Table:
         )
         for row in rows[:_MOST_CLASSES]
     )
-    heads = ("class", "pictures", "share of pixels", "IoU (95 % interval)", "Dice", "found")
-    return Table(title, (*heads, "right when said"), cells, frozenset(range(1, 7)))
+    heads = ("class", "pictures", "share of pixels", "IoU (95 % interval)", "Dice", "recall")
+    return Table(title, (*heads, "precision"), cells, frozenset(range(1, 7)))
 
 
 def _label_table(part: str, predictions: Predictions) -> Table:
@@ -87,12 +87,12 @@ def _label_table(part: str, predictions: Predictions) -> Table:
         )
         for row in rows[:_MOST_CLASSES]
     )
-    heads = ("label", "pictures", "average precision", "found", "right when said", "F1")
+    heads = ("label", "pictures", "average precision", "recall", "precision", "F1")
     return Table(title, (*heads, "threshold"), cells, frozenset(range(1, 7)))
 
 
 def calibration_table(part: str, predictions: Predictions) -> Table:
-    """Return how often a model is right by what it claims, of a part with its probabilities."""
+    """Return accuracy by confidence, of a part with its probabilities."""
     probs, targets = predictions.probs, predictions.targets
     if predictions.kind == "multi":  # each label of a picture has a probability
         bins = binned(probs.astype(np.float64).ravel(), targets.ravel() > 0, _CONFIDENCE_BINS)
@@ -111,5 +111,5 @@ def calibration_table(part: str, predictions: Predictions) -> Table:
         if number
     )
     what = "labels" if predictions.kind == "multi" else "pictures"
-    heads = ("it claims", what, "claimed on average", "right")
+    heads = ("confidence", what, "mean confidence", "accuracy")
     return Table(f"Calibration, {PART_NAMES[part]} part", heads, rows, frozenset({1, 2, 3}))

@@ -73,26 +73,26 @@ class CardCertainty:
 def card_lines(found: CardCertainty) -> list[str]:
     """Return the section of the model card in Markdown."""
     lines = [
-        "`src.predict` and the served model judge their answers picture by picture; "
+        "`src.predict` and the served model can state the certainty of each answer; "
         f"{_source(found.certainty)}.",
     ]
     if found.answered:
-        lines += ["", "| promised: at most wrong | pictures answered |", "|---|---:|"]
+        lines += ["", "| guaranteed: at most wrong | pictures answered |", "|---|---:|"]
     for error, share in found.answered.items():
-        shown = "cannot be promised" if share is None else percent(share)
+        shown = "no guarantee possible" if share is None else percent(share)
         lines.append(f"| {100 * error:g} % (`max_error={error:g}`) | {shown} |")
     if found.errors:
-        lines += ["", "| answered, the surest first | wrong among these |", "|---:|---:|"]
+        lines += ["", "| answered, most confident first | wrong among these |", "|---:|---:|"]
     lines += [f"| {100 * s:g} % | {percent(e)} |" for s, e in found.errors.items()]
     asked = ", ".join(f"`coverage={coverage:g}`" for coverage in found.coverages)
     if asked:
-        held = "hold the true one as often as is asked"
+        held = "contain the true label with the stated probability"
         if found.certainty.of_sets:
-            held = "hold on average as large a share of a picture's labels as is asked"
-        lines += ["", f"Sets of labels that {held}: {asked}."]
+            held = "contain on average the stated share of a picture's labels"
+        lines += ["", f"Prediction sets (conformal) that {held}: {asked}."]
     if found.false_alarms is not None:
         alarms = percent(found.false_alarms)
-        lines += ["", f"Pictures unlike the training pictures are flagged; of others {alarms} are."]
+        lines += ["", f"Out-of-distribution pictures are flagged (false-alarm rate {alarms})."]
     elif found.certainty.sample is not None:
         lines += ["", f"{_unflagged(found.certainty)}."]
     return lines
@@ -108,21 +108,21 @@ def judgement_lines(found: Judgement) -> list[str]:
             line += f", {found.empty:,} sets are empty"
         elif found.empty:
             line += (
-                f", {found.empty:,} sets are empty: the model is right more often than is asked, "
-                "and these pictures are its least certain ones"
+                f", {found.empty:,} sets are empty: the accuracy exceeds the coverage, "
+                "and it is least certain of these pictures"
             )
         lines.append(line)
     if found.max_error is not None:
         left = found.pictures - found.answered
         lines.append(
             f"answered: {found.answered:,} of {found.pictures:,} pictures, with at most "
-            f"{100 * found.max_error:g} % of the answers wrong (95 % sure); {left:,} "
+            f"{100 * found.max_error:g} % of the answers wrong (95 % confidence); {left:,} "
             f"({percent(left / found.pictures)}) are left to a person"
         )
     if found.false_alarms is not None:
         lines.append(
-            f"unlike: {found.unlike:,} of {found.pictures:,} pictures are unlike the training "
-            f"pictures; of pictures like them {percent(found.false_alarms)} would be"
+            f"unlike: {found.unlike:,} of {found.pictures:,} pictures are out of distribution "
+            f"(false-alarm rate {percent(found.false_alarms)})"
         )
     elif found.certainty.sample is not None:
         lines.append(f"unlike: {_unflagged(found.certainty)}")
@@ -130,18 +130,18 @@ def judgement_lines(found: Judgement) -> list[str]:
         lines.append(_source(found.certainty))
     if found.shift_p_value < _CLEAR:
         broken = (
-            "what is promised above does not hold for them"
+            "the guarantees above do not hold"
             if promised
-            else "figures that were measured on such pictures do not hold for them"
+            else "the measured figures do not hold for them"
         )
         lines.append(
-            "shift: together they do not look like the pictures that the model was measured on "
+            "shift: their distribution differs from that of the calibration pictures "
             f"(p = {found.shift_p_value:.2g}), so {broken}"
         )
     elif promised or found.certainty.sample is not None:
         lines.append(
-            "shift: nothing speaks against these pictures being like those that the model was "
-            f"measured on (p = {found.shift_p_value:.2g})"
+            "shift: no distribution shift against the calibration pictures was detected "
+            f"(p = {found.shift_p_value:.2g})"
         )
     return lines
 
@@ -150,19 +150,18 @@ def _held(found: Judgement) -> str:
     """Return what sets of labels hold."""
     share = f"{100 * (found.coverage or 0):g} %"
     if not found.certainty.of_sets:
-        return (
-            f"holds the true label of {share} of the pictures{' of each class' * found.classwise}"
-        )
+        each = " of each class" * found.classwise
+        return f"contains the true label of {share} of the pictures{each}"
     if found.classwise:
-        return f"holds each label in {share} of the pictures that have it"
-    return f"holds on average {share} of a picture's labels"
+        return f"contains each label in {share} of the pictures that have it"
+    return f"contains on average {share} of a picture's labels"
 
 
 def _unflagged(known: Certainty) -> str:
     """Return why no picture is flagged as unlike the training pictures."""
     return (
-        f"{len(known.targets):,} calibration pictures are too few to flag those unlike the "
-        "training pictures"
+        f"{len(known.targets):,} calibration pictures are too few to flag out-of-distribution "
+        "pictures"
     )
 
 
@@ -170,10 +169,10 @@ def _source(known: Certainty) -> str:
     """Return on which pictures a promise rests, and what it takes for granted."""
     line = f"calibration: {len(known.targets):,} {_PARTS[known.source]}"
     if known.candidates > 1:
-        line += f", which may have chosen among {known.candidates:,} models: corrected for"
+        line += f", corrected for selection among {known.candidates:,} models"
     if known.refitted:
         line += (
-            "; their answers are those of models trained on fewer pictures, which are taken to be "
-            "no better than this one"
+            "; with the answers of models trained on fewer pictures, assumed to be no better than "
+            "this one"
         )
     return line

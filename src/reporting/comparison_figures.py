@@ -157,14 +157,14 @@ def ranking_figure(comparison: Comparison) -> Figure:
         fill = color if standing.tied else "white"
         axes.plot(scale * standing.figure, line, "o", color=color, mfc=fill, ms=6)
     several = len(comparison.entrants) > 1
-    among = " that hold all at once;\nfilled: cannot be told from the best" if several else ""
+    among = ";\nfilled: statistically tied with the best" if several else ""
     more = len(comparison.entrants) > _MOST_RANKED
     of = f"the best {_MOST_RANKED} of " if more else ""
     tidy(
         axes,
         title=f"{measure_title(verdict)} of {of}{len(comparison.entrants):,} candidates",
-        x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with 95 % "
-        f"intervals{among}",
+        x=f"{'percent, ' if in_percent else ''}{pictures_compared(comparison)}, with "
+        f"{'simultaneous ' * several}95 % intervals{among}",
         grid="x",
     )
     axes.xaxis.label.set(fontsize=7.5, color=MUTED)

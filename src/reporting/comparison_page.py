@@ -26,6 +26,7 @@ from .comparison_report import (
     subgroups_table,
 )
 from .comparison_verdict import (
+    CERTAIN,
     caution_sentences,
     difference_text,
     interval_text,
@@ -37,6 +38,7 @@ from .comparison_verdict import (
 from .formatting import (
     chance_text,
     count,
+    counted,
     duration,
     is_percent,
     mean_text,
@@ -116,7 +118,7 @@ def _kicker(comparison: Comparison) -> str:
     several = len(comparison.entrants) != 1
     candidates = f"{len(comparison.entrants):,} candidates" if several else "one candidate"
     pictures = f"{pictures_compared(comparison)}: {pictures_text(comparison.verdict)}"
-    return f"{candidates} in {runs}, judged by {pictures}"
+    return f"{candidates} in {runs}, evaluated on {pictures}"
 
 
 def _headline(comparison: Comparison) -> str:
@@ -124,7 +126,7 @@ def _headline(comparison: Comparison) -> str:
     if len(verdict.standings) == 1:
         return f"{verdict.winner.name} is the only candidate"
     if not verdict.beats_baseline and verdict.choice is verdict.winner:
-        return "No candidate is shown to beat one answer for everything"
+        return "No candidate is significantly better than a constant answer"
     return f"Use {verdict.choice.name}"
 
 
@@ -133,10 +135,7 @@ def _lead(comparison: Comparison) -> str:
     verdict = comparison.verdict
     choice, measure = verdict.choice, verdict.measure
     figure, ends = metric_text(measure, choice.figure), interval_text(choice.interval, measure)
-    within = f"the true figure lies between {ends.replace(' to ', ' and ')} (95 % interval)"
-    if measure_name(verdict) == "accuracy":
-        return f"{figure} of the pictures right; {within}."
-    return f"{measure_title(verdict)} {figure}; {within}."
+    return f"{measure_title(verdict)} {figure} (95 % interval {ends})."
 
 
 def _facts(comparison: Comparison, next_step: str | None) -> list[tuple[str, str, str]]:
@@ -175,28 +174,27 @@ def _reason(verdict: Verdict) -> str:
     if choice.name != winner.name:
         figure = metric_text(verdict.measure, winner.figure)
         return (
-            "It costs at least a third less than the first and is within one standard error of it: "
+            "It is at least 1.5 times as fast as the first and within one standard error of it: "
             f"{winner.name} ({figure})."
         )
     if len(verdict.tied) == 1:
-        return "It is better than every other candidate, with 95 % confidence for all at once."
-    cheapest = "" if verdict.cheapest is None else ", and none near it costs a third less"
+        return CERTAIN
+    cheapest = "" if verdict.cheapest is None else ", and none near it is 1.5 times as fast"
     return f"It comes first of {len(verdict.standings):,} candidates{cheapest}."
 
 
 def _doubt(verdict: Verdict) -> str:
-    best = f"The best of all with a probability of {chance_text(verdict.choice.best)}"
+    text = f"Probability of being the best: {chance_text(verdict.choice.best)}"
     if verdict.band > 0:
-        band = size_text(verdict.measure, verdict.band)
-        chance = chance_text(verdict.choice.equal)
-        best = f"Within {band} of the best with a probability of {chance}"
+        text += (
+            f"; of being within {size_text(verdict.measure, verdict.band)} of the best: "
+            f"{chance_text(verdict.choice.equal)}"
+        )
     if verdict.choice.name not in {one.name for one in verdict.tied}:
-        return f"{best}."
+        return f"{text}."
     others = len(verdict.tied) - 1
-    if not others:
-        return f"{best}; no other is tied with it."
-    some = "one other" if others == 1 else f"{others:,} others"
-    return f"{best}; {some} cannot be told from the best."
+    tied = "no candidate" if not others else counted(others, "other candidate")
+    return f"{text}; statistically tied with {tied}."
 
 
 def _price(one: Entrant) -> str:
@@ -204,7 +202,7 @@ def _price(one: Entrant) -> str:
     cost, seconds = one.standing.cost, one.training_seconds
     parts = [
         "" if cost is None else _latency(one),
-        "" if one.size is None else f"of {'x'.join(map(str, one.size))} pixels",
+        "" if one.size is None else f"{'x'.join(map(str, one.size))} pixels",
         "" if one.parameters is None else f"{count(one.parameters)} parameters",
         "" if seconds is None else f"trained in {duration(seconds)}",
     ]
@@ -212,7 +210,7 @@ def _price(one: Entrant) -> str:
 
 
 def _latency(one: Entrant) -> str:
-    beside = ", measured beside other programs" if one.disturbed else ""
+    beside = " (measured under load)" if one.disturbed else ""
     return f"{one.standing.cost:.3g} ms a picture{beside}"
 
 
@@ -322,9 +320,9 @@ def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
     standing, measure = one.standing, verdict.measure
     figure, ends = metric_text(measure, standing.figure), interval_text(standing.interval, measure)
     among = {
-        "ahead of the best of the others": difference_text(standing.behind, measure),
-        "probability to be the best": chance_text(standing.best),
-        "expected loss": size_text(measure, standing.loss, 2),
+        "minus the best of the others": difference_text(standing.behind, measure),
+        "probability of being the best": chance_text(standing.best),
+        "expected loss (regret)": size_text(measure, standing.loss, 2),
     }
     about = {
         measure_name(verdict): f"{figure}, {ends}",

@@ -42,7 +42,7 @@ _MOST_CLASSES_LISTED = 100
 def pictures_compared(comparison: Comparison) -> str:
     """Return which pictures the candidates were measured on, as a noun phrase."""
     if comparison.folds is not None:
-        return f"{comparison.data}, each picture held out once"
+        return f"{comparison.data}, cross-validated"
     return f"the {comparison.part} part of {comparison.data}"
 
 
@@ -56,7 +56,9 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     """Return what was left out, and how often the test part of the split has been measured."""
     said = [*comparison.remarks]
     if any(one.disturbed for one in comparison.entrants):
-        said.append("ms marked * were measured beside other programs, which makes them longer.")
+        said.append(
+            "Latencies marked * were measured under load (other programs running) and are too high."
+        )
     if not comparison.test_measurements:
         return (*said, "The test part of this split has not been measured.")
     times = measured(comparison.test_measurements).removesuffix(" on this split")
@@ -95,6 +97,7 @@ def comparison_table(
         headers=headers,
         rows=tuple(tuple(row[name] for name in headers) for row in cells),
         numbers=frozenset(i for i, name in enumerate(headers) if name in _NUMBERS),
+        least=24,
     )
 
 
@@ -119,7 +122,7 @@ def classes_table(report: ReportData) -> Table:
     return Table(
         f"{_OF_CLASSES[report.of_classes]} of {some} with its own 95 % interval, the winner's "
         "weakest first",
-        ("class", "pictures", *places, *(("the winner confuses it with",) if confused else ())),
+        ("class", "pictures", *places, *(("winner confuses it with",) if confused else ())),
         tuple(rows),
         frozenset(range(1, 2 + len(leaders))),
     )
@@ -138,8 +141,8 @@ def groups_table(report: ReportData) -> Table | None:
     if not rows:
         return None
     return Table(
-        "Groups that the winner has least right",
-        ("first picture", "pictures", "right (95 % interval, within the group)"),
+        "Groups with the lowest accuracy of the winner",
+        ("first picture", "pictures", "accuracy (95 % interval, within the group)"),
         tuple(rows),
         frozenset({1, 2}),
     )
@@ -152,8 +155,8 @@ def subgroups_table(report: ReportData) -> Table | None:
         return None
     scores = [{one.shown: one for one in leader.subgroups} for leader in leaders]
     return Table(
-        f"Right answers by {report.subgroup}, each with its own 95 % interval, the winner's "
-        "fewest first",
+        f"Accuracy by {report.subgroup}, each with its own 95 % interval, the winner's lowest "
+        "first",
         (str(report.subgroup), "pictures", *(one.name for one in leaders)),
         tuple(
             (

@@ -10,6 +10,7 @@ from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing
 from .formatting import chance_text, counted, is_percent, metric_text, size_text
 
 __all__ = [
+    "CERTAIN",
     "MEASURE_NAMES",
     "baseline_sentence",
     "caution_sentences",
@@ -37,9 +38,9 @@ MEASURE_NAMES = {
     "dice": "Dice",
     "pixel_accuracy": "pixel accuracy",
 }
-# A longer list of names helps nobody: the leaderboard has them all, by rank.
-_NAMED_AT_MOST, _LETTERS_AT_MOST = 5, 120
-_RANKED = "those ranked"
+CERTAIN = "It is significantly better than every other candidate (simultaneous 95 % confidence)."
+# More names, and longer ones, such as those of single runs, are replaced by ranks.
+_NAMED_AT_MOST, _LONGEST_NAME = 5, 24
 # Half of the last digit that is shown.
 _NOT_WORTH_SAYING = 0.0005
 # Of the chance that further seeds decide.
@@ -70,8 +71,8 @@ def _disturbed(comparison: Comparison) -> str:
     if len(tied) < 2 or not marked or comparison.verdict.cheapest is None:
         return ""
     return (
-        f"The latency of {_which(marked)} was measured beside other programs, which makes it "
-        "longer: on an idle machine another of the tied may be the cheapest."
+        f"The latency of {_which(marked)} was measured under load (other programs running) and is "
+        "too high: on an idle machine another tied candidate may be the fastest."
     )
 
 
@@ -86,17 +87,20 @@ def baseline_sentence(verdict: Verdict) -> str:
         return ""
     figure = metric_text(verdict.measure, verdict.baseline)
     return (
-        f"{verdict.choice.name} is not shown to be better than the same answer for everything, "
-        f"which has {measure_name(verdict)} {figure}."
+        f"{verdict.choice.name} is not significantly better than the constant baseline (the same "
+        f"answer for everything), whose {measure_name(verdict)} is {figure}."
     )
 
 
 def pair_sentence(pair: Pair) -> str:
-    """Return on which pictures two trained models differ; how sure that is says the verdict."""
-    scope = "They are repeats of one configuration and differ in the seed alone." * pair.repeats
+    """Return on how many pictures two trained models differ; the verdict has the uncertainty."""
+    first, second = pair.first, pair.second
+    if max(len(first), len(second)) > _LONGEST_NAME:
+        first, second = "the first", "the second"
+    scope = "They are repeats of one configuration that differ only in the seed." * pair.repeats
     return (
-        f"Of the trained models {pair.first} and {pair.second}, {pair.first_alone} pictures only "
-        f"the first has right and {pair.second_alone} only the second. {scope}"
+        f"Of the pictures, {pair.first_alone:,} are right only with {first} and "
+        f"{pair.second_alone:,} only with {second}. {scope}"
     ).rstrip()
 
 
@@ -140,33 +144,27 @@ def _winner(verdict: Verdict, folds: int | None) -> str:
     field = len(verdict.standings)
     first = "is the only candidate" if field == 1 else f"comes first of {field} candidates"
     if verdict.screened:
-        first += f", chosen from {verdict.screened + field} trials on the same pictures"
-    trained = "trained once" if repeats == 1 else f"the mean of {repeats} trainings"
+        first += f", selected from {verdict.screened + field} trials on the same pictures"
+    trained = "trained once" if repeats == 1 else f"mean of {repeats} trainings"
     if folds is not None:
-        trained = f"each when it was held out as one of {folds} folds"
-        trained += "" if repeats == 1 else f", the mean of {repeats} repeats"
+        trained = f"{folds}-fold cross-validation"
+        trained += "" if repeats == 1 else f", mean of {repeats} repeats"
     figure, pictures = metric_text(verdict.measure, winner.figure), pictures_text(verdict)
-    if measure_name(verdict) == "accuracy":
-        return f"{winner.name} {first}: {figure} of {pictures} right, {trained}."
-    name = measure_name(verdict)
-    return f"{winner.name} {first} by {name}: {figure} on {pictures}, {trained}."
+    return f"{winner.name} {first}: {measure_name(verdict)} {figure} on {pictures}, {trained}."
 
 
 def _corrected(verdict: Verdict) -> str:
     winner, measure = verdict.winner, verdict.measure
-    name = measure_name(verdict)
-    ends = interval_text(winner.interval, measure).replace(" to ", " and ")
     chosen = len(verdict.standings) > 1 or verdict.screened > 0
-    within = f"{ends} (95 % interval{', for all candidates at once' * chosen})"
-    luck = winner.figure - verdict.corrected
+    simultaneous = " (simultaneous for all candidates)" * chosen
+    interval = f"95 % interval {interval_text(winner.interval, measure)}{simultaneous}."
+    bias = winner.figure - verdict.corrected
     # Of losses less is better, Hamming loss among them, which is written in percent.
-    if not chosen or (luck if verdict.higher_is_better else -luck) < _NOT_WORTH_SAYING:
-        return f"Its true {name} lies between {within}."
-    as_far = ", as far as so few trainings tell, " if verdict.unsteady else " "
+    if not chosen or (bias if verdict.higher_is_better else -bias) < _NOT_WORTH_SAYING:
+        return f"{measure_title(verdict)}: {interval}"
     return (
-        f"The first of many is partly first by luck: corrected for that"
-        f"{as_far}its {name} is {metric_text(measure, verdict.corrected)}, and the true one lies "
-        f"between {within}."
+        f"Corrected for selection (winner's curse), its {measure_name(verdict)} is "
+        f"{metric_text(measure, verdict.corrected)}; {interval}"
     )
 
 
@@ -175,14 +173,16 @@ def _unsteady(verdict: Verdict) -> str:
     if not verdict.unsteady:
         return ""
     few = [one for one in verdict.standings if one.name in verdict.unsteady]
-    have = "has" if len(few) == 1 else "have"
-    subject = _which(few)
-    if subject.startswith(_RANKED):
-        subject = subject.capitalize()
+    subject = _which(few, begins=True)
+    have = (
+        "has too few trainings to estimate its"
+        if len(few) == 1
+        else "have too few trainings to estimate their"
+    )
     return (
-        f"{subject} {have} too few trainings to show how far seeds move a result. The 95 % "
-        "here hold if all candidates depend on seeds about alike; where some depend several times "
-        "more, some 92 of 100 intervals do, and the corrected figure is too good."
+        f"{subject} {have} seed variance. The 95 % confidence assumes a similar seed variance for "
+        "all candidates; where some vary several times more, about 92 % of intervals hold and the "
+        "corrected figure is too optimistic."
     )
 
 
@@ -190,42 +190,40 @@ def _lone(verdict: Verdict) -> str:
     """Return that single pictures stand for whole classes, where they do."""
     if not verdict.lone:
         return ""
-    of_labels = verdict.measure == "map"
-    names = ("label", "labels") if of_labels else ("class", "classes")
+    names = ("label", "labels") if verdict.measure == "map" else ("class", "classes")
+    has = "has a single picture" if verdict.lone == 1 else "have a single picture each"
+    variance = "its variance is" if verdict.lone == 1 else "their variances are"
     return (
-        f"Of {counted(verdict.lone, *names)} there is a single picture"
-        f"{' each' * (verdict.lone > 1)}: how far such a figure is off can only be taken from the "
-        "others, so that no interval and no tie here is promised with 95 %: of 100 differences "
-        "some 91 are within theirs."
+        f"{counted(verdict.lone, *names)} {has}, so that {variance} estimated from the other "
+        f"{names[1]} and the 95 % confidence is not guaranteed (in simulations, 91 % of intervals "
+        "of differences hold)."
     )
 
 
 def _collapsed(verdict: Verdict, found: Collapses) -> str:
-    some = "One training" if found.trainings == 1 else f"{found.trainings} trainings"
     names = [one for one in verdict.standings if one.name in found.names]
-    follows = ""
+    are = "is" if found.trainings == 1 else "are"
+    including = ""
     if found.winner is not None:
-        follows = (
-            f"; counted as often as they come, the mean accuracy of trainings of "
-            f"{verdict.winner.name} lies between "
-            f"{str(found.winner).replace(' to ', ' and ')}"
+        including = (
+            f"; including these, the mean accuracy of {verdict.winner.name} has the 95 % interval "
+            f"{found.winner}"
         )
-    share = "one" if found.trainings == 1 else "ones"
     return (
-        f"{some} of {found.among} collapsed, to {percent(found.accuracy)} ({_which(names)}): "
-        f"all figures leave the collapsed {share} out, and of trainings like these "
-        f"{found.share} are to be expected to collapse{follows}. Look at the result of a training "
-        "before it is used, and repeat one that collapsed."
+        f"{found.trainings} of {found.among} trainings collapsed to an accuracy of "
+        f"{percent(found.accuracy)} ({_which(names)}) and {are} excluded from all figures. "
+        f"Expected share of collapsed trainings: {found.share} (95 % interval){including}. Check "
+        "the result of a training before use, and repeat one that collapsed."
     )
 
 
 def _tied(verdict: Verdict) -> str:
     others = [one for one in verdict.tied if one.name != verdict.winner.name]
     if not others:
-        return "It is better than every other candidate, with 95 % confidence for all at once."
+        return CERTAIN
     return (
-        f"It cannot be told from {_which(others)}: with 95 % confidence the truly best is one of "
-        f"these {len(verdict.tied)}."
+        f"It is statistically tied with {_which(others)}: with 95 % confidence, the best candidate "
+        f"is one of these {len(verdict.tied)}."
     )
 
 
@@ -236,12 +234,12 @@ def _chances(verdict: Verdict) -> str:
     equal = ""
     if verdict.band > 0:
         equal = (
-            f", and with {chance_text(winner.equal)} within "
-            f"{size_text(measure, verdict.band)} of the best, which counts as equal"
+            f", and of being within {size_text(measure, verdict.band)} of the best (practically "
+            f"equivalent) {chance_text(winner.equal)}"
         )
     return (
-        f"It is the best with a probability of {chance_text(winner.best)}{equal}; choosing it is "
-        f"expected to lose {size_text(measure, winner.loss, 2)} to the best."
+        f"Its probability of being the best is {chance_text(winner.best)}{equal}; its expected "
+        f"loss (regret) is {size_text(measure, winner.loss, 2)}."
     )
 
 
@@ -250,9 +248,10 @@ def _difference(verdict: Verdict) -> str:
         return ""
     measure = verdict.measure
     ahead = abs(verdict.standings[0].figure - verdict.standings[1].figure)
-    measured = f"It is {size_text(measure, ahead)} ahead" if ahead else "The two are level"
-    low, _, high = difference_text(verdict.difference, measure).partition(" to ")
-    return f"{measured}; the true difference lies between {low} and {high} (95 % interval)."
+    return (
+        f"It is {size_text(measure, ahead)} ahead (95 % interval of the difference "
+        f"{difference_text(verdict.difference, measure)})."
+    )
 
 
 def _choice(verdict: Verdict) -> str:
@@ -260,15 +259,13 @@ def _choice(verdict: Verdict) -> str:
     if cheapest is None or len(verdict.tied) == 1:
         return ""
     if cheapest.name == verdict.winner.name:
-        return "None of them costs a third less."
-    less = f"{cheapest.name} costs at least a third less"
+        return "No tied candidate is at least 1.5 times as fast."
+    faster = f"{_called(cheapest)} is at least 1.5 times as fast"
     if cheapest.name == verdict.choice.name:
-        return f"{less} and is within one standard error of it."
+        return f"{faster} and within one standard error of it."
     behind = size_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
-    near = (
-        "none does" if verdict.choice.name == verdict.winner.name else f"{verdict.choice.name} does"
-    )
-    return f"{less} and is {behind} behind; within one standard error of the winner {near}."
+    near = "none" if verdict.choice.name == verdict.winner.name else _called(verdict.choice)
+    return f"{faster} and {behind} behind; within one standard error of the winner, {near} is."
 
 
 def _need(verdict: Verdict) -> str:
@@ -278,16 +275,15 @@ def _need(verdict: Verdict) -> str:
     measure = verdict.measure
     gap, smallest = size_text(measure, power.gap), size_text(measure, power.smallest_gap)
     now = (
-        f"If one of the best two were {gap} better, this comparison would show it with a "
-        f"probability of {percent(power.probability, 0)}, and one of {smallest} four times out of "
-        "five"
+        f"Power: a true difference of {gap} between the best two is detected with a probability of "
+        f"{percent(power.probability, 0)}, and one of {smallest} with 80 %"
     )
     if power.probability >= 0.8:
         return f"{now}."
-    repeats = f" and {power.repeats} repeats of each" if power.repeats > 1 else ""
+    repeats = f" with {power.repeats} trainings of each" if power.repeats > 1 else ""
     if power.pictures is None:
-        return f"{now}; no number of pictures{repeats} shows {gap} so often."
-    return f"{now}; {gap} need some {_rounded(power.pictures):,} pictures{repeats} for that."
+        return f"{now}; no number of pictures{repeats} reaches 80 % for {gap}."
+    return f"{now}; 80 % for {gap} takes about {_rounded(power.pictures):,} pictures{repeats}."
 
 
 def _seeds(verdict: Verdict) -> str:
@@ -295,10 +291,10 @@ def _seeds(verdict: Verdict) -> str:
     if chance is None:
         return ""
     if chance < _NEVER:
-        return "No number of further seeds would tell them apart: that takes more pictures."
+        return "More seeds are unlikely to separate them (below 5 %): that takes more pictures."
     return (
-        "Further seeds on the same pictures, however many, would tell it from another of them with "
-        f"a probability of {percent(chance, 0)}."
+        "More seeds on the same pictures, however many, would separate it from another tied "
+        f"candidate with a probability of {percent(chance, 0)}."
     )
 
 
@@ -306,30 +302,40 @@ def _looks(verdict: Verdict) -> str:
     if verdict.look == 1:
         return ""
     return (
-        f"These trainings have been judged {verdict.look} times, with further seeds each time; "
-        "what is said with 95 % confidence allows for that."
+        f"This is comparison {verdict.look} of these candidates, each with more seeds; the 95 % "
+        "confidence is corrected for repeated looks."
     )
 
 
 def _about(verdict: Verdict, folds: int | None) -> str:
     if not verdict.of_configurations:
         return (
-            f"Without repeats to judge by, all of this is about {_TRAININGS[folds is not None]}: "
-            "what the same configurations give with other seeds is not known."
+            f"Without repeats, all of this is about {_TRAININGS[folds is not None]}; the variation "
+            "between seeds is unknown."
         )
     if verdict.borrowed:
         borrowed = [one for one in verdict.standings if one.name in verdict.borrowed]
+        theirs = "its" if len(borrowed) == 1 else "their"
         return (
-            f"{_ONCE[folds is not None]}: {_which(borrowed)}; what another seed would "
-            "change there is judged by the candidates with repeats."
+            f"{_ONCE[folds is not None]}: {_which(borrowed)}; {theirs} seed variance is estimated "
+            "from the candidates with repeats."
         )
     return ""
 
 
-def _which(standings: Sequence[Standing]) -> str:
-    """Their names, or where there are too many to read their ranks."""
+def _called(standing: Standing) -> str:
+    return _which([standing])
+
+
+def _which(standings: Sequence[Standing], *, begins: bool = False) -> str:
+    """Return their names, or their ranks where the names are too many or too long to read.
+
+    Args:
+        standings: at least one.
+        begins: whether a sentence begins so.
+    """
     names = [one.name for one in standings]
-    if len(names) <= _NAMED_AT_MOST and sum(map(len, names)) <= _LETTERS_AT_MOST:
+    if len(names) <= _NAMED_AT_MOST and max(map(len, names)) <= _LONGEST_NAME:
         return _listed(names)
     runs: list[list[int]] = []
     for rank in sorted(one.rank for one in standings):
@@ -340,7 +346,8 @@ def _which(standings: Sequence[Standing]) -> str:
     spans: list[str] = []
     for run in runs:
         spans += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
-    return f"{_RANKED} {_listed(spans)}"
+    noun = "candidate" if len(names) == 1 else "candidates"
+    return f"{noun.capitalize() if begins else noun} {_listed(spans)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def format_export(record: ExportRecord, run: str, label: str, serving: str | Non
         serving: the command that serves the chosen variant, or None.
     """
     lines = [_table(record, run).text(max(shutil.get_terminal_size().columns, _LEAST_WIDTH)), ""]
-    lines += [f"{name} cannot be had: {reason}" for name, reason in record.missing.items()]
+    lines += [f"{name} is not available: {reason}" for name, reason in record.missing.items()]
     lines += [_recommendation(record)]
     if record.chosen is not None:
         lines += [f"predict with it: {label} images=..."]
@@ -45,7 +45,7 @@ def exported_lines(record: ExportRecord) -> list[str]:
         "a call and how many times faster it is, the median of some rounds and their range.",
         *("", *_table(record, "Variants").markdown().splitlines(), ""),
     ]
-    lines += [f"- {name} cannot be had: {reason}." for name, reason in record.missing.items()]
+    lines += [f"- {name} is not available: {reason}." for name, reason in record.missing.items()]
     return [*lines, f"- {_recommendation(record)}."]
 
 

@@ -50,7 +50,7 @@ _SHARES = (
 
 _GAP = "  "
 _JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji such as families
-_LEAST_LAST = 12  # cells that the last column keeps, however narrow the terminal
+_LEAST = 12  # cells that a column keeps, however narrow the terminal
 # What Markdown would read as more than text, `|` included.
 _MARKS = re.compile(r"([\\`*_\[\]<>|~#&])")
 
@@ -247,6 +247,7 @@ class Table:
         headers: one a column.
         rows: cells of each, as many as there are headers; line breaks become spaces.
         numbers: indices of the columns that are aligned to the right.
+        least: cells that the last column keeps, or else it is left out of more than two.
 
     Raises:
         ValueError: a row of another length.
@@ -256,6 +257,7 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int] = frozenset()
+    least: int = _LEAST
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -270,12 +272,12 @@ class Table:
         """
         lines = [tuple(map(one_line, row)) for row in (self.headers, *self.rows)]
         widths = [max(map(cell_len, column)) for column in zip(*lines)]
-        widths[:-1] = [min(one, max(width // 2, _LEAST_LAST)) for one in widths[:-1]]
-        least, shown = [*widths[:-1], min(widths[-1], _LEAST_LAST)], len(widths)
+        widths[:-1] = [min(one, max(width // 2, _LEAST)) for one in widths[:-1]]
+        least, shown = [*widths[:-1], min(widths[-1], self.least)], len(widths)
         while shown > 2 and sum(least[:shown]) + len(_GAP) * shown > width:
             shown -= 1
         before = sum(widths[: shown - 1]) + len(_GAP) * shown
-        widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST_LAST))]
+        widths = [*widths[: shown - 1], min(widths[shown - 1], max(width - before, _LEAST))]
         hidden = ", ".join(lines[0][shown:])
         title = f"{self.title} (a wider terminal shows {hidden})" if hidden else self.title
         return "\n".join([title, *(self._line(line[:shown], widths) for line in lines)])

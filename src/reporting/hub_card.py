@@ -113,7 +113,7 @@ def usage(address: str, library: str, bundle: str, *, pixels: bool = False) -> l
     ]
     if library == "timm":
         lines += [
-            *("", "With timm, which looks at one view of the picture alone:", "", "```python"),
+            *("", "With timm, from a single view of the picture:", "", "```python"),
             *("import timm", "from PIL import Image", ""),
             f"model = timm.create_model({address!r}, pretrained=True).eval()",
             "config = timm.data.resolve_data_config(model=model)",

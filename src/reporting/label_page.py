@@ -31,7 +31,7 @@ def label_page(
     shown = review.suspects[:_SHOWN]
     return html_page(
         "label_page",
-        "Labels to look at" if review.weak else "Labels that are likely wrong",
+        "Labels to check" if review.weak else "Likely label errors",
         {
             "sentences": review_sentences(review),
             "facts_shown": [] if table is None else _next_steps(*table),
@@ -76,9 +76,9 @@ def review_sentences(review: LabelReview) -> list[str]:
     if review.weak:
         lines = [f"The model contradicts {labels} {held_out}."]
         lines.append(
-            f"Caution: the model gives only {percent(review.agreement)} of them their own "
-            "label, so most of what it contradicts are mistakes of its own. Trust the first rows "
-            "at most, and look again with a better model."
+            f"Caution: the model agrees with only {percent(review.agreement)} of the labels, so "
+            "that most contradictions are its own mistakes. Trust the first rows at most, and "
+            "repeat this with a better model."
         )
     return lines
 

@@ -98,9 +98,8 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
         "Model details": _details(facts),
         "Intended use": _use(facts),
         "Factors": [
-            "The classes are the only groups that were told apart (see the table of classes). How "
-            "the model fares with other differences between pictures (cameras, places, people) was "
-            "not measured, because the data do not say."
+            "Results are broken down by class only (see the table of classes). Other factors, such "
+            "as camera, place or person, were not evaluated, because the data do not state them."
         ],
         "Metrics": [_metrics(facts)],
         "Evaluation data": _evaluation_data(facts),
@@ -108,8 +107,8 @@ def model_card(facts: CardFacts, use: Sequence[str] = ()) -> str:
         "Quantitative analyses": _analyses(facts),
         **({} if facts.exported is None else {EXPORTED: exported_lines(facts.exported)}),
         "Ethical considerations": [
-            "Nobody has examined who is harmed by a wrong label, or whether it is right to label "
-            "such pictures at all. That is for whoever uses the model to answer, before using it."
+            "The harm of wrong labels, and whether such pictures should be labelled at all, were "
+            "not assessed. Assess both before using the model."
         ],
         "Caveats and recommendations": _caveats(facts),
     }
@@ -138,16 +137,17 @@ def _of_pixels(facts: CardFacts) -> bool:
 
 
 def _metrics(facts: CardFacts) -> str:
-    intervals = "by what single pictures change" if _of_pixels(facts) else "Wilson's"
+    kind = "score intervals with standard errors from influence functions,"
     text = (
-        f"{_described_accuracy(facts)} Intervals are {intervals}, 95 %: they tell what other "
-        "pictures of the same origin would change, and not what another training would."
+        f"{_described_accuracy(facts)} Intervals are 95 % "
+        f"{kind if _of_pixels(facts) else 'Wilson intervals'} over pictures of the same origin; "
+        "they do not include the variation between trainings."
     )
     if _of_pixels(facts):  # no probabilities of pixels are kept
         return text
     return (
-        f"{text} Calibration is the mean gap between what the model claims and how often it is "
-        "right (15 bins of the probability of its answer)."
+        f"{text} The calibration error is the mean gap between confidence and accuracy (15 bins of "
+        "the probability of the answer)."
     )
 
 
@@ -166,7 +166,7 @@ def _described_accuracy(facts: CardFacts) -> str:
         return (
             "Mean average precision is over the labels: for each, the mean precision at the places "
             "of the pictures that have it, ordered by probability. The exact match is the share of "
-            f"pictures with all labels right; a label counts as said from {threshold}."
+            f"pictures with all labels right; a label is predicted from {threshold}."
         )
     judged = [one for one in facts.predictions.values() if one.thresholds is not None]
     if judged:
@@ -227,32 +227,32 @@ def _use(facts: CardFacts) -> list[str]:
     names = [escaped(name) for name in facts.class_names]
     more = len(names) - _NAMED_CLASSES
     listed = ", ".join(names[:_NAMED_CLASSES]) + (f" and {more} more" if more > 0 else "")
-    answer = "names the class of a picture, one of"
+    answer = "predicts the class of a picture, one of"
     if _of_pixels(facts):
-        answer = "gives every pixel of a picture a class, one of"
+        answer = "predicts the class of every pixel of a picture, one of"
     if _of_sets(facts):
-        answer = "names the labels of a picture, any or none of"
+        answer = "predicts the labels of a picture, any or none of"
     meant = (
-        f"It {answer} {len(names)}: {listed}. It is meant for pictures that come about as those "
-        "did that it learnt from"
+        f"It {answer} {len(names)}: {listed}. It is meant for pictures of the same origin as the "
+        "training pictures"
     )
     if _of_pixels(facts) or _of_sets(facts):
-        return [f"{meant}; for pictures of another origin no figure below holds."]
+        return [f"{meant}; no figure below holds for others."]
     return [
         f"{meant}.",
         "",
-        "Out of scope: every picture gets one of these classes, one that shows none of them as "
-        "well; and pictures of another origin, for which no figure below holds.",
+        "Out of scope: pictures that show none of these classes, which get one of them all the "
+        "same, and pictures of another origin, for which no figure below holds.",
     ]
 
 
 def _evaluation_data(facts: CardFacts) -> list[str]:
     tested = facts.parts.get("test", 0)
     if not tested:
-        return ["There is no test part: no figure below comes from pictures that nobody chose by."]
+        return ["There is no test part: every figure below is subject to selection bias."]
     lines = [
-        f"{tested:,} pictures of {escaped(facts.summary.data)} that the model has not learnt from "
-        "and was not chosen by; equal pictures never stand on both sides."
+        f"{tested:,} pictures of {escaped(facts.summary.data)} that were used neither for training "
+        "nor for selection; no copy of them is in another part."
     ]
     if facts.test_measurements:
         lines += ["", f"The test part has been measured {measured(facts.test_measurements)}."]
@@ -266,7 +266,7 @@ def _training_data(facts: CardFacts) -> list[str]:
         f"{escaped(facts.summary.data)} ({code(facts.source)}), as "
         f"{height}x{width}x{channels}; parts of this run: {parts}; split seed "
         f"{facts.split_seed}, fingerprint `{str(facts.summary.split_fingerprint)[:16]}`. "
-        "`split.csv` names the part of every picture, `suspects.csv` those that look wrong."
+        "`split.csv` lists the part of every picture, `suspects.csv` suspicious pictures."
     ]
 
 
@@ -318,7 +318,7 @@ def _costs(summary: RunSummary) -> Table:
     }
     rows = tuple((name, text(known[key])) for name, (key, text) in texts.items() if key in known)
     if others := known.get("latency_others"):
-        rows += (("the latency was measured beside other programs", f"{others:.1f} cores"),)
+        rows += (("load by other programs during the latency", f"{others:.1f} cores"),)
     return Table(
         "Costs, on the machine that trained it", ("what", "measured"), rows, frozenset({1})
     )
@@ -329,28 +329,27 @@ def _caveats(facts: CardFacts) -> list[str]:
     if "test" in facts.predictions:
         if facts.test_measurements > 1:
             limits.append(
-                f"The test part has been measured {facts.test_measurements} times. Whatever was "
-                "decided after such a look makes the test figure a little too good."
+                f"The test part has been measured {facts.test_measurements} times. Decisions made "
+                "after such a measurement bias the test figure upwards."
             )
         number = len(facts.predictions["test"].targets)
         limits.append(
-            f"The test figure stands on {number:,} pictures; the interval beside it says how far "
-            "that carries, and those of single classes are wider."
+            f"The test figure is from {number:,} pictures (see its interval); the intervals of "
+            "single classes are wider."
         )
     if facts.validation:
         limits.append(
-            "What is chosen by its validation figure has a figure that is a little too good: trust "
-            "that of the test part."
+            "The model was selected by its validation figure, which is therefore biased upwards: "
+            "use the test figure."
         )
     if facts.chosen is not None:
         limits.append(
-            "The refit itself was measured on the test part alone: on validation pictures, which "
-            "it has learnt, no figure of it would mean anything."
+            "The refit was measured on the test part only, because it was trained on the "
+            "validation pictures."
         )
-    limits.append("It was trained once with these pictures; another seed gives another model.")
+    limits.append("It was trained once; another seed gives another model.")
     if not _of_pixels(facts):
         limits.append(
-            "Probabilities are calibrated for pictures of the same origin, if at all (see above). "
-            "Elsewhere a high one is no proof."
+            "Probabilities are calibrated at most for pictures of the same origin (see above)."
         )
     return [f"- {limit}" for limit in limits]

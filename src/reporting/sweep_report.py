@@ -39,21 +39,24 @@ _SHOWN = 10
 def format_result(record: SweepRecord, width: int = 100) -> str:
     """Return a study in some thirty lines of `width` cells, without a final line break.
 
-    Missing parts, such as a winner, have no line; commands are not broken, to be copied.
+    Missing parts, such as a winner, have no line. The page also has the winner's command, and the
+    families where only one has a result.
     """
     parts = [headline(record)]
-    tables = [leaderboard_table(record, _SHOWN), families_table(record), finalists_table(record)]
+    tables = [leaderboard_table(record, _SHOWN), finalists_table(record)]
+    if sum(one.best is not None for one in best_of_families(record)) > 1:
+        tables.insert(1, families_table(record))
     parts += [table.text(width) for table in tables if table.rows]
-    rows = verdict(record)
+    rows = {name: text for name, text in verdict(record).items() if name != COMMAND}
     label = max(map(len, rows), default=0)
     parts += filter(None, ["\n".join(f"{name:<{label}}  {text}" for name, text in rows.items())])
     return "\n\n".join(parts)
 
 
 def headline(record: SweepRecord) -> str:
-    """Return, as in "fashion: 24 trials (15 complete, 9 pruned) of 4 families in 12 min 5 s".
+    """Return, as in "fashion: 24 trials (15 complete, 9 pruned), 4 families, 12 min 5 s".
 
-    Where some families had no trial it is "of 2 of 4 families".
+    Where some families had no trial it is "2 of 4 families".
     The pictures follow, where they are known: "; digits: 1,169 train, 269 val, 359 test pictures".
     """
     states = Counter(trial.state for trial in record.trials)
@@ -62,7 +65,7 @@ def headline(record: SweepRecord) -> str:
     families = counted(len(record.families), "family", "families")
     tried = len({trial.family for trial in record.trials})
     families = f"{tried} of {families}" if 0 < tried < len(record.families) else families
-    text = f"{record.study}: {trials} of {families} in {duration(record.seconds)}"
+    text = f"{record.study}: {trials}, {families}, {duration(record.seconds)}"
     return f"{text}; {pictures}" if (pictures := pictures_raced(record)) else text
 
 
@@ -168,7 +171,7 @@ def sweep_page(record: SweepRecord) -> str:
 def _page_headline(record: SweepRecord) -> str:
     if (winner := _winner(record)) is not None:
         if record.caution:
-            return f"{winner.name} comes first, and may know nothing of the pictures"
+            return f"{winner.name} comes first, but is no better than a constant answer"
         if len(record.ranked()) == 1:
             return f"{winner.name} is the only candidate"
         return f"{winner.name} wins"
@@ -182,8 +185,8 @@ def _page_lead(record: SweepRecord) -> str:
         if winner is not None and one.trial == winner.number and one.mean is not None:
             seeds = counted(len(one.values), "seed")
             return (
-                f"{metric} {mean_text(metric, one.mean, one.spread)}, trained again with {seeds}; "
-                f"its trial had {metric_text(metric, winner.value)}"
+                f"{metric} {mean_text(metric, one.mean, one.spread)}, mean of {seeds}; "
+                f"{metric_text(metric, winner.value)} in its trial"
             )
     ranked = record.ranked()
     return f"{metric} {metric_text(metric, ranked[0].value)}, in its trial" if ranked else ""
@@ -207,7 +210,7 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     finalists = len(record.finalists)
     reason = "" if not finalists else f"The best mean of {counted(finalists, 'finalist')}."
     if finalists == 1:
-        reason = "The only configuration for which there was time to train it again."
+        reason = "The only finalist within the budget."
     tested = [
         (name.capitalize(), found[name], "")
         for name in part_texts(record.test, "test", "test")

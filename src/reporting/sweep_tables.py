@@ -35,7 +35,7 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
         about = [mark for mark, has in marks.items() if has]
         last = settings_text(trial.values)
         if trial.state == FAILED:
-            last = trial.reason or "no reason known"
+            last = trial.reason or "unknown reason"
         values = values_of(record, trial)
         rows.append(
             (
@@ -50,7 +50,7 @@ def leaderboard_table(record: SweepRecord, most: int | None = None) -> Table:
     texts = ("candidate", "state", "settings")
     numbers = {i for i, name in enumerate(headers) if name not in texts}
     title = f"Leaderboard: {of} by {record.metrics[0]}, {order} first"
-    return Table(title, headers, tuple(rows), frozenset(numbers))
+    return Table(title, headers, tuple(rows), frozenset(numbers), least=24)
 
 
 def families_table(record: SweepRecord) -> Table:
@@ -63,7 +63,7 @@ def families_table(record: SweepRecord) -> Table:
     seconds, at_time = at_equal_time(record)
     same_trials = {standing.family: standing for standing in at_trials}
     same_time = {standing.family: standing for standing in at_time}
-    headers = ("family", "best", "candidate", f"first {counted(most, 'trial')}")
+    headers = ("family", "best", "candidate", f"best of {counted(most, 'trial')}")
 
     def spent(standing: FamilyStanding) -> tuple[str, str]:
         return (str(standing.trials), duration(standing.seconds)) if standing.trials else ("", "")
@@ -83,9 +83,8 @@ def families_table(record: SweepRecord) -> Table:
         if most
     )
     return Table(
-        f"Families by {record.metrics[0]}: the best trial of each, at equal trials and at equal "
-        "time",
-        (*headers, f"first {duration(seconds)}", "trials", "time"),
+        f"Families by {record.metrics[0]}: best trial, also within equal trials and time",
+        (*headers, f"best in {duration(seconds)}", "trials", "time"),
         rows,
         frozenset({1, 3, 4, 5, 6}),
     )
@@ -109,7 +108,7 @@ def finalists_table(record: SweepRecord) -> Table:
         for finalist in record.finalists
     )
     title = f"Finalists by {metric}, trained again over seeds: mean ± standard deviation"
-    return Table(title, ("candidate", "its trial", "mean", "by seed"), rows)
+    return Table(title, ("candidate", "trial", "mean", "by seed"), rows)
 
 
 def networks_table(record: SweepRecord) -> Table:
@@ -130,7 +129,7 @@ def networks_table(record: SweepRecord) -> Table:
     judged = f"{'mAP' if sets else 'accuracy'} on a sample"
     headers = ("network", "pixels a side", "pictures/s", judged, "LogME")
     title = (
-        "Frozen networks as ranked before the race, and what the trials with those taken reached"
+        "Frozen networks as ranked on a sample, and the result of the trials with the chosen ones"
     )
     return Table(title, (*headers, record.metrics[0]), rows, frozenset({1, 2, 3, 4, 5}))
 

@@ -42,7 +42,7 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
     latency = summary.metrics.get(metric_key("cost", "latency_ms"))
     times = summary.test_measurements
     disturbed = metric_key("cost", "latency_others") in summary.metrics
-    beside = ", measured beside other programs" if disturbed else ""
+    beside = " (measured under load)" if disturbed else ""
     rows = {
         "reason": summary.reason,
         **part_texts(summary.metrics, "val", "validation"),
@@ -110,11 +110,11 @@ def format_combination(
         [
             table.text(100),
             f"The {mixture} of {len(used)} of {len(found.members)} trained models has "
-            f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on pictures that it "
-            "was not fitted to, and the best single model "
+            f"{MEASURE_NAMES[measure]} {metric_text(measure, found.figure)} on held-out pictures, "
+            "and the best single model "
             f"{metric_text(measure, found.best_figure)} ({points}; {test} of these two alone on "
             f"the same pictures: p = {found.p_value:.2g}).",
-            "The single model was picked on the same pictures as the combination; picked on all of "
+            "The single model was selected on the same pictures as the combination; on all of "
             f"them it is {found.best}.",
             latency,
         ]

@@ -365,7 +365,7 @@ def _of_candidate(reference: str, output_dir: Path, kind: type[RunFolder]) -> li
             found[study] = places
     if len(found) > 1:
         raise ValueError(
-            f"{name} could mean several: say one of {', '.join(f'{name}:{one}' for one in found)}"
+            f"{name} is ambiguous: use one of {', '.join(f'{name}:{one}' for one in found)}"
         )
     places = next(iter(found.values()), [])
     folders = [run for one in places if (run := kind.at(Path(one), output_dir)) is not None]

@@ -295,7 +295,7 @@ class Run(ABC):
         overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
         line = command("train", *overrides)
         with suppress(OSError, ValueError):  # the terminal went away
-            print(f"go on with: {line}", file=sys.stderr, flush=True)
+            print(f"resume with: {line}", file=sys.stderr, flush=True)
 
     def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""

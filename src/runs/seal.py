@@ -180,7 +180,7 @@ def refuse_changed(folder: Path, changed: str, patterns: Sequence[str] = RECORD)
         return
     if changed != "use":
         raise ValueError(
-            f"{clause}: put the original back or train again, or say changed=use to take it as it "
+            f"{clause}: put the original back or train again, or set changed=use to take it as it "
             "is"
         )
     print(f"{clause}; it is used all the same", file=sys.stderr, flush=True)

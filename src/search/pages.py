@@ -53,7 +53,7 @@ def _open(study: str, folder: Path, url: str | None) -> BaseStorage:
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{JOURNAL}"))
         there = f"there are {', '.join(known)}" if known else "a sweep makes one (make sweep)"
         raise ValueError(
-            f"there is no {journal}: {there}; of a study in a database, say storage=URL"
+            f"there is no {journal}: {there}; of a study in a database, set storage=URL"
         )
     return JournalStorage(JournalFileBackend(str(journal)))
 

@@ -52,7 +52,7 @@ def check_sampler(name: str, families: Sequence[Family], objectives: int) -> Non
         if len(families) > 1 or any(parameter.when for parameter in families[0].parameters):
             raise ValueError(
                 f"sampler={name} takes a single family whose keys have no conditions: name one "
-                "family, fix the keys that others depend on, or say sampler=tpe"
+                "family, fix the keys that others depend on, or set sampler=tpe"
             )
         if not families[0].parameters:
             raise ValueError(f"sampler={name} has nothing to choose: no key is searched")
@@ -64,7 +64,7 @@ def check_sampler(name: str, families: Sequence[Family], objectives: int) -> Non
             if name == "cmaes" and parameter.choices:
                 raise ValueError(f"sampler=cmaes takes numbers only, and {parameter.key} is none")
     if objectives > 1 and name not in ("tpe", "nsga2", "random", "grid", "qmc"):
-        raise ValueError(f"sampler={name} takes one metric: say sampler=tpe")
+        raise ValueError(f"sampler={name} takes one metric: set sampler=tpe")
 
 
 @dataclass(frozen=True)

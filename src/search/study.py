@@ -129,7 +129,7 @@ class SweepStudy:
             found = list(_differences(known, given))
             more = len(found) - _MOST_DIFFERENCES
             shown = "; ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
-            raise StudyChanged(f"the study {self.spec.name} was begun otherwise: {shown}", known)
+            raise StudyChanged(f"the study {self.spec.name} has other settings: {shown}", known)
 
     def close(self) -> None:
         """Release the study for another process."""

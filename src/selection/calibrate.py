@@ -71,8 +71,8 @@ def calibration_basis(
     """
     if chosen.settings.data.target == "dense":
         print(
-            "certainty: sets of labels and promised errors are for pictures that are labelled as a "
-            "whole, so this model is not calibrated for them"
+            "certainty: prediction sets and guaranteed errors are for labels of whole pictures, so "
+            "this model is not calibrated for them"
         )
         return None
     known = chosen.folder.answers("val")[0]

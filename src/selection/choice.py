@@ -21,7 +21,7 @@ from ..data.sources.costs import CostTable
 from ..machine.package import command
 from ..records.comparison import Comparison
 from ..records.run import RunSummary
-from ..reporting.comparison_verdict import verdict_sentences
+from ..reporting.comparison_verdict import caution_sentences, verdict_sentences
 from ..reporting.formatting import below_each_other
 from ..runs.folder import FOLDS, RunFolder, refuse_unfinished
 from ..runs.seal import refuse_changed
@@ -71,17 +71,15 @@ def choose(settings: SelectSettings) -> Chosen:
     if settings.choose != "winner":
         comparison = in_turns(comparison, settings.choose)
     verdict = comparison.verdict
+    faster = "at least 1.5 times as fast as the winner"
     standing, why = {
-        "one_se": (verdict.choice, "at least a third cheaper than the first, and near it"),
-        "cheapest": (
-            verdict.cheapest or verdict.winner,
-            "at least a third cheaper than the first, and tied",
-        ),
+        "one_se": (verdict.choice, f"{faster} and within one standard error of it"),
+        "cheapest": (verdict.cheapest or verdict.winner, f"{faster} and statistically tied"),
         "winner": (verdict.winner, ""),
     }[settings.choose]
     if standing is verdict.winner:
         alone = len(verdict.standings) == 1
-        why = "the only candidate" if alone else "the first of the comparison"
+        why = "the only candidate" if alone else "the winner of the comparison"
     (entrant,) = (one for one in comparison.entrants if one.standing.name == standing.name)
     sentences = verdict_sentences(comparison)
     repeats = [
@@ -89,9 +87,12 @@ def choose(settings: SelectSettings) -> Chosen:
         for place in entrant.run_dirs
     ]
     chosen = min(repeats, key=lambda one: one.summary.seed)
+    # `compare` prints all of the verdict, and the model card has it.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(below_each_other(sentences, width))
-    print(f"\nchosen: {chosen.folder.name}, {why}")
+    if cautions := caution_sentences(verdict):
+        print(below_each_other(cautions, width))
+    name = chosen.folder.name
+    print(f"chosen: {name if name == standing.name else f'{standing.name} ({name})'}, {why}")
     return _with_a_model(chosen, settings)
 
 
@@ -122,8 +123,8 @@ def choice_command(
 def _with_a_model(chosen: Chosen, settings: SelectSettings) -> Chosen:
     if chosen.settings.cv.is_whole and not settings.refit:
         raise ConfigError(
-            f"run: {chosen.folder.name} is a cross-validation, whose folds have a model each: "
-            "say refit=true to train one on all of their pictures."
+            f"run: {chosen.folder.name} is a cross-validation with a model for each fold: set "
+            "refit=true to train one on all of their pictures."
         )
     return replace(chosen, costs=_costs(settings))
 
@@ -167,7 +168,7 @@ def read_chosen(
         refuse_changed(folder.path, changed)
     if settings.cv.fold is not None:
         raise ConfigError(
-            f"run: {folder.name} is a fold of a cross-validation, one of the models that it judges "
-            "by, and none to use: name the whole cross-validation and say refit=true."
+            f"run: {folder.name} is a fold of a cross-validation: name the whole "
+            "cross-validation, with refit=true."
         )
     return Chosen(folder, settings, summary, reasons)

@@ -66,12 +66,12 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     """
     earlier = earlier_refit(chosen)
     if earlier is not None and finished_summary(earlier) is not None:
-        print(f"refit: {earlier.name} is there already")
+        print(f"refit: {earlier.name} exists already")
         return earlier
     if isinstance(settings.model, EnsembleSettings):
         raise ConfigError(
             f"refit: {chosen.name} is made of runs that are trained already, so there is nothing "
-            "to train once more: say refit=false."
+            "to train once more: set refit=false."
         )
     _require_weights(chosen, settings, earlier)
     epochs = _epochs(chosen, settings)
@@ -82,7 +82,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     if data.split.fingerprint != before.with_val_training().fingerprint:
         raise ConfigError(
             f"the pictures of {settings.data.name} have changed since {chosen.name} was trained: "
-            "train and choose again, or say refit=false."
+            "train and choose again, or set refit=false."
         )
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
     with amending(chosen.path, _RECORD):
@@ -91,12 +91,12 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     repeat = _command(chosen_summary, wanted)
     wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
     how_long = f" for {epochs} epochs" if epochs else ""
-    print(f"refit: {chosen.name} once more{how_long}, on training and validation part")
+    print(f"refit: training{how_long} on the training and validation parts together")
     if most is not None:
         data = build_data(wanted)
         print(
-            f"refit: on all {len(data.split.train):,} pictures of them, where {chosen.name} "
-            f"learned from {len(before.train):,} (data.train_limit)"
+            f"refit: on all {len(data.split.train):,} pictures, instead of the "
+            f"{len(before.train):,} that data.train_limit left"
         )
     if wanted.trainer.devices != 1:
         _train_on_devices(folder, wanted)

@@ -58,7 +58,7 @@ def select(chosen: Chosen, settings: SelectSettings) -> Champion:
     with _alone(chosen.folder.output_dir):
         model = chosen
         if settings.refit and chosen.settings.data.train_on_val:
-            print(f"refit: {chosen.folder.name} has learnt from the validation part already")
+            print("refit: not needed, the run was trained on the validation part already")
         elif settings.refit:
             folder = refit(chosen.folder, chosen.settings, chosen.summary)
             model = read_chosen(folder, chosen.reasons)
@@ -90,7 +90,7 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         facts = replace(facts, certainty=card_certainty(certainty))
     serving = _serving(champion, model, uri)
     if enabled:
-        commands = {**facts.commands, "answers pictures over HTTP": serving}
+        commands = {**facts.commands, "serve it over HTTP": serving}
         facts = replace(facts, registered=champion.registered_model, commands=commands)
     with amending(folder.path, card.name):
         head = front_matter(model.summary, library="bakeoff", license="unknown")
@@ -108,15 +108,15 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
         print(f"serve it: {serving}")
     elif enabled:
-        print("not registered yet: the same command completes it, and so does the next run")
+        print("not registered yet: repeat the command, or wait for the next run to do it")
     else:
         print("not registered: tracking is off; tracking.uri=sqlite:///FILE.db registers it")
         mirrored = folder.path.with_name(before.run if before else folder.name) / "tracking"
         known = read_json(mirrored / "mirror.json").get("versions", {})
         if before and before.run != folder.name and champion.registered_model in known:
             print(
-                f"warning: in MLflow {ALIAS} goes on naming {before.run}: the same command with "
-                "tracking changes that"
+                f"warning: in MLflow, {ALIAS} is still {before.run}: repeat the command with "
+                "tracking to change that"
             )
     elsewhere = folder.output_dir != Path("outputs").absolute()
     where = [f"output_dir={folder.output_dir}"] if elsewhere else []
@@ -166,12 +166,12 @@ def _tested(model: Chosen, costs: CostTable | None) -> tuple[Predictions | None,
     noted = metric_key("test", kind_of(settings.data.target).primary) in model.summary.metrics
     if noted and file.is_file():
         predictions = Predictions.read(file)
-        print(f"test part: {folder.name} was measured on it before; it is not measured again")
+        print("test part: measured before, not measured again")
         return predictions, _by_costs(model, predictions, costs)
     if not len(Split.read(folder.split).test):
-        print("test part: this data has none, so no figure comes from pictures nobody chose by")
+        print("test part: none, so that no figure is free of selection bias")
         return None, model
-    print(f"test part: measuring {folder.name}", flush=True)
+    print("test part: measuring", flush=True)
     again = revisit(folder, folder.chosen_checkpoint())
     measured, _ = measure(again, "test")
     _draw(again, measured.predictions)
@@ -231,8 +231,8 @@ def _bundled(folder: RunFolder, basis: Basis | None) -> tuple[str, Certainty | N
     if basis is not None:
         count = len(basis.predictions.targets)
         print(
-            f"certainty: calibrating on {count:,} held-out pictures ({basis.source}); describing "
-            "them takes seconds, with a large network some minutes",
+            f"certainty: calibrating on {count:,} held-out pictures ({basis.source}); this takes "
+            "seconds, with a large network some minutes",
             flush=True,
         )
     again = revisit(folder, folder.chosen_checkpoint())
@@ -281,9 +281,9 @@ def card_facts(
         exported=ExportRecord.read(folder.exports / "export.json"),
         provenance=read_json(folder.path / "provenance" / "provenance.json"),
         commands={
-            "trains it again": model.summary.command,
-            "chooses and registers it again": command_line(),
-            "labels pictures with it": command("predict", *overrides, "images=FOLDER", out),
+            "train it again": model.summary.command,
+            "choose and register it again": command_line(),
+            "label pictures with it": command("predict", *overrides, "images=FOLDER", out),
         },
     )
 
@@ -315,6 +315,6 @@ def _alone(output_dir: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise ConfigError(
-            f"output_dir: wait for the champion that is being chosen in {output_dir} by "
-            f"{holder_of(lock)}."
+            f"output_dir: a champion is being chosen in {output_dir} by {holder_of(lock)}: wait "
+            "for it to end."
         ) from None

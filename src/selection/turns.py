@@ -44,7 +44,7 @@ def in_turns(comparison: Comparison, choose: str) -> Comparison:
     try:
         found = _latencies({one.name: places[one.name] for one in among})
     except (ConfigError, OSError, ValueError) as error:
-        print(f"latencies: as the runs measured them, for they were not timed in turns: {error}")
+        print(f"latencies: as measured in the runs, because timing them again failed: {error}")
         return comparison
     if not found:
         return comparison

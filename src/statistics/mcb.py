@@ -1,4 +1,4 @@
-"""Multiple comparisons with the best: the candidates that cannot be told from it."""
+"""Multiple comparisons with the best: the candidates tied with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BestComparison:
     """The outcome of multiple comparisons with the best, for C candidates.
 
     Attributes:
-        tied: (C,) bool, those that cannot be told from the best. The truly best is among them
+        tied: (C,) bool, those statistically tied with the best. The best is among them
             with the confidence asked for.
         lowest, highest: (C,) within which each true figure minus that of the best of the others
             lies, all of them at once with that confidence; 0 where it lies on one side.

@@ -263,12 +263,12 @@ def shortage(error: BaseException, doing: str) -> ConfigError | None:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return ConfigError(
-            f"there was not enough memory while {doing}: end other programs, or say "
+            f"there was not enough memory while {doing}: end other programs, or set "
             "data.num_workers=1 to have fewer pictures in memory at a time."
         )
     if number in OF_THE_PROCESS:
         return ConfigError(
-            f"too many files were open while {doing}: allow more (ulimit -n 4096), or say "
+            f"too many files were open while {doing}: allow more (ulimit -n 4096), or set "
             "data.num_workers=1."
         )
     return None
@@ -291,7 +291,7 @@ def cache_errors(what: str, folder: Path) -> Iterator[None]:
         reason = refusal(error, folder) or f"{error.strerror or error} ({folder})"
         kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
         raise kind(
-            f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: say "
+            f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: set "
             "data.cache_dir=FOLDER, or set BAKEOFF_CACHE."
         ) from error
 

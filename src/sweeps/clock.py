@@ -234,5 +234,5 @@ class Clock:
             beyond = end - max(begin, budget)
             parts += [f"{duration(beyond)} for {what}"] if beyond >= 1 else []
             begin = end
-        took = f"the sweep took {duration(spent)} in the place of {duration(budget)}"
+        took = f"the sweep took {duration(spent)} instead of {duration(budget)}"
         return f"{took}: beyond its budget, {', '.join(parts)}" if parts else took

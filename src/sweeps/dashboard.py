@@ -13,7 +13,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.sweeps.dashboard in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.sweeps.dashboard in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from ..config.checks import ConfigError
@@ -50,7 +50,7 @@ def show(settings: DashboardSettings) -> None:
         server = make_server(HOST, settings.port, pages, _Server, _Handler)
     except OSError as error:
         raise ConfigError(
-            f"port {settings.port} cannot be used ({error.strerror}): say port=NUMBER."
+            f"port {settings.port} cannot be used ({error.strerror}): set port=NUMBER."
         ) from error
     where = settings.study_folder if settings.storage is None else "its database"
     with server:

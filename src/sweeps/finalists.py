@@ -203,11 +203,11 @@ class Finals(JobLoop[tuple[int, int]]):
     def _describe_no_result(self) -> str:
         """Return why there is no winner, and the remedy."""
         if self._seconds_left() is None:
-            return "no trial came to its end, so there is no winner: give the sweep more trials"
+            return "no trial was completed, so there is no winner: raise budget.trials"
         minutes = self._settings.budget.minutes or 0
         return (
-            f"no trial came to its end within budget.minutes={minutes:g}, so there is no winner: "
-            f"give the same command more minutes, such as {2 * minutes:g}, or name faster families"
+            f"no trial was completed within budget.minutes={minutes:g}, so there is no winner: "
+            f"repeat the command with budget.minutes={2 * minutes:g}, or choose faster families"
         )
 
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
@@ -232,7 +232,7 @@ class Finals(JobLoop[tuple[int, int]]):
         size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=known_size)
         if size != most:
             count = "none" if not size[1] else _times(*size)
-            self._show(f"finalists: {count}, for {_times(*most)} would take longer than the budget")
+            self._show(f"finalists: {count}, because {_times(*most)} would exceed the budget")
         self._study.remember(_SIZE, [*size, *asked])
         return size
 
@@ -271,8 +271,8 @@ class Finals(JobLoop[tuple[int, int]]):
             needed = [key for key in self._todo if key[1] == first]
             if len(needed) < len(self._todo):
                 self._show(
-                    f"finalists: {len(self._todo) - len(needed)} trainings are left out, for those "
-                    "before them took longer than was to be expected"
+                    f"finalists: {len(self._todo) - len(needed)} trainings are left out, because "
+                    "the earlier ones took longer than estimated"
                 )
             self._todo = deque(needed)
             if needed and self.seconds_to_end() == 0:
@@ -337,7 +337,7 @@ class Finals(JobLoop[tuple[int, int]]):
                 if now:
                     name = self._study.trial(training[0]).name
                     self._show(
-                        f"finalist {name}, seed {training[1]}: collapsed, so it does not count"
+                        f"finalist {name}, seed {training[1]}: collapsed, excluded from the mean"
                     )
 
     def _measure_winner(self) -> None:
@@ -362,7 +362,7 @@ class Finals(JobLoop[tuple[int, int]]):
         try:
             verdict, _ = verdict_on(self._settings, [winner], 1, self._jobs.costs)
         except ConfigError as error:
-            self._show(f"the winner was not held against one answer for everything: {error}")
+            self._show(f"the winner was not compared with the constant baseline: {error}")
             return ""
         return baseline_sentence(verdict)
 

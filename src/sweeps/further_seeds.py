@@ -94,9 +94,9 @@ def next_round(
     last = looks[-1]
     if len(last.tied) < 2:
         return {}, f"{name_of(last.tied[0])} is better than the others"
-    tied = f"{', '.join(map(name_of, last.tied))} cannot be told apart"
+    tied = f"{', '.join(map(name_of, last.tied))} are statistically tied"
     if last.chance is not None and last.chance < WORTH_SEEDS:
-        return {}, f"{tied}, which takes more pictures and no further seeds"
+        return {}, f"{tied}; separating them takes more pictures, not more seeds"
     left = most - extra_trainings(looks)
     seeds = min(last.seeds[trial] for trial in last.tied)
     each = seeds_until_next_look(seeds, len(last.tied), left, first=len(looks) == 1)

@@ -73,7 +73,9 @@ def measured(
         ConfigError: the settings do not fit these pictures.
     """
     if settings.data.train_on_val:
-        raise ConfigError("data.train_on_val leaves no validation part to race on: say false.")
+        raise ConfigError(
+            "data.train_on_val leaves no validation part for the race: set it to false."
+        )
     latest = None
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by

@@ -19,6 +19,7 @@ from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.arrays import TextArray
 from ..machine.parallel import available_cores
+from ..reporting.formatting import counted
 from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design
@@ -83,14 +84,14 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     side = _side(_survey(settings, source, settings.data.check_content))
     count = len(source)
     dense = settings.data.target == "dense"
-    of_pixels = _OF_PIXELS, "what gives every pixel a class"
+    of_pixels = _OF_PIXELS, "segmentation"
     names, why = of_pixels if dense else _suitable_families(side, count)
     minutes = settings.budget.minutes
-    limit = "no limit of time" if minutes is None else f"{minutes:g} minutes"
+    limit = "no time limit" if minutes is None else f"{minutes:g} minutes"
     cores = available_cores()
     reason = (
-        f"families: {', '.join(names)}; {count:,} pictures of some {side} pixels a side: {why}\n"
-        f"  {limit} on {cores} core{'s' * (cores > 1)}; families=[...] names others"
+        f"{count:,} pictures, about {side} pixels a side; {limit} on {counted(cores, 'core')}\n"
+        f"families: {', '.join(names)}\n  ({why}; families=[...] sets others)"
     )
     held_out = _validation_pictures(source.given_parts, count, settings)
     trained = _of_folds(source.given_parts, count, settings) - held_out
@@ -102,8 +103,8 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     if held_out < _MIN_VALIDATION and usual and not _sets_judging(overrides):
         further = _FOLDS
         reason += (
-            f"\n  judged on five folds, for a validation part of {held_out} pictures tells "
-            "little; cv.folds=null judges on that part"
+            f"\n  5-fold cross-validation: {held_out} validation pictures are too few "
+            "(cv.folds=null: without)"
         )
     if found := _describe_power(source, settings, bool(further)):
         reason += f"\n  {found}"
@@ -127,8 +128,8 @@ def describe_judging(settings: SweepSettings, overrides: Sequence[str]) -> str:
         return found
     whole = _of_folds(source.given_parts, len(source), settings)
     remark = (
-        f"judged on a validation part of {held_out:,} pictures, which tells little: "
-        f"{' '.join(_FOLDS)} judges on all {whole:,} that are not of the test part"
+        f"the validation part has only {held_out:,} pictures: {' '.join(_FOLDS)} evaluates on all "
+        f"{whole:,} that are not in the test part"
     )
     return f"{remark}\n{found}".rstrip()
 
@@ -147,11 +148,11 @@ def _describe_power(source: Source, settings: SweepSettings, folds: bool = False
     paired = _paired(pictures)
     points, needed = 100 * paired.detectable(pictures, 1), paired.pictures_needed(_DIFFERENCE, 1)
     text = (
-        f"{pictures:,} pictures judge: of two candidates that disagree on one in ten, a "
-        f"difference of {points:.1f} points is found four times out of five"
+        f"{pictures:,} validation pictures detect a difference of {points:.1f} points with 80 % "
+        "power"
     )
     if needed is not None and needed > pictures:
-        text += f" (1 point takes some {math.ceil(needed / 100) * 100:,})"
+        text += f" (1 point: {math.ceil(needed / 100) * 100:,})"
     if source.groups is None:
         return text
     _, sizes = np.unique(np.asarray(source.groups), return_counts=True)
@@ -159,7 +160,7 @@ def _describe_power(source: Source, settings: SweepSettings, folds: bool = False
     if not 2 <= groups < pictures:
         return text
     as_one = 100 * _paired(groups, groups - 1).detectable(groups, 1)
-    return f"{text}, or of {as_one:.1f} if each of some {groups:,.0f} groups is answered as one"
+    return f"{text}; {as_one:.1f} points if each of about {groups:,.0f} groups is answered as one"
 
 
 def _paired(units: float, freedom: float = math.inf) -> Design:
@@ -257,10 +258,10 @@ def _of_folds(parts: TextArray | None, count: int, settings: SweepSettings) -> i
 
 def _suitable_families(side: int, count: int) -> tuple[tuple[str, ...], str]:
     if side > _PHOTO_SIDE:
-        return _OF_PHOTOS, "published networks, frozen and fine-tuned, come first on photos"
+        return _OF_PHOTOS, "the default for photos"
     if side >= _MIN_SIDE and count <= _MAX_PICTURES:
         return (
             ("embedding", *_FROM_SCRATCH),
-            "few small ones, so that features of a published network may help",
+            "the default for few small pictures",
         )
-    return _FROM_SCRATCH, "small ones, which networks from scratch learn well"
+    return _FROM_SCRATCH, "the default for small pictures"

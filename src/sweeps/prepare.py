@@ -108,7 +108,7 @@ class Preparation:
             if name not in found:
                 new = self._measure_new(family)
                 if isinstance(new, str):
-                    self.show(f"{name}: left out, {new}")
+                    self.show(f"{name}: left out: {new}")
                     continue
                 self._keep(name, new)
             elif renewed := clock.has_more(found[name].limit) and not clock.trials_wait:
@@ -162,7 +162,7 @@ class Preparation:
         clock, left = self.clock, self.clock.race_left
         if not self.ready:
             if clock.trials_wait and (clock.share(False).measuring or 0.0) < _LEAST_MEASURING:
-                return "for time is up"
+                return "no time is left"
             return self.measure(family)
         known, base = self.jobs.prepared.values(), self.jobs.base
         if left is None or not clock.trials_wait:
@@ -171,16 +171,16 @@ class Preparation:
                 return self.measure(family)
             limit = duration(FIRST_TRIAL_FRACTION * left)
             return (
-                f"for an epoch would take some {duration(epoch)} by the speed of the frozen "
-                f"networks, and a trial may take {limit} of this budget"
+                f"an epoch would take about {duration(epoch)}, estimated from the speed of the "
+                f"frozen networks, and the limit of a trial is {limit}"
             )
         if not left:
-            return "for the time of trials is over"
+            return "no time is left for trials"
         needed, count = estimate_handcrafted_trial(family, known), count_training_pictures(known)
         few = affordable_pictures(CHEAP_TRIAL_FRACTION * left, count, needed, base)
         if few is None:
-            took = f": a try would take some {duration(needed)} of {duration(left)}"
-            return f"so that the others have time for trials{took if needed else ''}"
+            took = f": a trial would take about {duration(needed)} of {duration(left)}"
+            return f"the time left is kept for trials of the others{took if needed else ''}"
         if few >= count:
             return self.measure(family)
         found = self._measured(
@@ -200,7 +200,7 @@ class Preparation:
         seconds = _SURE * (self.clock.race_left or 0.0) - took[-1] if took else 0.0
         if seconds < _LEAST_DESCRIBING:
             return False
-        what = "what the time that is left buys"
+        what = "looking for better networks in the time left"
         return self._keep(family.name, self._measured(family, (), Share(seconds), what))
 
     def _keep(self, name: str, new: Prepared) -> bool:
@@ -254,7 +254,7 @@ class Preparation:
         if crafted or frozen:
             count = count_training_pictures([found])
             few = affordable_pictures(most, count, seconds, self.jobs.base) if crafted else None
-            took = f"describing the pictures would take {duration(seconds)} of this budget"
+            took = f"extracting the features would take {duration(seconds)}"
             return _with_fewer_pictures(found, few, count) if few else found.left_out(took)
         for cheaper in (self._with_smaller_pictures, self._with_all_cores):
             found = cheaper(family, found, share)
@@ -342,7 +342,7 @@ class Preparation:
         faster = self._measure_again(family, [*found.overrides, override], share)
         if not faster.affordable or faster.seconds > _FASTER * found.seconds:
             return found
-        note = f"{override}, one trial at a time: a training takes the whole of this budget"
+        note = f"{override}, one trial at a time: a training takes the whole budget"
         before = [known for known in found.notes if known != NOT_OPENED]
         return replace(faster, limit=found.limit, notes=[*before, *faster.notes, note])
 
@@ -356,12 +356,11 @@ class Preparation:
         epochs = int(fitting)
         if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
             if not only or fitting < (_LEAST_PART if from_scratch else _LEAST_TUNED):
-                limit = f"a trial may take {duration(most)} of this budget"
-                return found.left_out(f"{cost}, and {limit}")
+                return found.left_out(f"{cost}, and the limit of a trial is {duration(most)}")
             epochs, each = max(1, epochs), min(each, most / found.trainings)
         override = f"trainer.max_epochs={epochs}"
         return found.but(
-            f"{override}, for {cost}",
+            f"{override}, because {cost}",
             epochs=epochs,
             seconds_per_epoch=each,
             overrides=[*found.overrides, override],
@@ -391,7 +390,7 @@ class Preparation:
         family: Family,
         changes: Sequence[str],
         share: Share,
-        what: str = "how to train it on this machine",
+        what: str = "measuring its speed on this machine",
         at_once: bool = False,
     ) -> Prepared:
         """Have a worker measure the default configuration of a family with these changes."""
@@ -406,11 +405,11 @@ class Preparation:
         def doing(line: str) -> None:
             self.doing(f"{family.name}: {line}")
 
-        doing(f"finding out {what}{limit}")
+        doing(f"{what}{limit}")
         ending = run_single(self.pool, job, self.check, seconds=most, doing=doing)
         unknown = Prepared(list(changes), 1, 0.0)
         if most is not None and ending.state == "pruned":
-            took = f"to measure it took more than {duration(most)}"
+            took = f"measuring its speed took more than {duration(most)}"
             return replace(unknown, limit=left).left_out(took)
         if ending.result.get("wrong_input"):
             raise ConfigError(f"{family.name}: {ending.reason}")

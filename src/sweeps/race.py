@@ -22,6 +22,7 @@ from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
 from ..machine.status import doing
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
+from ..reporting.formatting import counted
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
@@ -98,7 +99,7 @@ class _Sweep:
         settings, study, interruption = self._settings, self._study, self._interruption
         if study.recall("over") == self._target() and self._parent.is_written:
             return self.record()
-        with doing("looking whether the pictures are those of the study"):
+        with doing("checking that the pictures are those of the study"):
             check_pictures(settings, study)
         if settings.workers.engine == "local":
             refuse_machine(settings.trainer.accelerator)
@@ -117,7 +118,7 @@ class _Sweep:
                     self._display.show(lost)
                 self._parent.open(self._display.show)
                 interruption.defer(True)
-                self._display.doing(f"starting the workers ({pool.size}), which load PyTorch")
+                self._display.doing(f"starting {counted(pool.size, 'worker')}")
                 pool.start()
                 trials = self._prepare()
                 self._race(trials)
@@ -237,9 +238,9 @@ class _Sweep:
                 name, values, minimal = minimal_trial(families, self._base, side, pixels=pixels)
                 cut = ", ".join(minimal.overrides) or "as it is"
                 self._display.show(
-                    f"nothing else ends in {minutes:g} minutes on this machine just now: {name} is "
-                    f"tried at its cheapest ({cut}), for a rough answer; more minutes buy a better "
-                    "one"
+                    f"no trial fits into budget.minutes={minutes:g} at the current load: the "
+                    f"cheapest configuration of {name} is run ({cut}) for a rough result; a larger "
+                    "budget gives a better one"
                 )
                 self._prepared[name] = minimal
                 self._enqueue(name, values)
@@ -351,7 +352,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     elif remark := describe_judging(settings, overrides):
         print(remark, flush=True)
     base = base_overrides(chosen_overrides, config_name)
-    with doing("reading what each family may try"):
+    with doing("reading the search spaces"):
         families = load_families(list(settings.families), base, settings.search)
     line = command("sweep", "--config-name", config_name, *overrides)
     try:
@@ -363,7 +364,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         earlier = None if costs is not None else resuming_command(settings, error.begun)
         going_on = "take the old settings"
         if earlier is not None:
-            going_on = f"go on with it: {without_password(earlier)}"
+            going_on = f"resume it: {without_password(earlier)}"
         raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
     except ValueError as error:  # StudyBusy as well
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
@@ -378,7 +379,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
                 again = shorter_command(settings) or line
-                print(f"go on with: {without_password(again)}", file=sys.stderr, flush=True)
+                print(f"resume with: {without_password(again)}", file=sys.stderr, flush=True)
             raise
         except StudyBusy as error:
             raise RunFailed(str(error)) from error

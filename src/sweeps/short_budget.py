@@ -147,8 +147,8 @@ def warn_single_family(pictures: int, minutes: float, finals: bool, base: Sequen
         return ""
     enough = math.ceil(minutes * (1 + (needed - left) / keeps / race))
     return (
-        f"{minutes:g} minutes may be enough for one family only; by the load of this moment, some "
-        f"{enough} let hand-crafted features in as well"
+        f"budget.minutes={minutes:g} may fit only one family; at this load, handcrafted takes "
+        f"about {enough}"
     )
 
 
@@ -211,10 +211,10 @@ def next_affordable_family(
 
 def describe_single_family(name: str, minutes: float, second: tuple[str, int] | None) -> str:
     """Return that only one family fits into a budget, and the minutes for the next one."""
-    more = (
-        "more let others in" if second is None else f"some {second[1]} let {second[0]} in as well"
-    )
-    return f"in {minutes:g} minutes only {name} can be tried here; {more}"
+    more = "other families take more"
+    if second is not None:
+        more = f"{second[0]} takes about budget.minutes={second[1]}"
+    return f"only {name} fits into budget.minutes={minutes:g}; {more}"
 
 
 def report_single_family(
@@ -237,7 +237,7 @@ def report_single_family(
     if len(tried) != 1 or len(families) == 1 or second is None or again is None:
         return "", ""
     (only,), (name, minutes) = tried, second
-    sentence = f"only {only} was tried; some {minutes} minutes in all let {name} in as well"
+    sentence = f"only {only} was tried; {name} takes about {minutes} minutes in all"
     return sentence, f"{again} budget.minutes={minutes}"
 
 
@@ -249,10 +249,10 @@ def explain_no_family(
     if prepared and not any(one.is_late for one in prepared.values()):
         return (
             f"none of the families can be trained on this machine ({reasons}): choose a smaller "
-            "data.image_size, or name smaller families"
+            "data.image_size, or smaller families"
         )
     because = f" ({reasons})" if reasons else ""
     return (
         f"budget.minutes={minutes or 0:g} is too short for any of {', '.join(names)}{because}: "
-        "give it more, or name faster families"
+        "raise it, or choose faster families"
     )

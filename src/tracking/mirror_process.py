@@ -50,8 +50,8 @@ class MirrorStatus:
     def progress(self) -> str:
         """Return what a person waits for, in a few words."""
         if self.sent is not None:
-            return f"MLflow has {self.sent[0]} of {self.sent[1]} entries"
-        return "MLflow is loading" if self.mlflow_run_id is None else "MLflow takes the rest"
+            return f"sending to MLflow, {self.sent[0]} of {self.sent[1]} entries"
+        return "starting MLflow" if self.mlflow_run_id is None else "sending to MLflow"
 
 
 class MirrorProcess:

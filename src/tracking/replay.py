@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.tracking.replay in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.tracking.replay in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from ..config.checks import ConfigError
@@ -78,7 +78,7 @@ def _left_out(start: dict[str, Any], run_dir: Path, uri: str | None) -> tuple[st
         return "not meant for MLflow; name a tracking.uri to send it", True
     if uri is None and "***@" in str(start.get("target")):
         return (
-            "not sent: it was meant for an address with a password; say tracking.uri without it, "
+            "not sent: it was meant for an address with a password; set tracking.uri without it, "
             "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL: "
             "PGPASSWORD) in the environment"
         ), False

@@ -29,6 +29,7 @@ __all__ = ["NOTE", "Tracker", "dotted"]
 NOTE = "mlflow.note.content"
 # Long enough for the import of MLflow and a new database, should a run be as short as that.
 _WAIT_SECONDS = 60.0
+_INTERRUPT = "(Ctrl-C: the next run sends the rest)"
 
 
 class Tracker(Spool):
@@ -184,11 +185,11 @@ class Tracker(Spool):
             return None
         hasty, signals = True, signals_so_far()
         try:
-            with doing("waiting for MLflow; Ctrl-C leaves the rest to the next run") as show:
+            with doing(f"waiting for MLflow {_INTERRUPT}") as show:
                 run = self._mirror.wait(
                     self.run_dir,
                     wait_seconds,
-                    lambda progress: show(f"{progress}; Ctrl-C leaves the rest to the next run"),
+                    lambda progress: show(f"{progress} {_INTERRUPT}"),
                 )
             hasty = run.away is not None or signals_so_far() > signals
         except (Interrupted, KeyboardInterrupt):
@@ -196,7 +197,7 @@ class Tracker(Spool):
             raise
         finally:
             if self._owns_mirror:
-                with doing("MLflow takes the rest; Ctrl-C leaves it to the next run"):
+                with doing(f"sending the rest to MLflow {_INTERRUPT}"):
                     self.is_sent = self._mirror.close(0.0 if hasty else close_seconds)
         if run.done:
             for text in run.warnings:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 if not __package__:  # it was given as a file, in which no import finds the others
-    print("error: say python -m src.tracking.ui in the checkout, not a path", file=sys.stderr)
+    print("error: run python -m src.tracking.ui in the checkout, not a path", file=sys.stderr)
     sys.exit(2)
 
 from ..config.checks import ConfigError
@@ -138,7 +138,7 @@ def _require_free(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ConfigError(
-                f"port {port} cannot be used ({error.strerror}): say port=NUMBER."
+                f"port {port} cannot be used ({error.strerror}): set port=NUMBER."
             ) from error
 
 

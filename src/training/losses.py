@@ -41,7 +41,7 @@ def balanced_weights(class_counts: Tensor) -> Tensor:
     if empty:
         raise ConfigError(
             "loss.class_weights is 'balanced', but there are no training pictures of class number "
-            f"{', '.join(map(str, empty))}: add some, or say loss.class_weights=none."
+            f"{', '.join(map(str, empty))}: add some, or set loss.class_weights=none."
         )
     counts = class_counts.double()
     return (counts.sum() / (len(counts) * counts)).float()

@@ -89,7 +89,7 @@ def test_good_values_become_typed_objects() -> None:
         ("inner", 3, ["inner is 3"]),
         ("shape._target_", "os.system", ["shape._target_", "os.system", "allowlist"]),
         ("shape.radius", -1, ["shape.radius is -1", "above 0"]),
-        ("shape.radius", "???", ["shape.radius is not set"]),
+        ("shape.radius", "???", ["shape.radius is missing"]),
         ("either", [1], ["either is [1]", "a whole number or text"]),
         ("either", "", ["either is empty"]),
         ("name", " \t", ["name is empty"]),
@@ -114,7 +114,7 @@ def test_a_refusal_is_one_sentence_about_its_key(said: str, sentence: str) -> No
 
 def test_a_missing_key_is_named() -> None:
     plain = {k: v for k, v in GOOD.items() if k != "count"}
-    with pytest.raises(ConfigError, match="count is not set: say count=VALUE"):
+    with pytest.raises(ConfigError, match="count is missing: set count=VALUE"):
         from_plain(Outer, plain)
 
 

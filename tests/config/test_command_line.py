@@ -109,7 +109,7 @@ def test_help_and_cfg_job_show_what_must_be_given_as_missing(
     assert run_entry("", read_placed, fail, argv=["--help"]) == 0
     assert "run=???" in capsys.readouterr().out
     assert run_entry("", read_placed, fail, argv=[]) == 2
-    assert "run is not set: say run=VALUE: what it is about." in capsys.readouterr().err
+    assert "run is missing: set run=VALUE (what it is about)." in capsys.readouterr().err
 
 
 def test_an_entry_may_refuse_several_jobs(capsys: pytest.CaptureFixture[str]) -> None:

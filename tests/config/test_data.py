@@ -120,8 +120,8 @@ def test_frames_of_videos_have_no_masks() -> None:
 @pytest.mark.parametrize(
     ("target", "answer", "fault"),
     [
-        ("single", "kappa", "say target=ordinal"),
-        ("single", "mae", "say target=ordinal"),
+        ("single", "kappa", "set target=ordinal"),
+        ("single", "mae", "set target=ordinal"),
         ("multi", "balanced_accuracy", "one class a picture"),
         ("single", "balanced_accuracy", None),
         ("ordinal", "balanced_accuracy", None),

@@ -66,7 +66,7 @@ def test_an_entry_names_its_own_keys_alone() -> None:
     ],
 )
 def test_an_option_of_another_tool_is_answered_with_ours(override: str, instead: str) -> None:
-    with pytest.raises(ConfigError, match=f"say {instead}"):
+    with pytest.raises(ConfigError, match=f"set {instead}"):
         compose_settings(RunSettings, [override])
     compose_plain(instead.split(), "config")
 
@@ -169,25 +169,25 @@ def test_a_flag_is_answered_with_the_setting(overrides: list[str], ours: str) ->
 
 
 def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"say data=folder data.root={tmp_path}"):
+    with pytest.raises(ConfigError, match=f"set data=folder data.root={tmp_path}"):
         compose_settings(RunSettings, [str(tmp_path)])
-    with pytest.raises(ConfigError, match=f"say images={tmp_path}"):
+    with pytest.raises(ConfigError, match=f"set images={tmp_path}"):
         compose_settings(PredictSettings, ["run=champion", str(tmp_path)], "predict")
     (tmp_path / "run.json").write_text("{}")
     for cls, name in ((PredictSettings, "predict"), (EvaluateSettings, "evaluate")):
-        with pytest.raises(ConfigError, match=f"say run={tmp_path}"):
+        with pytest.raises(ConfigError, match=f"set run={tmp_path}"):
             compose_settings(cls, [str(tmp_path)], name)
-    with pytest.raises(ConfigError, match=r"given as KEY=VALUE, without spaces\.$"):
+    with pytest.raises(ConfigError, match=r"given as KEY=VALUE, spaces in quotes\.$"):
         compose_settings(RunSettings, ["model", "=", "mlp"])
 
 
 @pytest.mark.parametrize(
     ("cls", "name", "override", "ours"),
     [
-        (CompareSettings, "compare", "clothes", "say sweep=clothes"),
-        (SelectSettings, "select", "refit", "say refit=true"),
-        (SelectSettings, "select", "champion", "say run=champion"),
-        (EvaluateSettings, "evaluate", "champion", "say run=champion"),
+        (CompareSettings, "compare", "clothes", "set sweep=clothes"),
+        (SelectSettings, "select", "refit", "set refit=true"),
+        (SelectSettings, "select", "champion", "set run=champion"),
+        (EvaluateSettings, "evaluate", "champion", "set run=champion"),
         (EvaluateSettings, "evaluate", "part=test", "part is split here"),
         (CompareSettings, "compare", "study=clothes", "study is sweep here"),
         (CompareSettings, "compare", "runs=a,b", r"a list is runs=\[a,b\]"),
@@ -204,7 +204,7 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
         (RunSettings, "config", "data.image_size=224x224", r"as in \[224,224\]"),
         (RunSettings, "config", "cv=5", r"such as cv\.folds"),
         (PushSettings, "push", "to=hf:a/b", "hf://USER/NAME"),
-        (PredictSettings, "predict", "out=a.json", r"say a\.csv"),
+        (PredictSettings, "predict", "out=a.json", r"use a\.csv"),
     ],
 )
 def test_what_people_type_first_is_answered_with_what_was_meant(
@@ -226,11 +226,11 @@ def test_nothing_is_proposed_that_is_hardly_alike(override: str) -> None:
 
 def test_a_sweep_says_how_its_arguments_are_meant() -> None:
     for override, ours in {
-        "workers=2": r"say workers\.count=2",
+        "workers=2": r"set workers\.count=2",
         "budget=10": r"such as .*budget\.minutes",
         "families=cnn,vit": r"a list is families=\[cnn,vit\]",
         "optimizer.lr=0.1,0.2": "sweeps/spaces",
-        "fashion": "say --config-name fashion",
+        "fashion": "use --config-name fashion",
         "metric=acc": "did you mean val/accuracy",
     }.items():
         with pytest.raises(ConfigError, match=ours):

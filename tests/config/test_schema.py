@@ -103,6 +103,6 @@ def test_the_models_that_are_named_for_a_target_are_options_that_it_takes(target
         if option in named:
             assert compose_settings(RunSettings, [*overrides, f"model={option}", *further]).model
             continue
-        with pytest.raises(ConfigError, match=rf"say one of model={', '.join(named)}\."):
+        with pytest.raises(ConfigError, match=rf"use one of model={', '.join(named)}\."):
             compose_settings(RunSettings, [*overrides, f"model={option}", *further])
     assert ("unet" in named) == (target == "dense") and "fcn" in named

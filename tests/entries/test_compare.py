@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def said(run: Run, runs: Path) -> str:
 
 
 def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Path) -> None:
-    assert "comes first of 2 candidates" in said and "the mean of 2 trainings" in said
+    assert "comes first of 2 candidates" in said and "mean of 2 trainings" in said
     folder = runs / "compare" / "experiment-bakeoff"
     assert f"report: {folder / 'report.html'}" in said
     assert said.splitlines()[-1].startswith("next: python -m src.select ")
@@ -75,5 +76,4 @@ def test_two_runs_by_name_are_tested_exactly(runs: Path, run: Run) -> None:
     overrides = [f"output_dir={runs}", f"runs=[{','.join(chosen)}]", "tracking.enabled=false"]
     result = run("src.compare", *overrides)
     assert result.returncode == 0, result.stderr
-    assert "pictures only the first has right" in result.stdout
-    assert "Of the trained models " in result.stdout
+    assert re.search(r"Of the pictures, \d+ are right only with", result.stdout)

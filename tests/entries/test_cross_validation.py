@@ -181,7 +181,7 @@ def test_the_next_step_after_folds_is_a_refit(swept: tuple[Path, dict[str, Any]]
     compared = run("src.compare", *overrides)
     assert compared.stdout.rstrip().endswith("refit=true"), compared.stdout + compared.stderr
     refused = run("src.select", *overrides)
-    assert refused.returncode == 2 and "say refit=true" in refused.stderr
+    assert refused.returncode == 2 and "set refit=true" in refused.stderr
 
 
 def test_a_trials_command_repeats_its_folds(

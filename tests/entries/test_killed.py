@@ -147,7 +147,7 @@ def test_who_asks_to_stop_gets_a_run_that_goes_on(
     _, error = process.communicate()
     assert process.returncode == 128 + signum
     assert "Traceback" not in error
-    assert f"go on with: python -m src.train resume={folder}" in error
+    assert f"resume with: python -m src.train resume={folder}" in error
     assert error.splitlines()[-1] == f"stopped by {signum.name}"
     assert summary_of(folder)["status"] == "KILLED"
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

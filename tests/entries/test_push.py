@@ -213,7 +213,7 @@ def test_an_earlier_push_stays_where_the_new_one_cannot_take_its_place(
         (["to=s3://bucket/x"], "only hf://USER/NAME is known"),
         (["to=here", "private=true"], "private is about repositories"),
         (["run=nobody", "to=here"], "there is no run 'nobody'"),
-        ([], "to is not set"),
+        ([], "to is missing"),
     ],
 )
 def test_what_cannot_be_pushed_is_refused(

@@ -32,10 +32,10 @@ from tests.entries.conftest import Run
         ("train resume=nothing", ["nothing"]),
         ("train model=handcrafted optimizer.lr=0.1", ["optimizer.lr: it changes nothing"]),
         ("evaluate run=nothing", ["nothing"]),
-        ("evaluate", ["run is not set"]),
+        ("evaluate", ["run is missing"]),
         ("predict run=nothing images=.", ["nothing"]),
         ("predict run=RUN images=HERE/missing", ["does not exist"]),
-        ("predict run=RUN images=HERE/a.png explain=true", ["say out=FILE.csv too"]),
+        ("predict run=RUN images=HERE/a.png explain=true", ["set out=FILE.csv too"]),
         ("predict run=RUN images=HERE/a.png variant=int8", ["has no variant int8"]),
         ("predict run=RUN images=HERE/a.png variant=chosen", ["has not been exported"]),
         (
@@ -48,7 +48,10 @@ from tests.entries.conftest import Run
         ("export run=RUN batch_sizes=[]", ["at least one size"]),
         ("export run=RUN batch_sizes=[0]", ["at least 1"]),
         ("export run=nobody", ["there is no run 'nobody'"]),
-        ("compare sweep=none output_dir=OUTPUTS", ["sweep is 'none': there is none of "]),
+        (
+            "compare sweep=none output_dir=OUTPUTS",
+            ["sweep is 'none': there is no finished sweep of "],
+        ),
         ("compare tracking=none", ["this command has no options of it", "tracking.enabled"]),
         ("compare model=cnn", ["model: this command has no such setting"]),
         ("compare part=train", ["part is 'train': it must be one of val, test"]),
@@ -130,7 +133,7 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
-        (["evaluate", "run=NETWORK", "split=test"], "no pictures in that part: say train and val"),
+        (["evaluate", "run=NETWORK", "split=test"], "no pictures in that part: set train and val"),
         (["evaluate", "run=MOVED"], "which is not there any more: put the pictures back"),
         (["export", "run=MOVED", "variants=[pt2]"], "which is not there any more"),
         (["train", "resume=MOVED"], "was trained on /photos/moved, which is not there any more"),

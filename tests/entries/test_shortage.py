@@ -24,7 +24,7 @@ os.execv(sys.executable, [sys.executable, "-m", "src.train", *sys.argv[2:]])
 
 def lines_of(error: str) -> list[str]:
     """Standard error without the lines of the epochs, the slow steps and the warnings."""
-    told = ("epoch ", "warning: ", "go on with: ")
+    told = ("epoch ", "warning: ", "resume with: ")
     return [line for line in complaints(error) if line.strip() and not line.startswith(told)]
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
         r"there before is whole, so make room and try again",
         line,
     ), line
-    assert f"go on with: python -m src.train resume={disk}/runs/{folder.name}" in result.stderr
+    assert f"resume with: python -m src.train resume={disk}/runs/{folder.name}" in result.stderr
 
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["epoch"] >= 1

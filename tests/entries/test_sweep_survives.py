@@ -100,7 +100,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
         if stop is _interrupt:  # the first of them, and MLflow is told
             hint, last = error.splitlines()[-2:]
             assert last == "stopped by SIGINT"
-            assert hint.startswith("go on with: python -m src.sweep study=")
+            assert hint.startswith("resume with: python -m src.sweep study=")
             (trial,) = trials(torn)
             assert trial.state.name == "RUNNING"
             assert summary_of(Path(trial.user_attrs["run_dir"]))["status"] == "KILLED"

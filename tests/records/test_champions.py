@@ -30,7 +30,7 @@ def test_the_word_means_the_only_champion_there_is(tmp_path: Path) -> None:
 
 def test_of_several_one_must_be_named(tmp_path: Path) -> None:
     digits, pets = crowned(tmp_path, "digits"), crowned(tmp_path, "my pets, 2026")
-    with pytest.raises(ValueError, match=r"say one of champion:digits, champion:my pets, 2026"):
+    with pytest.raises(ValueError, match=r"use one of champion:digits, champion:my pets, 2026"):
         RunFolder.find("champion", tmp_path)
     assert RunFolder.find("champion:digits", tmp_path) == digits
     assert RunFolder.find("champion:my pets, 2026", tmp_path) == pets
@@ -76,7 +76,7 @@ def test_the_champions_of_two_sets_are_two_however_alike_their_names(tmp_path: P
         )
     registered = [Champion(name, "r", "0").registered_model.lower() for name in names]
     assert len(set(registered)) == len(names)
-    with pytest.raises(ValueError, match="say one of"):
+    with pytest.raises(ValueError, match="use one of"):
         RunFolder.find("champion:my/photos", tmp_path)
 
 

@@ -68,8 +68,8 @@ def test_the_figure_that_ranks_is_in_the_table_once_whatever_it_is(measure: str)
 
 def test_a_sentence_on_ranks_begins_as_one() -> None:
     said = verdict_sentences(comparison(6, prefix="a name of many letters, " * 3))
-    few = [one for one in said if "too few trainings to show" in one]
-    assert len(few) == 1 and few[0].startswith("Those ranked ")
+    few = [one for one in said if "too few trainings" in one]
+    assert len(few) == 1 and few[0].startswith("Candidates 1")
 
 
 def test_json_and_csv_hold_every_candidate_with_what_is_known_of_it() -> None:
@@ -114,27 +114,27 @@ def sentences(field: Sequence[Candidate], folds: int | None = None) -> tuple[str
 
 def test_single_trainings_are_about_models_and_not_about_configurations() -> None:
     said = " ".join(sentences(random_field([0.80, 0.81, 0.79], [1, 1, 1])))
-    assert "about the trained models" in said and "cannot be told from" in said
-    assert "four times out of five" in said
+    assert "about the trained models" in said and "statistically tied with" in said
+    assert "Power: a true difference of 1.0 points" in said
 
 
 def test_a_certain_winner() -> None:
     said = sentences(random_field([0.95, 0.7, 0.6], [2, 2, 2], 1000))
     assert said[0].startswith("c0 comes first of 3 candidates:")
     assert "mean of 2 trainings" in said[0]
-    assert said[2].startswith("It is better than every other candidate")
+    assert said[2].startswith("It is significantly better than every other candidate")
     assert len(said) == 3
 
 
 def test_the_cheapest_of_the_tied_and_within_one_standard_error() -> None:
     field = field_of_costs()
     expected = (
-        "third costs at least a third less and is 3.0 points behind; within one standard error of "
-        "the winner second does."
+        "third is at least 1.5 times as fast and 3.0 points behind; within one standard error of "
+        "the winner, second is."
     )
     assert expected in sentences(field)
     near = sentences(field[:2])
-    assert "second costs at least a third less and is within one standard error of it." in near
+    assert "second is at least 1.5 times as fast and within one standard error of it." in near
 
 
 def test_two_candidates_have_a_difference() -> None:
@@ -142,23 +142,35 @@ def test_two_candidates_have_a_difference() -> None:
     difference = judge(field).difference
     assert difference is not None
     ahead = 100 * (field[1].right.mean() - field[0].right.mean())
-    bounds = f"{100 * difference.low:+.1f} and {100 * difference.high:+.1f} points (95 % interval)."
-    sentence = f"It is {ahead:.1f} points ahead; the true difference lies between {bounds}"
+    bounds = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f} points"
+    sentence = f"It is {ahead:.1f} points ahead (95 % interval of the difference {bounds})."
     assert sentence in sentences(field) and sentence in sentences(field, folds=5)
     level = sentences([field[0], candidate("copy", field[0].right)])
-    assert any(one.startswith("The two are level; the true difference") for one in level)
+    assert any(one.startswith("It is 0.0 points ahead (") for one in level)
 
 
 def test_long_lists_are_of_ranks_which_are_joined_where_they_follow_each_other() -> None:
     said = " ".join(sentences(random_field([0.8] * 12, [1] * 12, 300)))
-    assert "partly first by luck" in said
-    assert "It cannot be told from those ranked 2 to 12: with 95 % confidence" in said
+    assert "Corrected for selection" in said
+    assert "It is statistically tied with candidates 2 to 12: with 95 % confidence" in said
     field = random_field([0.9] * 9, [2, 1, 1, 1, 2, 1, 2, 1, 1], 300)
     once = [one.rank for one in judge(field).standings if len(one.run_ids) == 1]
     assert once == [2, 3, 5, 7, 8, 9], "drawn so that there are all kinds of gaps"
-    assert sentences(field)[-1].startswith("Trained once: those ranked 2, 3, 5 and 7 to 9;")
-    long = [dataclasses.replace(one, name=one.name * 60) for one in field[:3]]
-    assert "cannot be told from those ranked 2 and 3:" in " ".join(sentences(long))
+    assert sentences(field)[-1].startswith("Trained once: candidates 2, 3, 5 and 7 to 9;")
+    long = [dataclasses.replace(one, name=one.name * 13) for one in field[:3]]
+    assert "statistically tied with candidates 2 and 3:" in " ".join(sentences(long))
+
+
+def test_the_long_name_of_a_single_run_is_repeated_in_no_sentence() -> None:
+    field = random_field([0.8, 0.81], [1, 1], 300)
+    names = [f"embedding-clothing-20261129-10455{n}-fafeaa" for n in range(2)]
+    pair = Pair(*names, first_alone=30, second_alone=10)
+    verdict = judge([dataclasses.replace(one, name=name) for one, name in zip(field, names)])
+    whole = Comparison(verdict, (), pair, (), "val", "pictures", 2, 0, None)
+    first, *others = verdict_sentences(whole)
+    assert verdict.winner.name in first
+    assert not [one for one in others if any(name in one for name in names)]
+    assert any("tied with candidate 2:" in one for one in others)
 
 
 @pytest.mark.parametrize("measure", ["accuracy", "kappa", "hamming_loss", "log_loss"])
@@ -170,26 +182,25 @@ def test_luck_is_only_what_a_correction_takes_away(points: float, said: bool, me
     changed = dataclasses.replace(verdict, corrected=verdict.winner.figure + points / 100)
     whole = Comparison(changed, (), None, (), "val", "pictures", 1, 0, None)
     text = " ".join(verdict_sentences(whole))
-    assert ("partly first by luck" in text) is said
+    assert ("Corrected for selection" in text) is said
     alone = dataclasses.replace(changed, standings=(changed.winner,))
     text = " ".join(verdict_sentences(dataclasses.replace(whole, verdict=alone)))
-    assert "luck" not in text
+    assert "Corrected" not in text
 
 
 def test_unstable_trainings_call_for_repeats_and_single_ones_borrow() -> None:
     steady = sentences(random_field([0.9, 0.8], [3, 3]))
     shaken = sentences(random_field([0.9, 0.89], [3, 3], 3000, seed_effect=0.4))
-    assert not any("urther seeds" in sentence for sentence in steady)
-    assert any("Further seeds on the same pictures" in sentence for sentence in shaken)
+    assert not any("More seeds" in sentence for sentence in steady)
+    assert any("More seeds on the same pictures" in sentence for sentence in shaken)
     assert sentences(random_field([0.9, 0.8], [3, 1]))[-1].startswith("Trained once: c1;")
     assert "is the only candidate" in sentences(random_field([0.8], [1]))[0]
 
 
 def test_two_networks_differ_on_pictures() -> None:
     said = pair_sentence(Pair("cnn", "vit", 30, 10))
-    assert "cnn and vit" in said and "30 pictures only the first" in said and "10 only" in said
-    assert "seed" not in said
-    assert "the seed alone" in pair_sentence(Pair("cnn (seed 0)", "cnn (seed 1)", 3, 4, True))
+    assert "30 are right only with cnn and 10 only with vit" in said and "seed" not in said
+    assert "only in the seed" in pair_sentence(Pair("cnn (seed 0)", "cnn (seed 1)", 3, 4, True))
 
 
 def test_what_collapsed_is_named_with_what_follows() -> None:
@@ -200,7 +211,7 @@ def test_what_collapsed_is_named_with_what_follows() -> None:
     said = " ".join(
         verdict_sentences(Comparison(verdict, (), None, (), "val", "pictures", 1, 0, None))
     )
-    assert "One training of 8 collapsed, to 10.0 % (c1)" in said
+    assert "1 of 8 trainings collapsed to an accuracy of 10.0 % (c1)" in said
     assert verdict.collapses is not None and str(verdict.collapses.share) in said
 
 
@@ -216,8 +227,8 @@ def test_figures_that_are_no_shares_are_shown_as_they_are() -> None:
     )
     whole = Comparison(verdict, entrants, None, (), "val", "pictures", 1, 0, None)
     said = format_comparison(whole, 200)
-    assert "by log-loss" in said and f"{verdict.winner.figure:.4g}" in said
-    assert "points" not in said and "% right" not in said
+    assert f"log-loss {verdict.winner.figure:.4g} on" in said
+    assert "points" not in said and "accuracy" not in said
     assert comparison_plain(whole)["metric"] == "log_loss"
 
 
@@ -242,15 +253,15 @@ def test_what_the_figures_do_not_promise_is_said_on_the_terminal_and_in_the_reco
     )
     shaken = dataclasses.replace(found, verdict=verdict)
     said = " ".join(verdict_sentences(shaken))
-    assert f"{first} and {second} have too few trainings to show how far seeds move" in said
-    assert "corrected for that, as far as so few trainings tell, its accuracy is" in said
+    assert f"{first} and {second} have too few trainings to estimate" in said
+    assert "the corrected figure is too optimistic" in said
     assert comparison_plain(shaken)["unsteady"] == [first, second]
     for measure, lone, words in (
-        ("map", 1, "Of 1 label there is a single picture: "),
-        ("macro_f1", 2, "Of 2 classes there is a single picture each: "),
+        ("map", 1, "1 label has a single picture, "),
+        ("macro_f1", 2, "2 classes have a single picture each, "),
     ):
         rare = dataclasses.replace(
             found, verdict=dataclasses.replace(found.verdict, measure=measure, lone=lone)
         )
         said = " ".join(verdict_sentences(rare))
-        assert words in said and "no interval and no tie here is promised with 95 %" in said
+        assert words in said and "the 95 % confidence is not guaranteed" in said

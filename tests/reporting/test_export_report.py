@@ -37,7 +37,7 @@ def test_all_that_a_person_needs_to_choose() -> None:
     assert re.split("  +", lines[3].strip()) == [*cells, "1.9e-06", "100.00 %", "93.1 %"]
     assert lines[4:] == [
         "",
-        "int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers",
+        "int8 is not available: onnxruntime has no 8-bit kernel for LSTM layers",
         "recommended: onnx, the fastest with at least 99.9 % equal labels",
         "predict with it: python -m src.predict run=a-run variant=onnx images=...",
         "serve it: mlflow models serve",
@@ -82,6 +82,6 @@ def test_a_card_has_the_variants_of_the_latest_export_once() -> None:
     added = with_exported(plain, EXPORT)
     assert added == model_card(facts(exported=EXPORT))
     assert with_exported(added, MASKS) == model_card(facts(exported=MASKS)) != added
-    assert "\n- int8 cannot be had: onnxruntime has no 8-bit kernel for LSTM layers.\n" in added
+    assert "\n- int8 is not available: onnxruntime has no 8-bit kernel for LSTM layers.\n" in added
     assert "### Variants on 6,000 validation pictures, 2 threads" in added
     assert "71.0 % (-0.22)" in with_exported("notes of my own\n", MASKS)

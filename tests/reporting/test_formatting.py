@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -88,6 +89,15 @@ def test_columns_are_aligned_and_the_last_is_cut() -> None:
         "  12  图像  a|b c*",
     ]
     assert TABLE.text(200).splitlines()[2].endswith("depth=4")
+
+
+def test_a_last_column_of_which_too_little_would_be_left_is_named_instead() -> None:
+    settings = dataclasses.replace(TABLE, least=20)
+    assert settings.text(32).splitlines()[2].endswith("lr=0.003 width=32 d…")
+    assert settings.text(31).splitlines()[:2] == [
+        "Trials (a wider terminal shows settings)",
+        "   n  name",
+    ]
 
 
 @pytest.mark.parametrize("width", [28, 30, 40, 100])

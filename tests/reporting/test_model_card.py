@@ -54,7 +54,7 @@ def facts(**changes: object) -> CardFacts:
         "validation": {"val/accuracy": 0.8, "val/accuracy_low": 0.6, "val/accuracy_high": 0.9},
         "test_measurements": 2,
         "provenance": {"git": {"commit": "c0ffee", "dirty": True}, "packages": {"torch": "2.13"}},
-        "commands": {"trains it again": SUMMARY.command},
+        "commands": {"train it again": SUMMARY.command},
         "registered": "bakeoff-my_pets",
     }
     return CardFacts(**(known | changes))  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ def test_the_sections_are_the_papers_in_their_order() -> None:
 def test_a_refit_says_whose_figure_the_validation_one_is() -> None:
     card = model_card(facts(chosen=replace(SUMMARY, name="mlp-chosen")))
     assert "Refit of `mlp-chosen`" in card and "validation (of the chosen run)" in card
-    assert "on validation pictures, which it has learnt" in card
+    assert "because it was trained on the validation pictures" in card
     assert "Refit" not in model_card(facts())
 
 

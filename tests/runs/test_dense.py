@@ -218,10 +218,10 @@ def test_the_card_says_what_holds_for_pixels(trained: RunSummary) -> None:
     chosen = read_chosen(folder, changed="refuse")
     predictions = Predictions.read(folder.predictions / "test.parquet")
     facts = card_facts(chosen, chosen, predictions, Split.read(folder.split), 1)
-    settings = facts.commands["labels pictures with it"]
+    settings = facts.commands["label pictures with it"]
     assert "out=MASKS" in settings and ".csv" not in settings
     card = model_card(facts)
-    assert "Classes, test part" in card and "by what single pictures change" in card
+    assert "Classes, test part" in card and "standard errors from influence functions" in card
     assert "alibrat" not in card and "Wilson" not in card
 
 

@@ -264,7 +264,7 @@ def test_a_run_that_is_stopped_while_its_record_begins_says_so(
     monkeypatch.setattr(lifecycle, "yaml_text", lambda _: os.kill(os.getpid(), signal.SIGINT))
     summary = RunSummary.read(begun(tmp_path) / "summary.json")
     assert (summary.status, summary.reason) == ("KILLED", "stopped by SIGINT")
-    assert "go on with" not in capsys.readouterr().err, "there are no settings to go on with"
+    assert "resume with" not in capsys.readouterr().err, "there are no settings to go on with"
 
 
 def test_a_run_whose_first_line_nobody_reads_has_its_whole_record(

@@ -69,7 +69,7 @@ def test_a_candidate_is_its_training_with_the_lowest_seed_that_did_not_choose_it
 
 def test_the_names_of_several_studies_name_theirs(tmp_path: Path) -> None:
     first, second = (study(tmp_path, name, "cnn", (1,)) for name in ("first", "second"))
-    with pytest.raises(ValueError, match="say one of cnn-12:first, cnn-12:second"):
+    with pytest.raises(ValueError, match="use one of cnn-12:first, cnn-12:second"):
         RunFolder.find("cnn-12", tmp_path)
     assert RunFolder.find("cnn-12:first", tmp_path) == first[1]
     assert RunFolder.find("cnn-12-seed1:second", tmp_path) == second[1]

@@ -261,7 +261,7 @@ def test_fewer_epochs_than_were_trained_are_refused(place: tuple[Path, Path]) ->
     _, folder = place
     end_as(folder, "KILLED")
     before = contents(folder.parent.parent)
-    with pytest.raises(ConfigError, match=r"max_epochs is 1, .* in epoch 2 .*: say 2 or more"):
+    with pytest.raises(ConfigError, match=r"max_epochs is 1, .* in epoch 2 .*: set 2 or more"):
         run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=1"]))
     assert contents(folder.parent.parent) == before
     ended = run_experiment(read_resumed_settings([f"resume={folder}", "trainer.max_epochs=2"]))
@@ -387,7 +387,7 @@ def test_fewer_epochs_than_the_best_weights_had_are_refused(place: tuple[Path, P
     torch.save(best | {"epoch": 7}, file)
     settings = read_resumed_settings([f"resume={folder}", "trainer.max_epochs=7"])
     settings = replace(settings, trainer=replace(settings.trainer, final_weights="best"))
-    with pytest.raises(ConfigError, match=r"max_epochs is 7, .* say 8 or more"):
+    with pytest.raises(ConfigError, match=r"max_epochs is 7, .* set 8 or more"):
         run_experiment(settings)
 
 

@@ -203,7 +203,7 @@ def test_a_grid_is_tried_once_with_the_default_in_front_and_is_over_then(tmp_pat
         ("grid", [NUMBERS], 1, "sampler=grid needs choices or a step for a, a range of floats"),
         ("cmaes", [CHOICES], 1, "sampler=cmaes takes numbers only, and a is none"),
         ("qmc", [{}], 1, "sampler=qmc has nothing to choose: no key is searched"),
-        ("gp", [NUMBERS], 2, "sampler=gp takes one metric: say sampler=tpe"),
+        ("gp", [NUMBERS], 2, "sampler=gp takes one metric: set sampler=tpe"),
         ("cmaes", [NUMBERS], 2, "sampler=cmaes takes one metric"),
     ],
 )

@@ -210,9 +210,9 @@ def test_the_same_default_with_other_facts_is_another_candidate(tmp_path: Path) 
         (
             "sqlite",
             plan(family(NUMBERS | {"a": {"low": 0.0, "high": 2.0}}, "mlp"), CNN),
-            r"the study s was begun otherwise: space mlp space a high: 1.0 then, 2.0 now$",
+            r"the study s has other settings: space mlp space a high: 1.0 then, 2.0 now$",
         ),
-        ("journal", plan(MLP), "otherwise: space: cnn only then$"),
+        ("journal", plan(MLP), "other settings: space: cnn only then$"),
         ("journal", plan(MLP, CNN, directions=["minimize"]), "maximize then, minimize now$"),
         ("journal", plan(MLP, CNN, identity={"base": ["seed=1"]}), ": base only now"),
     ],

@@ -226,7 +226,7 @@ def test_cross_validations_are_combined_out_of_fold(
     assert len(val(made).targets) == len(split.train) + len(split.val)
     together = compared(asked(pair.output_dir, f"runs=[{made.name},two,one]"))
     assert together.runs == 3 and together.folds == 2
-    assert "each when it was held out as one of 2 folds" in verdict_sentences(together)[0]
+    assert "2-fold cross-validation" in verdict_sentences(together)[0]
     assert compared(asked(pair.output_dir, f"runs=[{made.name},two]")).pair is None
     # The next step trains a model of all pictures where the choice has none, and only there.
     capsys.readouterr()

@@ -103,7 +103,7 @@ def test_it_learns_from_the_pictures_too_that_a_limit_kept_out(
     before, after = Split.read(chosen.split), Split.read(folder.split)
     assert len(before.train) == 200 and len(after.test) == len(before.test)
     assert len(after.train) == len(after.parts) - len(after.test)
-    assert f"all {len(after.train):,} pictures of them, where" in capsys.readouterr().out
+    assert f"all {len(after.train):,} pictures, instead of the 200" in capsys.readouterr().out
 
 
 def test_the_schedule_stays_and_the_refit_ends_where_the_chosen_weights_are_from(
@@ -164,7 +164,7 @@ def test_a_cross_validation_becomes_one_model_of_all_its_pictures(tmp_path: Path
     settings = settings_of(folder)
     assert settings.cv.folds is None and settings.data.train_on_val
     assert load_trained(folder.chosen_checkpoint()).metadata["epochs"] == 2
-    with pytest.raises(ConfigError, match=r"train_on_val holds nothing out, and cv\.folds does"):
+    with pytest.raises(ConfigError, match=r"train_on_val holds nothing out, but cv\.folds does"):
         compose_settings(RunSettings, ["cv.folds=3", "data.train_on_val=true"])
 
 
@@ -205,9 +205,9 @@ def test_nothing_is_left_to_choose_by() -> None:
     assert (trainer.max_epochs, trainer.stop_after) == (12, None), (
         "its schedule was through by then"
     )
-    with pytest.raises(ConfigError, match=r"say trainer\.early_stopping=null"):
+    with pytest.raises(ConfigError, match=r"set trainer\.early_stopping=null"):
         compose_settings(RunSettings, [*overrides[1:2], "data.train_on_val=true"])
-    with pytest.raises(ConfigError, match=r"say trainer\.final_weights=last"):
+    with pytest.raises(ConfigError, match=r"set trainer\.final_weights=last"):
         compose_settings(RunSettings, [*overrides[2:], "data.train_on_val=true"])
 
 

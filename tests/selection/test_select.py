@@ -107,7 +107,7 @@ def test_the_verdicts_choice_is_measured_once_and_described(
     # Once more: the figure is known, and nobody looks again.
     select(settings(output_dir))
     said = capsys.readouterr().out
-    assert looks(output_dir) == 1 and "it is not measured again" in said
+    assert looks(output_dir) == 1 and "not measured again" in said
     assert "measured once on this split" in said
 
 
@@ -198,7 +198,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
     said = capsys.readouterr().out
     assert "measured 2 times on this split" in said
     assert f"in the place of {run_of(output_dir, 'mlp').name}" in said
-    assert f"in MLflow champion goes on naming {run_of(output_dir, 'mlp').name}" in said
+    assert f"in MLflow, champion is still {run_of(output_dir, 'mlp').name}" in said
     assert (
         f'"bakeoff.refit_of":"{chosen.run_id}"'
         in (folder.path / "tracking" / "spool.jsonl").read_text()
@@ -211,7 +211,7 @@ def test_a_refit_is_the_champion_and_names_where_it_comes_from(
     assert predictions.sample_ids.tolist() == other.sample_ids.tolist()
     # A refit has nothing left to learn from.
     assert select(settings(output_dir, "run=champion", "refit=true")) == champion
-    assert "has learnt from the validation part already" in capsys.readouterr().out
+    assert "trained on the validation part already" in capsys.readouterr().out
     assert looks(output_dir) == 2
 
 

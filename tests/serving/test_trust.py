@@ -98,8 +98,8 @@ def test_lines_and_cards_say_which_share_of_like_pictures_is_flagged() -> None:
     judged |= {"max_error": None, "answered": 200, "shift_p_value": 0.5, "unlike": 7}
     card = {"answered": {}, "coverages": [], "errors": {}}
     for count, line, of_card in (
-        (36, "of pictures like them 2.7 % would be", "of others 2.7 % are"),
-        (2000, "of pictures like them 1.0 % would be", "of others 1.0 % are"),
+        (36, "(false-alarm rate 2.7 %)", "(false-alarm rate 2.7 %)"),
+        (2000, "(false-alarm rate 1.0 %)", "(false-alarm rate 1.0 %)"),
         (18, "unlike: 18 calibration pictures are too few", "18 calibration pictures are too few"),
     ):
         known = certainty(count)
@@ -115,8 +115,8 @@ def test_lines_say_what_is_left_to_a_person_and_what_a_shift_does_to_the_promise
     judged = {"pictures": 200, "coverage": 0.9, "classwise": True, "labels": 260, "empty": 3}
     judged |= {"max_error": 0.02, "answered": 150, "unlike": 7, "false_alarms": 0.01}
     for p_value, line in (
-        (0.5, "shift: nothing speaks against these pictures being like those"),
-        (1e-4, "(p = 0.0001), so what is promised above does not hold for them"),
+        (0.5, "shift: no distribution shift"),
+        (1e-4, "(p = 0.0001), so the guarantees above do not hold"),
     ):
         found = Judgement(certainty=known, **judged, shift_p_value=p_value)  # type: ignore[arg-type]
         sets, answered, unlike, basis, shift = judgement_lines(found)
@@ -126,7 +126,7 @@ def test_lines_say_what_is_left_to_a_person_and_what_a_shift_does_to_the_promise
         assert "2,000 pictures of the test part" in basis and line in shift
     plain = {"coverage": None, "max_error": None, "shift_p_value": 1e-4}
     (_, shift) = judgement_lines(Judgement(certainty=known, **judged | plain))  # type: ignore[arg-type]
-    assert shift.endswith("so figures that were measured on such pictures do not hold for them")
+    assert shift.endswith("so the measured figures do not hold for them")
 
 
 def test_with_fewer_than_19_calibration_pictures_nothing_is_flagged_and_all_is_answered() -> None:

@@ -173,7 +173,7 @@ def test_without_time_the_best_trial_wins_as_it_stands() -> None:
 
 @pytest.mark.parametrize(
     ("left", "remedy"),
-    [(0.0, r"budget\.minutes=20.*more minutes, such as 40"), (None, "more trials")],
+    [(0.0, r"budget\.minutes=20.*with budget\.minutes=40"), (None, r"raise budget\.trials")],
 )
 def test_a_race_that_no_trial_ended_has_failed(left: float | None, remedy: str) -> None:
     made, _ = finals(study_of([]), left)
@@ -361,7 +361,7 @@ def test_where_a_training_collapsed_the_sweep_has_the_winner_of_the_comparison(
     assert study.recall("test") == {"winner": 0, "caution": ""}
     assert (best.trial, best.collapsed, best.first_seed, other.collapsed) == (0, (1,), 2, ())
     assert best.mean == pytest.approx(1 - 11 / len(TARGETS))
-    assert said == ["finalist cnn-0, seed 1: collapsed, so it does not count"]
+    assert said == ["finalist cnn-0, seed 1: collapsed, excluded from the mean"]
 
     record = {"trials": [], "metrics": ["val/accuracy"], "winner": best.trial}
     each = [{"trial": one.trial, "run_dirs": dict(one.run_dirs)} for one in (best, other)]

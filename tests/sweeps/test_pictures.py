@@ -44,7 +44,7 @@ def test_photos_race_published_networks_first(tmp_path: Path) -> None:
     assert chosen.names[:2] == ("embedding", "efficientnet_lite0")
     assert {"handcrafted", "cnn", "fcn"} <= set(chosen.names)
     first, second, *_ = chosen.reason.splitlines()
-    assert "4 pictures of some 250 pixels" in first and "families=[...]" in second
+    assert "4 pictures, about 250 pixels" in first and second.startswith("families: ")
 
 
 def test_small_pictures_race_networks_from_scratch_few_a_frozen_one_as_well(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_limit_of_pictures_limits_the_judges(
 ) -> None:
     overrides = ["data.limit=50", *overrides]
     said = choose_families(settings(tmp_path, *overrides), overrides).reason
-    assert f"{pictures} pictures judge" in said
-    assert ("judged on five folds" in said) == (pictures == 100)
+    assert f"{pictures} validation pictures detect" in said
+    assert ("5-fold cross-validation" in said) == (pictures == 100)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_first_lines_say_which_difference_the_pictures_show(
     last = choose_families(settings(tmp_path, *overrides)).reason.splitlines()[-1]
     named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     assert last == f"  {named}", "whoever names the families reads it as well"
-    found = re.search(r"^  ([\d,]+) pictures judge: .* of (\d+\.\d) points is found", last)
+    found = re.search(r"^  ([\d,]+) validation pictures detect .* of (\d+\.\d) points", last)
     assert found and int(found[1].replace(",", "")) == pictures
     gap, generator = float(found[2]) / 100, np.random.default_rng(0)
     ahead = generator.multinomial(pictures, [0.05 + gap / 2, 0.05 - gap / 2, 0.9], 4000)
@@ -97,8 +97,8 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     overrides = ["cv.folds=5", "pruner=none"]
     said = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     found = re.fullmatch(
-        r"3,200 pictures judge: .* (\d+\.\d) points is found four times out of five \(1 point "
-        r"takes some 7,900\), or of (\d+\.\d) if each of some 320 groups is answered as one",
+        r"3,200 validation pictures detect .* (\d+\.\d) points with 80 % power \(1 point: 7,900\); "
+        r"(\d+\.\d) points if each of about 320 groups is answered as one",
         said,
     )
     assert found and float(found[1]) == pytest.approx(1.6, abs=0.1)
@@ -109,9 +109,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     assert 0.77 < np.mean(mean > student.ppf(0.975, 319) * error) < 0.83
     alone = replace(listed, groups=tuple(map(str, range(4000))))
     monkeypatch.setattr(pictures, "list_pictures", lambda _: alone)
-    assert describe_judging(settings(tmp_path, *overrides), overrides).endswith(
-        "(1 point takes some 7,900)"
-    )
+    assert describe_judging(settings(tmp_path, *overrides), overrides).endswith("(1 point: 7,900)")
     # So many do show it: by simulation of pairs that are judged as a pair is.
     ahead = generator.multinomial(7900, [0.055, 0.045, 0.9], 4000)
     mean = (ahead[:, 0] - ahead[:, 1]) / 7900
@@ -136,9 +134,9 @@ def test_a_small_validation_part_is_replaced_by_folds(tmp_path: Path) -> None:
     overrides = ["data=folder", f"data.root={root}"]
     chosen = choose_families(settings(tmp_path, *overrides), overrides)
     assert chosen.overrides == ("cv.folds=5", "pruner=wilcoxon")
-    assert "validation part of 3 pictures" in chosen.reason.splitlines()[2]
+    assert "3 validation pictures are too few" in chosen.reason.splitlines()[3]
     named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
-    assert "validation part of 3 pictures" in named and "on all 17 that" in named
+    assert "only 3 pictures" in named and "on all 17 that" in named
     judged = settings(tmp_path, *overrides, *chosen.overrides)
     assert judged.cv.is_whole and judged.pruner.name == "wilcoxon"
 
@@ -152,7 +150,7 @@ def test_who_says_how_candidates_are_judged_is_heeded(tmp_path: Path, said: str)
     if said == "cv.folds=3":
         overrides.append("pruner=none")
     assert choose_families(settings(tmp_path, *overrides), overrides).overrides == ()
-    assert "tells little" not in describe_judging(
+    assert "has only" not in describe_judging(
         settings(tmp_path, *overrides, "families=[cnn]"), overrides
     )
 
@@ -165,7 +163,7 @@ def test_a_validation_part_that_is_large_enough_stays(tmp_path: Path) -> None:
     overrides = ["data=folder", f"data.root={tmp_path / 'set'}"]
     assert choose_families(settings(tmp_path, *overrides), overrides).overrides == ()
     named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
-    assert named.startswith("200 pictures judge: ") and "\n" not in named
+    assert named.startswith("200 validation pictures detect ") and "\n" not in named
 
 
 def test_other_pictures_end_a_study_and_the_same_ones_do_not(

@@ -78,7 +78,7 @@ def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure()
     assert (found.epochs, found.seconds, found.affordable) == (12, 12.0, True)
     assert found.overrides == ["data.batch_size=64"] and not found.notes
     assert len(pool.jobs) == 1 and pool.jobs[0].task["seconds"] == pytest.approx(35)
-    assert said == ["cnn: finding out how to train it on this machine, for up to 35 s"]
+    assert said == ["cnn: measuring its speed on this machine, for up to 35 s"]
     pool = Answers(of_size(1e6, 1e6))
     assert preparation(pool, None).measure(family("cnn")).affordable, "there is no limit"
     assert pool.jobs[0].task["seconds"] is None
@@ -388,7 +388,7 @@ def test_once_time_is_up_nothing_more_is_measured() -> None:
     assert list(replace(made, clock=clock, show=shown.append).run()) == []
     assert len(pool.jobs) == 2  # cnn as it is, and smaller
     assert list(made.jobs.prepared) == ["cnn"] and not made.jobs.prepared["cnn"].affordable
-    assert [line.partition(":")[0] for line in shown if "time is up" in line] == ["fcn", "gru"]
+    assert [line.partition(":")[0] for line in shown if "no time is left" in line] == ["fcn", "gru"]
 
 
 def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
@@ -416,7 +416,7 @@ def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(
     # Its share, the time by which it may be late, and a little for what ends by itself.
     assert pool.stopped == pytest.approx(began + 1.1 * (35 + 20) + 1, abs=0.5)
     assert not found.affordable and found.limit == 100, "with more time it is tried again"
-    assert "left out: to measure it took more than 1 min" in found.notes[-1]
+    assert "left out: measuring its speed took more than 1 min" in found.notes[-1]
     assert len(pool.jobs) == 1
 
 
@@ -473,9 +473,9 @@ def test_hand_crafted_features_have_a_cheap_try_where_the_others_time_allows_it(
     assert part.task["seconds"] == pytest.approx(17.5)
     assert "data.train_limit=250 of 1,000 training pictures" in capsys.readouterr().out
     assert jobs_of(130, crafted, 200, speed=5) == []
-    assert "so that the others have time for trials: a try would take" in capsys.readouterr().out
+    assert "is kept for trials of the others: a trial would take" in capsys.readouterr().out
     assert jobs_of(200, crafted, 200, speed=100) == []
-    assert "handcrafted: left out, for the time of trials is over" in capsys.readouterr().out
+    assert "handcrafted: left out: no time is left for trials" in capsys.readouterr().out
     # Others need too many epochs for a cheap try; and where no trial waits, all have their turn.
     assert jobs_of(130, family("cnn"), 200, speed=100) == []
     assert "data.train_limit=250" not in jobs_of(100, crafted, 200, speed=10)[0].overrides
@@ -488,7 +488,7 @@ def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(
     tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
     assert measured(60, tuned, 140), "half of 80 s is left for a trial"
     assert measured(60, tuned, 120) == [] and measured(60, family("net", "model=cnn"), 120)
-    assert "an epoch would take some 31 s" in capsys.readouterr().out
+    assert "an epoch would take about 31 s" in capsys.readouterr().out
 
 
 class NotInTime(Answers):

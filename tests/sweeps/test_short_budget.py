@@ -82,11 +82,11 @@ def test_photos_are_told_before_anything_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(short_budget, "available_cores", lambda: 2)
     monkeypatch.setattr(short_budget, "slowdown", lambda: 1.0)
     said = warn_single_family(2_146, 2, True, ())
-    assert said.startswith("2 minutes may be enough for one family only") and "some 5 let" in said
+    assert said.startswith("budget.minutes=2 may fit only one family") and said.endswith(" 5")
     assert warn_single_family(2_146, 5, True, ()) == "" == warn_single_family(210, 3, True, ())
     monkeypatch.setattr(short_budget, "slowdown", lambda: 4.0)
     assert warn_single_family(2_146, 5, True, ()) != "", "a busy machine takes longer"
-    assert "2 minutes" in warn_single_family(2_146, 2, True, ["data.train_limit=2146"]), (
+    assert "minutes=2 " in warn_single_family(2_146, 2, True, ["data.train_limit=2146"]), (
         "no share of them"
     )
 
@@ -98,22 +98,22 @@ def test_the_end_names_the_command_that_shows_a_second_family() -> None:
     mine = [trial("embedding", COMPLETE), trial("cnn", RUNNING)]
     both, second = ("embedding", "cnn"), ("cnn", 4)
     assert report_single_family(mine, both, second, "sweep study=s") == (
-        "only embedding was tried; some 4 minutes in all let cnn in as well",
+        "only embedding was tried; cnn takes about 4 minutes in all",
         "sweep study=s budget.minutes=4",
     )
     several = report_single_family([*mine, trial("cnn", PRUNED)], both, second, "again")
     assert several == report_single_family(mine, both, None, "again") == ("", "")
     assert report_single_family(mine, ["embedding"], second, "again") == ("", "")
     assert describe_single_family("embedding", 2, second) == (
-        "in 2 minutes only embedding can be tried here; some 4 let cnn in as well"
+        "only embedding fits into budget.minutes=2; cnn takes about budget.minutes=4"
     )
-    assert "more let others in" in describe_single_family("embedding", 2, None)
+    assert "other families take more" in describe_single_family("embedding", 2, None)
 
 
 def test_where_no_family_fits_the_reason_is_said_with_the_remedy() -> None:
     late = Prepared([], 1, 0.0, affordable=False, notes=["left out: opening would take 90 s"])
     assert explain_no_family({"cnn": replace(late, limit=30.0)}, ["cnn", "fcn"], 4.0) == (
         "budget.minutes=4 is too short for any of cnn, fcn (cnn: left out: opening would take "
-        "90 s): give it more, or name faster families"
+        "90 s): raise it, or choose faster families"
     )
     assert "(" not in explain_no_family({}, ["cnn"], 1.5)

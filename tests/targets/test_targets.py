@@ -279,7 +279,7 @@ def test_a_sweep_takes_the_metrics_that_the_kind_measures(name: str) -> None:
         if metric in metrics_of(name):
             assert read_sweep_settings(overrides, "default").metrics == (metric,)
         else:
-            with pytest.raises(ConfigError, match=rf"not measured with .*{name}: say metric=val/"):
+            with pytest.raises(ConfigError, match=rf"not measured with .*{name}: set metric=val/"):
                 read_sweep_settings(overrides, "default")
 
 

@@ -144,7 +144,7 @@ def test_what_cannot_be_sent_is_said_once_a_run(
     assert capsys.readouterr().out.splitlines() == [
         "a: not sent: http://127.0.0.1:9: no connection",
         "b: not sent: http://127.0.0.1:9: no connection",
-        "c: not sent: it was meant for an address with a password; say tracking.uri without it, "
+        "c: not sent: it was meant for an address with a password; set tracking.uri without it, "
         "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL: "
         "PGPASSWORD) in the environment",
     ]

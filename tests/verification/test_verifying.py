@@ -96,7 +96,7 @@ def test_what_is_whole_has_no_fault(tmp_path: Path) -> None:
         faults_of(tmp_path / "out", "study=other")
     with pytest.raises(ConfigError, match="there is no run"):
         faults_of(tmp_path / "out", "run=other")
-    with pytest.raises(ConfigError, match="say one"):
+    with pytest.raises(ConfigError, match="give only one"):
         faults_of(tmp_path / "out", "run=other", "study=s")
     with pytest.raises(ConfigError, match="no such folder"):
         faults_of(tmp_path / "nowhere")

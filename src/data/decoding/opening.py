@@ -271,7 +271,7 @@ def _refuse_bad(source: Source, found: Survey, settings: DataSettings, more: str
     others = f"; and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     named = named[:_NAMED]
     advice = (
-        f"Repair or remove them, or say data.on_bad_image=skip to leave them out.{more}"
+        f"Repair or remove them, or set data.on_bad_image=skip to leave them out.{more}"
         if len(reasons) < len(source)
         else "There is no picture left to work with."
     )

@@ -67,7 +67,7 @@ class CifarSet:
         if (place / "train").is_dir() and root is not None and self._reader(root) is None:
             raise ConfigError(
                 f"data.root is {str(root)!r}, which has folders of pictures in place of "
-                f"{wanted}: say data=folder."
+                f"{wanted}: set data=folder."
             )
         read = find_published(
             self.name,

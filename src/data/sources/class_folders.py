@@ -192,7 +192,7 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
     if len(folds) > 1 and _shared(tree, folds):
         raise ConfigError(
             f"{shown} has the folders {_listed(folds)} with the same folders in them, which are "
-            "folds and no classes: put the pictures of each class into one folder and say "
+            "folds and no classes: put the pictures of each class into one folder and set "
             f"cv.folds={len(folds)}, or call the folders train, val and test."
         )
     parts = _chosen_parts(tree, inside, names, shown)

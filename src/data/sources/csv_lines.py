@@ -18,7 +18,7 @@ __all__ = ["read_csv_lines"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 # What an empty label may mean.
-_NONE = ": where a picture may have several labels or none, say data.target=multi"
+_NONE = ": where a picture may have several labels or none, set data.target=multi"
 # As many as an archive may have files; a line takes some 500 bytes of memory.
 _MAX_ROWS = 2_000_000
 _HEADER_LETTERS = 1_000_000
@@ -77,7 +77,7 @@ def read_csv_lines(
         path, label = (table.header[table.places[one]] for one in ("path", "label"))
         raise ConfigError(
             f"{file}: {label} holds 0 and 1, as {table.header[min(table.alike)]} does: if it is a "
-            "label like the others, give its column another name; if it holds the labels, say "
+            "label like the others, give its column another name; if it holds the labels, set "
             f"data.columns=[{path},{label}]."
         )
     return table

@@ -26,7 +26,7 @@ def load(root: Path | None, cache_dir: Path, download: bool) -> Source:
     if root is not None:
         raise ConfigError(
             f"data.root is {str(root)!r}, but the digits come with scikit-learn: "
-            "for pictures of your own say data=folder."
+            "for pictures of your own use data=folder."
         )
     table = _table()
     # The file counts ink from 0 to 16 in every pixel.

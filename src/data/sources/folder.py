@@ -68,7 +68,7 @@ def load(
     """
     if root is None:
         raise ConfigError(
-            "data.root is not set: say data.root=PATH, a folder with one folder of pictures a "
+            "data.root is missing: set data.root=PATH, a folder with one folder of pictures a "
             "class, a .zip or .tar of it, a CSV file with the columns path and label, or an .npz "
             "file with the arrays images and labels."
         )
@@ -217,7 +217,7 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
     if are_pairs(by_name):
         raise ConfigError(
             f"{shown} has the folders {' and '.join(by_name)} with files of the same names, which "
-            "are pictures and their masks, and no classes: say data.target=dense."
+            "are pictures and their masks, and no classes: set data.target=dense."
         )
     return paths, written
 
@@ -273,7 +273,7 @@ def _too_few(class_names: tuple[str, ...], shown: str, found: bool) -> str:
     return (
         f"{shown} should have at least 2 class folders with pictures, and has {have}. Put the "
         f"pictures of each class into a folder of its own, such as {shown}/cat and {shown}/dog"
-        f"{'' if found else known}."
+        f"{'' if found or class_names else known}."
     )
 
 
@@ -286,12 +286,12 @@ def _where_classes_may_be(
         # Beside what came out of an archive lie other archives.
         beside = [one for one in around.folders("") if around.pictures(one)]
         if shown == tree.root and len(beside) > 1:
-            return f" If it is the folder of a class, say data.root={around.root}."
+            return f" If it is the folder of a class, set data.root={around.root}."
         return (
-            f" The {len(strays)} pictures that lie directly in it have no labels so; a CSV file "
-            "path,label would give them some."
+            f" The {len(strays)} pictures directly in it have no labels: name them in a CSV file "
+            "path,label."
         )
     inner = [folder for folder in tree.folders(top) if len(tree.folders(folder)) > 1]
     if len(class_names) == 1 and inner:
-        return f" If {inner[0]} holds them, say data.root={shown}/{inner[0]}."
+        return f" If {inner[0]} holds them, set data.root={shown}/{inner[0]}."
     return ""

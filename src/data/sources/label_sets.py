@@ -59,7 +59,7 @@ def split_labels(
     if separator is not None:
         sign = _NAMED.get(separator, separator)
         if not sign:
-            raise ConfigError("data.separator is empty: say what stands between labels, or null.")
+            raise ConfigError("data.separator is empty: state what separates labels, or null.")
         if plain and not any(sign in cell.strip() for cell in plain):
             raise ConfigError(
                 f"data.separator is {separator!r}, and no cell has it; that of {places[0]} is "
@@ -76,8 +76,8 @@ def split_labels(
         if len(found) > 1:
             first, other = list(found)[:2]
             raise ConfigError(
-                f"{places[found[other]]}: labels are divided by {first} and by {other}: say which "
-                f"one it is, data.separator='{first}', or write the table anew."
+                f"{places[found[other]]}: labels are divided by {first} and by {other}: state "
+                f"which one it is, data.separator='{first}', or write the table anew."
             )
         separator = next(iter(found), ";")
     pieces = [

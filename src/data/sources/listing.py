@@ -97,7 +97,7 @@ def _listed(data: DataSettings, root: Path | None) -> Source:
     if source.kind != wanted:
         raise ConfigError(
             f"data.target is {data.target}, but the pictures of {source.name} have "
-            f"{kind_of(source.kind).described}: say data.target={source.kind}, or name pictures of "
+            f"{kind_of(source.kind).described}: set data.target={source.kind}, or name pictures of "
             "your own, data=folder data.root=PATH."
         )
     if data.target == "ordinal":
@@ -131,7 +131,7 @@ def _present(source: Source, data: DataSettings) -> Source:
     if data.on_bad_image == "error" or len(missing) == len(source):
         named = "; ".join(list(missing.values())[:_NAMED])
         more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        advice = "Correct them, or say data.on_bad_image=skip to leave them out."
+        advice = "Correct them, or set data.on_bad_image=skip to leave them out."
         raise ConfigError(
             f"{data.root} names {len(missing)} of {len(source)} pictures that are no files "
             f"(relative paths start at {source.root}): {named}{more}."

@@ -223,10 +223,10 @@ def _check_count(names: Sequence[str]) -> None:
 def _advice(values: Sequence[int]) -> str:
     if len(values) > 64:  # nobody has so many classes by accident
         return (
-            "of masks in shades of grey, say from which value on a pixel is foreground, "
+            "of masks in shades of grey, state from which value on a pixel is foreground, "
             "data.mask_threshold=128"
         )
-    return "say data.ignore=VALUE to leave out such pixels, or name all classes, data.class_names"
+    return "set data.ignore=VALUE to leave out such pixels, or name all classes, data.class_names"
 
 
 def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
@@ -240,7 +240,7 @@ def _by_folder(pairs: Pairs, masks: _Values, meaning: MaskClasses) -> Source:
         value = int(other[0])
         raise ConfigError(
             f"{masks.first_with(value)} has pixels of the value {value}, and with "
-            "data.mask_class=folder masks tell foreground from background: say from which value "
+            "data.mask_class=folder masks tell foreground from background: state from which value "
             "on a pixel is foreground, data.mask_threshold=128."
         )
     white: list[int] = np.flatnonzero(shades[:, least:].any(axis=1)).tolist()

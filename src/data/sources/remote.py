@@ -278,7 +278,7 @@ class _Remote:
         if size is not None and partial.stat().st_size != size:
             raise ConfigError(
                 f"{self._address}: {name} came with {partial.stat().st_size} bytes instead of "
-                f"{size}: run the same command again, or say data.check_content=true if it has "
+                f"{size}: run the same command again, or set data.check_content=true if it has "
                 "been changed there."
             )
         os.replace(partial, target)
@@ -339,7 +339,7 @@ def _reason(error: Exception) -> str:
         advice = f": pip install {package[1]}" if package else ""
         return f"a package that reads such addresses is missing ({text}){advice}."
     if isinstance(error, ValueError) and text.startswith("Protocol not known"):
-        return "no kind of address begins so: say s3://, gs://, hf://, https:// or a path."
+        return "unknown kind of address: use s3://, gs://, hf://, https:// or a path."
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder."
     if isinstance(error, PermissionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
 from ...config.checks import ConfigError
@@ -37,6 +37,8 @@ def existing_root(root: Path) -> Path:
     hint = ""
     if any(part.startswith("~") for part in root.parts):
         hint = " A path is taken literally: write out what ~ stands for."
+    if any(PureWindowsPath(part).drive for part in root.parts):
+        hint = " It is a path of Windows; in WSL, C:\\photos is /mnt/c/photos."
     raise ConfigError(f"data.root is {str(root)!r}: there is no such file or folder.{hint}")
 
 

@@ -195,7 +195,7 @@ def _label_sets(
     if not several:
         if wrong := [name for name, label in zip(names, labels) if isinstance(label, list)]:
             raise ConfigError(
-                f"{shown}: {wrong[0]} has a list of labels: say data.target=multi, or name one."
+                f"{shown}: {wrong[0]} has a list of labels: set data.target=multi, or name one."
             )
         return [(clean_label(str(label)),) for label in labels]
     texts = ["" if isinstance(label, list) else str(label) for label in labels]

@@ -117,7 +117,7 @@ def recognised_columns(
         if strict and column == "label" and len(there) > 1:
             raise ConfigError(
                 f"{where}: {' and '.join(there)} could each be the {'masks' if masks else 'labels'}"
-                ": say which, "
+                ": state which, "
                 f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
         required = ("path",) if several else ("path", "label")

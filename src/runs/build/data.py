@@ -104,7 +104,7 @@ def remark_on_size(settings: RunSettings, data: PictureData) -> str | None:
     made = "enlarged" if larger else "reduced"
     return (
         f"pictures of data.image_size, {size[0]}x{size[1]}, are {made} within the network to the "
-        f"{side}x{side} of its weights: leave data.image_size out, or say "
+        f"{side}x{side} of its weights: leave data.image_size out, or set "
         f"model.input_size={max(size)} for a network that computes on the stated size"
     )
 

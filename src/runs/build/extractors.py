@@ -195,7 +195,7 @@ def _own_network(
         takes = (metadata["channels"], *metadata["image_size"])
         if takes != (pictures.channels, *pictures.image_size):
             raise ValueError(
-                f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: say "
+                f"{folder.name} takes pictures of {takes[1]}x{takes[2]}x{takes[0]}: set "
                 f"data.image_size=[{takes[1]},{takes[2]}] data.channels={takes[0]}"
             )
         earlier = Split.read(folder.split)

@@ -80,7 +80,7 @@ def refuse_fitted_head(task: ClassificationTask, settings: RunSettings, data: Pi
     if _fitted_layer(task, settings, data) is not None:
         raise ConfigError(
             "find_lr: training begins from a fitted head, near its lowest loss, and a range test "
-            "needs one that falls: give optimizer.lr, or say model.head_start=random."
+            "needs one that falls: give optimizer.lr, or set model.head_start=random."
         )
 
 

@@ -118,7 +118,7 @@ def build_task(
     height, width = pictures.image_size
     if settings.augment.turns == "quarter" and height != width:
         raise ConfigError(
-            f"augment.turns is quarter, but pictures are taken at {width}x{height} pixels: say "
+            f"augment.turns is quarter, but pictures are taken at {width}x{height} pixels: set "
             "augment.turns=half, or data.image_size=SIDE for squares."
         )
     if model.stores_views and augment.soft_targets:
@@ -168,7 +168,7 @@ def _check_batch(settings: RunSettings, task: ClassificationTask, data: PictureD
         raise ConfigError(
             f"data.batch_size is {data.batch_size}, with {data.samples} training pictures: "
             f"{task.network.__class__.__name__} normalises over a batch, which needs two pictures "
-            "a device at least; say data.batch_size=2 or more."
+            "a device at least; set data.batch_size=2 or more."
         ) from None
 
 

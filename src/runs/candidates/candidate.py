@@ -181,9 +181,7 @@ def described_features(
     stores = [data.formatted(wanted).pictures for wanted in predictor.formats]
     found = []
     starts = range(0, len(ids), _DESCRIBED_AT_ONCE)
-    for start in with_progress(
-        starts, len(ids), "pictures described", lambda _: _DESCRIBED_AT_ONCE
-    ):
+    for start in with_progress(starts, len(ids), "pictures done", lambda _: _DESCRIBED_AT_ONCE):
         batch = ids[start : start + _DESCRIBED_AT_ONCE].tolist()
         images = [np.stack([store.read(one) for one in batch]) for store in stores]
         found.append(predictor.described(*images)[1])

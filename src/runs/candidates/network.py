@@ -244,7 +244,7 @@ class NetworkCandidate:
         if begun > epochs and finished_summary(folder) is None:
             raise ConfigError(
                 f"trainer.max_epochs is {epochs}, but {folder.name} is in epoch {begun} of its "
-                f"training already or has ended that: say {begun} or more."
+                f"training already or has ended that: set {begun} or more."
             )
         return complete
 

@@ -161,7 +161,7 @@ def choose_networks(
     notes = (
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
-        f"takes {_joined(best)} ({100 * accuracy:.1f} %): {_describing(count, describing)}",
+        f"chosen: {_joined(best)} ({100 * accuracy:.1f} %); {_describing(count, describing)}",
     )
     most = min(_MOST_TOGETHER, len(fitting))
     short = waits or len(affordable) < most or len(fitting) < len(networks)
@@ -336,7 +336,7 @@ def _within(
     """
     cheapest = min(networks, key=lambda name: networks[name].cost)
     share = duration(max(0.0, _SHARE * (deadline - time.perf_counter())))
-    _log.info("timing pretrained networks on some of the pictures, for some %s", share)
+    _log.info("timing pretrained networks on a sample of the pictures, for about %s", share)
     speed = sample.speed(cheapest)
     speeds = {name: speed * networks[cheapest].cost / one.cost for name, one in networks.items()}
     pictures = count + len(sample.targets)  # the sample is described as well
@@ -376,7 +376,7 @@ def _bought(
         name: Offer(networks[name].accuracy, None if given else sides[name], speed)
         for name, speed in speeds.items()
     }
-    _log.info("timing pretrained networks on smaller or fewer pictures, for lack of time")
+    _log.info("timing pretrained networks on smaller or fewer pictures, to fit the budget")
     left = deadline - time.perf_counter()
     found = best_buy(
         *(offers, counts, left, lambda one: sample.speed(one.name, one.size)),
@@ -390,7 +390,7 @@ def _bought(
     of = "" if share == 1 else f" and 1/{round(1 / share)} of the training part (data.train_limit)"
     notes = (
         *ranking.slow_note(counts[1.0]),
-        f"takes {name}{at}{of}, for lack of time: {_describing(count, took)}",
+        f"chosen for lack of time: {name}{at}{of}; {_describing(count, took)}",
     )
     considered = _measured_records(found, sides) + ranking.records(None)
     seconds = 0.0 if found.fits else took
@@ -415,8 +415,8 @@ def _measured_records(found: Bought, sides: Mapping[str, int | None]) -> tuple[N
 
 def _describing(count: int, seconds: float) -> str:
     if not seconds:
-        return f"its features of the {count:,} pictures are kept"
-    return f"{count:,} pictures to describe, about {seconds:.0f} s"
+        return f"its features of the {count:,} pictures are stored already"
+    return f"extracting its features of {count:,} pictures takes about {seconds:.0f} s"
 
 
 def _joined(group: Sequence[RankedNetwork]) -> str:

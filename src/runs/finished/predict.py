@@ -107,7 +107,7 @@ class _Sheets:
         if out is None or _is_special(out):
             if explain:
                 raise ConfigError(
-                    "explain: its pictures are written beside a CSV file: say out=FILE.csv too."
+                    "explain: its pictures are written beside a CSV file: set out=FILE.csv too."
                 )
             return cls()
         table = Path(out).absolute()

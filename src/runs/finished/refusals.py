@@ -52,7 +52,7 @@ def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: st
     if not len(getattr(split, part)):
         others = " and ".join(one for one in _PARTS if len(getattr(split, one)))
         raise ConfigError(
-            f"split is {part}, and {folder.name} has no pictures in that part: say {others}."
+            f"split is {part}, and {folder.name} has no pictures in that part: set {others}."
         )
     if part == "test" and settings.cv.fold is not None:
         raise ConfigError(
@@ -80,7 +80,7 @@ def refuse_export(folder: RunFolder, checkpoint: Path, settings: ExportSettings)
         raise ConfigError(
             f"variants: {' and '.join(needing)} need onnx, onnxruntime and onnxscript: "
             "pip install onnx onnxruntime onnxscript, or in the checkout make install "
-            "EXTRAS=export (or say variants=[pt2])."
+            "EXTRAS=export (or set variants=[pt2])."
         )
     refuse_lost_pictures(folder, run.data)
 

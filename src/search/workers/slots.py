@@ -150,7 +150,7 @@ def share(
         if devices > 1 and workers.per_gpu > 1:
             raise ValueError(
                 f"workers.per_gpu is {workers.per_gpu}, but Ray gives whole GPUs to trials on "
-                "several: say workers.per_gpu=1"
+                "several: set workers.per_gpu=1"
             )
         places = [int(gpus) // devices * workers.per_gpu for _, gpus in nodes]
         if not any(places):

@@ -125,7 +125,7 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
         known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
         others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
         raise ConfigError(
-            f"sweep is {study!r}: there is none of this name that came to an end in "
+            f"sweep is {study!r}: there is no finished sweep of this name in "
             f"{record.parents[1]}{nearest(study, known) or others}."
         ) from error
     trials = folders_of(

@@ -77,10 +77,10 @@ def _other_winner(
     theirs = [one for one in verdict.standings if set(one.run_ids) & set(run_ids)]
     if not theirs or theirs[0] is verdict.winner:
         return []
-    tied = "; it cannot be told from the first here" if theirs[0].tied else ""
+    tied = ", which is statistically tied with the first here" if theirs[0].tied else ""
     return [
-        f"The study {settings.sweep}, which goes by the mean of its own metric, "
-        f"ended with {theirs[0].name}{tied}."
+        f"The winner of the study {settings.sweep}, by the mean of its own metric, was "
+        f"{theirs[0].name}{tied}."
     ]
 
 
@@ -92,7 +92,7 @@ def _further_seeds(verdict: Verdict, found: FoundRuns, settings: ComparisonSetti
     wanted = sum(len(one.run_ids) for one in verdict.tied) + found.extra_trainings
     place = [] if settings.output_dir == "outputs" else [f"output_dir={settings.output_dir}"]
     overrides = [f"study={settings.sweep}", f"extra_trainings={wanted}", *place]
-    return [f"As many seeds again of the {len(verdict.tied)} tied: {command('sweep', *overrides)}."]
+    return [f"To double the seeds of the {len(verdict.tied)} tied: {command('sweep', *overrides)}."]
 
 
 def _held_out(runs: Sequence[FinishedRun]) -> list[str]:

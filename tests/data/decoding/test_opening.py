@@ -122,7 +122,7 @@ def test_bad_pictures(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             opened(root, cache, cache_limit_gb=limit)
     for part in (
         "cat/empty.jpg is empty (0 bytes); dog/text.jpg is no picture",
-        "say data.on_bad_image=skip to leave them out. Decoding the others may show more.",
+        "set data.on_bad_image=skip to leave them out. Decoding the others may show more.",
     ):
         assert part in str(error.value)
     store = opened(root, cache, cache_limit_gb=limit, on_bad_image="skip")

@@ -371,10 +371,10 @@ def test_paths_are_taken_literally(
     ("counts", "message"),
     [
         ({}, "has none"),
-        ({"": 3}, r"The \d pictures that lie directly in it .* CSV file path,label"),
+        ({"": 3}, r"The \d pictures directly in it .* CSV file path,label"),
         ({"cat": 2}, r"has only one \(cat\)"),
         ({"train/cat": 1, "test/cat": 1}, r"has only one \(cat\)"),
-        ({"images/cat": 1, "images/dog": 1, "docs": 0}, r"say data.root=.*root/images\.$"),
+        ({"images/cat": 1, "images/dog": 1, "docs": 0}, r"set data.root=.*root/images\.$"),
     ],
 )
 def test_fewer_than_two_classes_are_refused(
@@ -392,9 +392,10 @@ def test_fewer_than_two_classes_are_refused(
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        (None, "data.root is not set: say data.root=PATH"),
+        (None, "data.root is missing: set data.root=PATH"),
         (Path("nowhere"), "data.root is 'nowhere': there is no such file or folder.$"),
         (Path("~/pets"), "write out what ~ stands for"),
+        (Path(r"C:\photos\pets"), "in WSL, C:.photos is /mnt/c/photos"),
         (Path(__file__), "neither a folder, nor a CSV or .npz file, nor an archive"),
     ],
 )
@@ -405,7 +406,7 @@ def test_no_root(root: Path | None, message: str, tmp_path: Path) -> None:
 
 def test_the_folder_of_one_class_is_answered_with_the_one_around_it(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets", {"cat": 2, "dog": 2})
-    with pytest.raises(ConfigError, match=rf"has none\. .* a class, say data\.root={root}\.$"):
+    with pytest.raises(ConfigError, match=rf"has none\. .* a class, set data\.root={root}\.$"):
         list_tree(root / "cat", shown=str(root / "cat"))
-    with pytest.raises(ConfigError, match=r"a CSV file path,label would give them some\.$"):
+    with pytest.raises(ConfigError, match=r"name them in a CSV file path,label\.$"):
         list_tree(root / "cat", shown="pets.zip")

@@ -286,5 +286,5 @@ def test_numbers_without_a_place_of_their_own_need_an_order(grades: Path, third:
 
 def test_a_set_with_one_label_a_picture_is_not_taken_for_label_sets() -> None:
     plain = compose_plain(["data=digits"], "config")["data"]
-    with pytest.raises(ConfigError, match=r"say data\.target=single"):
+    with pytest.raises(ConfigError, match=r"set data\.target=single"):
         list_pictures(from_plain(DataSettings, {**plain, "target": "multi"}))

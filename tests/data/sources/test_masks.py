@@ -137,7 +137,7 @@ def test_pictures_and_their_masks_are_no_two_classes(root: Path, target: str, fo
             picture(root / part / "images" / f"{part}{number}.png")
             mask(root / part / "masks" / f"{part}{number}.png", 0, 1)
     order = ["images", "masks"] if target == "ordinal" else None
-    with pytest.raises(ConfigError, match=r"images and masks.*say data\.target=dense"):
+    with pytest.raises(ConfigError, match=r"images and masks.*set data\.target=dense"):
         listed(root, target=target, order=order)
     for file in root.rglob("masks/*.png"):  # names of their own: two classes, whatever they are
         file.rename(file.with_name(f"other{file.name}"))

@@ -112,7 +112,7 @@ def test_several_labels(tmp_path: Path) -> None:
     source = listed(tmp_path / "set", tmp_path, target="multi")
     assert source.class_names == ("old", "red", "round")
     assert source.targets.tolist() == [[0, 1, 1], [1, 1, 0]]
-    with pytest.raises(ConfigError, match=r"list of labels: say data\.target=multi"):
+    with pytest.raises(ConfigError, match=r"list of labels: set data\.target=multi"):
         listed(tmp_path / "set", tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(source.arrays[:, 0] / 255 * 16, bunch.images, atol=0.04)
     assert source.arrays.max() == 255
     assert source.class_names == tuple("0123456789") and source.published
-    with pytest.raises(ConfigError, match="say data=folder"):
+    with pytest.raises(ConfigError, match="set data=folder"):
         digits.load(tmp_path, tmp_path, False)
 
 
@@ -334,7 +334,7 @@ def test_cifar_found_nowhere_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Put cifar-10-python.tar.gz or the folder cifar-10"):
         cifar10.load(None, tmp_path, False)
     (tmp_path / "pictures" / "train").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="say data=folder"):
+    with pytest.raises(ConfigError, match="set data=folder"):
         cifar10.load(tmp_path / "pictures", tmp_path, False)
     cut = tmp_path / "cifar-10-python.tar.gz"
     cut.write_bytes(packed(cifar10_files(tmp_path / "b"), cut).read_bytes()[:-300])

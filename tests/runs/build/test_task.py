@@ -123,7 +123,7 @@ def test_quarter_turns_are_for_squares(tmp_path: Path, monkeypatch: pytest.Monke
     for turns in ("half", "quarter"):
         settings = compose_settings(RunSettings, [*base, f"augment.turns={turns}"])
         if turns == "quarter":
-            with pytest.raises(ConfigError, match=r"12x8 pixels: say augment\.turns=half"):
+            with pytest.raises(ConfigError, match=r"12x8 pixels: set augment\.turns=half"):
                 build_task(settings, build_data(settings))
         else:
             build_task(settings, build_data(settings))

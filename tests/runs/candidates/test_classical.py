@@ -187,7 +187,7 @@ def test_what_changes_something_is_taken() -> None:
         (["model.features=[hog,hog]"], "each once"),
         (["model.classifier=tree"], "rbf_svm"),
         (["model.hog.cells=[]"], "at least one"),
-        (["model=embedding", "model.pretrained=false"], "has seen nothing"),
+        (["model=embedding", "model.pretrained=false"], "an untrained network"),
     ],
 )
 def test_wrong_settings_are_explained(overrides: list[str], part: str) -> None:
@@ -217,7 +217,7 @@ def test_a_network_that_has_seen_the_other_parts_is_refused(tmp_path: Path) -> N
     trained = network(tmp_path, "data.split_seed=1", "trainer.max_epochs=1")
     with pytest.raises(ConfigError, match="validated or tested on here: split both alike"):
         fit(tmp_path, "model=embedding", f"model.run={trained.run_id}")
-    with pytest.raises(ConfigError, match=r"say data\.image_size=\[8,8\] data\.channels=1"):
+    with pytest.raises(ConfigError, match=r"set data\.image_size=\[8,8\] data\.channels=1"):
         fit(tmp_path, "model=embedding", f"model.run={trained.run_id}", "data.image_size=16")
     with pytest.raises(ConfigError, match=r"model\.run: there is no run 'nothing'"):
         fit(tmp_path, "model=embedding", "model.run=nothing")

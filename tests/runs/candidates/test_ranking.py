@@ -238,10 +238,12 @@ def test_what_takes_a_while_is_said(choose: Choose, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.INFO, ranking.__name__):
         choose(6.0, {"a": 4.0, "b": 1.0})  # which is kept
         choose(0.8, {"a": 4.0, "b": 1.0})
-    assert caplog.messages[0].startswith("timing pretrained networks on some of the pictures, for")
+    assert caplog.messages[0].startswith(
+        "timing pretrained networks on a sample of the pictures, for"
+    )
     assert caplog.messages[1:] == [
         "ranking 2 pretrained networks on 1 pictures",
-        "timing pretrained networks on smaller or fewer pictures, for lack of time",
+        "timing pretrained networks on smaller or fewer pictures, to fit the budget",
     ]
 
 

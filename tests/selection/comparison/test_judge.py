@@ -65,9 +65,9 @@ def test_a_latency_beside_other_programs_is_marked_where_it_decides(
     text = format_comparison(compared_runs)
     assert compared_runs.verdict.cheapest is not None and len(compared_runs.verdict.tied) == 2
     assert " 3* " in text and (" 4* " in text) == disturbed
-    assert "ms marked * were measured beside other programs" in text
+    assert "Latencies marked * were measured under load" in text
     said = " ".join(verdict_sentences(compared_runs))
-    assert ("The latency of cnn-0 and cnn-1 was measured beside" in said) == disturbed
+    assert ("The latency of cnn-0 and cnn-1 was measured under load" in said) == disturbed
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,9 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
         compared(compare_settings(tmp_path, runs=[one.run_id, str(other.path)]))
     with pytest.raises(ConfigError, match="there is no run 'nobody'"):
         compared(compare_settings(tmp_path, runs=["nobody"]))
-    with pytest.raises(ConfigError, match="sweep is 'none': there is none of this name"):
+    with pytest.raises(
+        ConfigError, match="sweep is 'none': there is no finished sweep of this name"
+    ):
         compared(compare_settings(tmp_path, sweep="none"))
 
 
@@ -161,7 +163,7 @@ def test_a_choice_that_may_know_nothing_is_called_so(
     found = compared(compare_settings(tmp_path))
     assert found.verdict.baseline == 0.5 and found.verdict.beats_baseline is not said
     sentences = verdict_sentences(found)
-    assert any("the same answer for everything, which has" in one for one in sentences) is said
+    assert any("the same answer for everything), whose" in one for one in sentences) is said
 
 
 def test_a_damaged_run_is_named_and_left_out_unless_it_was_asked_for(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_two_runs_have_a_difference_and_the_pictures_behind_it(tmp_path: Path) -
     assert (found.pair.first_alone, found.pair.second_alone) == (20, 0)
     assert found.verdict.difference is not None and found.verdict.difference.low > 0
     assert [one.name for one in found.verdict.tied] == ["cnn-0"]
-    assert "20 pictures only the first has right" in format_comparison(found)
+    assert "20 are right only with" in format_comparison(found)
     finished_run(tmp_path, "vit", 5)
     assert compared(compare_settings(tmp_path)).pair is None
 
@@ -195,8 +197,8 @@ def test_the_power_is_at_the_gap_that_matters_to_the_user(tmp_path: Path) -> Non
         found = compared(compare_settings(tmp_path, gap=gap, band=gap / 2))
         power, said = found.verdict.power, " ".join(verdict_sentences(found))
         assert power is not None and power.pictures is not None and len(found.verdict.tied) == 2
-        assert f"If one of the best two were {100 * gap:.1f} points better" in said
-        assert f"within {50 * gap:.1f} points of the best, which counts as equal" in said
+        assert f"Power: a true difference of {100 * gap:.1f} points between" in said
+        assert f"within {50 * gap:.1f} points of the best (practically equivalent)" in said
         needed[gap] = power.pictures
     # Of single trainings the pictures go with the inverse square of the gap.
     assert needed[0.01] == pytest.approx(16 * needed[0.04], rel=0.01)
@@ -230,9 +232,7 @@ def test_a_class_of_one_picture_is_remarked_on(
     for metric, lone in (("balanced_accuracy", 1), ("accuracy", 0)):
         found = compared(compare_settings(tmp_path, metric=metric))
         assert found.verdict.lone == lone
-        said = any(
-            "Of 1 class there is a single picture: " in one for one in verdict_sentences(found)
-        )
+        said = any("1 class has a single picture" in one for one in verdict_sentences(found))
         assert said == bool(lone)
 
 

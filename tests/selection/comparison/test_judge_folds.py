@@ -28,10 +28,7 @@ def test_repeats_of_a_cross_validation_are_repeats_of_the_candidate(tmp_path: Pa
     repeats = {one.family: len(one.standing.run_ids) for one in found.entrants}
     assert repeats == {"cnn": 4, "mlp": 6}
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
-    assert (
-        "each when it was held out as one of 5 folds, the mean of 4 repeats"
-        in verdict_sentences(found)[0]
-    )
+    assert "5-fold cross-validation, mean of 4 repeats" in verdict_sentences(found)[0]
 
 
 def test_a_study_without_finalists_is_its_trials(tmp_path: Path) -> None:
@@ -137,7 +134,9 @@ def test_of_level_finalists_the_winner_of_the_study_comes_first(tmp_path: Path) 
     record.write_text(json.dumps(plain))
     found = compared(compare_settings(tmp_path, sweep="s"))
     assert found.verdict.winner.name == "fcn-0"
-    assert any("ended with vit" in remark for remark in found.remarks)
+    assert any(
+        "study s, by the mean of its own metric, was vit" in remark for remark in found.remarks
+    )
 
 
 def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_a_fold_is_no_run_of_its_own_and_a_cross_validation_is_one(tmp_path: Pat
     found = compared(compare_settings(tmp_path))
     assert (found.runs, found.remarks, found.folds) == (4, (), 2)
     assert [len(one.run_dirs) for one in found.entrants] == [2, 2]
-    assert "each picture held out once" in format_comparison(found)
+    assert "cross-validated" in format_comparison(found)
 
 
 def test_another_division_into_folds_is_left_out_and_called_so(tmp_path: Path) -> None:

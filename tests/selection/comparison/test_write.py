@@ -155,9 +155,9 @@ def test_other_runs_and_other_filters_are_other_questions(tmp_path: Path) -> Non
 
 
 def test_two_ways_to_say_which_runs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="runs and sweep each say which runs to compare"):
+    with pytest.raises(ConfigError, match="runs and sweep each select runs to compare"):
         compare_settings(tmp_path, runs=["a"], sweep="s")
-    with pytest.raises(ConfigError, match="sweep and filter each say"):
+    with pytest.raises(ConfigError, match="sweep and filter each select"):
         compare_settings(tmp_path, sweep="s", filter="x")
     compare_settings(tmp_path, experiment="e", filter="x")
 
