@@ -100,5 +100,5 @@ def test_a_budget_of_minutes_holds_and_the_sweep_goes_on(typed: Typed, outputs: 
     assert "2 trials (2 complete)" in first
     more = typed("src.sweep", *overrides, "budget.trials=3")
     assert "3 trials (3 complete)" in more
-    took = re.search(r"of 1 family in (?:(\d+) min )?([\d.]+) s", more)
+    took = re.search(r", 1 family, (?:(\d+) min )?([\d.]+) s", more)
     assert took is not None and 60 * int(took[1] or 0) + float(took[2]) < 180

@@ -84,7 +84,7 @@ def test_a_champion_labels_and_serves(
     assert answers[0]["label"] == row.split(",")[1]
 
     again = run("src.select", f"run={copied.name}", "refit=true", f"output_dir={output_dir}")
-    assert again.returncode == 0 and "is there already" in again.stdout
+    assert again.returncode == 0 and "exists already" in again.stdout
     assert "version 1" in again.stdout and looks(output_dir) == 2
     assert rows(output_dir, "select name, version, run_id from model_versions") == versions
     assert rows(output_dir, _ALIASES) == _CHAMPION
