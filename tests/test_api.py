@@ -301,7 +301,7 @@ def test_long_steps_are_told_as_the_commands_tell_them(
     overrides = ["tracking=none", "tracking.figures=false", "model.classifier=nearest_mean"]
     run = api.fit(tmp_path / "pets", "model=handcrafted", *overrides, output_dir=tmp_path / "out")
     said = capsys.readouterr().err
-    assert "decoding 40 pictures" in said and "pictures once" in said
+    assert "decoding 40 pictures" in said and "extracting features of" in said
     run.model().predict(tmp_path / "pets")
     assert " of 40 pictures labelled, " in capsys.readouterr().err
 

@@ -109,7 +109,7 @@ def test_stopped_six_times_it_has_the_same_trials_and_the_same_winner(
             assert time.monotonic() - ended < _SECONDS_AFTER_SIGKILL, "a child lives on"
             time.sleep(0.05)
 
-    result = run("src.sweep", *shlex.split(hint)[6:])
+    result = run("src.sweep", *shlex.split(hint.partition(": ")[2])[3:])
     assert result.returncode == 0, result.stderr
     result = run("src.sweep", *STEADY, f"output_dir={whole}")
     assert result.returncode == 0, result.stderr

@@ -298,7 +298,7 @@ def test_label_sets_from_a_table_to_labels_of_new_pictures(tmp_path: Path) -> No
     predict_settings = compose_settings(PredictSettings, overrides, config_name="predict")
     asked = folder.chosen_checkpoint(), find_pictures(str(pictures))
     said = label_pictures(*asked, predict_settings)
-    assert "label_set: holds on average 50 % of a picture's labels" in said
+    assert "label_set: contains on average 50 % of a picture's labels" in said
     with (tmp_path / "new.csv").open(newline="") as stream:
         found = list(csv.DictReader(stream))
     assert "unlike: 13 calibration pictures are too few" in said
