@@ -11,7 +11,7 @@ def test_a_sweep_that_took_more_than_its_budget_says_what_took_it() -> None:
         now.now += seconds
         clock.ended(what)
     assert clock.overrun() == (
-        "the sweep took 5 min 6 s in the place of 4 min 0 s: beyond its budget, 40 s for the test "
+        "the sweep took 5 min 6 s instead of 4 min 0 s: beyond its budget, 40 s for the test "
         "part, 26 s for MLflow"
     )
 
