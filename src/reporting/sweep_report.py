@@ -182,10 +182,13 @@ def _page_lead(record: SweepRecord) -> str:
     """Return the figure of the winner, or of the best so far, and of which trainings it is."""
     metric, winner = record.metrics[0], _winner(record)
     for one in record.finalists:
-        if winner is not None and one.trial == winner.number and one.mean is not None:
-            seeds = counted(len(one.values), "seed")
+        if winner is None or one.trial != winner.number or one.mean is None:
+            continue
+        if winner.run_dir is None or winner.run_dir not in one.run_dirs.values():
+            many = len(one.values) > 1
+            trained = f"mean of {len(one.values)} seeds" if many else "trained again once"
             return (
-                f"{metric} {mean_text(metric, one.mean, one.spread)}, mean of {seeds}; "
+                f"{metric} {mean_text(metric, one.mean, one.spread)}, {trained}; "
                 f"{metric_text(metric, winner.value)} in its trial"
             )
     ranked = record.ranked()

@@ -353,6 +353,14 @@ def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     assert "val/accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head
     alone = dataclasses.replace(RECORD, finalists=(), winner=None)
     assert "val/accuracy 98.0 %, in its trial<" in sweep_page(alone).partition("</header>")[0]
+    once = dataclasses.replace(RECORD, finalists=(Finalist(3, {1: 0.96}, {1: "runs/b"}),))
+    head = sweep_page(once).partition("</header>")[0]
+    assert "val/accuracy 96.0 %, trained again once; 98.0 % in its trial" in head
+    # Without time for another training the trial itself is the finalist.
+    trials = (*RECORD.trials[:3], dataclasses.replace(RECORD.trials[3], run_dir="runs/a"))
+    itself = (Finalist(3, {0: 0.98}, {0: "runs/a"}),)
+    itself = dataclasses.replace(RECORD, trials=trials, finalists=itself)
+    assert "val/accuracy 98.0 %, in its trial<" in sweep_page(itself).partition("</header>")[0]
 
 
 def test_training_time_is_not_that_of_the_whole_trial() -> None:
