@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -19,7 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import NoReturn
 
@@ -157,7 +156,7 @@ def main() -> None:
 
 def _end_with_driver(imported: threading.Event) -> None:
     while not imported.is_set():
-        if select.select([0], [], [], _POLL_SECONDS)[0]:
+        if wait([0], _POLL_SECONDS):
             os._exit(1)
 
 
@@ -166,8 +165,8 @@ def _fork_workers(control: socket.socket, make: Callable[[], Runner]) -> None:
     running: dict[int, tuple[int, Connection]] = {}  # by what is ready once a worker has ended
     listening = True
     while listening or running:
-        for ready in select.select([*running, *[control.fileno()] * listening], [], [])[0]:
-            if ready in running:
+        for ready in wait([*running, *[control] * listening]):
+            if isinstance(ready, int):
                 os.close(ready)
                 pid, sender = running.pop(ready)
                 _notify(sender, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +21,20 @@ from src.data.decoding.videos import container_of
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from tests.data.pictures import png, write
+from tests.data.videos import HEIGHT, WIDTH, shade, video
 
 av: Any = pytest.importorskip("av", reason="the extra video is not installed")
 
-_HEIGHT, _WIDTH = 48, 64
 # Counter-clockwise turns as MP4 files state them, in numbers of 16.16 and 2.30 bits.
 _ONE = 0x10000
 _MATRICES = {
     0: (_ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30),
-    1: (0, -_ONE, 0, _ONE, 0, 0, 0, _WIDTH * _ONE, 1 << 30),
-    3: (0, _ONE, 0, -_ONE, 0, 0, _HEIGHT * _ONE, 0, 1 << 30),
+    1: (0, -_ONE, 0, _ONE, 0, 0, 0, WIDTH * _ONE, 1 << 30),
+    3: (0, _ONE, 0, -_ONE, 0, 0, HEIGHT * _ONE, 0, 1 << 30),
 }
 
 
-def shade(number: int) -> np.ndarray:
-    """Return a frame whose lower half is the brighter, the later it comes."""
-    pixels = np.zeros((_HEIGHT, _WIDTH, 3), np.uint8)
-    pixels[_HEIGHT // 2 :] = 6 * number
-    pixels[: _HEIGHT // 2] = 255 - 6 * number
-    return pixels
-
-
-def video(kind: str = "mp4", codec: str = "libx264", frames: int = 40, **options: str) -> bytes:
-    """Return a video of `shade` frames."""
-    written = io.BytesIO()
-    with av.open(written, "w", format=kind) as container:
-        track = container.add_stream(codec, rate=10, options=options)
-        track.width, track.height, track.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
-        track.time_base = Fraction(1, 10)
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(shade(number), format="rgb24")
-            frame.pts = number
-            container.mux(track.encode(frame))
-        container.mux(track.encode())
-    return written.getvalue()
-
-
-def decoded(data: bytes, number: int, size: tuple[int, int] = (_HEIGHT, _WIDTH)) -> np.ndarray:
+def decoded(data: bytes, number: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return decode_picture(data, PictureFormat(size, 3), page=number).astype(int)
 
 
@@ -70,7 +46,7 @@ def test_each_frame_is_what_was_written(kind: str, codec: str) -> None:
     data = video(kind, codec)
     assert pages_of(io.BytesIO(data), all_pages=True, frames=3) == range(0, 40, 3)
     header = read_header(io.BytesIO(data), 7)
-    assert (header.height, header.width, header.bands) == (_HEIGHT, _WIDTH, 3)
+    assert (header.height, header.width, header.bands) == (HEIGHT, WIDTH, 3)
     for number in (39, 0, 13, 14, 38):
         expected = shade(number).transpose(2, 0, 1)[:, [4, -4]]
         assert np.abs(decoded(data, number)[:, [4, -4]] - expected).max() <= 8
@@ -82,9 +58,9 @@ def test_a_video_that_was_taken_sideways_stands_upright(turns: int) -> None:
     plain, turned = (struct.pack(">9i", *_MATRICES[one]) for one in (0, turns))
     place = data.index(plain, data.index(b"tkhd"))
     sideways = data[:place] + turned + data[place + len(turned) :]
-    assert read_header(io.BytesIO(sideways)).height == _WIDTH
+    assert read_header(io.BytesIO(sideways)).height == WIDTH
     expected = np.rot90(decoded(data, 1), turns, axes=(1, 2))
-    np.testing.assert_array_equal(decoded(sideways, 1, (_WIDTH, _HEIGHT)), expected)
+    np.testing.assert_array_equal(decoded(sideways, 1, (WIDTH, HEIGHT)), expected)
 
 
 def test_what_is_no_frame_is_a_fault_of_the_picture() -> None:
@@ -122,7 +98,7 @@ def test_frames_become_pictures_of_one_group(tmp_path: Path) -> None:
         path, _, number = name.partition("#")
         assert source.groups[index] == path
         if number:
-            low = picture(source, index, PictureFormat((_HEIGHT, _WIDTH), 3))[:, -4].mean()
+            low = picture(source, index, PictureFormat((HEIGHT, WIDTH), 3))[:, -4].mean()
             assert abs(low - 6 * (int(number) - 1)) <= 8
 
 
@@ -141,7 +117,7 @@ def test_frames_in_a_row_are_those_that_are_decoded_alone(
     data = video(kind, codec, **options)
     opened, open_video = [], av.open
     monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(1) or open_video(*a, **k))
-    file, form = PictureFile(io.BytesIO(data)), PictureFormat((_HEIGHT, _WIDTH), 3)
+    file, form = PictureFile(io.BytesIO(data)), PictureFormat((HEIGHT, WIDTH), 3)
     order = [*range(0, 40, 3), 39, 5, 6, 6, 30, 31]
     kept = []
     for page in order:
@@ -155,7 +131,7 @@ def test_frames_in_a_row_are_those_that_are_decoded_alone(
 def test_a_frame_in_a_row_costs_no_more_than_those_since_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file, form = PictureFile(io.BytesIO(video(g="100"))), PictureFormat((_HEIGHT, _WIDTH), 3)
+    file, form = PictureFile(io.BytesIO(video(g="100"))), PictureFormat((HEIGHT, WIDTH), 3)
     decoded = []
     monkeypatch.setattr(videos, "_shown_at", lambda frame: decoded.append(1) or frame.pts)
     for page in range(0, 40, 4):

@@ -25,9 +25,9 @@ from src.data.sources import file_notes, remote
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
 from src.storage.digests import checked_line, line_content
-from tests.data.decoding.test_videos import video
 from tests.data.pictures import age, encoded, flip, png, tree, write
 from tests.data.sources.test_archive import pack
+from tests.data.videos import video
 
 
 class Server:

@@ -80,6 +80,29 @@ def test_alike_workers_without_gpus_share_one_import(tmp_path: Path) -> None:
     assert log == "a line of output\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such numbers of open files")
+def test_a_driver_may_have_thousands_of_files_open(tmp_path: Path) -> None:
+    """The connection to what forks workers has the number of the file that it is there, too."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 4096:
+        pytest.skip("this user may not have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limits[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        pool = Pool(LocalEngine([Slot(None, 1)] * 2, RUNNER, tmp_path))
+        pool.start()
+        wait_free(pool, 2)
+        pool.give(0, Job({"value": 0.5}))
+        assert endings(pool, until=1)[0].state == "complete"
+        pool.close()
+    finally:
+        for one in opened:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_workers_outlive_what_has_forked_them(tmp_path: Path) -> None:
     pool = Pool(LocalEngine([Slot(None, 1)] * 2, RUNNER, tmp_path))
     pool.start()
