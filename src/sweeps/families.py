@@ -104,9 +104,9 @@ def load_families(
 def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
-    # A family's override of a key that is searched is only that of its default configuration.
-    own = [override for override in family.overrides if override.partition("=")[0] not in values]
-    return [*own, *shared, *(override_of(key, value) for key, value in values.items())]
+    # The override of a key that is searched is only that of the default configuration.
+    kept = [one for one in (*family.overrides, *shared) if one.partition("=")[0] not in values]
+    return [*kept, *(override_of(key, value) for key, value in values.items())]
 
 
 @cache  # composing takes a while, and is the same for every trial of a family

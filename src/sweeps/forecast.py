@@ -127,7 +127,7 @@ class Forecast:
         own = [
             (one, one.seconds or 0.0, sum(self._measured(one.family, one.values)))
             for one in took
-            if one.family == kind.family and known.cut <= {*one.overrides}
+            if one.family == kind.family and self._cut(kind.family) <= {*one.overrides}
         ]
         alike = [one for one in own if kind.holds(one[0].family, one[0].values)]
         ended = [seconds - theirs for one, seconds, theirs in own if one.state != PRUNED]
@@ -154,6 +154,12 @@ class Forecast:
             found.append(max(describing, expected, *stopped))
         return found
 
+    def _cut(self, family: str) -> set[str]:
+        """Return the overrides that trials of a family share if they are of its measurement."""
+        searched = {parameter.key for parameter in self.families[family].parameters}
+        cut = self.prepared[family].cut
+        return {override for override in cut if override.partition("=")[0] not in searched}
+
     def _upper_seconds(self, family: str, values: Mapping[str, Value]) -> float:
         """Return an upper estimate of the seconds of a trial from what was measured."""
         describing, fitting = self._measured(family, values)
@@ -174,7 +180,7 @@ class Forecast:
         """Return whether every configuration of a kind was tried on the same features."""
         own = (one for one in took if kind.holds(one.family, one.values))
         return self._searches_once(kind) and any(
-            self.prepared[kind.family].cut <= {*one.overrides} for one in own
+            self._cut(kind.family) <= {*one.overrides} for one in own
         )
 
     def _searches_once(self, kind: Kind) -> bool:

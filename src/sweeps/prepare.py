@@ -375,11 +375,12 @@ class Preparation:
     def _fit_of_frozen(self, family: Family) -> list[str]:
         """Return the override of `data.fit` that was chosen for frozen networks, if there is one.
 
-        It is for families that neither choose it themselves, nor state it, nor search it. What a
-        photo loses to another way hardly depends on whether the network is frozen or trained.
+        It is for families that neither choose it themselves nor state it; where they search it,
+        their default configuration begins with it. What a photo loses to another way hardly depends
+        on whether the network is frozen or trained.
         """
-        keys = (*self.jobs.base, *family.overrides, *(f"{p.key}=" for p in family.parameters))
-        if is_of(family, "embedding") or any(key.startswith(_FIT) for key in keys):
+        stated = any(one.startswith(_FIT) for one in (*self.jobs.base, *family.overrides))
+        if stated or is_of(family, "embedding"):
             return []
         frozen = [name for name, one in self.jobs.families.items() if is_of(one, "embedding")]
         known = [self.jobs.prepared[name] for name in frozen if name in self.jobs.prepared]

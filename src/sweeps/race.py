@@ -12,6 +12,7 @@ from typing import Any
 
 from ..config.checks import ConfigError, to_plain
 from ..config.compose import effective_overrides
+from ..config.overrides import value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..machine.cpu_load import slowdown
@@ -302,8 +303,13 @@ class _Sweep:
             values: of its searched keys, which puts the trial at the head of the queue; None for
                 the default configuration.
         """
-        own = default_values(self._families[name], self._base) if values is None else values
-        kept: dict[str, Any] = {PREPARED: list(self._prepared[name].overrides)}
+        prepared = self._prepared[name].overrides
+        own = values
+        if own is None:  # what was chosen for the family replaces its own values
+            own = default_values(self._families[name], self._base)
+            chosen = {override.partition("=")[0]: override for override in prepared}
+            own |= {key: value_of(chosen[key]) for key in own.keys() & chosen.keys()}
+        kept: dict[str, Any] = {PREPARED: list(prepared)}
         self._study.enqueue(name, own, first=values is not None, **kept)
 
     def _target(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from src.sweeps.tasks import MeasureTest, Prepare, Train, read_task
 
 _EPOCHS = 3
 # How well each family's trials end.
-_LEVELS = {"embedding": 0.9, "mlp": 0.8}
+_LEVELS = {"embedding": 0.9, "mlp": 0.8, "efficientnet_lite0": 0.7}
 
 
 class Clock:
@@ -31,8 +31,8 @@ class StandIn:
     The first attempt of finalists with seed 1 dies, once, where there is a file `deadly`; with a
     file `slow` the mlp takes a minute an epoch, or half with `divides` and two threads, with a file
     `large` unless pictures are small. With a file `huge` no memory is large enough for it, with
-    `kills mlp` measuring it ends the worker, and with `cut` more time would choose another frozen
-    network.
+    `kills mlp` measuring it ends the worker, with `cut` more time would choose another frozen
+    network, and with `crop` frozen networks crop their pictures.
     """
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
@@ -57,6 +57,8 @@ class StandIn:
                     limit = task.seconds if (output_dir / "cut").exists() else None
                     networks = [{"name": "n", "taken": True, "side": 96}]
                     overrides = [f"model.input_size={96 if limit else 128}"]
+                    if (output_dir / "crop").exists():
+                        overrides += ["data.fit=crop"]
                     found = replace(found, networks=networks, limit=limit, overrides=overrides)
                 elif (output_dir / "huge").exists():
                     notes = ["left out: there is not enough memory"]

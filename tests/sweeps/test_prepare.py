@@ -361,6 +361,8 @@ def test_others_fit_pictures_into_a_square_as_the_frozen_networks_do(
     ]
     made.measure(frozen)
     assert "data.fit=crop" not in pool.jobs[-1].overrides, "which choose it themselves"
+    searches = replace(net, parameters=tuple(parse_space({"data.fit": {"choices": ["pad"]}})))
+    assert (made.measure(searches).overrides[:1] == ["data.fit=crop"]) == bool(fit)
 
 
 def test_pictures_that_cannot_be_described_in_time_leave_the_frozen_networks_out() -> None:

@@ -103,6 +103,20 @@ def test_what_was_killed_while_it_wrote_its_end_writes_it_at_the_next_start(
     assert log(tmp_path) == done and (folder / "sweep.json").is_file()
 
 
+def test_a_search_for_the_fit_of_pictures_begins_with_that_of_the_frozen_networks(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "crop").touch()
+    families = "families=[embedding,efficientnet_lite0]"
+    record = sweep(tmp_path, families, "search=[data.fit]", "budget.trials=6", "finalists=0")
+    fits = [[one for one in t.overrides if one.startswith("data.fit=")] for t in record.trials]
+    tuned = [trial for trial in record.trials if trial.family == "efficientnet_lite0"]
+    assert tuned[0].is_default and tuned[0].values["data.fit"] == "crop"
+    assert {trial.values["data.fit"] for trial in tuned} > {"crop"}, "others are tried as well"
+    for trial, fit in zip(record.trials, fits, strict=True):
+        assert fit == [f"data.fit={trial.values.get('data.fit', 'crop')}"]
+
+
 def test_races_and_finals_keep_account_of_their_time_for_a_start_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
