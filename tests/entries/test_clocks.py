@@ -72,6 +72,7 @@ def metrics(output_dir: Path) -> dict[str, float]:
     return {k: v for k, v in plain["metrics"].items() if k.startswith(("val/", "test/"))}
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_and_its_times_are_no_nonsense(
     train: Train, typed: Typed, outputs: Outputs, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_it_predicts_as_its_classifier_does_to_the_bit(tmp_path: Path) -> None:
     assert write(tmp_path / "again", made) != write(tmp_path, classifier("model.classifier=knn"))
 
 
+@pytest.mark.slow
 def test_it_needs_neither_the_checkout_nor_what_trains_and_brings_the_networks_of_its_features(
     tmp_path: Path,
 ) -> None:
