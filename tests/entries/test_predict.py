@@ -39,7 +39,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["trained", "fitted"])
+@pytest.mark.parametrize("kind", [pytest.param("trained", marks=pytest.mark.slow), "fitted"])
 def test_every_readable_picture_gets_a_label(
     request: pytest.FixtureRequest, run: Run, pictures: Path, kind: str
 ) -> None:

@@ -106,6 +106,7 @@ def to(place: str, **options: Any) -> PushSettings:
     )
 
 
+@pytest.mark.slow
 def test_a_folder_has_a_card_that_says_how_it_is_used(
     run: Run, trained: Path, tmp_path: Path
 ) -> None:

@@ -204,6 +204,7 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
             assert error < 0.1, head
 
 
+@pytest.mark.slow
 def test_the_choice_is_as_good_on_unseen_pictures_as_any_one_kind() -> None:
     choice, digits = _choice(), (DIGITS[TRAIN], CLASSES[TRAIN])
     auto = settings("model.classifier=auto")

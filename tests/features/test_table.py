@@ -196,6 +196,7 @@ class Mortal:
 
 
 @pytest.mark.timeout(150)
+@pytest.mark.slow
 def test_a_process_that_dies_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "_WORTH_PROCESSES_SECONDS", 0.0)
     with pytest.raises(BrokenProcessPool):

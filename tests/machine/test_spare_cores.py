@@ -72,7 +72,8 @@ def test_what_ended_processes_have_not_done_is_done_here(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux lists them")
-@pytest.mark.parametrize("forks", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("forks", [True, False])
+@pytest.mark.slow
 def test_where_the_system_gives_no_processes_all_is_done_here(
     forks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +93,7 @@ def test_where_the_system_gives_no_processes_all_is_done_here(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts files as Linux lists them")
-@pytest.mark.parametrize("forks", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("forks", [True, False])
 def test_what_another_thread_began_meanwhile_goes_on_where_there_are_too_few_files(
     forks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

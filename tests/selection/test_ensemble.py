@@ -100,6 +100,7 @@ def ensemble(runs: tuple[RunFolder, ...], tmp_path_factory: pytest.TempPathFacto
     return RunFolder.open(Path(summary.run_dir))
 
 
+@pytest.mark.slow
 def test_its_record_is_that_of_any_run(runs: tuple[RunFolder, ...], ensemble: RunFolder) -> None:
     summary = RunSummary.read(ensemble.summary)
     assert (summary.status, summary.model, summary.data) == ("FINISHED", "ensemble", "digits")

@@ -70,6 +70,7 @@ def pictures(*size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (1, *size), np.uint8)
 
 
+@pytest.mark.slow
 def test_bundles_answer_without_the_project_as_their_networks_do(tmp_path: Path) -> None:
     images = np.stack([pictures(*SIDE), pictures(*SIDE)[:, ::-1].copy()])
     expected = {}

@@ -91,6 +91,7 @@ def test_what_lies_in_the_middle_is_cropped(settings: RunSettings, pictures: Pic
     assert kept_fit(other, pictures) is None
 
 
+@pytest.mark.slow
 def test_what_lies_at_the_edge_is_not(tmp_path: Path) -> None:
     settings = made(tmp_path, subject=0)
     found = choose_fit(settings, build_data(settings), SPEEDS, None, build_data)
@@ -205,6 +206,7 @@ def test_what_was_chosen_is_a_setting_of_all_trials(
 
 
 @pytest.mark.usefixtures("one_network")
+@pytest.mark.slow
 def test_a_first_answer_does_not_wait_for_it(settings: RunSettings) -> None:
     def ready(at_once: bool) -> Preparation:
         how = {"networks": True, "seconds": 600.0, "at_once": at_once}

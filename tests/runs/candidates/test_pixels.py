@@ -94,6 +94,7 @@ def test_a_sweep_learns_what_a_fit_will_take(pictures: Path) -> None:
     assert origin_of(settings).start == "hand-crafted"
 
 
+@pytest.mark.slow
 def test_what_a_fit_takes_is_told_before(
     pictures: Path, trained: RunSummary, monkeypatch: pytest.MonkeyPatch
 ) -> None:

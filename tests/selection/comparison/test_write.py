@@ -80,6 +80,7 @@ class _Ended:
         return [whole, ended]
 
 
+@pytest.mark.slow
 def test_other_processes_read_and_draw_the_same_and_are_done_without_where_they_end(
     asked: CompareSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
