@@ -115,7 +115,7 @@ def _require_weights(chosen: RunFolder, settings: RunSettings, earlier: RunFolde
     if file is not None and not begun and not Path(file).is_file():
         raise ConfigError(
             f"refit: {chosen.name} was trained from the weights in {file}, which are gone: put the "
-            "file back, or say refit=false."
+            "file back, or set refit=false."
         )
 
 

@@ -146,11 +146,9 @@ def cached(
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         # Still under the lock: the next holder may need more, and then puts another in its place.
-        entry = read_entry(folder)
-        is_usable = entry is not None and usable(entry)
-    if entry is None or not is_usable:
-        raise ConfigError(f"{folder} is being changed by another program: run again.")
-    return replace(entry, built=True)
+        if (entry := read_entry(folder)) is not None and usable(entry):
+            return replace(entry, built=True)
+    raise ConfigError(f"{folder} is being changed by another program: run again.")
 
 
 def read_entry(folder: Path) -> Entry | None:

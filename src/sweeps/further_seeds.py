@@ -111,13 +111,7 @@ def judged(
     look: int,
     costs: CostTable | None = None,
 ) -> tuple[tuple[int, ...], float | None]:
-    """Compare finalists by the predictions of their runs.
-
-    Args:
-        settings: of the sweep.
-        finalists: to compare.
-        look: number of the look, from 1.
-        costs: of mistakes, if candidates are judged by them.
+    """Compare finalists by the predictions of their runs; the arguments are those of `verdict_on`.
 
     Returns:
         `tied` and `chance` of the `Look`.
