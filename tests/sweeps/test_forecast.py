@@ -80,6 +80,18 @@ def test_what_trials_of_a_kind_took_is_nearer_than_what_was_measured() -> None:
     assert known.needed(kind, [other]) == pytest.approx(90)
 
 
+def test_what_is_searched_does_not_part_trials_from_what_was_measured() -> None:
+    """The default configuration begins with a value that other trials replace."""
+    (tuned,) = load_families(["efficientnet_lite0"], [], ["data.fit"])
+    shared = ("model.input_size=160", "trainer.max_epochs=1")
+    measured = Prepared(("data.fit=crop", *shared), 1, 60.0, True)
+    known, kind = Forecast({tuned.name: tuned}, {tuned.name: measured}), Kind(tuned.name)
+    other = trial({"data.fit": "pad"}, 100.0, tuned.name, overrides=("data.fit=pad", *shared))
+    assert known.needed(kind, [other]) == pytest.approx(100)
+    larger = replace(other, overrides=("data.fit=crop", "model.input_size=224"))
+    assert known.needed(kind, [larger]) == pytest.approx(SAFETY_FACTOR * 60)
+
+
 def test_a_search_counts_once_there_is_an_answer_and_again_on_other_features() -> None:
     found = Prepared(CUT, 1, 10.0, search_seconds=30.0)
     known = forecast(embedding=found, handcrafted=found)

@@ -120,20 +120,20 @@ def test_what_a_fit_takes_is_told_before(
         return whole(self, data, part)
 
     monkeypatch.setattr(pixels.TrainedPixels, "predict", predict)
-    taken = 0.0
+    took: list[float] = []
     fitting = pixels.PixelCandidate.fit
 
     def fit(self: Any, context: Any) -> Any:
-        nonlocal taken
         started = time.process_time()
         fitted = fitting(self, context)
-        taken = time.process_time() - started
+        took.append(time.process_time() - started)
         return fitted
 
     monkeypatch.setattr(pixels.PixelCandidate, "fit", fit)
-    assert run_experiment(settings) is not None
-    assert answered == [True, False], "the validation part was answered more than once"
-    assert taken / 4 < told < 2 * taken
+    for _ in range(3):  # what else the process is at makes some of them longer, and none shorter
+        assert run_experiment(settings) is not None
+    assert answered == [True, False] * 3, "the validation part was answered more than once"
+    assert min(took) / 4 < told < 2 * min(took)
 
 
 def test_a_class_of_few_pixels_is_in_what_is_timed_and_fitted(
