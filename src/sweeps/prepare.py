@@ -62,6 +62,9 @@ _FIT = "data.fit="
 # A published network is not measured at its full size where all epochs would take so many times as
 # long as a trial may by the speed of frozen networks, which is an estimate.
 _CLEARLY_TOO_LONG = 2.0
+# What is shown while a family is measured.
+_MEASURING = "measuring its speed on this machine"
+_CHOOSING = "choosing networks and extracting their features"
 # Part of the names of the kinds of trials that search for a classifier.
 _SEARCH = "model.classifier=auto"
 
@@ -240,7 +243,8 @@ class Preparation:
         at_once = frozen and self._answers_first
         most = self._first_trial_seconds(family, share)
         smaller = self._override_by_estimate(family, most)
-        found = self._measured(family, smaller, share, at_once=at_once)
+        what = _CHOOSING if frozen else _MEASURING
+        found = self._measured(family, smaller, share, what, at_once)
         if smaller:
             found = replace(found.but(_for_lack_of_time(*smaller)), limit=share.left)
         if share.trial is None or not found.affordable:
@@ -391,7 +395,7 @@ class Preparation:
         family: Family,
         changes: Sequence[str],
         share: Share,
-        what: str = "measuring its speed on this machine",
+        what: str = _MEASURING,
         at_once: bool = False,
     ) -> Prepared:
         """Have a worker measure the default configuration of a family with these changes."""

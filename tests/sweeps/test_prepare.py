@@ -79,6 +79,9 @@ def test_what_fits_stays_as_it_is_and_the_pool_is_told_how_long_it_may_measure()
     assert found.overrides == ["data.batch_size=64"] and not found.notes
     assert len(pool.jobs) == 1 and pool.jobs[0].task["seconds"] == pytest.approx(35)
     assert said == ["cnn: measuring its speed on this machine, for up to 35 s"]
+    made = replace(preparation(Answers(of_size(1.0, 0.2)), 100), doing=said.append)
+    made.measure(family("embedding"))
+    assert said[1].startswith("embedding: choosing networks and extracting their features, for ")
     pool = Answers(of_size(1e6, 1e6))
     assert preparation(pool, None).measure(family("cnn")).affordable, "there is no limit"
     assert pool.jobs[0].task["seconds"] is None
