@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -60,3 +61,33 @@ def test_what_is_done_in_time_or_has_no_known_length_goes_on(now: SimpleNamespac
     assert done(now, range(100)) == 100, "the limit ends with its block"
     with in_time(None, "decoding"):
         assert done(now, range(100)) == 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threaded"),
+    [
+        ([0.01] * 8, 0),  # a file each, of 0.1 ms
+        ([0.1] * 8, 6),
+        ([0.1, 0.01, 0.01, 0.1, 0.01, 0.01, 0.01, 0.01], 0),  # late by chance
+        ([0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.01, 0.1], 4),
+    ],
+)
+def test_many_short_parts_are_left_to_one_thread(
+    now: SimpleNamespace, seconds: list[float], threaded: int
+) -> None:
+    here = threading.get_ident()
+
+    def work(item: int) -> tuple[int, bool]:
+        if threading.get_ident() != here:
+            return item, True
+        now.seconds += seconds[item]
+        return item, False
+
+    found = list(in_order(work, range(8), 2, parts=lambda _: 100))
+    assert [item for item, _ in found] == [*range(8)]
+    assert [other for _, other in found] == [False] * (8 - threaded) + [True] * threaded
+
+
+def test_items_without_parts_are_shared_by_threads() -> None:
+    here = threading.get_ident()
+    assert here not in in_order(lambda _: threading.get_ident(), range(8), 2)

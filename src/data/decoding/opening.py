@@ -209,7 +209,7 @@ def _decode_all(
     count = 0
     decode = partial(_decode_block, PageReader(source), source, found, form)
     with (target / FILE).open("wb") as stream:
-        decoded = in_order(decode, blocks, workers)
+        decoded = in_order(decode, blocks, workers, parts=len)
         for block in with_progress(decoded, len(indices), "pictures decoded", _seen):
             reasons += block.reasons
             flat += block.flat

@@ -201,7 +201,7 @@ def _look(findings: Findings, source: Source, workers: int) -> None:
         files = [[*pages] for _, pages in groupby(batch, source.place)]
         return [one for pages in files for one in _look_at(source, pages, findings.rows[pages[0]])]
 
-    looked = zip(batches, in_order(look, batches, workers), strict=True)
+    looked = zip(batches, in_order(look, batches, workers, parts=len), strict=True)
     count = sum(map(len, batches))
     for batch, seen in with_progress(looked, count, "pictures read", lambda one: len(one[0])):
         for index, one in zip(batch, seen, strict=True):
