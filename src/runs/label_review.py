@@ -78,8 +78,7 @@ def _rows(data: PictureData, doubtful: Sequence[Suspect]) -> list[LabelRow]:
     found = {suspect.index: suspect for suspect in doubtful}
     rows: dict[str, LabelRow] = {}
     # A run that learnt from fewer has left out pictures that another one learns from.
-    split = data.split
-    parts = split.parts if split.unlimited is None else split.unlimited
+    parts = data.split.whole.parts
     for index, (code, target) in enumerate(zip(parts.tolist(), pictures.targets)):
         if PARTS[code] == "dropped":
             continue

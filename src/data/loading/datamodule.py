@@ -172,15 +172,19 @@ class PictureData(pl.LightningDataModule):
         opened.remarks = remarks_on(pictures, split, found, opened.suspects)
         return opened
 
-    def fold(self, number: int, folds: int, *, split_seed: int, seed: int) -> PictureData:
+    def fold(
+        self, number: int, folds: int, *, split_seed: int, seed: int, train_limit: int | None = None
+    ) -> PictureData:
         """Return the same pictures, with one fold of a cross-validation as the `val` part.
 
-        The others train, and the test part stays. The decoded pictures are shared.
+        The others train, and the test part stays. The decoded pictures are shared, and were divided
+        without a limit, so that folds are the same ones with it.
 
         Args:
             number: from 1, counted on over the repeats: with 5 folds, 6 is the second's first.
             folds: of one repeat.
             split_seed, seed: of the division, with the number of the repeat; of the training order.
+            train_limit: pictures of the others at most; None for all.
 
         Raises:
             ValueError: a class has fewer pictures than there are folds.
@@ -197,7 +201,10 @@ class PictureData(pl.LightningDataModule):
             # Folds are not published with a set, as parts are: what is alike always stays together.
             near=None if found is None else found.belong_together,
         )
-        held_out = self._like(pictures, hold_out(self.split, assigned, fold), found, seed)
+        split = hold_out(self.split, assigned, fold)
+        if train_limit is not None:
+            split = split.with_less_training(train_limit)
+        held_out = self._like(pictures, split, found, seed)
         held_out._on_device = self._on_device
         return held_out
 

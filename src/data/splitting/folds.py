@@ -39,8 +39,7 @@ def hold_out(split: Split, folds: NDArray[np.int16], fold: int) -> Split:
     parts = split.parts.copy()
     parts[folds >= 0] = _TRAIN
     parts[folds == fold] = _VAL
-    # Pictures that a limit left out are in no fold, which are other ones with them.
-    return replace(split, parts=parts, unlimited=None)
+    return replace(split, parts=parts)
 
 
 def assign_folds(

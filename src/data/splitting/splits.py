@@ -104,9 +104,14 @@ class Split:
 
         Those of `fingerprint`, but for what `with_less_training` left out.
         """
+        return self.whole.fingerprint
+
+    @property
+    def whole(self) -> Split:
+        """The split with what `with_less_training` left out."""
         if self.unlimited is None:
-            return self.fingerprint
-        return replace(self, parts=self.unlimited, unlimited=None).fingerprint
+            return self
+        return replace(self, parts=self.unlimited, unlimited=None)
 
     @cached_property
     def test_fingerprint(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,13 @@ def build_data(settings: RunSettings) -> PictureData:
     """
     with input_of("data"):
         source, side = list_pictures(settings.data), native_side(settings.model)
+        # A cross-validation limits what trains in each fold, and holds out all pictures.
+        folded = settings.cv.folds is not None
+        wanted = replace(settings.data, train_limit=None) if folded else settings.data
         few = side is not None and _uses_few(settings, len(source))
         opened = PictureData.open(
             source,
-            settings.data,
+            wanted,
             native_side=COMPARED_SIDE if few else side,
             batch_size=first_batch_size(settings),
             seed=settings.seed,
@@ -131,7 +135,13 @@ def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
         raise TypeError("the settings name no fold")
     with input_of("cv.folds"):
         seed = training_seed(settings.seed, cv.fold)
-        held_out = data.fold(cv.fold, cv.folds, split_seed=settings.data.split_seed, seed=seed)
+        held_out = data.fold(
+            cv.fold,
+            cv.folds,
+            split_seed=settings.data.split_seed,
+            seed=seed,
+            train_limit=settings.data.train_limit,
+        )
     held_out.batch_size = first_batch_size(settings)
     return held_out
 
