@@ -24,7 +24,7 @@ from ..machine.parallel import TooSlow, follow_parent, in_order
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
-from ..storage.cache import cache_errors, cached, key_of, read_entry
+from ..storage.cache import Entry, cache_errors, cached, key_of, read_entry
 from .fusion import Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
@@ -101,28 +101,44 @@ class FeatureTable:
             ConfigError: the cache cannot be written.
             TooSlow: as soon as it is clear that the deadline cannot be met.
         """
-        wanted = getattr(self._split, name)
-        # Training and validation share an entry: to move pictures between them costs nothing.
-        together = wanted if name == "test" else np.union1d(self._split.train, self._split.val)
-        hashes, first = np.unique(self._pictures.content_hashes[together], return_index=True)
-        rows = np.searchsorted(hashes, self._pictures.content_hashes[wanted])
         extractors = [Mirrored(e) if mirrored else e for e in self._extractors]
-        blocks = [self._block(e, hashes, together[first])[rows] for e in extractors]
+        blocks = [self._rows(e, name) for e in extractors]
         self.sizes = tuple(block.shape[1] for block in blocks)
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
-    def _block(self, extractor: Extractor, hashes: BytesArray, indices: Int64Array) -> Float32Array:
+    def _rows(self, extractor: Extractor, name: str) -> Float32Array:
+        """Return (n, D) of one extractor and a part."""
+        own, contents = self._split, self._pictures.content_hashes
+        wanted = getattr(own, name)
+        # A run on more training pictures may have described these as well.
+        for split in (own,) if own.unlimited is None else (own.whole, own):
+            # Training and validation share an entry: to move pictures between them costs nothing.
+            together = wanted if name == "test" else np.union1d(split.train, split.val)
+            hashes, first = np.unique(contents[together], return_index=True)
+            folder = self._entry(extractor, hashes)
+            if split is own or folder.name in _in_memory or self._stored(folder) is not None:
+                break
+        found = self._block(extractor, folder, together[first])
+        return found[np.searchsorted(hashes, contents[wanted])]
+
+    def _entry(self, extractor: Extractor, hashes: BytesArray) -> Path:
+        """Return the folder of the table of one extractor and these pictures."""
+        plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
+        return self._folder / key_of(plan, hashes.tobytes())
+
+    def _stored(self, folder: Path) -> Entry | None:
+        with cache_errors("the features", folder.parent):
+            return read_entry(folder)
+
+    def _block(self, extractor: Extractor, folder: Path, indices: Int64Array) -> Float32Array:
         """Return (n, D) of one extractor, from the cache or computed now."""
         if not len(indices):
             return np.empty((0, sum(self.sizes)), np.float32)
-        plan = [_VERSION, extractor.identity, self._pictures.identity(), len(hashes)]
-        folder = self._folder / key_of(plan, hashes.tobytes())
         kept = _in_memory.get(folder.name)
         if kept is not None and kept[0].nbytes > self._limit:
             self._took[folder.name] = kept[1]
             return kept[0]
-        with cache_errors("the features", folder.parent):
-            entry = read_entry(folder)
+        entry = self._stored(folder)
         if entry is None:
             started = time.perf_counter()
             read, workers = self._pictures.read, self._workers

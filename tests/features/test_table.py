@@ -260,3 +260,20 @@ def test_a_network_takes_the_threads_that_have_a_core(monkeypatch: pytest.Monkey
     found = beside_others(Network())(IMAGES[:50])
     np.testing.assert_array_equal(found, IMAGES[:50].reshape(50, -1))
     assert seen == [(16, 2), (16, 1), (16, 1), (2, 2)] and torch.get_num_threads() == before
+
+
+def test_fewer_training_pictures_are_not_described_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = store(IMAGES, TARGETS, tmp_path / "pictures")
+    extractors = extractors_of(["lbp"], LBP)
+    options = {"cache_dir": tmp_path, "cache_limit_bytes": 10**9, "workers": 1}
+    whole = split(opened)
+    less = whole.with_less_training(30)
+    alone = FeatureTable(opened, less, extractors, **options).part("train")
+    (tmp_path / "features").rename(tmp_path / "others")
+    FeatureTable(opened, whole, extractors, **options).part("train")
+    monkeypatch.setattr(parallel, "described", None)
+    made = FeatureTable(opened, less, extractors, **options)
+    np.testing.assert_array_equal(made.part("train"), alone)
+    assert len(made.part("val")) == len(whole.val) and made.sizes == (40,)
