@@ -15,6 +15,7 @@ from .finished import (
     ExportSettings,
     PredictSettings,
     PushSettings,
+    ScalingSettings,
     SelectSettings,
     VerifySettings,
 )
@@ -34,6 +35,7 @@ _SETTINGS: dict[str, type] = {
     "select": SelectSettings,
     "predict": PredictSettings,
     "evaluate": EvaluateSettings,
+    "scaling": ScalingSettings,
     "export": ExportSettings,
     "push": PushSettings,
     "verify": VerifySettings,

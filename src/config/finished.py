@@ -19,6 +19,7 @@ __all__ = [
     "ExportSettings",
     "PredictSettings",
     "PushSettings",
+    "ScalingSettings",
     "SelectSettings",
     "VerifySettings",
 ]
@@ -58,6 +59,44 @@ class EvaluateSettings(_OneRunSettings):
     """`python -m src.evaluate`."""
 
     split: Literal["train", "val", "test"] = setting("the part to measure", "val")
+
+
+def _fractions_problem(fractions: list[float]) -> str | None:
+    if not fractions or not all(0 < one < 1 for one in fractions):
+        return "it must name at least one fraction, each above 0 and below 1"
+    return distinct(fractions)
+
+
+@dataclass(frozen=True)
+class ScalingSettings(_OneRunSettings):
+    """`python -m src.scaling`."""
+
+    fractions: list[float] = setting(
+        "of the training pictures, on each of which the run's settings are trained once more",
+        [0.125, 0.25, 0.5],
+        check=_fractions_problem,
+    )
+    factors: list[float] = setting(
+        "how many times the training pictures are forecast, such as 2 for twice as many",
+        [2.0, 4.0],
+        above=1,
+        at_most=64,
+        check=distinct,
+    )
+    goal: float | None = setting(
+        "figure that is wanted, in the units of the metric (0.95 is 95 %): how many training "
+        "pictures it takes; null for none",
+        None,
+    )
+    metric: (
+        Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "map", "micro_f1"]
+        | Literal["hamming_loss", "kappa", "mae", "miou", "dice", "pixel_accuracy"]
+        | None
+    ) = setting(
+        "what is forecast; null for accuracy, of several labels a picture map, of ordered classes "
+        "kappa, of pixels mean IoU",
+        None,
+    )
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ ENTRIES = {
     "select": ("select", "make the verdict's choice the champion"),
     "predict": ("predict", "label pictures"),
     "evaluate": ("evaluate", "measure a finished run on a part of its pictures"),
+    "scaling": ("scaling", "forecast what more training pictures would bring"),
     "export": ("export", "make a run faster: ONNX, int8, torch.export"),
     "push": ("push", "publish a model: a folder, or the Hugging Face hub"),
     "verify": ("verify", "check that files are what was written"),

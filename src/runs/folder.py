@@ -35,6 +35,7 @@ __all__ = [
     "FOLDS",
     "LABELS",
     "PAGE",
+    "REFIT",
     "RunFolder",
     "drop_checkpoints",
     "finished_summary",
@@ -47,6 +48,8 @@ __all__ = [
 
 # In the folder of a cross-validation and in no other: the run of each fold.
 FOLDS = "folds.json"
+# In the folder of a run: which run it was trained again in, on the validation part as well.
+REFIT = "refit.json"
 
 # What the review of a run's labels writes: a table to correct, and a page to look at.
 LABELS, PAGE = "labels.csv", "label_errors.html"

@@ -13,38 +13,29 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median_high
 
-from ..config.checks import ConfigError, to_plain
-from ..config.command_line import ChildEnded
-from ..config.compose import compose_settings, leaves
+from ..config.checks import ConfigError
 from ..config.cross_validation import CrossValidationSettings
 from ..config.models import EnsembleSettings, NetworkSettings
-from ..config.overrides import override_of
-from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
-from ..machine.package import command, module_command, overrides_of
-from ..machine.subprocesses import run_bound
-from ..machine.yaml_text import yaml_text
+from ..machine.package import command
 from ..records.run import Predictions, RunSummary
 from ..runs.build import build_data
 from ..runs.candidates.candidate import settle_thresholds
 from ..runs.candidates.choose import load_trained
-from ..runs.experiment import run_experiment
-from ..runs.folder import RunFolder, finished_summary
+from ..runs.folder import REFIT, RunFolder, finished_summary
 from ..runs.folds import fold_runs
 from ..runs.seal import amending
 from ..storage.files import write_atomically
-from ..tracking.addresses import without_password
+from .retrain import repeating_command, train_into
 
 __all__ = ["earlier_refit", "refit", "refit_settings"]
-
-_RECORD = "refit.json"
 
 
 def earlier_refit(chosen: RunFolder) -> RunFolder | None:
     """Return the refit of a run that was started before, finished or not."""
     try:
-        name = json.loads((chosen.path / _RECORD).read_text(encoding="utf-8"))["run"]
+        name = json.loads((chosen.path / REFIT).read_text(encoding="utf-8"))["run"]
         return RunFolder.open(chosen.path.parent / Path(name).name)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -76,7 +67,7 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
     _require_weights(chosen, settings, earlier)
     epochs = _epochs(chosen, settings)
     wanted = refit_settings(settings, epochs)
-    most = settings.data.train_limit
+    most = None if settings.cv.is_whole else settings.data.train_limit
     data = build_data(replace(wanted, data=replace(wanted.data, train_limit=most)))
     before = Split.read(chosen.split)
     if data.split.fingerprint != before.with_val_training().fingerprint:
@@ -85,11 +76,11 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             "train and choose again, or set refit=false."
         )
     folder = earlier or RunFolder.create(chosen.output_dir, settings.model.name, settings.data.name)
-    with amending(chosen.path, _RECORD):
-        write_atomically(chosen.path / _RECORD, json.dumps({"run": folder.name}) + "\n")
+    with amending(chosen.path, REFIT):
+        write_atomically(chosen.path / REFIT, json.dumps({"run": folder.name}) + "\n")
     _keep_thresholds(chosen, folder, wanted)
-    repeat = _command(chosen_summary, wanted)
-    wanted = replace(wanted, resume=str(folder.path), output_dir=str(folder.output_dir))
+    otherwise = command("select", f"run={chosen_summary.run_dir}", "refit=true")
+    repeat = repeating_command(chosen_summary, wanted, otherwise)
     how_long = f" for {epochs} epochs" if epochs else ""
     print(f"refit: training{how_long} on the training and validation parts together")
     if most is not None:
@@ -98,12 +89,10 @@ def refit(chosen: RunFolder, settings: RunSettings, chosen_summary: RunSummary) 
             f"refit: on all {len(data.split.train):,} pictures, instead of the "
             f"{len(before.train):,} that data.train_limit left"
         )
-    if wanted.trainer.devices != 1:
-        _train_on_devices(folder, wanted)
-    else:
+    if wanted.trainer.devices == 1:
         for line in data.summary:
             print(f"data: {line}")
-        run_experiment(wanted, command=repeat, data=data)
+    train_into(folder, wanted, data, repeat)
     return folder
 
 
@@ -170,26 +159,3 @@ def _epochs(chosen: RunFolder, settings: RunSettings) -> int:
     if not found:
         raise ConfigError(f"refit: the runs of the folds of {chosen.name} are gone.")
     return int(median_high(found))
-
-
-def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:
-    """Train in a child: Lightning repeats the command line, a training's, for further devices."""
-    plain = yaml_text(to_plain(settings))
-    write_atomically(folder.config, plain)
-    if code := run_bound(module_command("train", f"resume={folder.path}")):
-        raise ChildEnded(code)
-
-
-def _command(chosen: RunSummary, settings: RunSettings) -> str:
-    """Return the command of this training: the chosen run's overrides, and those that differ."""
-    given = overrides_of(chosen.command, "train")
-    overrides = [override for override in given or () if not override.startswith("plugins=")]
-    if given is not None and not any(override.startswith("resume=") for override in overrides):
-        try:
-            typed = leaves(to_plain(compose_settings(RunSettings, overrides)))
-        except ConfigError:  # of another version
-            typed = {}
-        if typed.keys() == (wanted := leaves(to_plain(settings))).keys():
-            further = [override_of(key, v) for key, v in wanted.items() if typed[key] != v]
-            return without_password(command("train", *plugin_overrides(), *overrides, *further))
-    return command("select", f"run={chosen.run_dir}", "refit=true")

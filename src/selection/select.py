@@ -122,6 +122,8 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     where = [f"output_dir={folder.output_dir}"] if elsewhere else []
     out = "out=MASKS" if kind_of(model.settings.data.target).pixels else "out=labels.csv"
     overrides = [f"run=champion:{champion.data}", "images=FOLDER", out, *plugin_overrides(), *where]
+    more = command("scaling", f"run=champion:{champion.data}", *plugin_overrides(), *where)
+    print(f"would more pictures help: {more}")
     print(f"next: {command('predict', *overrides)}", flush=True)
     return champion
 

@@ -17,6 +17,7 @@ from src.config.finished import (
     ExportSettings,
     PredictSettings,
     PushSettings,
+    ScalingSettings,
     SelectSettings,
     VerifySettings,
 )
@@ -42,6 +43,7 @@ _READERS: dict[str, Any] = {
             "export": ExportSettings,
             "predict": PredictSettings,
             "push": PushSettings,
+            "scaling": ScalingSettings,
             "select": SelectSettings,
             "verify": VerifySettings,
             "weights": WeightsSettings,

@@ -132,7 +132,7 @@ def test_a_killed_refit_goes_on_in_its_folder(
         run_experiment(*arguments, on_epoch, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("src.selection.refit.run_experiment", stop)
+        patch.setattr("src.selection.retrain.run_experiment", stop)
         with pytest.raises(Stopped):
             refitted(chosen)
     begun = earlier_refit(chosen)

@@ -1,0 +1,44 @@
+"""Forecast what more training pictures would bring, by trainings on fewer of them.
+
+python -m src.scaling run=champion
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+if not __package__:  # it was given as a file, in which no import finds the others
+    print("error: run python -m src.scaling in the checkout, not a path", file=sys.stderr)
+    sys.exit(2)
+
+from .config.command_line import run_entry
+from .config.compose import compose_settings
+from .config.finished import ScalingSettings
+from .machine.ending import leave
+from .machine.status import doing
+
+
+def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
+    """Train on fractions of the pictures, and print the forecast."""
+    with doing("reading the run"):
+        from .selection.scaling_plan import plan_scaling
+
+        plan = plan_scaling(settings)
+
+    # torch and the rest are paid for only once it is known what to do with them.
+    with doing("loading PyTorch and Lightning"):
+        from .selection.data_scaling import measure_scaling
+
+    measure_scaling(plan, settings)
+
+
+def main() -> int:
+    """The exit code of the command line."""
+    read = partial(compose_settings, ScalingSettings, config_name="scaling")
+    return run_entry(__doc__ or "", read, scaling)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,217 @@
+"""Train a run's settings on fractions of its pictures, and forecast what more of them would bring.
+
+Fewer training pictures are always among more of them, the held-out ones are the same, and every
+setting is the run's own, so that the trainings differ in nothing but their number. Each is a run
+like any other. The test part is not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..config.checks import ConfigError
+from ..config.finished import ScalingSettings
+from ..config.schema import RunSettings
+from ..data.splitting.splits import Split
+from ..machine.package import command
+from ..records.comparison import LOWEST
+from ..records.data_scaling import (
+    DataScalingRecord,
+    ForecastRecord,
+    MeasuredRecord,
+    fraction_runs,
+    scaling_text,
+)
+from ..records.run import Predictions
+from ..reporting.data_scaling_report import format_scaling, scaling_figure
+from ..reporting.formatting import counted, duration
+from ..reporting.style import save
+from ..runs.build import build_data
+from ..runs.finished.evaluate import reopen
+from ..runs.folder import RunFolder, finished_summary
+from ..runs.seal import amending
+from ..statistics.candidates import Measure, MeasuredRun, candidates_of
+from ..statistics.data_scaling import MOST_TIMES, DataScaling, data_scaling
+from ..statistics.evidence import Evidence, normal_quantile
+from ..statistics.intervals import figure_interval
+from ..storage.files import write_atomically
+from .retrain import repeating_command, train_into
+from .scaling_plan import ScalingPlan
+
+__all__ = ["measure_scaling"]
+
+_RECORD, _FIGURE = "data_scaling.json", "data_scaling.png"
+# Share of one picture that a perfect answer to all held-out ones may err in: its loss is not 0.
+_PERFECT = 0.5
+
+
+def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScalingRecord:
+    """Train what has not been trained yet, keep the forecast with the run, and print it.
+
+    Trainings that ended are not repeated, and one that was interrupted goes on.
+
+    Raises:
+        ConfigError: the pictures are others than those that the run was trained on.
+        Exception: as `run_experiment`.
+    """
+    chosen = plan.chosen
+    _check_pictures(chosen.folder, chosen.settings)
+    known = fraction_runs(chosen.folder.path / _RECORD)
+    missing = [count for count in plan.fewer if not _has_ended(plan, known.get(count))]
+    if missing:
+        _say(plan, missing)
+    for count in missing:
+        _train(plan, count, known)
+    fewer = [RunFolder.open(chosen.folder.path.parent / known[count]) for count in plan.fewer]
+    record = _record([*fewer, chosen.folder], plan, settings)
+    file, picture = chosen.folder.path / _RECORD, chosen.folder.figures / _FIGURE
+    with amending(chosen.folder.path, _RECORD, f"figures/{_FIGURE}"):
+        write_atomically(file, scaling_text(known, record))
+        picture.parent.mkdir(exist_ok=True)
+        save(scaling_figure(record), picture)
+    tracker = reopen(chosen.folder, chosen.settings, chosen.summary, settings.tracking.uri)
+    tracker.artifact(file, "")
+    tracker.artifact(picture, "figures")
+    tracker.finish(chosen.summary.status, chosen.summary.reason)
+    print(format_scaling(record))
+    print(f"figure: {picture}", flush=True)
+    return record
+
+
+def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:
+    if build_data(settings).split.fingerprint != Split.read(folder.split).fingerprint:
+        raise ConfigError(
+            f"the pictures of {settings.data.name} have changed since {folder.name} was trained: "
+            "train and choose again."
+        )
+
+
+def _say(plan: ScalingPlan, missing: Sequence[int]) -> None:
+    """Print what is trained, and how long that takes about."""
+    numbers = ", ".join(f"{count:,}" for count in missing)
+    seconds = plan.chosen.summary.metrics.get("cost/training_seconds", math.nan)
+    seconds *= sum(missing) / plan.pictures
+    about = f", some {duration(seconds)}" if math.isfinite(seconds) else ""
+    print(f"scaling: training on {numbers} of {plan.pictures:,} pictures{about}", flush=True)
+
+
+def _begun(plan: ScalingPlan, name: str | None) -> RunFolder | None:
+    """Return the run of that name beside the chosen one, finished or not; None if it is gone."""
+    try:
+        return None if name is None else RunFolder.open(plan.chosen.folder.path.parent / name)
+    except ValueError:
+        return None
+
+
+def _has_ended(plan: ScalingPlan, name: str | None) -> bool:
+    begun = _begun(plan, name)
+    return begun is not None and finished_summary(begun) is not None
+
+
+def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
+    """Train on so many pictures; the run's name is kept first, so that a killed one goes on."""
+    chosen = plan.chosen
+    wanted = _settings(chosen.settings, count)
+    folder = _begun(plan, known.get(count)) or RunFolder.create(
+        chosen.folder.output_dir, wanted.model.name, wanted.data.name
+    )
+    known[count] = folder.name
+    with amending(chosen.folder.path, _RECORD):
+        write_atomically(chosen.folder.path / _RECORD, scaling_text(known))
+    otherwise = command("scaling", f"run={chosen.folder.path}")
+    repeat = repeating_command(chosen.summary, wanted, otherwise)
+    train_into(folder, wanted, build_data(wanted), repeat)
+
+
+def _settings(settings: RunSettings, count: int) -> RunSettings:
+    """Return the settings of a run for a training on so many pictures."""
+    return replace(
+        settings,
+        resume=None,
+        evaluate_test=False,
+        data=replace(settings.data, train_limit=count),
+        tracking=replace(settings.tracking, log_model=False, figures=False),
+    )
+
+
+def _record(
+    folders: Sequence[RunFolder], plan: ScalingPlan, settings: ScalingSettings
+) -> DataScalingRecord:
+    """Measure the runs by their held-out answers, and forecast."""
+    numbers = [*plan.fewer, plan.pictures]
+    measured = [_measured(one, n, plan.metric) for one, n in zip(folders, numbers, strict=True)]
+    try:
+        candidates = candidates_of(run for runs in measured for run in runs)
+    except ValueError as error:
+        raise ConfigError(f"run: {error} Train again.") from error
+    lowest = LOWEST.get(plan.metric)
+    evidence = Evidence.of(candidates, measured[-1][0].groups, lowest=lowest)
+    best = 0.0 if lowest is None else 1.0
+    losses, covariance = best - evidence.figure, evidence.shared.astype(np.float64)
+    # No loss is 0: of answers that are all perfect nothing would be known of further ones.
+    least = _PERFECT / evidence.pictures
+    unseen = np.maximum(least / evidence.pictures - np.diagonal(covariance), 0.0)
+    losses, covariance = np.maximum(losses, least), covariance + np.diag(unseen)
+    law = data_scaling([n / plan.pictures for n in numbers], losses, covariance)
+    sign = -1.0 if lowest is None else 1.0
+    quantile = normal_quantile(0.95)
+    shown = []
+    for at, (count, folder) in enumerate(zip(numbers, folders, strict=True)):
+        figure = sign * float(evidence.figure[at])
+        interval = figure_interval(evidence, at, quantile)
+        low, high = sorted((sign * interval.low, sign * interval.high))
+        shown.append(MeasuredRecord(count, folder.name, figure, low, high))
+    return DataScalingRecord(
+        metric=plan.metric,
+        part="out-of-fold" if plan.chosen.settings.cv.folds else "val",
+        held_out=evidence.pictures,
+        measured=tuple(shown),
+        forecasts=tuple(
+            _forecast(law, one, plan.pictures, best, sign) for one in sorted(settings.factors)
+        ),
+        **_needed(law, settings.goal, plan.pictures, best, sign),
+    )
+
+
+def _measured(folder: RunFolder, count: int, metric: str) -> list[MeasuredRun]:
+    """Return the held-out answers of a run reduced to scores, for each repeat of its folds."""
+    return [
+        MeasuredRun.of(
+            Predictions.read(file),
+            run_id=folder.run_id,
+            configuration=str(count),
+            name=f"the run on {counted(count, 'picture')}",
+            seed=repeat,
+            part="val",
+            split_fingerprint=None,
+            measure=Measure(metric),
+        )
+        for repeat, file in enumerate(folder.answers("val"))
+    ]
+
+
+def _forecast(
+    law: DataScaling, factor: float, pictures: int, best: float, sign: float
+) -> ForecastRecord:
+    loss, losses = law.loss(factor)
+    gain, gains = law.gain(factor)
+    low, high = sorted(sign * (best - end) for end in (losses.low, losses.high))
+    figure = sign * (best - loss)
+    return ForecastRecord(round(factor * pictures), figure, low, high, gain, gains.low, gains.high)
+
+
+def _needed(
+    law: DataScaling, goal: float | None, pictures: int, best: float, sign: float
+) -> dict[str, Any]:
+    """Return the keys of the record on a figure that is wanted."""
+    if goal is None:
+        return {}
+    middle, ends = law.needed(best - sign * goal)
+    found = {"needed": middle, "needed_low": ends.low, "needed_high": ends.high}
+    counts = {k: round(v * pictures) if math.isfinite(v) else None for k, v in found.items()}
+    return {"goal": goal, **counts, "most": round(MOST_TIMES * pictures)}

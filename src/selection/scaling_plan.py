@@ -1,0 +1,114 @@
+"""The run and the fractions of its training pictures that a forecast of more of them is made by.
+
+Imports no torch, so that mistakes in the settings show without delay.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.checks import ConfigError, input_of
+from ..config.finished import ScalingSettings
+from ..config.models import EnsembleSettings
+from ..data.splitting.splits import Split
+from ..records.comparison import LOWEST
+from ..records.run import Predictions
+from ..runs.folder import REFIT, RunFolder
+from ..runs.settings import refuse_lost_pictures
+from ..targets import kind_of
+from .choice import Chosen, read_chosen
+
+__all__ = ["ScalingPlan", "plan_scaling"]
+
+# Fewest pictures of a fraction, for each class: a model of fewer is a matter of luck.
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class ScalingPlan:
+    """What is trained.
+
+    Attributes:
+        chosen: the run, trained on all of its training pictures.
+        pictures: its training pictures, of a cross-validation those of a fold.
+        fewer: ascending numbers of them that are trained on.
+        metric: plain name of what is forecast.
+    """
+
+    chosen: Chosen
+    pictures: int
+    fewer: tuple[int, ...]
+    metric: str
+
+
+def plan_scaling(settings: ScalingSettings) -> ScalingPlan:
+    """Return the run that the settings name and what is to be trained; of a refit, its original.
+
+    Raises:
+        ConfigError: there is no such run, it cannot be trained on fewer pictures, or was not
+            measured on held-out ones.
+    """
+    with input_of("run"):
+        named = RunFolder.find(settings.run, Path(settings.output_dir))
+    chosen = read_chosen(_original(named), changed=settings.changed)
+    folder, run = chosen.folder, chosen.settings
+    if isinstance(run.model, EnsembleSettings):
+        raise ConfigError(
+            f"run: {folder.name} is made of other runs, which were not trained together: name one "
+            "of them."
+        )
+    if run.data.train_on_val:
+        raise ConfigError(
+            f"run: {folder.name} was trained on the validation part as well, so that none is left "
+            "to measure by: name a run with data.train_on_val=false."
+        )
+    kind = kind_of(run.data.target)
+    metric = settings.metric or kind.primary
+    if metric not in kind.measures:
+        raise ConfigError(
+            f"metric is {metric}, and the pictures of {folder.name} have {kind.described}: it must "
+            f"be one of {', '.join(kind.measures)}."
+        )
+    if settings.goal is not None and not _is_reachable(settings.goal, metric):
+        bound = "above 0" if LOWEST.get(metric) is None else "below 1"
+        raise ConfigError(f"goal is {settings.goal:g}: of {metric} it must be {bound}.")
+    held_out = folder.answers("val")[0]
+    if not held_out.is_file():
+        raise ConfigError(f"run: {folder.name} has no validation part to measure by.")
+    refuse_lost_pictures(folder, run.data)
+    predictions = Predictions.read(held_out)
+    if run.cv.folds is not None:
+        whole = len(predictions.sample_ids)
+        pictures = whole - whole // run.cv.folds
+        if run.data.train_limit is not None:
+            pictures = min(pictures, run.data.train_limit)
+    else:
+        pictures = len(Split.read(folder.split).train)
+    fewer = sorted({round(one * pictures) for one in settings.fractions} - {pictures})
+    least = max(2, 0 if kind.pixels else _FEWEST * len(predictions.class_names))
+    if not fewer or fewer[0] < least:
+        raise ConfigError(
+            f"fractions: {min(settings.fractions):g} of {pictures:,} training pictures is "
+            f"{round(min(settings.fractions) * pictures)}, and it must be {least} at least: leave "
+            "the smallest fractions out."
+        )
+    return ScalingPlan(chosen, pictures, tuple(fewer), metric)
+
+
+def _is_reachable(goal: float, metric: str) -> bool:
+    """Return whether a figure is not that of perfect answers, which no number of pictures gives."""
+    return goal > 0 if LOWEST.get(metric) is None else goal < 1
+
+
+def _original(folder: RunFolder) -> RunFolder:
+    """Return the run that a run is a refit of, or the run itself."""
+    for record in folder.path.parent.glob(f"*/{REFIT}"):
+        try:
+            name = json.loads(record.read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if Path(name).name == folder.name:
+            return RunFolder.open(record.parent)
+    return folder

@@ -1,0 +1,41 @@
+"""What more pictures would bring: the command, and what MLflow has of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.entries.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_forecast_is_printed_and_kept(fitted: Path, run: Run) -> None:
+    result = run("src.scaling", f"run={fitted}", "fractions=[0.25,0.5]", "goal=0.5")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((fitted / "data_scaling.json").read_text())
+    now = record["measured"][-1]
+    assert now["run"] == fitted.name and f"{now['pictures']:,}" in result.stdout
+    assert "Twice as many training pictures" in result.stdout
+    assert f"50.0 % is reached by these {now['pictures']:,}" in result.stdout
+    assert len(list(fitted.parent.glob("*/summary.json"))) >= 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["run=nobody"], "nobody"),
+        (["fractions=[2]"], "above 0 and below 1"),
+        (["faktors=[2]"], "factors"),
+        (["goal=1.5"], "below 1"),
+    ],
+)
+def test_wrong_input_ends_with_a_sentence(
+    fitted: Path, run: Run, overrides: list[str], why: str
+) -> None:
+    given = [] if overrides[0].startswith("run=") else [f"run={fitted}"]
+    result = run("src.scaling", *given, *overrides)
+    assert result.returncode == 2 and why in result.stderr
+    assert "Traceback" not in result.stderr and not result.stdout

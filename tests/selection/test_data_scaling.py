@@ -1,0 +1,168 @@
+"""Trainings on fewer pictures, and what more of them would bring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import ScalingSettings
+from src.data.splitting.splits import Split
+from src.records.data_scaling import DataScalingRecord
+from src.records.run import Predictions, RunSummary
+from src.runs import experiment
+from src.runs.folder import RunFolder
+from src.runs.seal import changed_since
+from src.selection import data_scaling
+from src.selection.data_scaling import measure_scaling
+from src.selection.refit import refit
+from src.selection.scaling_plan import plan_scaling
+from tests.selection.test_refit import HANDCRAFTED, MLP, settings_of, trained
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("BAKEOFF_RUN_FOLDER", raising=False)
+
+
+def settings(run: RunFolder, *overrides: str) -> ScalingSettings:
+    given = [f"run={run.name}", f"output_dir={run.output_dir}", *overrides]
+    return compose_settings(ScalingSettings, given, config_name="scaling")
+
+
+def scaled(run: RunFolder, *overrides: str) -> DataScalingRecord:
+    asked = settings(run, *overrides)
+    return measure_scaling(plan_scaling(asked), asked)
+
+
+def runs(output_dir: Path) -> set[str]:
+    return {path.name for path in (output_dir / "runs").iterdir() if path.is_dir()}
+
+
+def test_fractions_are_trained_once_and_judged_on_the_same_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED)
+    record = scaled(chosen, "goal=0.999")
+    whole = Split.read(chosen.split)
+    counts = [round(one * len(whole.train)) for one in (0.125, 0.25, 0.5, 1)]
+    assert [one.pictures for one in record.measured] == counts
+    assert record.measured[-1].run == chosen.name and record.held_out == len(whole.val)
+    before = whole.train[:0]
+    for one in record.measured:
+        folder = RunFolder.open(tmp_path / "runs" / one.run)
+        split = Split.read(folder.split)
+        assert len(split.train) == one.pictures and np.isin(before, split.train).all()
+        np.testing.assert_array_equal(split.val, whole.val)
+        before = split.train
+        predictions = Predictions.read(folder.predictions / "val.parquet")
+        right = float((predictions.decided == predictions.targets).mean())
+        assert one.figure == pytest.approx(right) and one.low < right < one.high
+        assert not any(key.startswith("test/") for key in RunSummary.read(folder.summary).metrics)
+    assert not (tmp_path / "test_measurements.jsonl").exists()
+    now = record.measured[-1].figure
+    for one, factor in zip(record.forecasts, (2, 4), strict=True):
+        assert one.pictures == round(factor * counts[-1])
+        assert now - 0.02 <= one.figure <= 1 and 0 <= one.gain_low <= one.gain <= one.gain_high
+    shown = capsys.readouterr().out
+    assert f"Twice as many training pictures ({2 * counts[-1]:,}) would raise the accuracy" in shown
+    assert "99.9 % would take" in shown and "scaling: training on" in shown
+    # They are kept with the run, whose seal holds, and trained no second time.
+    kept = json.loads((chosen.path / "data_scaling.json").read_text())
+    assert set(kept["runs"]) == {str(count) for count in counts[:-1]}
+    assert kept["measured"][0]["run"] == record.measured[0].run
+    assert (chosen.figures / "data_scaling.png").is_file()
+    assert changed_since(chosen.path, ["data_scaling.json", "figures/data_scaling.png"]) is None
+    there = runs(tmp_path)
+    again = scaled(chosen, "factors=[3]", "metric=log_loss")
+    assert runs(tmp_path) == there and "scaling: training" not in capsys.readouterr().out
+    assert again.metric == "log_loss" and again.forecasts[0].pictures == 3 * counts[-1]
+    assert again.forecasts[0].figure <= again.measured[-1].figure + 0.02
+    # The command of such a run is that of a training.
+    command = RunSummary.read(RunFolder.open(tmp_path / "runs" / record.measured[0].run).summary)
+    assert command.command.startswith("python -m src.train")
+    assert f"data.train_limit={counts[0]}" in command.command
+
+
+def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = trained(tmp_path, *MLP, "trainer.max_epochs=1")
+    usual = experiment.run_experiment
+
+    def killed(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.selection.retrain.run_experiment", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scaled(chosen, "fractions=[0.5]")
+    (begun,) = runs(tmp_path) - {chosen.name}
+    monkeypatch.setattr("src.selection.retrain.run_experiment", usual)
+    record = scaled(chosen, "fractions=[0.5]")
+    assert record.measured[0].run == begun and runs(tmp_path) == {chosen.name, begun}
+    # One that was deleted is trained anew.
+    (tmp_path / "runs" / begun).rename(tmp_path / "gone")
+    record = scaled(chosen, "fractions=[0.5]")
+    assert record.measured[0].run not in (begun, chosen.name)
+
+
+def test_of_a_refit_it_is_the_original(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED)
+    again = refit(chosen, settings_of(chosen), RunSummary.read(chosen.summary))
+    assert plan_scaling(settings(again)).chosen.folder == chosen
+    (chosen.path / "refit.json").unlink()
+    with pytest.raises(ConfigError, match="trained on the validation part as well"):
+        plan_scaling(settings(again))
+
+
+def test_folds_hold_out_all_pictures_whatever_trains(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED, "cv.folds=3")
+    record = scaled(chosen, "fractions=[0.25,0.5]")
+    split = Split.read(chosen.split)
+    count = len(split.train) + len(split.val)
+    assert record.held_out == count and record.part == "out-of-fold"
+    assert [one.pictures for one in record.measured] == [
+        *(round(one * (count - count // 3)) for one in (0.25, 0.5)),
+        count - count // 3,
+    ]
+    few, *_, all_ = [
+        Predictions.read(tmp_path / "runs" / one.run / "predictions" / "val.parquet")
+        for one in record.measured
+    ]
+    np.testing.assert_array_equal(np.sort(few.sample_ids), np.sort(all_.sample_ids))
+    assert record.measured[0].figure < record.measured[-1].figure
+
+
+WRONG = {
+    "fractions=[0.001]": "0.001 of 1,.* training pictures is 1, and it must be 20",
+    "metric=map": "metric is map, .* must be one of accuracy",
+    "goal=1": "goal is 1: of accuracy it must be below 1",
+    "goal=0 metric=log_loss": "goal is 0: of log_loss it must be above 0",
+    "fractions=[1.5]": "fractions .* above 0 and below 1",
+    "fractions=[]": "fractions .* at least one",
+    "fractions=[0.5,0.5]": "fractions .* each once",
+    "factors=[0.5]": "factors",
+}
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED)
+    for overrides, why in WRONG.items():
+        with pytest.raises(ConfigError, match=why):
+            plan_scaling(settings(chosen, *overrides.split()))
+
+
+def test_changed_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = trained(tmp_path, *HANDCRAFTED)
+    usual = data_scaling.build_data
+
+    def other(asked):
+        return usual(replace(asked, data=replace(asked.data, split_seed=7)))
+
+    monkeypatch.setattr(data_scaling, "build_data", other)
+    with pytest.raises(ConfigError, match="have changed since"):
+        scaled(chosen)
