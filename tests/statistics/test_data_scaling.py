@@ -11,6 +11,7 @@ from src.statistics.data_scaling import (
     _DRIFTS,
     _EXPONENT,
     _EXPONENT_SD,
+    _FLATTENING,
     _STRAYING,
     DataScaling,
     data_scaling,
@@ -24,14 +25,14 @@ def power_law(exponent: float, level: float = 0.1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exponent", [0.1, 0.3, 0.6])
-def test_a_power_law_goes_on(exponent: float) -> None:
+def test_a_power_law_goes_on_a_little_flatter(exponent: float) -> None:
     found = data_scaling(FRACTIONS, power_law(exponent), 1e-8 * np.eye(4))
     for factor in (2, 4):
         loss, ends = found.loss(factor)
-        assert loss == pytest.approx(0.1 * factor**-exponent, rel=0.03)
-        assert 0.1 * factor**-exponent in ends
+        law = 0.1 * factor**-exponent
+        assert loss == pytest.approx(law, rel=0.1) and law in ends
         gain, gains = found.gain(factor)
-        assert gain == pytest.approx(0.1 - 0.1 * factor**-exponent, rel=0.1, abs=0.001)
+        assert 0.5 * (0.1 - law) < gain < 1.05 * (0.1 - law)
         assert 0 <= gains.low < gain < gains.high
     assert (
         found.loss(4)[1].high - found.loss(4)[1].low > found.loss(2)[1].high - found.loss(2)[1].low
@@ -52,12 +53,13 @@ def test_intervals_hold_what_the_law_draws() -> None:
             exponent = rng.normal(_EXPONENT, _EXPONENT_SD)
         scale = drift * math.sqrt(1 / steps)
 
-        def fall(doublings: int, exponent=exponent, scale=scale) -> np.ndarray:
+        def fall(doublings: int, sign: int, exponent=exponent, scale=scale) -> np.ndarray:
             """By how much the log loss falls in so many doublings from here on."""
-            walk = exponent + np.cumsum(rng.normal(0, scale, doublings * steps))
+            times = sign * np.arange(1, doublings * steps + 1) / steps
+            walk = exponent - _FLATTENING * times + np.cumsum(rng.normal(0, scale, len(times)))
             return np.cumsum(walk) * math.log(2) / steps
 
-        before, after = fall(3), fall(2)
+        before, after = fall(3, -1), fall(2, 1)
         level = math.log(0.1)
         truth = level + np.array(
             [before[3 * steps - 1], before[2 * steps - 1], before[steps - 1], 0]
@@ -81,7 +83,7 @@ def test_errors_that_all_fractions_share_say_little_about_the_gain() -> None:
         FRACTIONS, losses, 0.99 * np.outer(losses, losses) * 0.01 + 1e-8 * np.eye(4)
     )
     widths = [one.gain(2)[1].high - one.gain(2)[1].low for one in (own, common)]
-    assert widths[1] < widths[0] / 1.5
+    assert widths[1] < widths[0] / 1.3
 
 
 def test_more_pictures_make_no_model_worse() -> None:
@@ -95,12 +97,13 @@ def test_more_pictures_make_no_model_worse() -> None:
 def test_how_many_pictures_a_loss_takes() -> None:
     certain = DataScaling(np.full(9, math.log(0.1)), np.full(9, 0.5), np.zeros(9))
     needed, ends = certain.needed(0.05)
-    assert needed == pytest.approx(4, rel=0.03) and ends.low == ends.high == needed
+    doublings = (0.5 - math.sqrt(0.25 - 2 * _FLATTENING)) / _FLATTENING
+    assert needed == pytest.approx(2**doublings, rel=0.03) and ends.low == ends.high == needed
     assert certain.needed(0.2)[0] == 1
     assert certain.needed(0.1 / 8.1)[0] == math.inf
     losses = data_scaling(FRACTIONS, power_law(0.3), 1e-4 * np.eye(4))
     needed, ends = losses.needed(0.1 * 4**-0.3)
-    assert 3 < needed < 5.5 and 1 <= ends.low < needed < ends.high
+    assert 4 < needed < 8 and 1 <= ends.low < needed < ends.high
 
 
 @pytest.mark.parametrize(
