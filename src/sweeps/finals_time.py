@@ -56,7 +56,7 @@ class FinalsTime(Observer):
         self._tried: set[str] = set()  # families
         # Of the best complete trials, the value (the lower, the better) and the seconds.
         self._best: list[tuple[float, float]] = []
-        # Of each slot's trial, the expected seconds, and whether all seeds are counted.
+        # Of each slot's trial, the expected seconds, and whether its family had a trial before.
         self._running: dict[int, tuple[float, bool]] = {}
         for trial in jobs.study.trials():
             self._add(trial)
@@ -71,7 +71,7 @@ class FinalsTime(Observer):
             return 0.0
         known = self._jobs.prepared.get(family)
         seconds = training_seconds(seconds, known.overrides if known else (), self._slots)
-        return self._needed((seconds, family in self._tried)) - self._clock.kept
+        return self._needed(seconds, tried=family in self._tried) - self._clock.kept
 
     def began(self, slot: int, trial: TrialRecord, steps: int) -> None:
         seconds = self._forecast.expected(trial, self._complete)
@@ -81,6 +81,7 @@ class FinalsTime(Observer):
 
     def freed(self, slot: int) -> None:
         self._running.pop(slot, None)
+        self._update()
 
     def ended(self, slot: int, trial: TrialRecord, best: TrialRecord | None) -> None:
         self._add(trial)
@@ -102,18 +103,23 @@ class FinalsTime(Observer):
         self._best = nsmallest(settings.finalists, [*self._best, new])
 
     def _update(self) -> None:
-        if self._best:
+        best = [seconds for _, seconds in self._best]
+        running = self._running.values()
+        self._longest = self._cut([*best, *(seconds for seconds, _ in running)])
+        self._longest_tried = self._cut([*best, *(seconds for seconds, tried in running if tried)])
+        if best:
             self._clock.kept = self._needed()
 
-    def _needed(self, *begins: tuple[float, bool]) -> float:
-        best = [seconds for _, seconds in self._best]
-        running = [*self._running.values(), *begins]
-        tried = [seconds for seconds, all_seeds in running if all_seeds]
+    def _needed(self, *begins: float, tried: bool = True) -> float:
+        """Return the seconds to keep if a trial begins as well, of a family with or without one."""
+        all_seeds = self._cut([*self._longest_tried, *(begins if tried else ())])
+        one_seed = self._cut([*self._longest, *begins])
         trainings = max(
-            self._jobs.settings.finalist_seeds * self._round([*best, *tried]),
-            self._round([*best, *(seconds for seconds, _ in running)]),
+            self._jobs.settings.finalist_seeds * round_seconds(all_seeds, self._slots),
+            round_seconds(one_seed, self._slots),
         )
         return min(self._most, _CLOSING_SECONDS + trainings)
 
-    def _round(self, each: Sequence[float]) -> float:
-        return round_seconds(nlargest(self._jobs.settings.finalists, each), self._slots)
+    def _cut(self, each: Sequence[float]) -> list[float]:
+        """Return the longest of some trainings, as many as there are finalists."""
+        return nlargest(self._jobs.settings.finalists, each)

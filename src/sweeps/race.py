@@ -176,7 +176,8 @@ class _Sweep:
         trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
             *(self._pool, self._clock, self._jobs),
-            *(self._display.show, self._check, self._display.doing, self._finals_time.further),
+            *(self._display.show, self._check, self._display.doing),
+            further=self._finals_time.further,
         )
         for name in preparation.run():
             self._enqueue(name)
