@@ -234,3 +234,27 @@ def test_trials_and_finals_fill_the_budget_and_do_not_exceed_it(
     assert sum(len(one.runs) for one in found) == trainings
     assert not any("left out" in line for line in said)
     assert clock.spent <= 600
+
+
+def test_a_slot_whose_trial_was_stopped_for_time_is_as_good_as_others_if_there_is_more(
+    tmp_path: Path, time: ByHand
+) -> None:
+    """The first trial keeps time for its finals; once it is stopped, the next one has that time."""
+    (family,) = load_families(["embedding"], [])
+    pool: Any = Machine(time, {"embedding": 1000.0})
+    pool.free = lambda: [0] if not pool.jobs else []
+    began = time.now
+    with SweepStudy(tmp_path, plan(family)) as study:
+        settings = read_sweep_settings(["study=s"], "default")
+        jobs = SweepJobs(
+            settings, study, {family.name: family}, (), {"embedding": PREPARED["embedding"]}, "0"
+        )
+
+        def left(answered: bool) -> float:
+            ended = sum(trial.state == PRUNED for trial in study.trials())
+            return max(0.0, began + (20.0 if ended == 0 else 60.0) - time.now)
+
+        Driver(study, pool, metrics=("val/accuracy",), job_of=jobs.trial, time_left=left).race()
+        states = [(trial.state, trial.reason) for trial in study.trials()]
+    assert states == [(PRUNED, "the time was over")] * 2
+    assert time.now - began < 60 + 3, "it is asked to end, and not killed later"
