@@ -188,9 +188,10 @@ class Clock:
             return Share()
         part = DESCRIBING_FRACTION if describes else _MEASURING_FRACTION
         late = _ONLY_FAMILY_LATE_FRACTION if only else _LATE_FRACTION
-        latest = (part + late) * (self.time_left(ready) or 0.0)
+        until = self.time_left(ready) or 0.0
+        measuring = part * (until if ready else left)
         trial = self.only_family_seconds if only else FIRST_TRIAL_FRACTION * left
-        return Share(part * left, latest - part * left, trial, left)
+        return Share(measuring, (part + late) * until - measuring, trial, left)
 
     @property
     def only_family_seconds(self) -> float:

@@ -18,7 +18,7 @@ from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
-from .clock import CHEAP_TRIAL_FRACTION, FIRST_TRIAL_FRACTION, Clock, Share
+from .clock import CHEAP_TRIAL_FRACTION, Clock, Share
 from .families import FROM_SCRATCH, default_values, is_of, kinds_of
 from .forecast import Forecast
 from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
@@ -176,9 +176,12 @@ class Preparation:
         epoch = estimate_finetuning_epoch(family, known, self.pool.size)
         tried = {trial.family for trial in self.jobs.study.trials()}
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
-            if left is None or epoch <= FIRST_TRIAL_FRACTION * left:
+            share = clock.share(True)
+            if share.trial is None or epoch <= share.trial:
                 return self.measure(family)
-            limit = duration(FIRST_TRIAL_FRACTION * left)
+            if self._fits(family, Prepared([], 1, epoch), share.measuring or 0.0):
+                return self.measure(family)
+            limit = duration(share.trial)
             return (
                 f"an epoch would take about {duration(epoch)}, estimated from the speed of the "
                 f"frozen networks, and the limit of a trial is {limit}"
@@ -379,11 +382,11 @@ class Preparation:
             overrides=[*found.overrides, override],
         )
 
-    def _fits(self, family: Family, found: Prepared) -> bool:
-        """Return whether a trial of a family and the finals fit into the time that is left now."""
+    def _fits(self, family: Family, found: Prepared, measuring: float = 0.0) -> bool:
+        """Return whether a trial of a family and the finals fit into what measuring leaves."""
         took = [trial for trial in self.jobs.study.trials() if trial.state == COMPLETE]
         forecast = Forecast({family.name: family}, {family.name: found})
-        left = self.clock.time_left(bool(took))
+        left = (self.clock.time_left(True) or 0.0) - measuring
         return bool(took and forecast.affordable(left, took, further=self.further))
 
     def _with_fit(self, family: Family, found: Prepared) -> float:

@@ -454,11 +454,18 @@ def measured(spent: float, family: Family, budget: float = 200.0, **given: Any) 
 
 
 def jobs_of(
-    spent: float, family: Family, budget: float, *, speed: float, trials: int = 1, each: float = 1.0
+    spent: float,
+    family: Family,
+    budget: float,
+    *,
+    speed: float,
+    trials: int = 1,
+    kept: float | None = None,
 ) -> list[Job]:
-    """Return what is measured of a family whose epoch takes so long, after so many trials."""
-    time, study, pool = ByHand(), Study(), Gathered(of_size(each, each))
-    clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
+    """Return what is measured of a family after so many trials, with this time for the finals."""
+    time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
+    clock = Clock(budget, finals=kept is not None, earlier=0, note=lambda _: None, now=time)
+    clock.kept = kept or 0.0
     study.count = trials
     made = preparation(pool, None, study=study, **{family.name: family})
     network = {"name": "n", "taken": True, "side": 224, "images_per_second": speed}
@@ -509,6 +516,9 @@ def test_a_tuned_network_is_measured_late_as_well_once_the_others_had_a_trial(
     assert measured(130, tuned, trials=0) == [], "no family has an answer yet"
     assert "the time left is kept for trials of the others" in capsys.readouterr().out
     assert measured(145, tuned) == [], "it would hardly be tried"
+    # 40 s are left if finals take all that they may; of 80 s, 28 are for measuring.
+    assert measured(100, tuned, kept=60) == [] and measured(100, tuned, kept=20) == [28]
+    assert measured(100, tuned, kept=32) == [], "it may take half as long again"
     assert measured(130, family("net", "model=cnn")) == [], "of others nothing is known"
 
 
