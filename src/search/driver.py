@@ -11,7 +11,7 @@ from typing import Any
 
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
-from .loop import JobLoop, Observer, TooManyFailures
+from .loop import OVER, JobLoop, Observer, TooManyFailures
 from .pool import Pool
 from .space import Kind
 from .study import SweepStudy
@@ -49,6 +49,9 @@ class Driver(JobLoop[int]):
         stay: called all the time, to keep what others must not have and what later starts must
             know; what it raises ends the race at once.
         failure_limit: share of failed trials that ends the race, once enough have ended.
+
+    Attributes:
+        why_over: why no further trial begins, without a full stop; "" as long as any may.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Driver(JobLoop[int]):
         self._left: deque[int] = deque()
         self._open = 0
         self._noted_at = time.monotonic()
+        self.why_over = ""
 
     def race(self) -> bool:
         """Go on until the budget is spent; return whether it is, False after an interruption.
@@ -120,17 +124,20 @@ class Driver(JobLoop[int]):
     def next(self) -> int | None:
         if self._left:
             return self._left.popleft()
-        if self._is_spent:
+        self.why_over = self._describe_spent()
+        if self.why_over:
             return None
         left, kinds = self.seconds_left(), None
         if self._affordable is not None:
             first = left is not None and self._best is None
             beside = [*map(self._study.trial, self._running.values())] if first else []
             kinds = self._affordable(left, [*self._took.values()], beside)
-        # No trial that begins now would end in time, or the sampler has none left to propose.
-        affordable = kinds is None or bool(kinds)
-        trial = self._study.ask(kinds) if affordable else None
+        if kinds is not None and not kinds:
+            self.why_over = "no further trial would end in time"
+            return None
+        trial = self._study.ask(kinds)
         if trial is None:
+            self.why_over = "there is no further configuration"
             return None
         self._open += 1
         return trial.number
@@ -213,14 +220,14 @@ class Driver(JobLoop[int]):
 
     # The budget.
 
-    @property
-    def _is_spent(self) -> bool:
+    def _describe_spent(self) -> str:
+        """Return which limit of the race is reached; "" if none is."""
         begun, left = self._counts.total() + self._open, self.seconds_left()
-        return (
-            (self._most_trials is not None and begun >= self._most_trials)
-            or (self._most_epochs is not None and self._epochs >= self._most_epochs)
-            or (left is not None and left <= 0)
-        )
+        if self._most_trials is not None and begun >= self._most_trials:
+            return f"all {begun} trials have begun"
+        if self._most_epochs is not None and self._epochs >= self._most_epochs:
+            return f"all {self._most_epochs:,} epochs are used up"
+        return OVER if left is not None and left <= 0 else ""
 
     def _keep_account(self) -> None:
         """Keep the epochs, which the budget limits, for the next start."""

@@ -181,6 +181,7 @@ class JobLoop(ABC, Generic[K]):
             job = self.job(key)
             self.pool.give(slot, job)
             self._running[slot] = key
+            self._late.discard(slot)
             for observer in self.observers:
                 observer.began(slot, self.trial(key), job.steps)
         return more

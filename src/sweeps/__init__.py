@@ -7,6 +7,7 @@ Before the first trial `race` chooses families by the pictures (`pictures`), rea
 (`families`), opens the study and starts the workers. Then `prepare` goes through the families: an
 estimate (`short_budget`) may leave one out; a worker measures it (`tasks`, `measuring`) within its
 share of the time (`clock`); and it is made to fit. What is known of it then is a `Prepared`
-(`prepared`), and its own configuration is enqueued. `forecast` says which trials end in time; where
-none does, the cheapest of all is run (`minimal_trial`).
+(`prepared`), and its own configuration is enqueued. `forecast` says which trials end in time, and
+`finals_time` how much of it is kept for the finals (`finalists`); where no trial ends in time, the
+cheapest of all is run (`minimal_trial`).
 """

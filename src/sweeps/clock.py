@@ -18,7 +18,7 @@ __all__ = [
     "Share",
 ]
 
-# Fraction of the budget for training the finalists again.
+# Largest fraction of the budget that is kept for the finals.
 FINALS_FRACTION = 0.3
 # Fraction of the race's time that measuring families must leave to trials. With half of it, on
 # photos in five minutes, hand-crafted features and a cnn were measured after embeddings, their
@@ -75,14 +75,17 @@ class Clock:
 
     Args:
         budget: seconds in all; None for no limit.
-        finals: whether a fraction of the budget is kept for finalists.
+        finals: whether some of the budget is kept for finals.
         earlier: seconds that earlier starts took.
         note: called with the seconds so far, every few seconds.
         now: seconds of a monotonic clock.
 
     Attributes:
         budget: as given.
-        race: seconds of the budget in which trials may run; None for no limit.
+        race: seconds of the budget in which trials may run if the finals take their largest
+            fraction of it; None for no limit.
+        kept: seconds of the budget that are kept for the finals: that fraction, until `FinalsTime`
+            expects less.
     """
 
     def __init__(
@@ -95,7 +98,8 @@ class Clock:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = budget
-        self.race = None if budget is None else budget * (1 - FINALS_FRACTION * finals)
+        self.kept = FINALS_FRACTION * finals * (budget or 0.0)
+        self.race = None if budget is None else budget - self.kept
         self._earlier = earlier
         self._note = note
         self._now = now
@@ -110,7 +114,7 @@ class Clock:
 
     @property
     def race_left(self) -> float | None:
-        """Seconds in which trials may still run; None for no limit."""
+        """Seconds of `race` that are left; None for no limit."""
         return None if self.race is None else max(0.0, self.race - self.spent)
 
     def time_left(self, answered: bool) -> float | None:
@@ -120,7 +124,8 @@ class Clock:
             answered: whether a trial is complete. Before that, trials have the finalists' time as
                 well.
         """
-        return self.race_left if answered else self.left
+        left = self.left
+        return left if left is None or not answered else max(0.0, left - self.kept)
 
     def time_to_end(self, answered: bool) -> float | None:
         """Return the seconds until running trials are stopped; None for no limit.
@@ -183,9 +188,10 @@ class Clock:
             return Share()
         part = DESCRIBING_FRACTION if describes else _MEASURING_FRACTION
         late = _ONLY_FAMILY_LATE_FRACTION if only else _LATE_FRACTION
-        latest = (part + late) * (self.time_left(ready) or 0.0)
+        until = self.time_left(ready) or 0.0
+        measuring = part * (until if ready else left)
         trial = self.only_family_seconds if only else FIRST_TRIAL_FRACTION * left
-        return Share(part * left, latest - part * left, trial, left)
+        return Share(measuring, (part + late) * until - measuring, trial, left)
 
     @property
     def only_family_seconds(self) -> float:

@@ -16,6 +16,7 @@ from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
 from ..search.study import SweepStudy
+from .finals_time import round_seconds, training_seconds
 from .further_seeds import (
     Look,
     judged,
@@ -25,7 +26,7 @@ from .further_seeds import (
     next_round,
     verdict_on,
 )
-from .prepared import PREPARED, THREADS
+from .prepared import PREPARED
 from .tasks import SweepJobs
 
 __all__ = ["TEST", "Finals", "kept_finalists"]
@@ -249,15 +250,13 @@ class Finals(JobLoop[tuple[int, int]]):
         slots, first, needed = max(1, len(self.pool.free())), self._settings.seed + 1, 0.0
         for seed in range(first, first + seeds):
             missing = [t for t in trials if "value" not in self.facts((t.number, seed))]
-            each = [self._training_seconds(trial, slots) for trial in missing]
-            needed += max(sum(each) / slots, max(each, default=0.0))
+            prepared = (self._study.facts(trial.number).get(PREPARED, ()) for trial in missing)
+            each = [
+                training_seconds(trial.seconds or 0.0, its, slots)
+                for trial, its in zip(missing, prepared, strict=True)
+            ]
+            needed += round_seconds(each, slots)
         return needed <= left
-
-    def _training_seconds(self, trial: TrialRecord, slots: int) -> float:
-        """Return the seconds of a training in one slot; its trial may have had all cores."""
-        prepared = self._study.facts(trial.number).get(PREPARED, ())
-        on_all_cores = any(override.startswith(THREADS) for override in prepared)
-        return (trial.seconds or 0.0) * (slots if on_all_cores else 1)
 
     def _is_late(self) -> bool:
         left = self._seconds_left()

@@ -6,7 +6,8 @@ some.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
@@ -54,6 +55,8 @@ class Forecast:
         seconds: float | None,
         took: Sequence[TrialRecord],
         beside: Sequence[TrialRecord] = (),
+        *,
+        further: Callable[[float, str], float] = lambda seconds, family: 0.0,
     ) -> list[Kind]:
         """Return the kinds of trials that end within a time limit.
 
@@ -68,6 +71,7 @@ class Forecast:
             beside: running trials, while the study has no complete one. If one of them, or the new
                 one, describes pictures with all cores, they run one after another in effect, and
                 there must be time for all of them.
+            further: returns the seconds that must be left after a trial, by its seconds and family.
         """
         raced = [n for n in self.families if n in self.prepared and self.prepared[n].affordable]
         if seconds is None:
@@ -86,7 +90,9 @@ class Forecast:
                     surely = [self._upper_seconds(name, {**kind.values, **one}) for one in variants]
                     needed = [theirs + max(each) for each in zip(needed, surely, strict=True)]
                 fitting_variants = [
-                    v for v, s in zip(variants, needed, strict=True) if s <= seconds
+                    variant
+                    for variant, each in zip(variants, needed, strict=True)
+                    if each + further(each, name) <= seconds
                 ]
                 if fitting_variants:
                     whole = len(fitting_variants) == len(variants)
@@ -118,6 +124,22 @@ class Forecast:
             variant: one of `variants_of`; empty for that of the default configuration.
         """
         return self._needed(kind, took, [variant])[0]
+
+    def expected(self, trial: TrialRecord, took: Sequence[TrialRecord]) -> float:
+        """Return the seconds that a running trial may take: the larger of two estimates.
+
+        They are by earlier trials and by what was measured; infinite if nothing was measured.
+
+        Args:
+            took: as of `affordable`.
+        """
+        if trial.family not in self.families.keys() & self.prepared.keys():
+            return math.inf
+        kinds = [kind.values for kind in self._kinds[trial.family]]
+        kind = Kind(trial.family, _first_contained(kinds, trial.values))
+        variant = _first_contained(self._variants[trial.family], trial.values)
+        upper = self._upper_seconds(trial.family, trial.values)
+        return max(upper, self.needed(kind, took, variant))
 
     def _needed(
         self, kind: Kind, took: Sequence[TrialRecord], variants: Sequence[Mapping[str, Value]]

@@ -12,12 +12,13 @@ from ..config.compose import effective_overrides
 from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
+from ..records.trials import COMPLETE
 from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
-from .clock import CHEAP_TRIAL_FRACTION, FIRST_TRIAL_FRACTION, Clock, Share
+from .clock import CHEAP_TRIAL_FRACTION, Clock, Share
 from .families import FROM_SCRATCH, default_values, is_of, kinds_of
 from .forecast import Forecast
 from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
@@ -80,6 +81,7 @@ class Preparation:
         show: called with lines to print.
         check: called repeatedly; an exception that it raises ends the preparation.
         doing: called with a description of the current step.
+        further: as of `Forecast.affordable`.
     """
 
     pool: Pool
@@ -88,6 +90,7 @@ class Preparation:
     show: Callable[[str], None]
     check: Callable[[], None]
     doing: Callable[[str], None] = lambda _: None
+    further: Callable[[float, str], float] = lambda seconds, family: 0.0
 
     # The families, one after another.
 
@@ -159,8 +162,10 @@ class Preparation:
     def _measure_new(self, family: Family) -> Prepared | str:
         """Measure a family for the first time, or return why no time is spent on that.
 
-        Where trials of other families wait, only hand-crafted features are still measured, and on
-        a fraction of the training pictures where all of them would take too long.
+        Late in a race the time is kept for trials of the families that are ready, with two
+        exceptions. Hand-crafted features are still measured, on a fraction of the training pictures
+        where all of them would take too long. And a published network is, if an estimate says that
+        its first trial fits: it is worth more than further trials of families that had theirs.
         """
         clock, left = self.clock, self.clock.race_left
         if not self.ready:
@@ -168,11 +173,15 @@ class Preparation:
                 return "no time is left"
             return self.measure(family)
         known, base = self.jobs.prepared.values(), self.jobs.base
-        if left is None or not clock.trials_wait:
-            epoch = estimate_finetuning_epoch(family, known, self.pool.size)
-            if left is None or epoch <= FIRST_TRIAL_FRACTION * left:
+        epoch = estimate_finetuning_epoch(family, known, self.pool.size)
+        tried = {trial.family for trial in self.jobs.study.trials()}
+        if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
+            share = clock.share(True)
+            if share.trial is None or epoch <= share.trial:
                 return self.measure(family)
-            limit = duration(FIRST_TRIAL_FRACTION * left)
+            if self._fits(family, Prepared([], 1, epoch), share.measuring or 0.0):
+                return self.measure(family)
+            limit = duration(share.trial)
             return (
                 f"an epoch would take about {duration(epoch)}, estimated from the speed of the "
                 f"frozen networks, and the limit of a trial is {limit}"
@@ -358,7 +367,10 @@ class Preparation:
         each = found.seconds_per_epoch
         fitting = most / (each * found.trainings)
         epochs = int(fitting)
-        if epochs < min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs):
+        least = min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs)
+        if epochs < least and self._fits(family, replace(found, epochs=least)):
+            epochs = least
+        elif epochs < least:
             if not only or fitting < (_LEAST_PART if from_scratch else _LEAST_TUNED):
                 return found.left_out(f"{cost}, and the limit of a trial is {duration(most)}")
             epochs, each = max(1, epochs), min(each, most / found.trainings)
@@ -369,6 +381,13 @@ class Preparation:
             seconds_per_epoch=each,
             overrides=[*found.overrides, override],
         )
+
+    def _fits(self, family: Family, found: Prepared, measuring: float = 0.0) -> bool:
+        """Return whether a trial of a family and the finals fit into what measuring leaves."""
+        took = [trial for trial in self.jobs.study.trials() if trial.state == COMPLETE]
+        forecast = Forecast({family.name: family}, {family.name: found})
+        left = (self.clock.time_left(True) or 0.0) - measuring
+        return bool(took and forecast.affordable(left, took, further=self.further))
 
     def _with_fit(self, family: Family, found: Prepared) -> float:
         """Return the seconds of a trial of the default configuration, including the fit."""

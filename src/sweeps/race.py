@@ -23,7 +23,7 @@ from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
 from ..machine.status import doing
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import counted
+from ..reporting.formatting import counted, duration
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
@@ -39,6 +39,7 @@ from .display import Display
 from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import Finals
+from .finals_time import FinalsTime
 from .forecast import Forecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
@@ -112,6 +113,7 @@ class _Sweep:
             costs=self._costs,
         )
         self._pool = pool = Pool(engine)
+        self._finals_time = FinalsTime(self._jobs, self._clock, pool.size)
         status, reason = "FAILED", None
         try:
             with self._display:
@@ -122,7 +124,7 @@ class _Sweep:
                 self._display.doing(f"starting {counted(pool.size, 'worker')}")
                 pool.start()
                 trials = self._prepare()
-                self._race(trials)
+                self._describe_end(self._race(trials))
                 self._run_minimal_trial()
                 self._clock.ended("measuring families and for trials")
                 self._finals()
@@ -175,6 +177,7 @@ class _Sweep:
         preparation = Preparation(
             *(self._pool, self._clock, self._jobs),
             *(self._display.show, self._check, self._display.doing),
+            further=self._finals_time.further,
         )
         for name in preparation.run():
             self._enqueue(name)
@@ -249,8 +252,8 @@ class _Sweep:
             self._race(begun, *running, until=self._clock.spent + seconds)
         return self._study.best() is not None
 
-    def _race(self, trials: int | None, *families: str, until: float | None = None) -> None:
-        """Run trials until the study has as many as wanted, or time is over.
+    def _race(self, trials: int | None, *families: str, until: float | None = None) -> str:
+        """Run trials until the study has as many as wanted, or time is over; return the reason.
 
         Args:
             trials: of the study, None for no limit.
@@ -263,13 +266,14 @@ class _Sweep:
             return clock.time_left(answered) if until is None else until - clock.spent
 
         raced = {name: self._families[name] for name in families or self._families}
-        Driver(
+        forecast = Forecast(raced, self._prepared)
+        driver = Driver(
             self._study,
             self._pool,
             metrics=self._settings.metrics,
             job_of=self._trial,
-            observers=(self._display, self._parent),
-            affordable=Forecast(raced, self._prepared).affordable,
+            observers=(self._display, self._parent, self._finals_time),
+            affordable=partial(forecast.affordable, further=self._finals_time.further),
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
@@ -278,8 +282,18 @@ class _Sweep:
             stay=self._stay,
             failure_limit=self._settings.failure_limit,
             interrupted=lambda: self._interruption.pending,
-        ).race()
+        )
+        driver.race()
         self._interruption.check()
+        return driver.why_over
+
+    def _describe_end(self, why: str) -> None:
+        """Show why trials end before the budget does, and what of it is kept for the finals."""
+        clock = self._clock
+        if clock.budget is not None and clock.left and self._study.best() is not None:
+            kept = f"; {duration(clock.kept)} are kept for the finals" if clock.kept else ""
+            spent, budget = duration(clock.spent), duration(clock.budget)
+            self._display.show(f"trials ended after {spent} of {budget}: {why}{kept}")
 
     def _finals(self) -> None:
         Finals(

@@ -187,6 +187,7 @@ def next_affordable_family(
     for name, family in late.items():
         known = prepared.get(name)
         crafted = estimate_handcrafted_trial(family, fitting)
+        epoch = estimate_finetuning_epoch(family, fitting, slots)
         if crafted:
             needed = (
                 _picture_counts(count_training_pictures(fitting), crafted, base)[-1][1]
@@ -196,10 +197,14 @@ def next_affordable_family(
             epochs = 1 if known.published else min(3, known.epochs)
             needed = epochs * known.seconds_per_epoch * known.trainings / FIRST_TRIAL_FRACTION
         else:
-            needed = estimate_finetuning_epoch(family, fitting, slots) / FIRST_TRIAL_FRACTION
+            needed = epoch / FIRST_TRIAL_FRACTION
+        if not needed:
+            continue
         more = max(0.0, SAFETY_FACTOR * needed - left) / keeps
-        if not crafted:  # once trials wait, only hand-crafted features are measured
-            if not needed or keeps <= TRIALS_FRACTION:
+        if (
+            not crafted and not epoch
+        ):  # once trials wait, only families with an estimate are measured
+            if keeps <= TRIALS_FRACTION:
                 continue
             more = max(more, (TRIALS_FRACTION * clock.race - left) / (keeps - TRIALS_FRACTION))
         found.append((clock.budget * (1 + more / clock.race), name))

@@ -13,6 +13,7 @@ import pytest
 from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
+from src.records.trials import COMPLETE, TrialRecord
 from src.search.jobs import Ending, Job
 from src.search.pool import Event
 from src.search.space import Family, parse_space
@@ -447,15 +448,25 @@ class Gathered(Answers):
     def gather(self, *_: object) -> None: ...
 
 
-def measured(spent: float, family: Family, budget: float = 200.0) -> list[float]:
+def measured(spent: float, family: Family, budget: float = 200.0, **given: Any) -> list[float]:
     """Return the seconds that a family may be measured, once a frozen network is ready."""
-    return [job.task["seconds"] for job in jobs_of(spent, family, budget, speed=100.0)]
+    return [job.task["seconds"] for job in jobs_of(spent, family, budget, speed=100.0, **given)]
 
 
-def jobs_of(spent: float, family: Family, budget: float, *, speed: float) -> list[Job]:
+def jobs_of(
+    spent: float,
+    family: Family,
+    budget: float,
+    *,
+    speed: float,
+    trials: int = 1,
+    kept: float | None = None,
+) -> list[Job]:
+    """Return what is measured of a family after so many trials, with this time for the finals."""
     time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
-    clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
-    study.count = 1
+    clock = Clock(budget, finals=kept is not None, earlier=0, note=lambda _: None, now=time)
+    clock.kept = kept or 0.0
+    study.count = trials
     made = preparation(pool, None, study=study, **{family.name: family})
     network = {"name": "n", "taken": True, "side": 224, "images_per_second": speed}
     ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
@@ -494,6 +505,38 @@ def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(
     assert measured(60, tuned, 140), "half of 80 s is left for a trial"
     assert measured(60, tuned, 120) == [] and measured(60, family("net", "model=cnn"), 120)
     assert "an epoch would take about 31 s" in capsys.readouterr().out
+
+
+def test_a_tuned_network_is_measured_late_as_well_once_the_others_had_a_trial(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of 200 s, 70 are left, which trials of the others would have; an epoch takes 31."""
+    tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
+    assert measured(130, tuned)
+    assert measured(130, tuned, trials=0) == [], "no family has an answer yet"
+    assert "the time left is kept for trials of the others" in capsys.readouterr().out
+    assert measured(145, tuned) == [], "it would hardly be tried"
+    # 40 s are left if finals take all that they may; of 80 s, 28 are for measuring.
+    assert measured(100, tuned, kept=60) == [] and measured(100, tuned, kept=20) == [28]
+    assert measured(100, tuned, kept=32) == [], "it may take half as long again"
+    assert measured(130, family("net", "model=cnn")) == [], "of others nothing is known"
+
+
+@pytest.mark.parametrize(("each", "fits"), [(40.0, True), (50.0, False)])
+def test_a_first_trial_that_fits_beside_the_finals_is_not_left_out(each: float, fits: bool) -> None:
+    """Half of 70 s is its share. It may take half as long again, and 8 s more are to be left."""
+    tuned = family("net", "model=efficientnet_lite0", "recipe=finetune")
+    study, time = Study(), ByHand()
+    study.count = 1
+    made = preparation(
+        Answers(of_size(each, each)), None, study=study, net=tuned, cnn=family("cnn")
+    )
+    clock = Clock(100, finals=False, earlier=30, note=lambda _: None, now=time)
+    made = replace(made, clock=clock, further=lambda seconds, family: 8.0)
+    made = replace(made, pool=Answers(lambda _: {"seconds_per_epoch": each, "published": True}))
+    found = made.measure(tuned)
+    assert found.affordable is fits
+    assert not fits or found.epochs == 1
 
 
 class NotInTime(Answers):
@@ -558,7 +601,8 @@ class Study:
         self.recall, self.remember = self.kept.get, self.kept.__setitem__
 
     def trials(self) -> list[Any]:
-        return [SimpleNamespace(family="embedding", seconds=10.0)] * self.count
+        one = TrialRecord(0, "embedding", COMPLETE, {}, objectives=(0.9,), seconds=10.0)
+        return [one] * self.count
 
     def facts(self, number: int) -> dict[str, Any]:
         return {}

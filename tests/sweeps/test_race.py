@@ -369,6 +369,23 @@ def test_a_sweep_goes_from_its_families_to_the_test_of_the_winner(tmp_path: Path
     assert len(kept["trials"]) == 5 and kept["winner"] == more.winner
 
 
+def test_a_trial_that_leaves_no_time_for_its_finals_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An hour has 500 s left. The mlp was measured to take 180 s, and four of its finals 360 s."""
+    (tmp_path / "slow").touch()
+    first = sweep(tmp_path, "budget.minutes=60")
+    assert {trial.family for trial in first.trials} == {"embedding", "mlp"}
+    said = capsys.readouterr().err
+    assert " of 1 h 0 min: all 4 trials have begun; 40 s are kept for the finals" in said
+    monkeypatch.setattr(race_module, "spent", lambda study: 3600 - 500)
+    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=10").trials[4:]
+    assert [trial.family for trial in more] == ["embedding"] * 6
+    monkeypatch.setattr(race_module, "spent", lambda study: 3600 - 600)
+    more = sweep(tmp_path, "budget.minutes=60", "budget.trials=16").trials[10:]
+    assert {trial.family for trial in more} == {"embedding", "mlp"}
+
+
 def test_a_journal_that_lost_its_end_between_two_lines_is_not_gone_on_with_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,8 +60,13 @@ def test_the_minutes_that_are_named_let_a_tuned_network_in() -> None:
     found = next_affordable_family(late, known, after(60, 80), 2, ())
     assert found == ("net", 3)
     assert jobs_of(60, TUNED, 180, speed=100.0) and not jobs_of(60, TUNED, 120, speed=100.0)
+    # Where describing takes 65 % of any budget, trials wait after it, and the network is measured.
     known = {"embedding": described(100.0, cut=True)}
-    assert next_affordable_family(late, known, after(60, 80), 2, ()) is None, "trials wait by then"
+    assert next_affordable_family(late, known, after(52, 80), 2, ()) == ("net", 5)
+    assert jobs_of(0.65 * 300, TUNED, 300, speed=100.0)
+    assert not jobs_of(0.65 * 150, TUNED, 150, speed=100.0)
+    others = {"cnn": family("cnn")}
+    assert next_affordable_family(others, known, after(52, 80), 2, ()) is None
 
 
 def test_a_network_that_was_measured_is_told_by_that() -> None:
