@@ -153,10 +153,10 @@ def _record(
     evidence = Evidence.of(candidates, measured[-1][0].groups, lowest=lowest)
     best = 0.0 if lowest is None else 1.0
     losses, covariance = best - evidence.figure, evidence.shared.astype(np.float64)
-    # No loss is 0: of answers that are all perfect nothing would be known of further ones.
+    # No loss is 0, and none is known exactly: further pictures would show mistakes.
     least = _PERFECT / evidence.pictures
-    unseen = np.maximum(least / evidence.pictures - np.diagonal(covariance), 0.0)
-    losses, covariance = np.maximum(losses, least), covariance + np.diag(unseen)
+    covariance += np.diag(np.where(losses < least, least**2, 0.0))
+    losses = np.maximum(losses, least)
     law = data_scaling([n / plan.pictures for n in numbers], losses, covariance)
     sign = -1.0 if lowest is None else 1.0
     quantile = normal_quantile(0.95)

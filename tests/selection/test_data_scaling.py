@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from src.config.checks import ConfigError
 from src.config.compose import compose_settings
@@ -22,6 +23,7 @@ from src.selection import data_scaling
 from src.selection.data_scaling import measure_scaling
 from src.selection.refit import refit
 from src.selection.scaling_plan import plan_scaling
+from tests.selection.test_combined_kinds import MODELS, pictures
 from tests.selection.test_refit import HANDCRAFTED, MLP, settings_of, trained
 
 
@@ -166,3 +168,37 @@ def test_changed_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(data_scaling, "build_data", other)
     with pytest.raises(ConfigError, match="have changed since"):
         scaled(chosen)
+
+
+@pytest.mark.parametrize("kind", ["multi", "dense"])
+def test_each_kind_of_targets_has_its_metric(tmp_path: Path, kind: str) -> None:
+    overrides = [
+        *("data=folder", f"data.root={pictures(tmp_path / 'pictures', kind)}"),
+        *(f"data.target={kind}", "data.val_fraction=0.3", *MODELS[kind]),
+        *(["data.ignore=99"] if kind == "dense" else []),
+    ]
+    chosen = trained(tmp_path, *overrides)
+    record = scaled(chosen, "fractions=[0.5]")
+    metric = {"multi": "map", "dense": "miou"}[kind]
+    now = record.measured[-1]
+    assert record.metric == metric and now.low <= now.figure <= now.high < 1
+    assert now.figure == pytest.approx(RunSummary.read(chosen.summary).metrics[f"val/{metric}"])
+    # The forecast starts from what was measured.
+    for one in record.forecasts:
+        assert one.figure == pytest.approx(now.figure + one.gain, abs=0.02)
+
+
+def test_answers_that_are_all_right_promise_no_perfect_ones(tmp_path: Path) -> None:
+    """Of 200 easy pictures a fifth is held out."""
+    root = tmp_path / "easy"
+    rng = np.random.default_rng(0)
+    for label, grey in enumerate((40, 200)):
+        (root / str(label)).mkdir(parents=True)
+        for number in range(100):
+            pixels = rng.integers(grey - 20, grey + 20, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(root / str(label) / f"{number}.png")
+    chosen = trained(tmp_path, *HANDCRAFTED, "data=folder", f"data.root={root}")
+    record = scaled(chosen, "fractions=[0.25,0.5]", "goal=0.99")
+    assert {one.figure for one in record.measured} == {1.0}
+    assert all(one.low < one.figure < 1 for one in record.forecasts)
+    assert record.needed is not None and record.needed_low == record.measured[-1].pictures
