@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from ..config.checks import ConfigError
 from ..config.finished import ScalingSettings
 from ..config.schema import RunSettings
@@ -36,7 +34,7 @@ from ..runs.finished.evaluate import reopen
 from ..runs.folder import RunFolder, finished_summary
 from ..runs.seal import amending
 from ..statistics.candidates import Measure, MeasuredRun, candidates_of
-from ..statistics.data_scaling import MOST_TIMES, DataScaling, data_scaling
+from ..statistics.data_scaling import MOST_TIMES, DataScaling, data_scaling, measured_losses
 from ..statistics.evidence import Evidence, normal_quantile
 from ..statistics.intervals import figure_interval
 from ..storage.files import write_atomically
@@ -46,8 +44,6 @@ from .scaling_plan import ScalingPlan
 __all__ = ["measure_scaling"]
 
 _RECORD, _FIGURE = "data_scaling.json", "data_scaling.png"
-# Share of one picture that a perfect answer to all held-out ones may err in: its loss is not 0.
-_PERFECT = 0.5
 
 
 def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScalingRecord:
@@ -152,12 +148,7 @@ def _record(
     lowest = LOWEST.get(plan.metric)
     evidence = Evidence.of(candidates, measured[-1][0].groups, lowest=lowest)
     best = 0.0 if lowest is None else 1.0
-    losses, covariance = best - evidence.figure, evidence.shared.astype(np.float64)
-    # No loss is 0, and none is known exactly: further pictures would show mistakes.
-    least = _PERFECT / evidence.pictures
-    covariance += np.diag(np.where(losses < least, least**2, 0.0))
-    losses = np.maximum(losses, least)
-    law = data_scaling([n / plan.pictures for n in numbers], losses, covariance)
+    law = data_scaling([n / plan.pictures for n in numbers], *measured_losses(evidence))
     sign = -1.0 if lowest is None else 1.0
     quantile = normal_quantile(0.95)
     shown = []

@@ -21,8 +21,9 @@ import numpy as np
 
 from ..machine.arrays import Float64Array
 from ..records.comparison import Interval
+from .evidence import Evidence
 
-__all__ = ["MOST_TIMES", "DataScaling", "data_scaling"]
+__all__ = ["MOST_TIMES", "DataScaling", "data_scaling", "measured_losses"]
 
 # How many times the pictures are forecast at most: six doublings beyond what was measured.
 MOST_TIMES = 64.0
@@ -41,6 +42,8 @@ _STRAYING = (0.01, 0.02, 0.04, 0.08, 0.16)
 _DRAWS = 20_000
 # Of the log loss at all pictures, which the measurements alone tell.
 _UNKNOWN = 100.0
+# What perfect answers to all pictures may lose, in pictures: further ones would show mistakes.
+_PERFECT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,19 @@ class DataScaling:
         first = np.where(reached.any(axis=0), factors[reached.argmax(axis=0)], np.inf)
         low, middle, high = np.quantile(first, (0.025, 0.5, 0.975), method="higher")
         return float(middle), Interval(float(low), float(high))
+
+
+def measured_losses(evidence: Evidence) -> tuple[Float64Array, Float64Array]:
+    """Return (S,) losses of candidates, above 0, and (S, S) their covariance due to the pictures.
+
+    The loss is one minus the figure, or of a figure without a best one, such as the log-loss, what
+    it is below 0.
+    """
+    best = 0.0 if evidence.lowest is None else 1.0
+    losses, covariance = best - evidence.figure, evidence.shared.astype(np.float64)
+    least = _PERFECT / evidence.pictures
+    covariance += np.diag(np.where(losses < least, least**2, 0.0))
+    return np.maximum(losses, least), covariance
 
 
 def data_scaling(

@@ -15,7 +15,10 @@ from src.statistics.data_scaling import (
     _STRAYING,
     DataScaling,
     data_scaling,
+    measured_losses,
 )
+from src.statistics.evidence import Evidence
+from tests.statistics.fields import candidate
 
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)
 
@@ -122,3 +125,21 @@ def test_what_makes_no_curve_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         data_scaling(fractions, np.array(losses), 1e-6 * np.eye(len(losses)))
+
+
+def test_losses_of_measured_figures() -> None:
+    """A perfect one may err in half a picture; of a figure that hardly varies nothing is added."""
+    rng = np.random.default_rng(0)
+    scores = np.stack([np.ones(40), 0.95 + rng.normal(0, 0.002, 40)]).astype(np.float32)
+    right = np.ones((1, 40), np.bool_)
+
+    def evidence(sign: int, lowest: float | None) -> Evidence:
+        fields = [
+            candidate(f"c{i}", right, scores=sign * one[None]) for i, one in enumerate(scores)
+        ]
+        return Evidence.of(fields, lowest=lowest)
+
+    losses, covariance = measured_losses(evidence(1, 0.0))
+    assert losses == pytest.approx([0.5 / 40, 0.05], rel=0.02)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx([0.5 / 40, 0.002 / math.sqrt(40)], rel=0.3)
+    assert measured_losses(evidence(-1, None))[0] == pytest.approx([1, 0.95], rel=0.01)
