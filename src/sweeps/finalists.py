@@ -214,8 +214,8 @@ class Finals(JobLoop[tuple[int, int]]):
     def _affordable(self, chosen: Sequence[TrialRecord]) -> tuple[int, int]:
         """Return the numbers of finalists, and of seeds of each, that fit into the time left.
 
-        Of equally many trainings, more seeds are preferred to more finalists. A later start with
-        the same settings uses the same numbers.
+        Of equally many trainings, more seeds are preferred to more finalists, if there are two at
+        least to be compared. A later start with the same settings uses the same numbers.
         """
         settings = self._settings
         asked = [settings.budget.minutes, settings.finalists, settings.finalist_seeds]
@@ -230,7 +230,7 @@ class Finals(JobLoop[tuple[int, int]]):
             for seeds in range(1, most[1] + 1)
             if self._fits(chosen[:finalists], seeds)
         ]
-        size = max(fitting, key=lambda pair: (pair[0] * pair[1], pair[1]), default=known_size)
+        size = max(fitting, key=_preference, default=known_size)
         if size != most:
             count = "none" if not size[1] else _times(*size)
             self._show(f"finalists: {count}, because {_times(*most)} would exceed the budget")
@@ -383,6 +383,12 @@ def _announcement(names: Sequence[str], seeds: Sequence[int]) -> str:
     many, each = "s" * (len(names) > 1), "each " * (len(names) > 1)
     listed = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     return f"finalist{many}: {', '.join(names)}, {each}with {listed}"
+
+
+def _preference(size: tuple[int, int]) -> tuple[int, bool, int]:
+    """Return what is compared of numbers of finalists and of seeds, the best the highest."""
+    finalists, seeds = size
+    return finalists * seeds, finalists > 1, seeds
 
 
 def _times(finalists: int, seeds: int) -> str:

@@ -97,6 +97,7 @@ def finals(
         ([10, 10, 10], 31, (2, 3)),  # six; of as many, more seeds for fewer finalists
         ([10, 10, 10], 11, (2, 1)),
         ([100, 1, 1], 150, (3, 1)),
+        ([3, 116, 3], 130, (3, 1)),  # one with three seeds is compared with nothing
         ([100, 100, 100], 50, (1, 0)),
     ],
 )
@@ -144,7 +145,7 @@ def test_more_finalists_and_seeds_than_before_are_trained_at_a_later_start() -> 
     first.keep((0, 1), {"value": 0.9})
     kept = study.recall("finalists")
     # Of four trainings one is there: 10 s for the other first seed, and 10 s for two at once.
-    for left, size in ((20, (2, 2)), (19, (1, 2)), (0, (1, 1))):
+    for left, size in ((20, (2, 2)), (19, (2, 1)), (0, (1, 1))):
         study.remember("finalists", kept)
         later, _ = finals(study, left, overrides=["finalists=2", "finalist_seeds=2"])
         assert later._affordable(later._chosen(study.trials())) == size
