@@ -49,7 +49,8 @@ _STEP_PASSES = 3
 # relative to one forward pass of EfficientNet-Lite0 at 224 pixels: 0.024 and 0.06 CPU seconds a
 # picture on 3,068 clothing photos. The cost of other networks is scaled by their number of pixels.
 _HANDCRAFTED_COST, REFERENCE_SIDE = 0.4, 224
-_TRAINING_PARTS = ("train", "dropped")
+# The override of fewer training pictures.
+_LIMIT = "data.train_limit="
 # Fractions of the training pictures that may be used where all would take too long, the smallest
 # number of pictures, and the fraction of a trial that opening takes, however few are described.
 _FRACTIONS, _MIN_PICTURES, _OPENING_FRACTION = (0.5, 0.25, 0.125), 200, 0.25
@@ -59,8 +60,16 @@ _HANDCRAFTED_PICTURE_SECONDS, _START_SECONDS, _FIRST_TRIAL_SECONDS = 0.024, 10.0
 
 
 def count_training_pictures(prepared: Collection[Prepared]) -> int:
-    """Return the approximate number of training pictures, dropped ones included; 0 if unknown."""
-    return max((sum(map(one.parts.get, _TRAINING_PARTS, (0, 0))) for one in prepared), default=0)
+    """Return the approximate number of training pictures; 0 if unknown.
+
+    Those count that a family leaves out for lack of time, and not those that the sweep does.
+    """
+    return max(map(_training_pictures, prepared), default=0)
+
+
+def _training_pictures(one: Prepared) -> int:
+    reduced = any(override.startswith(_LIMIT) for override in one.overrides)
+    return one.parts.get("train", 0) + reduced * one.parts.get("dropped", 0)
 
 
 def estimate_finetuning_epoch(
@@ -105,7 +114,7 @@ def affordable_pictures(limit: float, count: int, needed: float, base: Sequence[
 
 def _picture_counts(count: int, needed: float, base: Sequence[str]) -> list[tuple[int, float]]:
     """Return the numbers of training pictures to choose from, all first, each with its seconds."""
-    given = any(override.startswith("data.train_limit=") for override in base)
+    given = any(override.startswith(_LIMIT) for override in base)
     smaller = [one for one in _FRACTIONS if one * count >= _MIN_PICTURES and not given]
     return [(round(one * count), seconds_on_fraction(needed, one)) for one in (1.0, *smaller)]
 

@@ -231,7 +231,7 @@ def test_hand_crafted_features_alone_must_leave_time_for_their_fit_as_well() -> 
     fits = {name_of_kind(own): 40.0, "model.classifier=auto": 20.0}
 
     def cost(_: list[str]) -> dict[str, Any]:
-        parts = {"train": 900, "val": 100, "dropped": 100}
+        parts = {"train": 1_000, "val": 100, "dropped": 100}  # copies
         return {"epochs": 1, "seconds_per_epoch": 30.0, "parts": parts, "fit_seconds": fits}
 
     pool = Answers(cost)

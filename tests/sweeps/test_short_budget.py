@@ -11,7 +11,9 @@ from src.sweeps import short_budget
 from src.sweeps.clock import Clock
 from src.sweeps.prepared import Prepared
 from src.sweeps.short_budget import (
+    count_training_pictures,
     describe_single_family,
+    estimate_finetuning_epoch,
     explain_no_family,
     families_without_time,
     next_affordable_family,
@@ -30,6 +32,17 @@ def described(speed: float, *, cut: bool) -> Prepared:
     network = {"name": "n", "taken": True, "side": 224, "images_per_second": speed}
     ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
     return replace(ready, limit=1.0 if cut else None)
+
+
+def test_what_the_sweep_leaves_out_is_not_counted() -> None:
+    """Of 3,000 training pictures: by a stated limit, and by one for lack of time."""
+    stated = replace(described(100.0, cut=False), parts={"train": 1_000, "dropped": 2_000})
+    short = replace(stated, overrides=["data.train_limit=1000"])
+    assert count_training_pictures([]) == 0
+    assert count_training_pictures([stated]) == 1_000
+    assert count_training_pictures([stated, short]) == 3_000
+    each = [estimate_finetuning_epoch(TUNED, [one], slots=2, side=224) for one in (stated, short)]
+    assert each[1] == pytest.approx(3 * each[0])
 
 
 def after(spent: float, budget: float) -> Clock:
