@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import Literal
 
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from ..machine.text import percent
 from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord
-from .formatting import Table, is_percent, metric_text, size_text
+from .formatting import Table, below_each_other, is_percent, metric_text, size_text
 from .style import ACCENT, ACCENT_SOFT, INK, MUTED, in_percent, new_figure, tidy
 
 __all__ = ["format_scaling", "scaling_figure", "scaling_sentences"]
@@ -23,7 +24,8 @@ _TIMES = {2.0: "Twice", 3.0: "Three times", 4.0: "Four times"}
 def format_scaling(record: DataScalingRecord) -> str:
     """Return the table and the sentences of a forecast, without a final line break."""
     width = shutil.get_terminal_size().columns
-    return "\n".join([_table(record).text(width), "", *scaling_sentences(record)])
+    sentences = below_each_other(scaling_sentences(record), width if sys.stdout.isatty() else None)
+    return "\n".join([_table(record).text(width), "", sentences])
 
 
 def scaling_sentences(record: DataScalingRecord) -> list[str]:
