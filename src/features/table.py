@@ -174,10 +174,10 @@ def described(
     Raises:
         TooSlow: as soon as it is clear that the deadline cannot be met.
     """
-    _log.info("extracting features of %s pictures", f"{len(indices):,}")
+    _log.info("extracting features of %s pictures with %s", f"{len(indices):,}", extractor.name)
     started = time.perf_counter()
     blocks = _blocks(extractor, read, indices, workers)
-    blocks = with_progress(blocks, len(indices), "pictures done", len)
+    blocks = with_progress(blocks, len(indices), f"pictures described by {extractor.name}", len)
     for number, block in enumerate(blocks, start=1):
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)
