@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -161,6 +162,29 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     indices = np.random.default_rng(0).permutation(COUNT)
     found = np.concatenate(list(described(lbp, read, indices, workers=2)))
     np.testing.assert_array_equal(found, lbp(IMAGES[indices]))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_features_that_are_removed_before_they_are_read_are_computed_once_more(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, opened, parts = table(tmp_path)
+    if kept:
+        made.part("train")
+    load, removed = np.load, [False]
+
+    def load_after_a_removal(*args: Any, **options: Any) -> Any:
+        if not removed[0]:
+            removed[0] = True
+            shutil.rmtree(tmp_path / "features")
+        return load(*args, **options)
+
+    monkeypatch.setattr(np, "load", load_after_a_removal)
+    found = made.part("train")
+    chosen = opened.images[parts.train]
+    expected = np.concatenate([e(chosen) for e in extractors_of(["lbp", "raw"], LBP)], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    assert removed[0] and len(entries(tmp_path)) == 2
 
 
 def test_lines_on_progress_name_what_describes(
