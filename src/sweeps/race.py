@@ -263,13 +263,14 @@ class _Sweep:
             return clock.time_left(answered) if until is None else until - clock.spent
 
         raced = {name: self._families[name] for name in families or self._families}
+        one_machine = self._settings.workers.engine == "local"
         Driver(
             self._study,
             self._pool,
             metrics=self._settings.metrics,
             job_of=self._trial,
             observers=(self._display, self._parent),
-            affordable=Forecast(raced, self._prepared).affordable,
+            affordable=Forecast(raced, self._prepared, one_machine).affordable,
             trials=trials,
             epochs=self._settings.budget.epochs if until is None else None,
             at_once=1 if any(one.takes_turns for one in self._prepared.values()) else None,
