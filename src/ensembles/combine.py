@@ -25,6 +25,7 @@ from ..machine.arrays import (
 from ..metrics.probabilistic import log_loss
 from ..records.combination import Combination
 from ..records.comparison import LOWEST
+from ..records.ties import Place, place
 from ..statistics.candidates import Candidate
 from ..statistics.evidence import Evidence
 from ..statistics.paired_tests import difference_p_value, mcnemar
@@ -32,7 +33,16 @@ from ..targets import TargetKind, kind_of
 from .member_weights import greedy_weights, stacking_weights
 from .mixing import Method, as_pairs, combined_probabilities, from_pairs
 
-__all__ = ["METHODS", "Mixture", "combine", "combine_pixels", "dealt", "figure_of", "greedy_soup"]
+__all__ = [
+    "METHODS",
+    "Mixture",
+    "combine",
+    "combine_pixels",
+    "dealt",
+    "figure_of",
+    "greedy_soup",
+    "ranked",
+]
 
 Probs = Float32Array
 Mixture = tuple[Method, Float64Array]
@@ -183,8 +193,7 @@ def greedy_soup(
         def reached(soup: tuple[int, ...]) -> float:
             return figure_of(kind, predicted(soup)[kept], targets[kept])
 
-        figures = np.array([figure_of(kind, one[kept], targets[kept]) for one in alone])
-        first, *others = np.argsort(-figures, kind="stable").tolist()
+        first, *others = ranked(kind, members, [one[kept] for one in alone], targets[kept])
         soup: tuple[int, ...] = (first,)
         for other in others:
             larger = tuple(sorted((*soup, other)))
@@ -208,6 +217,33 @@ def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
     """Return the primary figure of a kind of targets, of answers to N pictures."""
     scores = _scores(kind_of(kind), answers, targets)
     return float(scores.mean(dtype=np.float64))
+
+
+def ranked(
+    kind: str, names: Sequence[str], answers: Sequence[AnyArray], targets: IntegerArray
+) -> list[int]:
+    """Return the places of M models, the best first by the primary figure of a kind of targets.
+
+    Equal ones are in the order of `src.records.ties`.
+
+    Args:
+        kind: of the targets.
+        names: M of the models.
+        answers: of each, to the same N pictures.
+        targets: (N,) or (N, K).
+    """
+    losses = kind_of(kind).losses
+
+    def order(index: int) -> Place:
+        return place(
+            figure_of(kind, answers[index], targets),
+            maximize=True,
+            log_loss=float(losses(answers[index], targets).mean(dtype=np.float64)),
+            latency=None,
+            name=names[index],
+        )
+
+    return sorted(range(len(names)), key=order)
 
 
 def _compared_with_single(
@@ -236,7 +272,7 @@ def _compared_with_single(
     target_kind = kind_of(kind)
 
     def best_of(kept: BoolArray) -> int:
-        return int(np.argmax([figure_of(kind, one[kept], targets[kept]) for one in alone]))
+        return ranked(kind, members, [one[kept] for one in alone], targets[kept])[0]
 
     single = np.empty_like(alone[0])
     for held in outside:

@@ -94,6 +94,12 @@ class NetworkFeatures:
             raise ValueError(f"the weights do not fit {metadata['target']}: {error}") from error
         return features
 
+    @property
+    def name(self) -> str:
+        """The name of a published network, else that of its class."""
+        own = str(self.metadata["target"]).rpartition(".")[2]
+        return str(self.metadata["arguments"].get("name", own))
+
     @cached_property  # to hash the weights takes a moment; they stay as they are from then on
     def identity(self) -> dict[str, Any]:
         from ..config.plugins import code_digest  # a bundle has no settings, and keeps no features

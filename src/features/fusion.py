@@ -26,6 +26,9 @@ class Extractor(Protocol):
     """A function from pictures to features."""
 
     @property
+    def name(self) -> str: ...  # for messages
+
+    @property
     def identity(self) -> dict[str, Any]: ...  # extractors with equal ones give equal numbers
 
     @property
@@ -70,6 +73,10 @@ class Mirrored:
     """An extractor applied to pictures mirrored left to right."""
 
     extractor: Extractor
+
+    @property
+    def name(self) -> str:
+        return f"{self.extractor.name} (mirrored)"
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class PixelFeatures:
     intensity: bool = True
     edges: bool = True
     texture: bool = True
+    name: ClassVar[str] = "pixels"
     in_processes: ClassVar[bool] = True
     on_gpu: ClassVar[bool] = False
 

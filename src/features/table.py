@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..machine.parallel import TooSlow, follow_parent, in_order
 from ..machine.status import with_progress
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
-from ..storage.cache import Entry, cache_errors, cached, key_of, read_entry
+from ..storage.cache import Entry, cache_errors, key_of, opened, read_entry
 from .fusion import Extractor, Mirrored
 
 __all__ = ["FeatureTable", "beside_others", "described"]
@@ -139,27 +140,35 @@ class FeatureTable:
             self._took[folder.name] = kept[1]
             return kept[0]
         entry = self._stored(folder)
-        if entry is None:
-            started = time.perf_counter()
+        started = time.perf_counter()
+        begun: list[Iterator[Float32Array]] = []
+
+        def blocks() -> Iterator[Float32Array]:
             read, workers = self._pictures.read, self._workers
-            blocks = described(extractor, read, indices, workers, self._deadline)
-            first = next(blocks)
+            return described(extractor, read, indices, workers, self._deadline)
 
-            def table() -> Float32Array:
-                return np.concatenate([first, *blocks])
+        def table() -> Float32Array:
+            return np.concatenate([*(begun.pop() if begun else blocks())])
 
-            def build(unfinished: Path) -> dict[str, Any]:
-                save_array(unfinished / _FILE, table())
-                return {"seconds": time.perf_counter() - started}
+        def build(unfinished: Path) -> dict[str, Any]:
+            save_array(unfinished / _FILE, table())
+            return {"seconds": time.perf_counter() - started}
 
+        def load(entry: Entry) -> Float32Array:
+            self._took[folder.name] = float(entry.values["seconds"])
+            rows: Float32Array = np.load(entry.folder / _FILE, allow_pickle=False)
+            return rows
+
+        if entry is None:
+            later = blocks()
+            first = next(later)
+            begun.append(chain([first], later))
             if first.shape[1] * first.itemsize * len(indices) > self._limit:
                 whole = table()
                 self._took[folder.name] = time.perf_counter() - started
                 _keep_in_memory(folder.name, whole, self._took[folder.name])
                 return whole
-            entry = cached(folder, build, what="the features")
-        self._took[folder.name] = float(entry.values["seconds"])
-        return np.load(entry.folder / _FILE, allow_pickle=False)
+        return opened(folder, build, load, what="the features")
 
 
 def _keep_in_memory(name: str, table: Float32Array, seconds: float) -> None:
@@ -190,10 +199,10 @@ def described(
     Raises:
         TooSlow: as soon as it is clear that the deadline cannot be met.
     """
-    _log.info("extracting features of %s pictures", f"{len(indices):,}")
+    _log.info("extracting features of %s pictures with %s", f"{len(indices):,}", extractor.name)
     started = time.perf_counter()
     blocks = _blocks(extractor, read, indices, workers)
-    blocks = with_progress(blocks, len(indices), "pictures done", len)
+    blocks = with_progress(blocks, len(indices), f"pictures described by {extractor.name}", len)
     for number, block in enumerate(blocks, start=1):
         done = min(number * _AT_ONCE, len(indices))
         left = (time.perf_counter() - started) * (len(indices) / done - 1)

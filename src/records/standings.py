@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from .ties import Place
 from .trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 
 __all__ = [
@@ -20,8 +21,8 @@ __all__ = [
 ]
 
 _ORDER = {COMPLETE: 0, PRUNED: 1, RUNNING: 2, FAILED: 3}
-_Place = tuple[bool, int, float, int]
-_NOWHERE: _Place = (True, len(_ORDER), 0.0, 0)
+_Place = tuple[bool, int, Place]
+_NOWHERE: _Place = (True, len(_ORDER), (0.0, 0.0, 0.0, ()))
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class FamilyStanding:
 def leaderboard(record: SweepRecord) -> list[TrialRecord]:
     """Return all trials: complete ones by the first metric, pruned ones by their last value, rest.
 
-    Values that are not finite come after those that are. Ties are broken by number.
+    Values that are not finite come after those that are. Equal ones are in the order of
+    `src.records.ties`.
     """
     return sorted(record.trials, key=lambda trial: _place(record, trial))
 
@@ -97,9 +99,8 @@ def own_clock(trials: Iterable[TrialRecord]) -> list[float]:
 
 
 def _place(record: SweepRecord, trial: TrialRecord) -> _Place:
-    sign = -1.0 if record.higher_is_better else 1.0
     known = trial.value is not None and trial.state != FAILED
-    return not known, _ORDER[trial.state], sign * (trial.value or 0.0), trial.number
+    return not known, _ORDER[trial.state], trial.place(record.directions[0])
 
 
 def _standings(record: SweepRecord, trials: dict[str, list[TrialRecord]]) -> list[FamilyStanding]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .ties import MEAN_DIGITS, METRICS, Place, place
 
 __all__ = [
     "COMPLETE",
@@ -87,6 +89,17 @@ class TrialRecord:
         """Trained so far."""
         return self.curve[-1][0] if self.curve else 0
 
+    def place(self, direction: str) -> Place:
+        """Return the key that sorts trials by their values; see `src.records.ties`."""
+        log_loss, latency = map(self.figures.get, METRICS)
+        return place(
+            self.value,
+            maximize=direction == "maximize",
+            log_loss=log_loss,
+            latency=latency,
+            name=self.name,
+        )
+
 
 @dataclass(frozen=True)
 class Finalist:
@@ -99,6 +112,7 @@ class Finalist:
         left_out: whether an earlier comparison than the last one found it to be worse than the
             best.
         collapsed: seeds whose trainings collapsed, and count for nothing: see `judge`.
+        figures: by seed, the log-loss and the latency of the run by metric key, where known.
     """
 
     trial: int
@@ -106,6 +120,7 @@ class Finalist:
     run_dirs: Mapping[int, str] = field(default_factory=dict)
     left_out: bool = False
     collapsed: tuple[int, ...] = ()
+    figures: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def first_seed(self) -> int | None:
@@ -117,6 +132,24 @@ class Finalist:
     def mean(self) -> float | None:
         """Over the seeds that ended well; None if none did."""
         return sum(self.values.values()) / len(self.values) if self.values else None
+
+    def place(self, direction: str, name: str) -> Place:
+        """Return the key that sorts finalists by their means; see `src.records.ties`.
+
+        A log-loss or a latency that one of the seeds lacks is not known.
+        """
+        known = [self.figures.get(seed, {}) for seed in self.values]
+        log_loss, latency = (
+            _mean([one[key] for one in known]) if all(key in one for one in known) else None
+            for key in METRICS
+        )
+        return place(
+            _mean(self.values.values()),
+            maximize=direction == "maximize",
+            log_loss=log_loss,
+            latency=latency,
+            name=name,
+        )
 
     @property
     def spread(self) -> float | None:
@@ -225,7 +258,11 @@ class SweepRecord:
         return self.directions[0] == "maximize"
 
     def ranked(self) -> list[TrialRecord]:
-        """Complete trials with a finite first metric, best first; equal ones by number."""
-        sign = -1.0 if self.higher_is_better else 1.0
+        """Complete trials with a finite first metric, best first; see `src.records.ties`."""
         judged = [t for t in self.trials if t.objectives is not None and t.value is not None]
-        return sorted(judged, key=lambda t: (sign * (t.value or 0.0), t.number))
+        return sorted(judged, key=lambda t: t.place(self.directions[0]))
+
+
+def _mean(values: Collection[float]) -> float | None:
+    """Return the mean to the digits that count; None of nothing."""
+    return round(sum(values) / len(values), MEAN_DIGITS) if values else None

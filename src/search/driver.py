@@ -39,7 +39,8 @@ class Driver(JobLoop[int]):
         affordable: returns the kinds of trials that end within so many seconds, None for no limit;
             called as well with the trials that ended, the latest last, those that were stopped for
             lack of time with the seconds that they would have taken or took at least; and with
-            those that run, where there is a limit and none is complete: they must end in it, too.
+            those that run, where there is a limit, with their seconds so far: they must end in it,
+            too.
         trials, epochs: of all starts together, at the first of which no further trial begins; None
             for no limit.
         time_left: returns the seconds in which trials may begin and run, 0 after them and None for
@@ -87,6 +88,8 @@ class Driver(JobLoop[int]):
         # By number, with their seconds: trials that ended, or were stopped because they would take
         # so long.
         self._took: dict[int, TrialRecord] = {}
+        # Of running attempts: the trial, and when it began, on `time.monotonic`.
+        self._began: dict[int, tuple[TrialRecord, float]] = {}
         # Of running attempts: the step, and the seconds at it, from which further steps are timed.
         self._timed_from: dict[int, tuple[int, float]] = {}
         # Trials that an earlier driver left running, and how many run or wait to.
@@ -129,8 +132,7 @@ class Driver(JobLoop[int]):
             return None
         left, kinds = self.seconds_left(), None
         if self._affordable is not None:
-            first = left is not None and self._best is None
-            beside = [*map(self._study.trial, self._running.values())] if first else []
+            beside = [] if left is None else self._beside()
             kinds = self._affordable(left, [*self._took.values()], beside)
         if kinds is not None and not kinds:
             self.why_over = "no further trial would end in time"
@@ -142,6 +144,12 @@ class Driver(JobLoop[int]):
         self._open += 1
         return trial.number
 
+    def _beside(self) -> list[TrialRecord]:
+        """Return the running trials, with the seconds of their attempts so far."""
+        now = time.monotonic()
+        begun = (self._began[key] for key in self._running.values())
+        return [replace(trial, seconds=now - at) for trial, at in begun]
+
     def seconds_left(self) -> float | None:
         return self._time_left(self._best is not None)
 
@@ -149,7 +157,9 @@ class Driver(JobLoop[int]):
         return self._time_to_end(self._best is not None)
 
     def job(self, key: int) -> Job:
-        job = self._job_of(self._study.trial(key))
+        trial = self._study.trial(key)
+        self._began[key] = trial, time.monotonic()
+        job = self._job_of(trial)
         self._study.note(key, overrides=list(job.overrides))
         self._timed_from.pop(key, None)
         return job
@@ -203,6 +213,7 @@ class Driver(JobLoop[int]):
     def ended(self, key: int, slot: int, ending: Ending) -> str | None:
         self._tell(key, ending)
         self._open -= 1
+        del self._began[key]
         trial = self._study.trial(key)
         self._counts[trial.state] += 1
         self._note_time(trial)

@@ -64,7 +64,11 @@ class Journal(BaseJournalBackend):
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         self._offsets = [0]
         self._unread: list[dict[str, Any]] = []  # the last ones, until they are asked for
-        self._size = self._recover()
+        try:
+            self._size = self._recover()
+        except BaseException:  # nobody has it yet who could close it
+            self.close()
+            raise
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the operations from this number on."""

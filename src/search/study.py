@@ -329,15 +329,15 @@ class SweepStudy:
         return dict(self._frozen(number).user_attrs)
 
     def best(self) -> TrialRecord | None:
-        """Return the best complete trial by the first metric, the first of equal ones."""
+        """Return the best complete trial by the first metric; see `src.records.ties`."""
         return reduce(self.better, self.trials(), None)
 
     def better(self, best: TrialRecord | None, trial: TrialRecord) -> TrialRecord | None:
         """Return `trial` if it is complete and better than the best one so far, else that."""
         if trial.objectives is None or best is None or best.objectives is None:
             return best if trial.objectives is None else trial
-        gain = trial.objectives[0] - best.objectives[0]
-        return trial if (gain if self.spec.directions[0] == "maximize" else -gain) > 0 else best
+        direction = self.spec.directions[0]
+        return trial if trial.place(direction) < best.place(direction) else best
 
     def importances(self) -> dict[str, dict[str, float]]:
         """Return the share of each family's keys; see `src.search.trials.importances`."""

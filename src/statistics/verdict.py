@@ -11,6 +11,7 @@ import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
 from ..records.comparison import LOWEST, MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
+from ..records.ties import MEAN_DIGITS, Place, place
 from .candidates import Candidate
 from .chances import Chances, chances_of
 from .collapse import collapsed_trainings, exact_interval
@@ -52,7 +53,6 @@ def judge(
     ends: tuple[float, float] = (-math.inf, math.inf),
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
-    before: str | None = None,
     look: int = 1,
     left_out: Collection[str] = (),
     gap: float = 0.01,
@@ -62,8 +62,8 @@ def judge(
 ) -> Verdict:
     """Rank the candidates and estimate the uncertainty of the ranking.
 
-    The order in which they come does not matter. 1,000 candidates with 10,000 pictures each take
-    some seconds and 300 MB.
+    The order in which they come does not matter; equal figures are in that of `src.records.ties`.
+    1,000 candidates with 10,000 pictures each take some seconds and 300 MB.
 
     Args:
         candidates: measured on the same pictures (`candidates_of` checks that), with scores by the
@@ -78,8 +78,6 @@ def judge(
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
         screening: what the candidates were chosen from on the same pictures; None for nothing.
-        before: name of the candidate that comes first of those that are level, such as the winner
-            of the study that they come from.
         look: at candidates that get further seeds between looks, from 1; see `look_confidence`.
         left_out: names of those that an earlier look than the last one found to be worse than the
             best.
@@ -97,7 +95,7 @@ def judge(
         zip([one.name for one in candidates], collapsed_trainings(candidates, constant))
     )
     sound = [_without(one, collapsed[one.name]) for one in candidates]
-    ranked = sorted(sound, key=partial(_place, before, left_out))
+    ranked = sorted(sound, key=partial(_place, left_out))
     confidence = look_confidence(look)
     draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, lowest=LOWEST.get(measure))
@@ -156,12 +154,16 @@ def judge(
     )
 
 
-def _place(
-    before: str | None, left_out: Collection[str], one: Candidate
-) -> tuple[bool, float, bool, float, str]:
-    # Means of as many answers in other orders differ in their last digits.
-    figure = -round(float(one.values.mean()), 9)
-    return one.name in left_out, figure, one.name != before, one.log_loss, one.name
+def _place(left_out: Collection[str], one: Candidate) -> tuple[bool, Place]:
+    figure, log_loss = float(one.values.mean(dtype=np.float64)), one.log_loss
+    latency = None if one.cost is None else round(one.cost, MEAN_DIGITS)
+    return one.name in left_out, place(
+        round(figure, MEAN_DIGITS),
+        maximize=True,
+        log_loss=round(log_loss, MEAN_DIGITS),
+        latency=latency,
+        name=one.name,
+    )
 
 
 def _check_names(candidates: Sequence[Candidate]) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import Timeout
 
@@ -46,12 +46,14 @@ __all__ = [
     "key_of",
     "load_record",
     "locked",
+    "opened",
     "read_entry",
     "remove_unfinished",
     "shortage",
     "store_record",
 ]
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # The end of the name of a folder that is being filled, or was when its process died.
@@ -149,6 +151,37 @@ def cached(
         if (entry := read_entry(folder)) is not None and usable(entry):
             return replace(entry, built=True)
     raise ConfigError(f"{folder} is being changed by another program: run again.")
+
+
+def opened(
+    folder: Path,
+    build: Callable[[Path], dict[str, Any]],
+    read: Callable[[Entry], T],
+    *,
+    what: str,
+    usable: Callable[[Entry], bool] = lambda _: True,
+) -> T:
+    """Return what is read of the entry of a folder, such as its mapped arrays; see `cached`.
+
+    An entry that is removed in between, with the whole cache perhaps, is built once more.
+
+    Args:
+        folder, build, what, usable: as of `cached`; `build` may be called twice.
+        read: opens files of the entry, and raises FileNotFoundError where one is gone.
+
+    Raises:
+        DiskRefuses, ConfigError: as `cached`; the latter as well where the entry is removed again.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return read(cached(folder, build, what=what, usable=usable))
+    _log.warning("%s in %s were removed meanwhile: they are made anew", what, folder)
+    try:
+        return read(cached(folder, build, what=what, usable=usable))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"another program removes {what} in {folder} as soon as they are made: let it end, or "
+            "set data.cache_dir=FOLDER."
+        ) from error
 
 
 def read_entry(folder: Path) -> Entry | None:

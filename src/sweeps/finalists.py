@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
+from ..records.ties import METRICS, Place
 from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
 from ..reporting.formatting import counted, metric_text
@@ -41,6 +41,8 @@ def kept_finalists(
 ) -> tuple[Finalist, ...]:
     """Return the finalists of a study, best mean first; those without a mean come last.
 
+    Equal means are in the order of `src.records.ties`.
+
     Args:
         study: that has trained them.
         direction: "maximize" or "minimize".
@@ -58,13 +60,13 @@ def kept_finalists(
             values = {seed: facts["value"] for seed, facts in ended.items()}
             run_dirs = {s: facts["run_dir"] for s, facts in ended.items() if facts.get("run_dir")}
             collapsed = tuple(seed for seed, facts in ended.items() if facts.get("collapsed"))
-            finalists.append(Finalist(trial, values, run_dirs, trial in out, collapsed))
-    sign = -1.0 if direction == "maximize" else 1.0
+            figures = {seed: facts.get("figures", {}) for seed, facts in ended.items()}
+            finalists.append(Finalist(trial, values, run_dirs, trial in out, collapsed, figures))
 
-    def place(one: Finalist) -> tuple[bool, float]:
-        return one.left_out, math.inf if one.mean is None else sign * one.mean
+    def order(one: Finalist) -> tuple[bool, Place]:
+        return one.left_out, one.place(direction, study.trial(one.trial).name)
 
-    return tuple(sorted(finalists, key=place))
+    return tuple(sorted(finalists, key=order))
 
 
 class Finals(JobLoop[tuple[int, int]]):
@@ -147,7 +149,8 @@ class Finals(JobLoop[tuple[int, int]]):
         else:  # without time for a training, the best trial's own run is used as the finalist
             best = chosen[0]
             value = (best.objectives or (None,))[0]
-            self.keep((best.number, settings.seed), {"value": value, "run_dir": best.run_dir})
+            facts = {"value": value, "figures": _figures(best.figures), "run_dir": best.run_dir}
+            self.keep((best.number, settings.seed), facts)
         self._measure_winner()
 
     def _train(self, seeds: Mapping[int, int]) -> None:
@@ -193,9 +196,8 @@ class Finals(JobLoop[tuple[int, int]]):
 
     def _chosen(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
         """Return the best complete trials, each configuration once."""
-        sign = -1.0 if self._settings.directions[0] == "maximize" else 1.0
         complete = [trial for trial in trials if trial.objectives is not None]
-        complete.sort(key=lambda t: (sign * (t.objectives or (0.0,))[0], t.number))
+        complete.sort(key=lambda trial: trial.place(self._settings.directions[0]))
         distinct: dict[tuple[str, ...], TrialRecord] = {}
         for trial in complete:
             distinct.setdefault(trial.overrides, trial)
@@ -303,7 +305,7 @@ class Finals(JobLoop[tuple[int, int]]):
     def ended(self, key: tuple[int, int], slot: int, ending: Ending) -> None:
         value = ending.metrics.get(self._metric) if ending.state == "complete" else None
         if value is not None or ending.reason != OVER:  # with more minutes, the latter is repeated
-            self.keep(key, {"value": value})
+            self.keep(key, {"value": value, "figures": _figures(ending.metrics)})
         outcome = (
             ending.reason if value is None else f"{self._metric} {metric_text(self._metric, value)}"
         )
@@ -389,6 +391,10 @@ def _preference(size: tuple[int, int]) -> tuple[int, bool, int]:
     """Return what is compared of numbers of finalists and of seeds, the best the highest."""
     finalists, seeds = size
     return finalists * seeds, finalists > 1, seeds
+
+
+def _figures(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {key: metrics[key] for key in METRICS if key in metrics}
 
 
 def _times(finalists: int, seeds: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
-from ..records.trials import PRUNED, TrialRecord
+from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, variants_of
 from .prepared import Prepared
@@ -38,10 +38,12 @@ class Forecast:
     Attributes:
         families: by name.
         prepared: results of the families that were measured, by name; read anew in each call.
+        one_machine: whether all trials share the cores of one.
     """
 
     families: Mapping[str, Family]
     prepared: Mapping[str, Prepared]
+    one_machine: bool = True
     _kinds: dict[str, list[Kind]] = field(init=False)
     _variants: dict[str, list[dict[str, Value]]] = field(init=False)
 
@@ -68,31 +70,38 @@ class Forecast:
             seconds: the limit; None for none.
             took: trials that ended, the latest last, with their seconds; pruned ones would have
                 taken longer.
-            beside: running trials, while the study has no complete one. If one of them, or the new
-                one, describes pictures with all cores, they run one after another in effect, and
-                there must be time for all of them.
+            beside: running trials, with their seconds so far. Two that describe pictures with all
+                cores of one machine run one after another in effect, and there must be time for
+                both. While the study has no complete trial, that holds if one of them does, and on
+                any machine.
             further: returns the seconds that must be left after a trial, by its seconds and family.
         """
         raced = [n for n in self.families if n in self.prepared and self.prepared[n].affordable]
         if seconds is None:
             return [Kind(name) for name in raced]
         running = [one for one in beside if one.family in self.families.keys() & self.prepared]
-        shared = any(self.prepared[one.family].all_cores for one in running)
-        theirs = sum(self._upper_seconds(one.family, one.values) for one in running)
+        answered = any(one.state == COMPLETE for one in took)
+        shared = [one for one in running if self.prepared[one.family].all_cores]
+        if answered:
+            running = shared = shared if self.one_machine else []
+        theirs = sum(self._rest(one, took) for one in running)
         found: list[Kind] = []
         for name in raced:
             kinds, variants = self._kinds[name], self._variants[name]
-            takes_turns = running and (shared or self.prepared[name].all_cores)
+            own = self.prepared[name].all_cores
+            takes_turns = (shared and own) if answered else (running and (shared or own))
             fitting: list[Kind] = []
             for kind in kinds:
-                needed = self._needed(kind, took, variants)
-                if takes_turns:
+                alone = needed = self._needed(kind, took, variants)
+                if takes_turns and answered:
+                    needed = [theirs + each for each in alone]
+                elif takes_turns:
                     surely = [self._upper_seconds(name, {**kind.values, **one}) for one in variants]
-                    needed = [theirs + max(each) for each in zip(needed, surely, strict=True)]
+                    needed = [theirs + max(each) for each in zip(alone, surely, strict=True)]
                 fitting_variants = [
                     variant
-                    for variant, each in zip(variants, needed, strict=True)
-                    if each + further(each, name) <= seconds
+                    for variant, each, its_own in zip(variants, needed, alone, strict=True)
+                    if each + further(its_own, name) <= seconds
                 ]
                 if fitting_variants:
                     whole = len(fitting_variants) == len(variants)
@@ -181,6 +190,17 @@ class Forecast:
         searched = {parameter.key for parameter in self.families[family].parameters}
         cut = self.prepared[family].cut
         return {override for override in cut if override.partition("=")[0] not in searched}
+
+    def _rest(self, running: TrialRecord, took: Sequence[TrialRecord]) -> float:
+        """Return the seconds that a running trial is expected to take from now on."""
+        family, values = running.family, running.values
+        if any(one.state == COMPLETE for one in took):
+            kind = _first_contained([one.values for one in self._kinds[family]], values)
+            variant = _first_contained(self._variants[family], values)
+            expected = self.needed(Kind(family, kind), took, variant)
+        else:
+            expected = self._upper_seconds(family, values)
+        return max(0.0, expected - (running.seconds or 0.0))
 
     def _upper_seconds(self, family: str, values: Mapping[str, Value]) -> float:
         """Return an upper estimate of the seconds of a trial from what was measured."""

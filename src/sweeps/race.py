@@ -266,7 +266,8 @@ class _Sweep:
             return clock.time_left(answered) if until is None else until - clock.spent
 
         raced = {name: self._families[name] for name in families or self._families}
-        forecast = Forecast(raced, self._prepared)
+        one_machine = self._settings.workers.engine == "local"
+        forecast = Forecast(raced, self._prepared, one_machine)
         driver = Driver(
             self._study,
             self._pool,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..data.loading.loaders import Batch
 from ..machine.arrays import BytesArray, Int64Array
 from ..models.arithmetic import autocast
-from ..storage.cache import cached
+from ..storage.cache import Entry, opened
 from .freezing import unwrapped
 from .inference import evaluating
 from .task import ClassificationTask
@@ -120,11 +120,15 @@ def store_front(
 
     folder = cache_dir / "activations" / key
     try:
-        entry = cached(folder, build, what="the frozen stages' outputs")
+        array = opened(folder, build, _mapped, what="the frozen stages' outputs")
     except _BeyondHalf:
         return None
-    array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="r", allow_pickle=False)
     return StoredFront(array, ids, _rest_of(task.network, name))
+
+
+def _mapped(entry: Entry) -> NDArray[np.float16]:
+    array: NDArray[np.float16] = np.load(entry.folder / _FILE, mmap_mode="r", allow_pickle=False)
+    return array
 
 
 class _Reached(Exception):

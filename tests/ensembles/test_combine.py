@@ -69,6 +69,20 @@ def test_the_test_is_mcnemars_and_copies_are_level() -> None:
     assert found.figure == found.best_figure and found.best == "a"
 
 
+def test_of_members_that_are_right_as_often_the_one_with_the_lower_log_loss_is_best() -> None:
+    targets = np.arange(200) % 2
+    said = np.where(np.arange(200) % 5 > 0, targets, 1 - targets)
+    sure = [np.where(np.eye(2)[said] > 0, one, 1 - one) for one in (0.95, 0.75, 0.6)]
+    members = np.stack(sure).astype(np.float32)
+    assert combine(["a", "b", "c"], members, targets, at_most=3).best == "b"
+
+    def predict(soup: tuple[int, ...]) -> np.ndarray:
+        return members[soup[0]] if len(soup) == 1 else 1 - members[0]
+
+    found = greedy_soup(["a", "b", "c"], predict, targets)
+    assert found.best == "b" and found.weights.tolist() == [0, 1, 0]
+
+
 def test_the_worst_members_are_let_go() -> None:
     probs, targets = library(3, 10, 200)
     found = combine([f"m{i}" for i in range(10)], probs, targets, methods=["greedy"], at_most=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,7 @@ from src.features import embedding, fusion
 from src.features import table as parallel
 from src.features.fusion import Described, extractors_of
 from src.features.table import FeatureTable, beside_others, described
+from src.machine import status
 from src.machine.imports import allow_module
 from src.machine.parallel import TooSlow
 from tests.features.pictures import pictures, split, store
@@ -162,11 +164,51 @@ def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(found, lbp(IMAGES[indices]))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_features_that_are_removed_before_they_are_read_are_computed_once_more(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, opened, parts = table(tmp_path)
+    if kept:
+        made.part("train")
+    load, removed = np.load, [False]
+
+    def load_after_a_removal(*args: Any, **options: Any) -> Any:
+        if not removed[0]:
+            removed[0] = True
+            shutil.rmtree(tmp_path / "features")
+        return load(*args, **options)
+
+    monkeypatch.setattr(np, "load", load_after_a_removal)
+    found = made.part("train")
+    chosen = opened.images[parts.train]
+    expected = np.concatenate([e(chosen) for e in extractors_of(["lbp", "raw"], LBP)], axis=1)
+    np.testing.assert_array_equal(found, expected)
+    assert removed[0] and len(entries(tmp_path)) == 2
+
+
+def test_lines_on_progress_name_what_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(status, "_LATER_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    made, _, _ = table(tmp_path)
+    made.part("train", mirrored=True)
+    lines = [line for line in caplog.messages if "pictures" in line]
+    assert sum("described by" in line for line in lines) >= 2
+    for name in ("lbp", "raw"):
+        named = [line for line in lines if f" {name} (mirrored)" in line]
+        assert any(line.startswith("extracting features of ") for line in named)
+        assert any(" pictures described by " in line for line in named)
+        lines = [line for line in lines if line not in named]
+    assert lines == []
+
+
 def test_a_gpu_has_the_next_pictures_while_rows_come_back() -> None:
     both = threading.Barrier(2, timeout=20)
 
     class OnGpu(Described):
-        in_processes, on_gpu = False, True
+        name, in_processes, on_gpu = "on a GPU", False, True
 
         def __init__(self) -> None:
             self.blocks = 0
@@ -185,6 +227,7 @@ def test_a_gpu_has_the_next_pictures_while_rows_come_back() -> None:
 class Mortal:
     """Ends every process but the first."""
 
+    name = "mortal"
     identity: ClassVar[dict[str, str]] = {}
     in_processes = True
     on_gpu = False
@@ -221,7 +264,7 @@ def test_the_time_that_describing_took_counts_whoever_took_it(tmp_path: Path, li
 
 def test_describing_that_cannot_end_in_time_is_given_up_and_nothing_is_kept(tmp_path: Path) -> None:
     class Slow(Described):
-        in_processes = False
+        name, in_processes = "slow", False
 
         def __init__(self) -> None:
             self.pictures = 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,6 +152,7 @@ def test_a_flipped_byte_inside_is_refused_with_the_command_that_repairs_it(tmp_p
             Journal(path)
         refused.append(str(told.value))
     assert all(f"src.verify study={path.parent} repair=true" in one for one in refused)
+    assert str(path) not in [file.path for file in psutil.Process().open_files()]
 
 
 def test_what_is_appended_is_read_from_any_place(tmp_path: Path) -> None:

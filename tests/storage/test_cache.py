@@ -22,12 +22,14 @@ import pytest
 from src.config.checks import ConfigError
 from src.machine.failures import DiskRefuses
 from src.storage.cache import (
+    Entry,
     Record,
     cache_folder,
     cached,
     check_again,
     key_of,
     load_record,
+    opened,
     read_entry,
     store_record,
 )
@@ -296,6 +298,34 @@ def test_a_cache_that_is_removed_while_two_build_keeps_what_is_whole(tmp_path: P
         other.join(60)
     assert found == [CONTENT]
     assert sorted(path.name for path in place.iterdir()) == ["key", "key.lock"]
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_an_entry_that_another_process_removes_before_it_is_read_is_built_once_more(
+    built: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, made = tmp_path / "pictures", Counter[str]()
+
+    def counted(folder: Path) -> dict[str, Any]:
+        made["built"] += 1
+        return build(folder)
+
+    def read(entry: Entry) -> bytes:
+        made["read"] += 1
+        if made["read"] <= made["removals"]:
+            subprocess.run(["rm", "-rf", str(place)], check=True)
+        return (entry.folder / "content.bin").read_bytes()
+
+    if built:
+        cached(place / "key", build, what="the pictures")
+    made["removals"] = 1
+    assert opened(place / "key", counted, read, what="the pictures") == CONTENT
+    assert (made["built"], made["read"]) == (1 if built else 2, 2)
+    (line,) = caplog.messages
+    assert line == f"the pictures in {place / 'key'} were removed meanwhile: they are made anew"
+    made["removals"] = made["read"] + 2
+    with pytest.raises(ConfigError, match="another program removes the pictures in"):
+        opened(place / "key", counted, read, what="the pictures")
 
 
 def test_a_disk_that_fills_up_is_a_plain_error(tmp_path: Path) -> None:

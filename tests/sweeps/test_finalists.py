@@ -12,8 +12,10 @@ import pytest
 from src.config.checks import ConfigError
 from src.config.sweep import read_sweep_settings
 from src.machine.failures import RunFailed
+from src.metrics.probabilistic import log_loss
+from src.records.run import Predictions
 from src.records.trials import TrialRecord
-from src.search.jobs import Job
+from src.search.jobs import Ending, Job
 from src.search.pool import Pool
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
@@ -36,7 +38,7 @@ def sure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_finalists_are_ranked_by_their_mean_and_those_without_one_come_last() -> None:
-    study = study_of([])
+    study = study_of([1.0] * 5)
     study.remember(
         "refits",
         {
@@ -376,6 +378,51 @@ def test_where_a_training_collapsed_the_sweep_has_the_winner_of_the_comparison(
     assert min(sound) == best.first_seed, "what select takes of the repeats"
 
 
+@pytest.mark.parametrize(
+    ("sure", "latency", "winner"),
+    [
+        ((0.7, 0.8, 0.75), (1, 3, 2), 1),  # the log-loss
+        ((0.8, 0.8, 0.7), (3, 2, 1), 1),  # the log-loss, and then the latency
+        ((0.8, 0.8, 0.8), (1, 1, 1), 0),  # the name
+    ],
+)
+def test_of_equal_means_the_sweep_and_the_comparison_take_the_same_one(
+    sure: tuple[float, ...],
+    latency: tuple[float, ...],
+    winner: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finalists, "verdict_on", verdict_on)
+    study = study_of([1.0] * 3)
+    made, _ = finals(study, None, overrides=[f"output_dir={tmp_path}"])
+    made._trials = dict(enumerate(study.trials()))
+    # The means are equal but for their last digits, as 0.1 + 0.2 is not 0.3.
+    wrong = ((40, 80), (80, 40), (60, 60))
+    for trial in (2, 0, 1):
+        for seed in (1, 2):
+            count = wrong[trial][seed - 1]
+            known = {"sure": sure[trial], "latency": latency[trial]}
+            run = finished_run(tmp_path, "cnn", count, seed=seed, lr=trial, trial=trial, **known)
+            made.keep((trial, seed), {"run_dir": str(run.path)})
+            answers = Predictions.read(run.predictions / "val.parquet")
+            metrics = {
+                "val/accuracy": 1 - count / len(TARGETS),
+                "val/log_loss": log_loss(answers.probs, answers.targets),
+                "cost/latency_ms": float(latency[trial]),
+            }
+            made.ended((trial, seed), 0, Ending("complete", metrics))
+    made._measure_winner()
+    found = kept_finalists(study, "maximize")
+    assert study.recall("test")["winner"] == found[0].trial == winner
+    each = [{"trial": one.trial, "run_dirs": dict(one.run_dirs)} for one in found]
+    write_study(tmp_path, trials=[], metrics=["val/accuracy"], winner=winner, finalists=each)
+    compared_with = compared(compare_settings(tmp_path, sweep="s"))
+    ranked = [one.name for one in compared_with.verdict.standings]
+    assert ranked == [f"cnn-{one.trial}" for one in found]
+    assert not any("winner of the study" in remark for remark in compared_with.remarks)
+
+
 def test_a_look_is_the_verdict_on_the_runs_that_finalists_left(raced: Any) -> None:
     study, made, _ = raced([[12, 14], [12, 13], [120, 121]])
     known = kept_finalists(study, "maximize")
@@ -391,8 +438,8 @@ def test_a_look_is_the_verdict_on_the_runs_that_finalists_left(raced: Any) -> No
 def test_finalists_on_other_pictures_are_named_and_not_called_worse(
     raced: Any, tmp_path: Path
 ) -> None:
-    study, made, _ = raced([[12, 14], [200, 210]])
-    shifted = finished_run(tmp_path, "cnn", 10, seed=1, lr=7, trial=7, shift=1)
-    made.keep((7, 1), {"value": 0.9, "run_dir": str(shifted.path)})
-    with pytest.raises(ConfigError, match="those of trials 7 were measured on other pictures"):
+    study, made, _ = raced([[12, 14], [200, 210], []])
+    shifted = finished_run(tmp_path, "cnn", 10, seed=1, lr=2, trial=2, shift=1)
+    made.keep((2, 1), {"value": 0.9, "run_dir": str(shifted.path)})
+    with pytest.raises(ConfigError, match="those of trials 2 were measured on other pictures"):
         verdict_on(made._settings, kept_finalists(study, "maximize"))

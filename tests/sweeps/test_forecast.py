@@ -160,6 +160,37 @@ def test_what_begins_beside_the_first_trials_lets_one_of_them_end() -> None:
     assert known.affordable(12.0, [], [trial({}, 0.0)]) == both
 
 
+def test_two_that_describe_with_all_cores_must_both_end_also_once_there_is_an_answer() -> None:
+    """Such a trial reports at its end alone: one that is cut short has given nothing."""
+    overrides = {"model.features": ["scattering"], "model.scattering.orientations": 8}
+    crafted = Prepared([], 1, 10.0, all_cores=True)
+    known = forecast(handcrafted=crafted, cnn=Prepared([], 12, 1.0))
+    took = [
+        trial({**WHOLE, **overrides}, 20.0, "handcrafted", overrides=()),
+        trial({}, 12.0, "cnn"),
+    ]
+    kind = Kind("handcrafted", WHOLE)
+    assert known.needed(kind, took, overrides) == 20
+
+    def begin(seconds: float, *beside: TrialRecord) -> list[str]:
+        kinds = known.affordable(seconds, took, beside)
+        same = [one for one in kinds if one.family == "cnn" or one.values in ({}, WHOLE)]
+        return sorted({one.family for one in same})
+
+    running = trial({**WHOLE, **overrides}, 0.0, "handcrafted", overrides=())
+    assert begin(20.0) == ["cnn", "handcrafted"] and begin(19.0) == ["cnn"]
+    # Both take 20 s and have the same cores, of which the first has had 15 s.
+    assert begin(39.0, running) == ["cnn"] and begin(40.0, running) == ["cnn", "handcrafted"]
+    later = replace(running, seconds=15.0)
+    assert begin(24.0, later) == ["cnn"] and begin(25.0, later) == ["cnn", "handcrafted"]
+    overdue = replace(running, seconds=90.0)
+    assert begin(20.0, overdue) == ["cnn", "handcrafted"]
+    # A network has the threads of its slot alone.
+    assert begin(20.0, trial({}, 0.0, "cnn")) == ["cnn", "handcrafted"]
+    known = replace(known, one_machine=False)
+    assert begin(20.0, running) == ["cnn", "handcrafted"]
+
+
 def test_only_the_families_that_race_are_forecast() -> None:
     prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
     raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}

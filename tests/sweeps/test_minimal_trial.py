@@ -12,7 +12,7 @@ import pytest
 from src.config.compose import read_run_settings
 from src.config.features import ClassicalSettings
 from src.records.trials import COMPLETE, PRUNED
-from src.search import loop
+from src.search import driver, loop
 from src.search.driver import Driver
 from src.search.jobs import Ending, Job, Report
 from src.search.pool import Event
@@ -31,8 +31,8 @@ BUDGET = 140.0
 class SharedCores:
     """Two slots whose jobs have the same cores: of two that run each is half as fast."""
 
-    def __init__(self, time: ByHand, work: float) -> None:
-        self.time, self.work = time, work
+    def __init__(self, time: ByHand, work: float, later: float) -> None:
+        self.time, self.work, self.later = time, work, later
         self.left: dict[int, float] = {}  # seconds of all cores, by slot
         self.jobs: dict[int, tuple[Job, float]] = {}
         self.most = 0  # at once
@@ -47,6 +47,7 @@ class SharedCores:
 
     def give(self, slot: int, job: Job) -> None:
         self.jobs[slot], self.left[slot] = (job, self.time.now), self.work
+        self.work = self.later
         self.most = max(self.most, len(self.jobs))
 
     def answer(self, slot: int, stop: str | None) -> None:
@@ -79,19 +80,25 @@ class SharedCores:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> ByHand:
     clock = ByHand()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock))
+    for module in (loop, driver):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 
-def race(folder: Path, time: ByHand, *, measured: float, takes: float) -> tuple[list[str], int]:
-    """Return the states of the trials, and how many ran at once at most."""
+def race(
+    folder: Path, time: ByHand, *, measured: float, takes: float, later: float | None = None
+) -> tuple[list[str], int]:
+    """Return the states of the trials, and how many ran at once at most.
+
+    The first one takes so many seconds alone, and each later one as well or `later`.
+    """
     (family,) = load_families(["handcrafted"], [])
     clock = Clock(BUDGET, finals=True, earlier=0, note=lambda _: None, now=time)
     prepared = {"handcrafted": Prepared([], 1, measured, all_cores=True)}
-    pool: Any = SharedCores(time, takes)
+    pool: Any = SharedCores(time, takes, takes if later is None else later)
     with SweepStudy(folder, plan(family)) as study:
         study.enqueue("handcrafted", default_values(family, []))
-        driver = Driver(
+        racing = Driver(
             *(study, pool),
             metrics=("val/accuracy",),
             job_of=lambda _: Job({}, epochs=1),
@@ -100,7 +107,7 @@ def race(folder: Path, time: ByHand, *, measured: float, takes: float) -> tuple[
             time_left=clock.time_left,
             time_to_end=clock.time_to_end,
         )
-        assert driver.race()
+        assert racing.race()
         return [trial.state for trial in study.trials()], pool.most
 
 
@@ -122,11 +129,17 @@ def test_a_first_answer_may_be_late_by_a_quarter_of_the_budget(
     assert states == [state] and most == 1
 
 
-def test_what_runs_beside_an_answer_ends_with_the_budget(tmp_path: Path, time: ByHand) -> None:
+def test_what_runs_after_an_answer_ends_with_the_race(tmp_path: Path, time: ByHand) -> None:
     began = time.now
-    states, most = race(tmp_path, time, measured=48.0, takes=47.0)
-    assert (states[0], states[-1], most) == (COMPLETE, PRUNED, 2)
+    states, _ = race(tmp_path, time, measured=48.0, takes=47.0, later=60.0)
+    assert states == [COMPLETE, PRUNED]
     assert time.now - began <= BUDGET + 8
+
+
+def test_no_two_begin_of_which_only_one_would_end_in_time(tmp_path: Path, time: ByHand) -> None:
+    """After the first one 51 s are left: two at once would take 94 s, and give nothing."""
+    states, most = race(tmp_path, time, measured=48.0, takes=47.0)
+    assert states == [COMPLETE, COMPLETE] and most == 1
 
 
 @pytest.mark.parametrize(
@@ -183,8 +196,8 @@ def test_what_fixes_its_features_keeps_them() -> None:
 
 def test_what_waited_for_the_first_answer_begins_after_it(tmp_path: Path, time: ByHand) -> None:
     """Two of 48 s, half as long again, would take 144 of 140 s; the first one takes 30 of them."""
-    states, most = race(tmp_path, time, measured=48.0, takes=30.0)
-    assert states[:2] == [COMPLETE, COMPLETE] and most == 2
+    states, _ = race(tmp_path, time, measured=48.0, takes=30.0)
+    assert states[:2] == [COMPLETE, COMPLETE] and PRUNED not in states
 
 
 def test_where_there_is_time_for_both_two_trials_begin_at_once(

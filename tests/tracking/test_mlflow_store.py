@@ -511,3 +511,17 @@ def test_a_long_card_is_cut_at_the_end_of_a_line(
     text = client(store).get_model_version(NAME, "1").description
     assert len(text) <= LONGEST_DESCRIPTION
     assert "a line of it\n\n[cut here: the whole card is model_card.md" in text
+
+
+def test_in_a_copied_folder_another_experiment_keeps_its_artifacts_there(tmp_path: Path) -> None:
+    """As docs/faq.md says. MLflow makes a run's address of its experiment's, which is for good."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    made = {"name": "n", "start_time_ms": 1, "tags": {}}
+    Store(default_uri(original)).create_run(experiment="e", **made)
+    shutil.copytree(original, copy)
+    (file := tmp_path / "note.txt").write_text("x")
+    store = Store(default_uri(copy))
+    for experiment, place in (("e", original), ("another", copy)):
+        run = store.create_run(experiment=experiment, **made)
+        store.log_artifact(run, file, "")
+        assert [*place.glob(f"mlartifacts/{run}/artifacts/note.txt")], experiment

@@ -17,12 +17,13 @@ import numpy as np
 
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
+from ...machine.arrays import AnyArray
 from ...machine.disk import free_bytes, size_text
 from ...machine.parallel import available_cores, in_order
 from ...machine.status import with_progress
 from ...machine.text import visible
 from ...records.pictures import Pixels
-from ...storage.cache import Entry, cache_folder, cached, check_again, key_of, shortage
+from ...storage.cache import Entry, cache_folder, check_again, key_of, opened, shortage
 from ..quality.audit import Survey, survey
 from ..sources.source import Source
 from .decode import decode_picture
@@ -104,13 +105,9 @@ def _opened(
         flat = np.flatnonzero(np.ptp(images.reshape(len(source), -1), axis=1) == 0)
         return store_of(source, found, images, form, flat.tolist(), from_cache=False)
     stored = _all_bytes(found, form) <= settings.cache_limit_bytes
-    entry = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
+    entry, mapped = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
     _refuse_bad(source, found, settings)
-    mapped = None
-    if stored and not form.windowed:
-        shape = tuple(entry.values["shape"])
-        mapped = np.memmap(entry.folder / FILE, form.dtype, mode="r", shape=shape)
     store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
     usable = store.source
     if usable is None or usable.masks is None:
@@ -119,10 +116,15 @@ def _opened(
         file = entry.folder / FILE if stored else None
         return windowed_store(store, usable, file, cache_dir, workers)
     if stored:
-        folder = decoded_masks(usable, usable.masks, form, cache_dir, workers).folder
         shape = (len(store), *form.image_size)
-        return replace(store, masks=np.memmap(folder / FILE, np.uint8, mode="r", shape=shape))
+        read = partial(_mapped, dtype="uint8", shape=shape)
+        masks = decoded_masks(usable, usable.masks, form, cache_dir, workers, read)
+        return replace(store, masks=masks)
     return store
+
+
+def _mapped(folder: Path, *, dtype: str, shape: tuple[int, ...]) -> AnyArray:
+    return np.memmap(folder / FILE, dtype, mode="r", shape=shape)
 
 
 def _ready_array(source: Source, form: PictureFormat) -> Pixels | None:
@@ -149,12 +151,13 @@ def _pixel_bytes(form: PictureFormat) -> int:
 
 def _decoded(
     source: Source, found: Survey, form: PictureFormat, stored: bool, folder: Path, workers: int
-) -> Entry:
-    """Return the decoded pictures of a source; several processes decode them once.
+) -> tuple[Entry, Pixels | None]:
+    """Return the decoded pictures of a source, mapped where they are stored in one size.
 
-    Its values are the shape of the array, index -> why a picture cannot be used, the indices of
-    those of a single colour, and some that need a package which is missing: once that comes, all
-    are decoded anew. Unless pixels are `stored`, all are decoded once to find these.
+    Several processes decode them once. The values of the entry are the shape of the array, index ->
+    why a picture cannot be used, the indices of those of a single colour, and some that need a
+    package which is missing: once that comes, all are decoded anew. Unless pixels are `stored`, all
+    are decoded once to find these.
     """
     kept = np.setdiff1d(np.arange(len(source)), sorted(found.reasons))
     sizes, bounds = found.sizes[kept], found.bounds_to_scale(kept)
@@ -165,9 +168,16 @@ def _decoded(
         whole = entry.values["stored"] or not stored
         return whole and not any_read(source, missing, form, found.hashes)
 
-    return cached(
+    def read(entry: Entry) -> tuple[Entry, Pixels | None]:
+        shape = tuple(entry.values["shape"])
+        if not stored or form.windowed or not shape[0]:
+            return entry, None
+        return entry, _mapped(entry.folder, dtype=form.dtype, shape=shape)
+
+    return opened(
         folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),
         lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),
+        read,
         what="the decoded pictures",
         usable=usable,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ...config.checks import ConfigError
 from ...machine.arrays import Int64Array, UInt8Array
 from ...machine.parallel import in_order
 from ...storage.array_files import load_arrays
-from ...storage.cache import Entry, cached, key_of
+from ...storage.cache import key_of, opened
 from ..quality.audit import Survey
 from ..sources.source import Masks, Source
 from .large_pictures import ClassPlaces, SizedArrays
@@ -21,6 +22,7 @@ from .picture_store import PictureStore, mask_of
 
 __all__ = ["FILE", "check_sizes", "decoded_masks", "windowed_store"]
 
+T = TypeVar("T")
 # Of the arrays of an entry of the cache, one after another.
 FILE = "images.bin"
 _PLACES = "places.npz"
@@ -67,13 +69,14 @@ def decoded_masks(
     form: PictureFormat,
     cache_dir: Path,
     workers: int,
+    read: Callable[[Path], T],
     *,
     stored: bool = True,
-) -> Entry:
-    """Return the classes of all masks, decoded once; several processes share them.
+) -> T:
+    """Return what is read of the classes of all masks, decoded once; several processes share them.
 
     Of pictures that are taken window by window the places of the classes are kept as well, and
-    these alone unless the classes are to be `stored`.
+    these alone unless the classes are to be `stored`. `read` is given the folder of the files.
     """
     tables = masks.tables[masks.table_of].tobytes()
     how = [_VERSION, *form.image_size, form.fit]
@@ -98,7 +101,12 @@ def decoded_masks(
             np.savez(folder / _PLACES, counts=places.counts, flat=places.flat)
         return {}
 
-    return cached(cache_dir / "masks" / f"classes-{key}", decode_all, what="the decoded masks")
+    return opened(
+        cache_dir / "masks" / f"classes-{key}",
+        decode_all,
+        lambda entry: read(entry.folder),
+        what="the decoded masks",
+    )
 
 
 def windowed_store(
@@ -108,14 +116,14 @@ def windowed_store(
     form, masks, sizes = store.format, source.masks, store.array_sizes
     assert masks is not None
     stored = images is not None
-    folder = decoded_masks(source, masks, form, cache_dir, workers, stored=stored).folder
-    places = ClassPlaces(**load_arrays(folder / _PLACES))
+
+    def read(folder: Path) -> tuple[ClassPlaces, SizedArrays]:
+        places = ClassPlaces(**load_arrays(folder / _PLACES))
+        return places, SizedArrays(folder / FILE, "uint8", sizes)
+
+    places, classes = decoded_masks(source, masks, form, cache_dir, workers, read, stored=stored)
     if images is None:
         return replace(store, places=places)
     shapes = np.insert(sizes, 0, form.channels, axis=1)
-    return replace(
-        store,
-        images=SizedArrays(images, form.dtype, shapes),
-        masks=SizedArrays(folder / FILE, "uint8", sizes),
-        places=places,
-    )
+    arrays = SizedArrays(images, form.dtype, shapes)
+    return replace(store, images=arrays, masks=classes, places=places)

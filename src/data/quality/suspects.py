@@ -18,7 +18,7 @@ from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...records.pictures import Suspect
 from ...storage.array_files import load_arrays
-from ...storage.cache import cached, key_of
+from ...storage.cache import key_of, opened
 from ...targets.labels import label_codes, label_text
 from ..decoding.picture_files import PictureError
 from ..decoding.picture_format import PictureFormat
@@ -234,10 +234,10 @@ def _stored(folder: Path, find: Callable[[Path], Columns], pictures: PictureStor
         return {}
 
     try:
-        entry = cached(folder, build, what=f"the comparisons of the pictures of {pictures.name}")
+        what = f"the comparisons of the pictures of {pictures.name}"
+        return opened(folder, build, lambda entry: load_arrays(entry.folder / _FILE), what=what)
     except (ConfigError, DiskRefuses):
         # Arrays are used without a cache otherwise, and so they are examined without one.
         if pictures.source is None or pictures.source.arrays is None:
             raise
         return find(folder)
-    return load_arrays(entry.folder / _FILE)

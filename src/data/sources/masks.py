@@ -14,7 +14,7 @@ from ...machine.arrays import BoolArray, BytesArray, Int64Array, UInt8Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.regular_files import file_fault
 from ...storage.array_files import load_arrays
-from ...storage.cache import cached, key_of
+from ...storage.cache import key_of, opened
 from ..decoding.masks import LEFT_OUT, MOST_CLASSES, mask_values
 from ..decoding.picture_files import PictureError
 from ..quality.audit import survey
@@ -156,9 +156,13 @@ class _Values:
             return {}
 
         key = key_of([_VERSION, len(files)], found.hashes.tobytes())
-        entry = cached(cache_dir / "masks" / f"values-{key}", read_all, what="the values in masks")
-        present = load_arrays(entry.folder / _FILE)["present"]
-        return cls(files, found.hashes, found.sizes, present)
+        stored = opened(
+            cache_dir / "masks" / f"values-{key}",
+            read_all,
+            lambda entry: load_arrays(entry.folder / _FILE),
+            what="the values in masks",
+        )
+        return cls(files, found.hashes, found.sizes, stored["present"])
 
     def first_with(self, value: int) -> str:
         """Return the path of the first mask that holds a value."""

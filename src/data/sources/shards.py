@@ -20,7 +20,7 @@ from ...machine.arrays import Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...machine.text import text_fault
 from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
-from ...storage.cache import cached, key_of
+from ...storage.cache import key_of, opened
 from ...storage.digests import file_state
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .archive import tar_index
@@ -240,8 +240,12 @@ def _indexed(shard: Path, cache_dir: Path) -> _Index:
         return {}
 
     key = key_of([_VERSION, str(shard), *state])
-    entry = cached(cache_dir / key, build, what=f"the index of {shard}")
-    stored = load_arrays(entry.folder / _FILE)
+    stored = opened(
+        cache_dir / key,
+        build,
+        lambda entry: load_arrays(entry.folder / _FILE),
+        what=f"the index of {shard}",
+    )
     names, labels = (unpacked_texts(stored[name]) for name in ("names", "labels"))
     return _Index(names, stored["spans"], labels)
 

@@ -19,6 +19,7 @@ from ...machine.hardware import device_of, machine
 from ...machine.status import with_progress
 from ...machine.text import duration
 from ...models.weights import loadable
+from ...records.ties import Place, place
 from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
 from ..build import native_side
@@ -317,13 +318,19 @@ def _ranking(
         if left is not None and ranked and time.perf_counter() - began > _SHARE * left:
             break
         ranked.append(sample.rank(name))
-    ranked.sort(key=lambda one: (-one.accuracy, -one.images_per_second))
+    ranked.sort(key=_place)
     groups = [ranked[:size] for size in range(2, min(_MOST_TOGETHER, len(ranked)) + 1)]
     together = {_joined(group): sample.accuracy([one.name for one in group]) for group in groups}
     found = {"networks": [asdict(one) for one in ranked], "together": together, "slow": slow}
     record = Record(found, False, None if len(ranked) == len(networks) else seconds)
     store_record("networks", known, record, settings.data.cache_dir)
     return _Ranking(tuple(ranked), together, slow)
+
+
+def _place(network: RankedNetwork) -> Place:
+    # A quick head has no probabilities, and so no log-loss.
+    latency = 1000 / network.images_per_second
+    return place(network.accuracy, maximize=True, log_loss=None, latency=latency, name=network.name)
 
 
 def _within(

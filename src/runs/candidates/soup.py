@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...config.checks import ConfigError
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import figure_of, greedy_soup
+from ...ensembles.combine import figure_of, greedy_soup, ranked
 from ...machine.arrays import AnyArray
 from ...records.combination import Combination
 from ...reporting.comparison_verdict import MEASURE_NAMES
@@ -119,7 +119,7 @@ def choose_soup(
     found = greedy_soup(names, averaged.predictions, held_out.targets, **options)
     chosen = tuple(np.flatnonzero(found.weights).tolist())
     figures = [figure_of(kind, member.probs, held_out.targets) for member in library]
-    best = int(np.argmax(figures))
+    best = ranked(kind, names, [member.probs for member in library], held_out.targets)[0]
     measure = found.measure
 
     def stated(figure: float) -> str:

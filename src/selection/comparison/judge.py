@@ -130,7 +130,6 @@ def compared_runs(
             ends=measured[0].ends,
             over_folds=None if tested is None else (candidates[0].name, tested),
             screening=screening,
-            before=next(iter(_of_runs(candidates, found.winner)), None),
             look=found.look,
             left_out=_of_runs(candidates, found.left_out),
             gap=settings.gap,

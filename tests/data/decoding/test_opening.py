@@ -55,6 +55,27 @@ def test_a_folder_becomes_an_array(tmp_path: Path) -> None:
     assert store.problems == () and not store.from_cache
 
 
+def test_a_cache_that_is_removed_before_it_is_mapped_is_made_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tree(tmp_path / "root", {"cat": 4, "dog": 3}), tmp_path / "cache"
+    mapped, removals = opening._mapped, [1]
+
+    def mapped_after_a_removal(folder: Path, **options: Any) -> Any:
+        if removals[0] > 0:
+            removals[0] -= 1
+            shutil.rmtree(cache)
+        return mapped(folder, **options)
+
+    monkeypatch.setattr(opening, "_mapped", mapped_after_a_removal)
+    store = opened(root, cache)
+    np.testing.assert_array_equal(store.images, expected(store, root))
+    assert images_file(cache).is_file() and not store.from_cache
+    removals[0] = 2
+    with pytest.raises(ConfigError, match="another program removes the decoded pictures in"):
+        opened(root, cache)
+
+
 def test_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, cache = tree(tmp_path / "root", {"cat": 4, "dog": 3}), tmp_path / "cache"
     first = opened(root, cache)

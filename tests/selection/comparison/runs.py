@@ -52,11 +52,14 @@ def finished_run(
     copies: bool = False,
     trial: int | None = 0,
     family: str | None = None,
+    sure: float = 0.9,
+    latency: float | None = None,
 ) -> RunFolder:
     """A run that had its first `wrong` pictures wrong, moved on a little by its seed.
 
     `shift` is added to the ids of its pictures; `repeats` is how often it went over its folds;
     `groups` are those of its pictures, of `copies` or named; `trial` and `family` are of a sweep.
+    `sure` is the probability of each answer, `latency` in milliseconds its `wrong` if None.
     """
     folder = RunFolder.create(output_dir, model, "pictures")
     plain = {
@@ -72,8 +75,8 @@ def finished_run(
     folder.config.write_text(yaml.safe_dump(plain))
     right = np.ones(len(TARGETS), bool)
     right[seed : seed + wrong] = False
-    probs = np.full((len(TARGETS), 2), 0.1, np.float32)
-    probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = 0.9
+    probs = np.full((len(TARGETS), 2), 1 - sure, np.float32)
+    probs[np.arange(len(TARGETS)), np.where(right, TARGETS, 1 - TARGETS)] = sure
     ids = np.arange(len(TARGETS), dtype=np.int64) + shift
     predictions = Predictions(ids, None, TARGETS, probs, CLASSES, groups, copies=copies)
     predictions.write(folder.predictions / "val.parquet")
@@ -88,7 +91,7 @@ def finished_run(
         data="pictures",
         seed=seed,
         split_fingerprint=split,
-        metrics={"cost/latency_ms": float(wrong)},
+        metrics={"cost/latency_ms": float(wrong if latency is None else latency)},
         num_parameters=1,
         duration_seconds=1.0,
         test_measurements=tests,
