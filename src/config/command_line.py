@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import re
 import shutil
@@ -272,6 +273,12 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
             _complain(
                 f"error: {path} is imported instead of the package {path.stem}: rename it, or give "
                 "the command in another folder."
+            )
+            return 2
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _complain(
+                f"error: {error.filename}: the name is longer than the file system takes, mostly "
+                "255 bytes between two slashes; give a shorter one."
             )
             return 2
         _complain(traceback.format_exc().rstrip())

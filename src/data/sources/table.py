@@ -78,7 +78,7 @@ def list_table(
     for column in ("path",) if several else ("path", "label"):
         _unquote(table, column)
     labels = _label_sets(file, table, separator) if several else _labels(table)
-    rows = listed_rows(file, table, labels)
+    rows = listed_rows(file, table, labels if several else [one for (one,) in labels])
     chosen = [labels[row] for row in rows.kept]
     class_names, targets = class_targets(str(file), chosen, several=several)
     refuse_alike_across_parts(class_names, targets, rows.parts, str(file))

@@ -83,7 +83,7 @@ def test_csv_with_parts_and_groups(tmp_path: Path) -> None:
         ("path,label\nx/000.png,a\nx/001.png,a\n", "at least 2 labels"),
         (
             "path,label\nx/000.png,a\nx/../x/000.png,b\n",
-            "lines 2 and 3 name the same file.*labels a and b",
+            "lines 2 and 3 name the same file.*labels a and b: leave one of them out",
         ),
         (
             "path,label,group\nx/000.png,a,g\nx/000.png,a,h\nx/001.png,b,g\n",
