@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
@@ -73,6 +74,7 @@ def fit(
         ConfigError: the settings or the pictures are wrong.
         RunFailed: the training ended before its end.
     """
+    _refuse_no_name(data=data, output_dir=output_dir)
     given = _given(overrides, settings, "output_dir")
     all_overrides = [*data_overrides(data), *given, f"output_dir={output_dir}"]
     all_overrides += from_environment(_FROM_MLFLOW, read_settings(all_overrides), all_overrides)
@@ -118,6 +120,9 @@ def sweep(
         ConfigError: the settings or the pictures are wrong, or the study is another one's.
         RunFailed: no trial came to its end.
     """
+    _refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
+    if minutes is not None and not isinstance(minutes, int | float):
+        raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
     limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
     known = ("minutes", "study", "config_name", "output_dir")
     given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
@@ -144,6 +149,7 @@ def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Nev
     Raises:
         ConfigError: there is nothing to compare, or the runs do not belong together.
     """
+    _refuse_no_name(output_dir=output_dir)
     all_overrides = [*_given(overrides, settings, "output_dir"), f"output_dir={output_dir}"]
     read = partial(compose_settings, CompareSettings, config_name="compare")
     asked = read(
@@ -176,6 +182,7 @@ def load(
     Raises:
         ConfigError: there is no such run, its model is damaged, or it was changed and is refused.
     """
+    _refuse_no_name(run=run, output_dir=output_dir)
     from .runs.folder import trained_run
     from .runs.seal import RECORD, refuse_changed
 
@@ -186,6 +193,13 @@ def load(
         from .runs.finished.predict import predictor_of
 
         return Model(folder.path, predictor_of(file, _BATCH, changed))
+
+
+def _refuse_no_name(**given: object) -> None:
+    """Raise a ConfigError for an argument that is no text or path, or is empty, which means `.`."""
+    for key, value in given.items():
+        if not isinstance(value, str | PathLike) or not str(value).strip():
+            raise ConfigError(f"{key} is {value!r}: it must be a text or a path, and not empty.")
 
 
 def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str) -> list[str]:
