@@ -1,7 +1,8 @@
 """Train a run's settings on fractions of its pictures, and forecast what more of them would bring.
 
 Fewer training pictures are always among more of them, the held-out ones are the same, and every
-setting is the run's own, so that the trainings differ in nothing but their number. Each is a run
+setting is the run's own, so that the trainings differ in nothing but their number; those of few
+epochs get more of them on fewer pictures. Each is a run
 like any other. The test part is not looked at.
 """
 
@@ -43,6 +44,8 @@ from .scaling_plan import ScalingPlan
 
 __all__ = ["measure_scaling"]
 
+# With which a training on fewer pictures has come near to its end.
+_ENOUGH_EPOCHS = 8
 _RECORD, _FIGURE = "data_scaling.json", "data_scaling.png"
 
 
@@ -89,9 +92,9 @@ def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:
 
 def _say(plan: ScalingPlan, missing: Sequence[int]) -> None:
     """Print what is trained, and how long that takes about."""
-    numbers = ", ".join(f"{count:,}" for count in missing)
-    seconds = plan.chosen.summary.metrics.get("cost/training_seconds", math.nan)
-    seconds *= sum(missing) / plan.pictures
+    settings, numbers = plan.chosen.settings, ", ".join(f"{count:,}" for count in missing)
+    seconds = plan.chosen.summary.metrics.get("cost/training_seconds", math.nan) / plan.pictures
+    seconds *= sum(count * _longer(settings, count / plan.pictures) for count in missing)
     about = f", some {duration(seconds)}" if math.isfinite(seconds) else ""
     print(f"scaling: training on {numbers} of {plan.pictures:,} pictures{about}", flush=True)
 
@@ -112,7 +115,7 @@ def _has_ended(plan: ScalingPlan, name: str | None) -> bool:
 def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
     """Train on so many pictures; the run's name is kept first, so that a killed one goes on."""
     chosen = plan.chosen
-    wanted = _settings(chosen.settings, count)
+    wanted = _settings(chosen.settings, count, plan.pictures)
     folder = _begun(plan, known.get(count)) or RunFolder.create(
         chosen.folder.output_dir, wanted.model.name, wanted.data.name
     )
@@ -124,10 +127,26 @@ def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
     train_into(folder, wanted, build_data(wanted), repeat)
 
 
-def _settings(settings: RunSettings, count: int) -> RunSettings:
-    """Return the settings of a run for a training on so many pictures."""
+def _longer(settings: RunSettings, fraction: float) -> float:
+    """Return how many times the epochs of a run a training on a fraction of the pictures has.
+
+    A training of few epochs has not learnt all that there is: on fewer pictures it gets more of
+    them, for as many steps, so that the forecast is of pictures and not of steps.
+    """
+    if settings.is_idle("trainer.max_epochs"):
+        return 1.0
+    epochs = settings.trainer.epochs
+    return max(epochs, min(round(epochs / fraction), _ENOUGH_EPOCHS)) / epochs
+
+
+def _settings(settings: RunSettings, count: int, pictures: int) -> RunSettings:
+    """Return the settings of a run for a training on so many of its pictures."""
+    trainer, longer = settings.trainer, _longer(settings, count / pictures)
+    if longer > 1:
+        trainer = replace(trainer, max_epochs=round(longer * trainer.epochs))
     return replace(
         settings,
+        trainer=trainer,
         resume=None,
         evaluate_test=False,
         data=replace(settings.data, train_limit=count),

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from src.config.checks import ConfigError
-from src.config.compose import compose_settings
+from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import ScalingSettings
 from src.data.splitting.splits import Split
 from src.records.data_scaling import DataScalingRecord
@@ -106,6 +106,8 @@ def test_a_killed_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("src.selection.retrain.run_experiment", usual)
     record = scaled(chosen, "fractions=[0.5]")
     assert record.measured[0].run == begun and runs(tmp_path) == {chosen.name, begun}
+    # As many steps as on all pictures.
+    assert settings_of(RunFolder.open(tmp_path / "runs" / begun)).trainer.epochs == 2
     # One that was deleted is trained anew.
     (tmp_path / "runs" / begun).rename(tmp_path / "gone")
     record = scaled(chosen, "fractions=[0.5]")
@@ -202,3 +204,14 @@ def test_answers_that_are_all_right_promise_no_perfect_ones(tmp_path: Path) -> N
     assert {one.figure for one in record.measured} == {1.0}
     assert all(one.low < one.figure < 1 for one in record.forecasts)
     assert record.needed is not None and record.needed_low == record.measured[-1].pictures
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fraction", "wanted"), [(1, 0.125, 8), (1, 0.25, 4), (3, 0.25, 8), (20, 0.125, 20)]
+)
+def test_few_epochs_become_more_on_fewer_pictures(
+    epochs: int, fraction: float, wanted: int
+) -> None:
+    asked = read_run_settings(["model=mlp", f"trainer.max_epochs={epochs}"])
+    changed = data_scaling._settings(asked, round(fraction * 1000), 1000)
+    assert changed.trainer.epochs == wanted and changed.data.train_limit == fraction * 1000
