@@ -37,7 +37,7 @@ _FAMILY_COLORS = {
     "cnn": "#2f6bea",  # blue
     "embedding": "#e08a00",  # orange
     "handcrafted": "#0f9d76",  # green
-    "efficientnet_lite0": "#d6336c",  # pink
+    "finetuned": "#d6336c",  # pink
     "vit": "#8453d6",  # violet
     "mlp": "#12a5c4",  # cyan
     "gru": "#7a9a1e",  # olive
@@ -48,6 +48,7 @@ _FAMILY_COLORS = {
     "ensemble": "#8d6e63",  # brown
     "timm": "#c94f4f",  # brick
     "torchvision": "#4f7f52",  # moss
+    "efficientnet_lite0": "#f0568a",  # light pink
     "efficientnet_lite1": "#e0679b",  # rose
     "efficientnet_lite2": "#9c2f5f",  # wine
 }

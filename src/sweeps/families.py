@@ -36,7 +36,9 @@ from ..targets import kind_of
 __all__ = [
     "FROM_SCRATCH",
     "SIDE",
+    "chooses_network",
     "default_values",
+    "is_finetuned",
     "is_of",
     "kinds_of",
     "load_families",
@@ -50,6 +52,9 @@ FROM_SCRATCH = ("cnn", "fcn", "gru", "lstm", "mlp", "renet", "rnn", "vit")
 _SPACES = SWEEPS / "spaces"
 # Search space of a network with published weights.
 _TUNED = _SPACES / "shared" / "finetune.yaml"
+# The override of fine-tuning, and those that state the network.
+_FINETUNING = "recipe=finetune"
+_NETWORK_KEYS = "model=", "model.name=", "model.pretrained="
 _FILE_KEYS = {"words", "use", "space"}
 # Keys that decide whether a classifier takes seconds or minutes on the same features.
 _COST_KEYS = ("model.classifier", "model.selection")
@@ -117,6 +122,17 @@ def _shared(overrides: tuple[str, ...], base: tuple[str, ...]) -> list[str]:
 def is_of(family: Family, *models: str) -> bool:
     """Return whether a family is one of these models, which are named as in conf/model/."""
     return any(f"model={name}" in family.overrides for name in models)
+
+
+def is_finetuned(family: Family) -> bool:
+    """Return whether a family trains a published network from its weights."""
+    return _FINETUNING in family.overrides
+
+
+def chooses_network(family: Family, base: Sequence[str]) -> bool:
+    """Return whether a family fine-tunes any published network, since none is stated."""
+    stated = any(one.startswith(_NETWORK_KEYS) for one in (*family.overrides, *base))
+    return is_finetuned(family) and not stated
 
 
 def kinds_of(family: Family) -> list[Kind]:
@@ -197,7 +213,7 @@ def _load(
     file = _read(path)
     if path == _TUNED:
         starts = [f"model={library_of(name)}", f"model.name={name}", "model.pretrained=true"]
-        file = {"words": [*starts, "recipe=finetune"], "space": file}
+        file = {"words": [*starts, _FINETUNING], "space": file}
     if unknown := sorted(set(file) - _FILE_KEYS):
         raise ValueError(f"{unknown[0]}: there is no such key: there are words, use and space")
     if not isinstance(file.get("space") or {}, Mapping):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..search.space import Family, Value
-from .families import FROM_SCRATCH, default_values, is_of
+from .families import FROM_SCRATCH, default_values, is_finetuned, is_of
 from .prepared import Prepared
 
 __all__ = ["minimal_trial"]
@@ -52,7 +52,7 @@ def minimal_trial(
     }
     cheap = {"data.train_limit": _PICTURES}
     if not pixels:
-        published = "recipe=finetune" in family.overrides or is_of(family, "embedding")
+        published = is_finetuned(family) or is_of(family, "embedding")
         side = _PUBLISHED_SIDE if published else _SIDE
         if shorter_side is None or side < shorter_side:
             cheap["model.input_size" if published else "data.image_size"] = side

@@ -53,7 +53,7 @@ _DISAGREEMENT = 0.1
 # Difference of accuracy that matters, as in `compare`.
 _DIFFERENCE = 0.01
 _FOLDS = ("cv.folds=5", "pruner=wilcoxon")
-_OF_PHOTOS = ("embedding", "efficientnet_lite0", "handcrafted", "cnn", "fcn")
+_OF_PHOTOS = ("embedding", "finetuned", "handcrafted", "cnn", "fcn")
 _FROM_SCRATCH = ("mlp", "cnn", "fcn", "gru", "handcrafted")
 _OF_PIXELS = ("pixels", "unet", "deeplab", "fcn")
 

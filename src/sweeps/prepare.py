@@ -13,15 +13,15 @@ from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
 from ..records.trials import COMPLETE
-from ..reporting.formatting import duration
+from ..reporting.formatting import counted, duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
 from .clock import CHEAP_TRIAL_FRACTION, Clock, Share
-from .families import FROM_SCRATCH, default_values, is_of, kinds_of
+from .families import FROM_SCRATCH, chooses_network, default_values, is_of, kinds_of
 from .forecast import Forecast
-from .prepared import NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
+from .prepared import NETWORK, NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
 from .short_budget import (
     REFERENCE_SIDE,
     TUNED_SIDE,
@@ -29,6 +29,8 @@ from .short_budget import (
     count_training_pictures,
     estimate_finetuning_epoch,
     estimate_handcrafted_trial,
+    least_epochs,
+    network_to_tune,
     seconds_on_fraction,
 )
 from .tasks import SweepJobs, changed
@@ -50,8 +52,6 @@ _LEAST_DESCRIBING, _SURE = 15.0, 0.85
 _STOPPED = 1.1
 # One network gets all cores if a training then takes at most this fraction of the time.
 _FASTER = 0.8
-# Fewest epochs by which a network is judged: from scratch, and pretrained, which is good early.
-_LEAST_EPOCHS, _LEAST_PRETRAINED = 3, 1
 # Fewest epochs of the only family of a sweep, where a part of an epoch is better than no result. A
 # pretrained network has its head fitted first, which takes a forward pass, a third of a step.
 _LEAST_PART, _LEAST_TUNED = 0.05, 0.5
@@ -155,6 +155,12 @@ class Preparation:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
     @property
+    def _trainings(self) -> int:
+        """The number of trainings in a trial of a network: its folds."""
+        cv = self.jobs.settings.cv
+        return cv.count if cv.is_whole else 1
+
+    @property
     def ready(self) -> list[str]:
         """The families whose trials can begin."""
         return [name for name, one in self.jobs.prepared.items() if one.affordable]
@@ -176,15 +182,17 @@ class Preparation:
         epoch = estimate_finetuning_epoch(family, known, self.pool.size)
         tried = {trial.family for trial in self.jobs.study.trials()}
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
-            share = clock.share(True)
-            if share.trial is None or epoch <= share.trial:
+            share, least = clock.share(True), least_epochs(family, known)
+            trial = Prepared([], least, epoch, trainings=self._trainings)
+            if share.trial is None or trial.seconds <= share.trial:
                 return self.measure(family)
-            if self._fits(family, Prepared([], 1, epoch), share.measuring or 0.0):
+            if self._fits(family, trial, share.measuring or 0.0):
                 return self.measure(family)
-            limit = duration(share.trial)
+            times = f"{trial.trainings} times " if trial.trainings > 1 else ""
             return (
-                f"an epoch would take about {duration(epoch)}, estimated from the speed of the "
-                f"frozen networks, and the limit of a trial is {limit}"
+                f"{times}{counted(least, 'epoch')} would take about {duration(trial.seconds)}, "
+                "estimated from the speed of the frozen networks, and the limit of a trial is "
+                f"{duration(share.trial)}"
             )
         if not left:
             return "no time is left for trials"
@@ -251,11 +259,16 @@ class Preparation:
         share = self.clock.share(bool(self.ready), describes=frozen, only=only)
         at_once = frozen and self._answers_first
         most = self._first_trial_seconds(family, share)
-        smaller = self._override_by_estimate(family, most)
+        network, is_cut = self._network_to_tune(family, most)
+        smaller = self._override_by_estimate(family, network, most)
         what = _CHOOSING if frozen else _MEASURING
-        found = self._measured(family, smaller, share, what, at_once)
+        found = self._measured(family, [*_named(network), *smaller], share, what, at_once)
+        if network is not None:
+            found = found.but(f"{NETWORK}{network}, chosen among the frozen networks")
         if smaller:
-            found = replace(found.but(_for_lack_of_time(*smaller)), limit=share.left)
+            found = found.but(_for_lack_of_time(*smaller))
+        if smaller or is_cut:
+            found = replace(found, limit=share.left)
         if share.trial is None or not found.affordable:
             return found
         # Without other families, no earlier trial shows whether there is time for the fit.
@@ -280,8 +293,10 @@ class Preparation:
         return len(self.jobs.families) == 1 and not is_of(family, "embedding")
 
     def _first_trial_seconds(self, family: Family, share: Share) -> float:
-        """Return the seconds that the first trial of a family may take."""
-        return self.clock.only_family_seconds if self._is_only(family) else share.trial or 0.0
+        """Return the seconds that the first trial of a family may take; infinite for no limit."""
+        if share.trial is None:
+            return math.inf
+        return self.clock.only_family_seconds if self._is_only(family) else share.trial
 
     def _measure_again(self, family: Family, changes: Sequence[str], share: Share) -> Prepared:
         """Measure a family again with these changes of its overrides."""
@@ -290,16 +305,31 @@ class Preparation:
             family, changes, Share(measuring, trial=self._first_trial_seconds(family, share))
         )
 
-    def _override_by_estimate(self, family: Family, most: float) -> list[str]:
+    def _network_to_tune(self, family: Family, most: float) -> tuple[str | None, bool]:
+        """Return the network of a family that tunes any, and whether more time may change it.
+
+        None for other families, and where it is that of the family's own configuration.
+
+        Args:
+            most: seconds of the family's first trial.
+        """
+        if not chooses_network(family, self.jobs.base):
+            return None, False
+        known = self.jobs.prepared.values()
+        return network_to_tune(family, known, self.pool.size, most / self._trainings)
+
+    def _override_by_estimate(self, family: Family, network: str | None, most: float) -> list[str]:
         """Return the override of smaller pictures if full ones are clearly too slow to measure.
 
         That is known of published networks alone, by the speed of frozen ones.
 
         Args:
+            network: that is tuned; None if unknown.
             most: seconds of the family's first trial.
         """
         epochs, known = self.jobs.settings.trainer.max_epochs, self.jobs.prepared.values()
-        each = estimate_finetuning_epoch(family, known, self.pool.size, REFERENCE_SIDE)
+        side, slots = REFERENCE_SIDE, self.pool.size
+        each = self._trainings * estimate_finetuning_epoch(family, known, slots, side, network)
         smaller = self._smaller_pictures(family, published=True, side=REFERENCE_SIDE)
         if smaller is None or not isinstance(epochs, int) or not each:
             return []
@@ -329,10 +359,12 @@ class Preparation:
         smaller = self._smaller_pictures(family, published=found.published, side=found.side)
         if smaller is None or smaller in found.overrides:
             return found
-        cheaper = self._measure_again(family, (smaller,), share)
+        cheaper = self._measure_again(family, [*_named(found.network), smaller], share)
         if not cheaper.affordable or cheaper.seconds >= found.seconds:
             return found
-        return replace(cheaper, limit=found.limit).but(_for_lack_of_time(smaller))
+        before = [note for note in found.notes if note.startswith(NETWORK)]
+        cheaper = replace(cheaper, limit=found.limit, notes=[*before, *cheaper.notes])
+        return cheaper.but(_for_lack_of_time(smaller))
 
     def _with_all_cores(self, family: Family, found: Prepared, share: Share) -> Prepared:
         """Measure the network of an only family again with the threads of all slots.
@@ -367,7 +399,7 @@ class Preparation:
         each = found.seconds_per_epoch
         fitting = most / (each * found.trainings)
         epochs = int(fitting)
-        least = min(_LEAST_EPOCHS if from_scratch else _LEAST_PRETRAINED, found.epochs)
+        least = min(least_epochs(family, self.jobs.prepared.values()), found.epochs)
         if epochs < least and self._fits(family, replace(found, epochs=least)):
             epochs = least
         elif epochs < least:
@@ -420,7 +452,8 @@ class Preparation:
         """Have a worker measure the default configuration of a family with these changes."""
         fit = self._fit_of_frozen(family)
         changes = changed(fit, changes)
-        least = _LEAST_PART if self._is_only(family) else _LEAST_EPOCHS
+        known = self.jobs.prepared.values()
+        least = _LEAST_PART if self._is_only(family) else least_epochs(family, known)
         job = self.jobs.prepare(family, changes, share, least, at_once)
         left, seconds = self.clock.race_left, share.measuring
         most = None if seconds is None else _STOPPED * (seconds + share.late_by)
@@ -465,6 +498,11 @@ def _with_fewer_pictures(found: Prepared, few: int, count: int) -> Prepared:
         overrides=[f"data.train_limit={few}", *found.overrides],
         parts={**found.parts, "train": few, "dropped": count - few},
     )
+
+
+def _named(network: str | None) -> list[str]:
+    """Return the override of a network; none for that of the family's own configuration."""
+    return [] if network is None else [f"{NETWORK}{network}"]
 
 
 def _for_lack_of_time(override: str) -> str:

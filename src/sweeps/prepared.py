@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..search.study import SweepStudy
 
-__all__ = ["NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
+__all__ = ["NETWORK", "NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
 
 # Key of the results in a study, and in each trial, of that of its family at the time: a later start
 # may replace the result of the study.
 PREPARED = "prepared"
 # Override of a network that uses more threads than its slot has.
 THREADS = "runtime.threads="
+# Override of the published network that is fine-tuned.
+NETWORK = "model.name="
 # Note of a family that was measured without opening the pictures.
 NOT_OPENED = "not opened: by a few steps on drawn pictures"
 # Overrides that are chosen by the time available.
 _CUT = (
-    *("model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
+    *(NETWORK, "model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
     *("data.train_limit=", "trainer.max_epochs="),
 )
 
@@ -85,6 +88,12 @@ class Prepared:
         return any(override.startswith(THREADS) for override in self.overrides)
 
     @property
+    def network(self) -> str | None:
+        """Name of the published network that was chosen for fine-tuning; None if none was."""
+        names = (one.removeprefix(NETWORK) for one in self.overrides if one.startswith(NETWORK))
+        return next(names, None)
+
+    @property
     def cut(self) -> frozenset[str]:
         """The overrides that set networks, sizes of pictures and epochs."""
         return frozenset(override for override in self.overrides if override.startswith(_CUT))
@@ -93,14 +102,21 @@ class Prepared:
         """Return whether this result differs from an earlier one and is not worse.
 
         Frozen networks are compared by their expected accuracy, unless no network was left out for
-        lack of time; other families by training pictures, size of pictures and epochs, in this
-        order. A busy machine or less time may yield a worse result than an earlier start had.
+        lack of time; a fine-tuned one by the time for which it was chosen; other families by
+        training pictures, size of pictures and epochs, in this order. A busy machine or less time
+        may yield a worse result than an earlier start had.
         """
         if self.cut == other.cut and self.epochs == other.epochs:
             return False
+        if self.network != other.network:
+            return self._time > other._time
         if self.promise is not None and other.promise is not None:
             return self.limit is None or self.promise > other.promise
         return self._extent >= other._extent
+
+    @property
+    def _time(self) -> float:
+        return math.inf if self.limit is None else self.limit
 
     @property
     def _extent(self) -> tuple[int, int, int]:

@@ -41,7 +41,7 @@ def folder(tmp_path: Path, sizes: list[tuple[int, int]]) -> Path:
 def test_photos_race_published_networks_first(tmp_path: Path) -> None:
     root = folder(tmp_path, [(300, 400), (400, 300), (200, 350), (90, 120)])
     chosen = choose_families(settings(tmp_path, "data=folder", f"data.root={root}"))
-    assert chosen.names[:2] == ("embedding", "efficientnet_lite0")
+    assert chosen.names[:2] == ("embedding", "finetuned")
     assert {"handcrafted", "cnn", "fcn"} <= set(chosen.names)
     first, second, *_ = chosen.reason.splitlines()
     assert "4 pictures, about 250 pixels" in first and second.startswith("families: ")
