@@ -1,7 +1,11 @@
-"""List the pretrained networks that this machine can load now, without a connection.
+"""List the pretrained networks that this machine can load without a connection, or fetch others.
+
+Races rank all that are listed. Weights are kept in the caches of their libraries.
 
 python -m src.weights
 python -m src.weights filter=vit
+python -m src.weights fetch=suggested
+python -m src.weights fetch=[convnext_tiny.fb_in22k_ft_in1k]
 """
 
 from __future__ import annotations
@@ -20,17 +24,30 @@ from .config.checks import ConfigError
 from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.models import WeightsSettings
+from .machine.failures import RunFailed
 from .machine.status import doing
 
 
 def weights(settings: WeightsSettings, overrides: Sequence[str]) -> None:
-    """Print one table, and how a network of it is named."""
+    """Fetch what is to be fetched, then print one table, and how a network of it is named."""
     # timm and torchvision take a moment, which help and wrong overrides should not wait for.
     with doing("loading timm and torchvision"):
-        from .models.weights import loadable
+        from .models.weights import fetch, loadable
         from .reporting.terminal import format_weights
-
-        networks = loadable()
+    for name in settings.fetched:
+        with doing(f"fetching {name}"):
+            try:
+                found, is_new = fetch(name)
+            except ValueError as error:
+                raise ConfigError(f"fetch: {error}.") from error
+            except OSError as error:
+                raise RunFailed(
+                    f"{name} was not fetched ({error}): it takes a connection to the hub, or to a "
+                    "mirror that HF_ENDPOINT names"
+                ) from error
+        size = f"{found.file.stat().st_size / 1e6:,.0f} MB"
+        print(f"{name}: {f'fetched {size}' if is_new else 'is here already'}", flush=True)
+    networks = loadable()
     wanted = (settings.filter or "").casefold()
     listed = [one for one in networks if wanted in one.name.casefold()]
     if networks and not listed:

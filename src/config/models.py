@@ -14,6 +14,7 @@ from ..machine.yaml_text import read_yaml
 from .checks import (
     ConfigError,
     Settings,
+    distinct,
     positive,
     positive_int,
     setting,
@@ -397,6 +398,17 @@ class WeightsSettings(Settings):
         None,
         literal=True,
     )
+    fetch: list[str] | Literal["suggested"] = setting(
+        "networks of timm or torchvision whose published weights are fetched, from the hub or the "
+        "library's address, for every later race; 'suggested' for those of `suggested`"
+    )
+    suggested: list[str] = setting("networks that suit photos", check=distinct)
+
+    @property
+    def fetched(self) -> list[str]:
+        """Names of the networks to fetch."""
+        names = self.suggested if self.fetch == "suggested" else self.fetch
+        return list(dict.fromkeys(names))
 
 
 def models_for(target: str) -> list[str]:

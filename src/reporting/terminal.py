@@ -20,8 +20,9 @@ __all__ = ["format_combination", "format_summary", "format_weights"]
 _ENDINGS = {"FINISHED": "finished in", "FAILED": "failed after", "KILLED": "stopped after"}
 _HEADERS = ("model", "model.name", "from", "pixels", "params", "top-1", "licence")
 _ELSEWHERE = (
-    "Any other network of timm or torchvision is fetched once, where the hub can be reached:\n"
-    "  python -m src.train model=timm model.name=NAME model.pretrained=true"
+    "Fetch others of timm or torchvision from the hub, which races then rank as well:\n"
+    "  python -m src.weights fetch=suggested\n"
+    "  python -m src.weights fetch=[NAME]"
 )
 
 

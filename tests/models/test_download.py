@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from src.models import download
 from src.models.download import from_address, from_hub
-from src.models.weights import get_weights
+from src.models.weights import fetch, find_weights, get_weights, loadable
 from src.models.zoo import TimmNet
 from tests.models.caches import REVISION, timm_network, use_empty_caches
 
@@ -109,6 +109,22 @@ def test_what_the_hub_has_is_fetched_once(
     # The server is gone, and what it had is in the cache.
     torch.testing.assert_close(build()(images), published(images))
     assert get_weights("timm", "test_resnet", True).source == "hugging face cache"
+
+
+def test_weights_are_fetched_for_later_races(use_hub: pytest.MonkeyPatch) -> None:
+    content = save(timm_network("test_resnet").state_dict())
+    with serving({f"/{REPOSITORY}/resolve/main/model.safetensors": content}) as address:
+        ask(use_hub, address)
+        found, is_new = fetch("test_resnet")
+    assert is_new and found.file.read_bytes() == content
+    assert fetch("test_resnet") == (found, False), "without the server"
+    assert "test_resnet.r160_in1k" in {one.name for one in loadable(["test_resnet"])}
+    packaged = "tf_efficientnet_lite0"
+    assert fetch(packaged) == (find_weights("timm", packaged), False)
+    with pytest.raises(ValueError, match=r"neither timm nor torchvision knows .*'no_such'"):
+        fetch("no_such")
+    with pytest.raises(OSError, match="refused"):
+        fetch("lcnet_050")
 
 
 def test_a_hub_without_the_file_is_named(use_hub: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from ...machine.arrays import Int64Array
 from ...machine.hardware import device_of, machine
 from ...machine.status import with_progress
 from ...machine.text import duration
-from ...models.weights import loadable
+from ...models.weights import PACKAGED, loadable
 from ...records.ties import Place, place
 from ...records.trials import NetworkRecord
 from ...storage.cache import Record, load_record, store_record
@@ -163,6 +163,7 @@ def choose_networks(
         f"on {len(sample.targets)} pictures: {'; '.join(map(str, ranking.networks))}",
         *ranking.slow_note(count),
         f"chosen: {_joined(best)} ({100 * accuracy:.1f} %); {_describing(count, describing)}",
+        *_fetching_note(device_of(settings.trainer.accelerator).type, networks),
     )
     most = min(_MOST_TOGETHER, len(fitting))
     short = waits or len(affordable) < most or len(fitting) < len(networks)
@@ -173,6 +174,13 @@ def choose_networks(
         cut=seconds is not None and short,
         promise=promise(best),
     )
+
+
+def _fetching_note(device: str, names: Collection[str]) -> tuple[str, ...]:
+    """Return a note on larger networks if a device that is fast enough for them has none."""
+    if device == "cpu" or not {*PACKAGED}.issuperset(names):
+        return ()
+    return ("larger networks: python -m src.weights fetch=suggested, before the next race",)
 
 
 def _largest_of_the_best(

@@ -506,3 +506,11 @@ def test_networks_are_ranked_once_and_the_ranking_is_kept(
 
     monkeypatch.setattr(sample, "frozen_network", refuse)
     assert choose_networks(settings, opened, None).networks == first.networks
+
+
+def test_a_gpu_with_small_networks_alone_is_told_how_to_fetch_larger_ones() -> None:
+    few = ["tf_efficientnet_lite0", "tf_efficientnet_lite2"]
+    (note,) = ranking._fetching_note("cuda", few)
+    assert "python -m src.weights fetch=suggested" in note
+    assert ranking._fetching_note("cpu", few) == ()
+    assert ranking._fetching_note("cuda", [*few, "convnext_tiny.fb_in22k_ft_in1k"]) == ()
