@@ -328,7 +328,7 @@ class Preparation:
             most: seconds of the family's first trial.
         """
         epochs, known = self.jobs.settings.trainer.max_epochs, self.jobs.prepared.values()
-        side, slots = REFERENCE_SIDE, self.pool.size
+        side, slots = None if network else REFERENCE_SIDE, self.pool.size
         each = self._trainings * estimate_finetuning_epoch(family, known, slots, side, network)
         smaller = self._smaller_pictures(family, published=True, side=REFERENCE_SIDE)
         if smaller is None or not isinstance(epochs, int) or not each:

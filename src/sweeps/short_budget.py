@@ -84,10 +84,12 @@ def estimate_finetuning_epoch(
     family: Family,
     prepared: Collection[Prepared],
     slots: int,
-    side: int = TUNED_SIDE,
+    side: int | None = TUNED_SIDE,
     network: str | None = None,
 ) -> float:
     """Estimate the seconds of an epoch of fine-tuning a published network on pictures of a side.
+
+    None is the side at which the network describes pictures.
 
     The estimate is three forward passes of a frozen network that was measured, on one of the
     `slots`, where that network had all cores: of `network`, or else of the fastest one. 0 if no
@@ -181,10 +183,14 @@ def seconds_on_fraction(seconds: float, fraction: float) -> float:
     return seconds * (_OPENING_FRACTION + (1 - _OPENING_FRACTION) * fraction)
 
 
-def _images_per_second(prepared: Collection[Prepared], side: int) -> dict[str, float]:
-    """Return the pictures a second of each frozen network at a side, as far as it is known."""
+def _images_per_second(prepared: Collection[Prepared], side: int | None) -> dict[str, float]:
+    """Return the pictures a second of each frozen network at a side, as far as it is known.
+
+    None is the side at which the network describes pictures.
+    """
     return {
-        network["name"]: network["images_per_second"] * (network["side"] / side) ** 2
+        network["name"]: network["images_per_second"]
+        * (1.0 if side is None else (network["side"] / side) ** 2)
         for one in prepared
         for network in one.networks
         if network.get("images_per_second") and network.get("side")
