@@ -45,10 +45,8 @@ __all__ = [
 
 # Side of the pictures, in pixels, at which a network is fine-tuned where time is short.
 TUNED_SIDE = 160
-# Fewest epochs by which a network is judged: from scratch; with published weights, which are good
-# early; and with them beside frozen networks, which are better than what a single epoch makes of one
-# (clothing photos, five folds: FROZEN % against ONE %, and TWO % after two).
-_FROM_SCRATCH_EPOCHS, _PUBLISHED_EPOCHS, _TUNED_EPOCHS = 3, 1, 2
+# Fewest epochs by which a network is judged: from scratch, and with published weights.
+_FROM_SCRATCH_EPOCHS, _PUBLISHED_EPOCHS = 3, 1
 # Epochs at that side which make a better network worth its time, the most wanted first.
 _EPOCHS_TO_TUNE = 4, 2
 # A training step costs as much as so many forward passes: forward, and twice that backward.
@@ -102,12 +100,9 @@ def estimate_finetuning_epoch(
     return _STEP_PASSES * count_training_pictures(prepared) * slots / speed
 
 
-def least_epochs(family: Family, prepared: Collection[Prepared]) -> int:
-    """Return the fewest epochs by which a network is judged beside the families in `prepared`."""
-    if is_of(family, *FROM_SCRATCH):
-        return _FROM_SCRATCH_EPOCHS
-    frozen = any(one.affordable and one.networks for one in prepared)
-    return _TUNED_EPOCHS if frozen else _PUBLISHED_EPOCHS
+def least_epochs(family: Family) -> int:
+    """Return the fewest epochs by which a network of a family is judged."""
+    return _FROM_SCRATCH_EPOCHS if is_of(family, *FROM_SCRATCH) else _PUBLISHED_EPOCHS
 
 
 def network_to_tune(
@@ -265,10 +260,10 @@ def next_affordable_family(
                 / CHEAP_TRIAL_FRACTION
             )
         elif known is not None and known.seconds_per_epoch:
-            epochs = min(least_epochs(family, fitting), known.epochs)
+            epochs = min(least_epochs(family), known.epochs)
             needed = epochs * known.seconds_per_epoch * known.trainings / FIRST_TRIAL_FRACTION
         else:
-            needed = least_epochs(family, fitting) * epoch / FIRST_TRIAL_FRACTION
+            needed = epoch / FIRST_TRIAL_FRACTION
         if not needed:
             continue
         more = max(0.0, SAFETY_FACTOR * needed - left) / keeps
