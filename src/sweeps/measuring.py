@@ -130,6 +130,7 @@ def measured(
         fit_seconds=fits,
         longer=longer,
         all_cores=classical and found.seconds_per_epoch > 0,
+        device=device_of(settings.trainer.accelerator).type,
         promise=found.promise,
     )
 

@@ -160,6 +160,13 @@ class Preparation:
         return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
     @property
+    def sharing(self) -> int:
+        """The number of trainings that share the cores, or the GPU, that frozen networks had."""
+        frozen = (one for one in self.jobs.prepared.values() if one.networks)
+        on_gpu = any(one.device != "cpu" for one in frozen)
+        return self.jobs.settings.workers.per_gpu if on_gpu else self.pool.size
+
+    @property
     def _trainings(self) -> int:
         """The number of trainings in a trial of a network: its folds."""
         cv = self.jobs.settings.cv
@@ -184,7 +191,7 @@ class Preparation:
                 return "no time is left"
             return self.measure(family)
         known, base = self.jobs.prepared.values(), self.jobs.base
-        epoch = estimate_finetuning_epoch(family, known, self.pool.size)
+        epoch = estimate_finetuning_epoch(family, known, self.sharing)
         tried = {trial.family for trial in self.jobs.study.trials()}
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
             share = clock.share(True)
@@ -320,7 +327,7 @@ class Preparation:
         if not chooses_network(family, self.jobs.base):
             return None, False
         known = self.jobs.prepared.values()
-        return network_to_tune(family, known, self.pool.size, most / self._trainings)
+        return network_to_tune(family, known, self.sharing, most / self._trainings)
 
     def _override_by_estimate(self, family: Family, network: str | None, most: float) -> list[str]:
         """Return the override of smaller pictures if full ones are clearly too slow to measure.
@@ -332,7 +339,7 @@ class Preparation:
             most: seconds of the family's first trial.
         """
         epochs, known = self.jobs.settings.trainer.max_epochs, self.jobs.prepared.values()
-        side, slots = None if network else REFERENCE_SIDE, self.pool.size
+        side, slots = None if network else REFERENCE_SIDE, self.sharing
         each = self._trainings * estimate_finetuning_epoch(family, known, slots, side, network)
         smaller = self._smaller_pictures(family, published=True, side=REFERENCE_SIDE)
         if smaller is None or not isinstance(epochs, int) or not each:

@@ -50,6 +50,7 @@ class Prepared:
             describing, by `name_of_kind`; for each variant of the features as well.
         longer: ratio of the seconds of a trial to `seconds`, by names of variants.
         all_cores: whether `seconds` were measured with all cores instead of those of a slot.
+        device: of the measurement, "cpu" or as torch names it.
         promise: expected accuracy of heads on the frozen networks from published figures, in
             points, only for comparisons; None for other families.
     """
@@ -70,6 +71,7 @@ class Prepared:
     fit_seconds: Mapping[str, float] = field(default_factory=dict)
     longer: Mapping[str, float] = field(default_factory=dict)
     all_cores: bool = False
+    device: str = "cpu"
     promise: float | None = None
 
     @property

@@ -188,7 +188,7 @@ class _Sweep:
             if not late or not self._run_minimal_trial():
                 raise RunFailed(why)
             return trials  # no other trial can finish
-        self._note_next_family(preparation.ready)
+        self._note_next_family(preparation)
         # Published networks gain most for their time and come first, then the cheapest.
         for name in sorted(
             preparation.ready, key=lambda n: (not found[n].published, found[n].seconds)
@@ -197,13 +197,13 @@ class _Sweep:
         begun = len(self._study.trials()) + len(preparation.newly_affordable())
         return trials if trials is None else max(trials, begun)
 
-    def _note_next_family(self, affordable: Sequence[str]) -> None:
+    def _note_next_family(self, preparation: Preparation) -> None:
         """If only one of several families fits, show and store what a longer budget allows."""
-        minutes, second = self._settings.budget.minutes, None
+        minutes, second, affordable = self._settings.budget.minutes, None, preparation.ready
         late = families_without_time(self._families, self._prepared)
         if minutes is not None and len(affordable) == 1 and late:
             second = next_affordable_family(
-                late, self._prepared, self._clock, self._pool.size, self._base
+                late, self._prepared, self._clock, preparation.sharing, self._base
             )
             self._display.show(describe_single_family(affordable[0], minutes, second))
         self._study.remember(SECOND, second)

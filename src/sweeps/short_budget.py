@@ -89,9 +89,11 @@ def estimate_finetuning_epoch(
 
     None is the side at which the network describes pictures.
 
-    The estimate is three forward passes of a frozen network that was measured, on one of the
-    `slots`, where that network had all cores: of `network`, or else of the fastest one. 0 if no
-    speed is known or the family is another.
+    The estimate is three forward passes of a frozen network that was measured, `network` or else
+    the fastest one. 0 if no speed is known or the family is another.
+
+    Args:
+        slots: number of trainings that share what that network had for itself, all cores or a GPU.
     """
     speeds = _images_per_second(prepared, side)
     speed = speeds.get(network or "", max(speeds.values(), default=0.0))
@@ -117,7 +119,7 @@ def network_to_tune(
     Args:
         family: that fine-tunes any published network.
         prepared: results of all families, with the networks that were ranked.
-        slots: number of trainings at the same time.
+        slots: as of `estimate_finetuning_epoch`.
         seconds: of a training; infinite for no limit.
     """
     ranked = [
@@ -241,7 +243,7 @@ def next_affordable_family(
         late: families to choose from, as `families_without_time` returns them.
         prepared: results of the families that were measured.
         clock: of the sweep.
-        slots: number of trials at the same time.
+        slots: as of `estimate_finetuning_epoch`.
         base: overrides that all trials share.
     """
     if clock.budget is None or clock.race is None:

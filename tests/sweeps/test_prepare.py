@@ -559,6 +559,17 @@ def test_a_network_is_not_measured_whose_frozen_relatives_are_too_slow(
     assert "an epoch would take about 31 s" in capsys.readouterr().out
 
 
+def test_a_frozen_network_on_a_gpu_shares_it_with_what_the_cores_do_not_count_for() -> None:
+    """Two slots halve the cores, and two GPUs, each with a training, are no slower than one."""
+    made = preparation(Gathered(of_size(1, 1)), 100)
+    frozen = Prepared([], 1, 0.0, networks=[{"name": "n"}])
+    made.jobs.prepared["cnn"] = Prepared([], 1, 0.0, device="cuda")
+    made.jobs.prepared["frozen"] = frozen
+    assert made.sharing == 2
+    made.jobs.prepared["frozen"] = replace(frozen, device="cuda")
+    assert made.sharing == 1
+
+
 def test_a_tuned_network_is_measured_late_as_well_once_the_others_had_a_trial(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
