@@ -113,7 +113,7 @@ def written_to(key: str, place: Path) -> Iterator[None]:
     except BrokenPipeError:  # of standard output
         raise
     except OSError as error:
-        where = error.filename or place
+        where = error.filename2 or error.filename or place  # an error of copying names both
         reason = refusal(error, place) or error.strerror
         raise not_written(error, f"{key}: {where} cannot be written: {reason}.") from error
 

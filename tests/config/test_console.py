@@ -100,6 +100,8 @@ def test_a_full_disk_is_no_wrong_setting(
     place = tmp_path / "labels.csv"
     with pytest.raises(kind, match=f"^out: {place} cannot be written: "), written_to("out", place):
         raise OSError(number, os.strerror(number))
+    with pytest.raises(kind, match=f"^to: {place} cannot be written: "), written_to("to", tmp_path):
+        raise OSError(number, os.strerror(number), "/a source", None, str(place))
 
 
 def test_a_reader_that_ended_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
