@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from ..machine.disk import NO_ROOM
+from ..machine.failures import DiskRefuses
 from ..machine.imports import is_foreign
 from ..machine.text import nearest
 from .credentials import credentials_problem, texts_of
@@ -42,6 +44,7 @@ __all__ = [
     "from_plain",
     "input_of",
     "is_literal",
+    "not_written",
     "own_fields",
     "positive",
     "positive_int",
@@ -58,6 +61,11 @@ _NAMED = 3  # keys of a group in a message, at most
 
 class ConfigError(ValueError):
     """The user's input is wrong; the message is one plain sentence for them. Exit code 2."""
+
+
+def not_written(error: OSError, sentence: str) -> ConfigError | DiskRefuses:
+    """Return the exception for a file that cannot be written: a full disk is no wrong input."""
+    return DiskRefuses(sentence) if error.errno in NO_ROOM else ConfigError(sentence)
 
 
 class WithoutEffect(ConfigError):

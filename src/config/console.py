@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TextIO, cast
 from ..machine.disk import refusal
 from ..machine.status import clear_status
 from ..machine.text import visible_lines
-from .checks import ConfigError
+from .checks import ConfigError, not_written
 
 __all__ = ["OutputLost", "direct", "give_up", "on_plain_output", "take_any_text", "written_to"]
 
@@ -106,16 +106,16 @@ def on_plain_output(entry: Callable[P, int]) -> Callable[P, int]:
 def written_to(key: str, place: Path) -> Iterator[None]:
     """Turn an OSError of the block into a ConfigError about the setting `key`.
 
-    The message names `place` where the error names no file.
+    The message names `place` where the error names no file. A full disk becomes `DiskRefuses`.
     """
     try:
         yield
     except BrokenPipeError:  # of standard output
         raise
     except OSError as error:
-        where = error.filename or place
+        where = error.filename2 or error.filename or place  # an error of copying names both
         reason = refusal(error, place) or error.strerror
-        raise ConfigError(f"{key}: {where} cannot be written: {reason}.") from error
+        raise not_written(error, f"{key}: {where} cannot be written: {reason}.") from error
 
 
 def _replace_closed() -> None:

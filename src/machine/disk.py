@@ -25,6 +25,8 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 OF_THE_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 # With this much free space, the error was on another disk.
 _PLENTY_BYTES = 1 << 30
+# What Python's `tempfile` says before the list of the folders that it tried.
+_NO_TEMPORARY = "No usable temporary directory found in "
 _ROOM_FOR = "what was there before is whole, so make room and try again"
 
 
@@ -54,6 +56,12 @@ def refusal(
             lock or of a socket does not.
         needed_bytes: size of the file, where known.
     """
+    if error.errno == errno.ENOENT and _NO_TEMPORARY in str(error):
+        return (
+            "temporary files cannot be written in any of "
+            f"{str(error).partition(_NO_TEMPORARY)[2]}: make room in one of them, or set TMPDIR to "
+            "a folder that has some"
+        )
     file = _file_of(error)
     place = file.parent if file else None if folder is None else Path(folder)
     if place is None:

@@ -27,8 +27,11 @@ def signals_so_far() -> int:
     return _signals
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """The user or the system asked to stop.
+
+    Like Python's own `KeyboardInterrupt` it is no `Exception`: readers of files and exporters catch
+    all of those, and would call a picture, a checkpoint or a network damaged.
 
     Attributes:
         signum: the signal; `exit_code` is 128 + signum (130 for Ctrl-C, 143 for SIGTERM, 129

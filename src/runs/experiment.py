@@ -60,6 +60,7 @@ def run_experiment(
     command: str | None = None,
     data: PictureData | None = None,
     parent: ParentLink | None = None,
+    is_step: bool = False,
 ) -> RunSummary | None:
     """Fit, evaluate and record one candidate, or each fold of its cross-validation.
 
@@ -74,6 +75,8 @@ def run_experiment(
         command: the command line that repeats the run; None for that of this process.
         data: the pictures, where they are open already; of a single fold divided for it.
         parent: the larger run, such as a sweep, that the run belongs to, or None.
+        is_step: another command does more with the run than train it, and goes on with both when it
+            is repeated; not with `cv.folds`.
 
     Returns:
         The summary; None in the further processes of a run on several devices.
@@ -104,7 +107,9 @@ def run_experiment(
             return cross_validate(
                 settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
             )
-        return _run_single(settings, data, on_epoch, command=command, parent=parent)
+        return _run_single(
+            settings, data, on_epoch, command=command, parent=parent, is_step=is_step
+        )
 
 
 def _run_single(
@@ -114,6 +119,7 @@ def _run_single(
     *,
     command: str,
     parent: ParentLink | None,
+    is_step: bool = False,
 ) -> RunSummary:
     """Fit, measure and record one candidate, which may be that of a single fold."""
     settings = with_format(settings, data)
@@ -132,7 +138,11 @@ def _run_single(
         print(note)
     folder, resolved = open_folder(settings), candidate.resolved
     size = stated_batch_size(resolved.settings)
-    run = _SingleRun(resolved, folder, data, command, parent, candidate, on_epoch, batch_size=size)
+    run = _SingleRun(
+        *(resolved, folder, data, command, parent, candidate, on_epoch),
+        batch_size=size,
+        is_step=is_step,
+    )
     os.environ[_FOLDER_VARIABLE] = str(run.folder.path)
     return run.carry_out()
 

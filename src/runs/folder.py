@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError
+from ..config.checks import ConfigError, not_written
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.splitting.test_usage import measurements_file
-from ..machine.disk import NO_ROOM, refusal
-from ..machine.failures import DiskRefuses
+from ..machine.disk import refusal
 from ..machine.package import command
 from ..machine.regular_files import refuse_odd_files
 from ..machine.text import nearest
@@ -284,8 +283,7 @@ def open_folder(settings: RunSettings) -> RunFolder:
         return RunFolder.create(Path(settings.output_dir), settings.model.name, settings.data.name)
     except OSError as error:
         reason = refusal(error, settings.output_dir) or error.strerror
-        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
-        raise kind(f"output_dir is {settings.output_dir!r}: {reason}.") from error
+        raise not_written(error, f"output_dir is {settings.output_dir!r}: {reason}.") from error
 
 
 def finished_summary(folder: RunFolder) -> RunSummary | None:

@@ -105,6 +105,7 @@ class Run(ABC):
         folder: of the run; made where it is missing.
         command: the command line that repeats the run.
         batch_size: images a step, for advice where memory runs out; None where there is none.
+        is_step: see `src.runs.experiment.run_experiment`.
         metrics: measured so far, by key.
     """
 
@@ -114,6 +115,7 @@ class Run(ABC):
     command: str
     parent: ParentLink | None
     batch_size: int | None = field(default=None, kw_only=True)
+    is_step: bool = field(default=False, kw_only=True)
     metrics: dict[str, float] = field(default_factory=dict, init=False)
     _about: str = field(default="", init=False)
     _outdated: list[str] = field(default_factory=list, init=False)  # metrics of earlier weights
@@ -293,9 +295,11 @@ class Run(ABC):
         if self.parent is not None or not self.folder.config.is_file():
             return
         overrides = [*plugin_overrides(), f"resume={self.folder.path}"]
-        line = command("train", *overrides)
+        line = f"resume with: {command('train', *overrides)}"
+        if self.is_step:  # trained to its end, it would be neither chosen nor compared
+            line = "repeat the command to go on"
         with suppress(OSError, ValueError):  # the terminal went away
-            print(f"resume with: {line}", file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
     def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""

@@ -39,6 +39,7 @@ from ..statistics.data_scaling import MOST_TIMES, DataScaling, data_scaling, mea
 from ..statistics.evidence import Evidence, normal_quantile
 from ..statistics.intervals import figure_interval
 from ..storage.files import write_atomically
+from ..storage.locks import alone
 from .retrain import repeating_command, train_into
 from .scaling_plan import ScalingPlan
 
@@ -46,7 +47,7 @@ __all__ = ["measure_scaling"]
 
 # With which a training on fewer pictures has come near to its end.
 _ENOUGH_EPOCHS = 8
-_RECORD, _FIGURE = "data_scaling.json", "data_scaling.png"
+_RECORD, _FIGURE, _LOCK = "data_scaling.json", "data_scaling.png", ".scaling.lock"
 
 
 def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScalingRecord:
@@ -55,17 +56,22 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScaling
     Trainings that ended are not repeated, and one that was interrupted goes on.
 
     Raises:
-        ConfigError: the pictures are others than those that the run was trained on.
+        ConfigError: the pictures are others than those that the run was trained on, or another
+            process makes a forecast of the run.
         Exception: as `run_experiment`.
     """
     chosen = plan.chosen
     _check_pictures(chosen.folder, chosen.settings)
-    known = fraction_runs(chosen.folder.path / _RECORD)
-    missing = [count for count in plan.fewer if not _has_ended(plan, known.get(count))]
-    if missing:
-        _say(plan, missing)
-    for count in missing:
-        _train(plan, count, known)
+    # Two would train on the same fractions, each in runs of its own.
+    with alone(
+        chosen.folder.path / _LOCK, f"run: a forecast of {chosen.folder.name} is being made"
+    ):
+        known = fraction_runs(chosen.folder.path / _RECORD)
+        missing = [count for count in plan.fewer if not _has_ended(plan, known.get(count))]
+        if missing:
+            _say(plan, missing)
+        for count in missing:
+            _train(plan, count, known)
     fewer = [RunFolder.open(chosen.folder.path.parent / known[count]) for count in plan.fewer]
     record = _record([*fewer, chosen.folder], plan, settings)
     file, picture = chosen.folder.path / _RECORD, chosen.folder.figures / _FIGURE

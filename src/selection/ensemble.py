@@ -103,7 +103,7 @@ def _made(run: RunSettings, names: list[str], settings: CompareSettings) -> RunS
     place = f"output_dir={settings.output_dir}"
     line = command("compare", *plugin_overrides(), *overrides, place)
     try:
-        return run_experiment(run, command=line)
+        return run_experiment(run, command=line, is_step=True)
     except NothingGained as outcome:
         print(outcome)
         return None

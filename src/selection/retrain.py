@@ -40,7 +40,7 @@ def train_into(folder: RunFolder, settings: RunSettings, data: PictureData, repe
     if wanted.trainer.devices != 1:
         _train_on_devices(folder, wanted)
     else:
-        run_experiment(wanted, command=repeat, data=data)
+        run_experiment(wanted, command=repeat, data=data, is_step=True)
 
 
 def _train_on_devices(folder: RunFolder, settings: RunSettings) -> None:

@@ -11,9 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import Timeout
-
-from ..config.checks import ConfigError
 from ..config.finished import SelectSettings
 from ..config.plugins import plugin_overrides
 from ..config.tracking import TrackingSwitch
@@ -38,7 +35,7 @@ from ..runs.seal import amending
 from ..serving.bundle_files import CERTAINTY, DIGEST, MEMBERS, check_digest
 from ..serving.bundle_writing import add_certainty
 from ..storage.files import write_atomically
-from ..storage.locks import ProcessLock, holder_of
+from ..storage.locks import alone
 from ..targets import kind_of
 from ..tracking.addresses import serve_command
 from ..tracking.provenance import command_line
@@ -311,12 +308,5 @@ def _alone(output_dir: Path) -> Iterator[None]:
     """Hold the lock of selection: two could measure the same test part, or refit the same run."""
     path = champions_folder(output_dir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = ProcessLock(path, timeout=0)
-    try:
-        with lock:
-            yield
-    except Timeout:
-        raise ConfigError(
-            f"output_dir: a champion is being chosen in {output_dir} by {holder_of(lock)}: wait "
-            "for it to end."
-        ) from None
+    with alone(path, f"output_dir: a champion is being chosen in {output_dir}"):
+        yield

@@ -18,7 +18,7 @@ from ..data.decoding.picture_format import PictureFormat
 from ..records.certainty import Certainty
 from ..records.pictures import Pixels
 from ..storage.array_files import save_array
-from ..storage.files import replacing, write_atomically
+from ..storage.files import copy_folder, replacing, write_atomically
 from .bundle_files import (
     CERTAINTY,
     CLASSIFIER,
@@ -144,7 +144,7 @@ def write_ensemble_bundle(
         place = folder / MEMBERS / str(number)
         write(place)
         # One copy of the code and one list of packages serves all.
-        shutil.copytree(place / CODE, folder / CODE, dirs_exist_ok=True)
+        copy_folder(place / CODE, folder / CODE)
         shutil.rmtree(place / CODE)
         needed = place / REQUIREMENTS
         packages |= {line.partition("==")[0]: None for line in needed.read_text().split()}

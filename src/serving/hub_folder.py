@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.decoding.picture_format import PictureFormat
-from ..storage.files import write_atomically
+from ..storage.files import copy_folder, write_atomically
 from .bundle import open_network
 from .bundle_files import MEMBERS, WEIGHTS, read_metadata
 from .bundle_writing import change_metadata, write_example
@@ -59,7 +59,7 @@ def write_hub_folder(bundle: Path, folder: Path) -> str:
         ValueError: the bundle is damaged, or holds no model that can be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(bundle, folder / BUNDLE, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_folder(bundle, folder / BUNDLE)
     change_metadata(folder / BUNDLE, _shortened)
     for place in (folder / BUNDLE, *(folder / BUNDLE / MEMBERS).glob("*/")):
         form = PictureFormat.of(read_metadata(place))

@@ -27,9 +27,8 @@ from typing import Any, TypeVar
 
 from filelock import Timeout
 
-from ..config.checks import ConfigError
-from ..machine.disk import NO_ROOM, OF_THE_PROCESS, refusal
-from ..machine.failures import DiskRefuses
+from ..config.checks import ConfigError, not_written
+from ..machine.disk import OF_THE_PROCESS, refusal
 from ..machine.parallel import available_cores, in_order
 from .digests import checked_line, line_content
 from .files import write_atomically
@@ -320,10 +319,10 @@ def cache_errors(what: str, folder: Path) -> Iterator[None]:
         if not isinstance(error, OSError):
             raise
         reason = refusal(error, folder) or f"{error.strerror or error} ({folder})"
-        kind = DiskRefuses if error.errno in NO_ROOM else ConfigError
-        raise kind(
+        raise not_written(
+            error,
             f"{what} cannot be kept: {reason}. The cache may also lie elsewhere: set "
-            "data.cache_dir=FOLDER, or set BAKEOFF_CACHE."
+            "data.cache_dir=FOLDER, or set BAKEOFF_CACHE.",
         ) from error
 
 

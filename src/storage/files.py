@@ -6,6 +6,7 @@ Content is flushed to the disk in a temporary file before that takes the target'
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ..machine.disk import named_file
 
-__all__ = ["remove_leftovers", "replacing", "write_atomically"]
+__all__ = ["copy_folder", "remove_leftovers", "replacing", "write_atomically"]
 
 _MARK = ".tmp"
 
@@ -55,6 +56,21 @@ def write_atomically(path: Path | str, content: str | bytes) -> None:
         if isinstance(content, str):
             content = content.encode("utf-8", "backslashreplace")
         temporary.write_bytes(content)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder into another, but for what Python has compiled.
+
+    `shutil.copytree` would go on after a disk is full, and raise an error that does not say so.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and path.parent.name != "__pycache__":
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-__all__ = ["ProcessLock", "holder_of", "if_free"]
+from ..config.checks import ConfigError
+
+__all__ = ["ProcessLock", "alone", "holder_of", "if_free"]
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ _HAS_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # Where the system knows no `flock` at all, filelock tells processes apart by files, as it should.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning, "filelock")
 
+# In which `if_free` lets go of what it looks at.
+_MOMENT_SECONDS = 1.0
 # Until it is said what a process waits for.
 _QUIET_SECONDS = 10.0
 _LONGEST_RECORD = 1024
@@ -74,6 +78,29 @@ def holder_of(lock: BaseFileLock) -> str:
     except (OSError, ValueError):  # an earlier filelock wrote nothing into it
         pass
     return f"{who} (if that has ended, remove {file})"
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a file throughout the block, or refuse at once where another holder has it.
+
+    Args:
+        path: of the lock.
+        what: is being done under it, such as "RUN is being exported".
+
+    Raises:
+        ConfigError: another process holds it.
+        OSError: the file cannot be opened.
+    """
+    lock = ProcessLock(path)
+    try:
+        lock.acquire(timeout=_MOMENT_SECONDS)
+    except Timeout:
+        raise ConfigError(f"{what} by {holder_of(lock)}: wait for it to end.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

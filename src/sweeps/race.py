@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config.checks import ConfigError, to_plain
+from ..config.checks import ConfigError, not_written, to_plain
 from ..config.compose import effective_overrides
 from ..config.overrides import value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
@@ -391,7 +391,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         raise ConfigError(f"{str(error).rstrip('.')}.") from error
     except OSError as error:
         reason = refusal(error, settings.study_folder) or str(error)
-        raise ConfigError(f"the study cannot be kept: {reason}.") from error
+        raise not_written(error, f"the study cannot be kept: {reason}.") from error
     with study, Interruption() as interruption:
         try:
             with explained(settings.study_folder):

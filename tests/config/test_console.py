@@ -5,10 +5,13 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from src.config.console import direct, on_plain_output
+from src.config.checks import ConfigError
+from src.config.console import direct, on_plain_output, written_to
+from src.machine.failures import DiskRefuses
 
 
 def stream(encoding: str = "utf-8") -> io.TextIOWrapper:
@@ -79,6 +82,26 @@ def test_a_full_disk_behind_standard_output_is_said(monkeypatch: pytest.MonkeyPa
     assert written(err).decode() == (
         f"error: standard output cannot be written: {os.strerror(errno.ENOSPC)}.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskRefuses),
+        (errno.EDQUOT, DiskRefuses),
+        (errno.EFBIG, DiskRefuses),
+        (errno.EACCES, ConfigError),
+        (errno.ENAMETOOLONG, ConfigError),
+    ],
+)
+def test_a_full_disk_is_no_wrong_setting(
+    number: int, kind: type[Exception], tmp_path: Path
+) -> None:
+    place = tmp_path / "labels.csv"
+    with pytest.raises(kind, match=f"^out: {place} cannot be written: "), written_to("out", place):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(kind, match=f"^to: {place} cannot be written: "), written_to("to", tmp_path):
+        raise OSError(number, os.strerror(number), "/a source", None, str(place))
 
 
 def test_a_reader_that_ended_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:

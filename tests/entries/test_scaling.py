@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from src.storage.locks import alone
 from tests.entries.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -21,6 +23,16 @@ def test_a_forecast_is_printed_and_kept(fitted: Path, run: Run) -> None:
     assert "Twice as many training pictures" in result.stdout
     assert f"50.0 % is reached by these {now['pictures']:,}" in result.stdout
     assert len(list(fitted.parent.glob("*/summary.json"))) >= 3
+
+
+def test_a_second_forecast_of_a_run_is_refused_with_who_makes_the_first(
+    fitted: Path, run: Run
+) -> None:
+    with alone(fitted / ".scaling.lock", "a test"):
+        refused = run("src.scaling", f"run={fitted}")
+    assert refused.returncode == 2
+    said = f"run: a forecast of {fitted.name} is being made by another process ({os.getpid()})"
+    assert said in refused.stderr
 
 
 @pytest.mark.parametrize(

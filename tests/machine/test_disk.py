@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +94,22 @@ def test_a_limit_on_the_size_of_files_is_met_for_real(tmp_path: Path) -> None:
     )
     assert "may not become that large" in done.stdout and str(tmp_path) in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_no_room_for_temporary_files_is_met_for_real() -> None:
+    script = (
+        "import pathlib, resource, signal, tempfile\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from src.machine.failures import DiskRefuses, explained\n"
+        "try:\n"
+        "    with explained(pathlib.Path('/elsewhere')), tempfile.TemporaryDirectory(): pass\n"
+        "except DiskRefuses as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert tempfile.gettempdir() in done.stdout and "set TMPDIR" in done.stdout
 
 
 def test_a_full_device_is_met_for_real() -> None:

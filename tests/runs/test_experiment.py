@@ -136,6 +136,24 @@ def test_a_signal_within_an_epoch_loses_nothing(
     torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("is_step", "said"),
+    [(False, "resume with: python -m src.train resume="), (True, "repeat the command to go on")],
+)
+def test_a_stopped_run_names_the_command_that_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_step: bool,
+    said: str,
+) -> None:
+    signal_at_step(monkeypatch, 1)
+    settings = read_run_settings([*SMALL, "model.hidden=[32]", f"output_dir={tmp_path}"])
+    with pytest.raises(Interrupted):
+        run_experiment(settings, is_step=is_step)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+
+
 def test_a_second_signal_ends_at_once_and_the_last_epoch_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

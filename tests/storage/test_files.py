@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.machine.subprocesses import ROOT
 from src.storage.files import remove_leftovers, replacing, write_atomically
 
 
@@ -19,6 +21,27 @@ def test_writes_text_and_bytes_as_they_are(tmp_path: Path, content: str | bytes)
     assert os.listdir(path.parent) == ["file.txt"]
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_is_copied_until_the_disk_refuses(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("a/b.txt", "a/__pycache__/b.pyc", "c"):
+        write_atomically(source / name, bytes(2000))
+    script = (
+        "import pathlib, resource, signal, sys\n"
+        "from src.storage.files import copy_folder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "copy_folder(*map(pathlib.Path, sys.argv[1:3]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: copy_folder(*map(pathlib.Path, sys.argv[1::2]))\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    command = [sys.executable, "-c", script, source, whole, half]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{errno.EFBIG}\n"
+    copied = {file.relative_to(whole) for file in whole.rglob("*") if file.is_file()}
+    assert copied == {Path("a/b.txt"), Path("c")}
 
 
 def test_an_interrupted_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:

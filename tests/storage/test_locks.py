@@ -19,7 +19,7 @@ from src.config.checks import ConfigError
 from src.machine.failures import DiskRefuses, explained
 from src.machine.subprocesses import ROOT
 from src.storage.cache import cached
-from src.storage.locks import ProcessLock, holder_of, if_free
+from src.storage.locks import ProcessLock, alone, holder_of, if_free
 from src.tracking.spool import Spool
 
 _ASK = """
@@ -30,6 +30,15 @@ for path in map(Path, sys.argv[1:]):
     with if_free(path) as free:
         print(free)
 """
+
+
+def test_who_finds_a_lock_held_is_refused_with_its_holder(tmp_path: Path) -> None:
+    for _ in range(2):
+        with alone(tmp_path / "lock", "r is being exported"):
+            said = r"^r is being exported by another process.*: wait for it to end\.$"
+            again = alone(tmp_path / "lock", "r is being exported")
+            with pytest.raises(ConfigError, match=said), again:
+                raise AssertionError("two had the lock")
 
 
 def test_a_lock_is_held_within_the_block_and_no_longer(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from ...serving.variant_choice import fastest_within, ratios, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
-from ...storage.locks import ProcessLock
+from ...storage.locks import alone
 from ...targets import kind_of
 from ...tracking.addresses import serve_command
 from ..candidates.network import TrainedNetwork
@@ -130,21 +130,25 @@ def _replacing(folder: RunFolder) -> Iterator[Path]:
 
     Who is killed between the two renames leaves them aside, and who opens the folder next takes
     them back.
+
+    Raises:
+        ConfigError: another process is exporting the run.
     """
     place, old = folder.exports, folder.earlier_exports
     new = place.with_name(f".{place.name}-new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    try:
-        yield new
-        with ProcessLock(folder.exports_lock), amending(folder.path, f"{place.name}/*"):
-            shutil.rmtree(old, ignore_errors=True)
-            if place.is_dir():
-                place.rename(old)
-            new.rename(place)
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
+    with alone(folder.exports_lock, f"run: {folder.name} is being exported"):
         shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            yield new
+            with amending(folder.path, f"{place.name}/*"):
+                shutil.rmtree(old, ignore_errors=True)
+                if place.is_dir():
+                    place.rename(old)
+                new.rename(place)
+                shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _expected_seconds(

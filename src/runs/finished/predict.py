@@ -14,7 +14,7 @@ from typing import TextIO, cast
 
 import numpy as np
 
-from ...config.checks import ConfigError, input_of
+from ...config.checks import ConfigError, input_of, not_written
 from ...config.console import OutputLost, direct, give_up, written_to
 from ...config.finished import PredictSettings
 from ...data.decoding.decode import thumbnail
@@ -160,8 +160,10 @@ def _output(out: str | None) -> Iterator[TextIO]:
             named = Path(error.filename)
             if named.parent != target.parent and not target.is_relative_to(named):
                 raise
-        reason = (None if special else refusal(error)) or error.strerror
-        raise ConfigError(f"out: {out} cannot be written: {reason}.") from error
+        if special:
+            raise ConfigError(f"out: {out} cannot be written: {error.strerror}.") from error
+        reason = refusal(error) or error.strerror
+        raise not_written(error, f"out: {out} cannot be written: {reason}.") from error
 
 
 @contextmanager

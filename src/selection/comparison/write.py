@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ...config.checks import to_plain
 from ...config.finished import CompareSettings
+from ...machine.interruption import Interrupted
 from ...machine.spare_cores import SpareCores
 from ...records.comparison import MEASURES, Comparison
 from ...records.report_data import ReportData
@@ -176,6 +177,9 @@ def tracked(
     tracker.metrics(figures, step=0, final=True)
     try:
         yield tracker
+    except Interrupted as stop:
+        tracker.finish("KILLED", str(stop))
+        raise
     except Exception as error:
         tracker.finish("FAILED", f"{type(error).__name__}: {error}")
         raise

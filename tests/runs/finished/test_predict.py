@@ -19,6 +19,7 @@ from src.config.compose import compose_settings
 from src.config.console import on_plain_output
 from src.config.finished import PredictSettings
 from src.data.sources.files import Listing, find_pictures
+from src.machine.failures import DiskRefuses
 from src.machine.text import from_csv_cell
 from src.runs.finished.predict import label_pictures
 from src.serving.predictor import Predictor
@@ -179,7 +180,7 @@ def test_a_disk_that_fills_meanwhile_is_named(
     monkeypatch.setattr(
         "src.storage.files._flush", lambda path: os.write(os.open("/dev/full", os.O_WRONLY), b"x")
     )
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(DiskRefuses) as raised:
         label([picture(tmp_path / "a.png")])
     said = str(raised.value)
     assert said.startswith(f"out: {tmp_path}/labels.csv cannot be written: there is no room ")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
@@ -13,6 +14,7 @@ from src.compare import compare
 from src.config.checks import ConfigError
 from src.config.finished import CompareSettings
 from src.config.tracking import TrackingSwitch
+from src.machine.interruption import Interrupted
 from src.machine.spare_cores import SpareCores
 from src.selection.comparison import compared
 from src.selection.comparison.write import comparison_folder, write_comparison
@@ -209,17 +211,26 @@ def test_the_comparison_is_a_run_with_the_verdict_and_the_report(tmp_path: Path)
     assert events[-1]["status"] == "FINISHED"
 
 
-def test_a_report_that_cannot_be_written_is_how_the_run_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (OSError("the disk is full"), "FAILED", "OSError: the disk is full"),
+        (Interrupted(signal.SIGINT), "KILLED", "stopped by SIGINT"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_how_the_run_ends(
+    error: BaseException, status: str, reason: str, tmp_path: Path
+) -> None:
     finished_run(tmp_path, "cnn", 10)
     settings = compare_settings(tmp_path)
     folder = comparison_folder(settings)
     with (
-        pytest.raises(OSError, match="full"),
+        pytest.raises(type(error)),
         tracked_comparison(compared(settings), folder, settings),
     ):
-        raise OSError("the disk is full")
+        raise error
     last = [event for event, _ in read_events(spool_path(folder))][-1]
-    assert (last["status"], last["reason"]) == ("FAILED", "OSError: the disk is full")
+    assert (last["status"], last["reason"]) == (status, reason)
 
 
 def test_the_same_question_goes_on_with_the_same_run(tmp_path: Path) -> None:
