@@ -193,7 +193,7 @@ def run_entry(
     with progress_shown():
         worst = _guarded(read)
         for settings, overrides in todo:
-            folder = Path(getattr(settings, "output_dir", Path.cwd()))
+            folder = Path(getattr(settings, "output_dir", "."))
             worst = max(worst, _guarded(partial(action, settings, overrides), folder))
             if worst >= 128:  # stopped by the user: skip the later jobs
                 break
@@ -254,7 +254,7 @@ def progress_shown(also: Callable[[str], None] = lambda _: None) -> Iterator[Non
 
 def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
-        with Interruption(), explained(folder or Path.cwd()):
+        with Interruption(), explained(folder or _here()):
             action()
     except (ConfigError, RunFailed) as error:
         _complain(f"error: {error}")
@@ -285,6 +285,21 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
         _complain(f"error: a fault of Bakeoff, not of your input: {error}")
         return 1
     return 0
+
+
+def _here() -> Path:
+    """Return the current folder.
+
+    Raises:
+        ConfigError: it was removed, which a shell in it does not notice.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the current folder was moved or removed: change to one that is there, and give the "
+            "command again."
+        ) from None
 
 
 def _complain(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -84,7 +85,7 @@ def data_overrides(data: str | Path) -> list[str]:
     """Return the overrides for a data set by its name, or for a place with pictures."""
     if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
         return [f"data={data}"]
-    root = data if "://" in str(data) else Path(data).expanduser().absolute()
+    root = data if "://" in str(data) else Path(os.path.expanduser(data)).absolute()
     return ["data=folder", f"data.root={root}"]
 
 

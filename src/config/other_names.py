@@ -284,6 +284,6 @@ def _cached() -> Iterator[str]:
     home = os.environ.get("TORCH_HOME") or Path(
         os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"
     )
-    for file in Path(home, "hub", "checkpoints").expanduser().glob("*.pth"):
+    for file in Path(os.path.expanduser(home), "hub", "checkpoints").glob("*.pth"):
         if match := _TORCH_FILE.fullmatch(file.name):
             yield match[1]

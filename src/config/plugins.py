@@ -138,7 +138,9 @@ def _names(value: str | None = None) -> list[str]:
     """Absolute paths of folders, and names of modules; None for those in the environment."""
     value = os.environ.get(_VARIABLE, "") if value is None else value
     named = filter(None, (name.strip() for name in value.split(os.pathsep)))
-    return [name if _is_module(name) else str(Path(name).expanduser().absolute()) for name in named]
+    return [
+        name if _is_module(name) else os.path.abspath(os.path.expanduser(name)) for name in named
+    ]
 
 
 def _is_module(name: str) -> bool:

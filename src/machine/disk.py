@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .text import text_fault, visible
+
 __all__ = [
     "NO_ROOM",
     "OF_THE_PROCESS",
@@ -107,6 +109,9 @@ def refusal_of_folder(folder: Path) -> str | None:
 
     Nothing is written to find out: a full disk shows later.
     """
+    if text_fault(str(folder)):  # Arrow and databases take paths in UTF-8 alone
+        named = visible(str(folder))
+        return f"{named} has a name that is no valid UTF-8: rename it, or choose another folder"
     there = _existing(folder)
     if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
         return None

@@ -61,7 +61,8 @@ class Journal(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        # With the rights that other files get from the umask: a group may share the folder.
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         self._offsets = [0]
         self._unread: list[dict[str, Any]] = []  # the last ones, until they are asked for
         try:

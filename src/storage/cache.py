@@ -69,16 +69,30 @@ _checked: set[tuple[int, int, int, int]] = set()
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Return the cache's folder: the given one, else $BAKEOFF_CACHE, else bakeoff in the user's."""
+    """Return the cache's folder: the given one, else $BAKEOFF_CACHE, else bakeoff in the user's.
+
+    Raises:
+        ConfigError: none is given, and the user has no home folder.
+    """
     if given := cache_dir or os.environ.get("BAKEOFF_CACHE"):
         return Path(given)
+    try:
+        return _cache_of_the_user() / "bakeoff"
+    except RuntimeError:  # of a user without a name, whom containers and jobs may have
+        raise ConfigError(
+            "there is no home folder for the cache: state one in the environment variable HOME, "
+            "or where the cache shall be in BAKEOFF_CACHE."
+        ) from None
+
+
+def _cache_of_the_user() -> Path:
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = str(Path.home() / "Library" / "Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "bakeoff"
+    return Path(base)
 
 
 def key_of(plan: object, *contents: bytes | memoryview) -> str:

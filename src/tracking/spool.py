@@ -96,7 +96,8 @@ class Spool:
             self._lock.acquire(timeout=wait_seconds, poll_interval=0.05)
         except Timeout:
             raise ValueError(f"{run_dir} is being written by {holder_of(self._lock)}") from None
-        self._file = os.open(spool_path(run_dir), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        # With the rights that other files get from the umask: a group may share the folder.
+        self._file = os.open(spool_path(run_dir), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         self._size = self._recover()
 
     def begin(

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -128,3 +129,14 @@ def test_the_long_dash_of_a_document_is_two() -> None:
     assert parse(["\u2014help", "\u2013\u2013multirun", "a=\u2014"]) == Invocation(
         ["a=\u2014"], multirun=True, help=True
     )
+
+
+def test_a_folder_that_is_gone_is_said_and_not_taken_for_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run_entry("An entry.", read, lambda *_: None, argv=[]) == 2
+    assert "current folder" in capsys.readouterr().err

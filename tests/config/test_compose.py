@@ -16,6 +16,7 @@ from src.config.compose import (
     CONF,
     compose_plain,
     compose_settings,
+    data_overrides,
     expand,
     groups,
     leaves,
@@ -241,6 +242,11 @@ def test_paths_are_taken_literally(path: str) -> None:
     settings = compose_settings(RunSettings, overrides)
     assert settings.data.root == settings.output_dir == path
     assert settings.tracking.uri == f"sqlite:///{path}.db"
+
+
+def test_a_home_that_nobody_has_is_taken_literally_from_python() -> None:
+    root = Path("~nobody-here", "pictures")
+    assert data_overrides(root) == ["data=folder", f"data.root={root.absolute()}"]
 
 
 def test_paths_are_literal_in_a_multirun_too() -> None:

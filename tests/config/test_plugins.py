@@ -1,4 +1,4 @@
-"""What of a plugin's code decides whether something that is kept is still the same."""
+"""Plugins that are named, and what of their code decides whether something kept is the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from src.config.checks import ConfigError
+from src.config.plugins import take_plugins
 
 _DIGESTS = """
 import json
@@ -34,3 +39,11 @@ def test_the_code_of_a_plugin_is_told_from_its_earlier_one(tmp_path: Path) -> No
     (tmp_path / "inner" / "further.py").write_text("VALUE = 1\n")
     third = digests(tmp_path)
     assert len({first[0], second[0], third[0]}) == 3
+
+
+def test_a_home_that_nobody_has_is_a_folder_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BAKEOFF_PLUGINS", "")  # which is set anew by what is named
+    with pytest.raises(ConfigError, match="~nobody-here"):
+        take_plugins(["plugins=~nobody-here/plugins"])

@@ -199,3 +199,10 @@ def test_a_folder_is_known_to_be_closed_before_anything_is_written(
     assert reason is not None and f"you may not write to {tmp_path / 'theirs'}:" in reason
     assert refusal_of_folder(tmp_path / "ours") is None
     assert list(tmp_path.iterdir()) == [tmp_path / "theirs"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/outputs"))
+    reason = refusal_of_folder(place)
+    assert reason is not None and r"caf\xe9" in reason and not place.parent.exists()

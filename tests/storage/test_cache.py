@@ -397,3 +397,18 @@ def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEOFF_CACHE", "/big disk/cache")
     assert cache_folder(None) == Path("/big disk/cache")
     assert cache_folder("here") == Path("here")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a folder of the system's is named")
+def test_a_user_without_a_home_is_asked_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "BAKEOFF_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)  # as in a container that has no such user
+    with pytest.raises(ConfigError, match="BAKEOFF_CACHE"):
+        cache_folder(None)
+    assert cache_folder("here") == Path("here")

@@ -82,7 +82,10 @@ def _whole(values: AnyArray) -> UInt8Array:
         PictureError: they are others than whole numbers from 0 to 255.
     """
     if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
-        raise PictureError("has values that are no whole numbers from 0 to 255")
+        raise PictureError(
+            "has values that are no whole numbers from 0 to 255: save masks with class numbers as "
+            "pixels"
+        )
     return np.ascontiguousarray(values, np.uint8)
 
 

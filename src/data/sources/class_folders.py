@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...config.checks import ConfigError
+from ...machine.text import visible
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .source import PARTS, Problem, is_left_behind
 
@@ -39,6 +40,7 @@ _UNREAD_ENDINGS = frozenset((".jxl", ".svg", ".psd", ".xcf", ".eps", ".pdf", ".r
 _FOLD = re.compile(r"(cv|k)?[\W_]*(fold|split|partition)s?[\W_]*\d+", re.IGNORECASE)
 _NAMED = 5
 _NO_FILES = "broken links or no regular files were left out"
+_NO_UTF_8 = "names are no valid UTF-8, and were left out"
 
 
 @dataclass
@@ -88,6 +90,13 @@ class FolderTree:
         inside = f"{folder}/" if folder else ""
         return [path for path in self._unread if path.startswith(inside)]
 
+    def without_utf_8(self) -> str:
+        """Return a sentence on what was left out because of its name; "" for nothing."""
+        left = [problem.path for problem in self.problems if problem.kind == _NO_UTF_8]
+        if not left:
+            return ""
+        return f" {_listed(left)}: left out, for such names are no valid UTF-8; rename them."
+
     def noticed(self) -> tuple[Problem, ...]:
         """Return all problems, with the files that are no pictures counted in one."""
         if self._others:
@@ -132,9 +141,9 @@ class FolderTree:
         # Bytes that are no UTF-8 come as lone surrogates.
         if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
             self.note(
-                ascii(path),
+                visible(path),
                 "has a name that is no valid UTF-8; left out, please rename it",
-                "names are no valid UTF-8, and were left out",
+                _NO_UTF_8,
             )
         elif entry.is_dir():
             if hidden:

@@ -152,7 +152,7 @@ def list_tree(root: Path, *, shown: str, several: bool = False, videos: bool = F
     class_names = tuple(sorted({label for _, label in paths}, key=natural_order))
     if len(class_names) < 2:
         merged = [f" {remark[0].upper()}{remark[1:]}." for remark in merged_remarks(written)]
-        hint = _where_classes_may_be(tree, top, class_names, shown)
+        hint = tree.without_utf_8() or _where_classes_may_be(tree, top, class_names, shown)
         raise ConfigError(_too_few(class_names, shown, bool(hint)) + "".join(merged) + hint)
     index = {label: number for number, label in enumerate(class_names)}
     parts = [part for part in ("", *PARTS) if any(key[0] == part for key in paths)]

@@ -35,7 +35,7 @@ def count_test_measurement(output_dir: Path, fingerprint: str, run_id: str) -> i
     file = measurements_file(output_dir)
     line = checked_line({"split": fingerprint, "run_id": run_id, "time": int(time.time())})
     # One write in append mode: processes that count at once cannot mix their lines.
-    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         with named_file(file):
             os.write(handle, line)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -336,6 +337,17 @@ def test_names_that_are_no_unicode_are_left_out(tmp_path: Path) -> None:
     assert len(source) == 2
     ((path, reason),) = reasons(source).items()
     assert path.isascii() and "no valid UTF-8" in reason
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_classes_whose_names_are_no_unicode_are_named_where_too_few_are_left(
+    tmp_path: Path,
+) -> None:
+    root = tree(tmp_path / "root", {"milk": 1})
+    for name in (b"caf\xe9", b"th\xe9"):  # as an archive of another system has them
+        shutil.copytree(os.path.join(os.fsencode(root), b"milk"), os.fsencode(root) + b"/" + name)
+    with pytest.raises(ConfigError, match=r"caf\\xe9, th\\xe9: .*UTF-8"):
+        listed(root)
 
 
 ODD = st.text(
