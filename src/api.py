@@ -266,11 +266,6 @@ def _refuse_no_name(**given: object) -> None:
             raise ConfigError(f"{key} is {value!r}: it must be a text or a path, and not empty.")
 
 
-def _preformatted(shown: object) -> str:
-    """Return a text as notebooks display it."""
-    return f"<pre>{escape(str(shown))}</pre>"
-
-
 def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str) -> list[str]:
     """Return overrides but those of plugins, which are imported.
 
@@ -288,7 +283,7 @@ def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str
     return take_plugins(overrides)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training.
 
@@ -297,6 +292,9 @@ class Run:
     """
 
     summary: RunSummary
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
 
     @property
     def folder(self) -> Path:
@@ -313,7 +311,7 @@ class Run:
         return load(str(self.folder), output_dir=self.folder.parents[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """A study in its current state.
 
@@ -324,6 +322,9 @@ class Sweep:
 
     settings: SweepSettings
     record: SweepRecord
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.settings.study!r}, trials={len(self.record.trials)})"
 
     def leaderboard(self) -> pd.DataFrame:
         """Return the trials in the order of the page: a row each, with what was searched."""
@@ -365,8 +366,18 @@ class Sweep:
         return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class _Text:
+    """What is displayed as its text, in a shell and in a notebook."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict(_Text):
     """The candidate to use, and how sure that is; its text is what `compare` prints.
 
     Attributes:
@@ -379,9 +390,6 @@ class Verdict:
         from .reporting.comparison_report import format_comparison
 
         return format_comparison(self.comparison, _WIDTH, wrapped=True)
-
-    def _repr_html_(self) -> str:
-        return _preformatted(self)
 
     @property
     def choice(self) -> str:
@@ -417,8 +425,8 @@ class Verdict:
         return pd.DataFrame(rows)
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(_Text):
     """What more training pictures would bring; its text is what `scaling` prints.
 
     Attributes:
@@ -431,9 +439,6 @@ class Forecast:
         from .reporting.data_scaling_report import format_scaling
 
         return format_scaling(self.record, _WIDTH, wrapped=True)
-
-    def _repr_html_(self) -> str:
-        return _preformatted(self)
 
     def table(self) -> pd.DataFrame:
         """Return a row for each number of training pictures, measured or forecast.

@@ -45,6 +45,7 @@ def test_a_fit_is_a_run_with_its_record(run: api.Run, outputs: Path) -> None:
     stored = Predictions.read(run.folder / "predictions" / "val.parquet")
     accuracy = (stored.probs.argmax(axis=1) == stored.targets).mean()
     assert run.metrics["val/accuracy"] == pytest.approx(accuracy)
+    assert repr(run) == f"Run('{run.folder}')"
 
 
 def test_pictures_may_be_arrays_files_bytes_and_folders(
@@ -214,7 +215,7 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     by_loss = api.compare("metric=log_loss", output_dir=outputs).leaderboard()
     assert (by_loss["low"] <= by_loss["figure"]).all() and set(by_loss["measure"]) == {"log_loss"}
     np.testing.assert_allclose(by_loss["figure"], by_loss["log_loss"], rtol=1e-5)
-    assert verdict.choice in set(board["candidate"])
+    assert verdict.choice in set(board["candidate"]) and repr(verdict) == str(verdict)
     assert all(name in str(verdict) for name in board["candidate"])
 
 
@@ -301,6 +302,7 @@ def test_five_lines_from_pictures_to_a_champion(
     assert len(board) == 2 and set(board["family"]) == {"mlp"}
     assert board["val/accuracy"].is_monotonic_decreasing
     assert race.verdict().choice in str(race.verdict())
+    assert repr(race) == "Sweep('api', trials=2)"
     model = race.select()
     assert api.load(output_dir=outputs).folder == model.folder
     assert len(model.predict(list(digits))) == 6
