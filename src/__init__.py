@@ -6,10 +6,13 @@ from .machine import ending as ending
 # It must come before whatever loads OpenMP.
 from .machine import openmp as openmp
 
+_CLASSES = ("ConfigError", "Forecast", "Model", "Run", "RunFailed", "Sweep", "Verdict")
+_OFFERED = (*_CLASSES, "compare", "fit", "load", "scaling", "sweep")
+
 
 def __getattr__(name: str) -> object:
     """Return what `api` offers, such as `sweep`; imported when it is first used."""
-    if name in ("Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"):
+    if name in _OFFERED:
         from . import api
 
         return getattr(api, name)
@@ -18,3 +21,8 @@ def __getattr__(name: str) -> object:
 
         return package_version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return what notebooks complete."""
+    return [*_OFFERED, "__version__"]

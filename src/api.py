@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
+from html import escape
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
@@ -25,13 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config.checks import ConfigError, input_of
-from .config.command_line import from_environment, progress_shown
+from .config.command_line import errors_explained, from_environment, progress_shown
 from .config.compose import compose_settings, data_overrides
-from .config.finished import CompareSettings, SelectSettings
+from .config.finished import CompareSettings, ScalingSettings, SelectSettings
 from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
-from .machine.package import command
+from .machine.failures import RunFailed
+from .machine.package import command, typed
 from .machine.status import doing, with_progress
 from .machine.text import nearest
 from .records.run import RunSummary
@@ -43,12 +47,26 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from .records.comparison import Comparison
+    from .records.data_scaling import DataScalingRecord
     from .records.trials import SweepRecord
     from .serving.predictor import Predictor
 
     Picture: TypeAlias = str | Path | bytes | Image | NDArray[np.generic]
 
-__all__ = ["Model", "Run", "Sweep", "Verdict", "compare", "fit", "load", "sweep"]
+__all__ = [
+    "ConfigError",
+    "Forecast",
+    "Model",
+    "Run",
+    "RunFailed",
+    "Sweep",
+    "Verdict",
+    "compare",
+    "fit",
+    "load",
+    "scaling",
+    "sweep",
+]
 
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
@@ -58,7 +76,18 @@ _LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-@progress_shown()
+@contextmanager
+def _as_command() -> Iterator[None]:
+    """Show progress as commands do, and raise the sentences that they would print."""
+    try:
+        with progress_shown(), errors_explained():
+            yield
+    except (ConfigError, RunFailed) as error:
+        error.args = (typed(str(error)),)
+        raise
+
+
+@_as_command()
 def fit(
     data: str | Path, *overrides: str, output_dir: str | Path = "outputs", **settings: Never
 ) -> Run:
@@ -95,7 +124,7 @@ def fit(
     return Run(summary)
 
 
-@progress_shown()
+@_as_command()
 def sweep(
     data: str | Path,
     *overrides: str,
@@ -121,9 +150,9 @@ def sweep(
         RunFailed: no trial came to its end.
     """
     _refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
-    if minutes is not None and not isinstance(minutes, int | float):
+    if minutes is not None and not isinstance(minutes, Real):
         raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
-    limit = [] if minutes is None else [f"budget.minutes={minutes:g}"]
+    limit: list[str] = [] if minutes is None else [f"budget.minutes={minutes:g}"]
     known = ("minutes", "study", "config_name", "output_dir")
     given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
     all_overrides = [*data_overrides(data), *given, *limit]
@@ -134,10 +163,12 @@ def sweep(
     with doing("loading Optuna"):
         from .sweeps.race import run_sweep
 
-    return Sweep(asked, run_sweep(asked, all_overrides, config_name))
+    record = run_sweep(asked, all_overrides, config_name)
+    # Its methods find the study from whatever folder they are called in.
+    return Sweep(replace(asked, output_dir=str(Path(output_dir).absolute())), record)
 
 
-@progress_shown()
+@_as_command()
 def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Never) -> Verdict:
     """Compare finished runs by their stored predictions.
 
@@ -168,9 +199,42 @@ def compare(*overrides: str, output_dir: str | Path = "outputs", **settings: Nev
     return Verdict(comparison)
 
 
-@progress_shown()
+@_as_command()
+def scaling(
+    run: str | Path = "champion",
+    *overrides: str,
+    output_dir: str | Path = "outputs",
+    **settings: Never,
+) -> Forecast:
+    """Forecast what more training pictures would bring, by trainings on fewer of them.
+
+    Args:
+        run: folder, name or id of a run, or "champion".
+        overrides: of the settings, as `scaling` takes them: "factors=[2,8]", "goal=0.95".
+        output_dir: of all runs.
+        settings: none: a setting is an override.
+
+    Raises:
+        ConfigError: there is no such run, or it cannot be trained on fewer pictures.
+        RunFailed: a training ended before its end.
+    """
+    _refuse_no_name(run=run, output_dir=output_dir)
+    given = _given(overrides, settings, "run", "output_dir")
+    all_overrides = [f"run={run}", *given, f"output_dir={output_dir}"]
+    asked = compose_settings(ScalingSettings, all_overrides, config_name="scaling")
+    with doing("reading the run"):
+        from .selection.scaling_plan import plan_scaling
+
+        plan = plan_scaling(asked)
+    with doing(_LOADING):
+        from .selection.data_scaling import measure_scaling
+
+    return Forecast(measure_scaling(plan, asked)[0])
+
+
+@_as_command()
 def load(
-    run: str = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
+    run: str | Path = "champion", *, output_dir: str | Path = "outputs", changed: str = "refuse"
 ) -> Model:
     """Load a trained model, by default the champion.
 
@@ -187,7 +251,7 @@ def load(
     from .runs.seal import RECORD, refuse_changed
 
     with input_of("run"):
-        folder, file = trained_run(run, Path(output_dir))
+        folder, file = trained_run(str(run), Path(output_dir))
         refuse_changed(folder.path, changed, (*RECORD, "model/*"))
     with doing("loading the model"):
         from .runs.finished.predict import predictor_of
@@ -219,7 +283,7 @@ def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str
     return take_plugins(overrides)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training.
 
@@ -228,6 +292,9 @@ class Run:
     """
 
     summary: RunSummary
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
 
     @property
     def folder(self) -> Path:
@@ -244,7 +311,7 @@ class Run:
         return load(str(self.folder), output_dir=self.folder.parents[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """A study in its current state.
 
@@ -255,6 +322,9 @@ class Sweep:
 
     settings: SweepSettings
     record: SweepRecord
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.settings.study!r}, trials={len(self.record.trials)})"
 
     def leaderboard(self) -> pd.DataFrame:
         """Return the trials in the order of the page: a row each, with what was searched."""
@@ -277,7 +347,7 @@ class Sweep:
         """Compare the candidates of the study."""
         return compare(f"sweep={self.settings.study}", output_dir=self.settings.output_dir)
 
-    @progress_shown()
+    @_as_command()
     def select(self, *overrides: str, **settings: Never) -> Model:
         """Make the verdict's choice the champion, and load it.
 
@@ -296,8 +366,18 @@ class Sweep:
         return load(champion.run, output_dir=self.settings.output_dir, changed=asked.changed)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class _Text:
+    """What is displayed as its text, in a shell and in a notebook."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict(_Text):
     """The candidate to use, and how sure that is; its text is what `compare` prints.
 
     Attributes:
@@ -310,11 +390,6 @@ class Verdict:
         from .reporting.comparison_report import format_comparison
 
         return format_comparison(self.comparison, _WIDTH, wrapped=True)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>"
 
     @property
     def choice(self) -> str:
@@ -350,6 +425,35 @@ class Verdict:
         return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True, repr=False)
+class Forecast(_Text):
+    """What more training pictures would bring; its text is what `scaling` prints.
+
+    Attributes:
+        record: the measured figures and the forecasts.
+    """
+
+    record: DataScalingRecord
+
+    def __str__(self) -> str:
+        from .reporting.data_scaling_report import format_scaling
+
+        return format_scaling(self.record, _WIDTH, wrapped=True)
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each number of training pictures, measured or forecast.
+
+        `figure` is by the measure `record.metric`; `low` and `high` are the ends of its 95 %
+        interval; a forecast has no `run`.
+        """
+        import pandas as pd
+
+        rows: list[tuple[float | str | None, ...]]
+        rows = [(o.pictures, o.figure, o.low, o.high, o.run) for o in self.record.measured]
+        rows += [(o.pictures, o.figure, o.low, o.high, None) for o in self.record.forecasts]
+        return pd.DataFrame(rows, columns=["pictures", "figure", "low", "high", "run"])
+
+
 @dataclass(frozen=True)
 class Model:
     """A trained model that labels pictures as its run did.
@@ -366,7 +470,7 @@ class Model:
         """Of the columns of `probabilities`."""
         return self._predictor.class_names
 
-    @progress_shown()
+    @_as_command()
     def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
         """Return a row for each picture: `picture`, `label`, `probability`.
 
@@ -420,7 +524,7 @@ class Model:
         names = class_columns(self.class_names, first)
         return pd.DataFrame(first | dict(zip(names, of_classes, strict=True)))
 
-    @progress_shown()
+    @_as_command()
     def probabilities(self, pictures: Picture | Sequence[Picture]) -> NDArray[np.float32]:
         """Return (N, K) float32, the probability of each class for each picture.
 

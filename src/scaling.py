@@ -5,6 +5,7 @@ python -m src.scaling run=champion
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -29,9 +30,13 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
 
     # torch and the rest are paid for only once it is known what to do with them.
     with doing("loading PyTorch and Lightning"):
+        from .reporting.data_scaling_report import format_scaling
         from .selection.data_scaling import measure_scaling
 
-    measure_scaling(plan, settings)
+    record, drawing = measure_scaling(plan, settings)
+    width, wrapped = shutil.get_terminal_size().columns, sys.stdout.isatty()
+    print(format_scaling(record, width, wrapped=wrapped))
+    print(f"figure: {drawing}", flush=True)
 
 
 def main() -> int:

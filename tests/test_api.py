@@ -45,6 +45,7 @@ def test_a_fit_is_a_run_with_its_record(run: api.Run, outputs: Path) -> None:
     stored = Predictions.read(run.folder / "predictions" / "val.parquet")
     accuracy = (stored.probs.argmax(axis=1) == stored.targets).mean()
     assert run.metrics["val/accuracy"] == pytest.approx(accuracy)
+    assert repr(run) == f"Run('{run.folder}')"
 
 
 def test_pictures_may_be_arrays_files_bytes_and_folders(
@@ -175,6 +176,23 @@ def test_what_is_no_picture_is_named(run: api.Run, tmp_path: Path) -> None:
         run.model().predict(tmp_path / "broken.png")
 
 
+def test_what_more_pictures_would_bring_is_a_table_and_a_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = api.fit("digits", *QUICK, output_dir=tmp_path)
+    capsys.readouterr()
+    forecast = api.scaling(run.folder, "fractions=[0.5]", "factors=[2]", output_dir=tmp_path)
+    table = forecast.table()
+    assert table["pictures"][2] == 2 * table["pictures"][1]
+    assert (table["low"] <= table["figure"]).all() and (table["figure"] <= table["high"]).all()
+    assert table["run"][1] == run.folder.name and pd.isna(table["run"][2])
+    text = "Twice as many training pictures"
+    assert text in str(forecast) and text in forecast._repr_html_()
+    assert text not in capsys.readouterr().out  # it is returned, not printed
+    with pytest.raises(ConfigError, match="goal is 2"):
+        api.scaling(run.folder, "goal=2", output_dir=tmp_path)
+
+
 def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lr"):
         api.fit("digits", "optimizer.lr=-1", output_dir=tmp_path)
@@ -197,7 +215,7 @@ def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:
     by_loss = api.compare("metric=log_loss", output_dir=outputs).leaderboard()
     assert (by_loss["low"] <= by_loss["figure"]).all() and set(by_loss["measure"]) == {"log_loss"}
     np.testing.assert_allclose(by_loss["figure"], by_loss["log_loss"], rtol=1e-5)
-    assert verdict.choice in set(board["candidate"])
+    assert verdict.choice in set(board["candidate"]) and repr(verdict) == str(verdict)
     assert all(name in str(verdict) for name in board["candidate"])
 
 
@@ -264,8 +282,9 @@ def test_the_leaderboard_of_a_race_is_that_of_its_page() -> None:
 
 @pytest.mark.slow
 def test_five_lines_from_pictures_to_a_champion(
-    forking: None, outputs: Path, digits: np.ndarray
+    forking: None, outputs: Path, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(outputs.parent)
     race = api.sweep(
         "digits",
         *("families=[mlp]", "budget.trials=2", "finalists=1", "finalist_seeds=1"),
@@ -276,12 +295,14 @@ def test_five_lines_from_pictures_to_a_champion(
             "tracking.figures=false",
         ),
         study="api",
-        output_dir=outputs,
+        output_dir=outputs.name,
     )
+    monkeypatch.chdir(outputs)  # a relative output_dir is that of the call
     board = race.leaderboard()
     assert len(board) == 2 and set(board["family"]) == {"mlp"}
     assert board["val/accuracy"].is_monotonic_decreasing
     assert race.verdict().choice in str(race.verdict())
+    assert repr(race) == "Sweep('api', trials=2)"
     model = race.select()
     assert api.load(output_dir=outputs).folder == model.folder
     assert len(model.predict(list(digits))) == 6

@@ -35,6 +35,7 @@ __all__ = [
     "FLAGS",
     "ChildEnded",
     "Invocation",
+    "errors_explained",
     "from_environment",
     "parse",
     "progress_shown",
@@ -252,9 +253,28 @@ def progress_shown(also: Callable[[str], None] = lambda _: None) -> Iterator[Non
         logger.setLevel(level)
 
 
+@contextmanager
+def errors_explained(folder: Path | None = None) -> Iterator[None]:
+    """Turn errors of memory, disks and names of files into `RunFailed` and `ConfigError`.
+
+    Args:
+        folder: named where an error names no file; None for the current one.
+    """
+    try:
+        with explained(folder or _here()):
+            yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ConfigError(
+            f"{error.filename}: the name is longer than the file system takes, mostly 255 bytes "
+            "between two slashes; give a shorter one."
+        ) from error
+
+
 def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
     try:
-        with Interruption(), explained(folder or _here()):
+        with Interruption(), errors_explained(folder):
             action()
     except (ConfigError, RunFailed) as error:
         _complain(f"error: {error}")
@@ -273,12 +293,6 @@ def _guarded(action: Callable[[], None], folder: Path | None = None) -> int:
             _complain(
                 f"error: {path} is imported instead of the package {path.stem}: rename it, or give "
                 "the command in another folder."
-            )
-            return 2
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            _complain(
-                f"error: {error.filename}: the name is longer than the file system takes, mostly "
-                "255 bytes between two slashes; give a shorter one."
             )
             return 2
         _complain(traceback.format_exc().rstrip())

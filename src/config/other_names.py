@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -174,10 +175,15 @@ def hint_for_argument(argument: str, plain: Mapping[str, Any]) -> str | None:
         found = [key for key in keys if key in plain] or [key for key in ["filter"] if key in plain]
         return f"set {' or '.join(f'{key}={argument}' for key in found)}" if found else None
     if "images" in plain and not os.path.exists(os.path.join(argument, "run.json")):
-        return f"set images={argument}"
+        return f"set {shlex.quote(f'images={argument}')}"
     if "data.root" in plain:
-        return f"set data=folder data.root={argument}"
-    return f"set run={argument}" if "run" in plain else None
+        return f"set {_own_pictures(argument)}"
+    return f"set {shlex.quote(f'run={argument}')}" if "run" in plain else None
+
+
+def _own_pictures(place: str) -> str:
+    """Return the settings for pictures at a place, quoted for a shell."""
+    return shlex.join(["data=folder", f"data.root={place}"])
 
 
 def known_as(name: str) -> str:
@@ -190,7 +196,7 @@ def known_as(name: str) -> str:
 def hint_for_option(group: str, option: str) -> str | None:
     """Return the override that does what an unknown option of a group stands for elsewhere."""
     if group == "data" and (os.sep in option or os.path.exists(option)):
-        return f"data=folder data.root={option.removeprefix('folder:')}"
+        return _own_pictures(option.removeprefix("folder:"))
     if group == "workers" and option.isdigit():
         return f"workers.count={option}"
     return _OPTIONS.get((group, option.lower()))

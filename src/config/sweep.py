@@ -134,7 +134,9 @@ class WorkersSettings(Settings):
 
 
 def _study_problem(name: str) -> str | None:
-    return None if _STUDY.fullmatch(name) else "it must be letters, digits, dots, _ or -"
+    return (
+        None if _STUDY.fullmatch(name) else "it must be 100 letters, digits, dots, _ or - at most"
+    )
 
 
 def _key(name: str) -> str:

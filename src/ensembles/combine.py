@@ -9,6 +9,7 @@ picture once, and are compared picture by picture. The weights returned are fitt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -49,6 +50,8 @@ Mixture = tuple[Method, Float64Array]
 METHODS: tuple[Method, ...] = ("greedy", "stacking")
 # Number of members, the best by log-loss, among which weights are fitted.
 _LIBRARY = 50
+# By which a combination is measured.
+_FOLDS = 5
 # Folds by which the better of two methods is chosen: two are enough, and each costs a search.
 _METHOD_FOLDS = 2
 
@@ -61,7 +64,6 @@ def combine(
     kind: str = "single",
     methods: Sequence[Method] = METHODS,
     at_most: int,
-    folds: int = 5,
     seed: int = 0,
     groups: Int64Array | None = None,
 ) -> Combination:
@@ -81,13 +83,12 @@ def combine(
             heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
             go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
             Selection", ICDM 2006. Both choices are made anew for every fold.
-        folds: at least 2, at most as many as groups.
         seed: of the folds and of the bags.
         groups: (N,) of the pictures, each of which is dealt as a whole; None where each picture is
             a group of its own.
 
     Raises:
-        ValueError: shapes that do not fit, no such number of folds, or what the metrics refuse.
+        ValueError: shapes that do not fit, fewer groups than folds, or what the metrics refuse.
     """
     if probs.ndim != 3 or len(members) != len(probs) or len(targets) != probs.shape[1]:
         raise ValueError(
@@ -100,14 +101,12 @@ def combine(
         classes = targets.shape[1]
         answers, labels = as_pairs(probs), labels.ravel()
         owners = np.repeat(np.arange(len(targets)) if groups is None else groups, classes)
-    held_out = _held_out(methods, answers, labels, at_most, folds, seed, owners)
-    method, weights = _fitted(methods, answers, labels, at_most, seed, owners)
+    fit = _Fit(methods, at_most, seed)
+    held_out = fit.held_out(answers, labels, owners, _FOLDS)
     if sets:
         held_out = from_pairs(held_out, classes)
-    outside = dealt(len(targets), folds, seed, groups)
-    return _compared_with_single(
-        kind, method, members, weights, held_out, probs, targets, outside, groups
-    )
+    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, seed, groups), groups)
+    return held.compared(members, *fit(answers, labels, owners), held_out, probs)
 
 
 def combine_pixels(
@@ -121,7 +120,6 @@ def combine_pixels(
     *,
     methods: Sequence[Method] = METHODS,
     at_most: int,
-    folds: int = 5,
     seed: int = 0,
     groups: Int64Array | None = None,
 ) -> Combination:
@@ -138,24 +136,21 @@ def combine_pixels(
         targets: (N, K), the classes that a picture holds.
         mixed: combinations, and (N,) the number of that by which each picture is answered ->
             (N,) answers about all pixels. Called once.
-        methods, at_most, folds, seed, groups: as of `combine`.
+        methods, at_most, seed, groups: as of `combine`.
 
     Raises:
         ValueError: as `combine`.
     """
-    count = len(targets)
+    fit = _Fit(methods, at_most, seed)
     owners = pictures if groups is None else groups[pictures]
-    outside = dealt(count, folds, seed, groups)
+    outside = dealt(len(targets), _FOLDS, seed, groups)
     mixtures = []
-    for held in outside:
-        inside = ~held[pictures]
-        chosen = probs[:, inside], labels[inside], at_most, seed, owners[inside]
-        mixtures.append(_fitted(methods, *chosen))
+    for fold in outside:
+        inside = ~fold[pictures]
+        mixtures.append(fit(probs[:, inside], labels[inside], owners[inside]))
     held_out = mixed(mixtures, np.argmax(outside, axis=0))
-    method, weights = _fitted(methods, probs, labels, at_most, seed, owners)
-    return _compared_with_single(
-        "dense", method, members, weights, held_out, answers, targets, outside, groups
-    )
+    held = _HeldOut("dense", targets, outside, groups)
+    return held.compared(members, *fit(probs, labels, owners), held_out, answers)
 
 
 def greedy_soup(
@@ -164,7 +159,6 @@ def greedy_soup(
     targets: IntegerArray,
     *,
     kind: str = "single",
-    folds: int = 5,
     seed: int = 0,
     groups: Int64Array | None = None,
 ) -> Combination:
@@ -181,7 +175,7 @@ def greedy_soup(
             pixels (N,) answers; called once for every soup that is tried.
         targets: (N,) or (N, K).
         kind: of the targets, by whose primary measure networks are chosen.
-        folds, seed, groups: see `dealt`, whose errors it raises.
+        seed, groups: see `dealt`, whose errors it raises.
 
     Returns:
         Of the weights, those of the members in the soup are equal and the others 0.
@@ -202,15 +196,13 @@ def greedy_soup(
         return soup
 
     held_out = np.empty_like(alone[0])
-    folded = dealt(len(targets), folds, seed, groups)
-    for outside in folded:
-        held_out[outside] = predicted(made(~outside))[outside]
+    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, seed, groups), groups)
+    for fold in held.folds:
+        held_out[fold] = predicted(made(~fold))[fold]
     weights = np.zeros(len(members))
     chosen = list(made(np.ones(len(targets), np.bool_)))
     weights[chosen] = 1 / len(chosen)
-    return _compared_with_single(
-        kind, "soup", members, weights, held_out, alone, targets, folded, groups
-    )
+    return held.compared(members, "soup", weights, held_out, alone)
 
 
 def figure_of(kind: str, answers: AnyArray, targets: IntegerArray) -> float:
@@ -246,63 +238,71 @@ def ranked(
     return sorted(range(len(names)), key=order)
 
 
-def _compared_with_single(
-    kind: str,
-    method: Method | Literal["soup"],
-    members: Sequence[str],
-    weights: Float64Array,
-    held_out: AnyArray,
-    alone: Sequence[AnyArray] | Probs,
-    targets: IntegerArray,
-    outside: Sequence[BoolArray],
-    groups: Int64Array | None,
-) -> Combination:
-    """Compare a combination with the best single member, both on held-out pictures.
+@dataclass(frozen=True)
+class _HeldOut:
+    """The pictures on which a combination is compared with the best single member.
 
-    Args:
+    Attributes:
         kind: of the targets.
-        method, members, weights: of the combination.
-        held_out: (N, K) predictions for each picture of a combination fitted on the other folds, or
-            of pixels (N,) answers.
-        alone: of each member its own predictions, likewise.
         targets: (N,) or (N, K).
-        outside: of each fold of `held_out`, (N,) bool, which pictures it holds out.
+        folds: of each, (N,) bool, which pictures it holds out.
         groups: (N,) of the pictures, or None.
     """
-    target_kind = kind_of(kind)
 
-    def best_of(kept: BoolArray) -> int:
-        return ranked(kind, members, [one[kept] for one in alone], targets[kept])[0]
+    kind: str
+    targets: IntegerArray
+    folds: Sequence[BoolArray]
+    groups: Int64Array | None
 
-    single = np.empty_like(alone[0])
-    for held in outside:
-        single[held] = alone[best_of(~held)][held]
-    both = [
-        Candidate(
-            name=name,
-            run_ids=("",),
-            right=target_kind.right(target_kind.decide(answers), targets)[None],
-            log_losses=target_kind.losses(answers, targets).mean(dtype=np.float64, keepdims=True),
-            scores=_scores(target_kind, answers, targets)[None],
+    def compared(
+        self,
+        members: Sequence[str],
+        method: Method | Literal["soup"],
+        weights: Float64Array,
+        held_out: AnyArray,
+        alone: Sequence[AnyArray] | Probs,
+    ) -> Combination:
+        """Compare a combination with the best single member, both on held-out pictures.
+
+        Args:
+            members, method, weights: of the combination.
+            held_out: (N, K) predictions for each picture of a combination fitted on the other
+                folds, or of pixels (N,) answers.
+            alone: of each member its own predictions, likewise.
+        """
+        kind, targets = kind_of(self.kind), self.targets
+
+        def best_of(kept: BoolArray) -> int:
+            return ranked(self.kind, members, [one[kept] for one in alone], targets[kept])[0]
+
+        single = np.empty_like(alone[0])
+        for fold in self.folds:
+            single[fold] = alone[best_of(~fold)][fold]
+        both = [
+            Candidate(
+                name=name,
+                run_ids=("",),
+                right=kind.right(kind.decide(answers), targets)[None],
+                log_losses=kind.losses(answers, targets).mean(dtype=np.float64, keepdims=True),
+                scores=_scores(kind, answers, targets)[None],
+            )
+            for name, answers in (("combination", held_out), ("single", single))
+        ]
+        evidence = Evidence.of(both, self.groups, lowest=LOWEST.get(kind.primary))
+        return Combination(
+            way=method,
+            members=tuple(members),
+            weights=weights,
+            probs=held_out,
+            measure=kind.primary,
+            figure=float(evidence.figure[0]),
+            log_loss=both[0].log_loss,
+            best=members[best_of(np.ones(len(targets), np.bool_))],
+            best_figure=float(evidence.figure[1]),
+            p_value=mcnemar(both[0].right[0], both[1].right[0], self.groups).p_value
+            if kind.primary == "accuracy"
+            else difference_p_value(evidence, 0, 1),
         )
-        for name, answers in (("combination", held_out), ("single", single))
-    ]
-    evidence = Evidence.of(both, groups, lowest=LOWEST.get(target_kind.primary))
-    of_accuracy = target_kind.primary == "accuracy"
-    return Combination(
-        way=method,
-        members=tuple(members),
-        weights=weights,
-        probs=held_out,
-        measure=target_kind.primary,
-        figure=float(evidence.figure[0]),
-        log_loss=both[0].log_loss,
-        best=members[best_of(np.ones(len(targets), np.bool_))],
-        best_figure=float(evidence.figure[1]),
-        p_value=mcnemar(both[0].right[0], both[1].right[0], groups).p_value
-        if of_accuracy
-        else difference_p_value(evidence, 0, 1),
-    )
 
 
 def _scores(kind: TargetKind, answers: AnyArray, targets: IntegerArray) -> Float32Array:
@@ -331,51 +331,50 @@ def dealt(count: int, folds: int, seed: int, groups: Int64Array | None = None) -
     return [fold_of == fold for fold in range(folds)]
 
 
-def _held_out(
-    methods: Sequence[Method],
-    probs: Probs,
-    targets: Int64Array,
-    at_most: int,
-    folds: int,
-    seed: int,
-    groups: Int64Array | None,
-) -> Probs:
-    """Return (N, K) predictions for each picture of a combination fitted on the other folds."""
-    found = np.empty(probs.shape[1:], np.float32)
-    for outside in dealt(len(targets), folds, seed, groups):
-        inside = ~outside
-        kept = None if groups is None else groups[inside]
-        method, weights = _fitted(methods, probs[:, inside], targets[inside], at_most, seed, kept)
-        found[outside] = combined_probabilities(method, probs[:, outside], weights)
-    return found
+@dataclass(frozen=True)
+class _Fit:
+    """How weights are fitted.
 
+    Attributes:
+        methods: to choose from.
+        at_most: members with a weight.
+        seed: of folds and bags.
+    """
 
-def _fitted(
-    methods: Sequence[Method],
-    probs: Probs,
-    targets: Int64Array,
-    at_most: int,
-    seed: int,
-    groups: Int64Array | None,
-) -> Mixture:
-    """Return the better of the methods, and its weights (M,), fitted to these probabilities."""
-    method = methods[0]
-    units = len(targets) if groups is None else len(np.unique(groups))
-    if len(methods) > 1 and units > 1:
-        given = probs, targets, at_most, _METHOD_FOLDS, seed, groups
-        method = min(methods, key=lambda one: log_loss(_held_out((one,), *given), targets))
-    return method, _weights(method, probs, targets, at_most, seed)
+    methods: Sequence[Method]
+    at_most: int
+    seed: int
 
+    def __call__(self, probs: Probs, targets: Int64Array, groups: Int64Array | None) -> Mixture:
+        """Return the better of the methods, and its weights (M,), fitted to these probabilities."""
+        method = self.methods[0]
+        units = len(targets) if groups is None else len(np.unique(groups))
+        if len(self.methods) > 1 and units > 1:
+            alone = {one: replace(self, methods=(one,)) for one in self.methods}
+            given = probs, targets, groups, _METHOD_FOLDS
+            method = min(alone, key=lambda one: log_loss(alone[one].held_out(*given), targets))
+        return method, self._weights(method, probs, targets)
 
-def _weights(
-    method: Method, probs: Probs, targets: Int64Array, at_most: int, seed: int
-) -> Float64Array:
-    losses = np.array([log_loss(one, targets) for one in probs])
-    weights = _weights_of(losses.argsort(kind="stable")[:_LIBRARY], method, probs, targets, seed)
-    if np.count_nonzero(weights) > at_most:
-        heaviest = np.argsort(-weights, kind="stable")[:at_most]
-        weights = _weights_of(heaviest, method, probs, targets, seed)
-    return weights
+    def held_out(
+        self, probs: Probs, targets: Int64Array, groups: Int64Array | None, folds: int
+    ) -> Probs:
+        """Return (N, K) predictions for each picture of a combination fitted on other folds."""
+        found = np.empty(probs.shape[1:], np.float32)
+        for outside in dealt(len(targets), folds, self.seed, groups):
+            inside = ~outside
+            kept = None if groups is None else groups[inside]
+            method, weights = self(probs[:, inside], targets[inside], kept)
+            found[outside] = combined_probabilities(method, probs[:, outside], weights)
+        return found
+
+    def _weights(self, method: Method, probs: Probs, targets: Int64Array) -> Float64Array:
+        losses = np.array([log_loss(one, targets) for one in probs])
+        chosen = losses.argsort(kind="stable")[:_LIBRARY]
+        weights = _weights_of(chosen, method, probs, targets, self.seed)
+        if np.count_nonzero(weights) > self.at_most:
+            heaviest = np.argsort(-weights, kind="stable")[: self.at_most]
+            weights = _weights_of(heaviest, method, probs, targets, self.seed)
+        return weights
 
 
 def _weights_of(

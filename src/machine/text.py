@@ -85,7 +85,7 @@ def percent(share: float, digits: int = 1) -> str:
     return "none" if math.isnan(share) else f"{100 * share:.{digits}f} %"
 
 
-def nearest(word: Any, options: Iterable[Any], cutoff: float = 0.6) -> str:
+def nearest(word: Any, options: Iterable[Any]) -> str:
     """Return " (did you mean ...?)" with the option nearest to `word`, or an empty text.
 
     Capitals count for nothing. Where none is alike, it is the shortest that holds the word, or that
@@ -94,11 +94,10 @@ def nearest(word: Any, options: Iterable[Any], cutoff: float = 0.6) -> str:
     Args:
         word: as it was typed.
         options: what it may have meant.
-        cutoff: the least share of equal letters, in [0, 1].
     """
     folded = {str(option).casefold(): str(option) for option in options}
     meant = str(word).casefold()
-    close = difflib.get_close_matches(meant, folded, n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(meant, folded, n=1)
     if not close and len(meant) >= _PART:
         holding = [one for one in folded if meant in one or (len(one) > _PART and one in meant)]
         close = sorted(holding, key=lambda one: (len(one), one))

@@ -91,6 +91,8 @@ def comparison_table(
     cells = [_cells(one, comparison.verdict) for one in best_and_chosen(comparison, most)]
     hidden = {*(_ON_THE_PAGE * brief), *(_AMONG_OTHERS * (len(comparison.entrants) == 1))}
     hidden.discard(measure_name(comparison.verdict))
+    if not any(row["settings"] for row in cells):  # the defaults of each family
+        hidden.add("settings")
     headers = tuple(name for name in cells[0] if name not in hidden)
     return Table(
         title=f"Candidates on {pictures_compared(comparison)}, {pictures_text(comparison.verdict)}",

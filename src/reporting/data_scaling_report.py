@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import Literal
 
 from matplotlib.figure import Figure
@@ -21,10 +19,13 @@ _NAMES = {"map": "mean average precision", "miou": "mean IoU", "kappa": "quadrat
 _TIMES = {2.0: "Twice", 3.0: "Three times", 4.0: "Four times"}
 
 
-def format_scaling(record: DataScalingRecord) -> str:
-    """Return the table and the sentences of a forecast, without a final line break."""
-    width = shutil.get_terminal_size().columns
-    sentences = below_each_other(scaling_sentences(record), width if sys.stdout.isatty() else None)
+def format_scaling(record: DataScalingRecord, width: int, *, wrapped: bool = False) -> str:
+    """Return the table and the sentences of a forecast, without a final line break.
+
+    Args:
+        width: cells of a line of the table, and of each line where sentences are `wrapped`.
+    """
+    sentences = below_each_other(scaling_sentences(record), width if wrapped else None)
     return "\n".join([_table(record).text(width), "", sentences])
 
 

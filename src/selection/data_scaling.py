@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
@@ -27,7 +28,7 @@ from ..records.data_scaling import (
     scaling_text,
 )
 from ..records.run import Predictions
-from ..reporting.data_scaling_report import format_scaling, scaling_figure
+from ..reporting.data_scaling_report import scaling_figure
 from ..reporting.formatting import counted, duration
 from ..reporting.style import save
 from ..runs.build import build_data
@@ -50,10 +51,13 @@ _ENOUGH_EPOCHS = 8
 _RECORD, _FIGURE, _LOCK = "data_scaling.json", "data_scaling.png", ".scaling.lock"
 
 
-def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScalingRecord:
-    """Train what has not been trained yet, keep the forecast with the run, and print it.
+def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> tuple[DataScalingRecord, Path]:
+    """Train what has not been trained yet, and keep the forecast with the run.
 
     Trainings that ended are not repeated, and one that was interrupted goes on.
+
+    Returns:
+        The forecast, and the file of its drawing.
 
     Raises:
         ConfigError: the pictures are others than those that the run was trained on, or another
@@ -83,9 +87,7 @@ def measure_scaling(plan: ScalingPlan, settings: ScalingSettings) -> DataScaling
     tracker.artifact(file, "")
     tracker.artifact(picture, "figures")
     tracker.finish(chosen.summary.status, chosen.summary.reason)
-    print(format_scaling(record))
-    print(f"figure: {picture}", flush=True)
-    return record
+    return record, picture
 
 
 def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:

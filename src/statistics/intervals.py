@@ -19,7 +19,6 @@ __all__ = [
     "difference_interval",
     "figure_interval",
     "share_interval",
-    "simultaneous_intervals",
     "simultaneous_quantile",
 ]
 
@@ -52,23 +51,11 @@ def figure_interval(evidence: Evidence, candidate: int, quantile: float) -> Inte
     return Interval(min(figure, low), max(figure, high))
 
 
-def simultaneous_intervals(
-    evidence: Evidence, errors: Errors, confidence: float = 0.95
-) -> list[Interval]:
-    """Return intervals that hold the true figures of all candidates at once.
+def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
+    """Return the normal quantile that no standardised error exceeds, with this confidence.
 
     So the interval of whichever candidate is picked holds with that confidence, however it was
     picked: as the first, as the cheapest of the tied, or by hand.
-
-    Raises:
-        ValueError: confidence is not within 0 and 1.
-    """
-    quantile = simultaneous_quantile(errors, confidence)
-    return [figure_interval(evidence, one, quantile) for one in range(len(evidence.scores))]
-
-
-def simultaneous_quantile(errors: Errors, confidence: float = 0.95) -> float:
-    """Return the normal quantile that no standardised error exceeds, with this confidence.
 
     Each candidate gets the same share of the error (Beran, "Balanced Simultaneous Confidence Sets",
     JASA 1988), and how the errors go together is that of their joint normal law: less is needed

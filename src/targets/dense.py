@@ -106,27 +106,17 @@ class Dense(TargetKind):
             return influence_scores(_SUMS[measure](preds)).astype(np.float32)
         raise self.no_such(measure)
 
-    def evaluate(
-        self,
-        probs: ArrayLike,
-        targets: ArrayLike,
-        class_names: Sequence[str],
-        thresholds: Probs | None = None,
+    def _metrics(
+        self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
         """Compute all metrics, with "iou/<class>" of up to 20 classes.
 
         "log_loss" is the mean over pictures of the mean over a picture's pixels, which pairs and
         resamples as other losses do; the ratios, and the loss of an epoch, are of all pixels.
         """
-        answers, held = self.checked(probs, targets)
-        matrices = self.decide(answers)
-        if len(class_names) != held.shape[1]:
-            raise ValueError(
-                f"There are {len(class_names)} class names for {held.shape[1]} classes."
-            )
-        metrics = {name: mean_ratio(sums(matrices)) for name, sums in _SUMS.items()}
-        metrics["log_loss"] = float(self.losses(answers, held).mean(dtype=np.float64))
-        return metrics | per_class("iou", class_names, ratios(iou_sums(matrices)))
+        metrics = {name: mean_ratio(sums(preds)) for name, sums in _SUMS.items()}
+        metrics["log_loss"] = float(self.losses(probs, targets).mean(dtype=np.float64))
+        return metrics | per_class("iou", class_names, ratios(iou_sums(preds)))
 
     def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
         """Compute mean IoU and pixel accuracy."""

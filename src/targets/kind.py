@@ -117,7 +117,6 @@ class TargetKind(ABC):
             f"{', '.join(self.measures)}"
         )
 
-    @abstractmethod
     def evaluate(
         self,
         probs: ArrayLike,
@@ -130,6 +129,17 @@ class TargetKind(ABC):
         Raises:
             ValueError: as `checked`, or when the number of names is not K.
         """
+        probs, targets = self.checked(probs, targets)
+        classes = targets.shape[1] if targets.ndim == 2 else probs.shape[1]
+        if len(class_names) != classes:
+            raise ValueError(f"There are {len(class_names)} class names for {classes} classes.")
+        return self._metrics(probs, targets, self.decide(probs, thresholds), class_names)
+
+    @abstractmethod
+    def _metrics(
+        self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
+    ) -> dict[str, float]:
+        """Compute every scalar metric of arrays that fit together."""
 
     def epoch_metrics(self, probs: Probs, targets: Labels) -> dict[str, float]:
         """Compute the metrics that are known after each epoch: accuracy and the primary one."""

@@ -116,20 +116,10 @@ class MultiLabel(TargetKind):
                 raise self.no_such(measure)
         return found.astype(np.float32)
 
-    def evaluate(
-        self,
-        probs: ArrayLike,
-        targets: ArrayLike,
-        class_names: Sequence[str],
-        thresholds: Probs | None = None,
+    def _metrics(
+        self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
         """Compute all metrics, with "average_precision/<class>" of up to 20 classes."""
-        probs, targets = self.checked(probs, targets)
-        if len(class_names) != probs.shape[1]:
-            raise ValueError(
-                f"There are {len(class_names)} class names for {probs.shape[1]} classes."
-            )
-        preds = self.decide(probs, thresholds)
         right = self.right(preds, targets)
         low, high = wilson_interval(int(right.sum()), len(right))
         f1 = f1_scores(preds, targets)

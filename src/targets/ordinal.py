@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..machine.arrays import Float32Array, Float64Array, Int64Array
 from ..metrics.ordered import (
@@ -17,7 +16,6 @@ from ..metrics.ordered import (
     probabilities_above,
     quadratic_kappa,
 )
-from ..metrics.summary import evaluate
 from .kind import Labels, Probs
 from .single import SingleLabel
 
@@ -75,20 +73,14 @@ class Ordinal(SingleLabel):
             return (scores.round(9) + 0.0).astype(np.float32)
         return super().scores(measure, probs, preds, targets)
 
-    def evaluate(
-        self,
-        probs: ArrayLike,
-        targets: ArrayLike,
-        class_names: Sequence[str],
-        thresholds: Probs | None = None,
+    def _metrics(
+        self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
-        probs, targets = self.checked(probs, targets)
-        preds = self.decide(probs, thresholds)
         ordered = {
             "kappa": quadratic_kappa(preds, targets, probs.shape[1]),
             "mae": mean_absolute_error(preds, targets),
         }
-        return ordered | evaluate(probs, targets, class_names, preds)
+        return ordered | super()._metrics(probs, targets, preds, class_names)
 
     def binary_targets(self, targets: Labels, num_classes: int) -> Int64Array:
         """Return (N, K - 1): whether the class is above each but the highest.

@@ -85,15 +85,10 @@ class SingleLabel(TargetKind):
             return _macro_f1(right, preds, targets, of_targets + of_preds, hits)
         raise self.no_such(measure)
 
-    def evaluate(
-        self,
-        probs: ArrayLike,
-        targets: ArrayLike,
-        class_names: Sequence[str],
-        thresholds: Probs | None = None,
+    def _metrics(
+        self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
-        probs, targets = self.checked(probs, targets)
-        return summary.evaluate(probs, targets, class_names, self.decide(probs, thresholds))
+        return summary.evaluate(probs, targets, class_names, preds)
 
 
 def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:

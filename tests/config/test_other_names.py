@@ -177,6 +177,13 @@ def test_a_folder_alone_is_answered_with_the_settings_that_take_it(tmp_path: Pat
     for cls, name in ((PredictSettings, "predict"), (EvaluateSettings, "evaluate")):
         with pytest.raises(ConfigError, match=f"set run={tmp_path}"):
             compose_settings(cls, [str(tmp_path)], name)
+    spaced = tmp_path / "my photos"  # what is pasted must be one argument
+    spaced.mkdir()
+    for wrong in (str(spaced), f"data={spaced}"):
+        with pytest.raises(ConfigError, match=f"set data=folder 'data.root={spaced}'"):
+            compose_settings(RunSettings, [wrong])
+    with pytest.raises(ConfigError, match=f"data=folder 'data.root={spaced}',"):
+        parse(["--data", str(spaced)])
     with pytest.raises(ConfigError, match=r"given as KEY=VALUE, spaces in quotes\.$"):
         compose_settings(RunSettings, ["model", "=", "mlp"])
 

@@ -94,8 +94,10 @@ def test_refuses() -> None:
     probs, targets = library(0, 2)
     with pytest.raises(ValueError, match="for 1 members"):
         combine(["a"], probs, targets, at_most=8)
+    with pytest.raises(ValueError, match="folds is 5: it must be within 2 and the 4 pictures"):
+        combine(["a", "b"], probs[:, :4], targets[:4], at_most=8)
     with pytest.raises(ValueError, match="folds is 1"):
-        combine(["a", "b"], probs, targets, folds=1, at_most=8)
+        dealt(len(targets), 1, 0)
 
 
 TARGETS = np.arange(400) % 4

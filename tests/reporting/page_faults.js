@@ -36,6 +36,12 @@
     if (getComputedStyle(table).borderCollapse === "collapse") faults.push(`lines end before the name: ${words(table)}`);
   }
 
+  for (const e of document.querySelectorAll("th button")) {
+    const lines = e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight);
+    if (matchMedia("print").matches || !shown(e)) continue; // paper is narrow, and not sorted
+    if (lines > words(e).split(/[ -]/).length + 0.5) faults.push(`an arrow alone: ${words(e)}`);
+  }
+
   for (const svg of document.querySelectorAll("main svg")) {
     if (!shown(svg)) continue;
     const frame = svg.getBoundingClientRect();

@@ -66,6 +66,14 @@ def test_the_figure_that_ranks_is_in_the_table_once_whatever_it_is(measure: str)
         assert [row[2] for row in table.rows] == figures
 
 
+def test_settings_are_a_column_where_a_candidate_has_some() -> None:
+    whole = comparison(2)
+    bare = tuple(dataclasses.replace(one, settings="") for one in whole.entrants)
+    assert comparison_table(whole).headers[-1] == "settings"
+    none = comparison_table(dataclasses.replace(whole, entrants=bare))
+    assert none.headers[-1] == "params" and len(none.rows[0]) == len(none.headers)
+
+
 def test_a_sentence_on_ranks_begins_as_one() -> None:
     said = verdict_sentences(comparison(6, prefix="a name of many letters, " * 3))
     few = [one for one in said if "too few trainings" in one]

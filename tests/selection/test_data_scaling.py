@@ -16,6 +16,7 @@ from src.config.finished import ScalingSettings
 from src.data.splitting.splits import Split
 from src.records.data_scaling import DataScalingRecord
 from src.records.run import Predictions, RunSummary
+from src.reporting.data_scaling_report import format_scaling
 from src.runs import experiment
 from src.runs.folder import RunFolder
 from src.runs.seal import changed_since
@@ -40,7 +41,10 @@ def settings(run: RunFolder, *overrides: str) -> ScalingSettings:
 
 def scaled(run: RunFolder, *overrides: str) -> DataScalingRecord:
     asked = settings(run, *overrides)
-    return measure_scaling(plan_scaling(asked), asked)
+    record, picture = measure_scaling(plan_scaling(asked), asked)
+    assert picture.is_file()
+    print(format_scaling(record, 100))
+    return record
 
 
 def runs(output_dir: Path) -> set[str]:

@@ -20,7 +20,6 @@ from src.statistics.intervals import (
     difference_interval,
     figure_interval,
     share_interval,
-    simultaneous_intervals,
     simultaneous_quantile,
 )
 from src.statistics.resampling import resample
@@ -51,10 +50,10 @@ def test_of_unrelated_candidates_all_at_once_are_sidaks(count: int) -> None:
 def test_copies_need_no_more_than_one() -> None:
     right = random_field([0.8], [1])[0].right
     evidence = Evidence.of([candidate(str(i), right) for i in range(20)])
-    found = simultaneous_intervals(evidence, resample(evidence, 20_000))
+    quantile = simultaneous_quantile(resample(evidence, 20_000))
     expected = wilson_interval(int(right.sum()), 400)
-    for one in found:
-        assert (one.low, one.high) == pytest.approx(expected, abs=1e-3)
+    one = figure_interval(evidence, 0, quantile)
+    assert (one.low, one.high) == pytest.approx(expected, abs=1e-3)
 
 
 @given(st.lists(st.integers(0, 60), min_size=2, max_size=6), st.integers(1, 3))
@@ -64,9 +63,9 @@ def test_every_interval_holds_its_own_figure(wrong: list[int], repeats: int) -> 
         for i, w in enumerate(wrong)
     ]
     evidence = Evidence.of(field)
-    for one, figure in zip(
-        simultaneous_intervals(evidence, resample(evidence, 50)), evidence.figure
-    ):
+    quantile = simultaneous_quantile(resample(evidence, 50))
+    for index, figure in enumerate(evidence.figure):
+        one = figure_interval(evidence, index, quantile)
         assert one.low <= figure <= one.high and one.high - one.low > 0.01
 
 
@@ -140,7 +139,7 @@ def test_an_interval_says_what_it_holds() -> None:
 def test_refuses_a_confidence_that_is_none() -> None:
     evidence = Evidence.of(random_field([0.8], [1]))
     with pytest.raises(ValueError, match="confidence is 1"):
-        simultaneous_intervals(evidence, resample(evidence, 10), 1.0)
+        simultaneous_quantile(resample(evidence, 10), 1.0)
 
 
 def of_kappa(*preds: NDArray[np.int64], targets: NDArray[np.int64]) -> list[Candidate]:

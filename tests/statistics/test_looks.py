@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from src.statistics.candidates import Candidate
 from src.statistics.evidence import Evidence, normal_quantile
-from src.statistics.intervals import simultaneous_intervals
+from src.statistics.intervals import figure_interval, simultaneous_quantile
 from src.statistics.looks import decided_by_seeds, look_confidence, seeds_until_next_look
 from src.statistics.mcb import compare_with_best
 from src.statistics.resampling import resample
@@ -68,8 +68,9 @@ def test_a_look_is_a_verdict_with_its_confidence() -> None:
     evidence = Evidence.of(field)
     third = judge(field, look=3)
     errors = resample(evidence, 6000)
-    wanted = simultaneous_intervals(evidence, errors, look_confidence(3))
-    for one, interval in zip(third.standings, wanted):
+    quantile = simultaneous_quantile(errors, look_confidence(3))
+    for index, one in enumerate(third.standings):
+        interval = figure_interval(evidence, index, quantile)
         assert (one.interval.low, one.interval.high) == pytest.approx((interval.low, interval.high))
     best = compare_with_best(evidence, errors, look_confidence(3))
     assert [one.tied for one in third.standings] == best.tied.tolist()
