@@ -21,7 +21,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select export push verify weights help install train sweep test test-all test-docs check ui \
+.PHONY: compare select scaling export push verify weights help install train sweep test test-all test-docs check ui \
         dashboard lock bench gpu
 
 help:  ## list the targets
@@ -63,6 +63,9 @@ compare: install  ## recommend a candidate, with its uncertainty (ARGS="sweep=de
 select: install  ## make the verdict's choice the champion (ARGS="sweep=default refit=true")
 	@$(PY) -m src.select $(ARGS)
 
+scaling: install  ## forecast what more pictures would bring (ARGS="run=champion goal=0.95")
+	@$(PY) -m src.scaling $(ARGS)
+
 export: install .venv/.extra-export  ## make a run faster: ONNX, int8, torch.export (ARGS="run=ID")
 	@$(PY) -m src.export $(ARGS)
 
@@ -72,7 +75,7 @@ push: install  ## publish a model: a folder, or the Hugging Face hub (ARGS="to=F
 verify: install  ## check that runs, studies and stores are what was written (ARGS="run=ID repair=true")
 	@$(PY) -m src.verify $(ARGS)
 
-weights: install  ## list the pretrained networks that load here (ARGS="filter=vit")
+weights: install  ## list the pretrained networks that load here, or fetch some (ARGS="fetch=suggested")
 	@$(PY) -m src.weights $(ARGS)
 
 ui: install  ## show the tracked runs in a browser (ARGS="port=5001")
