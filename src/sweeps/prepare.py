@@ -13,7 +13,7 @@ from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
 from ..records.trials import COMPLETE
-from ..reporting.formatting import duration
+from ..reporting.formatting import counted, duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
@@ -52,11 +52,6 @@ _LEAST_DESCRIBING, _SURE = 15.0, 0.85
 _STOPPED = 1.1
 # One network gets all cores if a training then takes at most this fraction of the time.
 _FASTER = 0.8
-# Epochs of a network that are worth more time than its share, if they and the finals fit. After one
-# epoch a tuned network may win by chance on a small validation part (accuracies of five folds after
-# one epoch, two, and of three frozen networks: clothing photos 89.4, 91.3, 91.0 %, magnetic tiles
-# 76.7, 82.9, 86.4 %, 2,000 photos of CIFAR-10 81.5, 84.3, 81.0 %).
-_GOOD_EPOCHS = 2
 # Fewest epochs of the only family of a sweep, where a part of an epoch is better than no result. A
 # pretrained network has its head fitted first, which takes a forward pass, a third of a step.
 _LEAST_PART, _LEAST_TUNED = 0.05, 0.5
@@ -195,15 +190,17 @@ class Preparation:
         tried = {trial.family for trial in self.jobs.study.trials()}
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
             share = clock.share(True)
-            trial = Prepared([], 1, epoch, trainings=self._trainings)
+            epochs = least_epochs(family, known)
+            trial = Prepared([], epochs, epoch, trainings=self._trainings)
             if share.trial is None or trial.seconds <= share.trial:
                 return self.measure(family)
             if self._fits(family, trial, share.measuring or 0.0):
                 return self.measure(family)
-            what = f"{trial.trainings} times an epoch" if trial.trainings > 1 else "an epoch"
+            times = f"{trial.trainings} times " if trial.trainings > 1 else ""
             return (
-                f"{what} would take about {duration(trial.seconds)}, estimated from the speed of "
-                f"the frozen networks, and the limit of a trial is {duration(share.trial)}"
+                f"{times}{counted(epochs, 'epoch')} would take about {duration(trial.seconds)}, "
+                "estimated from the speed of the frozen networks, and the limit of a trial is "
+                f"{duration(share.trial)}"
             )
         if not left:
             return "no time is left for trials"
@@ -410,11 +407,10 @@ class Preparation:
         each = found.seconds_per_epoch
         fitting = most / (each * found.trainings)
         epochs = int(fitting)
-        least = min(least_epochs(family), found.epochs)
-        for wanted in (max(least, min(_GOOD_EPOCHS, found.epochs)), least):
-            if epochs < wanted and self._fits(family, replace(found, epochs=wanted)):
-                epochs = wanted
-        if epochs < least:
+        least = min(least_epochs(family, self.jobs.prepared.values()), found.epochs)
+        if epochs < least and self._fits(family, replace(found, epochs=least)):
+            epochs = least
+        elif epochs < least:
             if not only or fitting < (_LEAST_PART if from_scratch else _LEAST_TUNED):
                 return found.left_out(f"{cost}, and the limit of a trial is {duration(most)}")
             epochs, each = max(1, epochs), min(each, most / found.trainings)
@@ -464,7 +460,8 @@ class Preparation:
         """Have a worker measure the default configuration of a family with these changes."""
         fit = self._fit_of_frozen(family)
         changes = changed(fit, changes)
-        least = _LEAST_PART if self._is_only(family) else least_epochs(family)
+        known = self.jobs.prepared.values()
+        least = _LEAST_PART if self._is_only(family) else least_epochs(family, known)
         job = self.jobs.prepare(family, changes, share, least, at_once)
         left, seconds = self.clock.race_left, share.measuring
         most = None if seconds is None else _STOPPED * (seconds + share.late_by)

@@ -18,6 +18,7 @@ from src.sweeps.short_budget import (
     estimate_finetuning_epoch,
     explain_no_family,
     families_without_time,
+    least_epochs,
     network_to_tune,
     next_affordable_family,
     report_single_family,
@@ -78,6 +79,14 @@ def test_the_network_to_tune_is_the_fastest_of_the_best_that_there_is_time_for()
     assert network_to_tune(TUNED, [Prepared([], 1, 0.0)], 1, inf) == (None, False)
 
 
+def test_a_network_is_judged_by_few_epochs_if_its_weights_are_published() -> None:
+    frozen = described(100.0, cut=False)
+    assert least_epochs(family("cnn"), [frozen]) == 3
+    assert least_epochs(TUNED, []) == least_epochs(TUNED, [Prepared([], 3, 1.0)]) == 1
+    assert least_epochs(TUNED, [frozen]) == 2, "one epoch is no better than frozen networks"
+    assert least_epochs(TUNED, [frozen.left_out("too slow")]) == 1
+
+
 def after(spent: float, budget: float) -> Clock:
     time = ByHand()
     clock = Clock(budget, finals=False, earlier=0, note=lambda _: None, now=time)
@@ -99,18 +108,18 @@ def test_the_minutes_that_are_named_let_hand_crafted_features_in(speed: float) -
 
 
 def test_the_minutes_that_are_named_let_a_tuned_network_in() -> None:
-    """All pictures were described in 60 s, and an epoch takes 31, half of what must be left."""
-    assert jobs_of(60, TUNED, 80, speed=100.0) == []
-    known = {"embedding": described(100.0, cut=False)}
+    """All pictures were described in 60 s, and two epochs take 31, half of what must be left."""
+    assert jobs_of(60, TUNED, 80, speed=200.0) == []
+    known = {"embedding": described(200.0, cut=False)}
     late = {"net": TUNED}
     found = next_affordable_family(late, known, after(60, 80), 2, ())
     assert found == ("net", 3)
-    assert jobs_of(60, TUNED, 180, speed=100.0) and not jobs_of(60, TUNED, 120, speed=100.0)
+    assert jobs_of(60, TUNED, 180, speed=200.0) and not jobs_of(60, TUNED, 120, speed=200.0)
     # Where describing takes 65 % of any budget, trials wait after it, and the network is measured.
-    known = {"embedding": described(100.0, cut=True)}
+    known = {"embedding": described(200.0, cut=True)}
     assert next_affordable_family(late, known, after(52, 80), 2, ()) == ("net", 5)
-    assert jobs_of(0.65 * 300, TUNED, 300, speed=100.0)
-    assert not jobs_of(0.65 * 150, TUNED, 150, speed=100.0)
+    assert jobs_of(0.65 * 300, TUNED, 300, speed=200.0)
+    assert not jobs_of(0.65 * 150, TUNED, 150, speed=200.0)
     others = {"cnn": family("cnn")}
     assert next_affordable_family(others, known, after(52, 80), 2, ()) is None
 
