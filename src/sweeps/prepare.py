@@ -233,9 +233,10 @@ class Preparation:
 
     def _keep(self, name: str, new: Prepared) -> bool:
         """Store a new result of a family if it is better than the old one; return whether it is."""
-        for note in new.notes:
-            self.show(f"{name}: {note}")
         found, old = self.jobs.prepared, self.jobs.prepared.get(name)
+        for note in new.notes:
+            if old is None or note not in old.notes:
+                self.show(f"{name}: {note}")
         if old is not None and not (new.affordable and new.betters(old)):
             # Makes the next start not repeat the same measurement.
             limit = new.limit if new.affordable else self.clock.race_left or 0.0

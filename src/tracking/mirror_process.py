@@ -203,6 +203,7 @@ class MirrorProcess:
                     self._changed.notify_all()
                     if run.done:  # a sweep's process has thousands of them
                         self._open.pop(Path(report["run_dir"]), None)
+        process.stdout.close()
         process.wait()
         with self._changed:
             self._changed.notify_all()

@@ -492,6 +492,17 @@ def test_what_cannot_be_trained_ends_the_sweep_with_its_reason(
         preparation(Answers(lambda _: {"failed": result}), 100).measure(family("cnn"))
 
 
+def test_what_was_shown_of_a_family_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    made = preparation(Answers(of_size(1, 1)), 100)
+    made._keep("frozen", Prepared([], 1, 1.0, notes=["ranked: a, b", "chosen: a"]))
+    made._keep("frozen", Prepared(["model.networks=[a,b]"], 1, 1.0, notes=["ranked: a, b", "both"]))
+    assert capsys.readouterr().out.splitlines() == [
+        "frozen: ranked: a, b",
+        "frozen: chosen: a",
+        "frozen: both",
+    ]
+
+
 class Gathered(Answers):
     """A pool whose two workers are ready."""
 
