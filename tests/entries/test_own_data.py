@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def test_a_set_of_12_bits_in_parts_of_other_names_is_learnt_and_predicted(
         for row in csv.DictReader(file):
             content = (root / row["path"]).read_bytes()
             assert hashlib.blake2b(content, digest_size=16).hexdigest() == row["content_hash"]
+
+
+@pytest.mark.slow
+def test_a_race_tunes_a_network_that_its_ranking_of_frozen_ones_names(
+    run: Run, tmp_path: Path
+) -> None:
+    root = tmp_path / "stripes"
+    for label, name in enumerate(_NAMES):
+        for number in range(30):
+            write(root / name / f"{number:02}.tif", _picture(label, number))
+    overrides = ["families=[embedding,finetuned]", "study=s", "data=folder", f"data.root={root}"]
+    overrides += ["model.input_size=64", "trainer.max_epochs=1", "finalists=0", "budget.trials=2"]
+    overrides += ["budget.minutes=null", "cv.folds=null", "tracking=none", "workers.count=1"]
+    result = run("src.sweep", *overrides, f"output_dir={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((tmp_path / "out" / "sweeps" / "s" / "sweep.json").read_text())
+    frozen, tuned = sorted(record["trials"], key=lambda trial: trial["family"])
+    assert (frozen["state"], tuned["state"]) == ("complete", "complete")
+    (network,) = [one for one in tuned["overrides"] if one.startswith("model.name=")]
+    ranked = {one["name"] for one in record["networks"] if one["accuracy"] is not None}
+    assert len(ranked) > 1 and network.removeprefix("model.name=") in ranked
+    assert f"finetuned: {network}, chosen among the frozen networks" in result.stderr
