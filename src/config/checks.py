@@ -22,13 +22,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ..machine.disk import NO_ROOM
-from ..machine.failures import DiskRefuses
 from ..machine.imports import is_foreign
 from ..machine.text import nearest
 from .credentials import credentials_problem, texts_of
+
+if TYPE_CHECKING:
+    from ..machine.failures import DiskRefuses
 
 __all__ = [
     "ADDED",
@@ -65,6 +67,8 @@ class ConfigError(ValueError):
 
 def not_written(error: OSError, sentence: str) -> ConfigError | DiskRefuses:
     """Return the exception for a file that cannot be written: a full disk is no wrong input."""
+    from ..machine.failures import DiskRefuses  # a bundle has these checks without it
+
     return DiskRefuses(sentence) if error.errno in NO_ROOM else ConfigError(sentence)
 
 

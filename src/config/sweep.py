@@ -134,9 +134,8 @@ class WorkersSettings(Settings):
 
 
 def _study_problem(name: str) -> str | None:
-    return (
-        None if _STUDY.fullmatch(name) else "it must be 100 letters, digits, dots, _ or - at most"
-    )
+    fits = _STUDY.fullmatch(name)
+    return None if fits else "it must be letters, digits, dots, _ or -, 100 of them at most"
 
 
 def _key(name: str) -> str:

@@ -56,6 +56,11 @@ sys.meta_path.insert(0, Slow())
 """
 
 
+def _from_a_terminal() -> None:
+    """Let Ctrl-C come through in a child, also where the tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_before_a_command_handles_signals_one_ends_it_without_a_traceback(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     (tmp_path / "sitecustomize.py").write_text(_SLOW.format(root=str(ROOT), begun=str(begun)))
@@ -65,6 +70,7 @@ def test_before_a_command_handles_signals_one_ends_it_without_a_traceback(tmp_pa
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_from_a_terminal,  # noqa: PLW1509 - no other thread is at work
     )
     while not begun.exists():
         assert process.poll() is None
@@ -77,4 +83,5 @@ def test_who_imports_the_package_keeps_the_handlers() -> None:
     program = (
         "import signal, src; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, cwd=ROOT, check=True, preexec_fn=_from_a_terminal)

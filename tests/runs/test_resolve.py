@@ -34,6 +34,7 @@ SMALL = (
 def threads_as_before(monkeypatch: pytest.MonkeyPatch) -> object:
     # Other programs on the machine must not change a result.
     monkeypatch.setattr(resolve, "is_idle", lambda: False)
+    monkeypatch.setattr(resolve, "others_load", lambda: 0.0)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -211,7 +212,11 @@ def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
     assert 1e-5 < resolved.rates.suggestion < 1
 
 
-def test_the_run_holds_what_was_chosen_and_takes_it_up_again(tmp_path: Path) -> None:
+def test_the_run_holds_what_was_chosen_and_takes_it_up_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # However slow the machine is, its plans are timed.
+    monkeypatch.setattr("src.training.training_plan._LEAST_ALLOWANCE", 20.0)
     overrides = [*SMALL, "model.hidden=[32]", "find_lr=true", "data.batch_size=auto"]
     overrides.append(f"output_dir={tmp_path}")
     summary = run_experiment(read_run_settings(overrides))
