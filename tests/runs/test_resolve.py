@@ -215,8 +215,9 @@ def test_batch_size_and_rate_are_measured_for_real(tmp_path: Path) -> None:
 def test_the_run_holds_what_was_chosen_and_takes_it_up_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # However slow the machine is, its plans are timed.
+    # However slow the machine is and whatever it has, there are plans to be timed.
     monkeypatch.setattr("src.training.training_plan._LEAST_ALLOWANCE", 20.0)
+    monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: True)
     overrides = [*SMALL, "model.hidden=[32]", "find_lr=true", "data.batch_size=auto"]
     overrides.append(f"output_dir={tmp_path}")
     summary = run_experiment(read_run_settings(overrides))
