@@ -377,6 +377,8 @@ def test_a_family_that_states_no_network_tunes_the_best_frozen_one_it_has_time_f
     assert found(300, "model.name=mine").network is None
     assert found(300, folds=3).network == "small", "each fold is a training"
     assert good.betters(small) and not small.betters(good)
+    longer = replace(small, epochs=12, side=224)
+    assert good.betters(longer) and not longer.betters(good), "the time that chose it counts"
 
 
 def test_a_chosen_network_of_large_pictures_is_not_measured_at_its_own_size() -> None:
@@ -524,13 +526,14 @@ def jobs_of(
     speed: float,
     trials: int = 1,
     kept: float | None = None,
+    folds: int | None = None,
 ) -> list[Job]:
     """Return what is measured of a family after so many trials, with this time for the finals."""
     time, study, pool = ByHand(), Study(), Gathered(of_size(1.0, 1.0))
     clock = Clock(budget, finals=kept is not None, earlier=0, note=lambda _: None, now=time)
     clock.kept = kept or 0.0
     study.count = trials
-    made = preparation(pool, None, study=study, **{family.name: family})
+    made = preparation(pool, None, study=study, folds=folds, **{family.name: family})
     network = {"name": "n", "taken": True, "side": 224, "images_per_second": speed}
     ready = Prepared([], 1, 0.0, published=True, networks=[network], parts={"train": 1_000})
     made.jobs.prepared["embedding"] = ready
@@ -594,6 +597,9 @@ def test_a_tuned_network_is_measured_late_as_well_once_the_others_had_a_trial(
     assert measured(100, tuned, kept=60) == [] and measured(100, tuned, kept=20) == [28]
     assert measured(100, tuned, kept=32) == [], "it may take half as long again"
     assert measured(130, family("net", "model=cnn")) == [], "of others nothing is known"
+    capsys.readouterr()
+    assert measured(130, tuned, folds=5) == [], "each fold is a training"
+    assert "5 times 2 epochs would take about 2 min 33 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
