@@ -18,6 +18,7 @@ from .config.command_line import run_entry
 from .config.compose import compose_settings
 from .config.finished import ScalingSettings
 from .machine.ending import leave
+from .machine.package import command
 from .machine.status import doing
 
 
@@ -32,11 +33,17 @@ def scaling(settings: ScalingSettings, overrides: Sequence[str]) -> None:
     with doing("loading PyTorch and Lightning"):
         from .reporting.data_scaling_report import format_scaling
         from .selection.data_scaling import measure_scaling
+        from .targets import kind_of
 
     record, drawing = measure_scaling(plan, settings)
     width, wrapped = shutil.get_terminal_size().columns, sys.stdout.isatty()
     print(format_scaling(record, width, wrapped=wrapped))
     print(f"figure: {drawing}", flush=True)
+    if not kind_of(plan.chosen.settings.data.target).pixels:
+        kept = ("run=", "output_dir=", "plugins=")
+        given = [one for one in overrides if one.startswith(kept)]
+        named = [*given, "images=FOLDER", "out=labels.csv", "label_next=100"]
+        print(f"which pictures to label first: {command('predict', *named)}", flush=True)
 
 
 def main() -> int:

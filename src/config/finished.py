@@ -149,6 +149,11 @@ class PredictSettings(_OneRunSettings):
         above=0,
         below=1,
     )
+    label_next: int | None = positive_int(
+        "also write so many pictures whose labels would teach the model most, beside out: a table "
+        "to correct the labels in, and copies in a folder for each class; null for none",
+        None,
+    )
     batch_size: int = positive_int("pictures at once", 128)
 
     def __post_init__(self) -> None:

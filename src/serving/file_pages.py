@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from ..data.decoding.picture_files import PictureError, PictureFile, file_errors, pages_of
 
-__all__ = ["OpenPages", "Page", "pages_in"]
+__all__ = ["OpenPages", "Page", "page_of", "pages_in"]
 
 
 class Page(NamedTuple):
@@ -27,6 +28,14 @@ class Page(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}#{self.number + 1}"
+
+
+def page_of(path: str) -> Path | Page:
+    """Return the page or the file that `str` of it names."""
+    file, _, number = path.rpartition("#")
+    if not file or not number.isdigit() or os.path.isfile(path):
+        return Path(path)
+    return Page(Path(file), int(number) - 1)
 
 
 def pages_in(file: Path, *, all_pages: bool, frames: int | None) -> list[Path | Page]:

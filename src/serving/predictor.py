@@ -71,6 +71,7 @@ class Labelled:
         labels: k class names, or those of a set, the most probable first.
         probabilities: of these, in [0, 1].
         confidence: how sure the answer is, see `TargetKind.confidences`.
+        uncertainty: how much its true label would teach, see `TargetKind.uncertainties`.
         verdict: on the answer; None where nothing judges it.
         every: K probabilities of all labels, of label sets; () for others.
     """
@@ -79,6 +80,7 @@ class Labelled:
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     confidence: float
+    uncertainty: float
     verdict: Verdict | None = None
     every: tuple[float, ...] = ()
 
@@ -330,7 +332,6 @@ class Predictor:
     def _named(
         self, path: str, probs: Float32Array, verdict: Verdict | None, top_k: int
     ) -> Labelled:
-        confidence = float(self.kind.confidences(probs[None])[0])
         if self.kind.sets:
             (order,) = self.label_sets(probs[None])
         else:  # the answer need not be the most probable one
@@ -341,7 +342,8 @@ class Predictor:
             path,
             tuple(self.class_names[k] for k in order),
             tuple(float(probs[k]) for k in order),
-            confidence,
+            float(self.kind.confidences(probs[None])[0]),
+            float(self.kind.uncertainties(probs[None])[0]),
             verdict,
             tuple(map(float, probs)) if self.kind.sets else (),
         )

@@ -69,6 +69,11 @@ class TargetKind(ABC):
         """Return (N,) how sure each answer is: as its class, or as the least sure of all labels."""
         return probs.max(axis=1)
 
+    def uncertainties(self, probs: Probs) -> Probs:
+        """Return (N,) in [0, 1], 1 where the two most probable classes are equally so."""
+        second, first = np.sort(probs, axis=1)[:, -2:].T
+        return 1 - (first - second)
+
     @abstractmethod
     def right(self, preds: Labels, targets: Labels) -> BoolArray:
         """Return (N,) whether each prediction is the target."""

@@ -57,6 +57,12 @@ class MultiLabel(TargetKind):
     def confidences(self, probs: Probs) -> Probs:
         return np.maximum(probs, 1 - probs).min(axis=1)
 
+    def uncertainties(self, probs: Probs) -> Probs:
+        """Return (N,) in [0, 1]: the mean entropy of the labels, in bits."""
+        there = probs.astype(np.float64)
+        each = (entropy_terms(there) + entropy_terms(1 - there)) / np.log(2)
+        return each.mean(axis=1).clip(0, 1)
+
     def right(self, preds: Labels, targets: Labels) -> BoolArray:
         return (preds == targets).all(axis=1)
 

@@ -23,6 +23,8 @@ def test_a_forecast_is_printed_and_kept(fitted: Path, run: Run) -> None:
     assert "Twice as many training pictures" in result.stdout
     assert f"50.0 % is reached by these {now['pictures']:,}" in result.stdout
     assert len(list(fitted.parent.glob("*/summary.json"))) >= 3
+    (further,) = [line for line in result.stdout.splitlines() if "label_next=100" in line]
+    assert further.startswith("which pictures to label first: ") and f"run={fitted}" in further
 
 
 def test_a_second_forecast_of_a_run_is_refused_with_who_makes_the_first(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.data.sources.source import Problem
 from src.serving import file_pages
-from src.serving.file_pages import Page
+from src.serving.file_pages import Page, page_of
 from src.serving.predictor import Labelled, Predictor
 
 
@@ -77,3 +77,12 @@ def test_a_damaged_page_is_named_and_the_others_are_read(
     assert isinstance(found[0], Labelled) and isinstance(found[2], Labelled)
     assert round(255 * dict(zip(found[2].labels, found[2].probabilities))["light"]) == 30
     assert predictor.pages_in(tmp_path / "none.tif") == [tmp_path / "none.tif"]
+
+
+def test_what_a_page_is_called_leads_back_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "stack #1.tif"
+    assert page_of(str(Page(file, 2))) == Page(file, 2)
+    assert page_of(str(file)) == file
+    odd = tmp_path / "photo#3"  # a file's own name
+    odd.touch()
+    assert page_of(str(odd)) == odd

@@ -295,3 +295,19 @@ def test_columns_of_classes_are_distinct_whatever_these_are_called() -> None:
     assert class_columns(["cat", "path", "=1"], taken) == ["cat", "class path", "=1"]
     both = class_columns(["labels", "class labels", "path"], taken)
     assert both == ["class class labels", "class labels", "class path"]
+
+
+@pytest.mark.parametrize("name", ["single", "ordinal", "multi"])
+def test_the_uncertainty_is_largest_where_a_label_would_decide_and_none_where_it_is_known(
+    name: str,
+) -> None:
+    kind = kind_of(name)
+    even = np.full((1, CLASSES), 0.5) if name == "multi" else np.array([[0.5, 0.5, 0, 0]])
+    sure = np.array([[0.0, 1, 0, 0]])
+    assert kind.uncertainties(even) == pytest.approx(1)
+    assert kind.uncertainties(sure) == pytest.approx(0)
+    probs = samples(name)[0]
+    found = kind.uncertainties(probs)
+    assert found.shape == (len(probs),) and ((found >= 0) & (found <= 1)).all()
+    shuffled = probs[:, np.random.default_rng(0).permutation(CLASSES)]
+    np.testing.assert_allclose(kind.uncertainties(shuffled), found, rtol=1e-5)

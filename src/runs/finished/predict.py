@@ -27,10 +27,11 @@ from ...machine.status import doing, with_progress
 from ...machine.text import csv_cell
 from ...records.pictures import ClassMaps, Guess, GuessSample
 from ...serving.bundle_files import DIGEST
-from ...serving.file_pages import Page
+from ...serving.file_pages import Page, page_of
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
+from .label_next import LabelNext
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model", "predictor_of"]
@@ -68,6 +69,13 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     tally = Tally(trust)
     _keep_pictures(settings.out, found)
     sheets = _Sheets.beside(settings.out, explain=settings.explain)
+    to_label = None
+    if settings.label_next is not None:
+        if sheets.table is None:
+            raise ConfigError(
+                "label_next: its files are written beside a CSV file: set out=FILE.csv too."
+            )
+        to_label = LabelNext(sheets.table, settings.label_next)
     files = [Path(file) for file in found.pictures if not sheets.has(Path(file))]
     left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
 
@@ -77,7 +85,7 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
         pages = [page for file in files for page in predictor.pages_in(file)]
-        sample = _write_rows(predictor, pages, settings.top_k, stream, tally)
+        sample = _write_rows(predictor, pages, settings.top_k, stream, tally, to_label)
         if sample.count == 0:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     where = ""
@@ -91,7 +99,10 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     skipped = len(pages) - sample.count + len(left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
     done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
-    return "\n".join([done, *tally.sentences()])
+    lines = [done, *tally.sentences()]
+    if to_label is not None:
+        lines.append(to_label.write(_shown, sets=predictor.kind.sets))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -249,20 +260,13 @@ def predictor_of(checkpoint: Path, batch_size: int, changed: str = "refuse") -> 
     return load_trained(checkpoint).predictor(batch_size)
 
 
-def _page(path: str) -> Path | Page:
-    """Return the page or the file that a row names."""
-    file, _, number = path.rpartition("#")
-    if not file or not number.isdigit() or os.path.isfile(path):
-        return Path(path)
-    return Page(Path(file), int(number) - 1)
-
-
 def _write_rows(
     predictor: Predictor,
     files: Sequence[Path | Page],
     top_k: int | None,
     stream: TextIO,
     tally: Tally,
+    to_label: LabelNext | None,
 ) -> GuessSample:
     """Write a row for each picture that can be read, and name the others on standard error."""
     sets, classes = predictor.kind.sets, predictor.class_names
@@ -279,6 +283,8 @@ def _write_rows(
                 continue
             cells = _cells_of_set(predictor, item, top_k) if sets else _cells(item)
             rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
+            if to_label is not None:
+                to_label.add(item)
             if sets:
                 shown, sure = labels_text(item.labels) or "none", item.confidence
             else:
@@ -318,7 +324,7 @@ def _cells_of_set(predictor: Predictor, item: Labelled, top_k: int | None) -> li
 def _shown(path: str) -> UInt8Array:
     """Return a thumbnail, (3, H, W) uint8; grey if the file has gone or changed meanwhile."""
     try:
-        picture = _page(path)
+        picture = page_of(path)
         if isinstance(picture, Page):
             return thumbnail(picture.file, page=picture.number)
         return thumbnail(picture)
@@ -338,7 +344,7 @@ def _draw(
     if maps is None or sheets.explained is None:
         return
     guesses = sample.few()
-    pixels = np.stack([predictor.pixels(_page(guess.path)) for guess in guesses])
+    pixels = np.stack([predictor.pixels(page_of(guess.path)) for guess in guesses])
     probs = predictor.probabilities(pixels)
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))

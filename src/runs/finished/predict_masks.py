@@ -120,6 +120,7 @@ def _refuse_what_labels_have(settings: PredictSettings) -> None:
         ("coverage", settings.coverage is not None),
         ("max_error", settings.max_error is not None),
         ("top_k", settings.top_k is not None),
+        ("label_next", settings.label_next is not None),
     ):
         if given:
             raise ConfigError(

@@ -67,6 +67,14 @@ def test_windows_are_refused_where_pictures_have_labels(tmp_path: Path) -> None:
         label_pictures(tmp_path / "model", Listing([], []), settings)
 
 
+@pytest.mark.parametrize("key", ["label_next=5", "top_k=2", "coverage=0.9", "explain=true"])
+def test_what_is_about_one_label_a_picture_is_refused(tmp_path: Path, key: str) -> None:
+    overrides = ["run=some", f"images={tmp_path}", key]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    with pytest.raises(ConfigError, match=rf"^{key.partition('=')[0]} is about one label"):
+        write_masks(tmp_path / "model", Listing([], []), settings)
+
+
 @pytest.mark.parametrize("names", [("dark", "grey", "light"), ("path", "mask", "class path")])
 def test_masks_of_an_earlier_call_do_not_stay_beside_the_new_table(
     names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

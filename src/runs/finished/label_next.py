@@ -1,0 +1,162 @@
+"""Which of many pictures without labels are worth labelling first."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ...config.checks import ConfigError
+from ...config.console import written_to
+from ...data.quality.near_duplicates import near_pairs
+from ...machine.arrays import UInt8Array
+from ...machine.status import with_progress
+from ...records.pictures import LabelRow, write_labels
+from ...serving.file_pages import Page, page_of
+from ...serving.predictor import Labelled
+from ...targets.labels import labels_text
+
+__all__ = ["LabelNext"]
+
+# So many candidates are kept for each picture that is wanted: near-duplicates are among them.
+_CANDIDATES = 2
+_COMPARED_SIDE = 32
+_LONGEST_NAME = 200  # bytes of a name that are kept; file systems take 255
+_NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or another
+
+
+class _Candidate(NamedTuple):
+    """A picture, ordered by how much its label would teach; of equals the first comes first."""
+
+    uncertainty: float
+    place: int
+    path: str
+    label: str
+    suggested: str
+
+
+class LabelNext:
+    """The pictures about which a model is least certain, of any number in bounded memory.
+
+    Their labels teach a model more than those of pictures drawn at random (uncertainty sampling:
+    Scheffer, Decomain & Wrobel, "Active Hidden Markov Models for Information Extraction", 2001, for
+    one class a picture). Of near-duplicates one is taken.
+
+    Args:
+        out: the table of all labels; what is written lies beside it.
+        count: pictures wanted.
+
+    Attributes:
+        table: CSV file of the pictures, as `data.root` takes it.
+        folder: of copies, a folder for each class.
+
+    Raises:
+        ConfigError: either is there already: labels may have been corrected in it.
+    """
+
+    def __init__(self, out: Path, count: int) -> None:
+        self.table = out.with_name(f"{out.stem}_next.csv")
+        self.folder = out.with_name(f"{out.stem}_next")
+        for place in (self.table, self.folder):
+            if os.path.lexists(place):
+                raise ConfigError(
+                    f"label_next: {place} is there already, perhaps with labels that were "
+                    "corrected: move it away, or name another file with out."
+                )
+        self._count = count
+        self._seen = 0
+        self._heap: list[_Candidate] = []
+
+    def add(self, item: Labelled) -> None:
+        """Add a picture; its path is that of a file, or of a page as `str(Page)` writes it."""
+        if item.every:  # a set of labels has no second most probable one
+            label, suggested = labels_text(item.labels), ""
+        else:
+            label, suggested = item.labels[0], (*item.labels, "")[1]
+        self._seen += 1
+        one = _Candidate(item.uncertainty, -self._seen, item.path, label, suggested)
+        if len(self._heap) < _CANDIDATES * self._count:
+            heapq.heappush(self._heap, one)
+        else:
+            heapq.heappushpop(self._heap, one)
+
+    def write(self, shown: Callable[[str], UInt8Array], *, sets: bool) -> str:
+        """Write the table and the copies; return a line on them.
+
+        Args:
+            shown: returns a thumbnail (3, H, W) uint8 of a path.
+            sets: whether the pictures have sets of labels, for which there are no folders.
+
+        Raises:
+            ConfigError: a file cannot be written.
+        """
+        chosen = self._chosen(shown)
+        rows = [
+            LabelRow(
+                path=os.path.abspath(_file(one)),
+                label=one.label,
+                split="train",
+                suggested=one.suggested,
+                score=one.uncertainty,
+            )
+            for one in chosen
+        ]
+        copied = not sets and all(_is_folder_name(one.label) for one in chosen)
+        with written_to("label_next", self.folder if copied else self.table):
+            if copied:
+                self._copy(chosen)
+            write_labels(self.table, rows)
+        where = f", and in copies in {self.folder}" if copied else ""
+        pictures = "picture" if len(chosen) == 1 else "pictures"
+        return (
+            f"to label next: {len(chosen):,} {pictures}, in {self.table}{where}. Correct the "
+            "labels, which are the model's, and add the pictures to the training part alone."
+        )
+
+    def _chosen(self, shown: Callable[[str], UInt8Array]) -> list[_Candidate]:
+        """Return the least certain pictures, of near-duplicates and of a file's pages the first."""
+        ranked = sorted(self._heap, reverse=True)
+        grey = [
+            np.asarray(
+                Image.fromarray(shown(one.path).transpose(1, 2, 0))
+                .convert("L")
+                .resize((_COMPARED_SIDE, _COMPARED_SIDE))
+            )
+            for one in with_progress(ranked, len(ranked), "pictures compared")
+        ]
+        later = set(near_pairs(np.stack(grey)).pairs[:, 1].tolist())
+        apart = [one for place, one in enumerate(ranked) if place not in later]
+        files = {_file(one): one for one in reversed(apart)}
+        return sorted(files.values(), reverse=True)[: self._count]
+
+    def _copy(self, chosen: list[_Candidate]) -> None:
+        """Copy the pictures into folders of their labels, by name in the order of the table."""
+        digits = len(str(len(chosen)))
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=self.folder.parent) as unfinished:
+            whole = Path(unfinished) / self.folder.name
+            for place, one in enumerate(chosen, start=1):
+                name = os.fsdecode(os.fsencode(_file(one).name)[-_LONGEST_NAME:])
+                copy = whole / one.label / f"{place:0{digits}}_{name}"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(_file(one), copy)
+            whole.rename(self.folder)
+
+
+def _file(one: _Candidate) -> Path:
+    """Return the file that a picture is, or is a page of."""
+    found = page_of(one.path)
+    return found.file if isinstance(found, Page) else found
+
+
+def _is_folder_name(label: str) -> bool:
+    """Whether every system can have a folder of this name."""
+    fits = 0 < len(os.fsencode(label)) <= _LONGEST_NAME
+    return fits and not set(label) & _NO_NAME and label == label.strip(" .")

@@ -1,0 +1,180 @@
+"""The pictures that are worth labelling first, with models that answer."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.config.checks import ConfigError
+from src.config.compose import compose_settings
+from src.config.finished import PredictSettings
+from src.data.sources.files import find_pictures
+from src.data.sources.folder import load
+from src.runs.finished.predict import label_pictures
+from src.serving.bundle_writing import write_bundle
+from tests.features.classifiers import IMAGES, classifier
+from tests.serving.bundles import bundle, network_and_metadata
+
+Label = Callable[..., str]
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    """A folder of forty digits of another size than those that the model has learnt."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for number, digit in enumerate(IMAGES[100:140, 0]):
+        Image.fromarray(digit).resize((32, 32)).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> Label:
+    """Labels a folder with a classifier, or the model given, into labels.csv."""
+    overrides = ["run=x", "images=x", f"out={tmp_path / 'labels.csv'}"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+
+    def run(folder: Path, count: int | None, model: Path | None = None, **options: Any) -> str:
+        if model is None:
+            model = tmp_path / "model.skops"
+            if not model.exists():
+                classifier("model.features=[raw]").save(model)
+        asked = dataclasses.replace(settings, label_next=count, **options)
+        return label_pictures(model, find_pictures(str(folder)), asked)
+
+    return run
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_two_most_probable_classes_of_those_named_are_the_closest(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    said = label(new, 12)
+    rows = rows_of(tmp_path / "labels.csv")
+    gaps = {r["path"]: float(r["probability"]) - float(r["probability_2"]) for r in rows}
+    named = rows_of(tmp_path / "labels_next.csv")
+    assert [row["path"] for row in named] == sorted(gaps, key=gaps.__getitem__)[:12]
+    answers = {row["path"]: row for row in rows}
+    for row in named:
+        answer = answers[row["path"]]
+        assert (row["label"], row["suggested"]) == (answer["label"], answer["label_2"])
+        assert float(row["score"]) == pytest.approx(1 - gaps[row["path"]], abs=1e-3)
+    assert "to label next: 12 pictures" in said and str(tmp_path / "labels_next.csv") in said
+
+
+def test_copies_lie_in_folders_of_their_labels_and_are_trained_on_as_the_table_is(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    label(new, 12)
+    table, folder = tmp_path / "labels_next.csv", tmp_path / "labels_next"
+    copies = sorted(folder.rglob("*.png"), key=lambda copy: copy.name)
+    for place, (row, copy) in enumerate(zip(rows_of(table), copies, strict=True), start=1):
+        assert copy.parent.name == row["label"]
+        assert copy.name == f"{place:02}_{Path(row['path']).name}"
+        assert copy.read_bytes() == Path(row["path"]).read_bytes()
+    assert [*tmp_path.glob(".*")] == []
+    read = load(table, tmp_path / "cache", False)
+    assert read.given_parts is not None and {*read.given_parts} == {"train"}
+    names = [read.class_names[target] for target in read.targets]
+    assert sorted(names) == sorted(row["label"] for row in rows_of(table))
+
+
+def test_of_near_duplicates_one_is_named(label: Label, new: Path, tmp_path: Path) -> None:
+    label(new, 1)
+    (first,) = rows_of(tmp_path / "labels_next.csv")
+    (tmp_path / "labels_next.csv").rename(tmp_path / "before.csv")
+    (tmp_path / "labels_next").rename(tmp_path / "before")
+    with Image.open(first["path"]) as image:
+        for number, side in enumerate((33, 40, 48)):
+            image.resize((side, side)).save(new / f"again{number}.png")
+    label(new, 10)
+    paths = [Path(row["path"]).name for row in rows_of(tmp_path / "labels_next.csv")]
+    again = {Path(first["path"]).name, "again0.png", "again1.png", "again2.png"}
+    assert len(paths) == 10 and len(again.intersection(paths)) == 1
+
+
+def test_a_file_of_several_pages_is_named_once(label: Label, tmp_path: Path) -> None:
+    network, metadata = network_and_metadata()
+    metadata["settings"]["data"]["pages"] = "all"
+    write_bundle(tmp_path / "bundle", network, metadata, np.zeros((3, 16, 24), np.uint8))
+    (tmp_path / "new").mkdir()
+    pages = [Image.fromarray(digit) for digit in IMAGES[100:110, 0]]
+    pages[0].save(tmp_path / "new/first.tif", save_all=True, append_images=pages[1:5])
+    pages[5].save(tmp_path / "new/second.tif", save_all=True, append_images=pages[6:])
+    label(tmp_path / "new", 9, tmp_path / "bundle")
+    assert len(rows_of(tmp_path / "labels.csv")) == 10
+    named = [Path(row["path"]).name for row in rows_of(tmp_path / "labels_next.csv")]
+    assert sorted(named) == ["first.tif", "second.tif"]
+
+
+def test_fewer_pictures_than_are_wanted_are_all_named(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    label(new, 1000)
+    named = {row["path"] for row in rows_of(tmp_path / "labels_next.csv")}
+    assert 35 < len(named) <= 40
+
+
+@pytest.mark.parametrize("taken", ["labels_next.csv", "labels_next"])
+def test_what_may_have_been_corrected_is_kept(
+    label: Label, new: Path, tmp_path: Path, taken: str
+) -> None:
+    label(new, 5)
+    (tmp_path / ("labels_next" if taken == "labels_next.csv" else "labels_next.csv")).rename(
+        tmp_path / "elsewhere"
+    )
+    corrected = {path: path.stat() for path in (tmp_path / taken, tmp_path / "labels.csv")}
+    with pytest.raises(ConfigError, match=rf"{taken} is there already.*out"):
+        label(new, 5)
+    assert corrected == {path: path.stat() for path in corrected}
+    assert "to label next" not in label(new, None)  # without it nothing is in the way
+
+
+def test_it_has_to_be_said_where(label: Label, new: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set out=FILE\.csv too"):
+        label(new, 5, out=None)
+
+
+def test_sets_of_labels_have_no_folders_and_come_by_their_mean_entropy(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    network, metadata = network_and_metadata(link="sigmoid")
+    metadata |= {"class_names": list("abcd"), "thresholds": [0.0] * 4}  # all are folders' names
+    write_bundle(tmp_path / "bundle", network, metadata, np.zeros((3, 16, 24), np.uint8))
+    said = label(new, 8, tmp_path / "bundle")
+    assert not (tmp_path / "labels_next").exists() and "copies" not in said
+    rows = rows_of(tmp_path / "labels.csv")
+    probs = np.array([[float(p) for p in [*row.values()][2:]] for row in rows])
+    entropy = -(probs * np.log2(probs) + (1 - probs) * np.log2(1 - probs)).mean(axis=1)
+    order = np.argsort(-entropy, kind="stable")
+    named = rows_of(tmp_path / "labels_next.csv")
+    near = {row["path"]: place for place, row in enumerate(named)}
+    kept = [rows[place]["path"] for place in order if rows[place]["path"] in near]
+    scores = [float(row["score"]) for row in named]
+    assert scores == sorted(scores, reverse=True) and {*kept} == {*near}
+    np.testing.assert_allclose(
+        scores, sorted(entropy[[r["path"] in near for r in rows]])[::-1], atol=1e-3
+    )
+    by_path = {row["path"]: row["labels"] for row in rows}
+    assert all(row["label"] == by_path[row["path"]] for row in named)
+
+
+def test_a_class_that_no_folder_can_be_called_by_leaves_the_table_alone(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    bundle(tmp_path / "bundle", seed=1)  # gives most pictures the class "c/d"
+    said = label(new, 40, tmp_path / "bundle")
+    labels = {row["label"] for row in rows_of(tmp_path / "labels_next.csv")}
+    assert "c/d" in labels
+    assert not (tmp_path / "labels_next").exists() and "copies" not in said
