@@ -26,7 +26,7 @@ from ...targets.labels import labels_text
 __all__ = ["LabelNext"]
 
 # So many candidates are kept for each picture that is wanted: near-duplicates are among them.
-_CANDIDATES = 2
+_CANDIDATES = 4
 _COMPARED_SIDE = 32
 _LONGEST_NAME = 200  # bytes of a name that are kept; file systems take 255
 _NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or another
@@ -123,18 +123,21 @@ class LabelNext:
     def _chosen(self, shown: Callable[[str], UInt8Array]) -> list[_Candidate]:
         """Return the least certain pictures, of near-duplicates and of a file's pages the first."""
         ranked = sorted(self._heap, reverse=True)
-        grey = [
-            np.asarray(
-                Image.fromarray(shown(one.path).transpose(1, 2, 0))
-                .convert("L")
-                .resize((_COMPARED_SIDE, _COMPARED_SIDE))
-            )
-            for one in with_progress(ranked, len(ranked), "pictures compared")
-        ]
-        later = set(near_pairs(np.stack(grey)).pairs[:, 1].tolist())
-        apart = [one for place, one in enumerate(ranked) if place not in later]
-        files = {_file(one): one for one in reversed(apart)}
-        return sorted(files.values(), reverse=True)[: self._count]
+        grey: list[UInt8Array] = []
+        chosen: list[_Candidate] = []
+        size = 0
+        while len(chosen) < self._count and size < len(ranked):
+            size = min(max(2 * size, self._count), len(ranked))
+            for one in with_progress(ranked[len(grey) : size], None, "pictures compared"):
+                pixels = Image.fromarray(shown(one.path).transpose(1, 2, 0)).convert("L")
+                grey.append(np.asarray(pixels.resize((_COMPARED_SIDE, _COMPARED_SIDE))))
+            later = set(near_pairs(np.stack(grey)).pairs[:, 1].tolist())
+            files: dict[Path, _Candidate] = {}
+            for place, one in enumerate(ranked[:size]):
+                if place not in later:
+                    files.setdefault(_file(one), one)
+            chosen = [*files.values()][: self._count]
+        return chosen
 
     def _copy(self, chosen: list[_Candidate]) -> None:
         """Copy the pictures into folders of their labels, by name in the order of the table."""

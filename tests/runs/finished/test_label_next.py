@@ -91,17 +91,20 @@ def test_copies_lie_in_folders_of_their_labels_and_are_trained_on_as_the_table_i
 
 
 def test_of_near_duplicates_one_is_named(label: Label, new: Path, tmp_path: Path) -> None:
-    label(new, 1)
-    (first,) = rows_of(tmp_path / "labels_next.csv")
+    label(new, 4)
+    before = [row["path"] for row in rows_of(tmp_path / "labels_next.csv")]
     (tmp_path / "labels_next.csv").rename(tmp_path / "before.csv")
     (tmp_path / "labels_next").rename(tmp_path / "before")
-    with Image.open(first["path"]) as image:
-        for number, side in enumerate((33, 40, 48)):
-            image.resize((side, side)).save(new / f"again{number}.png")
+    for path in before:  # the least certain ones, three times more: as many as are wanted now
+        for side in (33, 40, 48):
+            with Image.open(path) as image:
+                image.resize((side, side)).save(new / f"{Path(path).stem}_{side}.png")
     label(new, 10)
-    paths = [Path(row["path"]).name for row in rows_of(tmp_path / "labels_next.csv")]
-    again = {Path(first["path"]).name, "again0.png", "again1.png", "again2.png"}
-    assert len(paths) == 10 and len(again.intersection(paths)) == 1
+    names = [Path(row["path"]).stem for row in rows_of(tmp_path / "labels_next.csv")]
+    shown = [name.partition("_")[0] for name in names]
+    assert (
+        len(shown) == 10 and len({*shown}) == 10 and {Path(path).stem for path in before} < {*shown}
+    )
 
 
 def test_a_file_of_several_pages_is_named_once(label: Label, tmp_path: Path) -> None:
