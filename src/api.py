@@ -472,8 +472,9 @@ class Model:
 
     @_as_command()
     def predict(self, pictures: Picture | Sequence[Picture]) -> pd.DataFrame:
-        """Return a row for each picture: `picture`, `label`, `probability`.
+        """Return a row for each picture: `picture`, `label`, `probability`, `uncertainty`.
 
+        `uncertainty`, in [0, 1], is the larger the more the picture's label would teach the model.
         A model that names several labels gives `labels`, a list, and a column for each label; one
         with a class for every pixel `mask`, an array (H, W) uint8 of the picture's size with its
         classes, 255 where it saw nothing, and the share of each class.
@@ -503,17 +504,20 @@ class Model:
             columns = np.array(shares).reshape(-1, len(self.class_names)).T
             return self._table({"picture": pictures_named, "mask": masks}, columns)
         probs = self._predictor.answer(with_progress(listed, len(listed), _DONE))
+        uncertainty = self._predictor.kind.uncertainties(probs).astype(float)
         if self._predictor.kind.sets:
             sets = self._predictor.label_sets(probs)
             labels = [[self.class_names[k] for k in one] for one in sets]
-            return self._table({"picture": pictures_named, "labels": labels}, probs.T)
+            found = {"picture": pictures_named, "labels": labels, "uncertainty": uncertainty}
+            return self._table(found, probs.T)
         best = self._predictor.decided(probs)
         found = {
             "picture": pictures_named,
             "label": [self.class_names[k] for k in best],
-            "probability": np.take_along_axis(probs, best[:, None], axis=1)[:, 0],
+            "probability": np.take_along_axis(probs, best[:, None], axis=1)[:, 0].astype(float),
+            "uncertainty": uncertainty,
         }
-        return pd.DataFrame(found).astype({"probability": float})
+        return pd.DataFrame(found)
 
     def _table(self, first: dict[str, Any], of_classes: NDArray[np.floating[Any]]) -> pd.DataFrame:
         """Return columns, and one (N,) for each class, as `class_columns` calls them."""

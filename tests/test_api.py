@@ -69,6 +69,8 @@ def test_pictures_may_be_arrays_files_bytes_and_folders(
     assert list(table["picture"]) == [str(file) for file in files]
     assert list(table["label"]) == [model.class_names[i] for i in expected.argmax(axis=1)]
     np.testing.assert_allclose(table["probability"], expected.max(axis=1))
+    second, first = np.sort(expected)[:, -2:].T
+    np.testing.assert_allclose(table["uncertainty"], 1 - (first - second), atol=1e-6)
 
 
 def test_a_run_that_was_changed_is_refused_as_by_the_commands(
@@ -124,7 +126,8 @@ def test_columns_of_classes_take_no_others_place() -> None:
     probs = np.array([[0.25, 0.75]], np.float32)
     predictor = Predictor(lambda images: probs, about | {"settings": settings})
     table = api.Model(Path("run"), predictor).predict([np.zeros((2, 2), np.uint8)])
-    assert list(table) == ["picture", "labels", "class labels", "cat"]
+    assert list(table) == ["picture", "labels", "uncertainty", "class labels", "cat"]
+    assert table["uncertainty"][0] == pytest.approx(0.8112781)  # the entropy of 1/4, in bits
     assert table["labels"][0] == ["cat"] and table["class labels"][0] == 0.25
 
 
