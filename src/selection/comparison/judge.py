@@ -122,12 +122,8 @@ def compared_runs(
         tested = _over_folds(runs, measure)
         verdict = judge(
             candidates,
+            scale=measured[0].scale,
             groups=_groups(measured),
-            measure=measure,
-            constant=measured[0].constant,
-            baseline=measured[0].baseline,
-            lone=measured[0].lone,
-            ends=measured[0].ends,
             over_folds=None if tested is None else (candidates[0].name, tested),
             screening=screening,
             look=found.look,
