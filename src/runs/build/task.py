@@ -28,15 +28,10 @@ from ...models.arithmetic import MEMORY_FORMATS
 from ...targets import kind_of
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
+from ...training.freezing import Freezing
 from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
-from ...training.losses import (
-    OF_SETS,
-    BinaryCrossEntropy,
-    Corn,
-    CrossEntropy,
-    weights_of,
-)
+from ...training.losses import OF_SETS, weights_of
 from ...training.optimizers import parameter_groups
 from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
@@ -52,12 +47,6 @@ from .network import (
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
-# Losses of the validation part, by link.
-_PLAIN: dict[str, Callable[[], nn.Module]] = {
-    "softmax": partial(CrossEntropy, label_smoothing=0.0),
-    "sigmoid": partial(BinaryCrossEntropy, label_smoothing=0.0),
-    "corn": Corn,
-}
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -231,27 +220,30 @@ def _assemble(
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
+    network = network.to(memory_format=memory_format)
     with input_of("model"):
+        freezing = Freezing(
+            network,
+            head_prefixes(network),
+            stages=model.frozen_stages,
+            # Statistics that nothing has measured are not worth keeping.
+            norm=bool(model.freeze_norm and model.pretrained),
+        )
         return ClassificationTask(
-            network.to(memory_format=memory_format),
+            network,
+            metadata,
             loss=loss,
-            mean=metadata["mean"],
-            std=metadata["std"],
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(_make_schedule, settings.scheduler),
             seed=training_seed(settings.seed, settings.cv.fold),
             freeze_epochs=model.freeze_epochs,
-            frozen_stages=model.frozen_stages,
-            # Statistics that nothing has measured are not worth keeping.
-            freeze_norm=bool(model.freeze_norm and model.pretrained),
+            freezing=freezing,
             stored_views=model.stored_views if model.stores_views else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
             cuda_graphs=_can_be_graphed(settings),
-            metadata=metadata,
             target=settings.data.target,
-            validation_loss=_PLAIN[link_of(metadata)](),
         )
 
 
