@@ -30,7 +30,7 @@ from ..machine.parallel import TooSlow, available_cores, in_time
 from ..models.arithmetic import autocast, own_threads
 from ..runs.build import native_side, remark_on_size
 from ..runs.build.network import build_network
-from ..runs.candidates.choose import Preparation, origin_of, prepared
+from ..runs.candidates.choose import Settled, origin_of, settled
 from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
@@ -93,7 +93,7 @@ def measured(
         if (estimate := _estimate_unaffordable(settings, task, latest)) is not None:
             return estimate
         with own_threads(available_cores() if classical else None):
-            found = prepared(
+            found = settled(
                 *(settings, opened),
                 networks="model.networks" not in stated,
                 seconds=task.seconds,
@@ -238,7 +238,7 @@ def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) ->
 
 
 def _variant_costs(
-    found: Preparation, task: Prepare, latest: float | None
+    found: Settled, task: Prepare, latest: float | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the relative times of variants, and the seconds of fits.
 
@@ -258,7 +258,7 @@ def _variant_costs(
 
 
 def _feature_costs(
-    found: Preparation, model: ClassicalSettings, task: Prepare
+    found: Settled, model: ClassicalSettings, task: Prepare
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return `_variant_costs` of features.
 
@@ -291,7 +291,7 @@ def _feature_costs(
     return dict(zip(names, (longer for longer, _ in costs), strict=True)), fits
 
 
-def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) -> dict[str, float]:
+def _network_costs(found: Settled, model: NetworkSettings, task: Prepare) -> dict[str, float]:
     """Estimate the ratio of the training time of each variant of a network to the measured one.
 
     The estimate is the ratio of the operations of a forward pass, and at least 1, since the rest of
