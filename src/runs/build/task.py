@@ -38,6 +38,7 @@ from ...training.task import ClassificationTask, head_prefixes
 from ...training.totals import CollectedAnswers
 from .data import model_metadata
 from .network import (
+    NetworkShape,
     build_network,
     network_arguments,
     network_of,
@@ -68,20 +69,16 @@ def build_task(
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
     loss = _made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
-    shape: dict[str, Any] = {
-        "channels": pictures.channels,
-        "classes": outputs_of(loss.link, len(pictures.class_names)),
-        "image_size": pictures.image_size,
-        "target": settings.data.target,
-    }
+    outputs = outputs_of(loss.link, len(pictures.class_names))
+    shape = NetworkShape(pictures.channels, outputs, pictures.image_size, settings.data.target)
     if resumed is None:
-        network = build_network(model, **shape)
+        network = build_network(model, shape)
         arguments = rebuild_arguments(model, network)
         mean, std = data.normalization(network)
     else:
         arguments = _resumed_arguments(model, resumed)
         with input_of("model"):
-            network = rebuild_network(model, arguments, **shape)
+            network = rebuild_network(model, arguments, shape)
         mean, std = resumed["mean"], resumed["std"]
     metadata = {
         **model_metadata(settings, data),
@@ -178,10 +175,12 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         network = rebuild_network(
             network_of(settings),
             metadata["network"]["arguments"],
-            channels=metadata["channels"],
-            classes=outputs_of(link_of(metadata), len(metadata["class_names"])),
-            image_size=tuple(metadata["image_size"]),
-            target=settings.data.target,
+            NetworkShape(
+                metadata["channels"],
+                outputs_of(link_of(metadata), len(metadata["class_names"])),
+                tuple(metadata["image_size"]),
+                settings.data.target,
+            ),
         )
         metadata["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
