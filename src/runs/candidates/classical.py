@@ -227,13 +227,13 @@ class ClassicalCandidate:
         else:
             table = feature_table(self._settings, data, self._extractors)
             features, sizes = table.part("train")[rows], table.sizes
-        pictures, folds = data.pictures, self._settings.cv
+        pictures = data.pictures
         labels, problems = pictures.targets[data.split.train[rows]], 1
         if pictures.kind != "single":
             kind = kind_of(pictures.kind)
             binary = kind.binary_targets(labels, len(pictures.class_names))
             labels, problems = binary[:, 0].astype(np.int64), binary.shape[1]
-        times = problems * (folds.count if folds.is_whole else 1)
+        times = problems * self._settings.cv.trainings
         count = self._views * len(data.split.train)
         asked = [width or sum(sizes) for width in widths]
         each = FitSample(self._settings, features, labels, sizes, count).seconds(kinds, asked)
