@@ -80,6 +80,11 @@ class FinishedRun:
         return self.repeats[0]
 
     @property
+    def target(self) -> str:
+        """What a picture is labelled with; runs of older versions, which do not say, one class."""
+        return str(self.settings.get("data", {}).get("target", "single"))
+
+    @property
     def measure(self) -> str:
         """The measure that its scores are by."""
         return self.measured.scale.measure
