@@ -276,10 +276,9 @@ def test_what_the_pictures_are_described_by_takes_no_time(
 def test_what_was_measured_on_another_device_is_not_known(
     settings: RunSettings, digits: PictureData
 ) -> None:
-    known = ranking._known(("a",))
     here, there = (
         ranking._identity(
-            replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits, known
+            replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits
         )
         for one in ("cpu", "mps")
     )
