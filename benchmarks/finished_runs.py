@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from src.config.checks import to_plain
 from src.config.compose import read_run_settings
+from src.config.tracking import TrackingSettings
 from src.data.quality.audit import content_hash
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
@@ -119,8 +120,8 @@ def _write(
     metrics |= {"cost/training_seconds": 60 * generator.uniform(0.5, 2) * latency_ms}
     metrics |= {"cost/parameters": 1e5 * latency_ms}
     tracker = Tracker.start(
-        folder.path, output_dir=output_dir, uri=None, experiment="bakeoff", run_id=folder.run_id,
-        run_name=folder.name, params=plain, enabled=False,
+        folder.path, TrackingSettings(enabled=False, system_metrics_seconds=None),
+        output_dir=output_dir, run_id=folder.run_id, run_name=folder.name, params=plain,
     )  # fmt: skip
     for epoch in range(1, _EPOCHS + 1):
         share = 1 - np.exp(-epoch / 2)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +26,12 @@ from benchmarks.table import Row
 from src.config.compose import compose_settings
 from src.config.features import EmbeddingSettings
 from src.config.schema import RunSettings
-from src.features.calibration import folds_of, held_together
+from src.features.calibration import folds_of
 from src.features.grid import head_groups
-from src.features.heads import choose_head
+from src.features.heads import Examples, choose_head
 from src.features.pipeline import make_pipeline
-from src.machine.arrays import BoolArray, Float32Array, Int64Array
-from src.runs.build import build_data, build_extractors, feature_table
+from src.machine.arrays import BoolArray
+from src.runs.build import build_data, build_extractors, feature_table, fold_codes
 
 __all__ = ["measure"]
 
@@ -41,15 +40,6 @@ _FOLDS, _SEED = 5, 0
 # Of `head_groups`: nearest mean, logistic and ridge regression under two normalisations, whatever
 # else runs meanwhile.
 _GROUPS = 6
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Features (N, D), labels (N,) in [0, K), and what must share a fold (N,)."""
-
-    features: Float32Array
-    labels: Int64Array
-    contents: Int64Array
 
 
 def measure() -> list[Row]:
@@ -94,23 +84,17 @@ def _judged(root: Path, network: str, fit: str) -> tuple[BoolArray, BoolArray]:
     data = build_data(settings)
     table = feature_table(settings, data, build_extractors(settings, data))
     known, unseen = (
-        _Part(
+        Examples(
             table.part(part),
             data.pictures.targets[ids],
-            held_together(
-                data.pictures.targets[ids],
-                None if data.groups is None else data.groups[ids],
-                data.pictures.content_hashes[ids],
-            ),
+            fold_codes(data, ids, data.pictures.targets[ids]),
+            table.sizes,
         )
         for part, ids in (("train", data.split.train), ("val", data.split.val))
     )
     with threadpool_limits(1):
         choice = choose_head(
-            known.features,
-            known.labels,
-            known.contents,
-            table.sizes,
+            known,
             folds=_FOLDS,
             seed=_SEED,
             seconds=math.inf,
@@ -118,17 +102,17 @@ def _judged(root: Path, network: str, fit: str) -> tuple[BoolArray, BoolArray]:
         )
         print(f"  {fit}: {choice}", flush=True)
         chosen = choice.head.settings(model)
-        right = np.zeros(len(known.labels), bool)
+        right = np.zeros(len(known.targets), bool)
         # Other folds than those of the search.
-        for train, held in folds_of(known.labels, known.contents, _FOLDS, _SEED + 1):
-            fitted = make_pipeline(chosen, table.sizes, pictures=len(train), seed=_SEED, threads=1)
-            fitted.fit(known.features[train], known.labels[train])
-            right[held] = fitted.predict(known.features[held]) == known.labels[held]
+        for train, held in folds_of(known.targets, known.contents, _FOLDS, _SEED + 1):
+            fitted = make_pipeline(chosen, known.sizes, pictures=len(train), seed=_SEED, threads=1)
+            fitted.fit(known.features[train], known.targets[train])
+            right[held] = fitted.predict(known.features[held]) == known.targets[held]
         fitted = make_pipeline(
-            chosen, table.sizes, pictures=len(known.labels), seed=_SEED, threads=1
+            chosen, known.sizes, pictures=len(known.targets), seed=_SEED, threads=1
         )
-        fitted.fit(known.features, known.labels)
-        return right, fitted.predict(unseen.features) == unseen.labels
+        fitted.fit(known.features, known.targets)
+        return right, fitted.predict(unseen.features) == unseen.targets
 
 
 def _difference(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:

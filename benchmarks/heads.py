@@ -17,7 +17,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import head_groups
-from src.features.heads import Choice, choose_head, fit_chosen
+from src.features.heads import Choice, Examples, choose_head, fit_chosen
 from src.features.transfer import cross_validated_accuracy, logme
 from src.machine.arrays import Float32Array
 from src.machine.parallel import available_cores
@@ -78,11 +78,9 @@ def _drawn(
 def _search(features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Choice:
     model = compose_settings(RunSettings, ["model=embedding", "model.auto.seconds=600"]).model
     assert isinstance(model, ClassicalSettings)
+    examples = Examples(features, targets, np.arange(len(targets)), [_FEATURES])
     choice = choose_head(
-        features,
-        targets,
-        np.arange(len(targets)),
-        [_FEATURES],
+        examples,
         folds=model.calibration_folds,
         seed=0,
         seconds=model.auto.seconds,
@@ -91,9 +89,7 @@ def _search(features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.
     fit_chosen(
         choice,
         model,
-        features,
-        targets,
-        [_FEATURES],
+        examples,
         num_classes=_CLASSES,
         seed=0,
         threads=_THREADS,

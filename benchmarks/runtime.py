@@ -16,7 +16,7 @@ from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.models.arithmetic import autocast, depthwise_in_float32
 from src.runs import build
-from src.runs.build.network import build_network
+from src.runs.build.network import NetworkShape, build_network
 from src.runs.resolve import resolve
 from src.training.stepper import Stepper
 
@@ -77,7 +77,7 @@ def _depthwise() -> Row:
     threads, device = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(1)
     model = build.network_of(read_run_settings(["data.target=dense", "model=unet"]))
-    network = build_network(model, channels=3, classes=2, image_size=(_SIDE, _SIDE), target="dense")
+    network = build_network(model, NetworkShape(3, 2, (_SIDE, _SIDE), "dense"))
     network.to(memory_format=torch.channels_last).train()
     images = torch.randn(_PICTURES, 3, _SIDE, _SIDE).contiguous(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (_PICTURES, _SIDE, _SIDE))

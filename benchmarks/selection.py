@@ -35,7 +35,7 @@ from benchmarks.simulated_fields import (
 from benchmarks.simulated_measures import by_measures
 from benchmarks.table import Row, print_table
 from src.records.comparison import Verdict
-from src.statistics.candidates import Candidate
+from src.statistics.candidates import Candidate, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
 from src.statistics.verdict import judge
@@ -104,7 +104,7 @@ def kept(
     verdict = judge(
         field.candidates,
         groups=field.groups,
-        constant=0.1,
+        scale=Scale(constant=0.1),
         screening=field.screening,
         draws=1000,
         seed=seed,

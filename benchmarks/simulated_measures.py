@@ -16,7 +16,6 @@ from scipy.special import expit, ndtr, softmax
 
 from benchmarks.simulated_fields import generator_of
 from benchmarks.table import Row
-from src.records.comparison import LOWEST
 from src.records.pixels import pixel_answers
 from src.records.run import Predictions
 from src.statistics.candidates import Measure, MeasuredRun, candidates_of
@@ -162,10 +161,10 @@ def _held(judged: _Judged, truth: float, seed: int, name: str) -> tuple[bool, fl
     And whether the last one is left out, of equals as good a best as any.
     """
     runs = judged.runs(generator_of(name, seed), _PICTURES, _CANDIDATES)
-    candidates, measure = candidates_of(runs), judged.measure.name
-    verdict = judge(candidates, measure=measure, ends=runs[0].ends, seed=seed)
+    candidates, scale = candidates_of(runs), runs[0].scale
+    verdict = judge(candidates, scale=scale, seed=seed)
     figure = truth if verdict.higher_is_better else -truth
-    seen = Evidence.of(candidates, lowest=LOWEST.get(measure))
+    seen = Evidence.of(candidates, lowest=scale.lowest)
     return (
         figure in verdict.winner.interval,
         float(np.mean([figure in one.interval for one in verdict.standings])),

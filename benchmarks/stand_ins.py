@@ -28,19 +28,19 @@ class Tracked:
     """The same, as a run that is mirrored in MLflow."""
 
     def __call__(self, job: Job, channel: Channel) -> Ending:
+        from src.config.tracking import TrackingSettings
         from src.tracking.tracker import Tracker
 
         output_dir = Path(job.task["output_dir"])
         run_id = uuid.uuid4().hex
         tracker = Tracker.start(
             output_dir / "runs" / run_id,
+            TrackingSettings(experiment="bench", system_metrics_seconds=None),
             output_dir=output_dir,
-            uri=None,
-            experiment="bench",
             run_id=run_id,
             run_name=f"trial {job.task['number']}",
             params={"optimizer": {"lr": 0.1}, "overrides": list(job.overrides)},
-            mirrored_elsewhere=True,
+            parent_run_id="0" * 32,
         )
         channel.note(run_id=run_id, run_dir=str(tracker.run_dir))
         for epoch in range(1, _REPORTS + 1):

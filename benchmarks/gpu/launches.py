@@ -25,7 +25,7 @@ from benchmarks.gpu.training import ON_GPU, device_work, profiled
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.config.models import NetworkSettings
-from src.runs.build.network import build_network
+from src.runs.build.network import NetworkShape, build_network
 from src.training.cost import wait_for
 
 __all__ = ["NETWORKS", "Network", "captured", "graphs", "largest_difference", "launches"]
@@ -57,7 +57,7 @@ class Network:
             return made_by_timm(self.name, self.side, 10)
         model = read_run_settings([f"model={self.name}"]).model
         assert isinstance(model, NetworkSettings)
-        return build_network(model, channels=3, classes=10, image_size=(self.side, self.side))
+        return build_network(model, NetworkShape(3, 10, (self.side, self.side)))
 
 
 NETWORKS = (

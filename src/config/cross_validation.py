@@ -44,3 +44,8 @@ class CrossValidationSettings(Settings):
     def is_whole(self) -> bool:
         """Whether all folds are trained, and not one alone or none."""
         return self.folds is not None and self.fold is None
+
+    @property
+    def trainings(self) -> int:
+        """Number of trainings of a candidate: one for each fold, or a single one."""
+        return self.count if self.is_whole else 1

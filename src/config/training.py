@@ -259,6 +259,11 @@ class TrainerSettings(Settings):
             raise TypeError("trainer.max_epochs is auto")
         return self.max_epochs
 
+    @property
+    def max_seconds(self) -> float | None:
+        """`max_time` in seconds; None for no limit."""
+        return None if self.max_time is None else seconds_of(self.max_time)
+
 
 @dataclass(frozen=True)
 class RuntimeSettings(Settings):

@@ -36,6 +36,7 @@ from .mixing import Method, as_pairs, combined_probabilities, from_pairs
 
 __all__ = [
     "METHODS",
+    "Fit",
     "Mixture",
     "combine",
     "combine_pixels",
@@ -56,15 +57,63 @@ _FOLDS = 5
 _METHOD_FOLDS = 2
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How weights are fitted.
+
+    Attributes:
+        at_most: members with a weight, at most: each of them has to answer every picture. The
+            heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
+            go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
+            Selection", ICDM 2006.
+        methods: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the
+            one with the lower held-out log-loss is taken.
+        seed: of folds and bags.
+    """
+
+    at_most: int
+    methods: Sequence[Method] = METHODS
+    seed: int = 0
+
+    def __call__(self, probs: Probs, targets: Int64Array, groups: Int64Array | None) -> Mixture:
+        """Return the better of the methods, and its weights (M,), fitted to these probabilities."""
+        method = self.methods[0]
+        units = len(targets) if groups is None else len(np.unique(groups))
+        if len(self.methods) > 1 and units > 1:
+            alone = {one: replace(self, methods=(one,)) for one in self.methods}
+            given = probs, targets, groups, _METHOD_FOLDS
+            method = min(alone, key=lambda one: log_loss(alone[one].held_out(*given), targets))
+        return method, self._weights(method, probs, targets)
+
+    def held_out(
+        self, probs: Probs, targets: Int64Array, groups: Int64Array | None, folds: int
+    ) -> Probs:
+        """Return (N, K) predictions for each picture of a combination fitted on other folds."""
+        found = np.empty(probs.shape[1:], np.float32)
+        for outside in dealt(len(targets), folds, self.seed, groups):
+            inside = ~outside
+            kept = None if groups is None else groups[inside]
+            method, weights = self(probs[:, inside], targets[inside], kept)
+            found[outside] = combined_probabilities(method, probs[:, outside], weights)
+        return found
+
+    def _weights(self, method: Method, probs: Probs, targets: Int64Array) -> Float64Array:
+        losses = np.array([log_loss(one, targets) for one in probs])
+        chosen = losses.argsort(kind="stable")[:_LIBRARY]
+        weights = _weights_of(chosen, method, probs, targets, self.seed)
+        if np.count_nonzero(weights) > self.at_most:
+            heaviest = np.argsort(-weights, kind="stable")[: self.at_most]
+            weights = _weights_of(heaviest, method, probs, targets, self.seed)
+        return weights
+
+
 def combine(
     members: Sequence[str],
     probs: Probs,
     targets: IntegerArray,
+    fit: Fit,
     *,
     kind: str = "single",
-    methods: Sequence[Method] = METHODS,
-    at_most: int,
-    seed: int = 0,
     groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination and measure it on held-out pictures.
@@ -76,14 +125,8 @@ def combine(
         members: M names.
         probs: (M, N, K) of pictures that no member was trained on.
         targets: (N,), or of label sets (N, K), 0 and 1.
+        fit: fits the weights, anew for every fold.
         kind: of the targets, see `src.targets`; by its primary measure all is judged.
-        methods: to choose from: "greedy" (Caruana et al. 2004), "stacking", or both, of which the
-            one with the lower held-out log-loss is taken. The choice is repeated for every fold.
-        at_most: members with a weight, at most: each of them has to answer every picture. The
-            heaviest stay and are weighed again; before, all but the 50 best by log-loss are let
-            go, as in Caruana, Munson & Niculescu-Mizil, "Getting the Most Out of Ensemble
-            Selection", ICDM 2006. Both choices are made anew for every fold.
-        seed: of the folds and of the bags.
         groups: (N,) of the pictures, each of which is dealt as a whole; None where each picture is
             a group of its own.
 
@@ -101,11 +144,10 @@ def combine(
         classes = targets.shape[1]
         answers, labels = as_pairs(probs), labels.ravel()
         owners = np.repeat(np.arange(len(targets)) if groups is None else groups, classes)
-    fit = _Fit(methods, at_most, seed)
     held_out = fit.held_out(answers, labels, owners, _FOLDS)
     if sets:
         held_out = from_pairs(held_out, classes)
-    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, seed, groups), groups)
+    held = _HeldOut(kind, targets, dealt(len(targets), _FOLDS, fit.seed, groups), groups)
     return held.compared(members, *fit(answers, labels, owners), held_out, probs)
 
 
@@ -117,10 +159,7 @@ def combine_pixels(
     answers: Sequence[AnyArray],
     targets: IntegerArray,
     mixed: Callable[[Sequence[Mixture], Int64Array], AnyArray],
-    *,
-    methods: Sequence[Method] = METHODS,
-    at_most: int,
-    seed: int = 0,
+    fit: Fit,
     groups: Int64Array | None = None,
 ) -> Combination:
     """Fit a combination of predictions of pixels, and measure it on all pixels of pictures.
@@ -136,14 +175,13 @@ def combine_pixels(
         targets: (N, K), the classes that a picture holds.
         mixed: combinations, and (N,) the number of that by which each picture is answered ->
             (N,) answers about all pixels. Called once.
-        methods, at_most, seed, groups: as of `combine`.
+        fit, groups: as of `combine`.
 
     Raises:
         ValueError: as `combine`.
     """
-    fit = _Fit(methods, at_most, seed)
     owners = pictures if groups is None else groups[pictures]
-    outside = dealt(len(targets), _FOLDS, seed, groups)
+    outside = dealt(len(targets), _FOLDS, fit.seed, groups)
     mixtures = []
     for fold in outside:
         inside = ~fold[pictures]
@@ -329,52 +367,6 @@ def dealt(count: int, folds: int, seed: int, groups: Int64Array | None = None) -
         raise ValueError(f"folds is {folds}: it must be within 2 and the {units} {what}.")
     fold_of = (np.random.default_rng(seed).permutation(units) % folds)[own]
     return [fold_of == fold for fold in range(folds)]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How weights are fitted.
-
-    Attributes:
-        methods: to choose from.
-        at_most: members with a weight.
-        seed: of folds and bags.
-    """
-
-    methods: Sequence[Method]
-    at_most: int
-    seed: int
-
-    def __call__(self, probs: Probs, targets: Int64Array, groups: Int64Array | None) -> Mixture:
-        """Return the better of the methods, and its weights (M,), fitted to these probabilities."""
-        method = self.methods[0]
-        units = len(targets) if groups is None else len(np.unique(groups))
-        if len(self.methods) > 1 and units > 1:
-            alone = {one: replace(self, methods=(one,)) for one in self.methods}
-            given = probs, targets, groups, _METHOD_FOLDS
-            method = min(alone, key=lambda one: log_loss(alone[one].held_out(*given), targets))
-        return method, self._weights(method, probs, targets)
-
-    def held_out(
-        self, probs: Probs, targets: Int64Array, groups: Int64Array | None, folds: int
-    ) -> Probs:
-        """Return (N, K) predictions for each picture of a combination fitted on other folds."""
-        found = np.empty(probs.shape[1:], np.float32)
-        for outside in dealt(len(targets), folds, self.seed, groups):
-            inside = ~outside
-            kept = None if groups is None else groups[inside]
-            method, weights = self(probs[:, inside], targets[inside], kept)
-            found[outside] = combined_probabilities(method, probs[:, outside], weights)
-        return found
-
-    def _weights(self, method: Method, probs: Probs, targets: Int64Array) -> Float64Array:
-        losses = np.array([log_loss(one, targets) for one in probs])
-        chosen = losses.argsort(kind="stable")[:_LIBRARY]
-        weights = _weights_of(chosen, method, probs, targets, self.seed)
-        if np.count_nonzero(weights) > self.at_most:
-            heaviest = np.argsort(-weights, kind="stable")[: self.at_most]
-            weights = _weights_of(heaviest, method, probs, targets, self.seed)
-        return weights
 
 
 def _weights_of(

@@ -3,5 +3,6 @@
 `descriptors` are pure functions of one picture, one file each; `fusion` applies them to many,
 `embedding` is a frozen network as one more, and `table` computes the features of a data set once.
 `pipeline`, `calibration` and `heads` fit a classifier, and `classifier` saves it without pickle.
-Picture stores come in; probabilities (N, K) go out. Calls data, models, config and storage.
+Picture stores come in; probabilities (N, K) go out. Calls data, models, targets and the
+rooms below them.
 """

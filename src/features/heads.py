@@ -44,7 +44,7 @@ from .pipeline import make_pipeline
 from .rbf import RbfMachine
 from .scaling import BlockScaler
 
-__all__ = ["SEARCH_VERSION", "Choice", "choose_head", "fit_chosen"]
+__all__ = ["SEARCH_VERSION", "Choice", "Examples", "choose_head", "fit_chosen"]
 
 # Part of the key of a search that is kept: to be raised when the same heads of the same features
 # would be scored, calibrated or compared otherwise.
@@ -63,6 +63,23 @@ _MOST_SCORES = 250_000
 # Number of features above which axes are computed from a sample, since they would take longest.
 _MOST_ROTATED = 2_000
 _SAMPLE = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Features of pictures, and what a classifier on them learns.
+
+    Attributes:
+        features: (N, D) float32.
+        targets: (N,) int64, the classes.
+        contents: (N,) equal where pictures share a fold, as of `held_together`.
+        sizes: features of each descriptor, D in all.
+    """
+
+    features: Float32Array
+    targets: Int64Array
+    contents: NDArray[np.generic]
+    sizes: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +144,7 @@ class Choice:
 def fit_chosen(
     choice: Choice,
     settings: ClassicalSettings,
-    features: Float32Array,
-    targets: Int64Array,
-    sizes: Sequence[int],
+    examples: Examples,
     *,
     num_classes: int,
     seed: int,
@@ -138,23 +153,22 @@ def fit_chosen(
     """Return the chosen head fitted to all pictures, with the calibration of its search.
 
     Args:
-        choice: of `choose_head` on the same features.
+        choice: of `choose_head` on the same examples.
         settings: all else of the classifier.
-        features, targets, num_classes: as of `CalibratedModel.fit`.
-        sizes, seed, threads: as of `make_pipeline`.
+        examples: the training pictures.
+        num_classes: as of `CalibratedModel.fit`.
+        seed, threads: as of `make_pipeline`.
     """
-    classes, labels = np.unique(targets, return_inverse=True)
+    classes, labels = np.unique(examples.targets, return_inverse=True)
     chosen = choice.head.settings(settings)
-    pipeline = make_pipeline(chosen, sizes, pictures=len(features), seed=seed, threads=threads)
-    pipeline.fit(features, labels)
+    count = len(labels)
+    pipeline = make_pipeline(chosen, examples.sizes, pictures=count, seed=seed, threads=threads)
+    pipeline.fit(examples.features, labels)
     return CalibratedModel(pipeline, choice.calibration, classes, num_classes)
 
 
 def choose_head(
-    features: Float32Array,
-    labels: Int64Array,
-    contents: NDArray[np.generic],
-    sizes: Sequence[int],
+    examples: Examples,
     *,
     folds: int,
     seed: int,
@@ -167,24 +181,24 @@ def choose_head(
     core does in a third of the time. So a busy machine finds the same, until the time is up.
 
     Args:
-        features, contents, folds: as of `CalibratedModel.fit`.
-        labels: (N,) in [0, K), each class at least once.
-        sizes: features of each descriptor, D in all.
+        examples: the training pictures.
+        folds: at least 2.
         seed: of the folds and of samples.
         seconds: after which no further head is tried, nor a fold begun; the first group of heads
             is tried in any case.
         groups: of heads to try, in this order; see `head_groups`.
     """
     race, budget = _Race(list(groups)), _Budget(seconds, time.perf_counter())
+    _, labels = np.unique(examples.targets, return_inverse=True)
     held_out: list[Int64Array] = []
-    for train, held in folds_of(labels, contents, folds, seed):
+    for train, held in folds_of(labels, examples.contents, folds, seed):
         share = 1.0 if race.folds else _FIRST_SHARE
         if race.folds and budget.is_spent(share):
             race.complete = False
             break
         seen, every = race.seen + len(held), held
         held = held[:: max(1, len(held) * (int(labels.max()) + 1) // _MOST_SCORES)]
-        fold = _Fold(features, labels, sizes, train, held, seed)
+        fold = _Fold(examples, labels, train, held, seed)
         found: dict[Head, Float32Array] = {}
         for group in race.groups:
             if found and budget.is_spent(share):
@@ -304,9 +318,8 @@ class _Fold:
 
     def __init__(
         self,
-        features: Float32Array,
+        examples: Examples,
         labels: Int64Array,
-        sizes: Sequence[int],
         train: Int64Array,
         held: Int64Array,
         seed: int,
@@ -314,8 +327,8 @@ class _Fold:
         self.seed = seed
         self.known, self._labels = np.unique(labels[train], return_inverse=True)
         self.classes = int(labels.max()) + 1
-        self._features, self._train, self._held = features, train, held
-        self._sizes = list(sizes)
+        self._features, self._train, self._held = examples.features, train, held
+        self._sizes = list(examples.sizes)
         self._scaled: dict[str, View] = {}
         self._views: dict[Normalisation, View] = {}
 

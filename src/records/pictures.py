@@ -149,6 +149,11 @@ class Suspect:
     suggested: str = ""
     like: str = ""
 
+    @property
+    def name(self) -> str:
+        """Its path, or its number where the pictures are no files."""
+        return self.path or f"picture {self.index}"
+
 
 @dataclass(frozen=True)
 class LabelReview:

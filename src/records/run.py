@@ -116,6 +116,10 @@ class Predictions:
         least = 0.5 if self.thresholds is None else self.thresholds
         return (self.probs >= least).astype(np.uint8)
 
+    def name(self, row: int) -> str:
+        """Return the path of a picture, or its number where the pictures are no files."""
+        return f"picture {self.sample_ids[row]}" if self.paths is None else self.paths[row]
+
     def in_order(self) -> Predictions:
         """Return them by ascending sample id; those of one id stay in their order."""
         order = np.argsort(self.sample_ids, kind="stable")

@@ -19,6 +19,7 @@ from ..machine.arrays import AnyArray, Int64Array, IntegerArray, UInt8Array
 from ..machine.text import percent
 from ..records.pictures import GuessSample, Pixels, Suspect, shown
 from ..records.pixels import colours
+from ..records.run import Predictions
 from .style import HEAT, INK, MUTED, WARNING, new_figure, plain_labels
 
 __all__ = [
@@ -63,43 +64,38 @@ class _Cell:
     heat: NDArray[np.floating] | None = None
 
 
-def confident_mistakes(
-    probs: NDArray[np.floating],
-    preds: IntegerArray,
-    targets: Int64Array,
-    limit: int = 24,
-) -> Int64Array:
-    """Return positions of wrong answers, the most confident first, of (N, K) and (N,) twice."""
-    wrong = np.flatnonzero(preds != targets)
-    order = np.argsort(-_of_answers(probs, preds)[wrong], kind="stable")
+def confident_mistakes(predicted: Predictions, limit: int = 24) -> Int64Array:
+    """Return the rows of wrong answers, one class a picture, the most confident first."""
+    preds = predicted.decided
+    wrong = np.flatnonzero(preds != predicted.targets)
+    order = np.argsort(-predicted.probs[wrong, preds[wrong]], kind="stable")
     return wrong[order][:limit]
 
 
-def _of_answers(probs: NDArray[np.floating], preds: IntegerArray) -> NDArray[np.floating]:
-    """Return the probability (N,) of each answer."""
-    found: NDArray[np.floating] = np.take_along_axis(probs, preds[:, None], axis=1)[:, 0]
+def _captions(predicted: Predictions, rows: Int64Array) -> list[Caption]:
+    """Return the answer about each picture with its probability, its label if wrong, its file."""
+    labels = plain_labels(predicted.class_names, longest=13)
+    files = _files([predicted.name(row) for row in rows.tolist()])
+    targets, found = predicted.targets, list[Caption]()
+    for row, answer, file in zip(rows, predicted.decided[rows], files, strict=True):
+        said, target = f"{labels[answer]} {percent(predicted.probs[row, answer], 0)}", targets[row]
+        if answer == target:
+            found.append([(said, INK), (file, MUTED)])
+        else:
+            found.append([(said, WARNING), (f"is {labels[target]}", INK), (file, MUTED)])
     return found
 
 
-def mistakes_sheet(
-    images: Pixels,
-    probs: NDArray[np.floating],
-    preds: IntegerArray,
-    targets: Int64Array,
-    class_names: Sequence[str],
-    names: Sequence[str],
-) -> Figure:
+def mistakes_sheet(images: Pixels, predicted: Predictions, rows: Int64Array) -> Figure:
     """Draw the most confident mistakes, where wrong labels and ambiguous pictures show.
 
-    Of the pictures at `confident_mistakes`, maybe none: (M, C, H, W), (M, K), and answers and
-    labels (M,), and the names of their files.
+    Args:
+        images: (M, C, H, W), maybe none.
+        predicted: one class a picture.
+        rows: (M,) of the pictures in the predictions, as of `confident_mistakes`.
     """
-    labels = plain_labels(class_names, longest=13)
-    cells = []
-    rows = zip(images, _of_answers(probs, preds), preds, targets, _files(names), strict=True)
-    for image, sure, answer, t, name in rows:
-        said = f"{labels[answer]} {percent(sure, 0)}"
-        cells.append(_Cell(image, ((said, WARNING), (f"is {labels[t]}", INK), (name, MUTED))))
+    captions = _captions(predicted, rows)
+    cells = [_Cell(image, caption) for image, caption in zip(images, captions, strict=True)]
     title = "Most confident mistakes" if cells else "There are no mistakes"
     legend = "Red: what the model answers, with its probability. Below: the label, and the file."
     return _sheet(cells, title, columns=6, legend=legend if cells else "")
@@ -200,29 +196,21 @@ def label_sheet(sample: GuessSample, read: Callable[[str], Pixels]) -> Figure:
     return _sheet(cells, title, columns=10, legend=legend)
 
 
-def right_and_wrong(
-    probs: NDArray[np.floating],
-    preds: IntegerArray,
-    targets: Int64Array,
-    right: int = 6,
-    wrong: int = 12,
-) -> Int64Array:
-    """Return positions of right answers of different classes, then of confident mistakes."""
-    hits = np.flatnonzero(preds == targets)
+def right_and_wrong(predicted: Predictions, right: int = 6, wrong: int = 12) -> Int64Array:
+    """Return the rows of right answers of different classes, then of confident mistakes."""
+    targets = predicted.targets
+    hits = np.flatnonzero(predicted.decided == targets)
     of_each_class = hits[np.unique(targets[hits], return_index=True)[1]]
     count = min(right, len(of_each_class))
     spread = np.linspace(0, len(of_each_class) - 1, count).round().astype(np.int64)
-    return np.concatenate([of_each_class[spread], confident_mistakes(probs, preds, targets, wrong)])
+    return np.concatenate([of_each_class[spread], confident_mistakes(predicted, wrong)])
 
 
 def map_sheet(
     images: Pixels,
     maps: NDArray[np.floating],
-    probs: NDArray[np.floating],
-    preds: IntegerArray,
-    targets: Int64Array,
-    class_names: Sequence[str],
-    names: Sequence[str],
+    predicted: Predictions,
+    rows: Int64Array,
     title: str,
 ) -> Figure:
     """Draw right pictures with the map of their class, then mistakes with the maps of both.
@@ -230,21 +218,17 @@ def map_sheet(
     Args:
         images: (M, C, H, W).
         maps: (M, 2, H, W) in [0, 1], of the predicted class and of the target.
-        probs: (M, K) of the whole pictures.
-        preds, targets: (M,) in [0, K).
-        class_names: K names.
-        names: M names of files.
+        predicted: one class a picture.
+        rows: (M,) of the pictures in the predictions, as of `right_and_wrong`.
         title: what the maps are.
     """
-    labels, files = plain_labels(class_names, longest=13), _files(names)
-    sure = _of_answers(probs, preds)
+    labels = plain_labels(predicted.class_names, longest=13)
+    preds, targets = predicted.decided[rows], predicted.targets[rows]
+    captions = _captions(predicted, rows)
     cells: list[_Cell | None] = []
     for is_right in (True, False):
         for i in np.flatnonzero((preds == targets) == is_right):
-            text = f"{labels[preds[i]]} {percent(sure[i], 0)}"
-            said = [(text, WARNING), (f"is {labels[targets[i]]}", INK)]
-            said = [(text, INK)] if is_right else said
-            cells.append(_Cell(images[i], [*said, (files[i], MUTED)]))
+            cells.append(_Cell(images[i], captions[i]))
             seen = [preds[i]] if is_right else [preds[i], targets[i]]
             cells += _mapped(images[i], maps[i], [labels[index] for index in seen])
         cells += [None] * (-len(cells) % _MAP_COLUMNS)
@@ -306,7 +290,7 @@ def suspects_sheet(
     shown = sorted(islice(filter(None, in_turn), _SUSPECTS), key=lambda suspect: suspect.kind)
     labels = plain_labels([suspect.label for suspect in shown], longest=17)
     others = plain_labels([s.suggested or s.like or "-" for s in shown], longest=17)
-    files = _files([suspect.path or f"picture {suspect.index}" for suspect in shown])
+    files = _files([suspect.name for suspect in shown])
     cells = []
     for suspect, label, other, file in zip(shown, labels, others, files, strict=True):
         what = f"{suspect.kind} {suspect.score:.2f}"

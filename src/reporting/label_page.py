@@ -43,7 +43,7 @@ def label_page(
                     "suggested": suspect.suggested,
                     "score": f"{suspect.score:.2f}",
                     "path": suspect.path or "",
-                    "name": picture_name(suspect.path or f"picture {suspect.index}"),
+                    "name": picture_name(suspect.name),
                     "part": suspect.part,
                 }
                 for suspect in shown

@@ -60,10 +60,9 @@ def draw_pixels(
     rows = []
     for row in np.argsort(-wrong, kind="stable")[:_SHOWN].tolist():
         index = int(predicted.sample_ids[row])
-        file = f"picture {index}" if predicted.paths is None else predicted.paths[row]
         answer = np.array(Image.open(io.BytesIO(predicted.probs["map"][row])), np.uint8)
         image, mask, found = (_thinned(one) for one in (read(index), read_mask(index), answer))
-        rows.append(MapRow(image, mask, found, float(wrong[row]), file))
+        rows.append(MapRow(image, mask, found, float(wrong[row]), predicted.name(row)))
     yield saved(class_map_sheet(rows, names), f"{part}_mistakes")
     scores = class_pixel_scores(matrices, names, predicted.groups)
     yield saved(pixel_figure(scores), f"{part}_classes")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..machine.arrays import Int64Array, UInt8Array
+from ..machine.arrays import UInt8Array
 from ..machine.text import percent
 from ..metrics.classification import confusion_matrix
 from ..metrics.probabilistic import reliability_bins
@@ -112,17 +112,15 @@ def _draw_classes(
     saved, names = partial(save_as, folder), predicted.class_names
     probs, preds, targets = predicted.probs, predicted.decided, predicted.targets
     matrix = confusion_matrix(probs, targets, preds)
-    wrong = confident_mistakes(probs, preds, targets)
+    wrong = confident_mistakes(predicted)
     # One more than the mistakes, so that there is a shape even where there are none.
     chosen = [*predicted.sample_ids[wrong].tolist(), int(predicted.sample_ids[0])]
     pictures = np.stack([read(i) for i in chosen])[: len(wrong)]
-    of_wrong = (probs[wrong], preds[wrong], targets[wrong])
-    sheet = mistakes_sheet(pictures, *of_wrong, names, _files(predicted, wrong))
     yield saved(confusion_figure(matrix, names), f"{part}_confusion_matrix")
     yield saved(class_figure(matrix, names), f"{part}_classes")
     bins = reliability_bins(probs, targets, preds=preds)
     yield saved(reliability_diagram(bins), f"{part}_reliability")
-    yield saved(sheet, f"{part}_mistakes")
+    yield saved(mistakes_sheet(pictures, predicted, wrong), f"{part}_mistakes")
     table = folder / f"{part}_classes.csv"
     write_atomically(table, class_table(matrix, names))
     yield table
@@ -131,20 +129,11 @@ def _draw_classes(
 def _map_figure(
     predicted: Predictions, read: Callable[[int], Pixels], class_maps: ClassMaps
 ) -> Figure:
-    rows = right_and_wrong(predicted.probs, predicted.decided, predicted.targets)
+    rows = right_and_wrong(predicted)
     pictures = np.stack([read(i) for i in predicted.sample_ids[rows].tolist()])
-    preds, targets = predicted.decided[rows], predicted.targets[rows]
-    maps = class_maps.of(pictures, np.stack([preds, targets], axis=1))
-    names, files = predicted.class_names, _files(predicted, rows)
-    probs = predicted.probs[rows]
-    return map_sheet(pictures, maps, probs, preds, targets, names, files, class_maps.title)
-
-
-def _files(predicted: Predictions, rows: Int64Array) -> list[str]:
-    """Return the paths of pictures, or their numbers where they are no files."""
-    if predicted.paths is None:
-        return [f"picture {index}" for index in predicted.sample_ids[rows].tolist()]
-    return [predicted.paths[row] for row in rows.tolist()]
+    both = np.stack([predicted.decided[rows], predicted.targets[rows]], axis=1)
+    maps = class_maps.of(pictures, both)
+    return map_sheet(pictures, maps, predicted, rows, class_maps.title)
 
 
 def learning_curves(history: History) -> Figure:

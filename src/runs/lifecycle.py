@@ -225,11 +225,8 @@ class Run(ABC):
         self._about = self.headline().partition("\n")[0]
         tracker = self._tracker = Tracker.start(
             folder.path,
+            settings.tracking,
             output_dir=folder.output_dir,
-            uri=settings.tracking.uri,
-            experiment=settings.tracking.experiment,
-            enabled=settings.tracking.enabled,
-            system_metrics_seconds=settings.tracking.system_metrics_seconds,
             run_id=folder.run_id,
             run_name=folder.name if parent is None else parent.name,
             params={k: v for k, v in settings.effective().items() if k not in _NO_PARAMS},
@@ -241,7 +238,6 @@ class Run(ABC):
                 **({} if parent is None else parent.tags),
             },
             parent_run_id=None if parent is None else parent.parent_run_id,
-            mirrored_elsewhere=parent is not None,
             prepare=self.prepare_folder,
         )
         if parent is not None:

@@ -4,5 +4,6 @@ In: a network, classifier or ensemble with its metadata. Out: a bundle, which is
 weights, the metadata and the modules that predict, and which MLflow serves; and a `Predictor`,
 which labels picture files with such a model, and judges its answers where the bundle carries a
 calibration. A bundle ships only the modules that `bundled_code` lists.
-Calls `data`, `models`, `features`, `ensembles` and `training.inference`; knows no run.
+Calls `training`, `features`, `data`, `models`, `ensembles`, `statistics` and the rooms below them;
+knows no run.
 """

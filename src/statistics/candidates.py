@@ -23,7 +23,7 @@ from ..records.run import Predictions
 from ..targets import TargetKind, kind_of
 from ..targets.labels import label_counts
 
-__all__ = ["Candidate", "Measure", "MeasuredRun", "candidates_of"]
+__all__ = ["Candidate", "Measure", "MeasuredRun", "Scale", "candidates_of"]
 
 # Means over classes, each with as much weight as any other.
 _OVER_CLASSES = ("balanced_accuracy", "macro_f1", "map", "miou", "dice")
@@ -102,6 +102,35 @@ class Measure:
         return int((label_counts(targets, np.shape(probs)[-1]) == 1).sum())
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What is known of the figures by a measure on some pictures before any model answers.
+
+    Attributes:
+        measure: a key of `MEASURES`.
+        constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
+            everywhere; the latter None where it is not known.
+        lone: number of classes that one picture has, where the measure is their mean; else 0.
+        ends: the least and the greatest figure that there can be.
+    """
+
+    measure: str = "accuracy"
+    constant: float = 0.0
+    baseline: float | None = None
+    lone: int = 0
+    ends: tuple[float, float] = (-math.inf, math.inf)
+
+    @property
+    def sign(self) -> int:
+        """1 where higher figures are better, else -1: figures times it are scores."""
+        return 1 if MEASURES[self.measure] else -1
+
+    @property
+    def lowest(self) -> float | None:
+        """As of `LOWEST`; None of a measure that is not there."""
+        return LOWEST.get(self.measure)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeasuredRun:
     """The predictions of one trained network, reduced to what comparing needs.
@@ -125,10 +154,7 @@ class MeasuredRun:
         losses: (N,) float32, the log-loss of each picture in nats, in the same order.
         calibration_error: in [0, 1].
         cost: per use, such as the latency in milliseconds; None where not measured.
-        constant, baseline: accuracy, and figure of the measure, of the best answer that is the same
-            everywhere; the latter None where it is not known.
-        lone: number of classes that one picture has, by `Measure.lone`.
-        ends: the least and the greatest figure that there can be, by `Measure.ends`.
+        scale: of the measure on these pictures.
     """
 
     run_id: str
@@ -146,10 +172,7 @@ class MeasuredRun:
     groups: Int64Array | None = None
     copies: bool = False
     scores: Float32Array | None = None
-    constant: float = 0.0
-    baseline: float | None = None
-    lone: int = 0
-    ends: tuple[float, float] = (-math.inf, math.inf)
+    scale: Scale = Scale()
 
     @classmethod
     def of(
@@ -176,6 +199,7 @@ class MeasuredRun:
             ValueError: there are no pictures, one is predicted twice, or what the metrics and the
                 measure refuse.
         """
+        measure = measure or Measure()
         ids = predictions.sample_ids
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
@@ -187,7 +211,7 @@ class MeasuredRun:
         preds = predictions.decided
         right = kind.right(preds, targets)
         scores = None
-        if measure is not None and measure.name != "accuracy":
+        if measure.name != "accuracy":
             scores = measure.scores(probs, preds, targets, kind)[order]
         return cls(
             run_id=run_id,
@@ -205,10 +229,13 @@ class MeasuredRun:
             groups=None if predictions.groups is None else predictions.groups[order],
             copies=predictions.copies,
             scores=scores,
-            constant=kind.constant(targets),
-            baseline=(measure or Measure()).baseline(probs, targets, kind),
-            lone=(measure or Measure()).lone(probs, targets),
-            ends=(measure or Measure()).ends,
+            scale=Scale(
+                measure.name,
+                constant=kind.constant(targets),
+                baseline=measure.baseline(probs, targets, kind),
+                lone=measure.lone(probs, targets),
+                ends=measure.ends,
+            ),
         )
 
 

@@ -20,10 +20,12 @@ __all__ = ["WORTH_SEEDS", "decided_by_seeds", "look_confidence", "seeds_until_ne
 
 # Of `decided_by_seeds`: with less, further seeds are wasted.
 WORTH_SEEDS = 0.05
+# Of all looks together.
+_CONFIDENCE = 0.95
 
 
-def look_confidence(look: int, confidence: float = 0.95) -> float:
-    """Return the confidence that a look needs for all looks after the first to hold together.
+def look_confidence(look: int) -> float:
+    """Return the confidence that a look needs for all after the first to hold together with 95 %.
 
     The second look has a half of the level, the third a sixth, the k-th 1 / (k (k - 1)): they sum
     to the level, however many there are. The first look keeps all of it. That adds nothing to the
@@ -32,9 +34,8 @@ def look_confidence(look: int, confidence: float = 0.95) -> float:
 
     Args:
         look: from 1.
-        confidence: of all of them, within 0 and 1.
     """
-    return confidence if look == 1 else 1 - (1 - confidence) / (look * (look - 1))
+    return _CONFIDENCE if look == 1 else 1 - (1 - _CONFIDENCE) / (look * (look - 1))
 
 
 def seeds_until_next_look(seeds: int, tied: int, left: int, first: bool) -> int:

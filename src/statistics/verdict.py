@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from ..machine.arrays import BoolArray, Float32Array, Int64Array
-from ..records.comparison import LOWEST, MEASURES, Collapses, FoldTest, Interval, Standing, Verdict
+from ..records.comparison import Collapses, FoldTest, Interval, Standing, Verdict
 from ..records.ties import MEAN_DIGITS, Place, place
-from .candidates import Candidate
+from .candidates import Candidate, Scale
 from .chances import Chances, chances_of
 from .collapse import collapsed_trainings, exact_interval
 from .evidence import Evidence, normal_quantile
@@ -40,17 +39,14 @@ _CHEAPER = 1.5
 # closer together than a larger effect of seeds lets them. Chosen on fields like those of
 # `benchmarks/selection.py`, of other draws.
 _FEW, _BY_CHANCE = 4, 0.2
+_ACCURACY = Scale()
 
 
 def judge(
     candidates: Sequence[Candidate],
     *,
+    scale: Scale = _ACCURACY,
     groups: Int64Array | None = None,
-    measure: str = "accuracy",
-    constant: float = 0.0,
-    baseline: float | None = None,
-    lone: int = 0,
-    ends: tuple[float, float] = (-math.inf, math.inf),
     over_folds: tuple[str, FoldTest] | None = None,
     screening: Screening | None = None,
     look: int = 1,
@@ -67,13 +63,9 @@ def judge(
 
     Args:
         candidates: measured on the same pictures (`candidates_of` checks that), with scores by the
-            measure.
+            measure of the scale.
+        scale: of the figures on these pictures; by its `constant` collapsed trainings are found.
         groups: (N,) group of each picture, by ascending sample id; None where each is its own.
-        measure: of `MEASURES`, that the scores are by.
-        constant: accuracy of the best constant answer, by which collapsed trainings are found.
-        baseline: figure by the measure of the best constant answer; None where it is not known.
-        lone: number of classes that one picture has, by `Measure.lone`.
-        ends: the least and the greatest figure that there can be, by `Measure.ends`.
         over_folds: of two candidates that were cross-validated on the same folds, the name of the
             first one of the test and its outcome: they are tied if either of pictures and folds
             cannot tell them.
@@ -92,15 +84,17 @@ def judge(
     """
     _check_names(candidates)
     collapsed = dict(
-        zip([one.name for one in candidates], collapsed_trainings(candidates, constant))
+        zip([one.name for one in candidates], collapsed_trainings(candidates, scale.constant))
     )
     sound = [_without(one, collapsed[one.name]) for one in candidates]
     ranked = sorted(sound, key=partial(_place, left_out))
     confidence = look_confidence(look)
     draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
-    evidence = Evidence.of(ranked, groups, lowest=LOWEST.get(measure))
+    evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
     screened = () if screening is None else screening.others
-    wide = _joined(ranked, screened, groups, measure) if screened else evidence
+    wide = evidence
+    if screened:
+        wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest)
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
     quantile = simultaneous_quantile(drawn, confidence)
@@ -112,7 +106,7 @@ def judge(
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
     chances = chances_of(evidence, errors, band, seed)
-    standings = _standings(ranked, evidence, quantile, best, chances, measure, ends, collapsed)
+    standings = _standings(ranked, evidence, quantile, best, chances, scale, collapsed)
     winner, known = standings[0], evidence.seeds is not None
     tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
     power = by_seeds = None
@@ -120,18 +114,18 @@ def judge(
         critical = control_quantile(evidence, errors, 1, normal_quantile(confidence))
         power = power_of_tied(evidence, best.tied, critical, gap)
         by_seeds = decided_by_seeds(evidence, best.tied, critical)
-    sign = 1 if MEASURES[measure] else -1
     whole = evidence
     if screening is not None:
-        whole = _joined(list(map(screening.with_trial, ranked)), screened, groups, measure)
+        chosen = map(screening.with_trial, ranked)
+        whole = Evidence.of([*chosen, *screened], groups, lowest=scale.lowest)
         # A training that chose is better than its repeats by luck: beside them, it would make
         # seeds seem to do more than they do, and the correction would take too much.
         whole = replace(whole, seeds=wide.seeds)
     return Verdict(
-        measure=measure,
+        measure=scale.measure,
         standings=standings,
         winner=winner,
-        corrected=_within(winner.interval, sign * expected_figure(whole, 0)),
+        corrected=_within(winner.interval, scale.sign * expected_figure(whole, 0)),
         tied=tied,
         cheapest=cheapest(tied),
         near=near,
@@ -146,11 +140,13 @@ def judge(
         borrowed=tuple(one.name for one in ranked if known and len(one.right) == 1),
         unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
-        collapses=_collapses(ranked, candidates, collapsed, evidence, drawn, confidence, measure),
+        collapses=_collapses(
+            ranked, candidates, collapsed, evidence, drawn, confidence, scale.measure
+        ),
         screened=len(screened),
         look=look,
-        baseline=baseline,
-        lone=lone,
+        baseline=scale.baseline,
+        lone=scale.lone,
     )
 
 
@@ -174,15 +170,6 @@ def _check_names(candidates: Sequence[Candidate]) -> None:
         names.add(one.name)
 
 
-def _joined(
-    ranked: Sequence[Candidate],
-    screened: Sequence[Candidate],
-    groups: Int64Array | None,
-    measure: str,
-) -> Evidence:
-    return Evidence.of([*ranked, *screened], groups, lowest=LOWEST.get(measure))
-
-
 def _without(one: Candidate, collapsed: BoolArray) -> Candidate:
     return one.only(~collapsed) if collapsed.any() else one
 
@@ -198,12 +185,9 @@ def _difference(
     if over_folds is None:
         return found
     name, test = over_folds
-    ends = sorted((1 if name == ranked[0].name else -1) * end for end in _ends(test.interval))
+    sign = 1 if name == ranked[0].name else -1
+    ends = sorted((sign * test.interval.low, sign * test.interval.high))
     return Interval(min(found.low, ends[0]), max(found.high, ends[1]))
-
-
-def _ends(interval: Interval) -> tuple[float, float]:
-    return interval.low, interval.high
 
 
 def _of_two(difference: Interval) -> BestComparison:
@@ -219,8 +203,7 @@ def _standings(
     quantile: float,
     best: BestComparison,
     chances: Chances,
-    measure: str,
-    ends: tuple[float, float],
+    scale: Scale,
     collapsed: dict[str, BoolArray],
 ) -> tuple[Standing, ...]:
     return tuple(
@@ -229,9 +212,9 @@ def _standings(
             name=one.name,
             run_ids=one.run_ids,
             accuracy=float(evidence.accuracy[index]),
-            figure=float(one.values.mean(dtype=np.float64)) * (1 if MEASURES[measure] else -1),
+            figure=scale.sign * float(one.values.mean(dtype=np.float64)),
             spread=_spread(one.values),
-            interval=_shown(evidence, index, quantile, measure, ends),
+            interval=_shown(evidence, index, quantile, scale),
             behind=Interval(float(best.lowest[index]), float(best.highest[index])),
             tied=bool(best.tied[index]),
             best=float(chances.best[index]),
@@ -246,16 +229,16 @@ def _standings(
     )
 
 
-def _shown(
-    evidence: Evidence, index: int, quantile: float, measure: str, ends: tuple[float, float]
-) -> Interval:
+def _shown(evidence: Evidence, index: int, quantile: float, scale: Scale) -> Interval:
     """Return the interval of a candidate as one of figures, between their ends.
 
     That of its scores is higher for better.
     """
-    own = ends if MEASURES[measure] else (-ends[1], -ends[0])
-    found = bounded_interval(evidence, index, quantile, own)
-    return found if MEASURES[measure] else Interval(-found.high, -found.low)
+    low, high = scale.ends
+    if scale.sign > 0:
+        return bounded_interval(evidence, index, quantile, (low, high))
+    found = bounded_interval(evidence, index, quantile, (-high, -low))
+    return Interval(-found.high, -found.low)
 
 
 def _within(interval: Interval, value: float) -> float:

@@ -29,8 +29,8 @@ from ..machine.hardware import device_of, precisions
 from ..machine.parallel import TooSlow, available_cores, in_time
 from ..models.arithmetic import autocast, own_threads
 from ..runs.build import native_side, remark_on_size
-from ..runs.build.network import build_network
-from ..runs.candidates.choose import Preparation, origin_of, prepared
+from ..runs.build.network import NetworkShape, build_network
+from ..runs.candidates.choose import Settled, origin_of, settled
 from ..runs.resolve import use_threads
 from ..storage.cache import cache_folder
 from ..training.cost import count_flops, wait_for
@@ -93,7 +93,7 @@ def measured(
         if (estimate := _estimate_unaffordable(settings, task, latest)) is not None:
             return estimate
         with own_threads(available_cores() if classical else None):
-            found = prepared(
+            found = settled(
                 *(settings, opened),
                 networks="model.networks" not in stated,
                 seconds=task.seconds,
@@ -120,7 +120,7 @@ def measured(
         published=origin_of(settings).start in ("frozen", "fine-tuned"),
         notes=[*found.notes, *([] if remark is None else [remark])],
         # Features are computed once for all folds.
-        trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
+        trainings=1 if classical else settings.cv.trainings,
         data=list(found.data.summary[: None if found.sized else -1]),  # the last one is on the size
         networks=[asdict(one) for one in found.networks],
         limit=task.seconds if found.cut else None,
@@ -159,13 +159,9 @@ def _estimate_unaffordable(
     if len(found.reasons) == len(source):
         return None  # opening the pictures will say why none is usable
     form = chosen_format(source, found, settings.data, native_side(model))
-    network = build_network(
-        model,
-        channels=form.channels,
-        classes=len(source.class_names),
-        image_size=form.image_size,
-        target=settings.data.target,
-    )
+    classes, target = len(source.class_names), settings.data.target
+    shape = NetworkShape(form.channels, classes, form.image_size, target)
+    network = build_network(model, shape)
     _log.info("a few steps on drawn pictures of %s pixels", "x".join(map(str, form.image_size)))
     with own_threads():
         use_threads(settings)
@@ -176,7 +172,7 @@ def _estimate_unaffordable(
     epoch = each * min(train, *(limit or math.inf for limit in limits))
     epochs = settings.trainer.max_epochs
     fewest = min(task.least_epochs, epochs) if isinstance(epochs, int) else task.least_epochs
-    trainings = settings.cv.count if settings.cv.is_whole else 1
+    trainings = settings.cv.trainings
     if epoch * fewest * trainings <= _MARGIN * task.trial_seconds:
         return None
     return Prepared(
@@ -234,11 +230,11 @@ def search_seconds(settings: RunSettings, kinds: Sequence[Mapping[str, Any]]) ->
         return 0.0
     if "auto" not in {kind.get("model.classifier", model.classifier) for kind in kinds or [{}]}:
         return 0.0
-    return model.auto.seconds * (settings.cv.count if settings.cv.is_whole else 1)
+    return model.auto.seconds * settings.cv.trainings
 
 
 def _variant_costs(
-    found: Preparation, task: Prepare, latest: float | None
+    found: Settled, task: Prepare, latest: float | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the relative times of variants, and the seconds of fits.
 
@@ -258,7 +254,7 @@ def _variant_costs(
 
 
 def _feature_costs(
-    found: Preparation, model: ClassicalSettings, task: Prepare
+    found: Settled, model: ClassicalSettings, task: Prepare
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return `_variant_costs` of features.
 
@@ -291,7 +287,7 @@ def _feature_costs(
     return dict(zip(names, (longer for longer, _ in costs), strict=True)), fits
 
 
-def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) -> dict[str, float]:
+def _network_costs(found: Settled, model: NetworkSettings, task: Prepare) -> dict[str, float]:
     """Estimate the ratio of the training time of each variant of a network to the measured one.
 
     The estimate is the ratio of the operations of a forward pass, and at least 1, since the rest of
@@ -305,13 +301,10 @@ def _network_costs(found: Preparation, model: NetworkSettings, task: Prepare) ->
     def operations(values: Mapping[str, Any]) -> int:
         side = values.get(SIDE) or size
         height, width = (side, side) if isinstance(side, int) else side
-        network = build_network(
-            with_values(model, {k: v for k, v in values.items() if k != SIDE}).without_weights(),
-            channels=pictures.channels,
-            classes=len(pictures.class_names),
-            image_size=(height, width),
-            target=settings.data.target,
-        )
+        variant = with_values(model, {k: v for k, v in values.items() if k != SIDE})
+        classes, target = len(pictures.class_names), settings.data.target
+        shape = NetworkShape(pictures.channels, classes, (height, width), target)
+        network = build_network(variant.without_weights(), shape)
         return count_flops(network, (pictures.channels, height, width))
 
     own = operations({})

@@ -6,7 +6,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,13 @@ class ParentRun(Observer):
     def open(self, warn: Callable[[str], None]) -> None:
         """Begin the run in MLflow, or resume it."""
         self._warn = warn
-        settings, tracking = self._settings, self._settings.tracking
+        settings = self._settings
         plain = to_plain(settings)
         self._tracker = Tracker.start(
             self.folder,
+            # The machine is sampled by the runs of trials, where these compute.
+            replace(settings.tracking, system_metrics_seconds=None),
             output_dir=Path(settings.output_dir),
-            uri=tracking.uri,
-            experiment=tracking.experiment,
             run_id=self.run_id,
             run_name=f"sweep {settings.study}",
             params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
@@ -98,7 +98,6 @@ class ParentRun(Observer):
                 "bakeoff.command": self._command,
                 NOTE: note(f"Sweep {settings.study} on {settings.data.name}", self._command, {}),
             },
-            enabled=tracking.enabled,
             warn=warn,
         )
         config = self.folder / "config.yaml"

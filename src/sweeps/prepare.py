@@ -162,12 +162,6 @@ class Preparation:
         return self.jobs.settings.workers.per_gpu if on_gpu else self.pool.size
 
     @property
-    def _trainings(self) -> int:
-        """The number of trainings in a trial of a network: its folds."""
-        cv = self.jobs.settings.cv
-        return cv.count if cv.is_whole else 1
-
-    @property
     def ready(self) -> list[str]:
         """The families whose trials can begin."""
         return [name for name, one in self.jobs.prepared.items() if one.affordable]
@@ -191,7 +185,7 @@ class Preparation:
         if left is None or not clock.trials_wait or (epoch and tried.issuperset(self.ready)):
             share = clock.share(True)
             epochs = least_epochs(family, known)
-            trial = Prepared([], epochs, epoch, trainings=self._trainings)
+            trial = Prepared([], epochs, epoch, trainings=self.jobs.settings.cv.trainings)
             if share.trial is None or trial.seconds <= share.trial:
                 return self.measure(family)
             if self._fits(family, trial, share.measuring or 0.0):
@@ -325,7 +319,7 @@ class Preparation:
         if not chooses_network(family, self.jobs.base):
             return None, False
         known = self.jobs.prepared.values()
-        return network_to_tune(family, known, self.sharing, most / self._trainings)
+        return network_to_tune(family, known, self.sharing, most / self.jobs.settings.cv.trainings)
 
     def _override_by_estimate(self, family: Family, network: str | None, most: float) -> list[str]:
         """Return the override of smaller pictures if full ones are clearly too slow to measure.
@@ -338,7 +332,8 @@ class Preparation:
         """
         epochs, known = self.jobs.settings.trainer.max_epochs, self.jobs.prepared.values()
         side, slots = None if network else REFERENCE_SIDE, self.sharing
-        each = self._trainings * estimate_finetuning_epoch(family, known, slots, side, network)
+        trainings = self.jobs.settings.cv.trainings
+        each = trainings * estimate_finetuning_epoch(family, known, slots, side, network)
         smaller = self._smaller_pictures(family, published=True, side=REFERENCE_SIDE)
         if smaller is None or not isinstance(epochs, int) or not each:
             return []

@@ -1,7 +1,8 @@
 """Kinds of targets: one class a picture, a set of labels, ordered classes, or a class a pixel.
 
 In: probabilities, targets and thresholds as arrays. Out: decisions, metrics, a score a picture, and
-the binary problems that classifiers on features are fitted to. NumPy only; calls metrics alone.
+the binary problems that classifiers on features are fitted to. NumPy only; calls metrics alone, and
+machine for the types of arrays.
 """
 
 from __future__ import annotations

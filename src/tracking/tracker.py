@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.checks import ConfigError
-from ..config.tracking import RUN_NAME, environment_tags
+from ..config.tracking import RUN_NAME, TrackingSettings, environment_tags
 from ..machine.disk import refusal
 from ..machine.interruption import Interrupted, signals_so_far
 from ..machine.package import command
@@ -55,19 +55,15 @@ class Tracker(Spool):
     def start(
         cls,
         run_dir: Path,
+        tracking: TrackingSettings,
         *,
         output_dir: Path,
-        uri: str | None,
-        experiment: str,
         run_id: str,
         run_name: str,
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
-        enabled: bool = True,
         mirror: MirrorProcess | None = None,
-        mirrored_elsewhere: bool = False,
-        system_metrics_seconds: float | None = None,
         amends: str | None = None,
         nice: bool = True,
         prepare: Callable[[], None] | None = None,
@@ -78,17 +74,15 @@ class Tracker(Spool):
         When idle, the mirror also sends earlier runs under `output_dir` that are incomplete.
 
         Args:
+            tracking: whether and where the run is mirrored, and how often the machine is sampled.
             output_dir: the folder that holds all runs and the default database.
-            uri: tracking URI; None for the database in `output_dir`.
             run_id: the project's id, 32 hex digits; the same when the run is resumed.
             params: nested plain values; see `dotted`.
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
-            parent_run_id: the project's id of the parent run.
-            enabled: False to write the run folder only.
+            parent_run_id: the project's id of the parent run, such as a sweep, whose mirror follows
+                this folder as well.
             mirror: a process that others have started; None to start one for this run and for those
                 that are passed to `follow`.
-            mirrored_elsewhere: the mirror of a larger run, such as a sweep, follows this folder.
-            system_metrics_seconds: between two samples of the machine; None for none at all.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
             nice: see `MirrorProcess`; for one that is started for this run.
             prepare: changes the run's folder once no other process writes it, before it begins.
@@ -100,7 +94,7 @@ class Tracker(Spool):
         """
         run_dir, output_dir = run_dir.absolute(), output_dir.absolute()
         try:
-            tracker = cls(run_dir, output_dir, uri, warn)
+            tracker = cls(run_dir, output_dir, tracking.uri, warn)
         except ValueError as error:
             raise ConfigError(f"{error}: wait for it, or end it.") from None
         try:
@@ -118,8 +112,8 @@ class Tracker(Spool):
             tracker.begin(
                 run_id=run_id,
                 run_name=run_name,
-                experiment=experiment,
-                mirrored=enabled,
+                experiment=tracking.experiment,
+                mirrored=tracking.enabled,
                 target=tracker._target,
                 tags={
                     k: without_password(text) for k, text in (own_tags | dict(tags or {})).items()
@@ -130,16 +124,16 @@ class Tracker(Spool):
         except ValueError as error:
             tracker.close()
             raise ConfigError(f"{error}.") from None
-        if system_metrics_seconds is not None:
+        if tracking.system_metrics_seconds is not None:
             tracker._monitor = SystemMonitor(
                 tracker.metrics,
-                seconds=system_metrics_seconds,
+                seconds=tracking.system_metrics_seconds,
                 folder=run_dir,
                 # A resumed run counts on: the spool keeps the first value of a step.
                 first_step=tracker.next_step(PREFIX),
             )
         tracker.params(params or {})
-        if enabled and not mirrored_elsewhere:
+        if tracking.enabled and parent_run_id is None:
             tracker._owns_mirror = mirror is None
             mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
             tracker._mirror = mirror

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 
 from ..config.checks import ConfigError
 from ..config.metrics import METRICS
+from ..config.training import TrainerSettings
 from ..machine.failures import RunFailed
 from ..machine.interruption import Interrupted, Interruption
 from .cost import wait_for
@@ -35,15 +36,12 @@ def has_best(checkpoint: Mapping[str, Any]) -> bool:
     return checkpoint["callbacks"][EpochKeeper.__name__]["best_value"] is not None
 
 
-def is_complete(
-    checkpoint: Mapping[str, Any],
-    *,
-    max_epochs: int,
-    patience: int | None,
-    stop_after: int | None,
-    max_seconds: float | None,
-) -> bool:
+def is_complete(checkpoint: Mapping[str, Any], settings: TrainerSettings) -> bool:
     """Return whether a training resumed from a checkpoint of `EpochKeeper` would end at once.
+
+    Args:
+        checkpoint: of the training.
+        settings: that it goes on with, without any `auto`.
 
     Raises:
         KeyError: the checkpoint is of another kind.
@@ -51,11 +49,11 @@ def is_complete(
     kept = checkpoint["callbacks"][EpochKeeper.__name__]
     within = checkpoint["position"]["step"]
     epochs = checkpoint["epoch"] + (0 if within else 1)
-    least = max_epochs if stop_after is None else min(max_epochs, stop_after)
+    patience, limit = settings.early_stopping, settings.max_seconds
     return (
-        (not within and epochs >= least)
+        (not within and epochs >= min(settings.epochs, settings.stop_after or settings.epochs))
         or (patience is not None and kept["waited"] >= patience)
-        or (max_seconds is not None and kept["seconds"] > max_seconds)
+        or (limit is not None and kept["seconds"] > limit)
     )
 
 
@@ -78,40 +76,31 @@ class EpochKeeper(pl.Callback):
 
     Args:
         checkpoints: folder for `last.ckpt` and `best.ckpt`.
-        monitor: a key of `METRICS` that is known after each epoch, such as "val/accuracy".
-        patience: validations without improvement before stopping; None for never.
-        stop_after: epochs after which training ends, of more that are planned; None for all.
-        max_seconds: of training, all starts of the run together; None for no limit.
-        checkpoint_every: epochs from one `last.ckpt` to the next; the last epoch has one.
+        settings: without any `auto`; `max_time` is of all starts of the run together.
+        interruption: checked where the state is consistent.
         log: records the metrics of an epoch; None for no record.
         on_epoch: called with (epoch, metrics) at the end of every epoch; may raise to stop.
+        progress: shows what happens within an epoch; None to show nothing.
     """
 
     def __init__(
         self,
         checkpoints: Path,
-        *,
+        settings: TrainerSettings,
         interruption: Interruption,
-        monitor: str,
-        patience: int | None,
-        stop_after: int | None,
-        max_seconds: float | None,
-        checkpoint_every: int = 1,
-        log: LogMetrics | None,
-        on_epoch: Callable[[int, dict[str, float]], None] | None,
-        progress: Progress | None,
+        *,
+        log: LogMetrics | None = None,
+        on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.last = checkpoints / "last.ckpt"
         self.best = checkpoints / "best.ckpt"
         self.history: History = {}
         self.best_value: float | None = None
         self.seconds = 0.0
+        self._settings = settings
+        self._max_seconds = settings.max_seconds
         self._interruption = interruption
-        self._monitor = monitor
-        self._patience = patience
-        self._stop_after = stop_after
-        self._max_seconds = max_seconds
-        self._checkpoint_every = checkpoint_every
         self._log_metrics = log
         self._on_epoch = on_epoch
         self._progress = progress
@@ -232,7 +221,7 @@ class EpochKeeper(pl.Callback):
         if improved:
             trainer.save_checkpoint(self.best)
         over = self._is_over(trainer, epoch + 1) or epoch + 1 == trainer.max_epochs
-        due = (epoch + 1) % self._checkpoint_every == 0
+        due = (epoch + 1) % self._settings.checkpoint_every == 0
         if over or due or self._anywhere(trainer, self._interruption.pending):
             trainer.save_checkpoint(self.last)
         self._count_time()
@@ -262,8 +251,9 @@ class EpochKeeper(pl.Callback):
 
     def _is_over(self, trainer: pl.Trainer, epochs: int) -> bool:
         """Return whether a training of so many whole epochs ends before the planned last one."""
-        patient = self._patience is None or self._waited < self._patience
-        wanted = self._stop_after is None or epochs < self._stop_after
+        patience, stop_after = self._settings.early_stopping, self._settings.stop_after
+        patient = patience is None or self._waited < patience
+        wanted = stop_after is None or epochs < stop_after
         return not (patient and wanted) or self._out_of_time(trainer)
 
     def _out_of_time(self, trainer: pl.Trainer) -> bool:
@@ -312,8 +302,9 @@ class EpochKeeper(pl.Callback):
             return False
         # Answers that are not finite may have a loss alone. NaN is neither better nor worse than
         # anything, so it would pass for an improvement, and so would whatever follows.
-        value = metrics.get(self._monitor, math.nan)
-        sign = 1.0 if METRICS[self._monitor] == "maximize" else -1.0
+        monitor = self._settings.monitor
+        value = metrics.get(monitor, math.nan)
+        sign = 1.0 if METRICS[monitor] == "maximize" else -1.0
         better = self.best_value is None or sign * value > sign * self.best_value
         if not (math.isfinite(value) and better):
             self._waited += 1

@@ -27,6 +27,7 @@ __all__ = [
     "Dice",
     "Focal",
     "balanced_weights",
+    "plain_loss",
     "weights_of",
 ]
 
@@ -351,6 +352,17 @@ class Corn(_Weighted):
 
 # What the losses of one class a picture are with label sets.
 OF_SETS: dict[str, type[nn.Module]] = {"CrossEntropy": BinaryCrossEntropy, "Focal": BinaryFocal}
+
+
+def plain_loss(link: str) -> nn.Module:
+    """Return the loss that validation goes by, without weights and smoothing, for logits of a link.
+
+    Raises:
+        KeyError: there is no such link; see `src.training.links`.
+    """
+    if link == "corn":
+        return Corn()
+    return {"softmax": CrossEntropy, "sigmoid": BinaryCrossEntropy}[link](label_smoothing=0.0)
 
 
 def _comparable(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from ..targets import kind_of
 from .cuda_graphs import GraphedPasses
 from .freezing import Freezing
 from .links import link_of
+from .losses import plain_loss
 from .pixels import CollectedPixels
 from .sliding_windows import over_windows
 from .totals import CollectedAnswers, LossTotal, RunningTotals
@@ -44,24 +45,24 @@ class ClassificationTask(pl.LightningModule):
 
     Args:
         network: plain module, normalised float pictures -> logits.
+        metadata: plain containers in every checkpoint, enough to use it without the run: `mean` and
+            `std` of the normalisation, per channel, in units of [0, 1], and a `link` other than
+            softmax.
         loss: module, (logits (B, K), targets (B,) int64 or (B, K) probabilities) -> scalar; of
             pixels (logits (B, K, H, W), targets (B, H, W) int64).
         target: the kind of targets, see `src.targets`.
-        validation_loss: as `loss`, of the validation part; None for cross-entropy.
-        mean, std: of the normalisation, per channel, in units of [0, 1].
         augment: changes the training batches, as src/data/augmentation/augment.py; or None.
         make_optimizer: network -> optimizer.
         make_schedule: total number of steps -> (step -> factor of the learning rate).
         seed: of all random numbers of the training.
         freeze_epochs: epochs at the start that train only parameters under `head_prefixes`.
-        frozen_stages, freeze_norm: see `Freezing`.
+        freezing: of the network; None for one that is trained as a whole after these epochs.
         stored_views: number of views of a picture that training repeats; 0 for a new one every
             epoch.
         ema_decay: decay of the weights' moving average, which validation then uses; 0 for none.
         memory_format: of pictures and kernels.
         cuda_graphs: whether to launch the network's passes on a GPU as `GraphedPasses`, which takes
             gradients that are used before the next pass.
-        metadata: plain containers in every checkpoint, enough to use it without the run.
     """
 
     mean: Tensor
@@ -73,43 +74,39 @@ class ClassificationTask(pl.LightningModule):
     def __init__(
         self,
         network: nn.Module,
+        metadata: dict[str, Any],
         *,
         loss: nn.Module,
-        mean: list[float],
-        std: list[float],
         augment: Callable[..., tuple[Tensor, Tensor]] | None,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         make_schedule: Callable[[int], Callable[[int], float]],
         seed: int,
         freeze_epochs: int = 0,
-        frozen_stages: int = 0,
-        freeze_norm: bool = False,
+        freezing: Freezing | None = None,
         stored_views: int = 0,
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.channels_last,
         cuda_graphs: bool = False,
-        metadata: dict[str, Any] | None = None,
         target: str = "single",
-        validation_loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.register_buffer("mean", torch.tensor(metadata["mean"]))
+        self.register_buffer("std", torch.tensor(metadata["std"]))
         # What the two are for pictures in [0, 255], computed once and not in every step.
         self.register_buffer("_offset", self.mean.mul(255), persistent=False)
         self.register_buffer("_scale", self.std.mul(255).reciprocal(), persistent=False)
         self.average = WeightAverage(network, ema_decay) if ema_decay > 0 else None
-        self.metadata = metadata or {}
+        self.metadata = metadata
         self.totals: dict[str, RunningTotals] = {"train": RunningTotals(), "val": RunningTotals()}
         kind = kind_of(target)
         if kind.pixels:
             self.totals = {"train": LossTotal(), "val": CollectedPixels(kind)}
         elif target != "single":
-            answers = CollectedAnswers(kind, link_of(self.metadata))
+            answers = CollectedAnswers(kind, link_of(metadata))
             self.totals = {"train": LossTotal(), "val": answers}
-        self._validation_loss = validation_loss or nn.CrossEntropyLoss()
+        self._validation_loss = plain_loss(link_of(metadata))
         self._augment = augment
         self.make_optimizer = make_optimizer
         self._make_schedule = make_schedule
@@ -118,8 +115,7 @@ class ClassificationTask(pl.LightningModule):
         self._seed = seed
         self.stored_views = stored_views
         self._freeze_epochs = freeze_epochs
-        heads = head_prefixes(network)
-        self._freezing = Freezing(network, heads, stages=frozen_stages, norm=freeze_norm)
+        self._freezing = freezing or Freezing(network, head_prefixes(network))
         self._memory_format = memory_format
         self._passes = GraphedPasses(network, wanted=cuda_graphs)
 

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from src.features.calibration import scores_of
 from src.features.grid import Group, Normalisation, head_groups
-from src.features.heads import Choice, choose_head, fit_chosen
+from src.features.heads import Choice, Examples, choose_head, fit_chosen
 from src.features.means import NearestMean
 from src.features.paths import (
     LinearPath,
@@ -30,6 +30,7 @@ from src.features.pipeline import make_pipeline
 from tests.features.classifiers import CLASSES, DIGITS, fitted, settings
 
 TRAIN, HELD = slice(0, 500), slice(500, 900)
+TRAINING = Examples(DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64])
 BLOCKS = Normalisation("blocks", False)
 ROWS = Normalisation("features", True)
 # Of counted work: too few for all heads on these digits.
@@ -189,7 +190,7 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
     kept = np.flatnonzero(np.less(CLASSES, classes))[: count + 60]
     features, labels = DIGITS[kept], CLASSES[kept]
     train, held = np.arange(count), np.arange(count, len(kept))
-    fold = _Fold(features, labels, [40, 24], train, held, 0)
+    fold = _Fold(Examples(features, labels, labels, [40, 24]), labels, train, held, 0)
     groups = [_sparse(group) for group in head_groups(count, 64)]
     assert {group.kind for group in groups} >= {"ridge", "logistic", "knn", "rbf_svm"}
     for group in groups:
@@ -208,7 +209,7 @@ def test_every_head_of_the_search_is_what_its_settings_fit(count: int, classes: 
 def test_the_choice_is_as_good_on_unseen_pictures_as_any_one_kind() -> None:
     choice, digits = _choice(), (DIGITS[TRAIN], CLASSES[TRAIN])
     auto = settings("model.classifier=auto")
-    model = fit_chosen(choice, auto, *digits, [64], num_classes=12, seed=0, threads=1)
+    model = fit_chosen(choice, auto, TRAINING, num_classes=12, seed=0, threads=1)
     probs = model.probabilities(DIGITS[HELD])
     assert probs.shape == (400, 12) and (probs[:, 10:] == 0).all()
     right = probs.argmax(axis=1) == CLASSES[HELD]
@@ -231,7 +232,7 @@ def _few() -> list[Group]:
 def _choice(seconds: float = 100.0, groups: list[Group] | None = None):
     groups = groups or head_groups(500, 64)
     options = {"folds": 5, "seed": 0, "seconds": seconds, "groups": groups}
-    return choose_head(DIGITS[TRAIN], CLASSES[TRAIN], np.arange(500), [64], **options)
+    return choose_head(TRAINING, **options)
 
 
 def test_the_same_search_finds_the_same() -> None:
@@ -295,8 +296,8 @@ def test_copies_share_a_fold() -> None:
     twice = [np.concatenate([one, one]) for one in (features, labels)]
     knn = [Group.of("knn", BLOCKS, [{"neighbours": 1}])]
     choose = {"folds": 5, "seed": 0, "seconds": 100.0, "groups": knn}
-    apart = choose_head(*twice, np.tile(np.arange(60), 2), [8], **choose)
-    torn = choose_head(*twice, np.arange(120), [8], **choose)
+    apart = choose_head(Examples(*twice, np.tile(np.arange(60), 2), [8]), **choose)
+    torn = choose_head(Examples(*twice, np.arange(120), [8]), **choose)
     assert apart.accuracy < 0.6 and torn.accuracy > 0.8
 
 
@@ -326,12 +327,11 @@ def test_features_that_never_vary_are_searched_through_and_answer_by_the_classes
         features = np.ones((40, 6), np.float32)
         features[0] = outlier
         groups = head_groups(*features.shape)
-        choice = choose_head(
-            *(features, labels, np.arange(40), [6]), folds=4, seed=0, seconds=60.0, groups=groups
-        )
+        examples = Examples(features, labels, np.arange(40), [6])
+        choice = choose_head(examples, folds=4, seed=0, seconds=60.0, groups=groups)
         assert choice.tried == sum(len(group.heads) for group in groups)
         model = fit_chosen(
-            *(choice, settings("model.classifier=auto"), features, labels, [6]),
+            *(choice, settings("model.classifier=auto"), examples),
             num_classes=2,
             seed=0,
             threads=1,

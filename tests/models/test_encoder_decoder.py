@@ -15,7 +15,7 @@ from src.config.schema import RunSettings
 from src.models.deeplab import DeepLab
 from src.models.unet import UNet
 from src.models.weights import find_weights, package_state
-from src.runs.build.network import build_network, rebuild_arguments
+from src.runs.build.network import NetworkShape, build_network, rebuild_arguments
 from src.training.freezing import Freezing, parameter_depths
 from tests.models.caches import in_hub_cache, timm_network, use_empty_caches
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_an_encoder_is_named(
 def test_a_trained_network_is_rebuilt_without_its_first_weights(model: str) -> None:
     settings = compose_settings(RunSettings, ["data.target=dense", f"model={model}"]).model
     assert isinstance(settings, NetworkSettings) and settings.pretrained is True
-    network = build_network(settings, channels=1, classes=3, image_size=(40, 40))
+    network = build_network(settings, NetworkShape(1, 3, (40, 40)))
     arguments = rebuild_arguments(settings, network)
     again = type(network)(1, 3, (40, 40), **arguments)
     again.load_state_dict(network.state_dict())

@@ -11,7 +11,7 @@ from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.models.segmentation import SegmentationNet, backbone_of
-from src.runs.build.network import build_network, rebuild_arguments
+from src.runs.build.network import NetworkShape, build_network, rebuild_arguments
 from tests.models.caches import in_torch_cache, use_empty_caches
 
 LRASPP = "lraspp_mobilenet_v3_large"
@@ -123,7 +123,7 @@ def test_a_trained_network_is_rebuilt_without_its_first_weights(
     overrides = ["data.target=dense", "model=segmentation", "model.pretrained=true"]
     settings = compose_settings(RunSettings, overrides).model
     assert isinstance(settings, NetworkSettings)
-    network = build_network(settings, channels=1, classes=3, image_size=(40, 40))
+    network = build_network(settings, NetworkShape(1, 3, (40, 40)))
     arguments = rebuild_arguments(settings, network)
     assert arguments == {"name": LRASPP, "pretrained": None}
     again = SegmentationNet(1, 3, (40, 40), **arguments)

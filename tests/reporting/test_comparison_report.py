@@ -24,7 +24,7 @@ from src.reporting.comparison_verdict import (
     verdict_sentences,
 )
 from src.reporting.formatting import mean_text
-from src.statistics.candidates import Candidate
+from src.statistics.candidates import Candidate, Scale
 from src.statistics.verdict import judge
 from tests.reporting.comparisons import comparison
 from tests.statistics.fields import candidate, field_of_costs, random_field
@@ -215,7 +215,7 @@ def test_what_collapsed_is_named_with_what_follows() -> None:
     field = random_field([0.88] * 2, [4, 4], 600)
     right = field[1].right.copy()
     right[2] = np.arange(600) % 10 == 0
-    verdict = judge([field[0], candidate("c1", right)], constant=0.1)
+    verdict = judge([field[0], candidate("c1", right)], scale=Scale(constant=0.1))
     said = " ".join(
         verdict_sentences(Comparison(verdict, (), None, (), "val", "pictures", 1, 0, None))
     )
@@ -228,7 +228,7 @@ def test_figures_that_are_no_shares_are_shown_as_they_are() -> None:
         candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))
         for one in random_field([0.8, 0.81, 0.79], [1, 1, 1])
     ]
-    verdict = judge(field, measure="log_loss")
+    verdict = judge(field, scale=Scale("log_loss"))
     entrants = tuple(
         dataclasses.replace(one, standing=standing)
         for one, standing in zip(comparison(3).entrants, verdict.standings)

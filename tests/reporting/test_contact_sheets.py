@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_letters
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from src.records.pictures import Suspect
+from src.records.run import Predictions
 from src.reporting.contact_sheets import (
     MapRow,
     batch_sheet,
@@ -29,11 +32,25 @@ from tests.records.test_pictures import sample_of
 from tests.reporting.figures import texts
 
 
+def answered(
+    probs: NDArray[np.floating], targets: Sequence[int], preds: Sequence[int] | None = None
+) -> Predictions:
+    count, classes = probs.shape
+    return Predictions(
+        np.arange(count),
+        tuple(f"/pictures/{letter}.png" for letter in ascii_letters[:count]),
+        np.array(targets, np.int64),
+        probs,
+        ("cat", "dog", "low", "mid")[:classes],
+        preds=None if preds is None else np.array(preds),
+    )
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_mistakes_are_all_wrong_and_sorted_by_confidence(seed: int, limit: int) -> None:
     rng = np.random.default_rng(seed)
     probs, targets = rng.dirichlet(np.ones(4), 30), rng.integers(0, 4, 30)
-    picked = confident_mistakes(probs, probs.argmax(axis=1), targets, limit)
+    picked = confident_mistakes(answered(probs, targets.tolist()), limit)
     wrong = np.flatnonzero(probs.argmax(axis=1) != targets)
     confidence = probs.max(axis=1)
     assert len(picked) == min(limit, len(wrong))
@@ -46,25 +63,22 @@ def test_mistakes_are_all_wrong_and_sorted_by_confidence(seed: int, limit: int) 
 
 def test_captions_say_what_was_predicted_and_what_it_is() -> None:
     images = np.zeros((2, 3, 8, 8), np.uint8)
-    probs = np.array([[0.1, 0.9], [0.8, 0.2]])
-    preds = np.array([1, 0])
-    files = ["/pictures/a.png", "/pictures/b.png"]
-    written = texts(mistakes_sheet(images, probs, preds, np.array([0, 1]), ["cat", "dog"], files))
+    found = answered(np.array([[0.1, 0.9], [0.8, 0.2]]), [0, 1])
+    written = texts(mistakes_sheet(images, found, np.arange(2)))
     assert written[:6] == ["dog 90 %", "is cat", "a.png", "cat 80 %", "is dog", "b.png"]
     assert written[6] == "Most confident mistakes" and written[7].startswith("Red: ")
-    none = np.empty(0, np.int64)
-    nothing = mistakes_sheet(images[:0], probs[:0], none, none, ["cat", "dog"], [])
+    nothing = mistakes_sheet(images[:0], found, np.empty(0, np.int64))
     assert texts(nothing) == ["There are no mistakes"]
 
 
 def test_an_answer_that_is_not_the_most_probable_class_is_shown_with_its_own_probability() -> None:
-    images, files = np.zeros((2, 3, 8, 8), np.uint8), ["a.png", "b.png"]
-    probs, targets = np.array([[0.5, 0.2, 0.3], [0.4, 0.3, 0.3]]), np.array([1, 0])
-    preds = np.array([1, 1])
-    assert confident_mistakes(probs, preds, targets).tolist() == [1]
-    assert right_and_wrong(probs, preds, targets).tolist() == [0, 1]
-    written = texts(mistakes_sheet(images, probs, preds, targets, ["low", "mid", "high"], files))
-    assert written[:2] == ["mid 20 %", "is mid"] and written[3:5] == ["mid 30 %", "is low"]
+    found = answered(
+        np.array([[0.5, 0.2, 0.3], [0.4, 0.3, 0.3], [0.5, 0.4, 0.1]]), [1, 0, 2], [1] * 3
+    )
+    assert confident_mistakes(found).tolist() == [2, 1]
+    assert right_and_wrong(found).tolist() == [0, 2, 1]
+    written = texts(mistakes_sheet(np.zeros((2, 3, 8, 8), np.uint8), found, np.array([2, 1])))
+    assert written[:2] == ["dog 40 %", "is low"] and written[3:5] == ["dog 30 %", "is cat"]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 40, 64), (2, 64, 40), (4, 5, 90), (3, 90, 5)])
@@ -125,7 +139,7 @@ def test_examples_are_right_ones_of_different_classes_then_the_surest_mistakes(
 ) -> None:
     rng = np.random.default_rng(seed)
     probs, targets = rng.dirichlet(np.ones(4), count), rng.integers(0, 4, count)
-    chosen = right_and_wrong(probs, probs.argmax(axis=1), targets, right=3, wrong=4)
+    chosen = right_and_wrong(answered(probs, targets.tolist()), right=3, wrong=4)
     right = probs.argmax(axis=1) == targets
     of_right, of_wrong = chosen[right[chosen]], chosen[~right[chosen]]
     np.testing.assert_array_equal(chosen, np.concatenate([of_right, of_wrong]))
@@ -138,9 +152,8 @@ def test_examples_are_right_ones_of_different_classes_then_the_surest_mistakes(
 def test_a_mistake_shows_both_classes_and_a_right_picture_its_own() -> None:
     images = np.full((2, 3, 8, 8), 100, np.uint8)
     maps = np.stack([np.full((2, 8, 8), 0.25), np.stack([np.full((8, 8), v) for v in (0.5, 1)])])
-    probs = np.array([[0.9, 0.1], [0.8, 0.2]])
-    of_both = (maps, probs, np.array([0, 0]), np.array([0, 1]))
-    figure = map_sheet(images, *of_both, ["cat", "dog"], ["a.png", "b.png"], "Maps")
+    found = answered(np.array([[0.9, 0.1], [0.8, 0.2]]), [0, 1])
+    figure = map_sheet(images, maps, found, np.arange(2), "Maps")
     assert texts(figure)[:8] == [
         *("cat 90 %", "a.png", "cat here"),
         *("cat 80 %", "is dog", "b.png", "cat here", "dog here"),

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from src.reporting.comparison_page import comparison_page
+from src.statistics.candidates import Scale
 from src.statistics.verdict import judge
 from tests.reporting.comparisons import report_data
 from tests.statistics.fields import candidate
@@ -19,7 +20,7 @@ def test_where_costs_decide_the_page_shows_costs() -> None:
         costs[index, 0, 100 * index : 100 * index + 40 + index] = dear
     names = [one.standing.name for one in shown.comparison.entrants]
     field = [candidate(name, own == 0, scores=-own) for name, own in zip(names, costs, strict=True)]
-    verdict = judge(field, measure="cost", ends=(0.0, 5.0), gap=0.1)
+    verdict = judge(field, scale=Scale("cost", ends=(0.0, 5.0)), gap=0.1)
     assert [one.name for one in verdict.standings] == names and len(verdict.tied) == 1
     entrants = tuple(
         dataclasses.replace(one, standing=standing)

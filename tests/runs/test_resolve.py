@@ -17,7 +17,7 @@ from src.config.compose import leaves, read_run_settings
 from src.config.schema import RunSettings
 from src.data.loading.datamodule import PictureData
 from src.runs import build, resolve
-from src.runs.build.network import build_network, network_of
+from src.runs.build.network import NetworkShape, build_network, network_of
 from src.runs.experiment import run_experiment
 from src.runs.resolve import Resolved
 from src.runs.settings import read_resumed_settings
@@ -80,7 +80,7 @@ def test_the_fastest_plan_is_taken_and_kept(
     assert len(asked) == 2
     # So is one with weights, which may take pictures at another size; which weights is not.
     model = network_of(first.settings)
-    network = build_network(model, channels=1, classes=10, image_size=(8, 8))
+    network = build_network(model, NetworkShape(1, 10, (8, 8)))
     for file in (tmp_path / "some.pt", tmp_path / "other.pt"):
         torch.save(network.state_dict(), file)
         resolve.resolve(*opened(f"model.pretrained={file}"))

@@ -19,7 +19,7 @@ from src.config.compose import compose_settings
 from src.config.models import NetworkSettings
 from src.config.schema import RunSettings
 from src.reporting.hub_card import usage
-from src.runs.build.network import build_network, rebuild_arguments
+from src.runs.build.network import NetworkShape, build_network, rebuild_arguments
 from src.serving.bundle import open_predictor
 from src.serving.bundle_writing import write_bundle
 from src.serving.masks import masks_of
@@ -47,8 +47,8 @@ def network_and_metadata(model: str, *overrides: str) -> tuple[nn.Module, dict[s
     )
     assert isinstance(settings.model, NetworkSettings)
     torch.manual_seed(0)
-    shape: dict[str, Any] = {"channels": 1, "classes": len(CLASSES), "image_size": SIDE}
-    network = build_network(settings.model, **shape, target="dense").eval()
+    shape = NetworkShape(1, len(CLASSES), SIDE, "dense")
+    network = build_network(settings.model, shape).eval()
     metadata = {
         "settings": to_plain(settings),
         "network": {

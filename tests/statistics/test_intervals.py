@@ -12,7 +12,7 @@ from scipy.stats import binomtest, norm, ttest_ind
 from scipy.stats import t as student
 
 from src.metrics.intervals import score_interval, wilson_interval
-from src.statistics.candidates import Candidate
+from src.statistics.candidates import Candidate, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import (
     Interval,
@@ -178,7 +178,7 @@ def test_the_interval_of_kappa_holds_from_end_to_end(
 
 def test_a_kappa_below_0_is_compared() -> None:
     targets = np.arange(200) % 5
-    verdict = judge(of_kappa(4 - targets, targets, targets=targets), measure="kappa")
+    verdict = judge(of_kappa(4 - targets, targets, targets=targets), scale=Scale("kappa"))
     assert [one.figure for one in verdict.standings] == pytest.approx([1, -1], abs=1e-6)
     best, worst = (one.interval for one in verdict.standings)
     assert best.low > 0.9 and best.high == 1 and worst.low == -1 and worst.high < -0.9
@@ -215,7 +215,7 @@ def test_costs_that_are_all_alike_have_an_interval_for_those_that_were_not_met()
     found = cost_interval(np.ones(300), None, (0.0, 20.0))
     assert (found.low, found.high) == pytest.approx((1 - unseen, 1 + 19 * unseen))
     field = [candidate("right", np.ones(300, np.bool_), scores=np.zeros((1, 300), np.float32))]
-    shown = judge(field, measure="cost", ends=(0.0, 20.0)).winner
+    shown = judge(field, scale=Scale("cost", ends=(0.0, 20.0))).winner
     assert (shown.interval.low, shown.interval.high) == (0.0, pytest.approx(20 * unseen))
 
 
@@ -227,8 +227,8 @@ def test_who_met_no_dear_mistake_by_luck_varies_as_the_field_does() -> None:
     dear[0, 100:105] = -20
     right = np.zeros(600, np.bool_)
     field = [candidate("lucky", right, scores=cheap), candidate("dear", right, scores=dear)]
-    alone = judge(field[:1], measure="cost", ends=(0.0, 20.0)).winner
-    beside = judge(field, measure="cost", ends=(0.0, 20.0)).winner
+    alone = judge(field[:1], scale=Scale("cost", ends=(0.0, 20.0))).winner
+    beside = judge(field, scale=Scale("cost", ends=(0.0, 20.0))).winner
     assert beside.name == alone.name == "lucky" and alone.interval.high < 0.15
     # Of costs whose mean square is so many times their mean, as the field's, by Wilson's quadratic.
     figures, squares = np.array([0.1, 160 / 600]), np.array([60, 2060]) / 600

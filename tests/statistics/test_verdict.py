@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from src.metrics.intervals import wilson_interval
 from src.records.comparison import FoldTest, Interval
-from src.statistics.candidates import Measure
+from src.statistics.candidates import Measure, Scale
 from src.statistics.evidence import Evidence
 from src.statistics.intervals import difference_interval
 from src.statistics.verdict import cheapest, judge
@@ -112,7 +112,7 @@ def test_what_was_left_out_or_collapsed_in_part_is_no_choice_though_it_is_cheap_
     assert judge([first, second, third], look=2, left_out=["second"]).choice.name == "first"
     collapsed = np.vstack([second.right, np.arange(200) % 10 == 0])
     shaky = candidate("second", collapsed, cost=2.0)
-    verdict = judge([first, shaky, third], constant=0.1)
+    verdict = judge([first, shaky, third], scale=Scale(constant=0.1))
     assert {one.name for one in verdict.tied} == {"first", "second", "third"}
     assert verdict.choice.name == "first" and verdict.standings[1].collapsed == 1
 
@@ -167,7 +167,7 @@ def test_collapsed_trainings_are_named_and_left_out() -> None:
     losses = np.array([0.3, 0.3, 2.3, 0.3])
     measured = {"calibration_errors": losses / 10, "costs": 10 * losses}
     field = [sound[0], replace(sound[1], right=right, log_losses=losses, **measured), sound[2]]
-    verdict = judge(field, constant=0.1)
+    verdict = judge(field, scale=Scale(constant=0.1))
     assert verdict.collapses is not None
     assert verdict.collapses.names == ("c1",)
     assert (verdict.collapses.trainings, verdict.collapses.among) == (1, 12)
@@ -190,7 +190,7 @@ def test_copies_are_tied_by_any_measure() -> None:
         right[0, :wrong] = right[1, 1 : wrong + 1] = False
         scores = np.where(right, np.log(0.9), np.log(0.1)).astype(np.float32)
         field.append(candidate(name, right, scores=scores))
-    verdict = judge(field, measure="log_loss")
+    verdict = judge(field, scale=Scale("log_loss"))
     assert {one.name for one in verdict.tied} >= {"a", "copy"}
     assert all(one.behind.low <= 0 <= one.behind.high for one in verdict.tied)
     assert verdict.winner.tied
@@ -211,7 +211,7 @@ def test_costs_rank_the_other_way_round() -> None:
         candidate(one.name, one.right, scores=-np.where(one.right, 0.2, 1.5).astype(np.float32))
         for one in random_field([0.7, 0.9], [2, 2], 800)
     ]
-    verdict = judge(field, measure="cost")
+    verdict = judge(field, scale=Scale("cost"))
     assert verdict.winner.name == "c1" and not verdict.higher_is_better
     shares = [one.accuracy for one in verdict.standings]
     assert [one.figure for one in verdict.standings] == pytest.approx(
@@ -227,9 +227,9 @@ def test_intervals_end_where_costs_do() -> None:
     costs = np.zeros((1, 200), np.float32)
     costs[0, 0] = 20
     field = [candidate("rare", costs == 0, scores=-costs)]
-    assert judge(field, measure="cost").winner.interval.low < 0
+    assert judge(field, scale=Scale("cost")).winner.interval.low < 0
     table = np.array([[0, 20], [1, 0]], np.float64)
-    found = judge(field, measure="cost", ends=Measure("cost", table).ends).winner
+    found = judge(field, scale=Scale("cost", ends=Measure("cost", table).ends)).winner
     assert found.figure == pytest.approx(0.1)
     # One of 200, and how dear mistakes come is hardly known: more than for as many that are alike.
     low, high = wilson_interval(1, 200)

@@ -17,7 +17,7 @@ from src.config.metrics import COST, METRICS, metrics_of
 from src.config.sweep import read_sweep_settings
 from src.records.comparison import MEASURES
 from src.records.pixels import pixel_answers
-from src.statistics.candidates import Candidate
+from src.statistics.candidates import Candidate, Scale
 from src.statistics.verdict import judge
 from src.targets import KINDS, kind_of
 from src.targets.labels import (
@@ -136,7 +136,7 @@ def test_one_class_for_all_pictures_is_not_better_than_itself() -> None:
             scores=kind.scores("kappa", probs, preds, targets)[None],
         )
         baseline = kind.baseline("kappa", probs, targets)
-        verdict = judge([one], measure="kappa", baseline=baseline)
+        verdict = judge([one], scale=Scale("kappa", baseline=baseline))
         assert not verdict.beats_baseline
         assert str(verdict.winner.figure) == "0.0"  # and no 1e-17, which would be shown
 

@@ -17,11 +17,13 @@ from tests.tracking.diary import Diary, client, history, python, run_of
 _ADDING = """
 import sys, time
 from pathlib import Path
+from src.config.tracking import TrackingSettings
 from src.tracking.tracker import Tracker
 run_dir, run_id, ended = sys.argv[1:]
 tracker = Tracker.start(
-    Path(run_dir), output_dir=Path(run_dir).parents[1], uri=None, experiment="bakeoff",
-    run_id=run_id, run_name="first", mirrored_elsewhere=True, amends=ended or None,
+    Path(run_dir), TrackingSettings(system_metrics_seconds=None),
+    output_dir=Path(run_dir).parents[1], run_id=run_id, run_name="first", parent_run_id="f" * 32,
+    amends=ended or None,
 )
 tracker.metrics({"test/accuracy": 0.5}, 0)
 print("added", flush=True)

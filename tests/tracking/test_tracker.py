@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from src.config.checks import ConfigError, from_plain
-from src.config.tracking import ReplaySettings
+from src.config.tracking import ReplaySettings, TrackingSettings
 from src.machine.interruption import Interruption
 from src.tracking.addresses import default_uri
 from src.tracking.events import last_event, read_events, spool_path
@@ -34,13 +34,14 @@ from tests.tracking.diary import PATIENCE_SECONDS, client, history, python, wait
 _TRAINER = """
 import signal, sys, time
 from pathlib import Path
+from src.config.tracking import TrackingSettings
 from src.tracking.tracker import Tracker
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 output_dir, run_id, epochs, pause, wait = sys.argv[1:6]
 uri = sys.argv[6] if len(sys.argv) > 6 else None
 tracker = Tracker.start(
-    Path(output_dir, "runs", run_id[:6]), output_dir=Path(output_dir), uri=uri,
-    experiment="bakeoff", run_id=run_id, run_name=run_id[:6], params={"seed": 1},
+    Path(output_dir, "runs", run_id[:6]), TrackingSettings(uri=uri, system_metrics_seconds=None),
+    output_dir=Path(output_dir), run_id=run_id, run_name=run_id[:6], params={"seed": 1},
 )
 slowest = 0.0
 for epoch in range(int(epochs)):
@@ -75,13 +76,21 @@ def new_id() -> str:
 
 
 def start(
-    output_dir: Path, run_id: str, warn: Callable[[str], None] | None = None, **changes: Any
+    output_dir: Path,
+    run_id: str,
+    warn: Callable[[str], None] | None = None,
+    *,
+    uri: str | None = None,
+    enabled: bool = True,
+    system_metrics_seconds: float | None = None,
+    **options: Any,
 ) -> Tracker:
-    options: dict[str, Any] = {"uri": None, "experiment": "bakeoff", **changes}
-    run_dir = options.pop("run_dir", output_dir / "runs" / run_id[:6])
-    return Tracker.start(
-        run_dir, output_dir=output_dir, run_id=run_id, run_name=run_dir.name, warn=warn, **options
+    tracking = TrackingSettings(
+        uri=uri, enabled=enabled, system_metrics_seconds=system_metrics_seconds
     )
+    run_dir = options.pop("run_dir", output_dir / "runs" / run_id[:6])
+    names: dict[str, Any] = {"run_id": run_id, "run_name": run_dir.name}
+    return Tracker.start(run_dir, tracking, output_dir=output_dir, warn=warn, **names, **options)
 
 
 def test_parameters_look_as_on_the_command_line() -> None:
@@ -163,7 +172,6 @@ def test_secrets_in_addresses_are_not_written_down(output_dir: Path) -> None:
         output_dir,
         new_id(),
         enabled=False,
-        uri="http://me:secret@localhost:1",
         params={"tracking": {"uri": "http://me:secret@localhost:1"}},
         tags={"bakeoff.command": "python -m src.train tracking.uri=http://me:secret@localhost:1"},
     )

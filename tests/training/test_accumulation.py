@@ -20,9 +20,8 @@ def task() -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
         nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)),
+        {"mean": [0.5], "std": [0.3]},
         loss=nn.CrossEntropyLoss(),
-        mean=[0.5],
-        std=[0.3],
         augment=None,
         make_optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=LR),
         make_schedule=lambda total: lambda step: 1.0,

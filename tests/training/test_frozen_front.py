@@ -18,10 +18,11 @@ from src.data.augmentation.augment import Augment
 from src.data.loading.loaders import Batch
 from src.machine.subprocesses import ROOT
 from src.models.zoo import TimmNet
+from src.training.freezing import Freezing
 from src.training.frozen_front import StoredFront, store_front
 from src.training.losses import CrossEntropy
 from src.training.optimizers import parameter_groups, sgd
-from src.training.task import ClassificationTask
+from src.training.task import ClassificationTask, head_prefixes
 
 PICTURES, SIDE = 12, 32
 CONTENTS = np.array([f"{i:032x}".encode() for i in range(PICTURES)])
@@ -51,18 +52,16 @@ def task_of(
     network = TimmNet(3, 4, (SIDE, SIDE), name=name, pretrained=None, **options)
     return ClassificationTask(
         network,
+        {"mean": [0.5] * 3, "std": [0.5] * 3, "network": {"target": name, "arguments": {}}},
         loss=CrossEntropy(label_smoothing=0.0, class_weights=None),
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
         augment=Augment(AugmentSettings(flip=True, translate=0.1)),
         make_optimizer=lambda network: sgd(
             parameter_groups(network, lr=0.005, weight_decay=0.0), momentum=0.9, nesterov=True
         ),
         make_schedule=lambda steps: lambda step: 1.0,
         seed=3,
-        frozen_stages=stages,
+        freezing=Freezing(network, head_prefixes(network), stages=stages),
         stored_views=views,
-        metadata={"network": {"target": name, "arguments": {}}},
     )
 
 

@@ -8,7 +8,7 @@ computed was changed on purpose, the commit says why and stores the losses that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -110,17 +110,7 @@ def test_losses_are_those_that_were_stored(
     ]
     settings = read_run_settings([*OVERRIDES, *overrides])
     data = build.build_data(settings)
-    keeper = EpochKeeper(
-        tmp_path,
-        interruption=Interruption(),
-        monitor="val/loss",
-        patience=None,
-        stop_after=None,
-        max_seconds=None,
-        log=None,
-        on_epoch=None,
-        progress=None,
-    )
+    keeper = EpochKeeper(tmp_path, replace(settings.trainer, monitor="val/loss"), Interruption())
     trainer = build.build_trainer(settings, keeper, tmp_path)
     trainer.fit(build.build_task(settings, data), datamodule=data)
     validations = [value for _, value in keeper.history["val/loss"]]

@@ -314,9 +314,8 @@ def test_lightning_trains_and_clips_under_autocast(kind: str) -> None:
     targets = (images[:, 0, 0, 0] > 127).long()
     task = ClassificationTask(
         nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)),
+        {"mean": [0.5], "std": [0.3]},
         loss=nn.CrossEntropyLoss(),
-        mean=[0.5],
-        std=[0.3],
         augment=None,
         make_optimizer=lambda network: FACTORIES[kind](groups_of(network, head_prefixes=["3"])),
         make_schedule=lambda steps: lambda step: 1.0,

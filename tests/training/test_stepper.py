@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from src.data.loading.loaders import Batch
+from src.training.freezing import Freezing
 from src.training.stepper import Stepper, range_test
-from src.training.task import ClassificationTask
+from src.training.task import ClassificationTask, head_prefixes
 from tests.training.test_training_plan import CPU, task
 
 
@@ -52,13 +52,13 @@ def stepper(
     curvature: float,
     shares: tuple[float, ...] = (1.0,),
     network: nn.Module | None = None,
-    **options: Any,
+    norm: bool = False,
 ) -> Stepper:
+    trained = network or Bowl()
     task = ClassificationTask(
-        network or Bowl(),
+        trained,
+        {"mean": [0.5], "std": [0.3]},
         loss=nn.CrossEntropyLoss() if network else Height(curvature),
-        mean=[0.5],
-        std=[0.3],
         augment=None,
         make_optimizer=lambda network: torch.optim.SGD(
             [{"params": [p], "lr": 0.1 * s} for p, s in zip(network.parameters(), shares)], lr=0.1
@@ -66,7 +66,7 @@ def stepper(
         make_schedule=lambda total: lambda step: 1.0,
         seed=0,
         memory_format=torch.contiguous_format,
-        **options,
+        freezing=Freezing(trained, head_prefixes(trained), norm=norm),
     )
     return Stepper(task, precision="float32", device=torch.device("cpu"), gradient_clip=None)
 
@@ -119,8 +119,8 @@ def test_a_loss_that_only_rises_gives_no_rate() -> None:
 
 def test_what_is_frozen_stays_so() -> None:
     network = Normed()
-    for frozen, kept in (({"freeze_norm": True}, True), ({}, False)):
-        measured = stepper(1.0, network=network, **frozen)
+    for kept in (True, False):
+        measured = stepper(1.0, network=network, norm=kept)
         before = network.norm.running_mean.clone()  # type: ignore[union-attr]
         measured.step(next(batches()))
         assert torch.equal(network.norm.running_mean, before) == kept  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_a_step_of_several_batches_is_one_of_their_pictures() -> None:
     found = []
     for given in ([whole], parts):
         torch.manual_seed(1)
-        measured = stepper(1.0, (1.0,) * 4, network=Normed(), freeze_norm=True)
+        measured = stepper(1.0, (1.0,) * 4, network=Normed(), norm=True)
         loss = measured.step(*given)
         found.append([loss, *(p.detach() for p in measured.task.network.parameters())])
     torch.testing.assert_close(found[0], found[1])

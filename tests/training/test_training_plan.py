@@ -58,9 +58,8 @@ def task(wrong: float = 0.0, lr: float = 0.1) -> ClassificationTask:
     torch.manual_seed(0)
     return ClassificationTask(
         Net(wrong),
+        {"mean": [0.5], "std": [0.3]},
         loss=nn.CrossEntropyLoss(),
-        mean=[0.5],
-        std=[0.3],
         augment=None,
         make_optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=lr),
         make_schedule=lambda total: lambda step: 1.0,

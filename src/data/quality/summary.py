@@ -90,11 +90,10 @@ def _suspicions(suspects: Sequence[Suspect], split: Split) -> Iterator[str]:
         alike = [suspect for suspect in suspects if suspect.part == part and suspect.like]
         if alike:
             worst = max(alike, key=lambda suspect: suspect.score)
-            name = worst.path or f"picture {worst.index}"
             yield (
                 f"{len(alike):,} of {len(getattr(split, part)):,} {part} pictures nearly equal one "
-                f"of another part or label, most of all {name} and {worst.like} "
-                f"({percent(worst.score)}); see suspects.csv"
+                f"of another part or label, most of all {worst.name} and "
+                f"{worst.like} ({percent(worst.score)}); see suspects.csv"
             )
 
 

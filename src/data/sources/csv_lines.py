@@ -12,7 +12,7 @@ from ...config.checks import ConfigError
 from ...machine.text import from_csv_cell
 from .label_sets import is_yes_or_no
 from .label_spelling import clean_label
-from .table_columns import IS_VALID, Table, cell_value, check_table, recognised_columns
+from .table_columns import IS_VALID, Table, Wanted, cell_value, check_table, recognised_columns
 
 __all__ = ["read_csv_lines"]
 
@@ -29,16 +29,12 @@ _FAULTS = {
 }
 
 
-def read_csv_lines(
-    file: Path, columns: Sequence[str | None] | None, several: bool, *, masks: bool = False
-) -> Table:
+def read_csv_lines(file: Path, wanted: Wanted) -> Table:
     """Return the lines of a CSV file; path, label, split and group are there and not empty.
 
     Args:
         file: in UTF-8.
-        columns: as of `list_table`.
-        several: whether a picture has a set of labels, which may be empty or be in further columns.
-        masks: whether the label is the path of a mask, and its column called so.
+        wanted: what it is read for.
 
     Raises:
         ConfigError: the file is empty, too large or malformed, or columns are not there or not
@@ -54,9 +50,8 @@ def read_csv_lines(
             if announced:  # how Excel marks the separator
                 skipped, first = 1, stream.readline(_HEADER_LETTERS)
             separators = (announced[1],) if announced else _SEPARATORS
-            table, separator, headed = _opened(
-                file, first, separators, columns, 1 + skipped, several, masks
-            )
+            where = f"{file}, line {1 + skipped}"
+            table, separator, headed = _opened(first, where, separators, wanted, file.parent)
             stream.seek(0)
             lines = csv.reader(stream, delimiter=separator, strict=True, skipinitialspace=True)
             for _ in range(skipped + headed):
@@ -85,15 +80,16 @@ def read_csv_lines(
 
 def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) -> None:
     """Add a line to the table."""
+    wanted = table.wanted
     _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
     for column, place in table.places.items():
         value = from_csv_cell(cell_value(column, cells[place]))
-        if not value and place in table.used and not (table.several and column == "label"):
-            named = "mask" if table.masks and column == "label" else column
-            hint = "" if column != "label" or table.masks else _NONE
+        if not value and place in table.used and not (wanted.several and column == "label"):
+            named = wanted.name_of(column)
+            hint = _NONE if named == "label" else ""
             raise ConfigError(f"{file}, line {line}: {named} is empty{hint}.")
         table.values.setdefault(column, []).append(value)
-    if table.several and "label" not in table.places:
+    if wanted.several and "label" not in table.places:
         table.cells.append(cells)
     if table.alike:
         table.alike = {
@@ -107,16 +103,10 @@ def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) 
 
 
 def _opened(
-    file: Path,
-    first: str,
-    separators: Sequence[str],
-    columns: Sequence[str | None] | None,
-    at: int,
-    several: bool,
-    masks: bool,
+    first: str, where: str, separators: Sequence[str], wanted: Wanted, folder: Path
 ) -> tuple[Table, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
-    where = f"{file}, line {at}"
+    columns, several = wanted.columns, wanted.several
     headers: dict[str, list[str]] = {}
     for separator in separators:
         try:
@@ -131,20 +121,20 @@ def _opened(
     separator = max(headers, key=lambda one: len(headers[one]))
     needed = {"path"} if several else {"path", "label"}
     for one, header in headers.items():
-        known = recognised_columns(header, where, columns, strict=False, masks=masks)
+        known = recognised_columns(header, where, wanted, strict=False)
         if len(header) > 1 and needed <= set(known):
             separator = one
             break
     else:
         for one, header in headers.items():
-            if columns is None and len(header) == 2 and os.path.isfile(file.parent / header[0]):
+            if columns is None and len(header) == 2 and os.path.isfile(folder / header[0]):
                 places = {"path": 0, "label": 1}
-                table = Table(["", ""], places, used={0, 1}, several=several)
+                table = Table(["", ""], places, used={0, 1}, wanted=wanted)
                 table.remarks.append("has no header: its columns were taken for path and label")
                 return table, one, False
     header = headers[separator]
-    places = recognised_columns(header, where, columns, strict=True, several=several, masks=masks)
-    table = Table(header, places, several=several, masks=masks)
+    places = recognised_columns(header, where, wanted, strict=True)
+    table = Table(header, places, wanted=wanted)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)
@@ -152,8 +142,8 @@ def _opened(
     if several and columns is None and "label" in places:
         named = {place for place, name in enumerate(header) if name}
         table.alike = named - set(places.values())
-    label = ("mask",) if masks else ("label", "labels") if several else ("label",)
-    usual = {"path": ("path",), "label": label}
+    label = wanted.name_of("label")
+    usual = {"path": ("path",), "label": (label, "labels") if several else (label,)}
     others = [c for c in usual if c in places and header[places[c]].lower() not in usual[c]]
     if others and columns is None:
         taken = " and ".join(f"{header[places[c]]} for {c}" for c in others)

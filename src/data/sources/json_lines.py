@@ -11,7 +11,7 @@ from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
 from .label_sets import SEPARATORS
 from .label_spelling import clean_label
-from .table_columns import Table, cell_value, check_table
+from .table_columns import Table, Wanted, cell_value, check_table
 
 __all__ = ["read_json_lines"]
 
@@ -35,7 +35,9 @@ def read_json_lines(file: Path, several: bool) -> Table:
         raise ConfigError(f"{file} is empty: it names no pictures.")
     further = [name for name in _FURTHER if any(name in one for _, one in rows)]
     names = ["path", *([] if several else ["label"]), *further]
-    table = Table(names, {name: at for at, name in enumerate(names)}, several=several)
+    table = Table(
+        names, {name: at for at, name in enumerate(names)}, wanted=Wanted(several=several)
+    )
     table.used, table.sets = set(table.places.values()), [] if several else None
     for number, one in rows:
         where = f"{file}, line {number}"

@@ -12,7 +12,7 @@ from ...machine.regular_files import file_fault
 from ...machine.text import nearest
 from .label_spelling import clean_label
 
-__all__ = ["IS_VALID", "Table", "cell_value", "check_table", "recognised_columns"]
+__all__ = ["IS_VALID", "Table", "Wanted", "cell_value", "check_table", "recognised_columns"]
 
 _COLUMNS = ("path", "label", "split", "group")
 IS_VALID = "is_valid"
@@ -42,6 +42,25 @@ def check_table(file: Path) -> None:
         raise ConfigError(f"{file} {fault}: a table of pictures is needed.")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a table of pictures is read for.
+
+    Attributes:
+        columns: as of `list_table`.
+        several: whether a picture has a set of labels, which may be empty or be in further columns.
+        masks: whether the label is the path of a mask, and its column called so.
+    """
+
+    columns: Sequence[str | None] | None = None
+    several: bool = False
+    masks: bool = False
+
+    def name_of(self, column: str) -> str:
+        """Return what a known column is called in messages."""
+        return "mask" if self.masks and column == "label" else column
+
+
 @dataclass
 class Table:
     """The lines of a table that name pictures.
@@ -53,8 +72,7 @@ class Table:
         values: of the recognised columns in each line.
         used: positions of columns whose values have proved to be what their names promise.
         remarks: sentences for the user, to be read after the file's name.
-        several: whether a picture has a set of labels.
-        masks: whether the label is the path of a mask.
+        wanted: what it is read for.
         cells: of each line, where the labels are columns.
         sets: labels of each line, where these came as lists.
         alike: positions of columns without a meaning whose cells are all 0 or 1, as those of the
@@ -67,63 +85,57 @@ class Table:
     values: dict[str, list[str]] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
-    several: bool = False
-    masks: bool = False
+    wanted: Wanted = Wanted()
     cells: list[list[str]] = field(default_factory=list)
     sets: list[tuple[str, ...]] | None = None
     alike: set[int] = field(default_factory=set)
 
 
 def recognised_columns(
-    header: list[str],
-    where: str,
-    columns: Sequence[str | None] | None,
-    *,
-    strict: bool,
-    several: bool = False,
-    masks: bool = False,
+    header: list[str], where: str, wanted: Wanted, *, strict: bool
 ) -> dict[str, int]:
     """Return the position of each known column, by what it means.
 
     Args:
         header: the names in a table's first line.
         where: that is, for messages.
-        columns: as of `list_table`.
+        wanted: of the table; of several labels there may be no column.
         strict: refuse what is missing or not clear.
-        several: whether a picture has a set of labels, so that there may be no column of them.
-        masks: whether the label is the path of a mask.
 
     Raises:
         ConfigError: a column is missing, there twice, or could be one of several.
     """
     names = [name.lower() for name in header]
     places: dict[str, int] = {}
-    wanted: dict[str, Sequence[str]] = {}
-    if columns is None:
+    found: dict[str, Sequence[str]] = {}
+    if wanted.columns is None:
         plain = [re.sub(r"[\W_]+", "", name) for name in names]
         for column in (*_COLUMNS, IS_VALID):
-            mask = masks and column == "label"
+            mask = wanted.masks and column == "label"
             known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
             here = [column] if column in names and not mask else []
-            if several and here == ["label"] and "labels" in names:  # as sets are called as well
+            if (
+                wanted.several and here == ["label"] and "labels" in names
+            ):  # as sets are called as well
                 here, known = [], ("label", *known)
             others = [one for one in known if one in plain]
-            wanted[column] = here or [names[plain.index(one)] for one in others]
+            found[column] = here or [names[plain.index(one)] for one in others]
     else:
-        given = zip(_COLUMNS, columns, strict=False)
-        wanted = {column: [clean_label(n).lower()] for column, n in given if n is not None}
-    for column, candidates in wanted.items():
+        given = zip(_COLUMNS, wanted.columns, strict=False)
+        found = {column: [clean_label(n).lower()] for column, n in given if n is not None}
+    for column, candidates in found.items():
         there = [name for name in candidates if name in names]
         if strict and column == "label" and len(there) > 1:
             raise ConfigError(
-                f"{where}: {' and '.join(there)} could each be the {'masks' if masks else 'labels'}"
-                ": state which, "
+                f"{where}: {' and '.join(there)} could each be the {wanted.name_of(column)}s: "
+                "state which, "
                 f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
-        required = ("path",) if several else ("path", "label")
-        if strict and not there and (columns is not None or column in required):
-            named = "mask" if masks and column == "label" else column
-            raise ConfigError(_no_column(where, header, named, columns is None, candidates))
+        required = ("path",) if wanted.several else ("path", "label")
+        recognising = wanted.columns is None
+        if strict and not there and (column in required or not recognising):
+            named = wanted.name_of(column)
+            raise ConfigError(_no_column(where, header, named, recognising, candidates))
         if strict and there and names.count(there[0]) > 1:
             raise ConfigError(f"{where}: there are two columns {there[0]}.")
         if there:

@@ -16,6 +16,7 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
 from ...data.sources.listing import list_pictures
 from ...data.splitting.folds import training_seed
+from ...machine.arrays import Int64Array, IntegerArray
 from ...models.weights import native_size
 
 __all__ = [
@@ -144,6 +145,20 @@ def build_fold(settings: RunSettings, data: PictureData) -> PictureData:
         )
     held_out.batch_size = first_batch_size(settings)
     return held_out
+
+
+def fold_codes(data: PictureData, ids: Int64Array, labels: IntegerArray) -> Int64Array:
+    """Return (N,) codes that are equal for those of some pictures that have to share a fold.
+
+    Args:
+        data: all pictures.
+        ids: (N,) of those in question, some perhaps more than once.
+        labels: (N,) or (N, K) of these, as of `src.features.calibration.held_together`.
+    """
+    from ...features.calibration import held_together  # scikit-learn takes seconds to import
+
+    groups = None if data.groups is None else data.groups[ids]
+    return held_together(labels, groups, data.pictures.content_hashes[ids])
 
 
 def first_batch_size(settings: RunSettings) -> int:

@@ -26,7 +26,7 @@ from ...serving.predictor import kind_in
 from ...storage.cache import cache_folder
 from ...training.inference_plan import inference_plan
 from ..folder import trained_run
-from .network import build_network, rebuild_arguments
+from .network import NetworkShape, build_network, rebuild_arguments
 from .task import load_task
 
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
@@ -160,9 +160,7 @@ def _zoo(
         stem="keep",
     )
     classes = len(data.pictures.class_names)
-    network = build_network(
-        zoo, channels=wanted.channels, classes=classes, image_size=wanted.image_size
-    )
+    network = build_network(zoo, NetworkShape(wanted.channels, classes, wanted.image_size))
     mean, std = data.normalization(network)
     return network, {
         "target": zoo._target_,

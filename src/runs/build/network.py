@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ...machine.imports import import_object, is_foreign
 from ...models.pretrained import load_weights
 
 __all__ = [
+    "NetworkShape",
     "build_network",
     "check_network",
     "network_arguments",
@@ -29,6 +31,23 @@ __all__ = [
 _SIDE = 32
 _CLASSES = 5
 _SHAPE = "Network(in_channels, num_classes, image_size, *, ...)"
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """The pictures that a network takes, and the logits that it answers with.
+
+    Attributes:
+        channels: C of the pictures.
+        classes: K of the logits.
+        image_size: height and width in pixels.
+        target: what a picture is labelled with, see `src.targets`.
+    """
+
+    channels: int
+    classes: int
+    image_size: tuple[int, int]
+    target: str = "single"
 
 
 def network_of(settings: RunSettings) -> NetworkSettings:
@@ -65,24 +84,16 @@ def rebuild_arguments(model: NetworkSettings, network: nn.Module) -> dict[str, A
     return arguments
 
 
-def build_network(
-    model: NetworkSettings,
-    *,
-    channels: int,
-    classes: int,
-    image_size: tuple[int, int],
-    target: str = "single",
-) -> nn.Module:
-    """The network for targets of a kind, with the weights that it starts from.
+def build_network(model: NetworkSettings, shape: NetworkShape) -> nn.Module:
+    """The network for pictures and targets of a shape, with the weights that it starts from.
 
     Raises:
         ConfigError: it cannot be made for these pictures, or its weights not be found.
     """
     if is_foreign(model._target_):
-        _check(model, channels, classes, image_size, target)
-    make, arguments = import_object(model.network_class(target)), network_arguments(model)
+        _check(model, shape)
     with input_of("model"):
-        network: nn.Module = make(channels, classes, image_size, **arguments)
+        network = _made(model, shape, network_arguments(model))
         loaded = load_weights(network, model.pretrained, head=model.head_start == "fitted")
         if loaded is not None:
             fresh = f", {', '.join(loaded.fresh)} start afresh" if loaded.fresh else ""
@@ -93,22 +104,21 @@ def build_network(
 def rebuild_network(
     model: NetworkSettings,
     arguments: Mapping[str, Any],
-    *,
-    channels: int,
-    classes: int,
-    image_size: tuple[int, int],
-    target: str,
+    shape: NetworkShape,
 ) -> nn.Module:
     """Return the network of a checkpoint, which brings the weights: none are looked for.
 
     Args:
         model: of the checkpoint's settings, with the arguments that its network did not know yet.
         arguments: as `rebuild_arguments` returned them when it was built.
-        channels, classes, image_size, target: as of `build_network`.
+        shape: as of `build_network`.
     """
-    known = {**network_arguments(model.without_weights()), **arguments}
-    make = import_object(model.network_class(target))
-    network: nn.Module = make(channels, classes, image_size, **known)
+    return _made(model, shape, {**network_arguments(model.without_weights()), **arguments})
+
+
+def _made(model: NetworkSettings, shape: NetworkShape, arguments: Mapping[str, Any]) -> nn.Module:
+    make = import_object(model.network_class(shape.target))
+    network: nn.Module = make(shape.channels, shape.classes, shape.image_size, **arguments)
     return network
 
 
@@ -125,31 +135,23 @@ def check_network(settings: RunSettings) -> None:
         return
     side = data.image_size or _SIDE
     size = (side, side) if isinstance(side, int) else (side[0], side[1])
-    _check(model, data.channels or 3, _CLASSES, size, data.target)
+    _check(model, NetworkShape(data.channels or 3, _CLASSES, size, data.target))
 
 
-def _check(
-    model: NetworkSettings, channels: int, classes: int, size: tuple[int, int], target: str
-) -> None:
+def _check(model: NetworkSettings, shape: NetworkShape) -> None:
     with input_of("model"):
-        make = import_object(model.network_class(target))
-    wanted = (2, classes, *size) if target == "dense" else (2, classes)
+        make = import_object(model.network_class(shape.target))
     with torch.random.fork_rng(devices=[]):
-        problems = list(_problems(make, model, channels, size, wanted))
+        problems = list(_problems(make, model, shape))
     if problems:
         file = inspect.getsourcefile(make) or model._target_
         raise ConfigError(f"model: {file}, {make.__name__}: {'; '.join(problems)}.")
 
 
-def _problems(
-    make: type,
-    model: NetworkSettings,
-    channels: int,
-    size: tuple[int, int],
-    wanted: tuple[int, ...],
-) -> Iterator[str]:
+def _problems(make: type, model: NetworkSettings, shape: NetworkShape) -> Iterator[str]:
     """Yield what the class lacks to give logits of the wanted shape, each with what to add."""
-    classes = wanted[1]
+    channels, classes, size = shape.channels, shape.classes, shape.image_size
+    wanted = (2, classes, *size) if shape.target == "dense" else (2, classes)
     if not (isinstance(make, type) and issubclass(make, nn.Module)):
         yield f"it is no class derived from torch.nn.Module: write it as {_SHAPE}"
         return
@@ -163,13 +165,13 @@ def _problems(
         network = make(channels, classes, size, **arguments)
         logits = network.eval()(torch.zeros(2, channels, *size))
     except Exception as error:
-        shape = f"(2, {channels}, {size[0]}, {size[1]})"
-        yield f"it fails on a batch {shape}: {type(error).__name__}: {error}"
+        batch = f"(2, {channels}, {size[0]}, {size[1]})"
+        yield f"it fails on a batch {batch}: {type(error).__name__}: {error}"
         return
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        shape = "(B, num_classes)" if len(wanted) == 2 else "(B, num_classes, H, W)"
-        yield f"forward returns {given}: it must return logits {shape}, {wanted}"
+        logits_shape = "(B, num_classes)" if len(wanted) == 2 else "(B, num_classes, H, W)"
+        yield f"forward returns {given}: it must return logits {logits_shape}, {wanted}"
     names = [name for name, _ in network.named_parameters()]
     if not names:
         yield "it has no parameters to train"

@@ -21,6 +21,7 @@ from ...training.linear_head import FittedHead, final_linear, fit_linear_head, p
 from ...training.links import link_of, outputs_of, probabilities
 from ...training.losses import weights_of
 from ...training.task import ClassificationTask
+from .data import fold_codes
 from .extractors import feature_table
 from .network import network_of
 
@@ -103,18 +104,17 @@ def start_head(
             print("head: not fitted, for it is not a single linear layer on pooled features")
         return None
     # scikit-learn, which divides the folds, takes seconds to import.
-    from ...features.calibration import folds_of, held_together, is_enough
+    from ...features.calibration import folds_of, is_enough
 
     started = time.perf_counter()
     table = _features(task, settings, data, device)
     features = torch.from_numpy(table.part("train"))
     indices = data.split.train
-    targets, hashes = data.pictures.targets[indices], data.pictures.content_hashes[indices]
-    groups = None if data.groups is None else data.groups[indices]
-    contents = held_together(label_codes(targets), groups, hashes)
+    targets = data.pictures.targets[indices]
     seed = training_seed(settings.seed, settings.cv.fold)
     folds: list[tuple[Tensor, Tensor]] = []
     labels, seen = label_codes(targets), list[Int64Array]()
+    contents = fold_codes(data, indices, labels)
     for fitted, held_out in folds_of(labels, contents, _FOLDS, seed):
         folds.append((torch.from_numpy(fitted), torch.from_numpy(held_out)))
         seen.append(labels[held_out])

@@ -28,21 +28,17 @@ from ...models.arithmetic import MEMORY_FORMATS
 from ...targets import kind_of
 from ...training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from ...training.epochs import EpochKeeper
+from ...training.freezing import Freezing
 from ...training.inference import require_finite
 from ...training.links import link_of, outputs_of
-from ...training.losses import (
-    OF_SETS,
-    BinaryCrossEntropy,
-    Corn,
-    CrossEntropy,
-    weights_of,
-)
+from ...training.losses import OF_SETS, weights_of
 from ...training.optimizers import parameter_groups
 from ...training.synchronized_norms import SynchronizedNorms
 from ...training.task import ClassificationTask, head_prefixes
 from ...training.totals import CollectedAnswers
 from .data import model_metadata
 from .network import (
+    NetworkShape,
     build_network,
     network_arguments,
     network_of,
@@ -52,12 +48,6 @@ from .network import (
 
 __all__ = ["build_task", "build_trainer", "load_task"]
 
-# Losses of the validation part, by link.
-_PLAIN: dict[str, Callable[[], nn.Module]] = {
-    "softmax": partial(CrossEntropy, label_smoothing=0.0),
-    "sigmoid": partial(BinaryCrossEntropy, label_smoothing=0.0),
-    "corn": Corn,
-}
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 
 
@@ -79,20 +69,16 @@ def build_task(
         weights = weights_of(settings.loss.class_weights, torch.as_tensor(data.class_counts))
     loss = _made_loss(settings, pictures.kind, weights)
     torch.manual_seed(training_seed(settings.seed, settings.cv.fold))  # the weights' draw
-    shape: dict[str, Any] = {
-        "channels": pictures.channels,
-        "classes": outputs_of(loss.link, len(pictures.class_names)),
-        "image_size": pictures.image_size,
-        "target": settings.data.target,
-    }
+    outputs = outputs_of(loss.link, len(pictures.class_names))
+    shape = NetworkShape(pictures.channels, outputs, pictures.image_size, settings.data.target)
     if resumed is None:
-        network = build_network(model, **shape)
+        network = build_network(model, shape)
         arguments = rebuild_arguments(model, network)
         mean, std = data.normalization(network)
     else:
         arguments = _resumed_arguments(model, resumed)
         with input_of("model"):
-            network = rebuild_network(model, arguments, **shape)
+            network = rebuild_network(model, arguments, shape)
         mean, std = resumed["mean"], resumed["std"]
     metadata = {
         **model_metadata(settings, data),
@@ -189,10 +175,12 @@ def load_task(checkpoint: Path) -> ClassificationTask:
         network = rebuild_network(
             network_of(settings),
             metadata["network"]["arguments"],
-            channels=metadata["channels"],
-            classes=outputs_of(link_of(metadata), len(metadata["class_names"])),
-            image_size=tuple(metadata["image_size"]),
-            target=settings.data.target,
+            NetworkShape(
+                metadata["channels"],
+                outputs_of(link_of(metadata), len(metadata["class_names"])),
+                tuple(metadata["image_size"]),
+                settings.data.target,
+            ),
         )
         metadata["epochs"] = stored["epoch"] + 1
         task = _assemble(settings, network, metadata, loss=nn.CrossEntropyLoss(), augment=None)
@@ -231,27 +219,30 @@ def _assemble(
 ) -> ClassificationTask:
     memory_format = MEMORY_FORMATS[settings.runtime.memory_format]
     model = network_of(settings)
+    network = network.to(memory_format=memory_format)
     with input_of("model"):
+        freezing = Freezing(
+            network,
+            head_prefixes(network),
+            stages=model.frozen_stages,
+            # Statistics that nothing has measured are not worth keeping.
+            norm=bool(model.freeze_norm and model.pretrained),
+        )
         return ClassificationTask(
-            network.to(memory_format=memory_format),
+            network,
+            metadata,
             loss=loss,
-            mean=metadata["mean"],
-            std=metadata["std"],
             augment=augment,
             make_optimizer=partial(_make_optimizer, settings.optimizer, model),
             make_schedule=partial(_make_schedule, settings.scheduler),
             seed=training_seed(settings.seed, settings.cv.fold),
             freeze_epochs=model.freeze_epochs,
-            frozen_stages=model.frozen_stages,
-            # Statistics that nothing has measured are not worth keeping.
-            freeze_norm=bool(model.freeze_norm and model.pretrained),
+            freezing=freezing,
             stored_views=model.stored_views if model.stores_views else 0,
             ema_decay=settings.trainer.ema_decay,
             memory_format=memory_format,
             cuda_graphs=_can_be_graphed(settings),
-            metadata=metadata,
             target=settings.data.target,
-            validation_loss=_PLAIN[link_of(metadata)](),
         )
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...config.features import (
     ClassicalSettings,
@@ -24,6 +23,7 @@ from ...config.models import (
 )
 from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
+from ...ensembles.combine import METHODS, Fit
 from ...machine.hardware import device_of_run
 from ...machine.parallel import TooSlow
 from ...models.segmentation import backbone_of
@@ -35,7 +35,7 @@ from .candidate import Trainable, Trained, read_thresholds
 from .members import ENSEMBLE_SUFFIX, choose_among, read_members, refuse_single
 from .network import NetworkCandidate, TrainedNetwork
 
-__all__ = ["Origin", "Preparation", "candidate_of", "load_trained", "origin_of", "prepared"]
+__all__ = ["Origin", "Settled", "candidate_of", "load_trained", "origin_of", "settled"]
 
 # Time of the search for a classifier, as a fraction of that of choosing and describing.
 _HEADS_SHARE = 0.25
@@ -79,13 +79,14 @@ def _combination_of(settings: RunSettings, model: EnsembleSettings, data: Pictur
         return SoupCandidate(Resolved(settings), library, found, seconds, networks[0])
     from .ensemble import EnsembleCandidate
 
-    how: dict[str, Any] = {"way": model.way, "at_most": model.at_most, "seed": settings.seed}
+    methods = [one for one in METHODS if model.way in (one, "best")]
+    fit = Fit(model.at_most, methods, settings.seed)
     if data.pictures.kind == "dense":
         from .mixed_pixels import choose_for_pixels
 
-        found = choose_for_pixels(library, load_trained, data, **how)
+        found = choose_for_pixels(library, load_trained, data, fit)
     else:
-        found = choose_among(library, data.pictures.kind, **how)
+        found = choose_among(library, data.pictures.kind, fit)
     refuse_single(library, found)
     used = zip(library, found.weights, strict=True)
     models = [[*map(load_trained, member.checkpoints)] for member, weight in used if weight]
@@ -133,7 +134,7 @@ def _loaded(checkpoint: Path) -> Trained:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Settled:
     """The settings of a candidate without any `auto`, and the expected time of a fit.
 
     Attributes:
@@ -158,7 +159,7 @@ class Preparation:
     promise: float | None = None
 
 
-def prepared(
+def settled(
     settings: RunSettings,
     open_pictures: Callable[[RunSettings], PictureData],
     *,
@@ -168,7 +169,7 @@ def prepared(
     late_by: float = 0.0,
     at_once: bool = False,
     fits: bool = False,
-) -> Preparation:
+) -> Settled:
     """Choose the settings that a candidate leaves open, once for many runs of its kind.
 
     The features that these runs share are computed here, with all cores.
@@ -195,15 +196,15 @@ def prepared(
         data = open_pictures(settings)
         settings = resolve(settings, data, deadline).settings
         epochs = settings.trainer.epochs
-        return Preparation(settings, data, epochs, seconds_per_epoch(settings, data, deadline))
+        return Settled(settings, data, epochs, seconds_per_epoch(settings, data, deadline))
     if isinstance(model, PixelsSettings):
         from .pixels import PixelCandidate
 
         data = open_pictures(settings)
         each = PixelCandidate(settings, model, data).fit_seconds()
-        return Preparation(settings, data, 1, each)
+        return Settled(settings, data, 1, each)
     if not isinstance(model, ClassicalSettings):
-        return Preparation(settings, open_pictures(settings), 1, 0.0)
+        return Settled(settings, open_pictures(settings), 1, 0.0)
     if seconds is not None and (searching or model.classifier == "auto"):
         shortest = min(model.auto.seconds, max(0.1, round(_HEADS_SHARE * seconds, 1)))
         model = replace(model, auto=replace(model.auto, seconds=shortest))
@@ -217,7 +218,7 @@ def prepared(
         seconds = ClassicalCandidate(settings, model, data).describe_seconds(deadline)
     except TooSlow as late:
         seconds = late.seconds
-    return Preparation(settings, data, 1, seconds)
+    return Settled(settings, data, 1, seconds)
 
 
 def _with_networks(
@@ -228,7 +229,7 @@ def _with_networks(
     late_by: float,
     at_once: bool,
     fits: bool,
-) -> Preparation:
+) -> Settled:
     """Choose frozen networks, and describe the pictures by them until the deadline.
 
     Until the networks are known, and with them the size that they take pictures at, the pictures
@@ -268,7 +269,7 @@ def _with_networks(
         ends = time.perf_counter() + choice.seconds
         if choice.seconds and latest is not None and ends > latest:
             # Nothing is described that cannot finish in time.
-            return Preparation(found, data, 1, choice.seconds, notes, cut=True, sized=False)
+            return Settled(found, data, 1, choice.seconds, notes, cut=True, sized=False)
         try:
             opened = open_pictures(found)
             ClassicalCandidate(found, chosen, opened).describe_seconds(latest)
@@ -280,8 +281,8 @@ def _with_networks(
             continue
         keep_described(fit.apply(settings), data, choice)
         cut, promise = choice.cut or fit.cut, choice.promise + fit.points
-        return Preparation(found, opened, 1, 0.0, notes, choice.considered, cut, promise=promise)
-    return Preparation(found, opened, 1, took, notes, cut=True)
+        return Settled(found, opened, 1, 0.0, notes, choice.considered, cut, promise=promise)
+    return Settled(found, opened, 1, took, notes, cut=True)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import scipy
 import sklearn
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ...config.checks import ConfigError
@@ -29,11 +28,11 @@ from ...config.schema import RunSettings
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.folds import training_seed
 from ...features.binary import BinaryModels, choices_record, choices_text
-from ...features.calibration import CalibratedModel, held_together
+from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
 from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
-from ...features.heads import SEARCH_VERSION, Choice, choose_head, fit_chosen
+from ...features.heads import SEARCH_VERSION, Choice, Examples, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import RunFailed, require_folder
@@ -44,7 +43,13 @@ from ...metrics.summary import metric_key
 from ...records.champions import find_champion
 from ...storage.cache import Record, load_record, store_record
 from ...targets import kind_of
-from ..build import build_extractors, feature_table, foreign_descriptors, model_metadata
+from ..build import (
+    build_extractors,
+    feature_table,
+    fold_codes,
+    foreign_descriptors,
+    model_metadata,
+)
 from ..resolve import Resolved, threads_of
 from .candidate import FitContext, Fitted
 from .fit_cost import SAMPLE, FitSample
@@ -222,13 +227,13 @@ class ClassicalCandidate:
         else:
             table = feature_table(self._settings, data, self._extractors)
             features, sizes = table.part("train")[rows], table.sizes
-        pictures, folds = data.pictures, self._settings.cv
+        pictures = data.pictures
         labels, problems = pictures.targets[data.split.train[rows]], 1
         if pictures.kind != "single":
             kind = kind_of(pictures.kind)
             binary = kind.binary_targets(labels, len(pictures.class_names))
             labels, problems = binary[:, 0].astype(np.int64), binary.shape[1]
-        times = problems * (folds.count if folds.is_whole else 1)
+        times = problems * self._settings.cv.trainings
         count = self._views * len(data.split.train)
         asked = [width or sum(sizes) for width in widths]
         each = FitSample(self._settings, features, labels, sizes, count).seconds(kinds, asked)
@@ -276,9 +281,9 @@ class ClassicalCandidate:
         Of several `problems` each search has its share of the time, and tries the heads that share
         the most promising normalisation.
         """
-        settings, known, seed = self._model, self._data.groups, self._seed
-        hashes = self._data.pictures.content_hashes[indices]
-        contents = held_together(targets, None if known is None else known[indices], hashes)
+        settings, seed = self._model, self._seed
+        contents = fold_codes(self._data, indices, targets)
+        examples = Examples(features, targets, contents, sizes)
         how = {"seed": seed, "threads": threads_of(self._settings)}
         if settings.classifier == "auto":
             groups = None
@@ -286,20 +291,10 @@ class ClassicalCandidate:
                 auto = replace(settings.auto, seconds=settings.auto.seconds / problems)
                 settings = replace(settings, auto=auto)
                 groups = head_groups(*features.shape)[:_GROUPS_OF_SEVERAL]
-            choice = kept_choice(
-                settings,
-                features,
-                targets,
-                contents,
-                sizes,
-                seed=seed,
-                cache_dir=self._settings.data.cache_dir,
-                groups=groups,
-            )
+            cache_dir = self._settings.data.cache_dir
+            choice = kept_choice(settings, examples, seed=seed, cache_dir=cache_dir, groups=groups)
             started = time.perf_counter()
-            model = fit_chosen(
-                choice, settings, features, targets, sizes, num_classes=classes, **how
-            )
+            model = fit_chosen(choice, settings, examples, num_classes=classes, **how)
             return model, choice, time.perf_counter() - started + choice.seconds
         started = time.perf_counter()
         model = CalibratedModel.fit(
@@ -363,10 +358,7 @@ def _pinned(settings: RunSettings) -> RunSettings:
 
 def kept_choice(
     settings: ClassicalSettings,
-    features: Float32Array,
-    targets: Int64Array,
-    contents: NDArray[np.generic],
-    sizes: Sequence[int],
+    examples: Examples,
     *,
     seed: int,
     cache_dir: str | None,
@@ -380,13 +372,12 @@ def kept_choice(
     The arguments are those of `src.features.heads.choose_head`; `cache_dir` is that of
     `src.storage.cache.cache_folder`.
     """
-    _, labels = np.unique(targets, return_inverse=True)
-    groups = groups or head_groups(*features.shape)
+    groups = groups or head_groups(*examples.features.shape)
     known: dict[str, Any] = {
-        "features": _digest(features),
-        "labels": _digest(labels),
-        "contents": _digest(np.unique(contents, return_inverse=True)[1]),
-        "sizes": list(sizes),
+        "features": _digest(examples.features),
+        "labels": _digest(np.unique(examples.targets, return_inverse=True)[1]),
+        "contents": _digest(np.unique(examples.contents, return_inverse=True)[1]),
+        "sizes": list(examples.sizes),
         "heads": [repr(head) for group in groups for head in group.heads],
         "folds": settings.calibration_folds,
         "seed": seed,
@@ -402,10 +393,7 @@ def kept_choice(
             if kept.is_enough_for(limit):
                 return earlier
     choice = choose_head(
-        features,
-        labels,
-        contents,
-        sizes,
+        examples,
         folds=settings.calibration_folds,
         seed=seed,
         seconds=limit,

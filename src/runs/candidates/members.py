@@ -15,7 +15,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...data.loading.datamodule import PictureData
 from ...data.splitting.splits import Split
-from ...ensembles.combine import METHODS, combine, figure_of
+from ...ensembles.combine import Fit, combine, figure_of
 from ...machine.arrays import AnyArray
 from ...metrics.summary import metric_key
 from ...records.combination import Combination
@@ -111,26 +111,21 @@ def read_members(runs: Sequence[str], output_dir: Path, data: PictureData) -> li
     return [first, *others]
 
 
-def choose_among(
-    library: Sequence[Member], kind: str, *, way: str, at_most: int, seed: int
-) -> Combination:
+def choose_among(library: Sequence[Member], kind: str, fit: Fit) -> Combination:
     """Choose among runs by the probabilities that they gave to held-out pictures.
 
     Args:
         library: the runs.
         kind: of the targets.
-        way, at_most: as in the settings of an ensemble.
-        seed: of the folds and the bags.
+        fit: fits the weights.
     """
     held_out = library[0].held_out
     return combine(
         [member.name for member in library],
         np.stack([member.probs for member in library]),
         held_out.targets,
+        fit,
         kind=kind,
-        methods=[one for one in METHODS if way in (one, "best")],
-        at_most=at_most,
-        seed=seed,
         groups=held_out.groups,
     )
 

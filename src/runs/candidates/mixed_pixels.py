@@ -14,7 +14,7 @@ import torch
 from ...config.checks import ConfigError
 from ...data.decoding.picture_format import PictureFormat
 from ...data.loading.datamodule import PictureData
-from ...ensembles.combine import METHODS, Mixture, combine_pixels
+from ...ensembles.combine import Fit, Mixture, combine_pixels
 from ...ensembles.mixing import mixed_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array, UInt8Array
 from ...metrics.probabilistic import SMALLEST_PROBABILITY
@@ -35,10 +35,7 @@ def choose_for_pixels(
     library: Sequence[Member],
     load: Callable[[Path], Trained],
     data: PictureData,
-    *,
-    way: str,
-    at_most: int,
-    seed: int,
+    fit: Fit,
 ) -> Combination:
     """Choose among runs by some pixels of each validation picture, and measure it on all pixels.
 
@@ -46,8 +43,7 @@ def choose_for_pixels(
         library: the runs, of one file each.
         load: returns the model of a run's file; one after another is loaded to be asked.
         data: the pictures.
-        way, at_most: as in the settings of an ensemble.
-        seed: of the pixels, the folds and the bags.
+        fit: fits the weights; its seed is that of the pixels as well.
 
     Raises:
         ConfigError: models take pictures in different formats, or no pixel counts.
@@ -66,7 +62,7 @@ def choose_for_pixels(
                 f"{library[0].name} as {_described(form)}: pixels are combined of models that "
                 "take pictures of one size."
             )
-        found, labels, pictures = _some_pixels(trained, data, most, seed)
+        found, labels, pictures = _some_pixels(trained, data, most, fit.seed)
         probs.append(found)
     if not len(labels):
         raise ConfigError("runs: no pixel of the validation part counts, so nothing can be chosen.")
@@ -85,9 +81,7 @@ def choose_for_pixels(
         [member.held_out.probs for member in library],
         library[0].held_out.targets,
         mixed,
-        methods=[one for one in METHODS if way in (one, "best")],
-        at_most=at_most,
-        seed=seed,
+        fit,
         groups=library[0].held_out.groups,
     )
 

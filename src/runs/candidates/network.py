@@ -20,7 +20,6 @@ from ...config.augment import OPERATIONS
 from ...config.checks import ConfigError, input_of, to_plain
 from ...config.plugins import code_digest
 from ...config.schema import stored_settings
-from ...config.training import seconds_of
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.windows import window_places
 from ...data.loading.datamodule import PictureData
@@ -232,7 +231,7 @@ class NetworkCandidate:
             epochs = self._settings.trainer.epochs
             try:
                 begun = int(checkpoint["epoch"]) + 1
-                complete = is_complete(checkpoint, max_epochs=epochs, **self._limits)
+                complete = is_complete(checkpoint, self._settings.trainer)
                 if self._settings.trainer.final_weights == "best" and has_best(checkpoint):
                     # It may be of a later epoch, if `last.ckpt` is not written after every one.
                     best = self._checkpoint(file.with_name("best.ckpt"), folder)
@@ -263,29 +262,17 @@ class NetworkCandidate:
             )
         return checkpoint
 
-    @property
-    def _limits(self) -> dict[str, Any]:
-        """The limits that may end the training before its last epoch."""
-        settings = self._settings.trainer
-        return {
-            "patience": settings.early_stopping,
-            "stop_after": settings.stop_after,
-            "max_seconds": None if settings.max_time is None else seconds_of(settings.max_time),
-        }
-
     def fit(self, context: FitContext) -> Fitted:
         settings, task, tracker = self._settings.trainer, self._task, context.tracker
         epochs, batches = settings.epochs, self._data.batches("train", training=True)
         progress = Progress(epochs, len(batches), moving=settings.progress)  # type: ignore[arg-type]
         keeper = EpochKeeper(
             context.folder.checkpoints,
-            interruption=context.interruption,
-            monitor=settings.monitor,
-            checkpoint_every=settings.checkpoint_every,
+            settings,
+            context.interruption,
             log=None if tracker is None else tracker.metrics,
             on_epoch=context.on_epoch,
             progress=None if tracker is None else progress,
-            **self._limits,
         )
         task.share_of_time = keeper.share_of_time
         trainer = build.build_trainer(self._settings, keeper, context.folder.path)

@@ -22,12 +22,11 @@ from ...config.data import PictureFit
 from ...config.schema import RunSettings
 from ...data.decoding.format_choice import chosen_size
 from ...data.loading.datamodule import PictureData
-from ...features.calibration import held_together
 from ...features.transfer import CrossValidated, cross_validated, gain
 from ...machine.arrays import Float32Array
 from ...machine.parallel import TooSlow
 from ...storage.cache import Record, load_record, store_record
-from ..build import feature_table, frozen_network, native_side
+from ..build import feature_table, fold_codes, frozen_network, native_side
 from .affordable import SURE
 from .sample import embedding_settings
 
@@ -114,10 +113,8 @@ def choose_fit(
     name = max(speeds, key=lambda one: speeds[one])
     _log.info("comparing ways to fit pictures into a square (data.fit), by %s", name)
     deadline = None if seconds is None else time.perf_counter() + SURE * seconds
-    train, groups = data.split.train, data.groups
-    targets = data.pictures.targets[train]
-    hashes = data.pictures.content_hashes[train]
-    contents = held_together(targets, None if groups is None else groups[train], hashes)
+    targets = data.pictures.targets[data.split.train]
+    contents = fold_codes(data, data.split.train, targets)
 
     def cross_validate(fit: PictureFit) -> CrossValidated:
         features = _features(settings, fit, name, deadline, open_pictures)

@@ -124,10 +124,9 @@ def choose_networks(
     classes = len(data.pictures.class_names)
     counts = counts_by_share(views * len(train), len(data.split.val), classes)
     count = counts[1.0]
-    networks = _known(tuple(embedding_settings(settings).networks))
-    known = _identity(settings, data, networks)
+    networks = _networks_of(settings)
     sample = Sample(settings, data, _sampled(data))
-    ranking = _ranking(settings, known, networks, sample, count, deadline, anew)
+    ranking = _ranking(settings, data, sample, count, deadline, anew)
 
     def cost(one: RankedNetwork) -> float:
         return 0.0 if Option(one.name) in described else one.seconds(count)
@@ -137,7 +136,7 @@ def choose_networks(
     if not fitting:
         assert deadline is not None
         how = deadline, described, at_once
-        return _bought(settings, networks, sample, ranking, counts, *how)
+        return _bought(settings, sample, ranking, counts, *how)
 
     def groups(ranked: Sequence[RankedNetwork]) -> list[tuple[Sequence[RankedNetwork], float]]:
         """Return the first few that are described in time, with their accuracies."""
@@ -206,7 +205,7 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
     The arguments are those of `choose_networks`, with the fit by which the pictures are described,
     and what it returned.
     """
-    known = _identity(settings, data, _known(tuple(embedding_settings(settings).networks)))
+    known = _identity(settings, data)
     options = sorted(choice.options | described_by(settings, data), key=str)
     found = {"options": [asdict(one) for one in options]}
     store_record("described", known, Record(found, False), settings.data.cache_dir)
@@ -214,8 +213,7 @@ def keep_described(settings: RunSettings, data: PictureData, choice: NetworkChoi
 
 def described_by(settings: RunSettings, data: PictureData) -> frozenset[Option]:
     """Return what `keep_described` has kept of these pictures."""
-    known = _identity(settings, data, _known(tuple(embedding_settings(settings).networks)))
-    kept = load_record("described", known, settings.data.cache_dir)
+    kept = load_record("described", _identity(settings, data), settings.data.cache_dir)
     return (
         frozenset() if kept is None else frozenset(Option(**one) for one in kept.found["options"])
     )
@@ -227,15 +225,13 @@ def _sampled(data: PictureData) -> Int64Array:
     return found
 
 
-def _identity(
-    settings: RunSettings, data: PictureData, networks: Mapping[str, _Network]
-) -> dict[str, Any]:
+def _identity(settings: RunSettings, data: PictureData) -> dict[str, Any]:
     """Return everything that a ranking depends on."""
     model, sampled = embedding_settings(settings), _sampled(data)
     form = replace(data.pictures.format, fit=settings.data.fit)
     return {
         "version": _VERSION,
-        "networks": list(networks),
+        "networks": list(_networks_of(settings)),
         "weights": model.pretrained,
         "size": [model.input_size, settings.data.image_size, form.plain()],
         "pictures": hashlib.sha256(data.pictures.content_hashes[sampled].tobytes()).hexdigest(),
@@ -296,8 +292,7 @@ class _Network:
 
 def _ranking(
     settings: RunSettings,
-    known: dict[str, Any],
-    networks: Mapping[str, _Network],
+    data: PictureData,
     sample: Sample,
     count: int,
     deadline: float | None,
@@ -308,6 +303,7 @@ def _ranking(
     `count` pictures are described afterwards, until the deadline on `time.perf_counter`.
     """
     seconds = None if deadline is None else deadline - time.perf_counter()
+    networks, known = _networks_of(settings), _identity(settings, data)
     kept = None if anew else load_record("networks", known, settings.data.cache_dir)
     if kept is not None and kept.is_enough_for(seconds):
         earlier = tuple(RankedNetwork(**plain) for plain in kept.found["networks"])
@@ -374,7 +370,6 @@ def _within(
 
 def _bought(
     settings: RunSettings,
-    networks: Mapping[str, _Network],
     sample: Sample,
     ranking: _Ranking,
     counts: Mapping[float, int],
@@ -383,7 +378,7 @@ def _bought(
     at_once: bool,
 ) -> NetworkChoice:
     """Return the network, size and share of the pictures that `best_buy` chooses."""
-    model = embedding_settings(settings)
+    model, networks = embedding_settings(settings), _networks_of(settings)
     given = model.input_size is not None or settings.data.image_size is not None
     speeds = {one.name: one.images_per_second for one in ranking.networks} | ranking.slow
     sides = {name: native_side(replace(model, networks=[name])) for name in speeds}
@@ -436,6 +431,11 @@ def _describing(count: int, seconds: float) -> str:
 
 def _joined(group: Sequence[RankedNetwork]) -> str:
     return " + ".join(one.name for one in group)
+
+
+def _networks_of(settings: RunSettings) -> Mapping[str, _Network]:
+    """Return the networks to choose from: those that the settings name, and those that load."""
+    return _known(tuple(embedding_settings(settings).networks))
 
 
 @cache  # listing the loadable networks takes a second

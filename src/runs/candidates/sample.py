@@ -15,7 +15,6 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
-from ...features.calibration import held_together
 from ...features.table import beside_others
 from ...features.transfer import (
     cross_validated_accuracy,
@@ -25,7 +24,7 @@ from ...features.transfer import (
 from ...machine.arrays import Float32Array, Int64Array
 from ...machine.parallel import available_cores, in_order
 from ...records.pictures import Pixels
-from ..build import frozen_network, native_side
+from ..build import fold_codes, frozen_network, native_side
 
 __all__ = ["RankedNetwork", "Sample", "embedding_settings"]
 
@@ -84,9 +83,7 @@ class Sample:
         self._indices = indices
         self.targets = data.pictures.targets[indices]
         self.of_sets = data.pictures.kind == "multi"
-        groups = None if data.groups is None else data.groups[indices]
-        hashes = data.pictures.content_hashes[indices]
-        self.contents = held_together(self.targets, groups, hashes)
+        self.contents = fold_codes(data, indices, self.targets)
         self._features: dict[str, Float32Array] = {}
 
     def speed(self, name: str, size: int | None = None) -> float:

@@ -139,12 +139,13 @@ def reopen(
 
     It is mirrored at `uri`, or where that is None at the address in the run's settings.
     """
+    tracking = replace(settings.tracking, system_metrics_seconds=None)
+    if uri is not None:
+        tracking = replace(tracking, uri=uri, enabled=True)
     return Tracker.start(
         folder.path,
+        tracking,
         output_dir=folder.output_dir,
-        uri=uri or settings.tracking.uri,
-        experiment=settings.tracking.experiment,
-        enabled=settings.tracking.enabled or uri is not None,
         run_id=folder.run_id,
         run_name=folder.name,
         amends=summary.status,

@@ -14,12 +14,11 @@ from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...data.splitting.splits import Split
 from ...data.splitting.test_usage import anything_measured, past_test_measurements
-from ...machine.arrays import Int64Array
 from ...machine.spare_cores import SpareCores
-from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing
+from ...records.comparison import Comparison, Entrant, FoldTest, Pair, Standing, Verdict
 from ...reporting.formatting import settings_text
 from ...runs.folder import RunFolder
-from ...statistics.candidates import Candidate, MeasuredRun, candidates_of
+from ...statistics.candidates import Candidate, candidates_of
 from ...statistics.paired_tests import corrected_resampled_t
 from ...statistics.screening import Screening
 from ...statistics.verdict import judge
@@ -104,44 +103,16 @@ def compared_runs(
         )
     pictures, count = Counter(run.pictures for run in runs).most_common(1)[0]
     left_out = len(runs) - count
-    pixels = any(run.settings.get("data", {}).get("target") == "dense" for run in runs)
+    pixels = any(run.target == "dense" for run in runs)
     if left_out and settings.runs is not None:
         raise ConfigError(
             "runs: they were measured on different pictures, so no difference between them would "
             f"mean anything: name runs of one split{', in one size' * pixels}."
         )
     runs = [run for run in runs if run.pictures == pictures]
-    measure = runs[0].measure
     names = {run.measured.configuration: run.summary.candidate for run in reversed(runs)}
-    try:
-        measured = [
-            replace(one, name=names[one.configuration]) for run in runs for one in run.repeats
-        ]
-        candidates = candidates_of(measured)
-        screening = _screening(candidates, runs, read(found.screened, measure=measure)[0])
-        tested = _over_folds(runs, measure)
-        verdict = judge(
-            candidates,
-            groups=_groups(measured),
-            measure=measure,
-            constant=measured[0].constant,
-            baseline=measured[0].baseline,
-            lone=measured[0].lone,
-            ends=measured[0].ends,
-            over_folds=None if tested is None else (candidates[0].name, tested),
-            screening=screening,
-            look=found.look,
-            left_out=_of_runs(candidates, found.left_out),
-            gap=settings.gap,
-            band=settings.band,
-        )
-    except ValueError as error:
-        raise ConfigError(f"compare: {error}") from error
-    verdict = replace(
-        verdict,
-        sets=any(run.settings.get("data", {}).get("target") == "multi" for run in runs),
-        copies=any(run.copies for run in measured),
-    )
+    trials, _ = read(found.screened, measure=runs[0].measure)
+    verdict = _verdict(runs, names, trials, found, settings)
     by_id = {run.folder.run_id: run for run in runs}
     differing = differing_settings(
         {run.measured.configuration: _family(run) for run in runs},
@@ -171,9 +142,48 @@ def compared_runs(
     )
 
 
-def _of_runs(candidates: Sequence[Candidate], run_ids: Sequence[str]) -> list[str]:
-    """Return the names of the candidates with some of these runs."""
-    return [one.name for one in candidates if set(one.run_ids) & set(run_ids)]
+def _verdict(
+    runs: Sequence[FinishedRun],
+    names: Mapping[str, str],
+    trials: Sequence[FinishedRun],
+    found: FoundRuns,
+    settings: ComparisonSettings,
+) -> Verdict:
+    """Return the verdict on runs of the same pictures.
+
+    Args:
+        runs: to judge.
+        names: of the candidates, by configuration.
+        trials: that finalists among them were chosen from.
+        found: how they were found.
+        settings: how they are compared.
+
+    Raises:
+        ConfigError: they cannot be compared.
+    """
+    measured = [replace(one, name=names[one.configuration]) for run in runs for one in run.repeats]
+    try:
+        candidates = candidates_of(measured)
+        tested = _over_folds(runs, runs[0].measure)
+        verdict = judge(
+            candidates,
+            scale=measured[0].scale,
+            # Runs of older versions did not keep the groups of their pictures.
+            groups=next((run.groups for run in measured if run.groups is not None), None),
+            over_folds=None if tested is None else (candidates[0].name, tested),
+            screening=_screening(candidates, runs, trials),
+            look=found.look,
+            left_out=[one.name for one in candidates if set(one.run_ids) & set(found.left_out)],
+            gap=settings.gap,
+            band=settings.band,
+        )
+    except ValueError as error:
+        raise ConfigError(f"compare: {error}") from error
+    return replace(
+        verdict,
+        sets=any(run.target == "multi" for run in runs),
+        copies=any(run.copies for run in measured),
+    )
 
 
 def _screening(
@@ -195,11 +205,6 @@ def _screening(
     chosen_by = {one.name: place.get(own[one.run_ids[0]]) for one in candidates}
     known = {name: index for name, index in chosen_by.items() if index is not None}
     return Screening(candidates_of(singles), known)
-
-
-def _groups(runs: Sequence[MeasuredRun]) -> Int64Array | None:
-    """Return the groups of the pictures, which runs of older versions did not keep."""
-    return next((run.groups for run in runs if run.groups is not None), None)
 
 
 def _family(run: FinishedRun) -> str:

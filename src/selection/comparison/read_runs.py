@@ -65,7 +65,6 @@ class FinishedRun:
         repeats: its predictions reduced, under the model's name; one for each repeat of a
             cross-validation, because the mean over repeats is better than any single model.
         changes: of its files since it was sealed, where `changed=use` accepts them.
-        measure: that its scores are by.
     """
 
     folder: RunFolder
@@ -74,12 +73,21 @@ class FinishedRun:
     known: Mapping[str, Any]
     repeats: tuple[MeasuredRun, ...]
     changes: tuple[str, ...] = ()
-    measure: str = "accuracy"
 
     @property
     def measured(self) -> MeasuredRun:
         """The predictions of the first repeat, reduced."""
         return self.repeats[0]
+
+    @property
+    def target(self) -> str:
+        """What a picture is labelled with; runs of older versions, which do not say, one class."""
+        return str(self.settings.get("data", {}).get("target", "single"))
+
+    @property
+    def measure(self) -> str:
+        """The measure that its scores are by."""
+        return self.measured.scale.measure
 
     @property
     def folds(self) -> int | None:
@@ -269,8 +277,7 @@ def _read(
         return error
     except (OSError, ValueError, yaml.YAMLError) as error:
         return f"{folder.path} is left out, as it cannot be read: {str(error).rstrip('.')}."
-    changes = tuple(record.changes)
-    return FinishedRun(folder, summary, plain, known, repeats, changes, measure.name)
+    return FinishedRun(folder, summary, plain, known, repeats, tuple(record.changes))
 
 
 class _Record:

@@ -41,7 +41,7 @@ def remarks_on(
 def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundRuns) -> list[str]:
     said = []
     if on_other_pictures:
-        pixels = any(run.settings.get("data", {}).get("target") == "dense" for run in runs)
+        pixels = any(run.target == "dense" for run in runs)
         differing = " or in another size" * pixels
         differing += " or in other folds" * any(run.folds is not None for run in runs)
         some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"

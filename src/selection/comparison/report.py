@@ -215,17 +215,13 @@ def _of_groups(right: BoolArray, said: Predictions) -> tuple[GroupScore, ...]:
     weakest = order[sizes[order] > 1][:_WEAKEST_GROUPS].tolist()
     return tuple(
         GroupScore(
-            shown=_shown(said, int(first[group])),
+            shown=said.name(int(first[group])),
             pictures=int(sizes[group]),
             accuracy=float(accuracy[group]),
             interval=share_interval(right[:, codes == group]),
         )
         for group in weakest
     )
-
-
-def _shown(said: Predictions, place: int) -> str:
-    return f"picture {said.sample_ids[place]}" if said.paths is None else said.paths[place]
 
 
 def _agreement(said: Sequence[Predictions]) -> Agreement:
@@ -241,7 +237,7 @@ def _disagreements(said: Sequence[Predictions]) -> tuple[Disagreement, ...]:
     return tuple(
         Disagreement(
             sample_id=int(said[0].sample_ids[place]),
-            shown=_shown(said[0], place),
+            shown=said[0].name(place),
             target=label_text(said[0].targets[place], names) or _NO_LABEL,
             answers=each,
         )

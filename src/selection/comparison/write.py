@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...config.checks import to_plain
 from ...config.finished import CompareSettings
+from ...config.tracking import TrackingSettings
 from ...machine.interruption import Interrupted
 from ...machine.spare_cores import SpareCores
 from ...records.comparison import MEASURES, Comparison
@@ -148,9 +149,13 @@ def tracked(
     provenance = Provenance.read()
     tracker = Tracker.start(
         folder,
+        TrackingSettings(
+            uri=settings.tracking.uri or home.uri,
+            enabled=settings.tracking.enabled and home.enabled,
+            experiment=settings.experiment or home.experiment,
+            system_metrics_seconds=None,
+        ),
         output_dir=Path(settings.output_dir),
-        uri=settings.tracking.uri or home.uri,
-        experiment=settings.experiment or home.experiment,
         run_id=str(last_start(folder).get("run_id") or uuid.uuid4().hex),
         run_name=f"compare-{folder.name}",
         params={k: v for k, v in plain.items() if k not in _NOT_PARAMS},
@@ -162,7 +167,6 @@ def tracked(
             "bakeoff.tied": ", ".join(one.name for one in verdict.tied),
             "mlflow.note.content": _description(comparison),
         },
-        enabled=settings.tracking.enabled and home.tracked,
         nice=False,
     )
     figures = {
@@ -185,24 +189,16 @@ def tracked(
         raise
 
 
-class _Home(NamedTuple):
-    """The place where a run is mirrored, if it is."""
-
-    tracked: bool
-    uri: str | None
-    experiment: str
-
-
-def _home(comparison: Comparison) -> _Home:
-    """Return where most runs of the candidates tied with the best are mirrored."""
-    said: Counter[_Home] = Counter()
+def _home(comparison: Comparison) -> TrackingSettings:
+    """Return where most runs of the candidates tied with the best are mirrored, if they are."""
+    said: Counter[TrackingSettings] = Counter()
     for one in comparison.entrants:
         if one.standing.tied:
             for place in one.run_dirs:
                 text = (Path(place) / "config.yaml").read_text(encoding="utf-8")
                 tracking = read_settings(text)["tracking"]
-                home = _Home(tracking["enabled"], tracking["uri"], tracking["experiment"])
-                said[home] += 1
+                shared = {key: tracking[key] for key in ("enabled", "uri", "experiment")}
+                said[TrackingSettings(**shared)] += 1
     return said.most_common(1)[0][0]
 
 

@@ -13,7 +13,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import Group, Normalisation
-from src.features.heads import Choice
+from src.features.heads import Choice, Examples
 from src.runs.candidates import classical
 
 BLOCKS = Normalisation("blocks", False)
@@ -40,10 +40,8 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
 def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, overrides=()) -> Choice:
     model = compose_settings(RunSettings, ["model=embedding", *overrides]).model
     assert isinstance(model, ClassicalSettings)
-    contents = np.arange(len(features))
-    return classical.kept_choice(
-        model, features, targets, contents, [6], seed=seed, cache_dir=str(tmp_path)
-    )
+    examples = Examples(features, targets, np.arange(len(features)), [6])
+    return classical.kept_choice(model, examples, seed=seed, cache_dir=str(tmp_path))
 
 
 def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[Choice]) -> None:

@@ -18,7 +18,7 @@ from src.data.loading.datamodule import PictureData
 from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import picture_fit, ranking
-from src.runs.candidates.choose import Preparation, prepared
+from src.runs.candidates.choose import Settled, settled
 from src.runs.candidates.picture_fit import FitChoice, choose_fit, kept_fit
 from src.search.jobs import Job
 from src.sweeps.prepared import Prepared
@@ -208,11 +208,11 @@ def test_what_was_chosen_is_a_setting_of_all_trials(
 @pytest.mark.usefixtures("one_network")
 @pytest.mark.slow
 def test_a_first_answer_does_not_wait_for_it(settings: RunSettings) -> None:
-    def ready(at_once: bool) -> Preparation:
+    def ready(at_once: bool) -> Settled:
         how = {"networks": True, "seconds": 600.0, "at_once": at_once}
-        return prepared(settings, build_data, fits=True, **how)  # type: ignore[arg-type]
+        return settled(settings, build_data, fits=True, **how)  # type: ignore[arg-type]
 
-    prepared(settings, build_data, networks=True, seconds=600.0)
+    settled(settings, build_data, networks=True, seconds=600.0)
     first = ready(at_once=True)
     assert first.settings.data.fit == "squeeze" and first.cut
     better = ready(at_once=False)

@@ -18,7 +18,7 @@ from src.config.features import PixelsSettings
 from src.config.schema import RunSettings
 from src.records.run import Predictions, RunSummary
 from src.runs.build import build_data
-from src.runs.candidates.choose import load_trained, origin_of, prepared
+from src.runs.candidates.choose import load_trained, origin_of, settled
 from src.runs.candidates.pixels import grown
 from src.runs.experiment import run_experiment
 from src.runs.folder import RunFolder
@@ -89,7 +89,7 @@ def test_the_same_seed_fits_the_same_forest(trained: RunSummary, pictures: Path)
 
 def test_a_sweep_learns_what_a_fit_will_take(pictures: Path) -> None:
     settings = settings_of(pictures)
-    found = prepared(settings, build_data, networks=True, seconds=None)
+    found = settled(settings, build_data, networks=True, seconds=None)
     assert found.settings == settings and found.epochs == 1 and found.seconds_per_epoch > 0
     assert origin_of(settings).start == "hand-crafted"
 

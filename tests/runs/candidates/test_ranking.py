@@ -22,7 +22,7 @@ from src.machine.parallel import TooSlow
 from src.runs.build import build_data
 from src.runs.candidates import ranking, sample
 from src.runs.candidates.affordable import Option
-from src.runs.candidates.choose import prepared
+from src.runs.candidates.choose import settled
 from src.runs.candidates.classical import ClassicalCandidate
 from src.runs.candidates.ranking import (
     NetworkChoice,
@@ -276,10 +276,9 @@ def test_what_the_pictures_are_described_by_takes_no_time(
 def test_what_was_measured_on_another_device_is_not_known(
     settings: RunSettings, digits: PictureData
 ) -> None:
-    known = ranking._known(("a",))
     here, there = (
         ranking._identity(
-            replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits, known
+            replace(settings, trainer=replace(settings.trainer, accelerator=one)), digits
         )
         for one in ("cpu", "mps")
     )
@@ -308,7 +307,7 @@ def test_nothing_is_described_that_cannot_end(
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
-    found = prepared(settings, lambda _: digits, networks=True, seconds=10.0)
+    found = settled(settings, lambda _: digits, networks=True, seconds=10.0)
     assert isinstance(found.settings.model, EmbeddingSettings)
     assert found.epochs * found.seconds_per_epoch == 77.0 and found.notes == ("too slow",)
     # Where the sweep has so much time, it is what the trial does.
@@ -331,12 +330,12 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
-    found = prepared(settings, open_pictures, networks=True, seconds=20.0)
+    found = settled(settings, open_pictures, networks=True, seconds=20.0)
     assert found.data is digits and [size for _, size in opened] == [32, 128]
     assert opened[1][0] == ["tf_efficientnet_lite0"]
     opened.clear()
     given = replace(settings, model=replace(settings.model, input_size=96))
-    prepared(given, open_pictures, networks=True, seconds=20.0)
+    settled(given, open_pictures, networks=True, seconds=20.0)
     assert opened[0][1] == 96, "a size that was asked for is that of all networks"
 
 
@@ -362,14 +361,14 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     monkeypatch.setattr(ranking, "choose_networks", choose)
     monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
-    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0)
+    found = settled(settings, lambda _: digits, networks=True, seconds=20.0)
     assert tried == [None, 64] and found.settings.model.input_size == 64
     assert found.seconds_per_epoch == 0.0 and "given up" in found.notes[1]
     assert found.settings.model.auto.seconds == 5.0  # the rest of the time has to do for a trial
     tried.clear()
     late[1] = True
     began = time.perf_counter()
-    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
+    found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=7.0)
     assert found.seconds_per_epoch == 9.0 and len(tried) == 3
     assert deadlines[-1] == pytest.approx(began + 27.0, abs=1.0), "it may be late before it is lost"
 
@@ -390,7 +389,7 @@ def test_nothing_is_timed_again_once_it_is_late(
 
     monkeypatch.setattr(ranking, "choose_networks", choose)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", describe)
-    found = prepared(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
+    found = settled(settings, lambda _: digits, networks=True, seconds=0.1, late_by=0.1)
     assert len(chosen) == 1 and found.seconds_per_epoch == 9.0
 
 
@@ -424,7 +423,7 @@ def test_the_least_that_can_be_described_may_be_late(
     monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
     monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
-    found = prepared(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
+    found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)
     assert found.seconds_per_epoch == (0.0 if described else 40.0)
     assert found.sized is described
 

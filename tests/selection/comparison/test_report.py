@@ -11,6 +11,7 @@ from PIL import Image
 
 from src.config.checks import ConfigError, to_plain
 from src.config.compose import read_run_settings
+from src.config.tracking import TrackingSettings
 from src.data.quality.audit import content_hash
 from src.data.sources import digits, folder
 from src.data.sources.source import Source
@@ -170,12 +171,10 @@ def test_curves_are_read_from_the_runs_and_importances_from_the_study(tmp_path: 
     finished_run(tmp_path, "mlp", 20)
     tracker = Tracker.start(
         folder.path,
+        TrackingSettings(enabled=False, system_metrics_seconds=None),
         output_dir=tmp_path,
-        uri=None,
-        experiment="e",
         run_id=folder.run_id,
         run_name=folder.name,
-        enabled=False,
     )
     for epoch, value in ((1, 0.5), (2, float("nan")), (3, 0.9)):
         tracker.metrics({"val/accuracy": value}, step=epoch)
