@@ -166,7 +166,9 @@ def _estimate_unaffordable(
         image_size=form.image_size,
         target=settings.data.target,
     )
-    _log.info("a few steps on drawn pictures of %s pixels", "x".join(map(str, form.image_size)))
+    _log.info(
+        "timing a few steps on random pictures of %s pixels", "x".join(map(str, form.image_size))
+    )
     with own_threads():
         use_threads(settings)
         each = _minimal_seconds(network, (form.channels, *form.image_size), settings)
