@@ -121,7 +121,8 @@ def measured(
         notes=[*found.notes, *([] if remark is None else [remark])],
         # Features are computed once for all folds.
         trainings=1 if classical or not settings.cv.is_whole else settings.cv.count,
-        data=list(found.data.summary[: None if found.sized else -1]),  # the last one is on the size
+        # The last line of the summary is on the size.
+        data=[*found.data.summary[: None if found.sized else -1], *found.data.remarks],
         networks=[asdict(one) for one in found.networks],
         limit=task.seconds if found.cut else None,
         parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
