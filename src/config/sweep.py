@@ -70,7 +70,7 @@ class BudgetSettings(Settings):
 
     trials: int | None = positive_int("trials in all; null for no limit", None)
     minutes: float | None = positive(
-        "minutes from the first trial to the champion, the finalists included; null for no limit",
+        "minutes of the whole race, from timing its families to its finalists; null for no limit",
         None,
     )
     epochs: int | None = positive_int("epochs of all trials together; null for no limit", None)
