@@ -541,7 +541,8 @@ def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_p
             sweep(tmp_path)
         who = f" ({os.getpid()})" if sys.platform == "linux" else ""
         assert str(refused.value) == (
-            f"the study s in {folder} is being driven by another process{who}."
+            f"the study s in {folder} is being driven by another process{who}: "
+            "wait for it, or take another name, study=NAME."
         )
 
 
