@@ -407,7 +407,8 @@ def _expected(hint: Any, value: Any, path: str) -> str:
     text = _described(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         names = [field.name for field in dataclasses.fields(hint)][:_NAMED]
-        return f"{text}, such as {' or '.join(f'{path}.{name}' for name in names)}"
+        given = f"={value}" if type(value) in (int, float) else ""
+        return f"{text}, such as {' or '.join(f'{path}.{name}{given}' for name in names)}"
     # Numbers may stand with anything between them, as in 224x224.
     numbers = "each a whole number" in text or "each a number" in text
     items = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]

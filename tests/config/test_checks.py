@@ -91,7 +91,7 @@ def test_good_values_become_typed_objects() -> None:
         ("inner.sizes", [2, 1], ["inner.sizes", "at least 2"]),
         ("inner.sizes", 3, ["inner.sizes is 3", "a list"]),
         ("inner.rat", 1, ["inner.rat", "no such key", "did you mean rate?"]),
-        ("inner", 3, ["inner is 3"]),
+        ("inner", 3, ["inner is 3", "inner.rate=3"]),
         ("shape._target_", "os.system", ["shape._target_", "os.system", "allowlist"]),
         ("shape.radius", -1, ["shape.radius is -1", "above 0"]),
         ("shape.radius", "???", ["shape.radius is missing"]),
