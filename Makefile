@@ -24,6 +24,13 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .PHONY: compare select scaling export push verify weights help install train sweep test test-all test-docs check ui \
         dashboard lock bench gpu
 
+# A setting of a command that is given to make itself, as in `make train model=mlp`, would be lost.
+LOST := $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+LOST := $(filter $(addsuffix %,a b c d e f g h i j k l m n o p q r s t u v w x y z),$(LOST))
+ifneq ($(LOST),)
+    $(error settings of a command go into ARGS: ARGS="$(foreach name,$(LOST),$(name)=$($(name)))")
+endif
+
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 

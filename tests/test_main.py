@@ -148,3 +148,15 @@ def test_the_shells_get_a_script(shell: str) -> None:
     assert shown.returncode == 0 and "bakeoff complete" in shown.stdout
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=shown.stdout, text=True, check=True)
+
+
+def test_make_refuses_settings_that_it_would_lose() -> None:
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-n", "train", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    refused = make("model=mlp", "trainer.max_epochs=1")
+    assert refused.returncode == 2
+    assert 'ARGS="model=mlp trainer.max_epochs=1"' in refused.stderr
+    taken = make("ARGS=model=mlp seed=1", "BAKEOFF_GPU_CHECKS=epoch")
+    assert taken.returncode == 0 and "-m src.train model=mlp seed=1" in taken.stdout

@@ -59,6 +59,8 @@ __all__ = [
 T = TypeVar("T")
 
 _NAMED = 3  # keys of a group in a message, at most
+_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[A-Za-z]+)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ConfigError(ValueError):
@@ -405,12 +407,29 @@ def _expected(hint: Any, value: Any, path: str) -> str:
     text = _described(hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         names = [field.name for field in dataclasses.fields(hint)][:_NAMED]
-        return f"{text}, such as {' or '.join(f'{path}.{name}' for name in names)}"
+        given = f"={value}" if type(value) in (int, float) else ""
+        return f"{text}, such as {' or '.join(f'{path}.{name}{given}' for name in names)}"
     # Numbers may stand with anything between them, as in 224x224.
     numbers = "each a whole number" in text or "each a number" in text
     items = re.findall(r"[\d.]+", str(value)) if numbers else [str(value)]
     example = f", as in [{','.join(items)}]" if value and items and "a list" in text else ""
+    if {int, float} & set(choices) and (number := _number_meant(str(value), path)):
+        example = f", as in {path}={number}"
     return f"{text}{example}{nearest(value, options)}" if isinstance(value, str) else text
+
+
+def _number_meant(text: str, path: str) -> str | None:
+    """Return the number of a text such as `10m` or `5%`, in the unit of the setting, or None."""
+    found = _WITH_UNIT.fullmatch(text.strip())
+    if found is None:
+        return None
+    number, unit = float(found[1]), found[2].lower()
+    if unit == "%":
+        return f"{number / 100:g}"
+    measured = re.split("[._]", path)[-1]
+    if measured in ("seconds", "minutes") and unit[0] in _SECONDS:
+        return f"{number * _SECONDS[unit[0]] / _SECONDS[measured[0]]:g}"
+    return f"{number:g}" if unit in ("px", "pixels") else None
 
 
 def _described(hint: Any) -> str:

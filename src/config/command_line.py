@@ -352,7 +352,7 @@ def _help(
         lines += [""]
     lines += ["plugins=FOLDER or plugins=MODULE: code of your own that may be used", ""]
     lines += ["keys (set with KEY=VALUE) with their values here:"]
-    for key, value, meaning in _rows(settings):
+    for key, value, meaning in sorted(_rows(settings), key=lambda row: row[0] not in not_given):
         if key in not_given:
             value, meaning = _NOT_GIVEN, f"{meaning}; must be given"
         lines += _table_row(f"{key}={value}", meaning, 38, width)
@@ -370,8 +370,10 @@ def _table_row(left: str, right: str, column: int, width: int) -> list[str]:
 
 
 def _rows(settings: Any, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Return (key, value, meaning) of all settings; those of an entry alone come first."""
     rows = []
-    for field in dataclasses.fields(settings):
+    own = type(settings).__annotations__
+    for field in sorted(dataclasses.fields(settings), key=lambda one: one.name not in own):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             rows += _rows(value, f"{prefix}{field.name}.")

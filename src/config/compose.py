@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -143,12 +144,17 @@ def compose_plain(
     options = _chosen_from(cls, folders)
     if cls is RunSettings:
         overrides = with_libraries(overrides, options["model"])
-    for argument in overrides:
+    for at, argument in enumerate(overrides):
         key, equals, _ = argument.partition("=")
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(argument)
         else:
             if not equals and not argument.startswith(("~", "+")):
+                if whole := _divided_path(overrides, at):
+                    raise ConfigError(
+                        f"{argument!r} is not understood: if it belongs to the path before it, put "
+                        f"both in quotes, {shlex.quote(whole)}."
+                    )
                 raise _alone(argument, _completed(config_name, folders, (), cls))
             parsed[argument] = parse(argument)
             if parsed[argument].is_delete():
@@ -179,6 +185,16 @@ def compose_plain(
     for key, value in literal.items():
         put(plain, key, value)
     return plain
+
+
+def _divided_path(overrides: Sequence[str], at: int) -> str | None:
+    """Return the override of a path that the shell has divided at spaces before `at`, or None."""
+    before = overrides[at - 1] if at else ""
+    key, _, value = before.partition("=")
+    if not is_literal(key) or "/" not in value:
+        return None
+    rest = takewhile(lambda argument: "=" not in argument, overrides[at:])
+    return " ".join([before, *rest])
 
 
 def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:

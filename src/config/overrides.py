@@ -57,6 +57,11 @@ def parse(argument: str) -> Override:
                 f"{argument!r} is not understood: settings are given as KEY=VALUE, spaces in "
                 "quotes."
             ) from None
+        if argument.count("[") > argument.count("]"):  # the shell divided it at a space
+            raise ConfigError(
+                f"{argument!r} has no closing bracket: write lists without spaces, {key}=[A,B], or "
+                f"all of it in quotes, '{key}=[A, B]'."
+            ) from None
         raise ConfigError(
             f"{argument!r} cannot be read: put a value with special characters into quotes, "
             f"""{key}='"VALUE"'."""

@@ -70,7 +70,7 @@ class BudgetSettings(Settings):
 
     trials: int | None = positive_int("trials in all; null for no limit", None)
     minutes: float | None = positive(
-        "minutes from the first trial to the champion, the finalists included; null for no limit",
+        "minutes of the whole race, from timing its families to its finalists; null for no limit",
         None,
     )
     epochs: int | None = positive_int("epochs of all trials together; null for no limit", None)
@@ -155,7 +155,7 @@ class DashboardSettings(Settings):
     """`python -m src.sweeps.dashboard`."""
 
     study: str = setting(
-        "identifies the study under output_dir", check=_study_problem, literal=True
+        "name of the study, in output_dir/sweeps", check=_study_problem, literal=True
     )
     output_dir: str = setting("folder of the sweep", "outputs", literal=True)
     storage: str | None = setting(
@@ -175,10 +175,14 @@ class SweepSettings(RunSettings):
 
     # None until `read_sweep_settings` calls it as its file is called.
     study: str = setting(
-        "identifies the study under output_dir", None, check=_study_problem, literal=True
+        "name of the study and of its folder in output_dir/sweeps; given again, the study goes on",
+        None,
+        check=_study_problem,
+        literal=True,
     )
     families: list[str] | Literal["auto"] = setting(
-        "files of sweeps/spaces/, or auto for those that suit the pictures",
+        "what races: files of sweeps/spaces/, networks of timm or torchvision, or auto for what "
+        "suits the pictures",
         check=lambda names: None if names else "name at least one",
     )
     metric: str | list[str] = setting(

@@ -63,7 +63,8 @@ class Normalisation:
         parts = [] if self.scaling == "blocks" else ["features standardised"]
         if self.keep is not None:
             parts.append(f"{self.keep} components, whitened by a power of {self.whitening:g}")
-        return ", ".join([*parts, "rows normalised" if self.rows else "rows as they are"])
+        parts += ["scaled to length 1"] * self.rows
+        return ", ".join(parts) or "features as they are"
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ class Choice:
     late: bool  # the clock has cut it short: with a core to itself it would find more
 
     def __str__(self) -> str:
-        short = ", cut short by the clock" * self.late
-        return f"{self.head}; chosen from {self.tried} heads in {self.seconds:.0f} s{short}"
+        short = ", with no time for more" * self.late
+        return f"{self.head}; chosen from {self.tried} classifiers in {self.seconds:.0f} s{short}"
 
     def covers(self, other: Choice) -> bool:
         """Return whether it was made of as many heads, on as many folds, as another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ..records.run import RunSummary
@@ -11,6 +12,8 @@ __all__ = ["note", "run_note"]
 
 _ENDINGS = {"FINISHED": "Finished", "FAILED": "Failed", "KILLED": "Stopped"}
 _LONGEST_COMMAND = 2000  # a note that MLflow would have to cut ends within its code block
+_WIDTH = 72  # of a line of a command: a longer one pushes what is beside it off MLflow's page
+_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 
 
 def note(headline: str, command: str, results: Mapping[str, str | None]) -> str:
@@ -23,8 +26,22 @@ def note(headline: str, command: str, results: Mapping[str, str | None]) -> str:
     """
     rows = [f"- {name}: {escaped(text)}" for name, text in results.items() if text is not None]
     shown = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]} ..."
-    parts = [escaped(headline), "\n".join(rows), code_block(shown)]
+    parts = [escaped(headline), "\n".join(rows), code_block(_continued(shown))]
     return "\n\n".join(part for part in parts if part)
+
+
+def _continued(command: str) -> str:
+    """Return a command in lines that a shell reads as one, broken between its words."""
+    words = _WORD.findall(command)
+    if " ".join(words) != command:  # cut short within quotes, or of other spaces
+        return command
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) >= _WIDTH:
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def run_note(headline: str, command: str, summary: RunSummary | None = None) -> str:

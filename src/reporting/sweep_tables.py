@@ -83,7 +83,7 @@ def families_table(record: SweepRecord) -> Table:
         if most
     )
     return Table(
-        f"Families by {record.metrics[0]}: best trial, also within equal trials and time",
+        f"Families by {record.metrics[0]}: best of all, of equally many trials, and in equal time",
         (*headers, f"best in {duration(seconds)}", "trials", "time"),
         rows,
         frozenset({1, 3, 4, 5, 6}),

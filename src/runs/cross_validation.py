@@ -50,6 +50,7 @@ def cross_validate(
     run_fold: Callable[..., RunSummary],
     command: str,
     parent: ParentLink | None,
+    is_step: bool = False,
 ) -> RunSummary:
     """Train every fold that has not ended yet, and join their results.
 
@@ -70,7 +71,8 @@ def cross_validate(
     whole = settings.cv
     settings = replace(settings, evaluate_test=False, cv=replace(whole, fold=1))
     with explained(Path(settings.output_dir), stated_batch_size(settings)):
-        resolved = candidate_of(settings, build_fold(settings, data)).resolved
+        candidate = candidate_of(settings, build_fold(settings, data))
+    resolved, about = candidate.resolved, candidate.description()
     for note in resolved.notes:
         print(note)
     early = settings.trainer.early_stopping is not None
@@ -89,7 +91,7 @@ def cross_validate(
         book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     resolved, command = replace(resolved, settings=settings), shlex.join(book.command)
     return _CrossValidation(
-        resolved, folder, data, command, parent, book, on_fold, run_fold
+        *(resolved, folder, data, command, parent, book, on_fold, run_fold, about), is_step=is_step
     ).carry_out()
 
 
@@ -98,6 +100,7 @@ class _CrossValidation(Run):
     _book: FoldBook
     _on_fold: OnEpoch | None
     _run_fold: Callable[..., RunSummary]
+    _description: str
     _ended: dict[int, RunSummary] = field(default_factory=dict, init=False)
 
     def headline(self) -> str:
@@ -105,7 +108,8 @@ class _CrossValidation(Run):
         times = "" if cv.repeats == 1 else f", {cv.repeats} times"
         return (
             f"cross-validation of {self.settings.model.name} on {self.settings.data.name}: "
-            f"{cv.folds} folds of {len(split.train) + len(split.val):,} pictures{times}\n"
+            f"{cv.folds} folds of {len(split.train) + len(split.val):,} pictures "
+            f"{self.format_text()}{times}, {self._description}\n"
             f"run: {self.folder.path}"
         )
 

@@ -76,7 +76,7 @@ def run_experiment(
         data: the pictures, where they are open already; of a single fold divided for it.
         parent: the larger run, such as a sweep, that the run belongs to, or None.
         is_step: another command does more with the run than train it, and goes on with both when it
-            is repeated; not with `cv.folds`.
+            is repeated, and prints the result.
 
     Returns:
         The summary; None in the further processes of a run on several devices.
@@ -105,7 +105,13 @@ def run_experiment(
     with own_threads(), memory_kept():  # `runtime.threads` is this run's alone
         if settings.cv.is_whole:
             return cross_validate(
-                settings, data, on_epoch, run_fold=_run_single, command=command, parent=parent
+                settings,
+                data,
+                on_epoch,
+                run_fold=_run_single,
+                command=command,
+                parent=parent,
+                is_step=is_step,
             )
         return _run_single(
             settings, data, on_epoch, command=command, parent=parent, is_step=is_step
@@ -166,15 +172,11 @@ class _SingleRun(Run):
     _thresholds: Float64Array | None = field(default=None, init=False)
 
     def headline(self) -> str:
-        split, pictures = self.data.split, self.data.pictures
-        height, width = pictures.image_size
-        seen = "in windows of" if pictures.format.windowed else "of"
+        split = self.data.split
         return (
             f"{self.settings.model.name} on {self.settings.data.name}: "
             f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
-            f"pictures {seen} {height}x{width}x{pictures.channels}, "
-            f"{len(pictures.class_names)} classes, "
-            f"{self._candidate.description()}\n"
+            f"pictures {self.format_text()}, {self._candidate.description()}\n"
             f"run: {self.folder.path}"
         )
 

@@ -242,8 +242,9 @@ class RunFolder:
         if not (self.checkpoints / file).is_file():
             if (self.path / FOLDS).is_file():
                 raise ValueError(
-                    f"{self.name} is a cross-validation, which has no model of its own: name the "
-                    f"run of a fold, which {self.path / FOLDS} lists, or train without cv.folds"
+                    f"{self.name} is a cross-validation, which leaves a model for each fold and "
+                    f"none of all pictures: {command('select', f'run={self.name}', 'refit=true')} "
+                    f"trains one, and {self.path / FOLDS} lists the runs of the folds"
                 )
             raise ValueError(f"{self.path} has no checkpoint")
         return self.checkpoints / file

@@ -126,6 +126,11 @@ class Run(ABC):
     def settings(self) -> RunSettings:
         return self.resolved.settings
 
+    @property
+    def is_fold_of_whole(self) -> bool:
+        """Whether a cross-validation trains the run, whose lines stand for those of its folds."""
+        return self.parent is not None and self.settings.cv.fold is not None
+
     @abstractmethod
     def headline(self) -> str:
         """Return the lines that are printed before the work begins."""
@@ -137,6 +142,14 @@ class Run(ABC):
     @abstractmethod
     def completed(self, summary: RunSummary) -> RunSummary:
         """Return a summary with the fields of all runs and the results of this one."""
+
+    def format_text(self) -> str:
+        """Return the size of the pictures and the number of classes, for the headline."""
+        pictures = self.data.pictures
+        height, width = pictures.image_size
+        seen = "in windows of" if pictures.format.windowed else "of"
+        size = f"{height}x{width}x{pictures.channels}"
+        return f"{seen} {size}, {len(pictures.class_names)} classes"
 
     def prepare_folder(self) -> None:
         """Write settings and parts; called once no other process writes the folder."""
@@ -157,7 +170,8 @@ class Run(ABC):
             try:
                 with self._outcome() as outcome, explained(self.folder.path, self.batch_size):
                     tracker = self._begin_record()
-                    print(self.headline())
+                    if not self.is_fold_of_whole:
+                        print(self.headline())
                     self.work(tracker, interruption)
                     require_folder(self.folder.path)
             finally:
@@ -166,7 +180,8 @@ class Run(ABC):
                     summary = self._close(self._tracker, outcome)
                 interruption.defer(False)
             interruption.check()
-        if self.parent is None:  # else the larger run prints what came of all of its runs
+        # Else the larger run, or the command, prints what came of all that it trained.
+        if self.parent is None and not self.is_step:
             print(
                 format_summary(summary, _ui_command(self.settings), _measured_with(self.settings))
             )

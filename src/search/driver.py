@@ -235,7 +235,7 @@ class Driver(JobLoop[int]):
         """Return which limit of the race is reached; "" if none is."""
         begun, left = self._counts.total() + self._open, self.seconds_left()
         if self._most_trials is not None and begun >= self._most_trials:
-            return f"all {begun} trials have begun"
+            return f"all {begun} trials of budget.trials have begun"
         if self._most_epochs is not None and self._epochs >= self._most_epochs:
             return f"all {self._most_epochs:,} epochs are used up"
         return OVER if left is not None and left <= 0 else ""

@@ -72,7 +72,8 @@ class SweepStudy:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise StudyBusy(
-                f"the study {spec.name} in {folder} is being driven by {holder_of(self._lock)}"
+                f"the study {spec.name} in {folder} is being driven by {holder_of(self._lock)}: "
+                "wait for it, or take another name, study=NAME"
             ) from None
         try:
             refuse_odd_files(folder)

@@ -132,6 +132,7 @@ def _train(plan: ScalingPlan, count: int, known: dict[int, str]) -> None:
         write_atomically(chosen.folder.path / _RECORD, scaling_text(known))
     otherwise = command("scaling", f"run={chosen.folder.path}")
     repeat = repeating_command(chosen.summary, wanted, otherwise)
+    print(f"scaling: {count:,} of {plan.pictures:,} pictures", flush=True)
     train_into(folder, wanted, build_data(wanted), repeat)
 
 

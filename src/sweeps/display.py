@@ -74,6 +74,7 @@ class Display(Observer):
         self._step = steps.removesuffix("s")
         self._clock = clock
         self._slots: dict[int, _Slot] = {}
+        self._lengths: dict[int, int] = {}  # steps of the trials that run, by number
         self._best = best
         self._last = Text()
         self._counts: Mapping[str, int] = {}
@@ -109,6 +110,7 @@ class Display(Observer):
         if self._live is None and not self._slots and trial.state == RUNNING:
             self._print(f"{trial.name} begins")
         self._slots[slot] = _Slot(trial, steps, self._clock())
+        self._lengths[trial.number] = steps
 
     def reported(self, slot: int, step: int, metrics: Mapping[str, float]) -> None:
         known = self._slots.get(slot)  # none if the slot is idle by now
@@ -222,7 +224,8 @@ class Display(Observer):
         parts = [f"{trial.name:<{self._width}} {trial.state}"]
         if trial.value is not None and trial.state != FAILED:
             parts[0] += f" {metric_text(self._metric, trial.value)}"
-        if trial.epochs:
+        # What is fitted in one go reports once, which is no epoch.
+        if trial.epochs and self._lengths.pop(trial.number, None) != 1:
             parts.append(f"{trial.epochs} {self._step}{'s' if trial.epochs > 1 else ''}")
         if trial.seconds is not None:
             parts.append(duration(trial.seconds))

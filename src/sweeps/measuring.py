@@ -121,7 +121,8 @@ def measured(
         notes=[*found.notes, *([] if remark is None else [remark])],
         # Features are computed once for all folds.
         trainings=1 if classical else settings.cv.trainings,
-        data=list(found.data.summary[: None if found.sized else -1]),  # the last one is on the size
+        # The last line of the summary is on the size.
+        data=[*found.data.summary[: None if found.sized else -1], *found.data.remarks],
         networks=[asdict(one) for one in found.networks],
         limit=task.seconds if found.cut else None,
         parts={p: len(getattr(found.data.split, p)) for p in _PARTS},
@@ -162,7 +163,9 @@ def _estimate_unaffordable(
     classes, target = len(source.class_names), settings.data.target
     shape = NetworkShape(form.channels, classes, form.image_size, target)
     network = build_network(model, shape)
-    _log.info("a few steps on drawn pictures of %s pixels", "x".join(map(str, form.image_size)))
+    _log.info(
+        "timing a few steps on random pictures of %s pixels", "x".join(map(str, form.image_size))
+    )
     with own_threads():
         use_threads(settings)
         each = _minimal_seconds(network, (form.channels, *form.image_size), settings)

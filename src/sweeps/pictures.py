@@ -86,8 +86,10 @@ def choose_families(settings: SweepSettings, overrides: Sequence[str] = ()) -> C
     dense = settings.data.target == "dense"
     of_pixels = _OF_PIXELS, "segmentation"
     names, why = of_pixels if dense else _suitable_families(side, count)
-    minutes = settings.budget.minutes
-    limit = "no time limit" if minutes is None else f"{minutes:g} minutes"
+    minutes, trials = settings.budget.minutes, settings.budget.trials
+    limits = [] if minutes is None else [f"{minutes:g} minute{'s' * (minutes != 1)}"]
+    limits += [] if trials is None else [counted(trials, "trial")]
+    limit = f"{' or '.join(limits)} at most" if limits else "no limit of time"
     cores = available_cores()
     reason = (
         f"{count:,} pictures, about {side} pixels a side; {limit} on {counted(cores, 'core')}\n"
@@ -147,9 +149,9 @@ def _describe_power(source: Source, settings: SweepSettings, folds: bool = False
         return ""
     paired = _paired(pictures)
     points, needed = 100 * paired.detectable(pictures, 1), paired.pictures_needed(_DIFFERENCE, 1)
+    judges = "held-out" if whole else "validation"
     text = (
-        f"{pictures:,} validation pictures detect a difference of {points:.1f} points with 80 % "
-        "power"
+        f"{pictures:,} {judges} pictures detect a difference of {points:.1f} points with 80 % power"
     )
     if needed is not None and needed > pictures:
         text += f" (1 point: {math.ceil(needed / 100) * 100:,})"

@@ -19,7 +19,7 @@ THREADS = "runtime.threads="
 # Override of the published network that is fine-tuned.
 NETWORK = "model.name="
 # Note of a family that was measured without opening the pictures.
-NOT_OPENED = "not opened: by a few steps on drawn pictures"
+NOT_OPENED = "not opened: by a few steps on random pictures"
 # Overrides that are chosen by the time available.
 _CUT = (
     *(NETWORK, "model.networks=", "model.input_size=", "data.image_size=", "data.fit="),

@@ -46,12 +46,12 @@ WHOLE_RUNS = "tags.`bakeoff.fold` IS NULL"
 CURVES = f"^{_SECTION}/"
 _WIDTHS = {
     "attributes.`Run Name`": 270,
-    "tags.`bakeoff.data`": 110,
-    "params.`model.name`": 110,
     "metrics.`val/accuracy`": 120,
-    "metrics.`val/loss`": 120,
     "metrics.`test/accuracy`": 120,
-    "params.`optimizer.lr`": 110,
+    "params.`model.name`": 110,
+    "tags.`bakeoff.data`": 110,
+    "metrics.`cost/latency_ms`": 120,
+    "metrics.`val/loss`": 120,
     "params.`seed`": 70,
     "tags.`bakeoff.state`": 90,
     "duration": 90,

@@ -24,6 +24,7 @@ from src.config.checks import (
 class Inner(Settings):
     rate: float = setting("a rate", above=0, at_most=1)
     sizes: list[int] = setting("sizes", at_least=2)
+    minutes: float = setting("a time", 1.0)
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,14 @@ def test_good_values_become_typed_objects() -> None:
         ("inner.rate", 1.5, ["inner.rate is 1.5", "at most 1"]),
         ("inner.rate", float("nan"), ["inner.rate is nan"]),
         ("inner.rate", "fast", ["inner.rate is 'fast'", "a number"]),
+        ("inner.rate", "5%", ["as in inner.rate=0.05."]),
+        ("inner.minutes", "1.5h", ["as in inner.minutes=90."]),
+        ("inner.minutes", "30 s", ["as in inner.minutes=0.5."]),
+        ("inner.minutes", "10k", ["it must be a number."]),
         ("inner.sizes", [2, 1], ["inner.sizes", "at least 2"]),
         ("inner.sizes", 3, ["inner.sizes is 3", "a list"]),
         ("inner.rat", 1, ["inner.rat", "no such key", "did you mean rate?"]),
-        ("inner", 3, ["inner is 3"]),
+        ("inner", 3, ["inner is 3", "inner.rate=3"]),
         ("shape._target_", "os.system", ["shape._target_", "os.system", "allowlist"]),
         ("shape.radius", -1, ["shape.radius is -1", "above 0"]),
         ("shape.radius", "???", ["shape.radius is missing"]),

@@ -113,6 +113,22 @@ def test_help_and_cfg_job_show_what_must_be_given_as_missing(
     assert "run is missing: set run=VALUE (what it is about)." in capsys.readouterr().err
 
 
+@dataclass(frozen=True)
+class Further(Placed):
+    last: int = setting("what this command alone knows", 3)
+
+
+def test_help_begins_with_what_must_be_given_and_the_keys_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def read_further(overrides: Sequence[str]) -> Further:
+        return from_plain(Further, dict(override.split("=") for override in overrides))
+
+    assert run_entry("", read_further, fail, argv=["--help"]) == 0
+    shown = [line.split("=")[0].strip() for line in capsys.readouterr().out.splitlines()]
+    assert [one for one in shown if one in ("run", "place", "last")] == ["run", "last", "place"]
+
+
 def test_an_entry_may_refuse_several_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry("", read, fail, argv=["-m", "seed=1,2"], no_multirun="one at a time.") == 2
     assert capsys.readouterr().err == "error: one at a time.\n"

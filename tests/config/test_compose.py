@@ -217,6 +217,11 @@ def test_overrides_reach_their_keys() -> None:
         (["hydra.run.dir=x"], ["hydra.run.dir"]),
         (["model"], ["'model'", "KEY=VALUE"]),
         (["data.name=a(b"], ["cannot be read", "quotes"]),
+        (["model.hidden=[32,", "64]"], ["'model.hidden=[A, B]'"]),
+        (
+            ["data=folder", "data.root=/a/My", "new", "photos", "seed=1"],
+            ["'new'", "in quotes, 'data.root=/a/My new photos'."],
+        ),
         (["runtime.precision=int8"], ["runtime.precision is 'int8'", "bfloat16"]),
         (["trainer.devices=0"], ["trainer.devices is 0"]),
         (["trainer.monitor=val/map"], ["set it to one of auto, val/accuracy, val/loss."]),

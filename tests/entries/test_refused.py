@@ -134,7 +134,10 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_heavy_is_loaded(
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
-        (["evaluate", "run=NETWORK", "split=test"], "no pictures in that part: set train and val"),
+        (
+            ["evaluate", "run=NETWORK", "split=test"],
+            "no pictures in that part: set split=train or split=val",
+        ),
         (["evaluate", "run=MOVED"], "which is not there any more: put the pictures back"),
         (["export", "run=MOVED", "variants=[pt2]"], "which is not there any more"),
         (["train", "resume=MOVED"], "was trained on /photos/moved, which is not there any more"),

@@ -286,7 +286,7 @@ def test_a_busy_machine_finds_the_same_head(monkeypatch: pytest.MonkeyPatch) -> 
     first = len(head_groups(500, 64)[0].heads)
     assert first < idle.tried < sum(len(group.heads) for group in head_groups(500, 64))
     assert not idle.complete and not idle.late and not busy.late
-    assert late.late and late.tried == first and str(late).endswith("cut short by the clock")
+    assert late.late and late.tried == first and str(late).endswith("with no time for more")
 
 
 def test_copies_share_a_fold() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -62,3 +64,17 @@ def test_a_command_of_any_length_leaves_its_block_closed() -> None:
 def test_a_command_with_marks_of_a_block_does_not_end_it() -> None:
     command = "python -m src.train 'data.root=/a\n```\nb'"
     assert run_note("cnn", command).endswith(f"\n\n````\n{command}\n````")
+
+
+def test_a_long_command_is_in_lines_that_a_shell_reads_as_one() -> None:
+    words = ["data.root=/my photos/it's here", *(f"model.setting_{at}={at}" for at in range(20))]
+    command = shlex.join(["python", "-m", "src.train", *words])
+    block = run_note("cnn", command).split("```")[1]
+    assert max(map(len, block.splitlines())) < 80
+    done = subprocess.run(
+        ["sh", "-c", f"set -- {block.strip()}; printf '%s\\n' \"$@\""],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == shlex.split(command)

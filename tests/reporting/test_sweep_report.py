@@ -111,7 +111,7 @@ def test_the_whole_result() -> None:
         "        mlp-1            40.0 %  pruned                  1  4.0 s  lr=0.003 width=32",
         "        mlp-2                    failed                  0  4.0 s  out of memory",
         "",
-        "Families by val/accuracy: best trial, also within equal trials and time",
+        "Families by val/accuracy: best of all, of equally many trials, and in equal time",
         "  family              best  candidate  best of 2 trials     best in 8.0 s  trials   time",
         "  cnn               98.0 %  cnn-3                98.0 %            98.0 %       2  8.0 s",
         "  mlp     pruned at 40.0 %  mlp-1      pruned at 40.0 %  pruned at 40.0 %       2  8.0 s",

@@ -250,7 +250,9 @@ def test_what_looks_at_the_held_out_fold_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path, "cv.folds=2")
-    assert "flatter" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "flatter" not in shown
+    assert shown.count("run: ") == 1, "folds have a line of their own, and no headline"
     train(tmp_path, "cv.folds=2", "trainer.final_weights=best")
     assert "trainer.final_weights: it looks at the fold" in capsys.readouterr().out
 

@@ -79,6 +79,9 @@ def test_fractions_are_trained_once_and_judged_on_the_same_pictures(
     shown = capsys.readouterr().out
     assert f"Twice as many training pictures ({2 * counts[-1]:,}) would raise the accuracy" in shown
     assert "99.9 % would take" in shown and "scaling: training on" in shown
+    assert "open the UI" not in shown.partition("scaling: training on")[2], (
+        "the table stands for the results of the trainings"
+    )
     # They are kept with the run, whose seal holds, and trained no second time.
     kept = json.loads((chosen.path / "data_scaling.json").read_text())
     assert set(kept["runs"]) == {str(count) for count in counts[:-1]}

@@ -139,6 +139,19 @@ def test_it_draws_at_most_four_times_a_second_and_takes_the_area_away() -> None:
     assert "\x1b[2K" in written[0].rpartition("8 min left")[2]
 
 
+def test_what_is_fitted_in_one_go_counts_no_epochs() -> None:
+    out = io.StringIO()
+    with Display(out, metric=METRIC, families=["handcrafted"], clock=Clock()) as display:
+        for number, steps in ((0, 1), (1, 12)):
+            display.began(0, trial(number), steps)
+            display.freed(0)
+            display.ended(0, trial(number, COMPLETE, 0.5), None)
+    assert [line.partition("%")[2] for line in out.getvalue().splitlines() if "%" in line] == [
+        "",
+        ", 1 epoch",
+    ]
+
+
 @pytest.mark.usefixtures("color")
 def test_who_led_before_is_shown_and_said_lines_stay_as_they_are() -> None:
     with display_on_terminal(30, 40, best=trial(3, COMPLETE, 0.95)) as (display, written):

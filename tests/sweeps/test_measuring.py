@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -12,6 +14,7 @@ import pytest
 from src.config.compose import read_run_settings
 from src.data.decoding import opening
 from src.data.quality import audit
+from src.runs.build import build_data
 from src.search.jobs import Job
 from src.sweeps.families import name_of_kind
 from src.sweeps.measuring import search_seconds
@@ -92,6 +95,23 @@ def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_d
         assert measured("data.image_size=48", "cv.folds=5").trainings == 5
     # Published weights have their price by the frozen networks that were measured before.
     assert opened or not seen
+
+
+def test_a_sweep_is_told_what_was_remarked_about_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they were open already, in another format."""
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+    root = tree(tmp_path / "pictures", {"a": 12, "b": 12})
+    shutil.copy(next((root / "a").iterdir()), root / "b" / "copy.png")
+    overrides = ["model=handcrafted", "data=folder", f"data.root={root}", "runtime.threads=1"]
+    ending = TrialRunner()(Job(plain_task(Prepare(places(tmp_path))), overrides=overrides), Mock())
+    assert ending.state == "complete", ending.reason
+    copy = "b/copy.png: is an exact copy of a/000.png, but is labelled b, not a"
+    assert copy in Prepared(**ending.result).data[3]
+    open_already = build_data(read_run_settings(overrides))
+    larger = replace(open_already.pictures.format, image_size=(24, 24))
+    assert copy in open_already.formatted(larger).remarks[0]
 
 
 def test_a_stated_size_that_is_not_the_networks_is_told(

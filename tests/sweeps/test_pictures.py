@@ -61,8 +61,11 @@ def test_a_limit_of_pictures_limits_the_judges(
 ) -> None:
     overrides = ["data.limit=50", *overrides]
     said = choose_families(settings(tmp_path, *overrides), overrides).reason
-    assert f"{pictures} validation pictures detect" in said
-    assert ("5-fold cross-validation" in said) == (pictures == 100)
+    folds = pictures == 100
+    judges = "held-out" if folds else "validation"
+    assert f"{pictures} {judges} pictures detect" in said
+    assert ("5-fold cross-validation" in said) == folds
+    assert said.startswith("1,797 pictures, about 8 pixels a side; 20 minutes or 24 trials at most")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,9 @@ def test_the_first_lines_say_which_difference_the_pictures_show(
     last = choose_families(settings(tmp_path, *overrides)).reason.splitlines()[-1]
     named = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     assert last == f"  {named}", "whoever names the families reads it as well"
-    found = re.search(r"^  ([\d,]+) validation pictures detect .* of (\d+\.\d) points", last)
+    found = re.search(
+        r"^  ([\d,]+) (?:validation|held-out) pictures detect .* of (\d+\.\d) points", last
+    )
     assert found and int(found[1].replace(",", "")) == pictures
     gap, generator = float(found[2]) / 100, np.random.default_rng(0)
     ahead = generator.multinomial(pictures, [0.05 + gap / 2, 0.05 - gap / 2, 0.9], 4000)
@@ -97,7 +102,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     overrides = ["cv.folds=5", "pruner=none"]
     said = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     found = re.fullmatch(
-        r"3,200 validation pictures detect .* (\d+\.\d) points with 80 % power \(1 point: 7,900\); "
+        r"3,200 held-out pictures detect .* (\d+\.\d) points with 80 % power \(1 point: 7,900\); "
         r"(\d+\.\d) points if each of about 320 groups is answered as one",
         said,
     )

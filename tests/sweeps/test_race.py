@@ -377,7 +377,10 @@ def test_a_trial_that_leaves_no_time_for_its_finals_does_not_begin(
     first = sweep(tmp_path, "budget.minutes=60")
     assert {trial.family for trial in first.trials} == {"embedding", "mlp"}
     said = capsys.readouterr().err
-    assert " of 1 h 0 min: all 4 trials have begun; 40 s are kept for the finals" in said
+    assert (
+        " of 1 h 0 min: all 4 trials of budget.trials have begun; 40 s are kept for the finals"
+        in said
+    )
     monkeypatch.setattr(race_module, "spent", lambda study: 3600 - 500)
     more = sweep(tmp_path, "budget.minutes=60", "budget.trials=10").trials[4:]
     assert [trial.family for trial in more] == ["embedding"] * 6
@@ -538,7 +541,8 @@ def test_a_study_that_another_process_drives_or_began_otherwise_is_refused(tmp_p
             sweep(tmp_path)
         who = f" ({os.getpid()})" if sys.platform == "linux" else ""
         assert str(refused.value) == (
-            f"the study s in {folder} is being driven by another process{who}."
+            f"the study s in {folder} is being driven by another process{who}: "
+            "wait for it, or take another name, study=NAME."
         )
 
 

@@ -211,7 +211,8 @@ def _decode_all(
             "read."
         )
     doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
-    pictures, threads = f"{len(indices):,} pictures at {size}", "s" * (workers > 1)
+    fitted = "" if form.fit == "squeeze" else f" ({form.fit})"
+    pictures, threads = f"{len(indices):,} pictures at {size}{fitted}", "s" * (workers > 1)
     _log.info("%s %s once, with %d thread%s", doing, pictures, workers, threads)
     reasons: list[tuple[int, str]] = []
     flat: list[int] = []

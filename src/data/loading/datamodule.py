@@ -230,6 +230,7 @@ class PictureData(pl.LightningDataModule):
                 )
             self._others[wanted] = self._like(pictures, self.split, None, self.seed)
         self._others[wanted].costs = self.costs
+        self._others[wanted].remarks = self.remarks
         return self._others[wanted]
 
     def undecoded(self, image_size: tuple[int, int]) -> PictureData:

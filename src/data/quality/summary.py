@@ -53,7 +53,10 @@ def remarks_on(
     together = int((split.parts[pairs[:, 0]] == split.parts[pairs[:, 1]]).sum())
     published = pictures.source is not None and pictures.source.published
     if together and not published:
-        remarks.append(f"{together:,} pairs of nearly equal pictures were kept in one part each")
+        kept = "pair of nearly equal pictures was kept in one part"
+        if together > 1:
+            kept = "pairs of nearly equal pictures were kept in one part each"
+        remarks.append(f"{together:,} {kept}")
     return tuple(remarks)
 
 

@@ -15,7 +15,7 @@ from ...machine.text import visible
 from ..decoding.picture_files import PICTURE_ENDINGS
 from .source import PARTS, Problem, is_left_behind
 
-__all__ = ["FolderTree", "class_folders", "is_held_out", "part_named"]
+__all__ = ["FolderTree", "class_folders", "is_held_out", "named", "part_named"]
 
 _KINDS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),
@@ -95,7 +95,7 @@ class FolderTree:
         left = [problem.path for problem in self.problems if problem.kind == _NO_UTF_8]
         if not left:
             return ""
-        return f" {_listed(left)}: left out, for such names are no valid UTF-8; rename them."
+        return f" {named(left)}: left out, for such names are no valid UTF-8; rename them."
 
     def noticed(self) -> tuple[Problem, ...]:
         """Return all problems, with the files that are no pictures counted in one."""
@@ -200,7 +200,7 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
     folds = [folder for folder in inside if _FOLD.fullmatch(_base(folder))]
     if len(folds) > 1 and _shared(tree, folds):
         raise ConfigError(
-            f"{shown} has the folders {_listed(folds)} with the same folders in them, which are "
+            f"{shown} has the folders {named(folds)} with the same folders in them, which are "
             "folds and no classes: put the pictures of each class into one folder and set "
             f"cv.folds={len(folds)}, or call the folders train, val and test."
         )
@@ -227,8 +227,8 @@ def class_folders(tree: FolderTree, top: str, shown: str) -> list[ClassFolder]:
     if len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner):
         tree.note(
             inside[0],
-            f"holds the same folders as all others ({_listed(sorted(inner[0]))}); the classes are "
-            f"called after the outer folders ({_listed(inside)})",
+            f"holds the same folders as all others ({named(sorted(inner[0]))}); the classes are "
+            f"called after the outer folders ({named(inside)})",
         )
     return [ClassFolder("", _base(folder), folder) for folder in _classes_of(tree, top)]
 
@@ -249,7 +249,7 @@ def _chosen_parts(
     if not nested:
         if len(names) == len(inside) and len({name.rest for name in names}) == 1:
             raise ConfigError(
-                f"{shown} has the folders {_listed(inside)}, which are called as parts are and "
+                f"{shown} has the folders {named(inside)}, which are called as parts are and "
                 "hold pictures, but no folders of classes: put the pictures of each class into a "
                 "folder of its own within each part, or name them in a CSV file path,label,split."
             )
@@ -258,7 +258,7 @@ def _chosen_parts(
     if train is None:
         if len(names) == len(inside) and _shared(tree, inside):
             raise ConfigError(
-                f"{shown} has the parts {_listed(inside)} and no train part: call one of the "
+                f"{shown} has the parts {named(inside)} and no train part: call one of the "
                 "folders train."
             )
         return {}
@@ -297,7 +297,7 @@ def _parts_within_classes(tree: FolderTree, inside: Sequence[str], shown: str) -
         found += [ClassFolder(name.kind, _base(folder), name.folder) for name in names]
     if found and not clear:
         raise ConfigError(
-            f"{shown} has folders for parts in each of {_listed(inside)}, and other things beside "
+            f"{shown} has folders for parts in each of {named(inside)}, and other things beside "
             "them: leave nothing but train, val and test in each class folder."
         )
     return sorted(found, key=lambda one: PARTS.index(one.part))
@@ -364,6 +364,7 @@ def _base(folder: str) -> str:
     return folder.rpartition("/")[2]
 
 
-def _listed(folders: Sequence[str]) -> str:
+def named(folders: Sequence[str]) -> str:
+    """Return the names of folders, of many the first ones and how many there are."""
     shown = ", ".join(_base(folder) for folder in folders[:_NAMED])
     return shown if len(folders) <= _NAMED else f"{shown}, ... ({len(folders)})"

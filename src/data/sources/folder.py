@@ -12,7 +12,7 @@ from ...machine.arrays import AnyArray, Int64Array, TextArray, UInt8Array
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS, extract_archive
-from .class_folders import FolderTree, class_folders
+from .class_folders import FolderTree, class_folders, named
 from .label_sets import same_contents
 from .label_spelling import (
     alike_remarks,
@@ -193,6 +193,7 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
     """
     paths: _Paths = {}
     written: list[str] = []
+    within: dict[str, list[str]] = {}
     for part, label_name, folder in class_folders(tree, top, shown):
         found = tree.pictures_below(folder)
         if not found:
@@ -211,6 +212,17 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
         label = clean_label(label_name) or label_name
         written.append(label_name)
         paths.setdefault((part, label), []).extend(found)
+        within[folder] = _folders_within(folder, found)
+    # Of the same folders in all, `class_folders` has told.
+    if len({tuple(inner) for inner in within.values()}) > 1:
+        for folder, inner in within.items():
+            if len(inner) > 1:
+                tree.note(
+                    folder,
+                    f"is one class, of {len(inner)} folders ({named(inner)}); for a class of "
+                    "each, move them up or set data.root to the folder around them",
+                    "classes hold nothing but several folders, which count as one class each",
+                )
     by_name: dict[str, list[str]] = {}
     for (_, label), found in paths.items():
         by_name.setdefault(label, []).extend(found)
@@ -220,6 +232,14 @@ def _class_paths(tree: FolderTree, top: str, shown: str) -> tuple[_Paths, list[s
             "are pictures and their masks, and no classes: set data.target=dense."
         )
     return paths, written
+
+
+def _folders_within(folder: str, pictures: Sequence[str]) -> list[str]:
+    """Return the folders in a class folder that has no pictures beside them; else nothing."""
+    rests = [path.removeprefix(f"{folder}/") for path in pictures]
+    return (
+        sorted({rest.partition("/")[0] for rest in rests}) if all("/" in r for r in rests) else []
+    )
 
 
 def _joined(

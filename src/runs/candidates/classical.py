@@ -114,12 +114,11 @@ class ClassicalCandidate:
         with doing("fitting the classifier"), threadpool_limits(threads_of(self._settings)):
             model, choices, seconds = self._fitted(features, indices, table.sizes)
         metadata = self._metadata()
-        if isinstance(model, BinaryModels) and choices:
-            print(f"classifier: {choices_text(choices)}")
-            metadata["classifier"] = choices_record(choices)
-        elif choices:
-            print(f"classifier: {choices[0]}")
-            metadata["classifier"] = choices[0].record()
+        if choices:
+            several = isinstance(model, BinaryModels)
+            if self._settings.cv.fold is None:  # each fold chooses, and none of theirs is used
+                print(f"classifier: {choices_text(choices) if several else choices[0]}")
+            metadata["classifier"] = choices_record(choices) if several else choices[0].record()
         classifier = FeatureClassifier(self._extractors, model, metadata)
         require_folder(context.folder.path)
         file = context.folder.checkpoints / MODEL_FILE

@@ -207,12 +207,14 @@ def _choice(settings: RunSettings, record: Record) -> FitChoice:
     """Return the best compared value if it is clearly better than the settings' own, else that."""
     gains, name = record.found["gains"], record.found["network"]
     text = ", ".join(
-        f"{fit} {100 * more:+.1f} +- {100 * se:.1f}" for fit, (more, se) in gains.items()
+        f"{fit} {100 * more:+.1f} ± {100 * se:.1f}" for fit, (more, se) in gains.items()
     )
     own = settings.data.fit
     clear = {fit: more for fit, (more, error) in gains.items() if more > _STANDARD_ERRORS * error}
     taken, points = max(clear.items(), key=lambda one: one[1], default=(own, 0.0))
+    why = f"clearly better than {own}" if clear else "nothing else is clearly better"
     note = (
-        f"takes data.fit={taken}: on the training part, by {name}, points more than {own}: {text}"
+        f"takes data.fit={taken}, {why}: points gained on the training part, by {name}, with "
+        f"standard errors: {text}"
     )
     return FitChoice(taken, 100 * points, (note,), record.limit is not None)

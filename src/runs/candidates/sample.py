@@ -68,7 +68,7 @@ class RankedNetwork:
     def __str__(self) -> str:
         return (
             f"{self.name} {'mAP ' * (self.measure == 'map')}{100 * self.accuracy:.1f} % "
-            f"+- {100 * self.error:.1f} "
+            f"± {100 * self.error:.1f} "
             f"(LogME {self.logme:.3f}, {self.images_per_second:.0f} pictures/s)"
         )
 

@@ -50,7 +50,7 @@ def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: st
         ConfigError: with the remedy.
     """
     if not len(getattr(split, part)):
-        others = " and ".join(one for one in _PARTS if len(getattr(split, one)))
+        others = " or ".join(f"split={one}" for one in _PARTS if len(getattr(split, one)))
         raise ConfigError(
             f"split is {part}, and {folder.name} has no pictures in that part: set {others}."
         )

@@ -10,6 +10,7 @@ from ...config.checks import ConfigError
 from ...config.finished import ComparisonSettings
 from ...data.sources.costs import CostTable
 from ...machine.failures import RunFailed
+from ...machine.package import command
 from ...machine.text import nearest
 from ...records.comparison import MEASURES
 from ...records.trials import COMPLETE
@@ -123,6 +124,12 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
         ) from error
     except OSError as error:
         known = [path.parent.name for path in record.parents[1].glob("*/sweep.json")]
+        if record.parent.is_dir():
+            where = [] if settings.output_dir == "outputs" else [f"output_dir={output_dir}"]
+            raise ConfigError(
+                f"sweep is {study!r}, which has not come to its end: wait for it, or go on with "
+                f"it, {command('sweep', f'study={study}', *where)}."
+            ) from error
         others = f"; there are {', '.join(sorted(known)[:_NAMED])}" if known else ""
         raise ConfigError(
             f"sweep is {study!r}: there is no finished sweep of this name in "

@@ -269,6 +269,17 @@ def test_pictures_may_lie_deeper_and_behind_links(tmp_path: Path) -> None:
     }
 
 
+def test_a_class_of_several_folders_is_named(tmp_path: Path) -> None:
+    folders = {"animals/cats": 2, "animals/dogs": 1, "plants/trees": 1, "things": 1, "things/a": 1}
+    source = listed(tree(tmp_path / "root", folders))
+    assert source.class_names == ("animals", "plants", "things")
+    assert list(reasons(source)) == ["animals"]
+    assert "2 folders (cats, dogs)" in reasons(source)["animals"]
+    # Whoever names the folders of all classes alike knows of them.
+    alike = listed(tree(tmp_path / "alike", {f"{a}/{b}": 1 for a in "xy" for b in "pq"}))
+    assert len(reasons(alike)) == 1
+
+
 def test_all_endings_in_any_case(tmp_path: Path) -> None:
     root = tree(tmp_path / "root", {"a": 1, "b": 1})
     endings = ["jpg", "JPEG", "Png", "bmp", "GIF", "webp", "tif", "TIFF", "ppm", "PGM"]

@@ -133,6 +133,9 @@ def test_named_runs_of_two_splits_are_refused(tmp_path: Path) -> None:
         ConfigError, match="sweep is 'none': there is no finished sweep of this name"
     ):
         compared(compare_settings(tmp_path, sweep="none"))
+    (tmp_path / "sweeps" / "begun").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"not come to its end: .* -m src\.sweep study=begun"):
+        compared(compare_settings(tmp_path, sweep="begun"))
 
 
 def test_the_test_part_is_counted_in_the_ledger_too(tmp_path: Path) -> None:
