@@ -20,7 +20,7 @@ from .checks import (
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
 from .metrics import COST, METRICS, PRIMARY, metrics_of
-from .overrides import override_of
+from .overrides import override_of, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -332,6 +332,8 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
         if key == "model":
             value = override.partition("=")[2] or "..."
             raise ConfigError(f"{override}: the families decide the model; set families=[{value}].")
+        if key.startswith("model."):  # else a family's file would be called wrong
+            value_of(override)
         if key == "resume":
             raise ConfigError("resume: the same command goes on with an unfinished study.")
     plain = compose_plain(_shared(overrides), config_name, _FOLDERS, SweepSettings)

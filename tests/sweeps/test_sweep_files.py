@@ -114,7 +114,7 @@ def test_every_option_is_one_that_the_settings_take(group: str, option: str) -> 
         (["model=cnn"], r"model=cnn: the families decide the model; set families=\[cnn\]"),
         (["resume=outputs/runs/x"], "resume: the same command goes on with an unfinished study"),
         (["study='a/b'"], "it must be letters, digits"),
-        (["model.hidden=[1,2", "families=[mlp]"], "cannot be read"),
+        (["model.hidden=[1,2", "families=[mlp]"], r"^'model\.hidden=\[1,2' has no closing"),
         (["model.widht=3", "families=[mlp]"], "model.widht: there is no such key"),
         (["optimizer=lion"], "optimizer is 'lion': it must be one of"),
         (["failure_limit=2"], "failure_limit is 2"),
