@@ -212,13 +212,13 @@ def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:
     [("SIGINT", KeyboardInterrupt("stopped by SIGINT")), ("SIGTERM", SystemExit(143))],
 )
 def test_a_run_that_is_stopped_ends_as_other_python_does(
-    name: str, ends_as: BaseException, tmp_path: Path
+    name: str, ends_as: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         signal.raise_signal(signal.Signals[name])
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(type(ends_as)) as caught:
-        patch.setattr(NetworkCandidate, "fit", stop)
+    monkeypatch.setattr(NetworkCandidate, "fit", stop)
+    with pytest.raises(type(ends_as)) as caught:
         api.fit("digits", *QUICK, output_dir=tmp_path)
     assert caught.value.args == ends_as.args
     (folder,) = (tmp_path / "runs").iterdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -49,26 +50,34 @@ def _read_and_close() -> None:
     """Be interrupted as a library is that closes what it never opened."""
     try:
         signal.raise_signal(signal.SIGTERM)
-        opened = open(os.devnull)
+        opened = socket.socket()
     finally:
         opened.close()
 
 
+def _read() -> None:
+    try:
+        _read_and_close()
+    except UnboundLocalError:
+        raise ConfigError("the file is damaged.") from None
+
+
+def _save() -> None:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        raise RunFailed("no room")
+
+
 def test_what_is_raised_in_the_place_of_a_signal_leaves_as_the_signal() -> None:
     with pytest.raises(Interrupted) as caught, Interruption():
-        try:
-            _read_and_close()
-        except UnboundLocalError:
-            raise ConfigError("the file is damaged.") from None
+        _read()
     assert caught.value.exit_code == 143
 
 
 def test_what_kept_the_state_from_being_saved_is_told() -> None:
     with pytest.raises(RunFailed, match="no room"), Interruption():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            raise RunFailed("no room")
+        _save()
 
 
 # Tells when it begins to import what a command imports before it handles signals.
