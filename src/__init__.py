@@ -3,6 +3,9 @@
 # Before any other import of the project: what it registers for the end of a command runs last.
 from .machine import ending as ending
 
+# It may begin the command anew, so that it comes before what takes time.
+from .machine import file_names as file_names
+
 # It must come before whatever loads OpenMP.
 from .machine import openmp as openmp
 

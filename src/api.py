@@ -13,6 +13,7 @@ folders: `fit("photos", "model=cnn", "optimizer.lr=0.01")`.
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
 from .machine.failures import RunFailed
+from .machine.interruption import Interrupted
 from .machine.package import command, typed
 from .machine.status import doing, with_progress
 from .machine.text import nearest
@@ -78,13 +80,21 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 @contextmanager
 def _as_command() -> Iterator[None]:
-    """Show progress as commands do, and raise the sentences that they would print."""
+    """Show progress as commands do, and raise the sentences that they would print.
+
+    Ctrl-C and a notebook's "interrupt" leave as what other Python raises, and who asks the process
+    to end gets its exit code.
+    """
     try:
         with progress_shown(), errors_explained():
             yield
     except (ConfigError, RunFailed) as error:
         error.args = (typed(str(error)),)
         raise
+    except Interrupted as stop:
+        if stop.signum == signal.SIGINT:
+            raise KeyboardInterrupt(str(stop)) from None
+        raise SystemExit(stop.exit_code) from None
 
 
 @_as_command()

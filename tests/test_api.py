@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,9 @@ from sklearn.datasets import load_digits
 
 from src import api
 from src.config.checks import ConfigError
-from src.records.run import Predictions
+from src.records.run import Predictions, RunSummary
 from src.records.trials import SweepRecord, TrialRecord
+from src.runs.candidates.network import NetworkCandidate
 from src.serving.bundle import open_predictor
 from src.serving.predictor import Predictor
 
@@ -206,6 +208,24 @@ def test_wrong_input_is_refused_as_by_the_commands(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the command `train`"):
         api.fit("digits", *QUICK, "trainer.devices=2", output_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "ends_as"),
+    [("SIGINT", KeyboardInterrupt("stopped by SIGINT")), ("SIGTERM", SystemExit(143))],
+)
+def test_a_run_that_is_stopped_ends_as_other_python_does(
+    name: str, ends_as: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        signal.raise_signal(signal.Signals[name])
+
+    monkeypatch.setattr(NetworkCandidate, "fit", stop)
+    with pytest.raises(type(ends_as)) as caught:
+        api.fit("digits", *QUICK, output_dir=tmp_path)
+    assert caught.value.args == ends_as.args
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert RunSummary.read(folder / "summary.json").status == "KILLED"
 
 
 def test_a_verdict_on_two_runs(run: api.Run, outputs: Path) -> None:

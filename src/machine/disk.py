@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .file_names import encoding_fault
 from .text import text_fault, visible
 
 __all__ = [
@@ -112,6 +113,8 @@ def refusal_of_folder(folder: Path) -> str | None:
     if text_fault(str(folder)):  # Arrow and databases take paths in UTF-8 alone
         named = visible(str(folder))
         return f"{named} has a name that is no valid UTF-8: rename it, or choose another folder"
+    if fault := encoding_fault(str(folder)):
+        return f"{visible(str(folder))}: {fault}"
     there = _existing(folder)
     if not os.path.isdir(there) or os.access(there, os.W_OK | os.X_OK):
         return None

@@ -9,7 +9,16 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["Interrupted", "Interruption", "Stopped", "give_reason", "signals_so_far"]
+from .failures import RunFailed
+
+__all__ = [
+    "Interrupted",
+    "Interruption",
+    "Stopped",
+    "give_reason",
+    "interruption_behind",
+    "signals_so_far",
+]
 
 # Reason for which this process will be signalled, if known.
 _reason: str | None = None
@@ -47,6 +56,21 @@ class Interrupted(BaseException):
         return 128 + self.signum
 
 
+def interruption_behind(error: BaseException) -> Interrupted | None:
+    """Return the `Interrupted` in whose place an exception was raised; None where there is none.
+
+    Libraries that are interrupted close in a `finally` what was never opened, or take what was
+    begun for damaged, and the exception of that is the one that arrives. A `RunFailed` stays: that
+    the state could not be saved when the run was stopped.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(error, RunFailed):
+        if isinstance(seen, Interrupted):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 class Stopped(Exception):
     """A run is ended from outside, such as by a sweep that prunes; the message is the reason."""
 
@@ -56,8 +80,8 @@ class Interruption:
 
     Between `defer(True)` and `defer(False)` the first signal only sets a flag, for `pending` and
     `check()` at a place where the state can be saved; a second signal raises at once. Otherwise
-    the first one raises at once. Handlers can only be set on the main thread; elsewhere the context
-    does nothing.
+    the first one raises at once. An exception that was raised in its place leaves the context as
+    `Interrupted`. Handlers can only be set on the main thread; elsewhere the context does nothing.
 
     Attributes:
         insisted: whether a second signal came.
@@ -78,10 +102,12 @@ class Interruption:
         self.install()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         self._previous.clear()
+        if isinstance(error, Exception) and (stop := interruption_behind(error)):
+            raise stop
 
     @property
     def pending(self) -> bool:

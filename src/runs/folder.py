@@ -15,7 +15,7 @@ from typing import Any
 from ..config.checks import ConfigError, not_written
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
-from ..data.splitting.test_usage import measurements_file
+from ..data.splitting.test_usage import refuse_uncountable
 from ..machine.disk import refusal
 from ..machine.package import command
 from ..machine.regular_files import refuse_odd_files
@@ -275,9 +275,10 @@ def open_folder(settings: RunSettings) -> RunFolder:
 
     Raises:
         DiskRefuses: there is no room for it.
-        ConfigError: it cannot be made, or what it needs beside it is no file.
+        ConfigError: it cannot be made, or a measurement of the test part could not be counted.
     """
-    measurements_file(Path(settings.output_dir))  # not only at the run's end
+    if settings.evaluate_test:  # not only at the run's end
+        refuse_uncountable(Path(settings.output_dir))
     if settings.resume is not None:
         return RunFolder.open(Path(settings.resume))
     try:

@@ -27,7 +27,7 @@ from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
 from ..machine.failures import DiskRefuses, RunFailed, explained, require_folder
-from ..machine.interruption import Interrupted, Interruption, Stopped
+from ..machine.interruption import Interruption, Stopped, interruption_behind
 from ..machine.package import CHECKOUT, command
 from ..machine.status import doing
 from ..machine.yaml_text import yaml_text
@@ -285,14 +285,15 @@ class Run(ABC):
         try:
             yield outcome
             outcome.status, outcome.state = "FINISHED", "complete"
-        except (Interrupted, Stopped) as stop:
-            pruned = isinstance(stop, Stopped)
-            outcome.status, outcome.reason = "KILLED", str(stop)
-            outcome.state = "pruned" if pruned else "interrupted"
-            if not pruned:
-                self._print_how_to_resume()
-            raise
         except BaseException as error:
+            stop = error if isinstance(error, Stopped) else interruption_behind(error)
+            if stop is not None:
+                pruned = isinstance(stop, Stopped)
+                outcome.status, outcome.reason = "KILLED", str(stop)
+                outcome.state = "pruned" if pruned else "interrupted"
+                if not pruned:
+                    self._print_how_to_resume()
+                raise
             if self._tracker is None and isinstance(error, ConfigError):
                 outcome.state = "refused"
             known = isinstance(error, RunFailed)

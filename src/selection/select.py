@@ -16,7 +16,7 @@ from ..config.plugins import plugin_overrides
 from ..config.tracking import TrackingSwitch
 from ..data.sources.costs import CostTable
 from ..data.splitting.splits import Split
-from ..data.splitting.test_usage import past_test_measurements
+from ..data.splitting.test_usage import past_test_measurements, refuse_uncountable
 from ..machine.package import command, typed
 from ..metrics.summary import accuracy_name, metric_key
 from ..records.certainty import Certainty
@@ -57,6 +57,7 @@ def select(chosen: Chosen, settings: SelectSettings) -> Champion:
         if settings.refit and chosen.settings.data.train_on_val:
             print("refit: not needed, the run was trained on the validation part already")
         elif settings.refit:
+            refuse_uncountable(chosen.folder.output_dir)  # the refit is measured after its training
             folder = refit(chosen.folder, chosen.settings, chosen.summary)
             model = read_chosen(folder, chosen.reasons)
         return make_champion(model, chosen, settings.tracking)

@@ -29,7 +29,7 @@ _SHIPPED = (
     *("__init__", "machine/__init__", "machine/disk", "machine/imports", "machine/openmp"),
     *("machine/arrays", "machine/ending", "machine/hardware", "machine/package"),
     *("machine/text", "storage/__init__", "storage/array_files", "storage/digests"),
-    *("storage/files", "data/__init__"),
+    *("storage/files", "data/__init__", "machine/file_names"),
     *("data/decoding/__init__", "data/decoding/decode", "data/decoding/depth"),
     *("data/decoding/masks", "data/decoding/picture_files", "data/decoding/picture_format"),
     *("data/decoding/rasters", "data/decoding/videos", "data/decoding/windows"),

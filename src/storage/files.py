@@ -25,7 +25,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     The temporary file lies in the same folder, because only within one file system is a rename
     atomic; it keeps the suffix, from which some writers guess the format. The folder is made where
-    it is missing.
+    it is missing. Who may read and write the file is left to the umask, whatever its writer says.
 
     Raises:
         OSError: the folder or the file cannot be written; `path` is then as it was.
@@ -36,6 +36,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         with named_file(path):
             yield temporary
+            _open_to_others(temporary)
             _flush(temporary)
             os.replace(temporary, path)
     finally:
@@ -77,6 +78,23 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a process that was killed; no process may be writing there."""
     for temporary in folder.glob(f".*{_MARK}*"):
         temporary.unlink(missing_ok=True)
+
+
+def _open_to_others(path: Path) -> None:
+    """Give a file the rights of any new one, where its writer kept it to this user.
+
+    Such as safetensors, so that nobody else could use a model in a folder that is shared.
+    """
+    if os.name != "posix" or path.stat().st_mode & 0o077:
+        return
+    # The umask is only told by setting it, which other threads would notice.
+    probe = path.with_name(f"{path.name}.rights")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        path.chmod(os.fstat(descriptor).st_mode & 0o777)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -15,6 +15,7 @@ from ..config.compose import effective_overrides
 from ..config.overrides import value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
+from ..data.splitting.test_usage import refuse_uncountable
 from ..machine.cpu_load import slowdown
 from ..machine.disk import refusal, refusal_of_folder
 from ..machine.failures import RunFailed, explained
@@ -361,6 +362,8 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         refuse_machine(settings.trainer.accelerator)
     if reason := refusal_of_folder(Path(settings.output_dir).absolute()):
         raise ConfigError(f"output_dir is {settings.output_dir!r}: {reason}.")
+    if settings.evaluate_test:
+        refuse_uncountable(Path(settings.output_dir))
     costs = checked_costs(settings)
     chosen_overrides = list(overrides)
     if isinstance(settings.families, str):

@@ -9,6 +9,7 @@ every run.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sqlite3
 import uuid
@@ -67,6 +68,8 @@ def make_database(database: Path) -> None:
 
         unfinished = database.with_name(f".{uuid.uuid4().hex}.db")
         try:
+            # SQLite would let nobody else write it, whatever the umask: a group may share a folder.
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
             SqlAlchemyStore(sqlite_uri(unfinished), artifacts_of(database)).engine.dispose()
             unfinished.replace(database)
         finally:

@@ -187,7 +187,8 @@ class MirrorProcess:
     def _read_reports(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            report = json.loads(line)
+            if (report := _report_in(line)) is None:
+                continue
             with self._changed:
                 run = self._runs.get(Path(report["run_dir"]))
                 if run is not None:
@@ -207,3 +208,16 @@ class MirrorProcess:
         process.wait()
         with self._changed:
             self._changed.notify_all()
+
+
+def _report_in(line: bytes) -> dict[str, Any] | None:
+    """Return the report of a line.
+
+    None for half of one, which a process leaves that is killed while it writes, and for what code
+    prints that Python runs before the mirror's own, such as a `sitecustomize`.
+    """
+    try:
+        report = json.loads(line)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and "report" in report else None

@@ -19,6 +19,12 @@ pytestmark = pytest.mark.slow
 _WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
+def typed(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"BAKEOFF_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    prefix = _WITHOUT_RIGHTS if os.geteuid() == 0 else ()
+    return complete([*prefix, sys.executable, "-m", *words], environment, umask=0o077)
+
+
 def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProcess[str]:
     overrides = [
         "data=folder",
@@ -27,10 +33,7 @@ def trained(tmp_path: Path, cache: str, output: str) -> subprocess.CompletedProc
         "model.hidden=[4]",
     ]
     overrides += ["trainer.max_epochs=1", "runtime=float32", "tracking=none", "data.num_workers=1"]
-    command = [sys.executable, "-m", "src.train", *overrides, f"output_dir={tmp_path / output}"]
-    environment = os.environ | {"BAKEOFF_CACHE": str(tmp_path / cache), "OMP_NUM_THREADS": "1"}
-    prefix = _WITHOUT_RIGHTS if os.geteuid() == 0 else ()
-    return complete([*prefix, *command], environment, umask=0o077)
+    return typed(tmp_path / cache, "src.train", *overrides, f"output_dir={tmp_path / output}")
 
 
 def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
@@ -57,6 +60,23 @@ def test_what_may_only_be_read_is_trained_on(tmp_path: Path) -> None:
             assert len(complaints(refused.stderr)) == 1, refused.stderr
             assert str(theirs) in refused.stderr and "you may not write" in refused.stderr
             assert not list((tmp_path / "mine").glob("more/runs/*"))
+        outputs = tmp_path / "mine" / "outputs"
+        counts = outputs / "test_measurements.jsonl"
+        counts.chmod(0o444)  # as of another user who shares the folder
+        for words in (
+            ["train", f"data.root={tmp_path / 'pictures'}", "data=folder", "model=mlp"],
+            ["evaluate", f"run={folder}", "split=test"],
+            ["select", f"run={folder}", "refit=true", "tracking.enabled=false"],
+            ["sweep", f"data.root={tmp_path / 'pictures'}", "data=folder", "families=[mlp]"],
+        ):
+            module, *overrides = words
+            refused = typed(
+                tmp_path / "mine" / "cache", f"src.{module}", *overrides, f"output_dir={outputs}"
+            )
+            assert refused.returncode == 2, refused.stdout + refused.stderr
+            assert len(complaints(refused.stderr)) == 1, refused.stderr
+            assert f"you may not write to {counts}" in refused.stderr
+            assert only_run(outputs) == folder
     finally:
         for folder in (*closed, theirs):
             folder.chmod(0o755)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.config.checks import ConfigError
 from src.data.decoding.picture_files import decoder_errors
+from src.machine.failures import RunFailed
 from src.machine.interruption import Interrupted, Interruption
 from src.training.checkpoints import read_checkpoint
 
@@ -41,6 +44,40 @@ def test_a_checkpoint_that_was_being_read_is_not_called_damaged(
     monkeypatch.setattr(torch, "load", read_and_stop)
     with pytest.raises(Interrupted), Interruption():
         read_checkpoint(file)
+
+
+def _read_and_close() -> None:
+    """Be interrupted as a library is that closes what it never opened."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        opened = socket.socket()
+    finally:
+        opened.close()
+
+
+def _read() -> None:
+    try:
+        _read_and_close()
+    except UnboundLocalError:
+        raise ConfigError("the file is damaged.") from None
+
+
+def _save() -> None:
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        raise RunFailed("no room")
+
+
+def test_what_is_raised_in_the_place_of_a_signal_leaves_as_the_signal() -> None:
+    with pytest.raises(Interrupted) as caught, Interruption():
+        _read()
+    assert caught.value.exit_code == 143
+
+
+def test_what_kept_the_state_from_being_saved_is_told() -> None:
+    with pytest.raises(RunFailed, match="no room"), Interruption():
+        _save()
 
 
 # Tells when it begins to import what a command imports before it handles signals.

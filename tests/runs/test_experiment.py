@@ -7,7 +7,9 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -276,10 +278,26 @@ def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_
     assert summary is not None and summary.status == "FINISHED"
 
 
+def close_unopened(_: object) -> str:
+    """Be stopped as a library is that closes what it has not opened yet."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        opened = socket.socket()
+    finally:
+        opened.close()
+    return ""
+
+
+@pytest.mark.parametrize(
+    "write", [lambda _: os.kill(os.getpid(), signal.SIGINT), close_unopened], ids=["", "masked"]
+)
 def test_a_run_that_is_stopped_while_its_record_begins_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    write: Callable[[object], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(lifecycle, "yaml_text", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(lifecycle, "yaml_text", write)
     summary = RunSummary.read(begun(tmp_path) / "summary.json")
     assert (summary.status, summary.reason) == ("KILLED", "stopped by SIGINT")
     assert "resume with" not in capsys.readouterr().err, "there are no settings to go on with"

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from src.machine.subprocesses import ROOT
 from src.storage.files import remove_leftovers, replacing, write_atomically
@@ -21,6 +23,23 @@ def test_writes_text_and_bytes_as_they_are(tmp_path: Path, content: str | bytes)
     assert os.listdir(path.parent) == ["file.txt"]
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no umask")
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_what_a_writer_keeps_to_its_user_is_open_to_those_that_the_umask_names(
+    umask: int, rights: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    before = os.umask(umask)
+    try:
+        with replacing(path) as temporary:
+            save_file({"weight": np.zeros(3, np.float32)}, temporary)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == rights
+    assert load_file(path)["weight"].shape == (3,)
+    assert os.listdir(tmp_path) == [path.name]
 
 
 def test_a_folder_is_copied_until_the_disk_refuses(tmp_path: Path) -> None:

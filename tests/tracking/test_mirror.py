@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import selectors
+import sys
 import time
 from contextlib import ExitStack
 from itertools import pairwise
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 import src.tracking.mirror as mirror_module
+import src.tracking.mirror_process as mirror_process_module
 from src.tracking.addresses import default_uri
 from src.tracking.mirror import Mirror, _Inbox
 from src.tracking.mirror_process import MirrorProcess
@@ -248,6 +251,35 @@ def test_more_runs_than_a_process_may_have_files_are_followed_at_the_same_time(
             spool.end("FINISHED")
     assert all(process.wait(run.run_dir, PATIENCE_SECONDS).done for run in runs)
     process.close()
+
+
+def test_reports_around_what_is_none_are_read(
+    output_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = output_dir / "runs" / "first"
+    reports = [
+        json.dumps({"report": "warning", "run_dir": str(run_dir), "text": text})
+        for text in ("one", "two", "three")
+    ]
+    # What is started in the place of a mirror prints as its environment might, and is then killed.
+    script = output_dir / "dying.py"
+    script.write_text(
+        "import os, signal\n"
+        f"lines = {['Welcome!', reports[0], '7', '{}', reports[1], reports[2][:-9]]!r}\n"
+        "os.write(1, '\\n'.join(lines).encode())\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.setattr(
+        mirror_process_module, "module_command", lambda *_: [sys.executable, str(script)]
+    )
+    process = MirrorProcess(output_dir / "mirror.log")
+    process.follow(run_dir, default_uri(output_dir), None)
+    found, deadline = list[str](), time.monotonic() + PATIENCE_SECONDS
+    while len(found) < 2 and time.monotonic() < deadline:
+        found += process.warnings(run_dir)
+        time.sleep(0.01)
+    assert found == ["one", "two"]
+    assert not process.close()
 
 
 def test_commands_are_read_from_a_pipe_that_cannot_be_waited_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -19,7 +20,7 @@ from mlflow.tracking import MlflowClient
 import src.tracking.mlflow_store as mlflow_store
 from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
-from src.tracking.database import run_folders
+from src.tracking.database import make_database, run_folders
 from src.tracking.logged_models import LONGEST_DESCRIPTION
 from src.tracking.mirror_state import MirrorState, is_complete
 from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
@@ -525,3 +526,18 @@ def test_in_a_copied_folder_another_experiment_keeps_its_artifacts_there(tmp_pat
         run = store.create_run(experiment=experiment, **made)
         store.log_artifact(run, file, "")
         assert [*place.glob(f"mlartifacts/{run}/artifacts/note.txt")], experiment
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no umask")
+def test_a_group_that_shares_the_folder_may_write_the_database(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    before = os.umask(0o007)
+    try:
+        make_database(database)
+    finally:
+        os.umask(before)
+    assert database.stat().st_mode & 0o777 == 0o660
+    run_id = Store(sqlite_uri(database)).create_run(
+        experiment="shared", name="one", start_time_ms=0, tags={}
+    )
+    assert run_id

@@ -22,6 +22,7 @@ __all__ = ["LEFT_OUT", "MOST_CLASSES", "decode_mask", "mask_png", "mask_values"]
 # The class of pixels that no loss and no metric counts, in arrays of classes; others are below.
 LEFT_OUT = 255
 MOST_CLASSES = LEFT_OUT
+_WHITE_OF_16_BITS = 65535
 # Modes of Pillow whose bands are not the grey that may have been saved as colour.
 _INEXACT = ("CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 
@@ -29,16 +30,17 @@ _INEXACT = ("CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 def mask_values(data: bytes | Path) -> UInt8Array:
     """Return the values of a mask's pixels, (H, W) as they are shown, that of EXIF included.
 
-    Those of a palette are its numbers, of an array of NumPy its own, with 255 for
-    True. Grey that is stored as colour is read as grey.
+    Those of a palette are its numbers, of an array of NumPy its own, with 255 for True and for
+    the white of 16 bits where there is nothing but black and white. Grey that is stored as colour
+    is read as grey.
 
     Args:
         data: the bytes of a file, or its path.
 
     Raises:
         PictureError: it is no picture, is compressed as JPEG, AVIF or most WebP files are (values
-            are not those that were saved), has colours without a palette, values above 255, or
-            others of a TIFF in which 0 is white than 0 and 255.
+            are not those that were saved), has colours without a palette, other values above 255,
+            or others of a TIFF in which 0 is white than 0 and 255.
     """
     with opened(data) as stream, decoder_errors():
         is_array = stream.read(len(NPY)) == NPY
@@ -57,8 +59,7 @@ def mask_values(data: bytes | Path) -> UInt8Array:
                 "has other pixels than grey, a palette or RGB of 8 bits: save masks with class "
                 "numbers as pixels, or with a palette"
             )
-        # Pillow has turned these round; two values alone are meant as they are seen.
-        inverted = image.mode == "L" and has_white_as_zero(image)
+        inverted, has_8_bits = has_white_as_zero(image), image.mode == "L"
         image.load()  # which turns a TIFF itself
         turn = turn_of(image)
         values = np.asarray(image if turn is None else image.transpose(turn))
@@ -70,7 +71,9 @@ def mask_values(data: bytes | Path) -> UInt8Array:
                 "palette"
             )
         values = bands[:, :, 0]
-    if inverted and not np.isin(values, (0, LEFT_OUT)).all():
+    # Pillow has turned 8 bits round, and two values alone are meant as they are seen.
+    two = np.isin(values, (0, LEFT_OUT)).all() if has_8_bits else values.max() <= LEFT_OUT
+    if inverted and not two:
         raise PictureError("is a TIFF in which 0 is white: save masks with 0 as black, or as PNG")
     return _whole(values)
 
@@ -78,10 +81,17 @@ def mask_values(data: bytes | Path) -> UInt8Array:
 def _whole(values: AnyArray) -> UInt8Array:
     """Return values (H, W) as bytes.
 
+    Black and white of 16 bits are two classes as those of 8 bits are: 0 and 255.
+
     Raises:
         PictureError: they are others than whole numbers from 0 to 255.
     """
-    if values.dtype.kind not in "bui" or values.min() < 0 or values.max() > LEFT_OUT:
+    white = values.max() == _WHITE_OF_16_BITS
+    if white and values.dtype.kind in "ui" and np.isin(values, (0, _WHITE_OF_16_BITS)).all():
+        return (values > 0).astype(np.uint8) * np.uint8(LEFT_OUT)
+    # Arithmetic leaves class numbers as floats, in which they are as exact.
+    whole = values.dtype.kind in "bui" or (values == np.rint(values)).all()
+    if not whole or values.min() < 0 or values.max() > LEFT_OUT:
         raise PictureError(
             "has values that are no whole numbers from 0 to 255: save masks with class numbers as "
             "pixels"

@@ -19,6 +19,7 @@ from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.arrays import AnyArray
 from ...machine.disk import free_bytes, size_text
+from ...machine.failures import DiskRefuses
 from ...machine.parallel import available_cores, in_order
 from ...machine.status import with_progress
 from ...machine.text import visible
@@ -68,6 +69,7 @@ def open_pictures(
         ConfigError: pictures cannot be used (and are not to be skipped), fewer than two classes
             are left, pictures differ in their number of bands, or lack one that is asked for, or
             the cache cannot be written.
+        DiskRefuses: the disk of the cache has no room for the decoded pictures.
     """
     opened = partial(_opened, source, settings, native_side, form)
     try:
@@ -204,11 +206,11 @@ def _decode_all(
     blocks = [indices[at : at + per_block] for at in range(0, len(indices), per_block)]
     room = free_bytes(target)
     if stored and needed > room:
-        raise ConfigError(
+        raise DiskRefuses(
             f"the decoded pictures take {size_text(needed)}, and "
             f"{target.parent} has {size_text(room)} free: make room, name another folder with "
             "data.cache_dir, or lower data.cache_limit_gb to have them decoded whenever they are "
-            "read."
+            "read"
         )
     doing, size = "decoding" if stored else "checking", "x".join(map(str, form.image_size))
     fitted = "" if form.fit == "squeeze" else f" ({form.fit})"

@@ -24,6 +24,7 @@ from typing import IO, Any, Self
 
 from ...config.checks import ConfigError
 from ...machine.disk import free_bytes, size_text
+from ...machine.failures import DiskRefuses
 from ...machine.status import doing, with_progress
 from ...machine.text import visible
 from ...storage.cache import Entry, cached, key_of, shortage
@@ -76,7 +77,8 @@ def extract_archive(archive: Path, folder: Path) -> Path:
 
     Raises:
         ConfigError: the archive is damaged or encrypted, holds links, devices or paths that lead
-            out of it, or unpacks to suspiciously much or to more than the disk has room for.
+            out of it, or unpacks to suspiciously much.
+        DiskRefuses: it unpacks to more than the disk has room for.
     """
     key, read = _content_of(archive, folder)
     changed: list[str] = []
@@ -171,9 +173,9 @@ def _extract(archive: Path, target: Path) -> dict[str, Any]:
                         "yourself and name the folder with data.root."
                     )
                 if total > room:
-                    raise ConfigError(
+                    raise DiskRefuses(
                         f"{archive} unpacks to more than the {size_text(room)} that are free in "
-                        f"{target.parent}: make room, or name another folder with data.cache_dir."
+                        f"{target.parent}: make room, or name another folder with data.cache_dir"
                     )
                 file.write(chunk)
                 checksum = zlib.crc32(chunk, checksum)

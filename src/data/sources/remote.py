@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 from ...config.checks import ConfigError
 from ...config.credentials import without_password
 from ...machine.disk import NO_ROOM, OF_THE_PROCESS, free_bytes, size_text
+from ...machine.failures import DiskRefuses
 from ...machine.parallel import in_order
 from ...machine.status import with_progress
 from ...storage.cache import cache_errors, key_of, locked
@@ -230,15 +231,16 @@ class _Remote:
             whole: whether these are all, and not a table whose pictures are still to be named.
 
         Raises:
-            ConfigError: one cannot be read, or the disk has no room for them.
+            ConfigError: one cannot be read.
+            DiskRefuses: the disk has no room for them.
         """
         names = _missing(place, files)
         size = sum(files[name][0] or 0 for name in names)
         room = free_bytes(place)
         if size > room:
-            raise ConfigError(
+            raise DiskRefuses(
                 f"{self._address} holds {size_text(size)} more than is here, and {place} has "
-                f"{size_text(room)} free: make room, or name another folder with data.cache_dir."
+                f"{size_text(room)} free: make room, or name another folder with data.cache_dir"
             )
         _store(place, files, whole)
         if names:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ...config.checks import ConfigError
-from ...machine.disk import named_file
+from ...machine.disk import named_file, refusal
 from ...machine.regular_files import file_fault
 from ...storage.digests import DamagedLine, checked_line, line_content
 
@@ -17,6 +17,7 @@ __all__ = [
     "count_test_measurement",
     "measurements_file",
     "past_test_measurements",
+    "refuse_uncountable",
 ]
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,26 @@ def measurements_file(output_dir: Path) -> Path:
     if file.exists() and (fault := file_fault(file)):
         raise ConfigError(f"{file} {fault}: move it away, or put a copy of the file back.")
     return file
+
+
+def refuse_uncountable(output_dir: Path) -> None:
+    """Refuse a count that a measurement of the test part could not be added to.
+
+    For commands that measure only after they have trained or predicted.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    file = measurements_file(output_dir)
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_APPEND))
+    except FileNotFoundError:
+        return  # it is made, where the folder can be written to
+    except OSError as error:
+        reason = refusal(error) or error.strerror
+        raise ConfigError(
+            f"the measurements of test parts cannot be counted in {file}: {reason}."
+        ) from error
 
 
 def anything_measured(output_dir: Path) -> bool:

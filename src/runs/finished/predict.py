@@ -32,6 +32,7 @@ from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
 from .label_next import LabelNext
+from .refusals import refuse_explaining
 from .verdicts import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model", "predictor_of"]
@@ -65,6 +66,8 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
             f"windows is about a class for every pixel, and {settings.run} labels whole pictures: "
             "leave windows=true out."
         )
+    if settings.explain:
+        refuse_explaining(settings.run, model)
     trust = trust_in(model, settings)
     tally = Tally(trust)
     _keep_pictures(settings.out, found)
@@ -211,10 +214,6 @@ def open_model(model: Path, settings: PredictSettings) -> tuple[Predictor, Class
         ConfigError: the model is damaged, or has no maps.
     """
     if model.is_dir():
-        if settings.explain:
-            raise ConfigError(
-                "explain: an exported variant keeps no maps to look into: leave variant out."
-            )
         # torch: after all that may be refused at once
         from ...serving.bundle import open_predictor
 

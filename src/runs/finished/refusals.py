@@ -12,12 +12,13 @@ from ...config.finished import ExportSettings
 from ...config.plugins import plugin_overrides
 from ...config.schema import RunSettings, stored_settings
 from ...data.splitting.splits import Split
+from ...data.splitting.test_usage import refuse_uncountable
 from ...machine.package import command
 from ...targets import kind_of
 from ..folder import RunFolder
 from ..settings import refuse_lost_pictures, seen_from_here
 
-__all__ = ["refuse_export", "refuse_measuring", "refuse_part"]
+__all__ = ["refuse_explaining", "refuse_export", "refuse_measuring", "refuse_part"]
 
 _PARTS = ("train", "val", "test")
 _NETWORK = ".ckpt"  # the ending of a network's checkpoint, which no other kind of model has
@@ -25,7 +26,7 @@ _EXTRA = ("onnx", "onnxruntime", "onnxscript")
 
 
 def refuse_measuring(folder: RunFolder, part: str) -> None:
-    """Refuse to measure a part that the run does not have, or pictures that are gone.
+    """Refuse a part that the run does not have, pictures that are gone, or what cannot be counted.
 
     Raises:
         ConfigError: with the remedy.
@@ -36,6 +37,8 @@ def refuse_measuring(folder: RunFolder, part: str) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"run: {folder.name} has no record of its parts: {error}.") from error
     refuse_part(folder, settings, split, part)
+    if part == "test":
+        refuse_uncountable(folder.output_dir)
     refuse_lost_pictures(folder, settings.data)
 
 
@@ -58,6 +61,29 @@ def refuse_part(folder: RunFolder, settings: RunSettings, split: Split, part: st
         raise ConfigError(
             f"{folder.name} is a fold of a cross-validation, which leaves the test part alone: "
             "train without cv.folds to measure it."
+        )
+
+
+def refuse_explaining(run: str, model: Path) -> None:
+    """Refuse class maps of a model that has none, whatever it has learnt.
+
+    Networks are not refused: whether one has maps is only known once it is loaded.
+
+    Args:
+        run: as it was asked for.
+        model: the run's checkpoint, or the bundle of an exported variant.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    if model.is_dir():
+        raise ConfigError(
+            "explain: an exported variant keeps no maps to look into: leave variant out."
+        )
+    if model.suffix != _NETWORK:
+        raise ConfigError(
+            f"explain: {run} is no single network, and nothing else has values that belong to "
+            "places of a picture, so there is nothing to show: leave explain=true out."
         )
 
 

@@ -54,12 +54,18 @@ def array(values: NDArray[Any]) -> bytes:
         (tiff(np.ones((4, 4, 3), np.uint16), photometric="rgb"), "has other pixels than grey"),
         (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 200)), "TIFF"), "has other pixels than grey"),
         (tiff(CLASSES, photometric="miniswhite"), "in which 0 is white"),
+        (tiff((CLASSES > 7) * np.uint16(65535), photometric="miniswhite"), "in which 0 is white"),
         (encoded(Image.fromarray(CLASSES), "TIFF", compression="jpeg"), "is a JPEG"),
         (encoded(Image.fromarray(CLASSES), "WEBP"), "is lossy WebP"),
         (encoded(Image.fromarray(CLASSES), "AVIF"), "is AVIF"),
         (array(np.ones((4, 4, 2), np.uint8)), "is an array of 2 bands"),
         (array(CLASSES + 0.5), "no whole numbers"),
         (array(CLASSES.astype(np.int16) - 1), "no whole numbers"),
+        (array(np.where(CLASSES > 7, np.nan, 0.0)), "no whole numbers"),
+        (array(np.where(CLASSES > 7, np.inf, 0.0)), "no whole numbers"),
+        (array(CLASSES + 241.0), "no whole numbers"),
+        (array(np.where(CLASSES > 7, np.uint16(65535), CLASSES)), "no whole numbers"),
+        (encoded(Image.fromarray(CLASSES.astype(np.uint16) * 4369), "PNG"), "no whole numbers"),
     ],
 )
 def test_masks_whose_values_are_not_sure_are_refused(data: bytes, reason: str) -> None:
@@ -79,5 +85,11 @@ def test_masks_are_read_as_they_were_saved() -> None:
         (encoded(Image.fromarray(CLASSES.astype(np.uint16)), "PNG"), CLASSES),
         (encoded(Image.fromarray(CLASSES), "WEBP", lossless=True), CLASSES),
         (tiff(255 - two, photometric="miniswhite"), two),  # as it is seen
+        (array(CLASSES.astype(np.float32)), CLASSES),
+        (tiff(CLASSES.astype(np.float32)), CLASSES),
+        (encoded(Image.fromarray(two.astype(np.uint16) * 257), "PNG"), two),
+        (tiff(two.astype(np.uint16) * 257), two),
+        (tiff(two.astype(">u2") * 257, byteorder=">"), two),
+        (array(two.astype(np.int64) * 257), two),
     ):
         np.testing.assert_array_equal(mask_values(data), expected)

@@ -20,6 +20,7 @@ from src.config.checks import ConfigError
 from src.data.decoding import decode
 from src.data.decoding.picture_files import MAX_FILE_BYTES, PictureError
 from src.data.sources.archive import extract_archive
+from src.machine.failures import DiskRefuses
 from tests.data.pictures import decoded, encoded, opened, png, tree, write
 from tests.data.sources.test_archive import pack
 from tests.data.sources.test_hostile_archives import long_header
@@ -34,7 +35,7 @@ def test_too_little_room_is_said_before_decoding(
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     said = r"take 3\.5 kB, and .* has 1\.0 kB free: make room, .*data\.cache_dir"
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(DiskRefuses, match=said):
         opened(root, tmp_path / "cache")
     assert not list((tmp_path / "cache" / "pictures").glob("*.unfinished"))
 

@@ -15,6 +15,7 @@ import pytest
 from src.config.checks import ConfigError
 from src.data.sources import archive as module
 from src.data.sources.archive import extract_archive
+from src.machine.failures import DiskRefuses
 from tests.data.pictures import tree, write
 from tests.data.sources.test_archive import files_below, pack
 
@@ -111,7 +112,7 @@ def test_too_many_files_and_too_little_room_are_refused(
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: full)
-        with pytest.raises(ConfigError, match=r"more than the 1.0 kB that are free.*cache_dir"):
+        with pytest.raises(DiskRefuses, match=r"more than the 1.0 kB that are free.*cache_dir"):
             extract_archive(archive, tmp_path / "cache")
     assert len(files_below(extract_archive(archive, tmp_path / "cache"))) == 5
 

@@ -24,6 +24,7 @@ from src.data.decoding.opening import open_pictures
 from src.data.sources import file_notes, remote
 from src.data.sources.listing import list_pictures
 from src.data.sources.source import Source
+from src.machine.failures import DiskRefuses
 from src.storage.digests import checked_line, line_content
 from tests.data.pictures import age, encoded, flip, png, tree, write
 from tests.data.sources.test_archive import pack
@@ -345,7 +346,7 @@ def test_more_than_the_disk_has_room_for(
     memory.pipe_file("/pets/cat/1.png", png(1))
     full = replace_usage(10)
     monkeypatch.setattr(shutil, "disk_usage", full)
-    with pytest.raises(ConfigError, match=r"has 0.0 kB free: make room, or name another folder"):
+    with pytest.raises(DiskRefuses, match=r"has 0.0 kB free: make room, or name another folder"):
         listed("memory://pets", tmp_path)
     assert not list((tmp_path / "cache").rglob("*.png"))
 

@@ -254,4 +254,22 @@ def test_why_nothing_can_be_explained_is_true_of_the_model(
     overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
     settings = compose_settings(PredictSettings, overrides, config_name="predict")
     with pytest.raises(ConfigError, match=f"explain: .*{said}.*leave explain=true out"):
-        label_pictures(tmp_path / "model.pt", Listing([tmp_path / "a.png"], []), settings)
+        label_pictures(tmp_path / "model.ckpt", Listing([tmp_path / "a.png"], []), settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        ("checkpoints/model.skops", "leave explain=true out"),
+        ("checkpoints/ensemble.json", "leave explain=true out"),
+        ("exports/int8", "leave variant out"),
+    ],
+)
+def test_maps_that_no_such_model_has_are_refused_before_it_is_read(
+    model: str, advice: str, tmp_path: Path
+) -> None:
+    (tmp_path / "exports" / "int8").mkdir(parents=True)  # with nothing in it that could be read
+    overrides = ["run=some", f"images={tmp_path}", "explain=true", "out=a.csv"]
+    settings = compose_settings(PredictSettings, overrides, config_name="predict")
+    with pytest.raises(ConfigError, match=f"^explain: .*{advice}"):
+        label_pictures(tmp_path / model, Listing([tmp_path / "a.png"], []), settings)
