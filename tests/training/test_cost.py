@@ -225,12 +225,13 @@ def test_throughput_is_pictures_and_not_batches_a_second() -> None:
 
 def test_a_slow_network_is_not_kept_at_it_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "_BUDGET_SECONDS", 0.05)
-    network = Sleeper(0.04)
+    network = Sleeper(0.026)
     start = time.perf_counter()
     rate = throughput(network, SHAPE, batch_size=128)
-    assert time.perf_counter() - start < 1  # at 128 a single batch takes five seconds
-    assert network.batches[-1] == 2
-    assert rate == pytest.approx(25, rel=0.3)
+    assert time.perf_counter() - start < 1  # at 128 a single batch takes over three seconds
+    # A sleep is never too short, and on a busy machine it may be twice as long.
+    assert network.batches[-1] in (1, 2)
+    assert 10 < rate < 39
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (1, -1, 8)])
