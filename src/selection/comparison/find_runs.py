@@ -14,7 +14,7 @@ from ...machine.package import command
 from ...machine.text import nearest
 from ...records.comparison import MEASURES
 from ...records.trials import COMPLETE
-from ...runs.folder import RunFolder, sweep_file
+from ...runs.folder import RunFolder, finished_summary, refuse_unfinished, sweep_file
 from ...runs.seal import SEAL
 from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
@@ -61,7 +61,10 @@ def find_runs(settings: ComparisonSettings, output_dir: Path) -> FoundRuns:
     """
     try:
         if settings.runs is not None:
-            named = (RunFolder.find_all(run, output_dir) for run in settings.runs)
+            named = [RunFolder.find_all(run, output_dir) for run in settings.runs]
+            for runs in named:  # of a candidate's trainings some may have been stopped
+                if not any(map(finished_summary, runs)):
+                    refuse_unfinished(runs[0])
             return FoundRuns(tuple(dict.fromkeys(run for runs in named for run in runs)))
         if settings.sweep is not None:
             return _of_sweep(output_dir, settings.sweep, settings)

@@ -52,6 +52,15 @@ def test_what_each_seed_finds_by_itself_makes_no_candidate(tmp_path: Path) -> No
     assert runs == {"cnn-12": 3, "cnn-3": 1}
 
 
+def test_a_named_run_that_did_not_finish_is_refused(tmp_path: Path) -> None:
+    whole, stopped = finished_run(tmp_path, "cnn", 10), finished_run(tmp_path, "mlp", 20)
+    summary = RunSummary.read(stopped.summary)
+    dataclasses.replace(summary, status="KILLED", reason="Ctrl-C").write(stopped.summary)
+    with pytest.raises(ConfigError, match=rf"runs: {stopped.name} did not finish \(Ctrl-C\): .*re"):
+        compared(compare_settings(tmp_path, runs=[whole.name, stopped.name]))
+    assert len(compared(compare_settings(tmp_path)).entrants) == 1  # of all there are, it is none
+
+
 @pytest.mark.parametrize("disturbed", [False, True])
 def test_a_latency_beside_other_programs_is_marked_where_it_decides(
     tmp_path: Path, disturbed: bool
