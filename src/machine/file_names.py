@@ -21,7 +21,7 @@ _VARIABLE = "PYTHONUTF8"
 def encoding_fault(path: str) -> str | None:
     """Return why files in a folder of this name could not be opened, as a clause; None if they can.
 
-    Where Python was begun by somebody else, or `PYTHONUTF8=0` was set.
+    They cannot where another program began Python, or where `PYTHONUTF8=0` was set.
     """
     encoding = sys.getfilesystemencoding()
     if path.isascii() or encoding == "utf-8":

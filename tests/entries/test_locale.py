@@ -15,6 +15,8 @@ from PIL import Image
 from src.records.run import Predictions
 from tests.entries.commands import complaints, complete, only_run
 
+pytestmark = pytest.mark.slow
+
 _LOCALE = "en_US.ISO-8859-1"
 _CLASSES = ("été", "名前")
 
@@ -47,7 +49,6 @@ def words(tmp_path: Path) -> list[str]:
     return [*("-m", "src.train"), *overrides, f"output_dir={tmp_path / 'ü'}"]
 
 
-@pytest.mark.slow
 def test_classes_are_called_as_their_folders_are(
     words: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:

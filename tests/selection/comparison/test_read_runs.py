@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.config.checks import ConfigError
@@ -112,6 +112,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), _VALUES, min_size=1))
 def test_settings_are_read_as_yaml_reads_them(plain: dict[str, object]) -> None:
     written = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
