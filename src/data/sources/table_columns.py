@@ -114,9 +114,8 @@ def recognised_columns(
             mask = wanted.masks and column == "label"
             known = _MASK_NAMES if mask else _OTHER_NAMES.get(column, ())
             here = [column] if column in names and not mask else []
-            if (
-                wanted.several and here == ["label"] and "labels" in names
-            ):  # as sets are called as well
+            # Sets are called labels as well.
+            if wanted.several and here == ["label"] and "labels" in names:
                 here, known = [], ("label", *known)
             others = [one for one in known if one in plain]
             found[column] = here or [names[plain.index(one)] for one in others]
@@ -128,8 +127,7 @@ def recognised_columns(
         if strict and column == "label" and len(there) > 1:
             raise ConfigError(
                 f"{where}: {' and '.join(there)} could each be the {wanted.name_of(column)}s: "
-                "state which, "
-                f"data.columns=[{header[places.get('path', 0)]},{there[0]}]."
+                f"state which, data.columns=[{header[places.get('path', 0)]},{there[0]}]."
             )
         required = ("path",) if wanted.several else ("path", "label")
         recognising = wanted.columns is None

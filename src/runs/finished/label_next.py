@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,18 +21,23 @@ from ...config.console import written_to
 from ...data.quality.near_duplicates import near_pairs
 from ...machine.arrays import UInt8Array
 from ...machine.status import with_progress
+from ...machine.text import text_fault
 from ...records.pictures import LabelRow, write_labels
 from ...serving.file_pages import Page, page_of
 from ...serving.predictor import Labelled
 from ...targets.labels import labels_text
 
-__all__ = ["LabelNext"]
+__all__ = ["LabelNext", "copies_of_earlier_calls"]
 
 # So many candidates are kept for each picture that is wanted: near-duplicates are among them.
 _CANDIDATES = 4
 _COMPARED_SIDE = 32
 _LONGEST_NAME = 200  # bytes of a name that are kept; file systems take 255
 _NO_NAME = {*'<>:"/\\|?*', *map(chr, range(32))}  # refused by one system or another
+# Devices of Windows, whatever follows a dot.
+_DEVICES = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+_DEVICES |= {"con", "prn", "aux", "nul"}
+_NEXT = "_next"
 
 
 class _Candidate(NamedTuple):
@@ -62,8 +70,8 @@ class LabelNext:
     """
 
     def __init__(self, out: Path, count: int) -> None:
-        self.table = out.with_name(f"{out.stem}_next.csv")
-        self.folder = out.with_name(f"{out.stem}_next")
+        self.folder = out.with_name(f"{out.stem}{_NEXT}")
+        self.table = _table_of(self.folder)
         for place in (self.table, self.folder):
             if os.path.lexists(place):
                 raise ConfigError(
@@ -71,11 +79,17 @@ class LabelNext:
                     "corrected: move it away, or name another file with out."
                 )
         self._count = count
-        self._seen = 0
+        self._seen = self._unnamed = 0
         self._heap: list[_Candidate] = []
 
     def add(self, item: Labelled) -> None:
-        """Add a picture; its path is that of a file, or of a page as `str(Page)` writes it."""
+        """Add a picture; its path is that of a file, or of a page as `str(Page)` writes it.
+
+        One whose path is no valid UTF-8 is counted alone: no table can name it.
+        """
+        if text_fault(os.path.abspath(item.path)) is not None:
+            self._unnamed += 1
+            return
         if item.every:  # a set of labels has no second most probable one
             label, suggested = labels_text(item.labels), ""
         else:
@@ -88,15 +102,17 @@ class LabelNext:
             heapq.heappushpop(self._heap, one)
 
     def write(self, shown: Callable[[str], UInt8Array], *, sets: bool) -> str:
-        """Write the table and the copies; return a line on them.
+        """Write the table and the copies, both or none; return lines on them.
 
         Args:
             shown: returns a thumbnail (3, H, W) uint8 of a path.
             sets: whether the pictures have sets of labels, for which there are no folders.
 
         Raises:
-            ConfigError: a file cannot be written.
+            ConfigError: a file cannot be written, or a picture has gone meanwhile.
         """
+        if not self._heap:
+            return f"to label next: no picture.\n{self._not_named()}"
         chosen = self._chosen(shown)
         rows = [
             LabelRow(
@@ -108,17 +124,48 @@ class LabelNext:
             )
             for one in chosen
         ]
-        copied = not sets and all(_is_folder_name(one.label) for one in chosen)
-        with written_to("label_next", self.folder if copied else self.table):
-            if copied:
-                self._copy(chosen)
-            write_labels(self.table, rows)
-        where = f", and in copies in {self.folder}" if copied else ""
+        unfit = None if sets else _without_folder({one.label for one in chosen})
+        copied = not sets and unfit is None
+        with (
+            written_to("label_next", self.folder if copied else self.table),
+            self._copies(chosen) if copied else nullcontext() as copies,
+        ):
+            self._write(rows, copies)
         pictures = "picture" if len(chosen) == 1 else "pictures"
-        return (
+        where = f", and in copies in {self.folder}" if copied else ""
+        lines = [
             f"to label next: {len(chosen):,} {pictures}, in {self.table}{where}. Correct the "
             "labels, which are the model's, and add the pictures to the training part alone."
+        ]
+        if len(chosen) < self._count:
+            lines.append(
+                f"  label_next={self._count} is more than there are: of near-duplicates, and of "
+                "the pages of a file, one is taken."
+            )
+        if unfit is not None:
+            lines.append(f"  There are no copies, for {unfit}.")
+        if self._unnamed:
+            lines.append(self._not_named())
+        return "\n".join(lines)
+
+    def _not_named(self) -> str:
+        return (
+            f"  Left out, for no table can name them: {self._unnamed:,} with paths that are no "
+            "valid UTF-8; rename them."
         )
+
+    def _write(self, rows: list[LabelRow], copies: Path | None) -> None:
+        """Write the table, and put finished copies in their place: both, or none of them.
+
+        Either alone would be in the way of the next call.
+        """
+        try:
+            write_labels(self.table, rows)
+            if copies is not None:
+                copies.rename(self.folder)
+        except BaseException:
+            self.table.unlink(missing_ok=True)
+            raise
 
     def _chosen(self, shown: Callable[[str], UInt8Array]) -> list[_Candidate]:
         """Return the least certain pictures, of near-duplicates and of a file's pages the first."""
@@ -139,18 +186,55 @@ class LabelNext:
             chosen = [*files.values()][: self._count]
         return chosen
 
-    def _copy(self, chosen: list[_Candidate]) -> None:
-        """Copy the pictures into folders of their labels, by name in the order of the table."""
+    @contextmanager
+    def _copies(self, chosen: list[_Candidate]) -> Iterator[Path]:
+        """Yield a folder of copies in folders of their labels, by name in the table's order.
+
+        It is deleted after the block, unless it was moved.
+        """
         digits = len(str(len(chosen)))
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".", dir=self.folder.parent) as unfinished:
             whole = Path(unfinished) / self.folder.name
             for place, one in enumerate(chosen, start=1):
-                name = os.fsdecode(os.fsencode(_file(one).name)[-_LONGEST_NAME:])
+                # The end of a long name, without the rest of a letter that was cut.
+                name = os.fsencode(_file(one).name)[-_LONGEST_NAME:].decode(errors="ignore")
                 copy = whole / one.label / f"{place:0{digits}}_{name}"
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(_file(one), copy)
-            whole.rename(self.folder)
+                self._copy(_file(one), copy)
+            yield whole
+
+    def _copy(self, picture: Path, copy: Path) -> None:
+        try:
+            shutil.copyfile(picture, copy)
+        except OSError as error:
+            if error.filename == str(picture) and error.filename2 is None:
+                raise ConfigError(
+                    f"label_next: {picture} cannot be read any more: {error.strerror}."
+                ) from error
+            # The unfinished copies are gone when the message is read.
+            error.filename, error.filename2 = str(self.folder), None
+            raise
+
+
+def copies_of_earlier_calls(files: Iterable[Path], images: str) -> set[Path]:
+    """Return those of some files that are copies by earlier calls, of pictures there are anyway.
+
+    Args:
+        files: found by `images`.
+        images: path or pattern; in a folder of copies that it names itself, all are wanted.
+    """
+    exact = images if os.path.exists(images) else re.split("[*?[]", images, maxsplit=1)[0]
+    named = Path(exact).absolute()
+
+    @cache
+    def has_copies(folder: Path) -> bool:
+        if named.is_relative_to(folder):
+            return False
+        made = folder.name.endswith(_NEXT) and _table_of(folder).is_file()
+        return made or has_copies(folder.parent)
+
+    return {file for file in files if has_copies(file.absolute().parent)}
 
 
 def _file(one: _Candidate) -> Path:
@@ -159,7 +243,25 @@ def _file(one: _Candidate) -> Path:
     return found.file if isinstance(found, Page) else found
 
 
+def _table_of(folder: Path) -> Path:
+    """Return the table beside a folder of copies."""
+    return folder.with_name(f"{folder.name}.csv")
+
+
+def _without_folder(labels: set[str]) -> str | None:
+    """Return why these labels are no names of folders beside each other on every system."""
+    alike: dict[str, str] = {}
+    for label in sorted(labels):
+        if not _is_folder_name(label):
+            return f"not every system can have a folder called {label}"
+        other = alike.setdefault(label.casefold(), label)
+        if other != label:
+            return f"{other} and {label} would be one folder on some systems"
+    return None
+
+
 def _is_folder_name(label: str) -> bool:
     """Whether every system can have a folder of this name."""
     fits = 0 < len(os.fsencode(label)) <= _LONGEST_NAME
-    return fits and not set(label) & _NO_NAME and label == label.strip(" .")
+    device = label.partition(".")[0].rstrip().casefold() in _DEVICES
+    return fits and not device and not set(label) & _NO_NAME and label == label.strip(" .")

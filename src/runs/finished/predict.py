@@ -31,7 +31,7 @@ from ...serving.file_pages import Page, page_of
 from ...serving.predictor import DamagedModel, Labelled, Predictor
 from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
-from .label_next import LabelNext
+from .label_next import LabelNext, copies_of_earlier_calls
 from .refusals import refuse_explaining
 from .verdicts import Tally, trust_in
 
@@ -79,7 +79,9 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
                 "label_next: its files are written beside a CSV file: set out=FILE.csv too."
             )
         to_label = LabelNext(sheets.table, settings.label_next)
-    files = [Path(file) for file in found.pictures if not sheets.has(Path(file))]
+    files = [file for file in map(Path, found.pictures) if not sheets.has(file)]
+    copies = copies_of_earlier_calls(files, settings.images)
+    files = [file for file in files if file not in copies]
     left_out = [one for one in found.left_out if not sheets.has(Path(one.path))]
 
     with _output(settings.out) as stream:
@@ -101,6 +103,8 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
     pictures = "picture" if sample.count == 1 else "pictures"
     skipped = len(pages) - sample.count + len(left_out)
     hidden = f"; {found.hidden:,} hidden ones were not looked at" if found.hidden else ""
+    if copies:
+        hidden += f"; {len(copies):,} copies that label_next had made were left out"
     done = f"{sample.count:,} {pictures} labelled{where}, {skipped:,} skipped{hidden}"
     lines = [done, *tally.sentences()]
     if to_label is not None:
@@ -274,13 +278,14 @@ def _write_rows(
     header = _columns_of_sets(classes, top_k, tally) if sets else _columns(count)
     rows.writerow([*header, *tally.columns])
     try:
-        # Answers come in batches, so that the time of a single picture is not known.
+        # Answers come in batches, so that the time of a single picture is not known. Of those to
+        # label, the second class is named however many are asked for.
         taken = with_progress(files, len(files), "pictures labelled")
-        for item in predictor.label(taken, count, tally.trust):
+        for item in predictor.label(taken, max(count, 2), tally.trust):
             if not isinstance(item, Labelled):
                 print(f"skipped {item}", file=sys.stderr)
                 continue
-            cells = _cells_of_set(predictor, item, top_k) if sets else _cells(item)
+            cells = _cells_of_set(predictor, item, top_k) if sets else _cells(item, count)
             rows.writerow([csv_cell(item.path), *cells, *tally.add(item)])
             if to_label is not None:
                 to_label.add(item)
@@ -299,8 +304,8 @@ def _columns(count: int) -> list[str]:
     return ["path", "label", "probability", *further]
 
 
-def _cells(item: Labelled) -> list[str]:
-    pairs = zip(item.labels, item.probabilities, strict=True)
+def _cells(item: Labelled, count: int) -> list[str]:
+    pairs = zip(item.labels[:count], item.probabilities[:count], strict=True)
     return [x for name, p in pairs for x in (csv_cell(name), f"{p:.6f}")]
 
 

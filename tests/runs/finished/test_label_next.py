@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src.config.checks import ConfigError
@@ -17,6 +21,7 @@ from src.config.compose import compose_settings
 from src.config.finished import PredictSettings
 from src.data.sources.files import find_pictures
 from src.data.sources.folder import load
+from src.machine.failures import RunFailed
 from src.runs.finished.predict import label_pictures
 from src.serving.bundle_writing import write_bundle
 from tests.features.classifiers import IMAGES, classifier
@@ -46,8 +51,9 @@ def label(tmp_path: Path) -> Label:
             model = tmp_path / "model.skops"
             if not model.exists():
                 classifier("model.features=[raw]").save(model)
+        options = {"images": str(folder), **options}
         asked = dataclasses.replace(settings, label_next=count, **options)
-        return label_pictures(model, find_pictures(str(folder)), asked)
+        return label_pictures(model, find_pictures(asked.images), asked)
 
     return run
 
@@ -124,9 +130,10 @@ def test_a_file_of_several_pages_is_named_once(label: Label, tmp_path: Path) -> 
 def test_fewer_pictures_than_are_wanted_are_all_named(
     label: Label, new: Path, tmp_path: Path
 ) -> None:
-    label(new, 1000)
+    said = label(new, 1000)
     named = {row["path"] for row in rows_of(tmp_path / "labels_next.csv")}
     assert 35 < len(named) <= 40
+    assert "label_next=1000 is more than there are" in said
 
 
 @pytest.mark.parametrize("taken", ["labels_next.csv", "labels_next"])
@@ -180,4 +187,133 @@ def test_a_class_that_no_folder_can_be_called_by_leaves_the_table_alone(
     said = label(new, 40, tmp_path / "bundle")
     labels = {row["label"] for row in rows_of(tmp_path / "labels_next.csv")}
     assert "c/d" in labels
-    assert not (tmp_path / "labels_next").exists() and "copies" not in said
+    assert not (tmp_path / "labels_next").exists() and "in copies" not in said
+    assert "no copies" in said and "a folder called c/d" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["con", "b", "c", "d"], "a folder called con"),
+        (["NUL.x", "b", "c", "d"], "a folder called NUL.x"),
+        (["lpt1 .x", "b", "c", "d"], "a folder called lpt1 .x"),
+        (["Hat", "hat", "HAT", "hAT"], "would be one folder"),
+    ],
+)
+def test_folders_are_for_every_system_or_not_at_all(
+    label: Label, new: Path, tmp_path: Path, names: list[str], why: str
+) -> None:
+    network, metadata = network_and_metadata(seed=1)
+    count = len(metadata["class_names"])
+    metadata["class_names"] = [*names, *"efghij"][:count]
+    with torch.no_grad():  # the first two are always the most probable ones, either of them
+        [*network.parameters()][-1][:2] += 20
+    write_bundle(tmp_path / "bundle", network, metadata, np.zeros((3, 16, 24), np.uint8))
+    said = label(new, 40, tmp_path / "bundle")
+    assert why in said and not (tmp_path / "labels_next").exists()
+    assert rows_of(tmp_path / "labels_next.csv")
+
+
+def test_what_no_table_can_name_is_left_out_and_told(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    label(new, 1)
+    (first,) = rows_of(tmp_path / "labels_next.csv")
+    (tmp_path / "labels_next.csv").unlink()
+    shutil.rmtree(tmp_path / "labels_next")
+    os.rename(first["path"], os.fsencode(new) + b"/caf\xe9.png")
+    said = label(new, 1)
+    assert "no valid UTF-8" in said
+    (second,) = rows_of(tmp_path / "labels_next.csv")
+    assert second["path"].endswith(".png") and Path(second["path"]).is_file()
+    only = tmp_path / "only"
+    only.mkdir()
+    (new / os.fsdecode(b"caf\xe9.png")).rename(only / os.fsdecode(b"caf\xe9.png"))
+    said = label(only, 1, out=str(tmp_path / "only.csv"))
+    assert "to label next: no picture" in said and "no valid UTF-8" in said
+    assert not [*tmp_path.glob("only_next*")]
+
+
+def test_a_long_name_is_cut_between_letters(label: Label, new: Path, tmp_path: Path) -> None:
+    for picture in [*new.iterdir()][1:]:
+        picture.unlink()
+    (picture,) = new.iterdir()
+    picture.rename(new / f"{'ü' * 120}x.png")  # two bytes a letter, of an odd number in all
+    label(new, 1)
+    (copy,) = (tmp_path / "labels_next").rglob("*.png")
+    assert copy.name == f"1_{'ü' * 97}x.png"
+
+
+@pytest.mark.parametrize("step", ["table", "rename", "copy"])
+@pytest.mark.parametrize("full", [True, False])
+def test_what_ends_half_way_leaves_nothing_that_blocks_the_next_call(
+    label: Label,
+    new: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    full: bool,
+) -> None:
+    def fail(*files: object) -> None:
+        if not full:
+            raise KeyboardInterrupt
+        copied = (str(files[0]), None, str(files[1])) if step == "copy" else ()
+        raise OSError(errno.ENOSPC, "no space", *copied)
+
+    with monkeypatch.context() as patch:
+        if step == "table":
+            patch.setattr("src.runs.finished.label_next.write_labels", fail)
+        elif step == "copy":
+            patch.setattr(shutil, "copyfile", fail)
+        else:
+            rename = Path.rename
+            patch.setattr(
+                Path, "rename", lambda a, b: fail() if b.name == "labels_next" else rename(a, b)
+            )
+        with pytest.raises((RunFailed, KeyboardInterrupt)) as raised:
+            label(new, 5)
+    if full:
+        assert f"label_next: {tmp_path / 'labels_next'} cannot be written" in str(raised.value)
+    assert not [*tmp_path.glob("labels_next*")] and not [*tmp_path.glob(".*")]
+    assert "to label next: 5 pictures" in label(new, 5)
+
+
+def test_a_picture_that_has_gone_is_named(
+    label: Label, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfile
+
+    def gone(picture: Path, place: Path) -> None:
+        picture.unlink()
+        copy(picture, place)
+
+    monkeypatch.setattr(shutil, "copyfile", gone)
+    with pytest.raises(ConfigError, match=r"new/\d\d\.png cannot be read any more"):
+        label(new, 5)
+    assert not [*tmp_path.glob("labels_next*")]
+
+
+def test_what_earlier_calls_copied_is_not_labelled_again(
+    label: Label, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label(new, 10, out=str(new / "first.csv"))
+    (new / "first.png").unlink()  # the contact sheet
+    copies = {*(new / "first_next").rglob("*.png")}
+    assert len(copies) == 10
+    for pattern in (str(new), f"{new}/*", f"{new}/**/*.png"):
+        said = label(new, None, images=pattern, out=str(new.parent / "second.csv"))
+        assert "40 pictures labelled" in said and "10 copies" in said
+    monkeypatch.chdir(new)
+    again = label(Path("first_next"), None, images="first_next", out=str(new.parent / "third.csv"))
+    assert "10 pictures labelled" in again and "left out" not in again
+    (new / "first_next.csv").unlink()  # then it is any folder of pictures
+    assert "50 pictures labelled" in label(new, None, images=str(new))
+
+
+def test_the_second_class_is_suggested_however_many_are_named(
+    label: Label, new: Path, tmp_path: Path
+) -> None:
+    label(new, 5, top_k=1)
+    assert [*rows_of(tmp_path / "labels.csv")[0]] == ["path", "label", "probability"]
+    named = rows_of(tmp_path / "labels_next.csv")
+    assert all(row["suggested"] not in ("", row["label"]) for row in named)
