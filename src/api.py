@@ -32,6 +32,7 @@ from .config.checks import ConfigError, input_of
 from .config.command_line import errors_explained, from_environment, progress_shown
 from .config.compose import compose_settings, data_overrides
 from .config.finished import CompareSettings, ScalingSettings, SelectSettings
+from .config.other_names import known_as
 from .config.plugins import plugin_overrides, take_plugins
 from .config.sweep import SweepSettings, read_sweep_settings
 from .data.sources.listing import check_root
@@ -72,6 +73,7 @@ __all__ = [
 
 # Characters of a line of text, and pictures that are classified at once.
 _WIDTH, _BATCH = 100, 128
+_MINUTES = "budget.minutes"
 _FROM_MLFLOW = ("tracking.uri", "tracking.experiment")
 _LOADING, _DONE = "loading PyTorch and Lightning", "pictures labelled"
 # In a notebook without ipywidgets, of a bar that a library may draw and that nobody asked for.
@@ -162,7 +164,7 @@ def sweep(
     _refuse_no_name(data=data, study=study, config_name=config_name, output_dir=output_dir)
     if minutes is not None and not isinstance(minutes, Real):
         raise ConfigError(f"minutes is {minutes!r}: it must be a number or None.")
-    limit: list[str] = [] if minutes is None else [f"budget.minutes={minutes:g}"]
+    limit: list[str] = [] if minutes is None else [f"{_MINUTES}={minutes:g}"]
     known = ("minutes", "study", "config_name", "output_dir")
     given = [*_given(overrides, settings, *known), f"study={study}", f"output_dir={output_dir}"]
     all_overrides = [*data_overrides(data), *given, *limit]
@@ -283,10 +285,11 @@ def _given(overrides: Sequence[str], keywords: Mapping[str, object], *known: str
         ConfigError: one is no text, or has the form of a keyword, of which these are known.
     """
     for key, value in keywords.items():
-        raise ConfigError(
-            f"{key}: there is no such keyword{nearest(key, known)}: a setting is given as a text, "
-            f'"{key}={value}".'
-        )
+        near, setting = nearest(key, known), known_as(key)
+        if "minutes" in known and setting in ("budget", _MINUTES):
+            near = f" (did you mean minutes={value}?)"
+        given = "" if near else f': a setting is given as a text, "{setting}={value}"'
+        raise ConfigError(f"{key}: there is no such keyword{near}{given}.")
     for one in overrides:
         if not isinstance(one, str):
             raise ConfigError(f'{one!r} is no text: settings are given as "seed=1".')

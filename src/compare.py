@@ -65,7 +65,7 @@ def _compare(settings: CompareSettings, overrides: Sequence[str], spare: SpareCo
             if file == page:  # whole without the pictures that are drawn next to it
                 print(f"report: {page}", flush=True)
     if tracked_as := tracker.finish("FINISHED"):
-        print(f"MLflow run: {tracked_as}")
+        print(f"report in MLflow: artifacts of run {tracked_as}")
     if next_step is not None:
         print(f"next: {next_step}", flush=True)
 

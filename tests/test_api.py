@@ -258,11 +258,18 @@ def test_a_comparison_combines_runs_where_it_is_asked_to(tmp_path: Path) -> None
     [
         (api.fit, ["digits"], {"model": "mlp"}, r'^model: .* given as a text, "model=mlp"'),
         (api.sweep, ["digits"], {"minute": 10}, r"^minute: .* keyword \(did you mean minutes\?"),
+        (api.sweep, ["digits"], {"budget": 3}, r"^budget: .* \(did you mean minutes=3\?\)\.$"),
+        (api.sweep, ["digits"], {"time_limit": 3}, r"\(did you mean minutes=3\?\)\.$"),
+        (api.sweep, ["digits"], {"n_trials": 9}, '"budget.trials=9"'),
+        (api.fit, ["digits"], {"epochs": 3}, '"trainer.max_epochs=3"'),
+        (api.fit, ["digitz"], {}, r"^data is 'digitz': .* \(did you mean digits\?\)"),
+        (api.sweep, ["digitz"], {}, r"\(did you mean digits\?\)"),
+        (api.fit, ["folders"], {}, r"^data.root is .*folders': there is no such file or folder"),
         (api.compare, [], {"metric": "log_loss"}, '"metric=log_loss"'),
         (api.fit, ["digits", {"model": "mlp"}], {}, r"is no text: settings are given as"),
     ],
 )
-def test_a_setting_that_is_no_text_is_answered_with_how_it_is_given(
+def test_a_wrong_argument_is_answered_with_how_it_is_given(
     call: Callable[..., object], overrides: list[Any], keywords: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):

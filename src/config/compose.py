@@ -83,10 +83,21 @@ def groups(*folders: Path) -> dict[str, list[str]]:
 
 
 def data_overrides(data: str | Path) -> list[str]:
-    """Return the overrides for a data set by its name, or for a place with pictures."""
-    if isinstance(data, str) and data in groups()["data"] and not Path(data).exists():
+    """Return the overrides for a data set by its name, or for a place with pictures.
+
+    Raises:
+        ConfigError: there is no place of that name, and a data set has nearly that name.
+    """
+    names = groups()["data"]
+    if isinstance(data, str) and data in names and not Path(data).exists():
         return [f"data={data}"]
     root = data if "://" in str(data) else Path(os.path.expanduser(data)).absolute()
+    # Other places may be missing here: the workers of a cluster may be the only ones to have them.
+    is_missing = str(data) == Path(data).name and not os.path.exists(root)
+    if is_missing and (near := nearest(data, [name for name in names if name != "folder"])):
+        raise ConfigError(
+            f"data is {str(data)!r}: there is no such file, folder or data set{near}."
+        )
     return ["data=folder", f"data.root={root}"]
 
 

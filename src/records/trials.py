@@ -226,6 +226,7 @@ class SweepRecord:
         only: that one of several families alone was tried, and the command that lets a second one
             in; two empty texts otherwise.
         costs: of each prediction by name, for each true class by name, where it goes by a cost.
+        left_out: why a family had no trial, by name; "" where that is not known.
     """
 
     study: str
@@ -251,6 +252,7 @@ class SweepRecord:
     next_step: str = ""
     only: tuple[str, str] = ("", "")
     costs: Mapping[str, Mapping[str, float]] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> bool:

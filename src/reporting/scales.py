@@ -110,6 +110,7 @@ def value_axes(
 def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better: bool) -> ValueAxis:
     """Return the axis of the metric, the best on top; outliers lie at the bottom, below its values.
 
+    The best has a tick of its own: the next round number may be far below it.
     Trials without a finite value have no place.
     """
     values = {trial.number: trial.value for trial in trials if trial.value is not None}
@@ -121,10 +122,11 @@ def metric_axis(metric: str, trials: Sequence[TrialRecord], *, higher_is_better:
         upwards = min(1.0, max(0.0, _place(value, low, high)))
         return upwards if higher_is_better else 1 - upwards
 
-    rounded = round_numbers(low, high)
-    # A lone value is no round number: it is written as everywhere else.
-    text = metric_text if low == high else tick_text
-    ticks = sorted((place(tick), text(metric, tick)) for tick in rounded)
+    best = high if higher_is_better else low
+    rounded = [tick for tick in round_numbers(low, high) if place(tick) <= 1 - _NEAREST_TICKS]
+    # No round number: it is written as everywhere else.
+    ticks = sorted((place(tick), tick_text(metric, tick)) for tick in rounded if tick != best)
+    ticks.append((place(best), metric_text(metric, best)))
     places = {number: place(value) for number, value in values.items()}
     outside = {n: _UNUSED for n, value in values.items() if not low <= value <= high}
     if outside:  # they have a place of their own: at the edge they would seem to have its value

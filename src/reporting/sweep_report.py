@@ -14,6 +14,7 @@ from .formatting import (
     mean_text,
     measured,
     metric_text,
+    one_line,
     part_texts,
     settings_text,
     value_text,
@@ -47,6 +48,8 @@ def format_result(record: SweepRecord, width: int = 100) -> str:
     if sum(one.best is not None for one in best_of_families(record)) > 1:
         tables.insert(1, families_table(record))
     parts += [table.text(width) for table in tables if table.rows]
+    if reasons := _reasons(record):
+        parts.append("\n".join(f"{name}: left out: {why}" for name, why in reasons))
     rows = {name: text for name, text in verdict(record).items() if name != COMMAND}
     label = max(map(len, rows), default=0)
     parts += filter(None, ["\n".join(f"{name:<{label}}  {text}" for name, text in rows.items())])
@@ -148,6 +151,7 @@ def sweep_page(record: SweepRecord) -> str:
         "metric": record.metrics[0],
         "higher": record.higher_is_better,
         "families": families_table(record),
+        "left_out": _reasons(record),
         "finalists": finalists_table(record),
         "networks": networks_table(record),
         "leaderboard": table,
@@ -234,6 +238,12 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
         (COMMAND.capitalize(), found.get(COMMAND, ""), "command"),
     ]
     return [row for row in rows if row[1]]
+
+
+def _reasons(record: SweepRecord) -> list[tuple[str, str]]:
+    """Return the families that were left out, as far as it is known why, each with the reason."""
+    known = [(name, record.left_out.get(name, "")) for name in record.families]
+    return [(name, one_line(why).rstrip(".")) for name, why in known if why]
 
 
 def _winner(record: SweepRecord) -> TrialRecord | None:

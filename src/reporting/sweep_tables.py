@@ -142,8 +142,11 @@ def _best(record: SweepRecord, standing: FamilyStanding) -> str:
 
 
 def _why_none(record: SweepRecord, standing: FamilyStanding) -> str:
-    """Return why a family has no result: it had no trial, or its last one ended without a value."""
+    """Return why a family has no result: it had no trial, or its last one ended without a value.
+
+    The reasons for families that were left out are sentences, which stand beneath the table.
+    """
     if not standing.trials:
-        return "no trial"
+        return "left out" if standing.family in record.left_out else "no trial"
     last = [t for t in record.trials if t.family == standing.family and t.state != RUNNING][-1]
     return f"pruned: {last.reason}" if last.state == PRUNED and last.reason else last.state

@@ -44,7 +44,7 @@ from ..storage.locks import alone
 from .retrain import repeating_command, train_into
 from .scaling_plan import ScalingPlan
 
-__all__ = ["measure_scaling"]
+__all__ = ["expected_seconds", "measure_scaling"]
 
 # With which a training on fewer pictures has come near to its end.
 _ENOUGH_EPOCHS = 8
@@ -100,11 +100,25 @@ def _check_pictures(folder: RunFolder, settings: RunSettings) -> None:
 
 def _say(plan: ScalingPlan, missing: Sequence[int]) -> None:
     """Print what is trained, and how long that takes about."""
-    settings, numbers = plan.chosen.settings, ", ".join(f"{count:,}" for count in missing)
-    seconds = plan.chosen.summary.metrics.get("cost/training_seconds", math.nan) / plan.pictures
-    seconds *= sum(count * _longer(settings, count / plan.pictures) for count in missing)
+    numbers, seconds = ", ".join(f"{count:,}" for count in missing), expected_seconds(plan, missing)
     about = f", some {duration(seconds)}" if math.isfinite(seconds) else ""
     print(f"scaling: training on {numbers} of {plan.pictures:,} pictures{about}", flush=True)
+
+
+def expected_seconds(plan: ScalingPlan, counts: Sequence[int]) -> float:
+    """Return the seconds that runs on so many pictures take by what the chosen one took.
+
+    Their trainings are in proportion to pictures and epochs. The rest of a run, such as opening the
+    pictures and measuring what was trained, is not: it is as long for few pictures. NaN where the
+    time of the training is not known.
+    """
+    settings, summary = plan.chosen.settings, plan.chosen.summary
+    # Of a cross-validation it is a mean over the folds.
+    each = summary.metrics.get("cost/training_seconds", math.nan)
+    training = each * settings.cv.trainings
+    rest = max(0.0, summary.duration_seconds - training)
+    shares = [count / plan.pictures for count in counts]
+    return sum(rest + training * share * _longer(settings, share) for share in shares)
 
 
 def _begun(plan: ScalingPlan, name: str | None) -> RunFolder | None:

@@ -21,7 +21,16 @@ from ..targets import kind_of
 from .clock import CHEAP_TRIAL_FRACTION, Clock, Share
 from .families import FROM_SCRATCH, chooses_network, default_values, is_of, kinds_of
 from .forecast import Forecast
-from .prepared import NETWORK, NOT_OPENED, PREPARED, THREADS, Prepared, kept_preparations
+from .prepared import (
+    LEFT_OUT,
+    NETWORK,
+    NOT_OPENED,
+    PREPARED,
+    THREADS,
+    Prepared,
+    kept_preparations,
+    kept_reasons,
+)
 from .short_budget import (
     REFERENCE_SIDE,
     TUNED_SIDE,
@@ -37,8 +46,6 @@ from .tasks import SweepJobs, changed
 
 __all__ = ["Preparation"]
 
-# Key in a study of the names of the families that some start left out.
-_LEFT_OUT = "left_out"
 # Longest wait for all workers to start, in seconds and as a fraction of the time left. Workers of a
 # cluster may wait for resources much longer, and run on other machines.
 _GATHER_SECONDS, _GATHER_SHARE = 20.0, 0.1
@@ -108,13 +115,14 @@ class Preparation:
             self.pool.gather(min(_GATHER_SECONDS, share), self.check)
         # Trials that an earlier start left running are resumed as soon as others begin.
         found.update({name: kept[name] for name in families if name in kept})
-        described = False
+        described, reasons = False, kept_reasons(self.jobs.study)
         for name, family in families.items():
             renewed = False
             if name not in found:
                 new = self._measure_new(family)
                 if isinstance(new, str):
                     self.show(f"{name}: left out: {new}")
+                    reasons[name] = new
                     continue
                 self._keep(name, new)
             elif renewed := clock.has_more(found[name].limit) and not clock.trials_wait:
@@ -129,9 +137,9 @@ class Preparation:
                 yield name
                 while self._improve(family):
                     yield name
-        missing = {n for n in families if n not in found or not found[n].affordable}
-        if missing:
-            self.jobs.study.remember(_LEFT_OUT, sorted(self._left_out() | missing))
+        reasons |= {name: one.why_left_out for name, one in found.items() if not one.affordable}
+        if reasons:
+            self.jobs.study.remember(LEFT_OUT, reasons)
 
     def newly_affordable(self) -> set[str]:
         """Return the families that fit only now, and did not in an earlier start of the study.
@@ -143,16 +151,13 @@ class Preparation:
         kept = [(trial.family, study.facts(trial.number)) for trial in study.trials()]
         begun = {name for name, _ in kept}
         tried = {name for name, facts in kept if facts.get(PREPARED) in (None, fitting.get(name))}
-        return ((self._left_out() | begun) & fitting.keys()) - tried
+        return ((kept_reasons(study).keys() | begun) & fitting.keys()) - tried
 
     @property
     def _answers_first(self) -> bool:
         """Whether the next trial is the first of the study, and there is time for better ones."""
         most = self.jobs.settings.budget.trials or math.inf
         return self.clock.race_left is not None and most > 1 and not self.jobs.study.trials()
-
-    def _left_out(self) -> set[str]:
-        return set(self.jobs.study.recall(_LEFT_OUT) or ())
 
     @property
     def sharing(self) -> int:

@@ -9,17 +9,30 @@ from typing import Any
 
 from ..search.study import SweepStudy
 
-__all__ = ["NETWORK", "NOT_OPENED", "PREPARED", "THREADS", "Prepared", "kept_preparations"]
+__all__ = [
+    "LEFT_OUT",
+    "NETWORK",
+    "NOT_OPENED",
+    "PREPARED",
+    "THREADS",
+    "Prepared",
+    "kept_preparations",
+    "kept_reasons",
+]
 
 # Key of the results in a study, and in each trial, of that of its family at the time: a later start
 # may replace the result of the study.
 PREPARED = "prepared"
+# Key in a study of why some start left families out, by name. A list of names alone in older ones.
+LEFT_OUT = "left_out"
 # Override of a network that uses more threads than its slot has.
 THREADS = "runtime.threads="
 # Override of the published network that is fine-tuned.
 NETWORK = "model.name="
 # Note of a family that was measured without opening the pictures.
 NOT_OPENED = "not opened: by a few steps on random pictures"
+# Start of the note, the last one, of why a family was left out.
+_WHY = "left out: "
 # Overrides that are chosen by the time available.
 _CUT = (
     *(NETWORK, "model.networks=", "model.input_size=", "data.image_size=", "data.fit="),
@@ -130,9 +143,20 @@ class Prepared:
 
     def left_out(self, why: str) -> Prepared:
         """Return a copy that is not affordable, with a note on the reason."""
-        return self.but(f"left out: {why}", affordable=False)
+        return self.but(f"{_WHY}{why}", affordable=False)
+
+    @property
+    def why_left_out(self) -> str:
+        """The reason that `left_out` was given; "" of an affordable family."""
+        return "" if self.affordable else self.notes[-1].removeprefix(_WHY)
 
 
 def kept_preparations(study: SweepStudy) -> dict[str, Prepared]:
     """Return the stored results of a study's affordable families, by name."""
     return {name: Prepared(**plain) for name, plain in (study.recall(PREPARED) or {}).items()}
+
+
+def kept_reasons(study: SweepStudy) -> dict[str, str]:
+    """Return why some start of a study left families out, by name; "" where it is not known."""
+    kept = study.recall(LEFT_OUT) or {}
+    return dict(kept) if isinstance(kept, Mapping) else dict.fromkeys(kept, "")

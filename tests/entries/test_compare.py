@@ -54,8 +54,9 @@ def test_the_command_prints_the_verdict_and_leaves_a_report(said: str, runs: Pat
 
 
 def test_mlflow_has_the_comparison_beside_the_runs(said: str, runs: Path) -> None:
-    (line,) = (line for line in said.splitlines() if line.startswith("MLflow run: "))
-    run_id = line.removeprefix("MLflow run: ")
+    beginning = "report in MLflow: artifacts of run "
+    (line,) = (line for line in said.splitlines() if line.startswith(beginning))
+    run_id = line.removeprefix(beginning)
     found = mlflow_runs(runs)[run_id]
     assert (found["name"], found["status"]) == ("compare-experiment-bakeoff", "FINISHED")
     assert found["bakeoff.kind"] == "compare"

@@ -72,6 +72,23 @@ def test_the_best_is_on_top(higher: bool) -> None:
     assert [place for place, _ in axis.ticks] == sorted(place for place, _ in axis.ticks)
 
 
+@pytest.mark.parametrize(
+    ("values", "metric", "higher", "ticks"),
+    [
+        ((0.3, 0.9926), "val/accuracy", True, ["40 %", "60 %", "80 %", "99.3 %"]),
+        ((0.2, 0.81), "val/accuracy", True, ["20 %", "40 %", "60 %", "81.0 %"]),  # 80 % is too near
+        ((0.99, 1.0), "val/accuracy", True, ["99 %", "99.5 %", "100.0 %"]),
+        ((0.07, 1.0), "val/loss", False, ["1", "0.8", "0.6", "0.4", "0.2", "0.07"]),
+    ],
+)
+def test_the_best_has_a_tick_of_its_own(
+    values: tuple[float, ...], metric: str, higher: bool, ticks: list[str]
+) -> None:
+    trials = [TrialRecord(n, "cnn", COMPLETE, {}, objectives=(v,)) for n, v in enumerate(values)]
+    axis = metric_axis(metric, trials, higher_is_better=higher)
+    assert [text for _, text in axis.ticks] == ticks and axis.ticks[-1][0] == 1.0
+
+
 @pytest.mark.parametrize("higher", [True, False])
 def test_a_value_outside_of_the_axis_has_no_place_on_it(higher: bool) -> None:
     trials = [

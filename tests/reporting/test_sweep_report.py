@@ -348,6 +348,20 @@ def test_a_family_without_a_result_says_why() -> None:
     assert rows["fcn"] == ("no trial", "", "", "", "", "")
 
 
+def test_the_reason_for_a_family_that_was_left_out_stands_beneath_the_table() -> None:
+    left_out = {"vit": "too <b>large\nfor the memory.", "gru": ""}
+    families = ("cnn", "mlp", "gru", "vit")
+    record = dataclasses.replace(RECORD, families=families, left_out=left_out)
+    rows = {row[0]: row[1] for row in families_table(record).rows}
+    assert (rows["vit"], rows["gru"]) == ("left out", "left out")
+    reasons = [line for line in format_result(record).splitlines() if ": left out: " in line]
+    assert reasons == ["vit: left out: too <b>large for the memory"]
+    page = sweep_page(record)
+    assert page.count(" was left out: ") == 1
+    assert "vit was left out: too &lt;b&gt;large for the memory.</p>" in page
+    assert "left out" not in sweep_page(RECORD) and "left out" not in format_result(RECORD)
+
+
 def test_the_headline_says_which_trainings_its_figure_is_of() -> None:
     head = sweep_page(RECORD).partition("</header>")[0]
     assert "val/accuracy 97.0 % ± 1.4, mean of 2 seeds; 98.0 % in its trial" in head

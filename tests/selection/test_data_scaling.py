@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +24,9 @@ from src.runs import experiment
 from src.runs.folder import RunFolder
 from src.runs.seal import changed_since
 from src.selection import data_scaling
-from src.selection.data_scaling import measure_scaling
+from src.selection.data_scaling import expected_seconds, measure_scaling
 from src.selection.refit import refit
-from src.selection.scaling_plan import plan_scaling
+from src.selection.scaling_plan import ScalingPlan, plan_scaling
 from tests.selection.test_combined_kinds import MODELS, pictures
 from tests.selection.test_refit import HANDCRAFTED, MLP, settings_of, trained
 
@@ -222,3 +225,25 @@ def test_few_epochs_become_more_on_fewer_pictures(
     asked = read_run_settings(["model=mlp", f"trainer.max_epochs={epochs}"])
     changed = data_scaling._settings(asked, round(fraction * 1000), 1000)
     assert changed.trainer.epochs == wanted and changed.data.train_limit == fraction * 1000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "training", "wanted"),
+    [
+        (["trainer.max_epochs=20"], 8.0, 2 * 12 + 0.75 * 8),
+        (["trainer.max_epochs=1"], 8.0, 2 * 12 + 2 * 8),  # as many steps on fewer pictures
+        (["trainer.max_epochs=20", "cv.folds=2"], 8.0, 2 * 4 + 0.75 * 2 * 8),
+        (["trainer.max_epochs=20"], 25.0, 0.75 * 25),  # it went on after a kill
+        (["trainer.max_epochs=20"], None, math.nan),
+    ],
+)
+def test_the_time_is_that_of_whole_runs(
+    overrides: list[str], training: float | None, wanted: float
+) -> None:
+    metrics = {} if training is None else {"cost/training_seconds": training}
+    chosen: Any = SimpleNamespace(
+        settings=read_run_settings(["model=mlp", *overrides]),
+        summary=SimpleNamespace(metrics=metrics, duration_seconds=20.0),
+    )
+    plan = ScalingPlan(chosen, 1000, (250, 500), "accuracy")
+    assert expected_seconds(plan, plan.fewer) == pytest.approx(wanted, nan_ok=True)

@@ -20,7 +20,7 @@ from src.search.space import Family, parse_space
 from src.sweeps.clock import Clock
 from src.sweeps.families import load_families, name_of_kind
 from src.sweeps.prepare import Preparation
-from src.sweeps.prepared import NOT_OPENED, Prepared
+from src.sweeps.prepared import LEFT_OUT, NOT_OPENED, Prepared, kept_reasons
 from src.sweeps.tasks import SweepJobs
 from tests.sweeps.stand_in import Clock as ByHand
 
@@ -449,6 +449,10 @@ def test_once_time_is_up_nothing_more_is_measured() -> None:
     assert len(pool.jobs) == 2  # cnn as it is, and smaller
     assert list(made.jobs.prepared) == ["cnn"] and not made.jobs.prepared["cnn"].affordable
     assert [line.partition(":")[0] for line in shown if "no time is left" in line] == ["fcn", "gru"]
+    slow = "12 epochs would take 18 min 0 s, and the limit of a trial is 50 s"
+    assert kept_reasons(study) == {"cnn": slow, "fcn": "no time is left", "gru": "no time is left"}
+    kept[LEFT_OUT] = ["cnn", "fcn"]  # of an earlier version
+    assert kept_reasons(study) == {"cnn": "", "fcn": ""}
 
 
 def test_a_family_that_does_not_end_its_measurement_is_stopped_and_left_out(

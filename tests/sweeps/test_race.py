@@ -446,6 +446,7 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     said, command = first.only
     assert "only embedding was tried; mlp takes about " in said
     assert command.startswith("python -m src.sweep study=s ") and "budget.minutes=" in command
+    assert set(first.left_out) == {"mlp"} and "the limit of a trial is" in first.left_out["mlp"]
     again = sweep(tmp_path, "budget.minutes=2", *overrides)
     assert again.trials == first.trials, "it cannot be afforded yet, and the trials are spent"
     (tmp_path / "slow").unlink()
@@ -453,7 +454,7 @@ def test_a_family_that_was_left_out_comes_back_with_more_minutes(tmp_path: Path)
     assert more.trials[:3] == first.trials
     (added,) = more.trials[3:]
     assert (added.family, added.is_default, added.state) == ("mlp", True, COMPLETE)
-    assert more.only == ("", "")
+    assert more.only == ("", "") and not more.left_out
     assert len(sweep(tmp_path, "budget.minutes=90", *overrides).trials) == 4
 
 
