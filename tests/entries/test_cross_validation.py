@@ -108,7 +108,7 @@ def test_what_has_no_model_or_no_test_says_so(undisturbed: Path, run: Run) -> No
     whole = whole_of(undisturbed)
     overrides = [f"output_dir={undisturbed}", "tracking.uri=null"]
     result = run("src.evaluate", f"run={whole.name}", "split=val", *overrides)
-    assert result.returncode == 2 and "has no model of its own" in result.stderr
+    assert result.returncode == 2 and "leaves a model for each fold" in result.stderr
     fold = runs_of(whole)[0]
     result = run("src.evaluate", f"run={fold.name}", "split=test", *overrides)
     assert result.returncode == 2 and "leaves the test part alone" in result.stderr

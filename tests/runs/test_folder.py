@@ -18,6 +18,7 @@ from src.config.checks import ConfigError
 from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import SelectSettings
 from src.data.splitting.test_usage import count_test_measurement, past_test_measurements
+from src.records.run import RunSummary
 from src.runs.folder import RunFolder, open_folder, sweep_file
 from src.selection.choice import choose
 from src.selection.comparison.find_runs import find_runs
@@ -50,6 +51,24 @@ def study(
     plain = {"study": name, "trials": trials, "finalists": finalists}
     write_atomically(sweep_file(output_dir, name), checked_json(plain))
     return made
+
+
+def end(folder: RunFolder) -> None:
+    """Leave the summary of a run that finished."""
+    RunSummary(
+        run_id=folder.run_id,
+        status="FINISHED",
+        name=folder.name,
+        model="cnn",
+        data="digits",
+        seed=1,
+        split_fingerprint=None,
+        metrics={},
+        num_parameters=None,
+        duration_seconds=1.0,
+        run_dir=str(folder.path),
+        command="python -m src.train",
+    ).write(folder.summary)
 
 
 def test_a_candidate_is_its_training_with_the_lowest_seed_that_did_not_choose_it(
@@ -88,6 +107,7 @@ def test_candidates_are_found_after_a_move_and_missed_after_a_deletion(tmp_path:
 def test_candidates_of_a_copy_are_those_of_the_copy(tmp_path: Path) -> None:
     """Whoever chooses in it leaves the original as it is."""
     made = study(tmp_path / "old", "s", "cnn", (1,))
+    end(made[1])
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     assert RunFolder.find("cnn-12", tmp_path / "old") == made[1]
     found = RunFolder.find("cnn-12", tmp_path / "new")
@@ -110,6 +130,8 @@ def test_a_damaged_record_is_not_taken_for_a_study_without_such_a_candidate(
 
 def test_commands_take_candidates(tmp_path: Path) -> None:
     first, second = (study(tmp_path, name, "cnn", (1, 2, 3)) for name in ("first", "second"))
+    end(first[1])  # of several that may have been stopped
+    end(first[None])
     settings = compare_settings(tmp_path, runs=["cnn-12:first", first[None].name])
     assert find_runs(settings, tmp_path).folders == (first[1], first[2], first[None])
 
