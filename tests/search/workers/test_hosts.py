@@ -91,11 +91,12 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_nothing_that_has_ended_is_lost_whatever_fails(
     hosts: TwoHosts, database: str, empty_database: Path, tmp_path: Path
 ) -> None:
-    port, epochs, count = free_port(), 10, 6
+    # While the second host is out of reach, the other one may go through half of the trials.
+    port, epochs, count = free_port(), 10, 12
     command = _sweep(
         *(hosts, "faults", f"storage={database}", f"tracking.uri=http://127.0.0.1:{port}"),
         *(f"budget.trials={count}", "finalists=0", "evaluate_test=false"),
-        *(f"trainer.max_epochs={epochs}", "data.batch_size=16"),
+        *(f"trainer.max_epochs={epochs}", "data.batch_size=4"),
     )
     environment = ENVIRONMENT | {"PGPASSWORD": PASSWORD}
 
@@ -121,27 +122,34 @@ def test_nothing_that_has_ended_is_lost_whatever_fails(
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
         ) as driver:
+
+            def wait(condition: Callable[[], bool], what: str) -> None:
+                def true() -> bool:
+                    assert driver.poll() is None, driver.communicate()
+                    return condition()
+
+                wait_until(true, PATIENCE, what)
+
             # A worker dies: its trial goes on in another one, on whichever host that is.
-            wait_until(reported(2), PATIENCE, "no trials on both hosts")
+            wait(reported(2), "no trials on both hosts")
             for worker in on_second():
                 os.kill(worker, signal.SIGKILL)
-            wait_until(noted("lost", 1), PATIENCE, "the death of a worker was not noticed")
+            wait(noted("lost", 1), "the death of a worker was not noticed")
             # The cable is out for a while: both go on where they were.
-            wait_until(lambda: bool(on_second()) and reported(4)(), PATIENCE, "no second attempt")
+            wait(lambda: bool(on_second()) and reported(4)(), "no second attempt")
             hosts.cable(connected=False)
             time.sleep(20)
             hosts.cable(connected=True)
             # The second host goes with its trial, which begins anew, and comes back.
-            wait_until(lambda: any(one.state.is_finished() for one in trials()), PATIENCE, "no end")
-            wait_until(reported(2), PATIENCE, "the trials did not go on")
-            assert driver.poll() is None, driver.communicate()
+            wait(lambda: any(one.state.is_finished() for one in trials()), "no end")
+            wait(reported(2), "the trials did not go on")
             hosts.end_second()
-            wait_until(noted("gone", 1), PATIENCE, "the end of a host was not noticed")
+            wait(noted("gone", 1), "the end of a host was not noticed")
             hosts.start_second()
             hosts.start_node()
-            wait_until(lambda: bool(on_second()), PATIENCE, "no worker on the host that came back")
+            wait(lambda: bool(on_second()), "no worker on the host that came back")
             # The head goes, and with it the driver's way to its workers.
-            wait_until(reported(2), PATIENCE, "the trials did not go on")
+            wait(reported(2), "the trials did not go on")
             ended = {one.number: one for one in trials() if one.state.is_finished()}
             hosts.end_head()
             error = driver.communicate(timeout=PATIENCE)[1]
