@@ -21,8 +21,8 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfil
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: compare select scaling export push verify weights help install train sweep test test-all test-docs check ui \
-        dashboard lock bench gpu
+.PHONY: compare select scaling export push verify weights help install train sweep test test-all test-docs \
+        test-oldest check ui dashboard lock bench gpu
 
 # A setting of a command that is given to make itself, as in `make train model=mlp`, would be lost.
 LOST := $(foreach name,$(sort $(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
@@ -32,7 +32,7 @@ ifneq ($(LOST),)
 endif
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install: .venv/.core $(EXTRAS:%=.venv/.extra-%)  ## set up .venv (EXTRAS="export" adds, TORCH=cpu is small)
 
@@ -56,6 +56,13 @@ test-all: install  ## run every test but the commands of the pages (those: make 
 # One page at a time: they share a folder.
 test-docs: install  ## run every command of the pages as it is written (ARGS="-k tutorial" some)
 	@$(PY) -m pytest tests/docs tests/test_docs.py $(ARGS)
+
+test-oldest: .venv/.made  ## run the quick tests with the oldest versions that pyproject.toml allows
+	@$(AS_PIP); $(UV) venv --quiet --clear --python $(PY) .venv-oldest && \
+	    $(UV) pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
+	        -r pyproject.toml --extra dev $(EXTRAS:%=--extra %)
+	@OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest --numprocesses $(or $(JOBS),2) \
+	    --dist loadfile --no-loadscope-reorder -m "not slow" $(TESTS) $(ARGS)
 
 check: install  ## check format, lint, types, who imports whom, and what is declared
 	@$(PY) -m ruff format --check .

@@ -53,8 +53,8 @@ class ProcessLock(FileLock):
             left = patience - _QUIET_SECONDS if patience > 0 else patience
             # Not by `super()`: without `flock` filelock has made another class of it.
             return BaseFileLock.acquire(self, left, *args, **options)
-        except (NotImplementedError, OSError) as error:  # the former from earlier filelocks
-            if isinstance(error, OSError) and error.errno not in _HAS_NO_LOCKS:
+        except OSError as error:
+            if error.errno not in _HAS_NO_LOCKS:
                 raise
             reason = os.strerror(errno.ENOLCK)
             raise OSError(errno.ENOLCK, reason, str(self.lock_file)) from error
@@ -75,7 +75,7 @@ def holder_of(lock: BaseFileLock) -> str:
         with open(file, encoding="utf-8") as stream:
             number, host = stream.read(_LONGEST_RECORD).split("\n")[:2]
         who = f"process {int(number)} on {host}"
-    except (OSError, ValueError):  # an earlier filelock wrote nothing into it
+    except (OSError, ValueError):  # it is gone, or not written yet
         pass
     return f"{who} (if that has ended, remove {file})"
 

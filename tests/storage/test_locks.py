@@ -106,15 +106,6 @@ def test_a_file_system_without_locks_is_named(
         Spool(tmp_path / "run")
 
 
-def test_an_earlier_filelock_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise NotImplementedError("FileSystem does not appear to support flock")
-
-    monkeypatch.setattr(FileLock, "acquire", refuse)
-    with pytest.raises(DiskRefuses, match="has no locks"), explained(tmp_path):
-        ProcessLock(tmp_path / "lock").acquire()
-
-
 _WITHOUT_FLOCK = """
 import errno, fcntl, os, sys
 
