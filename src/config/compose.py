@@ -31,7 +31,7 @@ from .other_names import (
     nearest_network,
     with_libraries,
 )
-from .overrides import CONSTANTS, parse, value_of
+from .overrides import CONSTANTS, parse_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -117,7 +117,7 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
             listed = all(v in plain for v in values)
             choices.append([f"{key}={v}" for v in values] if listed else [argument])
             continue
-        override = parse(argument)
+        override = parse_override(argument)
         if not override.is_sweep_override():
             choices.append([argument])
         elif override.is_discrete_sweep():
@@ -167,7 +167,7 @@ def compose_plain(
                         f"both in quotes, {shlex.quote(whole)}."
                     )
                 raise _alone(argument, _completed(config_name, folders, (), cls))
-            parsed[argument] = parse(argument)
+            parsed[argument] = parse_override(argument)
             if parsed[argument].is_delete():
                 key = parsed[argument].key_or_group
                 raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")

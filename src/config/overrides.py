@@ -21,7 +21,7 @@ from .other_names import hint_for_hydra
 if TYPE_CHECKING:
     from .models import ModelSettings
 
-__all__ = ["CONSTANTS", "override_of", "parse", "value_of", "with_values"]
+__all__ = ["CONSTANTS", "override_of", "parse_override", "value_of", "with_values"]
 
 _Model = TypeVar("_Model", bound="ModelSettings")
 
@@ -36,7 +36,7 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 @lru_cache(maxsize=1 << 12)  # some milliseconds each, and a sweep's trials share most of them
-def parse(argument: str) -> Override:
+def parse_override(argument: str) -> Override:
     """Return one override as Hydra reads it.
 
     Raises:
@@ -80,7 +80,7 @@ def _written(value: Any) -> str:
         return f"[{','.join(_written(item) for item in value)}]"
     if not isinstance(value, str):
         return next((name for name, known in CONSTANTS.items() if value is known), repr(value))
-    if _PLAIN_TEXT.fullmatch(value) and parse(f"x={value}").value() == value:
+    if _PLAIN_TEXT.fullmatch(value) and parse_override(f"x={value}").value() == value:
         return value
     escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value)
     return f'"{escaped}"'
@@ -93,7 +93,11 @@ def value_of(argument: str) -> Any:
         ConfigError: the argument is no override.
     """
     key, _, value = argument.partition("=")
-    return CONSTANTS.get(value, _as_typed(value)) if is_literal(key) else parse(argument).value()
+    return (
+        CONSTANTS.get(value, _as_typed(value))
+        if is_literal(key)
+        else parse_override(argument).value()
+    )
 
 
 def _as_typed(path: str) -> str:

@@ -40,11 +40,11 @@ from .formatting import (
     count,
     counted,
     duration,
+    gap_text,
     is_percent,
     mean_text,
     metric_text,
     picture_name,
-    size_text,
     tick_text,
 )
 from .page import html_page, picture_address
@@ -187,7 +187,7 @@ def _doubt(verdict: Verdict) -> str:
     text = f"Probability of being the best: {chance_text(verdict.choice.best)}"
     if verdict.band > 0:
         text += (
-            f"; of being within {size_text(verdict.measure, verdict.band)} of the best: "
+            f"; of being within {gap_text(verdict.measure, verdict.band)} of the best: "
             f"{chance_text(verdict.choice.equal)}"
         )
     if verdict.choice.name not in {one.name for one in verdict.tied}:
@@ -322,7 +322,7 @@ def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
     among = {
         "minus the best of the others": difference_text(standing.behind, measure),
         "probability of being the best": chance_text(standing.best),
-        "expected loss (regret)": size_text(measure, standing.loss, 2),
+        "expected loss (regret)": gap_text(measure, standing.loss, 2),
     }
     about = {
         measure_name(verdict): f"{figure}, {ends}",

@@ -16,7 +16,15 @@ from .comparison_verdict import (
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, below_each_other, chance_text, count, duration, mean_text, measured
+from .formatting import (
+    Table,
+    below_each_other,
+    chance_text,
+    count,
+    duration,
+    mean_text,
+    times_measured,
+)
 
 __all__ = [
     "best_and_chosen",
@@ -61,7 +69,7 @@ def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
         )
     if not comparison.test_measurements:
         return (*said, "The test part of this split has not been measured.")
-    times = measured(comparison.test_measurements).removesuffix(" on this split")
+    times = times_measured(comparison.test_measurements).removesuffix(" on this split")
     return (*said, f"The test part of this split has been measured {times}.")
 
 

@@ -12,11 +12,11 @@ from .formatting import (
     counted,
     duration,
     mean_text,
-    measured,
     metric_text,
     one_line,
     part_texts,
     settings_text,
+    times_measured,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
@@ -129,7 +129,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         "caution": record.caution or None,
         **part_texts(record.test, "test", "test"),
         "test part measured": (
-            None if record.test_measurements is None else measured(record.test_measurements)
+            None if record.test_measurements is None else times_measured(record.test_measurements)
         ),
         COMMAND: record.commands.get(winner.number),
     }

@@ -32,7 +32,7 @@ from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
 from .folder import RunFolder, finished_summary, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
-from .lifecycle import ParentLink, Run, show_finished
+from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resume import finished_before
 from .seal import changed_since
 from .settings import with_format
@@ -96,7 +96,7 @@ def cross_validate(
 
 
 @dataclass(eq=False)
-class _CrossValidation(Run):
+class _CrossValidation(ActiveRun):
     _book: FoldBook
     _on_fold: OnEpoch | None
     _run_fold: Callable[..., RunSummary]

@@ -41,7 +41,7 @@ from .candidates.choose import candidate_of, origin_of
 from .candidates.network import NetworkCandidate
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ParentLink, Run, show_finished
+from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resolve import Resolved
 from .resume import finished_before
 from .settings import of_pictures, seen_from_here, with_format
@@ -164,7 +164,7 @@ def _join_first_device() -> None:
 
 
 @dataclass(eq=False)
-class _SingleRun(Run):
+class _SingleRun(ActiveRun):
     _candidate: Trainable
     _on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)

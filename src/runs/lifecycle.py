@@ -1,7 +1,7 @@
 """The life cycle of a run: open its record, do its work, and write its summary.
 
-`Run` holds what all runs have in common, however they end; `src.runs.experiment` has that of one
-candidate, `src.runs.cross_validation` that of many folds.
+`ActiveRun` holds what all runs have in common, however they end; `src.runs.experiment` has that of
+one candidate, `src.runs.cross_validation` that of many folds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .resolve import Resolved
 from .resume import reopen_record
 from .seal import amending, seal
 
-__all__ = ["ParentLink", "Run", "show_finished"]
+__all__ = ["ActiveRun", "ParentLink", "show_finished"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -98,7 +98,7 @@ class _Outcome:
 
 
 @dataclass(eq=False)
-class Run(ABC):
+class ActiveRun(ABC):
     """A run from the first line of its record to its summary.
 
     Attributes:

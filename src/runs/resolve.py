@@ -30,7 +30,7 @@ from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
 from ..training.training_plan import (
-    Choice,
+    ChosenPlan,
     PlanTiming,
     TrainingPlan,
     sensible_plans,
@@ -204,7 +204,7 @@ class _Choices:
         }
         # Without timings nothing is stored: this training is too short for them.
         found, known = _kept("plan", key, settings, data, measure, needed="timings")
-        choice = Choice.from_plain(found)
+        choice = ChosenPlan.from_plain(found)
         self.timings = choice.timings
         self._set("runtime", **asdict(choice.plan))
         note = choice.text(on_cpu=device.type == "cpu")
@@ -275,7 +275,7 @@ def _compared(
     device: torch.device,
     total_steps: int,
     deadline: float | None,
-) -> Choice:
+) -> ChosenPlan:
     threads, stated = threads_of(settings), _stated(settings)
     network = build.build_task(_concrete(settings, threads), data).network
     # Plans are compared without it: compiling each would take longer than they can differ by.

@@ -23,8 +23,7 @@ from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
-from ..reporting.formatting import figure_text, primary_text
-from ..reporting.formatting import measured as times_measured
+from ..reporting.formatting import figure_text, primary_text, times_measured
 from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.candidate import cost_scores

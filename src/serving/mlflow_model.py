@@ -102,7 +102,7 @@ class PictureClassifier(PythonModel):
                     shares = self._shares(mask, len(names)).tolist()
                     answers["shares"].append(dict(zip(names, shares, strict=True)))
                 return pd.DataFrame(answers)
-            probs, verdicts = self._predictor.judge(rows, trust)
+            probs, judged = self._predictor.judge(rows, trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         except self._damaged as error:
@@ -129,13 +129,13 @@ class PictureClassifier(PythonModel):
         if top_k is not None:
             columns["most_probable"] = self._predictor.most_probable(probs, top_k)
         if trust is not None and trust.promise.coverage is not None:
-            columns["label_set"] = [list(verdict.label_set or ()) for verdict in verdicts]
+            columns["label_set"] = [list(answer.label_set or ()) for answer in judged]
         if trust is not None and trust.promise.max_error is not None:
-            columns["answered"] = [verdict.answered for verdict in verdicts]
-        if any(verdict.novelty is not None for verdict in verdicts):
-            columns["novelty"] = [verdict.novelty for verdict in verdicts]
-        if any(verdict.unlike is not None for verdict in verdicts):
-            columns["unlike"] = [verdict.unlike for verdict in verdicts]
+            columns["answered"] = [answer.answered for answer in judged]
+        if any(answer.novelty is not None for answer in judged):
+            columns["novelty"] = [answer.novelty for answer in judged]
+        if any(answer.unlike is not None for answer in judged):
+            columns["unlike"] = [answer.unlike for answer in judged]
         return pd.DataFrame(columns)
 
     def _asked(self, params: dict[str, Any]) -> Trust | None:

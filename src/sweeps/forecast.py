@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
-from .families import kinds_of, name_of_kind, variants_of
+from .families import kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
 
-__all__ = ["SAFETY_FACTOR", "Forecast"]
+__all__ = ["SAFETY_FACTOR", "TimeForecast"]
 
 _CLASSIFIER = "model.classifier"
 _DEFAULTS: Mapping[str, Value] = MappingProxyType({})
@@ -32,7 +32,7 @@ _LATEST_TRIALS = 3
 
 
 @dataclass(frozen=True)
-class Forecast:
+class TimeForecast:
     """Forecasts how long trials of families take.
 
     Attributes:
@@ -50,7 +50,7 @@ class Forecast:
     def __post_init__(self) -> None:
         families = self.families.values()
         object.__setattr__(self, "_kinds", {one.name: kinds_of(one) for one in families})
-        object.__setattr__(self, "_variants", {one.name: variants_of(one) for one in families})
+        object.__setattr__(self, "_variants", {one.name: trial_variants(one) for one in families})
 
     def affordable(
         self,
@@ -130,7 +130,7 @@ class Forecast:
         Args:
             kind: of the trial.
             took: as of `affordable`.
-            variant: one of `variants_of`; empty for that of the default configuration.
+            variant: one of `trial_variants`; empty for that of the default configuration.
         """
         return self._needed(kind, took, [variant])[0]
 

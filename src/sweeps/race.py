@@ -41,7 +41,7 @@ from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import Finals
 from .finals_time import FinalsTime
-from .forecast import Forecast
+from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
 from .pictures import check_pictures, checked_costs, choose_families, describe_judging, shorter_side
@@ -61,7 +61,7 @@ __all__ = ["run_sweep"]
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
-class _Sweep:
+class _Race:
     """One start of a sweep; the study is open, and the handler of signals installed."""
 
     def __init__(
@@ -268,7 +268,7 @@ class _Sweep:
 
         raced = {name: self._families[name] for name in families or self._families}
         one_machine = self._settings.workers.engine == "local"
-        forecast = Forecast(raced, self._prepared, one_machine)
+        forecast = TimeForecast(raced, self._prepared, one_machine)
         driver = Driver(
             self._study,
             self._pool,
@@ -399,7 +399,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         try:
             with explained(settings.study_folder):
                 keep_command(settings.study_folder, overrides, config_name)
-            return _Sweep(settings, line, study, families, base, costs, interruption).run()
+            return _Race(settings, line, study, families, base, costs, interruption).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
                 again = shorter_command(settings) or line
@@ -426,7 +426,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
                 use_gpus=use_gpus,
                 written=("run_dir", "fold_dir"),
             )
-            return ray, ray.share.threads
+            return ray, ray.reserved.threads
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

@@ -23,8 +23,8 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
-from .clock import Share
-from .families import kinds_of, overrides_of, variants_of
+from .clock import TimeShare
+from .families import kinds_of, trial_overrides, trial_variants
 from .prepared import PREPARED, THREADS, Prepared
 
 __all__ = [
@@ -35,10 +35,10 @@ __all__ = [
     "changed",
     "command_of",
     "commands",
-    "folders_of",
     "limit_of",
     "plain_task",
     "read_task",
+    "run_with_folds",
 ]
 
 # Overrides that turn a cross-validated configuration into one training on the usual parts.
@@ -153,7 +153,7 @@ class SweepJobs:
         self,
         family: Family,
         changes: Sequence[str],
-        share: Share,
+        share: TimeShare,
         least_epochs: float = 1.0,
         at_once: bool = False,
     ) -> Job:
@@ -167,12 +167,12 @@ class SweepJobs:
             share.measuring,
             share.late_by,
             [kind.values for kind in kinds_of(family)] if limited else [],
-            variants_of(family) if limited else [],
+            trial_variants(family) if limited else [],
             share.trial,
             least_epochs,
             at_once,
         )
-        own = overrides_of(family, self.base, {})
+        own = trial_overrides(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))
 
     def trial(self, trial: TrialRecord) -> Job:
@@ -202,7 +202,7 @@ class SweepJobs:
         places = [p for p in self._places(final=True) if p.startswith(kept)]
         task = MeasureTest(places, run_dir, costs=self._plain_costs())
         if not self.settings.cv.is_whole:
-            return Job(plain_task(task), folders=folders_of(run_dir))
+            return Job(plain_task(task), folders=run_with_folds(run_dir))
         train = self._train(trial, None, seed)
         task = replace(task, train=replace(train, name=f"{train.name}-test"))
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
@@ -225,7 +225,7 @@ class SweepJobs:
         if trial.values.get("model.classifier", "auto") != "auto":  # without a search
             prepared = [override for override in prepared if not override.startswith("model.auto.")]
         base = changed(self.base, prepared)
-        overrides = overrides_of(self.families[trial.family], base, trial.values)
+        overrides = trial_overrides(self.families[trial.family], base, trial.values)
         overrides = changed(overrides, [*facts.get("changes", ()), *changes])
         stated = {**dict(override.split("=", 1) for override in prepared), **trial.values}
         epochs = int(stated.get("trainer.max_epochs", found.epochs))
@@ -237,7 +237,7 @@ class SweepJobs:
             overrides=overrides,
             seconds=limit_of(overrides),
             step_seconds=found.seconds_per_epoch * (epochs if whole else 1) if known else None,
-            folders=folders_of(task.resume) if isinstance(task, Train) else (),
+            folders=run_with_folds(task.resume) if isinstance(task, Train) else (),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -320,7 +320,7 @@ def limit_of(overrides: Sequence[str]) -> float | None:
     return None if value is None else seconds_of(value)
 
 
-def folders_of(run_dir: str | None) -> list[str]:
+def run_with_folds(run_dir: str | None) -> list[str]:
     """Return the folder of a run, and those of its folds; none if it no longer exists."""
     if run_dir is None or not Path(run_dir).is_dir():
         return []

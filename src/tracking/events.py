@@ -14,13 +14,13 @@ from ..machine.package import command
 from ..storage.digests import DamagedLine, line_content
 
 __all__ = [
-    "find_runs",
     "forget_warnings",
     "last_event",
     "last_start",
     "read_events",
     "read_history",
     "spool_path",
+    "tracked_runs",
 ]
 
 # Folders below output_dir that hold no run folder, but perhaps very many files.
@@ -40,7 +40,7 @@ def spool_path(run_dir: Path) -> Path:
     return run_dir / "tracking" / "spool.jsonl"
 
 
-def find_runs(output_dir: Path) -> Iterator[Path]:
+def tracked_runs(output_dir: Path) -> Iterator[Path]:
     """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
     top = os.fspath(output_dir)
     for folder, below, _ in os.walk(top, followlinks=True):

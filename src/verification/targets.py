@@ -11,7 +11,7 @@ from ..config.checks import ConfigError, input_of
 from ..config.finished import VerifySettings
 from ..data.quality.findings import Findings
 from ..data.sources.archive import changed_files
-from ..data.sources.file_notes import NOTES, FileNotes, counted
+from ..data.sources.file_notes import NOTES, FileNotes, shortened_names
 from ..machine.disk import refusal
 from ..machine.status import with_progress
 from ..reporting import formatting
@@ -24,8 +24,8 @@ from ..storage.cache import (
     read_entry,
     remove_unfinished,
 )
-from ..tracking.database import remove_unfinished as remove_unfinished_database
-from ..tracking.events import find_runs
+from ..tracking.database import remove_unfinished_database
+from ..tracking.events import tracked_runs
 from ..tracking.spool import is_being_written
 from .models import verify_models
 from .runs import Fault, UntouchedRun, verify_run, verify_spool
@@ -62,7 +62,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         verify_models(output_dir, repair=repair),
         _each(verify_run, runs, "runs", repair),
         _each(verify_study, studies, "studies", repair),
-        *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
+        *(verify_spool(path, repair=repair) for path in tracked_runs(output_dir / "compare")),
         stores,
         _fetched(cache, repair=repair),
         _leftovers(output_dir, cache) if repair else (),
@@ -161,7 +161,7 @@ def _fetched(cache_dir: Path, *, repair: bool) -> Iterator[Fault]:
             continue
         if not changed:
             continue
-        what = f"{counted(changed)} is not what came from the address"
+        what = f"{shortened_names(changed)} is not what came from the address"
         if not repair:
             yield Fault(content, what, "data.check_content=true and repair=true fetch it anew")
             continue

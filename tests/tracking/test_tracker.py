@@ -23,7 +23,7 @@ from src.machine.interruption import Interruption
 from src.tracking.addresses import default_uri
 from src.tracking.events import last_event, read_events, spool_path
 from src.tracking.mirror_process import MirrorProcess
-from src.tracking.mirror_state import is_complete
+from src.tracking.mirror_state import is_mirrored
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import replay
 from src.tracking.spool import mirror_lock
@@ -220,7 +220,7 @@ def test_a_killed_training_is_killed_in_mlflow_and_its_mirror_ends(
     found = str(store.find(run_id))
     wait_until(lambda: client(store).get_run(found).info.status == "KILLED")
     run_dir = output_dir / "runs" / run_id[:6]
-    wait_until(lambda: is_complete(run_dir, None))
+    wait_until(lambda: is_mirrored(run_dir, None))
     got = client(store).get_run(found)
     assert "ended without a result" in got.data.tags["bakeoff.reason"]
     written = [e["step"] for e, _ in read_events(spool_path(run_dir)) if e["event"] == "metrics"]
@@ -296,9 +296,9 @@ def test_ctrl_c_ends_the_waiting_and_a_replay_sends_what_is_left(
         _, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert f"nothing is lost: the record is in {run_dir}" in err
     assert "python -m src.tracking.replay" in err
-    assert not is_complete(run_dir, None) and store.find(run_id) is None
+    assert not is_mirrored(run_dir, None) and store.find(run_id) is None
     assert replay(from_plain(ReplaySettings, {"output_dir": str(output_dir)}))
-    assert is_complete(run_dir, None) and store.find(run_id) is not None
+    assert is_mirrored(run_dir, None) and store.find(run_id) is not None
 
 
 def test_a_signal_that_is_deferred_ends_the_waiting_as_well(output_dir: Path) -> None:
@@ -385,7 +385,7 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
         wait_until(lambda: len(history(store, found)["loss"]) > before + 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_until(lambda: is_complete(run_dir, uri))
+        wait_until(lambda: is_mirrored(run_dir, uri))
     written = [e["step"] for e in _all(run_dir) if e["event"] == "metrics"]
     assert written == list(range(len(written)))
     assert [step for step, *_ in history(store, found)["loss"]] == written

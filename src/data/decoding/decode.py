@@ -44,7 +44,7 @@ __all__ = [
     "LARGE_PIXELS",
     "PADDING_GREY",
     "decode_picture",
-    "opened",
+    "opened_file",
     "padded",
     "resized",
     "shown_size",
@@ -107,7 +107,7 @@ def decode_picture(
             return _of_array(data.read(), form, scale)
         if isinstance(data, PictureFile):
             return _of_file(data.open(page), form, scale)
-        with opened(data) as stream:
+        with opened_file(data) as stream:
             return _of_file(open_picture(stream, page), form, scale)
 
 
@@ -144,7 +144,7 @@ def shown_size(
     if isinstance(data, PictureFile):
         header = read_header(data, page)
     else:
-        with opened(data) as stream:
+        with opened_file(data) as stream:
             header = read_header(stream, page)
     return header.height, header.width
 
@@ -158,7 +158,7 @@ def padded(array: AnyArray, size: tuple[int, int], fill: int) -> AnyArray:
     return np.pad(array, around, constant_values=fill)
 
 
-def opened(data: bytes | Path) -> BinaryIO:
+def opened_file(data: bytes | Path) -> BinaryIO:
     """Return the bytes of a file, or a file by its path, open for reading.
 
     Raises:

@@ -28,7 +28,7 @@ from ...storage.files import write_atomically
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS
-from .file_notes import NOTES, FileNotes, counted
+from .file_notes import NOTES, FileNotes, shortened_names
 from .shards import SHARD_ENDING, expanded
 from .source import is_left_behind
 from .table import TABLE_ENDINGS
@@ -412,7 +412,7 @@ def _remove_changed(address: str, place: Path, notes: FileNotes, *, content: boo
     if changed:
         _log.warning(
             "%s: what was fetched from it is not what it was (%s): it is fetched anew",
-            *(address, counted(changed)),
+            *(address, shortened_names(changed)),
         )
 
 

@@ -119,9 +119,9 @@ def _loaded(checkpoint: Path) -> Trained:
             return TrainedPixels(trained.classifier, trained.file)
         return trained
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
-        from .ensemble import TrainedEnsemble, member_files, read_metadata
+        from .ensemble import TrainedEnsemble, member_files, read_ensemble_metadata
 
-        metadata = read_metadata(checkpoint)
+        metadata = read_ensemble_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
         return TrainedEnsemble(metadata, checkpoint, tuple(members))
     task = load_task(checkpoint)

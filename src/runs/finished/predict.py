@@ -33,7 +33,7 @@ from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
 from .label_next import LabelNext, copies_of_earlier_calls
 from .refusals import refuse_explaining
-from .verdicts import Tally, trust_in
+from .trust_in_labels import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model", "predictor_of"]
 

@@ -32,7 +32,7 @@ from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 
-__all__ = ["FinishedRun", "read_runs", "read_settings"]
+__all__ = ["FinishedRun", "parse_settings", "read_runs"]
 
 # Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
@@ -52,7 +52,7 @@ _BUFFER = threading.local()
 # Device, state, bytes and digest of files that were found equal to the sealed ones.
 _HELD: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
 _NO_SETTINGS = "its config.yaml holds no settings"
-_MODELS: dict[str, _Model | None] = {}  # by the values that decide which keys are idle
+_MODELS: dict[str, _ModelKeys | None] = {}  # by the values that decide which keys are idle
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def read_runs(
     return runs, problems
 
 
-def read_settings(text: str) -> dict[str, Any]:
+def parse_settings(text: str) -> dict[str, Any]:
     """Return the settings in a run's config.yaml.
 
     Raises:
@@ -152,7 +152,7 @@ def read_settings(text: str) -> dict[str, Any]:
     return {key: value for group in _groups(text) for key, value in group.plain.items()}
 
 
-class _Model(NamedTuple):
+class _ModelKeys(NamedTuple):
     """Settings of a model, and which keys are known to be idle with it."""
 
     settings: ModelSettings
@@ -164,7 +164,7 @@ class _Group(NamedTuple):
 
     plain: dict[str, Any]
     known: dict[str, Any]
-    model: _Model | None
+    model: _ModelKeys | None
 
 
 def _groups(text: str) -> list[_Group]:
@@ -191,7 +191,7 @@ def _group(text: str) -> _Group:
     return _Group(plain, known, _model(plain.get("model")))
 
 
-def _model(model: object) -> _Model | None:
+def _model(model: object) -> _ModelKeys | None:
     """Return settings with the same idle keys as these; None where they cannot be read."""
     if not isinstance(model, dict):
         return None
@@ -203,7 +203,7 @@ def _model(model: object) -> _Model | None:
     )
     if kind not in _MODELS:
         try:
-            _MODELS[kind] = _Model(from_plain(ModelSettings, model, "model"), {})
+            _MODELS[kind] = _ModelKeys(from_plain(ModelSettings, model, "model"), {})
         except ConfigError:  # of another version, or of a package that is not installed
             _MODELS[kind] = None
     return _MODELS[kind]
