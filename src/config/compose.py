@@ -31,7 +31,7 @@ from .other_names import (
     nearest_network,
     with_libraries,
 )
-from .overrides import CONSTANTS, parse_override, value_of
+from .overrides import CONSTANTS, key_of_override, parse_override, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -109,7 +109,7 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
     """
     choices: list[list[str]] = []
     for argument in overrides:
-        key, _, value = argument.partition("=")
+        key, value = split_override(argument)
         if is_literal(key):
             # A list of names of options is no path; everything else is one, with its commas.
             values = value.split(",")
@@ -201,7 +201,7 @@ def compose_plain(
 def _divided_path(overrides: Sequence[str], at: int) -> str | None:
     """Return the override of a path that the shell has divided at spaces before `at`, or None."""
     before = overrides[at - 1] if at else ""
-    key, _, value = before.partition("=")
+    key, value = split_override(before)
     if not is_literal(key) or "/" not in value:
         return None
     rest = takewhile(lambda argument: "=" not in argument, overrides[at:])
@@ -219,7 +219,7 @@ def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:
 
 def _several(argument: str, cls: type) -> ConfigError:
     """Return the error for `key=a,b`, which says how to give a list, a number or several runs."""
-    key, _, value = argument.partition("=")
+    key, value = split_override(argument)
     if "list[" in str(get_type_hints(cls).get(key)):
         advice = f"a list is {key}=[{value}]"
     elif cls is RunSettings:
@@ -305,7 +305,7 @@ def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> Run
         ConfigError: an override is wrong, or would change nothing with the model or the others.
     """
     settings = compose_settings(RunSettings, overrides)
-    given = [argument.partition("=")[0] for argument in overrides]
+    given = [*map(key_of_override, overrides)]
     refuse_idle(given, settings)
     if not sampled:
         _refuse_without_effect(given, settings)
@@ -355,7 +355,7 @@ def effective_overrides(overrides: Sequence[str], beside: Sequence[str]) -> list
         ConfigError: an override is wrong.
     """
     settings = compose_settings(RunSettings, [*beside, *overrides])
-    return [override for override in overrides if not settings.is_idle(override.partition("=")[0])]
+    return [override for override in overrides if not settings.is_idle(key_of_override(override))]
 
 
 def chosen_options(
@@ -364,7 +364,7 @@ def chosen_options(
     """Return the option of each config group with these overrides; their values are ignored."""
     folders = _with_plugins(folders)
     known = groups(*folders)
-    chosen = tuple(argument for argument in overrides if argument.partition("=")[0] in known)
+    chosen = tuple(argument for argument in overrides if key_of_override(argument) in known)
     _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
+from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
 from .families import kinds_of, name_of_kind, trial_variants
@@ -188,8 +189,7 @@ class TimeForecast:
     def _cut(self, family: str) -> set[str]:
         """Return the overrides that trials of a family share if they are of its measurement."""
         searched = {parameter.key for parameter in self.families[family].parameters}
-        cut = self.prepared[family].cut
-        return {override for override in cut if override.partition("=")[0] not in searched}
+        return {*without_keys(self.prepared[family].cut, searched)}
 
     def _rest(self, running: TrialRecord, took: Sequence[TrialRecord]) -> float:
         """Return the seconds that a running trial is expected to take from now on."""

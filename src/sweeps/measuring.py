@@ -17,7 +17,7 @@ from ..config.compose import leaves
 from ..config.data import DataSettings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.models import NetworkSettings
-from ..config.overrides import override_of, with_values
+from ..config.overrides import by_key, override_of, with_values
 from ..config.schema import RunSettings
 from ..data.decoding.format_choice import chosen_format
 from ..data.loading.datamodule import PictureData
@@ -80,7 +80,7 @@ def measured(
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
     before = leaves(to_plain(settings))
-    stated = [override.partition("=")[0] for override in overrides]
+    stated = by_key(overrides)
 
     def opened(settings: RunSettings) -> PictureData:
         with in_time(latest, _OPENING):

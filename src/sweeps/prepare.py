@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
 from ..config.compose import effective_overrides
+from ..config.overrides import changed
 from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
@@ -42,7 +43,7 @@ from .short_budget import (
     network_to_tune,
     seconds_on_fraction,
 )
-from .tasks import SweepJobs, changed
+from .tasks import SweepJobs
 
 __all__ = ["Preparation"]
 

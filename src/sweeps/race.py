@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.checks import ConfigError, not_written, to_plain
 from ..config.compose import effective_overrides
-from ..config.overrides import value_of
+from ..config.overrides import by_key, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..data.splitting.test_usage import refuse_uncountable
@@ -323,7 +323,7 @@ class _Race:
         own = values
         if own is None:  # what was chosen for the family replaces its own values
             own = default_values(self._families[name], self._base)
-            chosen = {override.partition("=")[0]: override for override in prepared}
+            chosen = by_key(prepared)
             own |= {key: value_of(chosen[key]) for key in own.keys() & chosen.keys()}
         kept: dict[str, Any] = {PREPARED: list(prepared)}
         self._study.enqueue(name, own, first=values is not None, **kept)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..config.overrides import value_of
+from ..config.overrides import by_key, changed, split_override, value_of
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..config.training import seconds_of
@@ -32,7 +32,6 @@ __all__ = [
     "Prepare",
     "SweepJobs",
     "Train",
-    "changed",
     "command_of",
     "commands",
     "limit_of",
@@ -227,7 +226,7 @@ class SweepJobs:
         base = changed(self.base, prepared)
         overrides = trial_overrides(self.families[trial.family], base, trial.values)
         overrides = changed(overrides, [*facts.get("changes", ()), *changes])
-        stated = {**dict(override.split("=", 1) for override in prepared), **trial.values}
+        stated = {**dict(map(split_override, prepared)), **trial.values}
         epochs = int(stated.get("trainer.max_epochs", found.epochs))
         whole = self.settings.cv.is_whole
         return Job(
@@ -304,19 +303,10 @@ def commands(
     return found
 
 
-def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Return overrides in which `changes` replace those of the same keys; a later change wins."""
-    newer = {override.partition("=")[0]: override for override in changes}
-    return [
-        *(override for override in overrides if override.partition("=")[0] not in newer),
-        *newer.values(),
-    ]
-
-
 def limit_of(overrides: Sequence[str]) -> float | None:
     """Return the seconds after which a training with these overrides ends; None for no limit."""
-    limits = [override for override in overrides if override.startswith("trainer.max_time=")]
-    value = value_of(limits[-1]) if limits else None
+    limit = by_key(overrides).get("trainer.max_time")
+    value = None if limit is None else value_of(limit)
     return None if value is None else seconds_of(value)
 
 
