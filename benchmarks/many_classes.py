@@ -97,4 +97,4 @@ def _metrics(predictions: Predictions) -> dict[str, float]:
 
 def _figures(folder: Path, predictions: Predictions) -> list[Path]:
     blank = np.zeros((3, 32, 32), np.uint8)
-    return list(draw_run_figures(folder, {}, {"val": predictions}, lambda _: blank, None))
+    return list(draw_run_figures(folder, {}, {"val": predictions}, lambda _: blank, batch=None))

@@ -249,6 +249,7 @@ def rivals_sheet(
     images: Sequence[Pixels],
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
+    *,
     class_names: Sequence[str],
     names: Sequence[str],
     title: str,

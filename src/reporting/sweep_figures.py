@@ -237,8 +237,8 @@ def _draw_families(
         best = best_so_far(values, record.higher_is_better)
         known = ~np.isnan(best)
         axes.step(
-            *(place(trials)[known], best[known]),
-            where="post", color=colors.get(family, MUTED), lw=1.8, marker="o", ms=3,
+            place(trials)[known], best[known], where="post",
+            color=colors.get(family, MUTED), lw=1.8, marker="o", ms=3,
         )  # fmt: skip
         drawn += best[known].tolist()
     return drawn

@@ -219,8 +219,13 @@ class ActiveRun(ABC):
         folder, pictures = self.folder, self.data.pictures
         read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
         for figure in draw_run_figures(
-            *(folder.figures, dict(history or {}), dict(parts), read),
-            *(training_batch, maps, read_mask),
+            folder.figures,
+            dict(history or {}),
+            dict(parts),
+            read,
+            batch=training_batch,
+            class_maps=maps,
+            read_mask=read_mask,
         ):
             tracker.artifact(figure, "figures")
         suspects = [*self.data.suspects, *doubtful]

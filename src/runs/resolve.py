@@ -132,7 +132,7 @@ def seconds_per_epoch(
         "augment": to_plain(settings.augment),
         "batch": min(data.batch_size, data.samples),
     }
-    found, _ = _kept("step", asked, settings, data, measure, needed="whole")
+    found, _ = _kept("step", asked, settings, data=data, measure=measure, needed="whole")
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     alone = device.type == "cpu" and settings.runtime.threads == 1
     return steps * float(found["seconds"]) * (slowdown() if alone else 1.0)
@@ -203,7 +203,7 @@ class _Choices:
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
         # Without timings nothing is stored: this training is too short for them.
-        found, known = _kept("plan", key, settings, data, measure, needed="timings")
+        found, known = _kept("plan", key, settings, data=data, measure=measure, needed="timings")
         choice = ChosenPlan.from_plain(found)
         self.timings = choice.timings
         self._set("runtime", **asdict(choice.plan))
@@ -236,7 +236,7 @@ class _Choices:
             return {"images_per_second": speeds, "whole": whole}
 
         key = {"runtime": to_plain(settings.runtime), "most": most}
-        found, known = _kept("batch", key, settings, data, measure, needed="whole")
+        found, known = _kept("batch", key, settings, data=data, measure=measure, needed="whole")
         speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
         best = max(speeds.values())
         size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
@@ -330,6 +330,7 @@ def _kept(
     kind: str,
     asked: dict[str, Any],
     settings: RunSettings,
+    *,
     data: PictureData,
     measure: Callable[[], dict[str, Any]],
     needed: str,

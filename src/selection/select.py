@@ -100,7 +100,11 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
     if before is not None and (remark := champion.replacement_remark(before)):
         print(f"warning: {typed(remark)}", flush=True)
-    version = _register(model, chosen, champion, card, digest, uri) if place.enabled else None
+    version = (
+        _register(model, chosen, champion, card=card, digest=digest, uri=uri)
+        if place.enabled
+        else None
+    )
     if version is not None:
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
         print(f"serve it: {serving}")
@@ -129,6 +133,7 @@ def _register(
     model: Chosen,
     chosen: Chosen,
     champion: Champion,
+    *,
     card: Path,
     digest: str,
     uri: str | None,
@@ -197,7 +202,15 @@ def _draw(again: Revisited, predictions: Predictions) -> None:
     read_mask = pictures.read_mask if pictures.kind == "dense" else None
     parts = {"test": predictions}
     with amending(folder.path, "figures/test_*"):
-        for _ in draw_run_figures(folder.figures, {}, parts, pictures.read, None, maps, read_mask):
+        for _ in draw_run_figures(
+            folder.figures,
+            {},
+            parts,
+            pictures.read,
+            batch=None,
+            class_maps=maps,
+            read_mask=read_mask,
+        ):
             continue
 
 

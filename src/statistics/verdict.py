@@ -106,7 +106,15 @@ def judge(
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
     chances = chances_of(evidence, errors, band, seed)
-    standings = _standings(ranked, evidence, quantile, best, chances, scale, collapsed)
+    standings = _standings(
+        ranked,
+        evidence,
+        quantile=quantile,
+        best=best,
+        chances=chances,
+        scale=scale,
+        collapsed=collapsed,
+    )
     winner, known = standings[0], evidence.seeds is not None
     tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
     power = by_seeds = None
@@ -141,7 +149,13 @@ def judge(
         unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
         collapses=_collapses(
-            ranked, candidates, collapsed, evidence, drawn, confidence, scale.measure
+            ranked,
+            candidates,
+            collapsed=collapsed,
+            evidence=evidence,
+            drawn=drawn,
+            confidence=confidence,
+            measure=scale.measure,
         ),
         screened=len(screened),
         look=look,
@@ -200,6 +214,7 @@ def _of_two(difference: Interval) -> BestComparison:
 def _standings(
     ranked: Sequence[Candidate],
     evidence: Evidence,
+    *,
     quantile: float,
     best: BestComparison,
     chances: Chances,
@@ -303,6 +318,7 @@ def _spread(scores: BoolArray | Float32Array) -> float | None:
 def _collapses(
     ranked: Sequence[Candidate],
     candidates: Sequence[Candidate],
+    *,
     collapsed: dict[str, BoolArray],
     evidence: Evidence,
     drawn: Errors,

@@ -372,7 +372,7 @@ class Finals(JobLoop[tuple[int, int]]):
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
         self._doing(f"measuring the winner {trial.name} on the test part")
-        ending = run_single(self.pool, job, self._check, trial, self.observers)
+        ending = run_single(self.pool, job, self._check, trial, observers=self.observers)
         if ending.state != "complete":
             self._show(f"the test part was not measured: {ending.reason}")
             return {}

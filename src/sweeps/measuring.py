@@ -94,7 +94,8 @@ def measured(
             return estimate
         with own_threads(available_cores() if classical else None):
             found = settled(
-                *(settings, opened),
+                settings,
+                opened,
                 networks="model.networks" not in stated,
                 seconds=task.seconds,
                 searching=search_seconds(settings, task.kinds) > 0,
@@ -179,7 +180,9 @@ def _estimate_unaffordable(
     if epoch * fewest * trainings <= _MARGIN * task.trial_seconds:
         return None
     return Prepared(
-        *([], epochs if isinstance(epochs, int) else math.ceil(fewest), epoch),
+        [],
+        epochs if isinstance(epochs, int) else math.ceil(fewest),
+        epoch,
         limit=task.seconds,
         notes=[NOT_OPENED],
         trainings=trainings,

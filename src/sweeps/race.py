@@ -69,6 +69,7 @@ class _Race:
         settings: SweepSettings,
         command: str,
         study: SweepStudy,
+        *,
         families: Sequence[Family],
         base: Sequence[str],
         costs: CostTable | None,
@@ -110,7 +111,12 @@ class _Race:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         self._jobs = SweepJobs(
-            *(settings, study, self._families, self._base, self._prepared, self._parent.run_id),
+            settings,
+            study,
+            self._families,
+            self._base,
+            self._prepared,
+            self._parent.run_id,
             costs=self._costs,
         )
         self._pool = pool = Pool(engine)
@@ -176,8 +182,12 @@ class _Race:
         """
         trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
-            *(self._pool, self._clock, self._jobs),
-            *(self._display.show, self._check, self._display.doing),
+            self._pool,
+            self._clock,
+            self._jobs,
+            show=self._display.show,
+            check=self._check,
+            doing=self._display.doing,
             further=self._finals_time.further,
         )
         for name in preparation.run():
@@ -399,7 +409,15 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
         try:
             with explained(settings.study_folder):
                 keep_command(settings.study_folder, overrides, config_name)
-            return _Race(settings, line, study, families, base, costs, interruption).run()
+            return _Race(
+                settings,
+                line,
+                study,
+                families=families,
+                base=base,
+                costs=costs,
+                interruption=interruption,
+            ).run()
         except Interrupted:
             with suppress(OSError, ValueError):  # the terminal went away
                 again = shorter_command(settings) or line

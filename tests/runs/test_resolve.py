@@ -96,7 +96,7 @@ def test_what_was_measured_with_other_targets_or_of_whole_pictures_is_not_taken(
     def kept(**changes: Any) -> bool:
         changed = replace(settings, data=replace(settings.data, **changes))
         measure = lambda: measured.append(changes) or {"seconds": 1}  # noqa: E731
-        return resolve._kept("plan", {}, changed, data, measure, "seconds")[1]
+        return resolve._kept("plan", {}, changed, data=data, measure=measure, needed="seconds")[1]
 
     others = [{"target": "ordinal"}, {"target": "dense"}, {"target": "dense", "fit": "windows"}]
     assert not kept() and kept()

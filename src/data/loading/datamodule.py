@@ -161,7 +161,8 @@ class PictureData(pl.LightningDataModule):
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
         opened = cls(
-            *(pictures, split),
+            pictures,
+            split,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
@@ -250,7 +251,8 @@ class PictureData(pl.LightningDataModule):
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:
         other = PictureData(
-            *(pictures, split),
+            pictures,
+            split,
             batch_size=self.batch_size,
             seed=seed,
             workers=self.workers,

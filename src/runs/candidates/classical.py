@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,16 +251,16 @@ class ClassicalCandidate:
         """
         pictures = self._data.pictures
         targets, classes = pictures.targets[indices], len(pictures.class_names)
-        further = features, indices, sizes
+        fit = partial(self._fitted_one, features=features, indices=indices, sizes=sizes)
         if pictures.kind == "single":
-            model, choice, seconds = self._fitted_one(targets, classes, *further)
+            model, choice, seconds = fit(targets, classes)
             return model, [] if choice is None else [choice], seconds
         kind, choices, total = kind_of(pictures.kind), [], 0.0
         problems = kind.binary_targets(targets, classes).shape[1]
 
         def fit_one(labels: Int64Array) -> CalibratedModel:
             nonlocal total
-            model, choice, seconds = self._fitted_one(labels, 2, *further, problems=problems)
+            model, choice, seconds = fit(labels, 2, problems=problems)
             choices.extend([] if choice is None else [choice])
             total += seconds
             return model
@@ -270,6 +271,7 @@ class ClassicalCandidate:
         self,
         targets: Int64Array,
         classes: int,
+        *,
         features: Float32Array,
         indices: Int64Array,
         sizes: Sequence[int],

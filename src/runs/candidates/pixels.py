@@ -139,7 +139,10 @@ class PixelCandidate:
         pictures = self._data.pictures
         with input_of("data"):
             return sample_pixels(
-                *(self._features.of_block, pictures.read, pictures.read_mask, ids),
+                self._features.of_block,
+                pictures.read,
+                pictures.read_mask,
+                ids,
                 num_classes=len(pictures.class_names),
                 most=most,
                 seed=self._seed,

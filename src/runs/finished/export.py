@@ -195,7 +195,9 @@ def _made(
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
-                file = _written(name, Path(files), network, metadata, data, count)
+                file = _written(
+                    name, Path(files), network, metadata=metadata, data=data, calibration=count
+                )
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
                 models[name] = _Variant(_opened(bundle, example), size, digest)
@@ -209,6 +211,7 @@ def _written(
     name: str,
     folder: Path,
     network: WholeNetwork,
+    *,
     metadata: Mapping[str, Any],
     data: PictureData,
     calibration: int,

@@ -404,10 +404,12 @@ def test_what_the_pictures_are_described_by_stays_where_the_machine_became_slowe
     pictures = len(digits.split.train) + len(digits.split.val)
     choose(2.0, {"a": 99.0, "b": 99.0})  # such a machine from now on
     there = described_by(settings, digits)
-    again = choose_networks(settings, digits, 2.0 * pictures, True, there)
+    again = choose_networks(settings, digits, 2.0 * pictures, anew=True, described=there)
     assert again.options == first.options and again.promise == first.promise
     # What is not there any more is not taken once more, and less is promised.
-    other = choose_networks(settings, digits, 2.0 * pictures, True, there - first.options)
+    other = choose_networks(
+        settings, digits, 2.0 * pictures, anew=True, described=there - first.options
+    )
     assert other.options != first.options and other.promise < first.promise
 
 
