@@ -14,7 +14,6 @@ from ..machine.package import command
 from ..storage.digests import DamagedLine, line_content
 
 __all__ = [
-    "forget_warnings",
     "last_event",
     "last_start",
     "read_events",
@@ -111,11 +110,6 @@ def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[in
     return {key: tuple(sorted(found.items())) for key, found in points.items()}
 
 
-def forget_warnings() -> None:
-    """Warn again of damaged lines of which this process has warned already."""
-    _warn_of_line.cache_clear()
-
-
 def _events(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield all events of a run's spool, in order."""
     offset = 0
@@ -136,5 +130,8 @@ def _warn_of_line(path: Path, offset: int, reason: str) -> None:
             place = f"run={folder}"
     _log.warning(
         "a line of %s at byte %d is damaged (%s) and is left out: %s puts it aside",
-        *(path, offset, reason, command("verify", place, "repair=true")),
+        path,
+        offset,
+        reason,
+        command("verify", place, "repair=true"),
     )

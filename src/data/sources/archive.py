@@ -89,7 +89,8 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         if changed:
             _log.warning(
                 "%s: what was extracted from it is not what it was (%s): it is extracted anew",
-                *(archive, shortened_names(changed)),
+                archive,
+                shortened_names(changed),
             )
         return _extract(archive, unfinished)
 

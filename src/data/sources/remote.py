@@ -412,7 +412,8 @@ def _remove_changed(address: str, place: Path, notes: FileNotes, *, content: boo
     if changed:
         _log.warning(
             "%s: what was fetched from it is not what it was (%s): it is fetched anew",
-            *(address, shortened_names(changed)),
+            address,
+            shortened_names(changed),
         )
 
 
