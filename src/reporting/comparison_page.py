@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..machine.arrays import UInt8Array
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..metrics.pareto import pareto_front
 from ..metrics.summary import accuracy_name
 from ..records.comparison import Comparison, Entrant, Verdict
@@ -38,7 +38,6 @@ from .comparison_verdict import (
 from .formatting import (
     chance_text,
     count,
-    counted,
     duration,
     gap_text,
     is_percent,

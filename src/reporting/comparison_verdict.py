@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..metrics.summary import accuracy_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import chance_text, counted, gap_text, is_percent, metric_text
+from .formatting import chance_text, gap_text, is_percent, metric_text
 
 __all__ = [
     "CERTAIN",

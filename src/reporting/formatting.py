@@ -24,7 +24,6 @@ __all__ = [
     "code",
     "code_block",
     "count",
-    "counted",
     "duration",
     "escaped",
     "figure_text",
@@ -72,11 +71,6 @@ def below_each_other(sentences: Iterable[str], width: int | None) -> str:
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(map(lines.fill, sentences))
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number of things, as in "1 trial", "1,200 trials" or "2 families"."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def times_measured(times: int) -> str:

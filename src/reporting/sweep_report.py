@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..machine.text import csv_text
+from ..machine.text import counted, csv_text
 from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
-    counted,
     duration,
     mean_text,
     metric_text,

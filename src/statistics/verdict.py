@@ -92,9 +92,7 @@ def judge(
     draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
     screened = () if screening is None else screening.others
-    wide = evidence
-    if screened:
-        wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest)
+    wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest) if screened else evidence
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
     quantile = simultaneous_quantile(drawn, confidence)

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
+from ..machine.text import counted
 from ..records.ties import METRICS, Place
 from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
-from ..reporting.formatting import counted, metric_text
+from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool

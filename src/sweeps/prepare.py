@@ -13,8 +13,9 @@ from ..config.overrides import changed
 from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
+from ..machine.text import counted
 from ..records.trials import COMPLETE
-from ..reporting.formatting import counted, duration
+from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family

@@ -23,8 +23,9 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
 from ..machine.status import doing
+from ..machine.text import counted
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import counted, duration
+from ..reporting.formatting import duration
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool

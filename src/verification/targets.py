@@ -14,7 +14,7 @@ from ..data.sources.archive import changed_files
 from ..data.sources.file_notes import NOTES, FileNotes, shortened_names
 from ..machine.disk import refusal
 from ..machine.status import with_progress
-from ..reporting import formatting
+from ..machine.text import counted
 from ..runs.folder import FOLDS
 from ..runs.seal import SEAL
 from ..storage.cache import (
@@ -73,7 +73,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
     left_out = f" (without {' and '.join(busy)} being written)" if busy else ""
     return (
         f"{_runs(len(runs))}{without} and {_studies(len(studies))} in {output_dir}{left_out}, "
-        f"{formatting.counted(entries, 'stored result')} in {cache}",
+        f"{counted(entries, 'stored result')} in {cache}",
         faults,
     )
 
@@ -86,11 +86,11 @@ def _each(
 
 
 def _runs(number: int) -> str:
-    return formatting.counted(number, "run")
+    return counted(number, "run")
 
 
 def _studies(number: int) -> str:
-    return formatting.counted(number, "study", "studies")
+    return counted(number, "study", "studies")
 
 
 def _at_rest_and_busy(

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
+from ...machine.text import counted
 from ...records.pictures import Pixels, shown
 from .depth import (
     ScaleBy,
@@ -266,13 +267,11 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
 def _check_bands(bands: int, form: PictureFormat) -> None:
     """Refuse a picture of another number of bands than the format's."""
     if form.bands is not None and bands != form.band_count:
-        raise PictureError(f"has {_counted(bands)}, where pictures of {form.band_count} are taken")
+        raise PictureError(
+            f"has {counted(bands, 'band')}, where pictures of {form.band_count} are taken"
+        )
     if form.bands is None and bands not in (1, 3):
-        raise PictureError(f"has {_counted(bands)}, where pictures of 1 or 3 are taken")
-
-
-def _counted(bands: int) -> str:
-    return "1 band" if bands == 1 else f"{bands} bands"
+        raise PictureError(f"has {counted(bands, 'band')}, where pictures of 1 or 3 are taken")
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:

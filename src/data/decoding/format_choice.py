@@ -10,6 +10,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.arrays import Int64Array
+from ...machine.text import counted
 from ..quality.audit import Survey
 from ..sources.source import Source
 from .depth import ValueRange, chosen_range
@@ -160,8 +161,7 @@ def _number(band: int | str, names: Sequence[str], count: int, file: str) -> int
         have = ", ".join(names) or "none; data.band_names=[NAME,NAME,...] names them"
         raise ConfigError(f"data.bands: there is no band {band!r} in {file}: its names are {have}.")
     if band > count:
-        bands = "1 band" if count == 1 else f"{count} bands"
-        raise ConfigError(f"data.bands: {file} has {bands}, and no band {band}.")
+        raise ConfigError(f"data.bands: {file} has {counted(count, 'band')}, and no band {band}.")
     return band
 
 

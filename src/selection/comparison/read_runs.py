@@ -24,6 +24,7 @@ from ...data.sources.costs import CostTable
 from ...machine.parallel import available_cores, in_order
 from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
+from ...machine.text import counted
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
@@ -137,7 +138,7 @@ def read_runs(
     if others and (settings.runs is not None or not runs):
         raise others[0]
     if others:
-        some = "One run" if len(others) == 1 else f"{len(others)} runs"
+        some = counted(len(others), "run", begins=True)
         problems.append(f"{some} left out that cannot be judged so: {others[0]}")
     return runs, problems
 
