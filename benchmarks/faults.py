@@ -32,7 +32,7 @@ from src.runs.folder import RunFolder
 from src.storage.cache import check_again
 from src.storage.digests import file_state
 from src.tracking import events
-from src.verification.models import verify_models
+from src.verification.mlflow_models import verify_models
 from src.verification.targets import verify_all
 
 __all__ = ["Tally", "flip_bytes", "measure"]

@@ -45,7 +45,6 @@ from .finals_time import FinalsTime
 from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
-from .pictures import check_pictures, checked_costs, choose_families, describe_judging, shorter_side
 from .prepare import Preparation
 from .prepared import PREPARED, Prepared
 from .short_budget import (
@@ -53,6 +52,13 @@ from .short_budget import (
     explain_no_family,
     families_without_time,
     next_affordable_family,
+)
+from .study_pictures import (
+    check_pictures,
+    checked_costs,
+    choose_families,
+    describe_judging,
+    shorter_side,
 )
 from .sweep_study import SECOND, record_of, resuming_command, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of

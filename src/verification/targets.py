@@ -27,7 +27,7 @@ from ..storage.cache import (
 from ..tracking.database import remove_unfinished_database
 from ..tracking.events import tracked_runs
 from ..tracking.spool import is_being_written
-from .models import verify_models
+from .mlflow_models import verify_models
 from .runs import Fault, UntouchedRun, verify_run, verify_spool
 from .studies import is_running, verify_json, verify_output, verify_study
 

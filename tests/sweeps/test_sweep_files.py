@@ -15,7 +15,7 @@ from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
 from src.sweeps.families import default_values, load_families, trial_overrides
-from src.sweeps.pictures import choose_families
+from src.sweeps.study_pictures import choose_families
 
 BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))

@@ -22,8 +22,8 @@ from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
 from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
+from ..quality.data_summary import remarks_on, summary_lines
 from ..quality.picture_statistics import channel_statistics
-from ..quality.summary import remarks_on, summary_lines
 from ..quality.suspects import Examination, examine, list_suspects
 from ..sources.source import Source
 from ..splitting.folds import assign_folds, hold_out
