@@ -159,22 +159,16 @@ def compose_plain(
         key, equals, _ = argument.partition("=")
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(argument)
-        else:
-            if not equals and not argument.startswith(("~", "+")):
-                if whole := _divided_path(overrides, at):
-                    raise ConfigError(
-                        f"{argument!r} is not understood: if it belongs to the path before it, put "
-                        f"both in quotes, {shlex.quote(whole)}."
-                    )
-                raise _alone(argument, _completed(config_name, folders, (), cls))
-            parsed[argument] = parse_override(argument)
-            if parsed[argument].is_delete():
-                key = parsed[argument].key_or_group
-                raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
-            if parsed[argument].is_sweep_override():
-                raise _several(argument, cls)
-            if key in options and isinstance(given := parsed[argument].value(), int | float):
-                raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
+            continue
+        if not equals and not argument.startswith(("~", "+")):
+            if whole := _divided_path(overrides, at):
+                raise ConfigError(
+                    f"{argument!r} is not understood: if it belongs to the path before it, put "
+                    f"both in quotes, {shlex.quote(whole)}."
+                )
+            raise _alone(argument, _completed(config_name, folders, (), cls))
+        parsed[argument] = override = parse_override(argument)
+        _refuse_override(argument, override, options, cls)
     chosen = [argument for argument, o in parsed.items() if _chooses(o, options)]
     values = {argument: o for argument, o in parsed.items() if argument not in chosen}
     try:
@@ -196,6 +190,20 @@ def compose_plain(
     for key, value in literal.items():
         put(plain, key, value)
     return plain
+
+
+def _refuse_override(
+    argument: str, override: Override, options: Mapping[str, Sequence[str]], cls: type
+) -> None:
+    """Raise ConfigError for what Hydra's grammar has, and a command line of one run has not."""
+    if override.is_delete():
+        key = override.key_or_group
+        raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
+    if override.is_sweep_override():
+        raise _several(argument, cls)
+    key = key_of_override(argument)
+    if key in options and isinstance(given := override.value(), int | float):
+        raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
 
 
 def _divided_path(overrides: Sequence[str], at: int) -> str | None:

@@ -396,22 +396,7 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     with doing("reading the search spaces"):
         families = load_families(list(settings.families), base, settings.search)
     line = command("sweep", "--config-name", config_name, *overrides)
-    try:
-        check_sampler(settings.sampler.name, families, len(settings.metrics))
-        spec = study_spec(settings, families, base, costs)
-        study = SweepStudy(settings.study_folder, spec, settings.storage)
-    except StudyChanged as error:
-        # It names the table of costs, which may be what has changed.
-        earlier = None if costs is not None else resuming_command(settings, error.begun)
-        going_on = "take the old settings"
-        if earlier is not None:
-            going_on = f"resume it: {without_password(earlier)}"
-        raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
-    except ValueError as error:  # StudyBusy as well
-        raise ConfigError(f"{str(error).rstrip('.')}.") from error
-    except OSError as error:
-        reason = refusal(error, settings.study_folder) or str(error)
-        raise not_written(error, f"the study cannot be kept: {reason}.") from error
+    study = _opened_study(settings, families, base, costs)
     with study, Interruption() as interruption:
         try:
             with explained(settings.study_folder):
@@ -432,6 +417,31 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
             raise
         except StudyBusy as error:
             raise RunFailed(str(error)) from error
+
+
+def _opened_study(
+    settings: SweepSettings,
+    families: Sequence[Family],
+    base: Sequence[str],
+    costs: CostTable | None,
+) -> SweepStudy:
+    """Begin the study, or open the one that was begun; raises as `run_sweep`."""
+    try:
+        check_sampler(settings.sampler.name, families, len(settings.metrics))
+        spec = study_spec(settings, families, base, costs)
+        return SweepStudy(settings.study_folder, spec, settings.storage)
+    except StudyChanged as error:
+        # It names the table of costs, which may be what has changed.
+        earlier = None if costs is not None else resuming_command(settings, error.begun)
+        going_on = "take the old settings"
+        if earlier is not None:
+            going_on = f"resume it: {without_password(earlier)}"
+        raise ConfigError(f"{error}. Begin a new one with study=NAME, or {going_on}") from error
+    except ValueError as error:  # StudyBusy as well
+        raise ConfigError(f"{str(error).rstrip('.')}.") from error
+    except OSError as error:
+        reason = refusal(error, settings.study_folder) or str(error)
+        raise not_written(error, f"the study cannot be kept: {reason}.") from error
 
 
 def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
