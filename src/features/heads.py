@@ -290,15 +290,15 @@ class _Race:
         head = min(self.judged, key=lambda one: self.judged[one].losses.mean())
         best = self.judged[head]
         return ChosenHead(
-            head,
-            best.calibration,
-            best.accuracy,
-            float(best.losses.mean()),
-            self.tried,
-            self.folds,
-            budget.took,
-            self.complete,
-            budget.late,
+            head=head,
+            calibration=best.calibration,
+            accuracy=best.accuracy,
+            log_loss=float(best.losses.mean()),
+            tried=self.tried,
+            folds=self.folds,
+            seconds=budget.took,
+            complete=self.complete,
+            late=budget.late,
         )
 
 

@@ -339,13 +339,13 @@ class Predictor:
             others = np.argsort(-probs, kind="stable").tolist()
             order = [best, *(k for k in others if k != best)][:top_k]
         return Labelled(
-            path,
-            tuple(self.class_names[k] for k in order),
-            tuple(float(probs[k]) for k in order),
-            float(self.kind.confidences(probs[None])[0]),
-            float(self.kind.uncertainties(probs[None])[0]),
-            judged,
-            tuple(map(float, probs)) if self.kind.sets else (),
+            path=path,
+            labels=tuple(self.class_names[k] for k in order),
+            probabilities=tuple(float(probs[k]) for k in order),
+            confidence=float(self.kind.confidences(probs[None])[0]),
+            uncertainty=float(self.kind.uncertainties(probs[None])[0]),
+            judged=judged,
+            every=tuple(map(float, probs)) if self.kind.sets else (),
         )
 
 

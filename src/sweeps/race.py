@@ -118,12 +118,12 @@ class _Race:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         self._jobs = SweepJobs(
-            settings,
-            study,
-            self._families,
-            self._base,
-            self._prepared,
-            self._parent.run_id,
+            settings=settings,
+            study=study,
+            families=self._families,
+            base=self._base,
+            prepared=self._prepared,
+            parent_run_id=self._parent.run_id,
             costs=self._costs,
         )
         self._pool = pool = Pool(engine)

@@ -162,14 +162,14 @@ class SweepJobs:
         """
         limited = share.measuring is not None
         task = Prepare(
-            self._places(final=False),
-            share.measuring,
-            share.late_by,
-            [kind.values for kind in kinds_of(family)] if limited else [],
-            trial_variants(family) if limited else [],
-            share.trial,
-            least_epochs,
-            at_once,
+            places=self._places(final=False),
+            seconds=share.measuring,
+            late_by=share.late_by,
+            kinds=[kind.values for kind in kinds_of(family)] if limited else [],
+            variants=trial_variants(family) if limited else [],
+            trial_seconds=share.trial,
+            least_epochs=least_epochs,
+            at_once=at_once,
         )
         own = trial_overrides(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))

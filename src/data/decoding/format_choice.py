@@ -59,14 +59,14 @@ def chosen_format(
     if bands is not None:
         channels = len(bands)
     return PictureFormat(
-        chosen_size(sizes, settings.image_size, native_side),
-        channels or _chosen_channels(source, found, values),
-        settings.fit,
-        values,
-        "uint8" if np.isnan(found.bounds).all() else "float32",
-        bands,
-        count,
-        settings.scale,
+        image_size=chosen_size(sizes, settings.image_size, native_side),
+        channels=channels or _chosen_channels(source, found, values),
+        fit=settings.fit,
+        value_range=values,
+        dtype="uint8" if np.isnan(found.bounds).all() else "float32",
+        bands=bands,
+        band_count=count,
+        scale=settings.scale,
     )
 
 
