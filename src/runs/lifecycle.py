@@ -318,34 +318,36 @@ class ActiveRun(ABC):
         with suppress(OSError, ValueError):  # the terminal went away
             print(line, file=sys.stderr, flush=True)
 
+    def _summary(self, outcome: _Outcome) -> RunSummary:
+        """Return what every summary has; `completed` adds to it."""
+        folder, settings, parent = self.folder, self.settings, self.parent
+        return RunSummary(
+            run_id=folder.run_id,
+            status=outcome.status,
+            name=folder.name,
+            model=settings.model.name,
+            data=settings.data.name,
+            seed=settings.seed,
+            split_fingerprint=None,
+            metrics=self.metrics,
+            num_parameters=None,
+            duration_seconds=time.perf_counter() - self._started,
+            reason=outcome.reason,
+            run_dir=str(folder.path),
+            command=self.command,
+            fold=settings.cv.fold,
+            family=None if parent is None else parent.family,
+            trial=None if parent is None else parent.trial,
+            found=_found_settings(folder.path / "choices"),
+        )
+
     def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
         folder = self.folder
         if tracker is not None and self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
             tracker.tags({"bakeoff.state": outcome.state})
-        settings = self.settings
-        summary = self.completed(
-            RunSummary(
-                run_id=folder.run_id,
-                status=outcome.status,
-                name=folder.name,
-                model=settings.model.name,
-                data=settings.data.name,
-                seed=settings.seed,
-                split_fingerprint=None,
-                metrics=self.metrics,
-                num_parameters=None,
-                duration_seconds=time.perf_counter() - self._started,
-                reason=outcome.reason,
-                run_dir=str(folder.path),
-                command=self.command,
-                fold=settings.cv.fold,
-                family=None if self.parent is None else self.parent.family,
-                trial=None if self.parent is None else self.parent.trial,
-                found=_found_settings(folder.path / "choices"),
-            )
-        )
+        summary = self.completed(self._summary(outcome))
         if outcome.state == "refused":  # another process writes this run, and its summary
             return summary
         try:
