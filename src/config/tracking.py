@@ -80,8 +80,8 @@ def environment_overrides(
         value = os.environ.get(variable, "").strip()
         if not value or (key and key not in keys) or not given.isdisjoint(("resume", key)):
             continue
-        if said := credentials_problem(value, key) or problem(value):
-            raise ConfigError(f"{variable}: {said}.")
+        if reason := credentials_problem(value, key) or problem(value):
+            raise ConfigError(f"{variable}: {reason}.")
         if key and getattr(settings.tracking, key.partition(".")[2]) in (None, _DEFAULT_EXPERIMENT):
             found.append(f"{key}={value}")
     return found

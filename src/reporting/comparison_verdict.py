@@ -52,16 +52,16 @@ _ONCE = ("Trained once", "Cross-validated once")
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
-    said = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
+    sentences = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
     if verdict.collapses is not None:
-        said.append(_collapsed(verdict, verdict.collapses))
+        sentences.append(_collapsed(verdict, verdict.collapses))
     if len(verdict.standings) > 1:
-        said += [_tied(verdict), _chances(verdict), _difference(verdict)]
-        said += [_choice(verdict), _disturbed(comparison), _need(verdict)]
-    said += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
+        sentences += [_tied(verdict), _chances(verdict), _difference(verdict)]
+        sentences += [_choice(verdict), _disturbed(comparison), _need(verdict)]
+    sentences += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
-        said.append(pair_sentence(comparison.pair))
-    return tuple(filter(None, said))
+        sentences.append(pair_sentence(comparison.pair))
+    return tuple(filter(None, sentences))
 
 
 def _disturbed(comparison: Comparison) -> str:

@@ -224,8 +224,8 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     ]
     if "test part measured" in found:
         term, text, kind = tested.pop() if tested else ("Test", "", "")
-        said = ", measured ".join(filter(None, (text, found["test part measured"])))
-        tested.append((term, said, kind))
+        measurement = ", measured ".join(filter(None, (text, found["test part measured"])))
+        tested.append((term, measurement, kind))
     rows = [
         ("Caution", record.caution, ""),
         ("Why", reason, ""),

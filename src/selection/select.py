@@ -310,10 +310,10 @@ def _accuracy(summary: RunSummary) -> str:
     metrics = summary.metrics
     cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
     accuracy = figure_text(metrics, "test/accuracy")
-    said = [None if cost is None else f"mean cost {cost}", primary]
-    if accuracy is not None and any(said):
+    figures = [None if cost is None else f"mean cost {cost}", primary]
+    if accuracy is not None and any(figures):
         accuracy = f"{accuracy_name('test/map' in metrics)} {accuracy}"
-    return "; ".join(filter(None, [*said, accuracy])) or "not measured"
+    return "; ".join(filter(None, [*figures, accuracy])) or "not measured"
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def read_csv_lines(file: Path, wanted: Wanted) -> ParsedTable:
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
     except csv.Error as error:
-        what = next((said for part, said in _FAULTS.items() if part in str(error)), str(error))
+        what = next((fault for part, fault in _FAULTS.items() if part in str(error)), str(error))
         raise ConfigError(f"{file}, line {lines.line_num}: {what}.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None

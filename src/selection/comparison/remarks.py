@@ -40,17 +40,17 @@ def remarks_on(
 
 
 def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundRuns) -> list[str]:
-    said = []
+    remarks = []
     if on_other_pictures:
         pixels = any(run.target == "dense" for run in runs)
         differing = " or in another size" * pixels
         differing += " or in other folds" * any(run.folds is not None for run in runs)
         some = counted(on_other_pictures, "run", begins=True)
-        said.append(f"{some} on other pictures{differing} left out.")
+        remarks.append(f"{some} on other pictures{differing} left out.")
     if found.elsewhere:
         some = counted(found.elsewhere, "run", begins=True)
-        said.append(f"{some} left out that MLflow knows and this machine does not have.")
-    return said
+        remarks.append(f"{some} left out that MLflow knows and this machine does not have.")
+    return remarks
 
 
 def _copies(runs: Sequence[FinishedRun]) -> list[str]:
