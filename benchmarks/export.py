@@ -16,7 +16,7 @@ from src.runs.folder import RunFolder
 from src.serving.bundle_files import model_file
 from src.serving.export_formats import exportable
 from src.serving.exported import open_logits
-from src.serving.variant_choice import ratios, times_in_turns
+from src.serving.variant_choice import speedups, times_in_turns
 from src.serving.whole_network import eager
 
 __all__ = ["measure"]
@@ -60,7 +60,7 @@ def _row(run: RunFolder) -> Row:
         print(f"{name}: {1e3 * statistics.median(found):.3f} ms", flush=True)
     slow = min(eagers, key=lambda name: statistics.median(seconds[name]))
     fast = min(variants, key=lambda name: statistics.median(seconds[name]))
-    faster = ratios(seconds[slow], seconds[fast])
+    faster = speedups(seconds[slow], seconds[fast])
     return Row(
         f"one picture through the default cnn: {fast} against eager PyTorch ({slow})",
         f"{spread(faster)} faster, {100 * equal[fast]:.2f} % equal labels",

@@ -31,8 +31,8 @@ from src.machine.failures import RunFailed
 from src.runs.folder import RunFolder
 from src.storage.cache import check_again
 from src.storage.digests import file_state
-from src.tracking.events import forget_warnings
-from src.verification.models import verify_models
+from src.tracking import events
+from src.verification.mlflow_models import verify_models
 from src.verification.targets import verify_all
 
 __all__ = ["Tally", "flip_bytes", "measure"]
@@ -150,7 +150,7 @@ def _judge(world: World, truth: dict[str, Any], file: Path, where: str, tally: T
             continue
         name = question.name
         check_again()
-        forget_warnings()
+        events._warn_of_line.cache_clear()  # as in a process of its own
         try:
             answer, said = _ask(question.ask)
         except _REFUSALS:

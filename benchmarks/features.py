@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks.commands import trained
 from benchmarks.table import Row
 from src.data.sources.fashion_mnist import load
+from src.features.feature_table import described
 from src.features.fusion import extractors_of
-from src.features.table import described
 
 __all__ = ["measure"]
 

@@ -19,7 +19,7 @@ from src.config.tracking import TrackingSettings
 from src.data.quality.audit import content_hash
 from src.data.sources.source import Source
 from src.data.splitting.splits import make_split
-from src.metrics.summary import evaluate, metric_key
+from src.metrics.summary import metric_key, scalar_metrics
 from src.records.run import Predictions, RunSummary
 from src.runs.folder import RunFolder
 from src.runs.seal import seal
@@ -114,7 +114,7 @@ def _write(
         probs,
         source.class_names,
     ).write(folder.predictions / "val.parquet")
-    scores = evaluate(probs, targets, source.class_names)
+    scores = scalar_metrics(probs, targets, source.class_names)
     metrics = {metric_key("val", name): value for name, value in scores.items()}
     metrics |= {"cost/latency_ms": latency_ms * generator.uniform(0.8, 1.3)}
     metrics |= {"cost/training_seconds": 60 * generator.uniform(0.5, 2) * latency_ms}

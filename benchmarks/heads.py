@@ -17,7 +17,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import head_groups
-from src.features.heads import Choice, Examples, choose_head, fit_chosen
+from src.features.heads import ChosenHead, Examples, choose_head, fit_chosen
 from src.features.transfer import cross_validated_accuracy, logme
 from src.machine.arrays import Float32Array
 from src.machine.parallel import available_cores
@@ -75,7 +75,9 @@ def _drawn(
     return features.astype(np.float32), targets.astype(np.int64)
 
 
-def _search(features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Choice:
+def _search(
+    features: Float32Array, targets: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> ChosenHead:
     model = compose_settings(RunSettings, ["model=embedding", "model.auto.seconds=600"]).model
     assert isinstance(model, ClassicalSettings)
     examples = Examples(features, targets, np.arange(len(targets)), [_FEATURES])

@@ -18,7 +18,7 @@ from benchmarks.table import Row
 from src.config.compose import compose_settings
 from src.config.finished import CompareSettings
 from src.data.sources.source import Source
-from src.metrics.summary import evaluate
+from src.metrics.summary import scalar_metrics
 from src.records.run import Predictions
 from src.reporting.run_figures import draw_run_figures
 from src.selection.comparison import compared
@@ -92,9 +92,9 @@ def _source(classes: int, pictures: int) -> Source:
 
 
 def _metrics(predictions: Predictions) -> dict[str, float]:
-    return evaluate(predictions.probs, predictions.targets, predictions.class_names)
+    return scalar_metrics(predictions.probs, predictions.targets, predictions.class_names)
 
 
 def _figures(folder: Path, predictions: Predictions) -> list[Path]:
     blank = np.zeros((3, 32, 32), np.uint8)
-    return list(draw_run_figures(folder, {}, {"val": predictions}, lambda _: blank, None))
+    return list(draw_run_figures(folder, {}, {"val": predictions}, lambda _: blank, batch=None))

@@ -20,7 +20,7 @@ import optuna
 from benchmarks.fashion_part import write_part
 from src.search.jobs import Ending, Job
 from src.search.space import Family, Value
-from src.sweeps.families import load_families, overrides_of
+from src.sweeps.families import load_families, trial_overrides
 from src.sweeps.run_job import TrialRunner
 from src.sweeps.tasks import Train, plain_task
 
@@ -126,7 +126,7 @@ def _job(family: Family, base: list[str], values: dict[str, Value], folder: Path
         metric="val/accuracy",
         direction="maximize",
     )
-    return Job(plain_task(task), EPOCHS, overrides=overrides_of(family, base, values))
+    return Job(plain_task(task), EPOCHS, overrides=trial_overrides(family, base, values))
 
 
 def _told(curve: list[float], ending: Ending) -> str:

@@ -23,7 +23,7 @@ from src.config.compose import compose_settings, read_run_settings
 from src.config.finished import CompareSettings
 from src.data.splitting.splits import Split
 from src.data.splitting.test_usage import past_test_measurements
-from src.features.table import FeatureTable
+from src.features.feature_table import FeatureTable
 from src.records.champions import Champion
 from src.reporting.comparison_verdict import verdict_sentences
 from src.runs.build import build_data, build_extractors

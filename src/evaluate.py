@@ -35,7 +35,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     refuse_measuring(folder, settings.split)
 
     with doing("loading PyTorch and Lightning"):
-        from .reporting.formatting import measured
+        from .reporting.formatting import times_measured
         from .runs.finished.evaluate import measure_again
 
     metrics, measurements = measure_again(folder, checkpoint, settings)
@@ -43,7 +43,7 @@ def evaluate(settings: EvaluateSettings, overrides: Sequence[str]) -> None:
     for key, value in metrics.items():
         print(f"{key.removeprefix(prefix):<24} {value:.4f}")
     if measurements is not None:
-        print(f"the test part has been measured {measured(measurements)}", flush=True)
+        print(f"the test part has been measured {times_measured(measurements)}", flush=True)
     print(f"summary: {folder.summary}")
 
 

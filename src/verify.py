@@ -21,7 +21,7 @@ from .config.finished import VerifySettings
 
 def verify(settings: VerifySettings, overrides: Sequence[str]) -> bool:
     """Print a line for each fault and how much was checked; returns whether all is well."""
-    from .reporting.formatting import counted
+    from .machine.text import counted
     from .verification.targets import verify_all
 
     checked, faults = verify_all(settings)

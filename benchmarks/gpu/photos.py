@@ -21,7 +21,7 @@ from benchmarks.gpu.training import images_per_second
 from benchmarks.table import Row, spread
 from src.config.compose import read_run_settings
 from src.features.embedding import NetworkFeatures
-from src.features.table import described
+from src.features.feature_table import described
 from src.machine.parallel import available_cores
 from src.models.arithmetic import MEMORY_FORMATS, autocast
 from src.models.zoo import TimmNet

@@ -12,11 +12,12 @@ import torch
 from benchmarks.commands import python
 from benchmarks.gpu.pictures import write_drawn
 from benchmarks.table import Row
+from src.config.overrides import changed
 from src.search.jobs import Channel, Death, Ending, Job, NoReports, Ready
 from src.search.workers.local import LocalEngine
 from src.search.workers.slots import Slot
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import Train, changed, plain_task
+from src.sweeps.tasks import Train, plain_task
 
 __all__ = ["Taker", "memory", "slots", "sweep_rate"]
 

@@ -21,6 +21,7 @@ from .finished import (
 )
 from .models import WeightsSettings
 from .other_names import library_networks, stored_networks
+from .overrides import without_keys
 from .schema import RunSettings
 from .sweep import DashboardSettings, read_sweep_settings, sweep_files
 from .tracking import ReplaySettings, UISettings
@@ -92,7 +93,7 @@ def _keys(entry: str, arguments: list[str]) -> list[str]:
     except ConfigError:  # a flag that there is not
         overrides = [argument for argument in arguments if not argument.startswith("-")]
     # Code of plugins is not run while somebody types.
-    overrides = [argument for argument in overrides if not argument.startswith("plugins=")]
+    overrides = without_keys(overrides, ["plugins"])
 
     def keys(some: list[str]) -> list[str]:
         if entry == "sweep":

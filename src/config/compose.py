@@ -31,7 +31,7 @@ from .other_names import (
     nearest_network,
     with_libraries,
 )
-from .overrides import CONSTANTS, parse, value_of
+from .overrides import CONSTANTS, key_of_override, parse_override, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -109,7 +109,7 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
     """
     choices: list[list[str]] = []
     for argument in overrides:
-        key, _, value = argument.partition("=")
+        key, value = split_override(argument)
         if is_literal(key):
             # A list of names of options is no path; everything else is one, with its commas.
             values = value.split(",")
@@ -117,7 +117,7 @@ def expand(overrides: Sequence[str]) -> Iterator[list[str]]:
             listed = all(v in plain for v in values)
             choices.append([f"{key}={v}" for v in values] if listed else [argument])
             continue
-        override = parse(argument)
+        override = parse_override(argument)
         if not override.is_sweep_override():
             choices.append([argument])
         elif override.is_discrete_sweep():
@@ -159,22 +159,16 @@ def compose_plain(
         key, equals, _ = argument.partition("=")
         if equals and is_literal(key) and key not in options:
             literal[key] = value_of(argument)
-        else:
-            if not equals and not argument.startswith(("~", "+")):
-                if whole := _divided_path(overrides, at):
-                    raise ConfigError(
-                        f"{argument!r} is not understood: if it belongs to the path before it, put "
-                        f"both in quotes, {shlex.quote(whole)}."
-                    )
-                raise _alone(argument, _completed(config_name, folders, (), cls))
-            parsed[argument] = parse(argument)
-            if parsed[argument].is_delete():
-                key = parsed[argument].key_or_group
-                raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
-            if parsed[argument].is_sweep_override():
-                raise _several(argument, cls)
-            if key in options and isinstance(given := parsed[argument].value(), int | float):
-                raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
+            continue
+        if not equals and not argument.startswith(("~", "+")):
+            if whole := _divided_path(overrides, at):
+                raise ConfigError(
+                    f"{argument!r} is not understood: if it belongs to the path before it, put "
+                    f"both in quotes, {shlex.quote(whole)}."
+                )
+            raise _alone(argument, _completed(config_name, folders, (), cls))
+        parsed[argument] = override = parse_override(argument)
+        _refuse_override(argument, override, options, cls)
     chosen = [argument for argument, o in parsed.items() if _chooses(o, options)]
     values = {argument: o for argument, o in parsed.items() if argument not in chosen}
     try:
@@ -198,10 +192,24 @@ def compose_plain(
     return plain
 
 
+def _refuse_override(
+    argument: str, override: Override, options: Mapping[str, Sequence[str]], cls: type
+) -> None:
+    """Raise ConfigError for what Hydra's grammar has, and a command line of one run has not."""
+    if override.is_delete():
+        key = override.key_or_group
+        raise ConfigError(f"{argument!r}: a setting cannot be removed: set {key}=VALUE.")
+    if override.is_sweep_override():
+        raise _several(argument, cls)
+    key = key_of_override(argument)
+    if key in options and isinstance(given := override.value(), int | float):
+        raise ConfigError(f"{key} is {given}: {_no_option(key, str(given), options[key])}.")
+
+
 def _divided_path(overrides: Sequence[str], at: int) -> str | None:
     """Return the override of a path that the shell has divided at spaces before `at`, or None."""
     before = overrides[at - 1] if at else ""
-    key, _, value = before.partition("=")
+    key, value = split_override(before)
     if not is_literal(key) or "/" not in value:
         return None
     rest = takewhile(lambda argument: "=" not in argument, overrides[at:])
@@ -219,7 +227,7 @@ def _alone(argument: str, plain: Mapping[str, Any]) -> ConfigError:
 
 def _several(argument: str, cls: type) -> ConfigError:
     """Return the error for `key=a,b`, which says how to give a list, a number or several runs."""
-    key, _, value = argument.partition("=")
+    key, value = split_override(argument)
     if "list[" in str(get_type_hints(cls).get(key)):
         advice = f"a list is {key}=[{value}]"
     elif cls is RunSettings:
@@ -305,7 +313,7 @@ def read_run_settings(overrides: Sequence[str], *, sampled: bool = False) -> Run
         ConfigError: an override is wrong, or would change nothing with the model or the others.
     """
     settings = compose_settings(RunSettings, overrides)
-    given = [argument.partition("=")[0] for argument in overrides]
+    given = [*map(key_of_override, overrides)]
     refuse_idle(given, settings)
     if not sampled:
         _refuse_without_effect(given, settings)
@@ -355,7 +363,7 @@ def effective_overrides(overrides: Sequence[str], beside: Sequence[str]) -> list
         ConfigError: an override is wrong.
     """
     settings = compose_settings(RunSettings, [*beside, *overrides])
-    return [override for override in overrides if not settings.is_idle(override.partition("=")[0])]
+    return [override for override in overrides if not settings.is_idle(key_of_override(override))]
 
 
 def chosen_options(
@@ -364,7 +372,7 @@ def chosen_options(
     """Return the option of each config group with these overrides; their values are ignored."""
     folders = _with_plugins(folders)
     known = groups(*folders)
-    chosen = tuple(argument for argument in overrides if argument.partition("=")[0] in known)
+    chosen = tuple(argument for argument in overrides if key_of_override(argument) in known)
     _, choices = _composed(config_name, folders, chosen)
     return {group: option for group, option in choices.items() if group in known}
 

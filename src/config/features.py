@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar
 
 from ..machine.text import nearest
 from .added_groups import group_of
@@ -42,8 +42,6 @@ DESCRIPTORS: dict[str, str | None] = {}
 # The classifiers, and what makes them: functions of the fields of their settings and of `seed`,
 # `threads` and `pictures` (that the smallest fit will see), which return a scikit-learn estimator.
 CLASSIFIERS: dict[str, str] = {}
-_Selection = Literal["none", "variance", "anova", "mutual_information", "l1", "pca"]
-SELECTIONS = get_args(_Selection)
 # Chosen by the search for the best classifier.
 _SEARCHED = ("scaling", "selection", "keep", "whitening", "normalise")
 
@@ -89,7 +87,7 @@ class ClassicalSettings(ModelSettings):
         "each of its numbers",
         "blocks",
     )
-    selection: _Selection = setting(
+    selection: Literal["none", "variance", "anova", "mutual_information", "l1", "pca"] = setting(
         "which features are kept, or pca for their principal components", "pca"
     )
     keep: int = positive_int("features or components kept by the selection", 200)

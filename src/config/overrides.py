@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 
 from ..machine.text import without_quotes
 from .checks import ConfigError, is_literal
 from .other_names import hint_for_hydra
 
 if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
     from .models import ModelSettings
 
-__all__ = ["CONSTANTS", "override_of", "parse", "value_of", "with_values"]
+__all__ = [
+    "CONSTANTS",
+    "by_key",
+    "changed",
+    "key_of_override",
+    "override_of",
+    "parse_override",
+    "split_override",
+    "value_of",
+    "with_values",
+    "without_keys",
+]
 
 _Model = TypeVar("_Model", bound="ModelSettings")
 
@@ -36,12 +45,15 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9_./@+-]+")
 
 
 @lru_cache(maxsize=1 << 12)  # some milliseconds each, and a sweep's trials share most of them
-def parse(argument: str) -> Override:
+def parse_override(argument: str) -> Override:
     """Return one override as Hydra reads it.
 
     Raises:
         ConfigError: the argument is no override, or one of Hydra's own settings.
     """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     key, equals, _ = argument.partition("=")
     if _HYDRAS_OWN.match(key):
         raise ConfigError(
@@ -68,6 +80,33 @@ def parse(argument: str) -> Override:
         ) from None
 
 
+def split_override(override: str) -> tuple[str, str]:
+    """Return the key that an override sets, or all of an argument without a `=`, and its text."""
+    key, _, text = override.partition("=")
+    return key, text
+
+
+def key_of_override(override: str) -> str:
+    """Return the first part of `split_override`."""
+    return split_override(override)[0]
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Return the overrides by their keys; of one key, the last."""
+    return {key_of_override(override): override for override in overrides}
+
+
+def without_keys(overrides: Iterable[str], keys: Container[str]) -> list[str]:
+    """Return the overrides that set none of these keys."""
+    return [override for override in overrides if key_of_override(override) not in keys]
+
+
+def changed(overrides: Iterable[str], changes: Iterable[str]) -> list[str]:
+    """Return overrides in which `changes` replace those of the same keys; a later change wins."""
+    newer = by_key(changes)
+    return [*without_keys(overrides, newer), *newer.values()]
+
+
 def override_of(key: str, value: Any) -> str:
     """Return the override that gives `key` a plain value, nested or not; inverts `value_of`."""
     if isinstance(value, str) and is_literal(key) and value not in CONSTANTS:
@@ -80,7 +119,7 @@ def _written(value: Any) -> str:
         return f"[{','.join(_written(item) for item in value)}]"
     if not isinstance(value, str):
         return next((name for name, known in CONSTANTS.items() if value is known), repr(value))
-    if _PLAIN_TEXT.fullmatch(value) and parse(f"x={value}").value() == value:
+    if _PLAIN_TEXT.fullmatch(value) and parse_override(f"x={value}").value() == value:
         return value
     escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ("\\" if m[2] else "") + m[2], value)
     return f'"{escaped}"'
@@ -92,8 +131,12 @@ def value_of(argument: str) -> Any:
     Raises:
         ConfigError: the argument is no override.
     """
-    key, _, value = argument.partition("=")
-    return CONSTANTS.get(value, _as_typed(value)) if is_literal(key) else parse(argument).value()
+    key, value = split_override(argument)
+    return (
+        CONSTANTS.get(value, _as_typed(value))
+        if is_literal(key)
+        else parse_override(argument).value()
+    )
 
 
 def _as_typed(path: str) -> str:

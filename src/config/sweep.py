@@ -20,7 +20,7 @@ from .checks import (
 )
 from .compose import CONF, SWEEPS, chosen_options, compose_plain, groups, leaves
 from .metrics import COST, METRICS, PRIMARY, metrics_of
-from .overrides import override_of, value_of
+from .overrides import by_key, key_of_override, override_of, split_override, value_of
 from .plugins import plugin_folders
 from .schema import RunSettings
 
@@ -322,7 +322,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
             f"{nearest(config_name, known)}."
         )
     for override in overrides:
-        key = override.partition("=")[0]
+        key, value = split_override(override)
         if override in known:
             raise ConfigError(f"{override!r} is a file of sweeps/: use --config-name {override}.")
         if key in _OF_A_RUN:
@@ -330,8 +330,9 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
                 f"{override}: {key} is of a single run; a sweep is chosen by --config-name NAME."
             )
         if key == "model":
-            value = override.partition("=")[2] or "..."
-            raise ConfigError(f"{override}: the families decide the model; set families=[{value}].")
+            raise ConfigError(
+                f"{override}: the families decide the model; set families=[{value or '...'}]."
+            )
         if key.startswith("model."):  # else a family's file would be called wrong
             value_of(override)
         if key == "resume":
@@ -340,7 +341,7 @@ def read_sweep_settings(overrides: Sequence[str], config_name: str) -> SweepSett
     if plain["study"] is None:
         plain["study"] = config_name
     settings = from_plain(SweepSettings, plain)
-    _refuse_idle([override.partition("=")[0] for override in overrides], settings)
+    _refuse_idle([*map(key_of_override, overrides)], settings)
     return settings
 
 
@@ -396,8 +397,7 @@ def _answers(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, st
     metric = plain["metric"]
     first = _key(metric if isinstance(metric, str) else metric[0])
     key, values = _ANSWERS.get(plain["data.target"], ("", {}))
-    stated = any(override.startswith(f"{key}=") for override in overrides)
-    return {key: values[first]} if first in values and not stated else {}
+    return {key: values[first]} if first in values and key not in by_key(overrides) else {}
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .checks import ConfigError, Settings, positive_int, setting
 from .credentials import credentials_problem
+from .overrides import key_of_override
 
 __all__ = [
     "RUN_NAME",
@@ -68,7 +69,7 @@ def environment_overrides(
     Raises:
         ConfigError: a variable holds a password or token, or no value of its setting.
     """
-    given = {override.partition("=")[0] for override in overrides}
+    given = {*map(key_of_override, overrides)}
     found = []
     for variable, key, problem in (
         ("MLFLOW_TRACKING_URI", "tracking.uri", uri_problem),
@@ -79,8 +80,8 @@ def environment_overrides(
         value = os.environ.get(variable, "").strip()
         if not value or (key and key not in keys) or not given.isdisjoint(("resume", key)):
             continue
-        if said := credentials_problem(value, key) or problem(value):
-            raise ConfigError(f"{variable}: {said}.")
+        if reason := credentials_problem(value, key) or problem(value):
+            raise ConfigError(f"{variable}: {reason}.")
         if key and getattr(settings.tracking, key.partition(".")[2]) in (None, _DEFAULT_EXPERIMENT):
             found.append(f"{key}={value}")
     return found

@@ -154,6 +154,7 @@ def combine(
 def combine_pixels(
     members: Sequence[str],
     probs: Probs,
+    *,
     labels: Int64Array,
     pictures: Int64Array,
     answers: Sequence[AnyArray],

@@ -18,7 +18,7 @@ from ..targets import kind_of
 from .calibration import CalibratedModel
 
 if TYPE_CHECKING:  # the search for heads is no part of a served model
-    from .heads import Choice
+    from .heads import ChosenHead
 
 __all__ = ["BinaryModels", "choices_record", "choices_text"]
 
@@ -98,7 +98,7 @@ class BinaryModels:
         )
 
 
-def choices_text(choices: Sequence[Choice]) -> str:
+def choices_text(choices: Sequence[ChosenHead]) -> str:
     """Describe the heads that were chosen, one for each problem, in a line."""
     kinds = Counter(one.head.kind for one in choices)
     named = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
@@ -106,6 +106,6 @@ def choices_text(choices: Sequence[Choice]) -> str:
     return f"{len(choices)} heads ({named}), each chosen from {choices[0].tried} in {seconds:.0f} s"
 
 
-def choices_record(choices: Sequence[Choice]) -> dict[str, Any]:
+def choices_record(choices: Sequence[ChosenHead]) -> dict[str, Any]:
     """Return plain values for the metadata of a model."""
     return {"summary": choices_text(choices), "problems": [one.record() for one in choices]}

@@ -44,7 +44,7 @@ from .pipeline import make_pipeline
 from .rbf import RbfMachine
 from .scaling import BlockScaler
 
-__all__ = ["SEARCH_VERSION", "Choice", "Examples", "choose_head", "fit_chosen"]
+__all__ = ["SEARCH_VERSION", "ChosenHead", "Examples", "choose_head", "fit_chosen"]
 
 # Part of the key of a search that is kept: to be raised when the same heads of the same features
 # would be scored, calibrated or compared otherwise.
@@ -83,7 +83,7 @@ class Examples:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class ChosenHead:
     """The result of a search among heads."""
 
     head: Head  # the one with the smallest log-loss
@@ -100,7 +100,7 @@ class Choice:
         short = ", with no time for more" * self.late
         return f"{self.head}; chosen from {self.tried} classifiers in {self.seconds:.0f} s{short}"
 
-    def covers(self, other: Choice) -> bool:
+    def covers(self, other: ChosenHead) -> bool:
         """Return whether it was made of as many heads, on as many folds, as another one."""
         return self.tried >= other.tried and self.folds >= other.folds
 
@@ -142,7 +142,7 @@ class Choice:
 
 
 def fit_chosen(
-    choice: Choice,
+    choice: ChosenHead,
     settings: ClassicalSettings,
     examples: Examples,
     *,
@@ -174,7 +174,7 @@ def choose_head(
     seed: int,
     seconds: float,
     groups: Sequence[Group],
-) -> Choice:
+) -> ChosenHead:
     """Return the head with the smallest out-of-fold log-loss.
 
     What is tried follows from the numbers of pictures, features and classes: as much as an idle
@@ -285,20 +285,20 @@ class _Race:
         groups = [group.only(self.scores) for group in self.groups]
         self.groups = [group for group in groups if group.heads]
 
-    def result(self, budget: _Budget) -> Choice:
+    def result(self, budget: _Budget) -> ChosenHead:
         """Return the head with the smallest log-loss; of equal ones the first."""
         head = min(self.judged, key=lambda one: self.judged[one].losses.mean())
         best = self.judged[head]
-        return Choice(
-            head,
-            best.calibration,
-            best.accuracy,
-            float(best.losses.mean()),
-            self.tried,
-            self.folds,
-            budget.took,
-            self.complete,
-            budget.late,
+        return ChosenHead(
+            head=head,
+            calibration=best.calibration,
+            accuracy=best.accuracy,
+            log_loss=float(best.losses.mean()),
+            tried=self.tried,
+            folds=self.folds,
+            seconds=budget.took,
+            complete=self.complete,
+            late=budget.late,
         )
 
 

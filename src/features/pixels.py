@@ -18,7 +18,7 @@ from ..machine.arrays import Float32Array, Int64Array, UInt8Array
 from ..records.pictures import Pixels
 from .calibration import CalibratedModel
 
-__all__ = ["PixelFeatures", "PixelSample", "blocks_of", "draw_pixels", "fit_pixels"]
+__all__ = ["PixelFeatures", "PixelSample", "blocks_of", "fit_pixels", "sample_pixels"]
 
 Masks = UInt8Array
 # The features of a block of a picture (C, H, W): rows and columns to (h, w, D).
@@ -104,7 +104,7 @@ def blocks_of(height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def draw_pixels(
+def sample_pixels(
     describe: Describe,
     read: Callable[[int], Pixels],
     read_mask: Callable[[int], Masks],

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "counted",
     "csv_cell",
     "csv_text",
     "duration",
@@ -102,6 +103,16 @@ def nearest(word: Any, options: Iterable[Any]) -> str:
         holding = [one for one in folded if meant in one or (len(one) > _PART and one in meant)]
         close = sorted(holding, key=lambda one: (len(one), one))
     return f" (did you mean {folded[close[0]]}?)" if close else ""
+
+
+def counted(number: int, one: str, several: str | None = None, *, begins: bool = False) -> str:
+    """Return a number of things, as in "1 trial", "1,200 trials" or "2 families".
+
+    Where it `begins` a sentence, a single one is as in "One trial".
+    """
+    if number == 1:
+        return f"{'One' if begins else '1'} {one}"
+    return f"{number:,} {several or one + 's'}"
 
 
 def visible(name: str) -> str:

@@ -175,16 +175,16 @@ def label_scores(probs: NDArray[Any], targets: Sets, preds: Sets) -> list[LabelS
     f1 = f1_scores(preds, targets)
     rows = []
     for k in range(probs.shape[1]):
-        there, said = int(targets[:, k].sum()), int(preds[:, k].sum())
+        there, answers = int(targets[:, k].sum()), int(preds[:, k].sum())
         hits = int((preds[:, k] & targets[:, k]).sum())
         rows.append(
             LabelScores(
                 index=k,
                 pictures=there,
-                predicted=said,
+                predicted=answers,
                 average_precision=average_precision(probs[:, k], targets[:, k]),
                 recall=hits / there if there else float("nan"),
-                precision=hits / said if said else float("nan"),
+                precision=hits / answers if answers else float("nan"),
                 f1=float(f1[k]),
             )
         )

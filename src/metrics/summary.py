@@ -13,7 +13,7 @@ from . import classification, probabilistic
 from .intervals import wilson_interval
 from .validation import checked
 
-__all__ = ["accuracy_name", "evaluate", "metric_key", "per_class", "safe_class_names"]
+__all__ = ["accuracy_name", "metric_key", "per_class", "safe_class_names", "scalar_metrics"]
 
 # More charts would hide the others on MLflow's page; the table of classes has them all.
 _MOST_CLASSES_LISTED = 20
@@ -34,7 +34,7 @@ def accuracy_name(sets: bool) -> str:
     return "exact match" if sets else "accuracy"
 
 
-def evaluate(
+def scalar_metrics(
     probs: ArrayLike,
     targets: ArrayLike,
     class_names: Sequence[str],

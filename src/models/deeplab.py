@@ -40,7 +40,9 @@ class DeepLab(EncoderDecoder):
         dropout: float,
     ) -> None:
         super().__init__(
-            *(in_channels, num_classes, image_size),
+            in_channels,
+            num_classes,
+            image_size,
             encoder=encoder,
             pretrained=pretrained,
             decoder="DeepLabV3Plus",

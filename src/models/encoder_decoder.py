@@ -68,7 +68,9 @@ class EncoderDecoder(nn.Module):
         whole: TimmNet | None = None
         if pretrained in PUBLISHED:
             whole = TimmNet(
-                *(in_channels, num_classes, image_size),
+                in_channels,
+                num_classes,
+                image_size,
                 name=encoder,
                 pretrained=pretrained,
                 input_size=None,
@@ -78,7 +80,8 @@ class EncoderDecoder(nn.Module):
             self.input_statistics = whole.input_statistics
         try:
             self.network: nn.Module = smp.create_model(
-                *(decoder, f"tu-{encoder}"),  # the library's prefix of timm's names
+                decoder,
+                f"tu-{encoder}",  # the library's prefix of timm's names
                 encoder_weights=None,
                 in_channels=in_channels,
                 classes=num_classes,

@@ -151,8 +151,8 @@ def reason_of(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict"):
         lines = lines[1:]
-    said = f": {textwrap.shorten(lines[0].rstrip('.'), 160, placeholder=' ...')}" if lines else ""
-    return f"{type(error).__name__}{said}"
+    detail = f": {textwrap.shorten(lines[0].rstrip('.'), 160, placeholder=' ...')}" if lines else ""
+    return f"{type(error).__name__}{detail}"
 
 
 def _safetensors_shapes(path: Path) -> dict[str, torch.Size]:

@@ -35,7 +35,9 @@ class UNet(EncoderDecoder):
         decoder_channels: Sequence[int],
     ) -> None:
         super().__init__(
-            *(in_channels, num_classes, image_size),
+            in_channels,
+            num_classes,
+            image_size,
             encoder=encoder,
             pretrained=pretrained,
             decoder="Unet",

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..machine.arrays import UInt8Array
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..metrics.pareto import pareto_front
 from ..metrics.summary import accuracy_name
 from ..records.comparison import Comparison, Entrant, Verdict
@@ -38,13 +38,12 @@ from .comparison_verdict import (
 from .formatting import (
     chance_text,
     count,
-    counted,
     duration,
+    gap_text,
     is_percent,
     mean_text,
     metric_text,
     picture_name,
-    size_text,
     tick_text,
 )
 from .page import html_page, picture_address
@@ -187,7 +186,7 @@ def _doubt(verdict: Verdict) -> str:
     text = f"Probability of being the best: {chance_text(verdict.choice.best)}"
     if verdict.band > 0:
         text += (
-            f"; of being within {size_text(verdict.measure, verdict.band)} of the best: "
+            f"; of being within {gap_text(verdict.measure, verdict.band)} of the best: "
             f"{chance_text(verdict.choice.equal)}"
         )
     if verdict.choice.name not in {one.name for one in verdict.tied}:
@@ -322,7 +321,7 @@ def _candidate(one: Entrant, verdict: Verdict) -> dict[str, Any]:
     among = {
         "minus the best of the others": difference_text(standing.behind, measure),
         "probability of being the best": chance_text(standing.best),
-        "expected loss (regret)": size_text(measure, standing.loss, 2),
+        "expected loss (regret)": gap_text(measure, standing.loss, 2),
     }
     about = {
         measure_name(verdict): f"{figure}, {ends}",

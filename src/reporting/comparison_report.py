@@ -16,7 +16,15 @@ from .comparison_verdict import (
     pictures_text,
     verdict_sentences,
 )
-from .formatting import Table, below_each_other, chance_text, count, duration, mean_text, measured
+from .formatting import (
+    Table,
+    below_each_other,
+    chance_text,
+    count,
+    duration,
+    mean_text,
+    times_measured,
+)
 
 __all__ = [
     "best_and_chosen",
@@ -54,15 +62,15 @@ def best_and_chosen(comparison: Comparison, most: int | None) -> tuple[Entrant, 
 
 def closing_remarks(comparison: Comparison) -> tuple[str, ...]:
     """Return what was left out, and how often the test part of the split has been measured."""
-    said = [*comparison.remarks]
+    sentences = [*comparison.remarks]
     if any(one.disturbed for one in comparison.entrants):
-        said.append(
+        sentences.append(
             "Latencies marked * were measured under load (other programs running) and are too high."
         )
     if not comparison.test_measurements:
-        return (*said, "The test part of this split has not been measured.")
-    times = measured(comparison.test_measurements).removesuffix(" on this split")
-    return (*said, f"The test part of this split has been measured {times}.")
+        return (*sentences, "The test part of this split has not been measured.")
+    times = times_measured(comparison.test_measurements).removesuffix(" on this split")
+    return (*sentences, f"The test part of this split has been measured {times}.")
 
 
 def format_comparison(comparison: Comparison, width: int = 100, *, wrapped: bool = False) -> str:

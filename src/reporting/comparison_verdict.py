@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..metrics.summary import accuracy_name
 from ..records.comparison import Collapses, Comparison, Interval, Pair, Standing, Verdict
-from .formatting import chance_text, counted, is_percent, metric_text, size_text
+from .formatting import chance_text, gap_text, is_percent, metric_text
 
 __all__ = [
     "CERTAIN",
@@ -52,16 +52,16 @@ _ONCE = ("Trained once", "Cross-validated once")
 def verdict_sentences(comparison: Comparison) -> tuple[str, ...]:
     """Return the verdict in sentences: winner, doubt, choice, data needed and scope."""
     verdict, folds = comparison.verdict, comparison.folds
-    said = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
+    sentences = [_winner(verdict, folds), _corrected(verdict), *caution_sentences(verdict)]
     if verdict.collapses is not None:
-        said.append(_collapsed(verdict, verdict.collapses))
+        sentences.append(_collapsed(verdict, verdict.collapses))
     if len(verdict.standings) > 1:
-        said += [_tied(verdict), _chances(verdict), _difference(verdict)]
-        said += [_choice(verdict), _disturbed(comparison), _need(verdict)]
-    said += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
+        sentences += [_tied(verdict), _chances(verdict), _difference(verdict)]
+        sentences += [_choice(verdict), _disturbed(comparison), _need(verdict)]
+    sentences += [_seeds(verdict), _looks(verdict), _about(verdict, folds)]
     if comparison.pair is not None:
-        said.append(pair_sentence(comparison.pair))
-    return tuple(filter(None, said))
+        sentences.append(pair_sentence(comparison.pair))
+    return tuple(filter(None, sentences))
 
 
 def _disturbed(comparison: Comparison) -> str:
@@ -234,12 +234,12 @@ def _chances(verdict: Verdict) -> str:
     equal = ""
     if verdict.band > 0:
         equal = (
-            f", and of being within {size_text(measure, verdict.band)} of the best (practically "
+            f", and of being within {gap_text(measure, verdict.band)} of the best (practically "
             f"equivalent) {chance_text(winner.equal)}"
         )
     return (
         f"Its probability of being the best is {chance_text(winner.best)}{equal}; its expected "
-        f"loss (regret) is {size_text(measure, winner.loss, 2)}."
+        f"loss (regret) is {gap_text(measure, winner.loss, 2)}."
     )
 
 
@@ -249,7 +249,7 @@ def _difference(verdict: Verdict) -> str:
     measure = verdict.measure
     ahead = abs(verdict.standings[0].figure - verdict.standings[1].figure)
     return (
-        f"It is {size_text(measure, ahead)} ahead (95 % interval of the difference "
+        f"It is {gap_text(measure, ahead)} ahead (95 % interval of the difference "
         f"{difference_text(verdict.difference, measure)})."
     )
 
@@ -263,7 +263,7 @@ def _choice(verdict: Verdict) -> str:
     faster = f"{_called(cheapest)} is at least 1.5 times as fast"
     if cheapest.name == verdict.choice.name:
         return f"{faster} and within one standard error of it."
-    behind = size_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
+    behind = gap_text(verdict.measure, abs(verdict.winner.figure - cheapest.figure))
     near = "none" if verdict.choice.name == verdict.winner.name else _called(verdict.choice)
     return f"{faster} and {behind} behind; within one standard error of the winner, {near} is."
 
@@ -273,7 +273,7 @@ def _need(verdict: Verdict) -> str:
     if power is None or len(verdict.tied) == 1:
         return ""
     measure = verdict.measure
-    gap, smallest = size_text(measure, power.gap), size_text(measure, power.smallest_gap)
+    gap, smallest = gap_text(measure, power.gap), gap_text(measure, power.smallest_gap)
     now = (
         f"Power: a true difference of {gap} between the best two is detected with a probability of "
         f"{percent(power.probability, 0)}, and one of {smallest} with 80 %"

@@ -78,11 +78,12 @@ def _captions(predicted: Predictions, rows: Int64Array) -> list[Caption]:
     files = _files([predicted.name(row) for row in rows.tolist()])
     targets, found = predicted.targets, list[Caption]()
     for row, answer, file in zip(rows, predicted.decided[rows], files, strict=True):
-        said, target = f"{labels[answer]} {percent(predicted.probs[row, answer], 0)}", targets[row]
+        answered = f"{labels[answer]} {percent(predicted.probs[row, answer], 0)}"
+        target = targets[row]
         if answer == target:
-            found.append([(said, INK), (file, MUTED)])
+            found.append([(answered, INK), (file, MUTED)])
         else:
-            found.append([(said, WARNING), (f"is {labels[target]}", INK), (file, MUTED)])
+            found.append([(answered, WARNING), (f"is {labels[target]}", INK), (file, MUTED)])
     return found
 
 
@@ -249,6 +250,7 @@ def rivals_sheet(
     images: Sequence[Pixels],
     maps: NDArray[np.floating],
     probs: NDArray[np.floating],
+    *,
     class_names: Sequence[str],
     names: Sequence[str],
     title: str,

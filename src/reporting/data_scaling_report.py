@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from ..machine.text import percent
 from ..records.comparison import LOWEST
 from ..records.data_scaling import DataScalingRecord, ForecastRecord
-from .formatting import Table, below_each_other, is_percent, metric_text, size_text
+from .formatting import Table, below_each_other, gap_text, is_percent, metric_text
 from .style import ACCENT, ACCENT_SOFT, INK, MUTED, in_percent, new_figure, tidy
 
 __all__ = ["format_scaling", "scaling_figure", "scaling_sentences"]
@@ -70,16 +70,16 @@ def _gain_sentence(record: DataScalingRecord, one: ForecastRecord) -> str:
     times = _TIMES.get(round(factor, 2), f"{factor:.3g} times")
     change = "raise" if record.metric in LOWEST else "lower"
     key = record.metric
-    ends = f"{_size(key, one.gain_low)} to {size_text(key, one.gain_high)}"
+    ends = f"{_size(key, one.gain_low)} to {gap_text(key, one.gain_high)}"
     return (
         f"{times} as many training pictures ({one.pictures:,}) would {change} the {_name(record)} "
-        f"by {size_text(key, one.gain)} (95 % interval {ends})."
+        f"by {gap_text(key, one.gain)} (95 % interval {ends})."
     )
 
 
 def _size(key: str, difference: float) -> str:
     """Return the size of a difference without its unit."""
-    return size_text(key, difference).removesuffix(" points")
+    return gap_text(key, difference).removesuffix(" points")
 
 
 def _goal_sentence(record: DataScalingRecord) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..records.export import ExportRecord, VariantRecord
-from .formatting import Table, counted
+from .formatting import Table
 
 __all__ = ["EXPORTED", "exported_lines", "format_export", "with_exported"]
 

@@ -24,21 +24,20 @@ __all__ = [
     "code",
     "code_block",
     "count",
-    "counted",
     "duration",
     "escaped",
     "figure_text",
+    "gap_text",
     "is_percent",
     "mean_text",
-    "measured",
     "metric_text",
     "one_line",
     "part_texts",
     "picture_name",
     "primary_text",
     "settings_text",
-    "size_text",
     "tick_text",
+    "times_measured",
     "value_text",
 ]
 
@@ -74,12 +73,7 @@ def below_each_other(sentences: Iterable[str], width: int | None) -> str:
     return "\n".join(map(lines.fill, sentences))
 
 
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number of things, as in "1 trial", "1,200 trials" or "2 families"."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
-def measured(times: int) -> str:
+def times_measured(times: int) -> str:
     """Return how often the test part was measured, as in "once on this split"."""
     return "once on this split" if times == 1 else f"{times} times on this split"
 
@@ -178,7 +172,7 @@ def mean_text(key: str, mean: float | None, spread: float | None) -> str:
     return f"{text} ± {100 * spread:.1f}" if is_percent(key) else f"{text} ± {spread:.2g}"
 
 
-def size_text(key: str, difference: float, digits: int = 1) -> str:
+def gap_text(key: str, difference: float, digits: int = 1) -> str:
     """Return the size of a difference of a metric, as in "1.2 points" or "0.034"."""
     return f"{100 * difference:.{digits}f} points" if is_percent(key) else f"{difference:.2g}"
 

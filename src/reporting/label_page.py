@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from ..machine.text import percent
+from ..machine.text import counted, percent
 from ..records.pictures import LabelReview, Pixels, shown
-from .formatting import counted, picture_name
+from .formatting import picture_name
 from .page import html_page, picture_address
 
 __all__ = ["label_page", "review_sentences"]

@@ -23,7 +23,7 @@ from .formatting import (
     duration,
     escaped,
     figure_text,
-    measured,
+    times_measured,
 )
 
 __all__ = ["CardFacts", "model_card"]
@@ -255,7 +255,7 @@ def _evaluation_data(facts: CardFacts) -> list[str]:
         "nor for selection; no copy of them is in another part."
     ]
     if facts.test_measurements:
-        lines += ["", f"The test part has been measured {measured(facts.test_measurements)}."]
+        lines += ["", f"The test part has been measured {times_measured(facts.test_measurements)}."]
     return lines
 
 

@@ -54,6 +54,7 @@ def draw_run_figures(
     history: History,
     predictions: Mapping[str, Predictions],
     read: Callable[[int], Pixels],
+    *,
     batch: tuple[NDArray[np.generic], NDArray[np.generic]] | None,
     class_maps: ClassMaps | None = None,
     read_mask: Callable[[int], UInt8Array] | None = None,

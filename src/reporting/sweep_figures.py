@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..machine.arrays import Float64Array
+from ..machine.text import counted
 from ..records.standings import (
     at_equal_time,
     at_equal_trials,
@@ -31,7 +32,7 @@ from .charts import (
     scale_to_metric,
     whole_numbers,
 )
-from .formatting import counted, duration, metric_text
+from .formatting import duration, metric_text
 from .scales import family_colors
 from .style import (
     INK,
@@ -237,8 +238,8 @@ def _draw_families(
         best = best_so_far(values, record.higher_is_better)
         known = ~np.isnan(best)
         axes.step(
-            *(place(trials)[known], best[known]),
-            where="post", color=colors.get(family, MUTED), lw=1.8, marker="o", ms=3,
+            place(trials)[known], best[known], where="post",
+            color=colors.get(family, MUTED), lw=1.8, marker="o", ms=3,
         )  # fmt: skip
         drawn += best[known].tolist()
     return drawn

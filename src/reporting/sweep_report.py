@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..machine.text import csv_text
+from ..machine.text import counted, csv_text
 from ..records.standings import best_of_families, leaderboard, values_of
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, SweepRecord, TrialRecord
 from .formatting import (
-    counted,
     duration,
     mean_text,
-    measured,
     metric_text,
     one_line,
     part_texts,
     settings_text,
+    times_measured,
     value_text,
 )
 from .scales import family_colors, metric_axis, value_axes
@@ -129,7 +128,7 @@ def verdict(record: SweepRecord) -> dict[str, str]:
         "caution": record.caution or None,
         **part_texts(record.test, "test", "test"),
         "test part measured": (
-            None if record.test_measurements is None else measured(record.test_measurements)
+            None if record.test_measurements is None else times_measured(record.test_measurements)
         ),
         COMMAND: record.commands.get(winner.number),
     }
@@ -225,8 +224,8 @@ def _page_facts(record: SweepRecord) -> list[tuple[str, str, str]]:
     ]
     if "test part measured" in found:
         term, text, kind = tested.pop() if tested else ("Test", "", "")
-        said = ", measured ".join(filter(None, (text, found["test part measured"])))
-        tested.append((term, said, kind))
+        measurement = ", measured ".join(filter(None, (text, found["test part measured"])))
+        tested.append((term, measurement, kind))
     rows = [
         ("Caution", record.caution, ""),
         ("Why", reason, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..machine.text import counted
 from ..metrics.pareto import pareto_front
 from ..records.standings import (
     FamilyStanding,
@@ -12,7 +13,7 @@ from ..records.standings import (
     values_of,
 )
 from ..records.trials import FAILED, PRUNED, RUNNING, SweepRecord
-from .formatting import Table, counted, duration, mean_text, metric_text, settings_text
+from .formatting import Table, duration, mean_text, metric_text, settings_text
 
 __all__ = ["families_table", "finalists_table", "leaderboard_table", "networks_table"]
 

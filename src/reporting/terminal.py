@@ -13,7 +13,7 @@ from ..metrics.summary import metric_key
 from ..records.combination import Combination
 from ..records.run import RunSummary
 from .comparison_verdict import MEASURE_NAMES
-from .formatting import Table, count, duration, is_percent, measured, metric_text, part_texts
+from .formatting import Table, count, duration, is_percent, metric_text, part_texts, times_measured
 
 __all__ = ["format_combination", "format_summary", "format_weights"]
 
@@ -50,7 +50,7 @@ def format_summary(summary: RunSummary, ui_command: str, measured_with: str | No
         "over folds": _over_folds(summary),
         **part_texts(summary.metrics, "test", "test"),
         "measured with": measured_with if summary.metrics else None,
-        "test part measured": None if times is None else measured(times),
+        "test part measured": None if times is None else times_measured(times),
         "parameters": None if summary.num_parameters is None else count(summary.num_parameters),
         "latency": None if latency is None else f"{latency:.3g} ms for one picture{beside}",
         "run folder": summary.run_dir,

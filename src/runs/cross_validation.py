@@ -32,7 +32,7 @@ from .candidates.candidate import OnEpoch, cross_fitted, settle_thresholds
 from .candidates.choose import candidate_of
 from .folder import RunFolder, finished_summary, open_folder
 from .folds import FoldBook, fold_means, joined, mean_of
-from .lifecycle import ParentLink, Run, show_finished
+from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resume import finished_before
 from .seal import changed_since
 from .settings import with_format
@@ -91,16 +91,25 @@ def cross_validate(
         book = FoldBook.open(folder, [*shlex.split(command), *chosen])
     resolved, command = replace(resolved, settings=settings), shlex.join(book.command)
     return _CrossValidation(
-        *(resolved, folder, data, command, parent, book, on_fold, run_fold, about), is_step=is_step
+        resolved=resolved,
+        folder=folder,
+        data=data,
+        command=command,
+        parent=parent,
+        book=book,
+        on_fold=on_fold,
+        run_fold=run_fold,
+        description=about,
+        is_step=is_step,
     ).carry_out()
 
 
 @dataclass(eq=False)
-class _CrossValidation(Run):
-    _book: FoldBook
-    _on_fold: OnEpoch | None
-    _run_fold: Callable[..., RunSummary]
-    _description: str
+class _CrossValidation(ActiveRun):
+    book: FoldBook
+    on_fold: OnEpoch | None
+    run_fold: Callable[..., RunSummary]
+    description: str
     _ended: dict[int, RunSummary] = field(default_factory=dict, init=False)
 
     def headline(self) -> str:
@@ -109,7 +118,7 @@ class _CrossValidation(Run):
         return (
             f"cross-validation of {self.settings.model.name} on {self.settings.data.name}: "
             f"{cv.folds} folds of {len(split.train) + len(split.val):,} pictures "
-            f"{self.format_text()}{times}, {self._description}\n"
+            f"{self.format_text()}{times}, {self.description}\n"
             f"run: {self.folder.path}"
         )
 
@@ -117,13 +126,13 @@ class _CrossValidation(Run):
         """Train each fold, then join predictions and metrics and draw the figures."""
         for number in range(1, self.settings.cv.count + 1):
             self._train_fold(number, tracker)
-            if self._on_fold is not None:
-                self._on_fold(number - 1, self._ended[number].metrics)
+            if self.on_fold is not None:
+                self.on_fold(number - 1, self._ended[number].metrics)
         self._join(tracker)
 
     def prepare_folder(self) -> None:
         super().prepare_folder()
-        self._book.write()  # with the first command, which nothing else keeps
+        self.book.write()  # with the first command, which nothing else keeps
 
     def completed(self, summary: RunSummary) -> RunSummary:
         ended = [self._ended[number] for number in sorted(self._ended)]
@@ -143,7 +152,7 @@ class _CrossValidation(Run):
 
     def _train_fold(self, number: int, tracker: Tracker) -> None:
         """Train one fold, or read the summary that it has from an earlier start."""
-        before = self._book.run(number)
+        before = self.book.run(number)
         summary = None
         if before is not None:
             summary = finished_summary(before)
@@ -160,11 +169,11 @@ class _CrossValidation(Run):
                 # Drawn once for all folds, of which none is the model to use.
                 tracking=replace(whole.tracking, log_model=False, figures=False),
             )
-            summary = self._run_fold(
+            summary = self.run_fold(
                 settings,
                 build_fold(settings, self.data),
                 None,
-                command=shlex.join(self._book.fold_command(number)),
+                command=shlex.join(self.book.fold_command(number)),
                 parent=self._link(number, tracker),
             )
         self._ended[number] = summary
@@ -179,7 +188,7 @@ class _CrossValidation(Run):
         parent = self.parent
 
         def announce(run: RunFolder) -> None:
-            self._book.add(number, run)
+            self.book.add(number, run)
             if parent is not None:
                 parent.announce_fold(run)
             tracker.follow(run.path)
@@ -195,7 +204,7 @@ class _CrossValidation(Run):
     def _join(self, tracker: Tracker) -> None:
         """Write out-of-fold predictions, means and figures of all folds."""
         folds = self.settings.cv.folds or 0
-        runs = [self._book.run(number) for number in sorted(self._ended)]
+        runs = [self.book.run(number) for number in sorted(self._ended)]
         held_out = [Predictions.read(run.predictions / "val.parquet") for run in runs if run]
         repeats = [joined(held_out[i : i + folds]) for i in range(0, len(held_out), folds)]
         out_of_fold = mean_of(repeats)
@@ -232,6 +241,6 @@ class _CrossValidation(Run):
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["fold", "repeat", "run", *values])
         for place, number in enumerate(sorted(self._ended)):
-            row = [number, 1 + place // folds, self._book.runs[number]]
+            row = [number, 1 + place // folds, self.book.runs[number]]
             rows.writerow([*row, *(one[place] for one in values.values())])
         return text.getvalue()

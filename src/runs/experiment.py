@@ -41,7 +41,7 @@ from .candidates.choose import candidate_of, origin_of
 from .candidates.network import NetworkCandidate
 from .cross_validation import cross_validate
 from .folder import RunFolder, finished_summary, open_folder
-from .lifecycle import ParentLink, Run, show_finished
+from .lifecycle import ActiveRun, ParentLink, show_finished
 from .resolve import Resolved
 from .resume import finished_before
 from .settings import of_pictures, seen_from_here, with_format
@@ -145,7 +145,13 @@ def _run_single(
     folder, resolved = open_folder(settings), candidate.resolved
     size = stated_batch_size(resolved.settings)
     run = _SingleRun(
-        *(resolved, folder, data, command, parent, candidate, on_epoch),
+        resolved=resolved,
+        folder=folder,
+        data=data,
+        command=command,
+        parent=parent,
+        candidate=candidate,
+        on_epoch=on_epoch,
         batch_size=size,
         is_step=is_step,
     )
@@ -164,9 +170,9 @@ def _join_first_device() -> None:
 
 
 @dataclass(eq=False)
-class _SingleRun(Run):
-    _candidate: Trainable
-    _on_epoch: OnEpoch | None
+class _SingleRun(ActiveRun):
+    candidate: Trainable
+    on_epoch: OnEpoch | None
     _fitted: Fitted | None = field(default=None, init=False)
     _test_measurements: int | None = field(default=None, init=False)
     _thresholds: Float64Array | None = field(default=None, init=False)
@@ -176,15 +182,15 @@ class _SingleRun(Run):
         return (
             f"{self.settings.model.name} on {self.settings.data.name}: "
             f"{len(split.train):,} train, {len(split.val):,} val, {len(split.test):,} test "
-            f"pictures {self.format_text()}, {self._candidate.description()}\n"
+            f"pictures {self.format_text()}, {self.candidate.description()}\n"
             f"run: {self.folder.path}"
         )
 
     def work(self, tracker: Tracker, interruption: Interruption) -> None:
         """Fit, predict the parts, measure quality and cost, and draw the figures."""
         remove_leftovers(self.folder.checkpoints)
-        context = FitContext(self.folder, tracker, interruption, self._on_epoch)
-        fitted = self._candidate.fit(context)
+        context = FitContext(self.folder, tracker, interruption, self.on_epoch)
+        fitted = self.candidate.fit(context)
         self._fitted = fitted
         self.metrics |= fitted.metrics
         settings, split = self.settings, self.data.split
@@ -217,7 +223,7 @@ class _SingleRun(Run):
                 parts,
                 doubtful_labels(parts),
                 history=fitted.history,
-                training_batch=self._candidate.training_batch(),
+                training_batch=self.candidate.training_batch(),
                 maps=fitted.trained.class_maps(),
             )
         if settings.tracking.log_model:
@@ -228,7 +234,7 @@ class _SingleRun(Run):
 
     def completed(self, summary: RunSummary) -> RunSummary:
         fitted, origin = self._fitted, origin_of(self.settings)
-        trained = self._candidate if fitted is None else fitted.trained
+        trained = self.candidate if fitted is None else fitted.trained
         division = None if fitted is None else fitted.split_fingerprint
         return replace(
             summary,

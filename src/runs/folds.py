@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config.overrides import changed
 from ..metrics.summary import metric_key
 from ..records.pixels import pixel_answers
 from ..records.run import Predictions
@@ -67,9 +68,7 @@ class FoldBook:
 
     def fold_command(self, number: int) -> list[str]:
         """Return the argument list that repeats one fold by hand."""
-        newer = {"cv.fold": f"cv.fold={number}", "evaluate_test": "evaluate_test=false"}
-        kept = [override for override in self.command if override.partition("=")[0] not in newer]
-        return [*kept, *newer.values()]
+        return changed(self.command, [f"cv.fold={number}", "evaluate_test=false"])
 
     def write(self) -> None:
         """Write the file, whole or not at all."""

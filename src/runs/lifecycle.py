@@ -1,7 +1,7 @@
 """The life cycle of a run: open its record, do its work, and write its summary.
 
-`Run` holds what all runs have in common, however they end; `src.runs.experiment` has that of one
-candidate, `src.runs.cross_validation` that of many folds.
+`ActiveRun` holds what all runs have in common, however they end; `src.runs.experiment` has that of
+one candidate, `src.runs.cross_validation` that of many folds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .resolve import Resolved
 from .resume import reopen_record
 from .seal import amending, seal
 
-__all__ = ["ParentLink", "Run", "show_finished"]
+__all__ = ["ActiveRun", "ParentLink", "show_finished"]
 
 # Settings that say where a run is kept, not what it is: no parameters of it in MLflow.
 _NO_PARAMS = ("output_dir", "resume", "tracking")
@@ -98,7 +98,7 @@ class _Outcome:
 
 
 @dataclass(eq=False)
-class Run(ABC):
+class ActiveRun(ABC):
     """A run from the first line of its record to its summary.
 
     Attributes:
@@ -219,8 +219,13 @@ class Run(ABC):
         folder, pictures = self.folder, self.data.pictures
         read, read_mask = pictures.read, pictures.read_mask if pictures.kind == "dense" else None
         for figure in draw_run_figures(
-            *(folder.figures, dict(history or {}), dict(parts), read),
-            *(training_batch, maps, read_mask),
+            folder.figures,
+            dict(history or {}),
+            dict(parts),
+            read,
+            batch=training_batch,
+            class_maps=maps,
+            read_mask=read_mask,
         ):
             tracker.artifact(figure, "figures")
         suspects = [*self.data.suspects, *doubtful]
@@ -313,34 +318,36 @@ class Run(ABC):
         with suppress(OSError, ValueError):  # the terminal went away
             print(line, file=sys.stderr, flush=True)
 
+    def _summary(self, outcome: _Outcome) -> RunSummary:
+        """Return what every summary has; `completed` adds to it."""
+        folder, settings, parent = self.folder, self.settings, self.parent
+        return RunSummary(
+            run_id=folder.run_id,
+            status=outcome.status,
+            name=folder.name,
+            model=settings.model.name,
+            data=settings.data.name,
+            seed=settings.seed,
+            split_fingerprint=None,
+            metrics=self.metrics,
+            num_parameters=None,
+            duration_seconds=time.perf_counter() - self._started,
+            reason=outcome.reason,
+            run_dir=str(folder.path),
+            command=self.command,
+            fold=settings.cv.fold,
+            family=None if parent is None else parent.family,
+            trial=None if parent is None else parent.trial,
+            found=_found_settings(folder.path / "choices"),
+        )
+
     def _close(self, tracker: Tracker | None, outcome: _Outcome) -> RunSummary:
         """Write the summary, which gets MLflow's id, seal a finished run, and end its record."""
         folder = self.folder
         if tracker is not None and self.parent is not None:
             tracker.metrics(self.parent.figures(), step=0, final=True)
             tracker.tags({"bakeoff.state": outcome.state})
-        settings = self.settings
-        summary = self.completed(
-            RunSummary(
-                run_id=folder.run_id,
-                status=outcome.status,
-                name=folder.name,
-                model=settings.model.name,
-                data=settings.data.name,
-                seed=settings.seed,
-                split_fingerprint=None,
-                metrics=self.metrics,
-                num_parameters=None,
-                duration_seconds=time.perf_counter() - self._started,
-                reason=outcome.reason,
-                run_dir=str(folder.path),
-                command=self.command,
-                fold=settings.cv.fold,
-                family=None if self.parent is None else self.parent.family,
-                trial=None if self.parent is None else self.parent.trial,
-                found=_found_settings(folder.path / "choices"),
-            )
-        )
+        summary = self.completed(self._summary(outcome))
         if outcome.state == "refused":  # another process writes this run, and its summary
             return summary
         try:

@@ -30,7 +30,7 @@ from ..storage.cache import Record, load_record, store_record
 from ..training.stepper import RangeTest, Stepper, range_test, step_seconds
 from ..training.task import ClassificationTask
 from ..training.training_plan import (
-    Choice,
+    ChosenPlan,
     PlanTiming,
     TrainingPlan,
     sensible_plans,
@@ -132,7 +132,7 @@ def seconds_per_epoch(
         "augment": to_plain(settings.augment),
         "batch": min(data.batch_size, data.samples),
     }
-    found, _ = _kept("step", asked, settings, data, measure, needed="whole")
+    found, _ = _kept("step", asked, settings, data=data, measure=measure, needed="whole")
     steps = len(data.batches("train", training=True))  # type: ignore[arg-type]
     alone = device.type == "cpu" and settings.runtime.threads == 1
     return steps * float(found["seconds"]) * (slowdown() if alone else 1.0)
@@ -203,8 +203,8 @@ class _Choices:
             "magnitude": round(math.log10(total_steps)) if device.type == "cuda" else None,
         }
         # Without timings nothing is stored: this training is too short for them.
-        found, known = _kept("plan", key, settings, data, measure, needed="timings")
-        choice = Choice.from_plain(found)
+        found, known = _kept("plan", key, settings, data=data, measure=measure, needed="timings")
+        choice = ChosenPlan.from_plain(found)
         self.timings = choice.timings
         self._set("runtime", **asdict(choice.plan))
         note = choice.text(on_cpu=device.type == "cpu")
@@ -236,7 +236,7 @@ class _Choices:
             return {"images_per_second": speeds, "whole": whole}
 
         key = {"runtime": to_plain(settings.runtime), "most": most}
-        found, known = _kept("batch", key, settings, data, measure, needed="whole")
+        found, known = _kept("batch", key, settings, data=data, measure=measure, needed="whole")
         speeds = {int(size): speed for size, speed in found["images_per_second"].items()}
         best = max(speeds.values())
         size = min(size for size, speed in speeds.items() if speed >= _FAST_ENOUGH * best)
@@ -275,7 +275,7 @@ def _compared(
     device: torch.device,
     total_steps: int,
     deadline: float | None,
-) -> Choice:
+) -> ChosenPlan:
     threads, stated = threads_of(settings), _stated(settings)
     network = build.build_task(_concrete(settings, threads), data).network
     # Plans are compared without it: compiling each would take longer than they can differ by.
@@ -330,6 +330,7 @@ def _kept(
     kind: str,
     asked: dict[str, Any],
     settings: RunSettings,
+    *,
     data: PictureData,
     measure: Callable[[], dict[str, Any]],
     needed: str,

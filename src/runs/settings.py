@@ -17,7 +17,7 @@ from ..config.checks import ConfigError, input_of
 from ..config.compose import read_run_settings, refuse_idle
 from ..config.data import DataSettings
 from ..config.models import NetworkSettings
-from ..config.overrides import value_of
+from ..config.overrides import by_key, key_of_override, value_of
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.roots import root_beside
 
@@ -43,8 +43,7 @@ def read_settings(overrides: Sequence[str]) -> RunSettings:
     Raises:
         ConfigError: they are wrong, change nothing, or RUN cannot go on.
     """
-    given = dict(one.partition("=")[::2] for one in overrides)
-    if given.get("resume", "null") == "null":
+    if by_key(overrides).get("resume", "resume=null") == "resume=null":
         return read_run_settings(overrides)
     return read_resumed_settings(overrides)
 
@@ -57,7 +56,7 @@ def read_resumed_settings(overrides: Sequence[str]) -> RunSettings:
     """
     from .folder import RunFolder
 
-    given = {override.partition("=")[0]: value_of(override) for override in overrides}
+    given = {key_of_override(override): value_of(override) for override in overrides}
     for key, value in given.items():
         if isinstance(value, str) and not value.strip():
             raise ConfigError(f"{key} is empty: give it a value or leave it out.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..machine.text import counted
 from ..records.trials import COMPLETE, FAILED, PRUNED, RUNNING, TrialRecord
 from .jobs import Ending, Job, Report
 from .loop import OVER, JobLoop, Observer, TooManyFailures
@@ -248,8 +249,7 @@ class Driver(JobLoop[int]):
     def _describe_left(self) -> str:
         parts = []
         if self._most_trials is not None:
-            left = max(0, self._most_trials - self._counts.total())
-            parts.append(f"{left} trial{'' if left == 1 else 's'}")
+            parts.append(counted(max(0, self._most_trials - self._counts.total()), "trial"))
         if self._most_epochs is not None:
             parts.append(f"{max(0, self._most_epochs - self._epochs):,} epochs")
         if (time_left := self.seconds_left()) is not None:

@@ -1,7 +1,7 @@
 """Jobs, and the messages about them that pass between the driver and its workers.
 
 Each is a frozen dataclass of plain values and travels as one JSON object. To a worker go `Job`,
-`Answer` and `Interrupt`; from it come `Ready`, `Note`, `Report` and `Ending`.
+`Reply` and `Interrupt`; from it come `Ready`, `Note`, `Report` and `Ending`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 __all__ = [
-    "Answer",
     "Channel",
     "Death",
     "Ending",
@@ -23,6 +22,7 @@ __all__ = [
     "NoReports",
     "Note",
     "Ready",
+    "Reply",
     "Report",
     "Runner",
     "State",
@@ -64,8 +64,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to a `Report`: the reason to stop, or None to go on."""
+class Reply:
+    """The reply to a `Report`: the reason to stop, or None to go on."""
 
     stop: str | None
 
@@ -91,7 +91,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics after an epoch or a fold, counted from 1; the worker waits for an `Answer`."""
+    """Metrics after an epoch or a fold, counted from 1; the worker waits for an `Reply`."""
 
     step: int
     metrics: Mapping[str, float]
@@ -130,7 +130,7 @@ class Death:
     outside: bool = False
 
 
-Message = Job | Answer | Interrupt | Ready | Note | Report | Ending
+Message = Job | Reply | Interrupt | Ready | Note | Report | Ending
 
 _KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 

@@ -260,6 +260,7 @@ def run_single(
     job: Job,
     check: Callable[[], None],
     trial: TrialRecord | None = None,
+    *,
     observers: Sequence[Observer] = (),
     seconds: float | None = None,
     doing: Callable[[str], None] = lambda _: None,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .jobs import (
-    Answer,
     Death,
     Ending,
     Engine,
@@ -15,6 +14,7 @@ from .jobs import (
     Job,
     Note,
     Ready,
+    Reply,
     Report,
     State,
     WorkersFail,
@@ -110,7 +110,7 @@ class Pool:
 
     def answer(self, slot: int, stop: str | None) -> None:
         """Answer a `Report`: go on, or stop for this reason."""
-        self._engine.send(slot, Answer(stop))
+        self._engine.send(slot, Reply(stop))
 
     def interrupt(self, slots: Iterable[int], reason: str | None = None) -> None:
         """Ask the jobs of these slots to save and end, for this reason, if any."""

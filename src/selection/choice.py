@@ -15,6 +15,7 @@ import yaml
 
 from ..config.checks import ConfigError, input_of
 from ..config.finished import SelectSettings
+from ..config.overrides import without_keys
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..data.sources.costs import CostTable
@@ -111,7 +112,7 @@ def choice_command(
     """
     if part != "val":
         return None
-    given = [one for one in overrides if not one.startswith(("ensemble=", "subgroup="))]
+    given = without_keys(overrides, ["ensemble", "subgroup"])
     if made is not None and made.run_dir in comparison.choice.run_dirs:
         place = [one for one in given if one.startswith(("output_dir=", "tracking."))]
         given = [f"run={Path(made.run_dir).name}", *place]

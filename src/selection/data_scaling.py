@@ -19,6 +19,7 @@ from ..config.finished import ScalingSettings
 from ..config.schema import RunSettings
 from ..data.splitting.splits import Split
 from ..machine.package import command
+from ..machine.text import counted
 from ..records.comparison import LOWEST
 from ..records.data_scaling import (
     DataScalingRecord,
@@ -29,7 +30,7 @@ from ..records.data_scaling import (
 )
 from ..records.run import Predictions
 from ..reporting.data_scaling_report import scaling_figure
-from ..reporting.formatting import counted, duration
+from ..reporting.formatting import duration
 from ..reporting.style import save
 from ..runs.build import build_data
 from ..runs.finished.evaluate import reopen

@@ -16,6 +16,7 @@ from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings, stored_settings
 from ..machine.imports import import_object
 from ..machine.package import command
+from ..machine.text import counted
 from ..records.comparison import Comparison
 from ..records.run import RunSummary
 from ..runs.candidates.members import ENSEMBLE_SUFFIX, NothingGained
@@ -84,8 +85,9 @@ def ensemble_of(folders: Sequence[RunFolder], settings: CompareSettings) -> RunS
             kind = "classes of one naming and pictures of one size"
             kind += " and one architecture" * soup
             print(
-                f"{_count(left_out, 'run')} left out of it: it needs models that are kept, that "
-                f"can be loaded (plugins=... names the code of others), and that have {kind}."
+                f"{counted(left_out, 'run', begins=True)} left out of it: it needs models that are "
+                "kept, that can be loaded (plugins=... names the code of others), and that have "
+                f"{kind}."
             )
     else:
         usable = folders
@@ -113,10 +115,6 @@ def _output_dir(settings: CompareSettings) -> Path:
     return Path(settings.output_dir).absolute()
 
 
-def _count(number: int, what: str) -> str:
-    return f"One {what}" if number == 1 else f"{number} {what}s"
-
-
 def _has_folds(plain: Mapping[str, Any]) -> bool:
     """Return whether these are settings of a cross-validation, whose models are of its folds."""
     return plain.get("cv", {}).get("folds") is not None
@@ -137,7 +135,8 @@ def _without_folds(folders: Sequence[RunFolder], soup: bool) -> list[RunFolder]:
         if pixels
         else "a soup is of the weights of single networks, and they have one for each fold"
     )
-    print(f"{_count(len(by_folds[True]), 'cross-validation')} left out of it: {reason}.")
+    whole = counted(len(by_folds[True]), "cross-validation", begins=True)
+    print(f"{whole} left out of it: {reason}.")
     return by_folds[False]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..config.checks import ConfigError, to_plain
 from ..config.command_line import ChildEnded
 from ..config.compose import compose_settings, leaves
-from ..config.overrides import override_of
+from ..config.overrides import by_key, override_of, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.schema import RunSettings
 from ..data.loading.datamodule import PictureData
@@ -60,8 +60,8 @@ def repeating_command(before: RunSummary, settings: RunSettings, otherwise: str)
         otherwise: what is returned where the earlier command is not known, or of another version.
     """
     given = overrides_of(before.command, "train")
-    overrides = [override for override in given or () if not override.startswith("plugins=")]
-    if given is not None and not any(override.startswith("resume=") for override in overrides):
+    overrides = without_keys(given or (), ["plugins"])
+    if given is not None and "resume" not in by_key(overrides):
         try:
             typed = _effective(compose_settings(RunSettings, overrides))
         except ConfigError:  # of another version

@@ -23,8 +23,7 @@ from ..records.certainty import Certainty
 from ..records.champions import ALIAS, Champion, champions_folder
 from ..records.export import ExportRecord
 from ..records.run import Predictions, RunSummary
-from ..reporting.formatting import figure_text, primary_text
-from ..reporting.formatting import measured as times_measured
+from ..reporting.formatting import figure_text, primary_text, times_measured
 from ..reporting.hub_card import front_matter
 from ..reporting.model_card import CardFacts, model_card
 from ..runs.candidates.candidate import cost_scores
@@ -101,7 +100,11 @@ def make_champion(model: Chosen, chosen: Chosen, place: TrackingSwitch) -> Champ
     print(f"champion of {champion.data}: {folder.name}{instead} ({record})", flush=True)
     if before is not None and (remark := champion.replacement_remark(before)):
         print(f"warning: {typed(remark)}", flush=True)
-    version = _register(model, chosen, champion, card, digest, uri) if place.enabled else None
+    version = (
+        _register(model, chosen, champion, card=card, digest=digest, uri=uri)
+        if place.enabled
+        else None
+    )
     if version is not None:
         print(f"registered: models:/{champion.registered_model}@{ALIAS}, version {version}")
         print(f"serve it: {serving}")
@@ -130,6 +133,7 @@ def _register(
     model: Chosen,
     chosen: Chosen,
     champion: Champion,
+    *,
     card: Path,
     digest: str,
     uri: str | None,
@@ -198,7 +202,15 @@ def _draw(again: Revisited, predictions: Predictions) -> None:
     read_mask = pictures.read_mask if pictures.kind == "dense" else None
     parts = {"test": predictions}
     with amending(folder.path, "figures/test_*"):
-        for _ in draw_run_figures(folder.figures, {}, parts, pictures.read, None, maps, read_mask):
+        for _ in draw_run_figures(
+            folder.figures,
+            {},
+            parts,
+            pictures.read,
+            batch=None,
+            class_maps=maps,
+            read_mask=read_mask,
+        ):
             continue
 
 
@@ -298,10 +310,10 @@ def _accuracy(summary: RunSummary) -> str:
     metrics = summary.metrics
     cost, primary = figure_text(metrics, "test/cost"), primary_text(metrics, "test")
     accuracy = figure_text(metrics, "test/accuracy")
-    said = [None if cost is None else f"mean cost {cost}", primary]
-    if accuracy is not None and any(said):
+    figures = [None if cost is None else f"mean cost {cost}", primary]
+    if accuracy is not None and any(figures):
         accuracy = f"{accuracy_name('test/map' in metrics)} {accuracy}"
-    return "; ".join(filter(None, [*said, accuracy])) or "not measured"
+    return "; ".join(filter(None, [*figures, accuracy])) or "not measured"
 
 
 @contextmanager

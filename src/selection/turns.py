@@ -48,8 +48,8 @@ def in_turns(comparison: Comparison, choose: str) -> Comparison:
         return comparison
     if not found:
         return comparison
-    said = ", ".join(f"{name} {latency:.3g} ms" for name, latency in found.items())
-    print(f"latencies, measured in turns: {said}")
+    latencies = ", ".join(f"{name} {latency:.3g} ms" for name, latency in found.items())
+    print(f"latencies, measured in turns: {latencies}")
     return with_latencies(comparison, found)
 
 

@@ -11,7 +11,7 @@ import base64
 import logging
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
@@ -24,6 +24,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 if TYPE_CHECKING:
+    from src.machine.arrays import Float32Array
     from src.serving.trust import Trust
 
 __all__ = ["PictureClassifier"]
@@ -85,7 +86,6 @@ class PictureClassifier(PythonModel):
             MlflowException: names the row that is no picture, the parameter that cannot be met, or
                 the fault of the model.
         """
-        names = self._predictor.class_names
         try:
             rows = _pictures_of(model_input)
             trust = self._asked(dict(params or {}))
@@ -95,14 +95,8 @@ class PictureClassifier(PythonModel):
             if self._predictor.kind.pixels:
                 if top_k is not None:
                     raise ValueError("top_k is about whole pictures, and here pixels have classes")
-                self._check_request(rows, self._predictor.values, masks=True)
-                answers: dict[str, list[Any]] = {"mask": [], "shares": []}
-                for mask in self._masks_of(self._predictor, rows):  # one at a time: they are large
-                    answers["mask"].append(base64.b64encode(self._png(mask)).decode())
-                    shares = self._shares(mask, len(names)).tolist()
-                    answers["shares"].append(dict(zip(names, shares, strict=True)))
-                return pd.DataFrame(answers)
-            probs, verdicts = self._predictor.judge(rows, trust)
+                return pd.DataFrame(self._masks(rows))
+            probs, judged = self._predictor.judge(rows, trust)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         except self._damaged as error:
@@ -113,30 +107,43 @@ class PictureClassifier(PythonModel):
             # MLflow would send the traceback, with paths of this machine, to the client.
             _logger.exception("these pictures cannot be answered")
             raise MlflowException("these pictures cannot be answered: see the log") from error
-        columns: dict[str, list[Any]] = {
-            "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in probs],
-        }
-        if self._predictor.kind.sets:
-            sets = self._predictor.label_sets(probs)
-            columns = {"labels": [[names[k] for k in one] for one in sets], **columns}
-        else:
-            best = self._predictor.decided(probs).tolist()
-            columns = {
-                "label": [names[k] for k in best],
-                "probability": [float(row[k]) for row, k in zip(probs, best, strict=True)],
-                **columns,
-            }
+        columns = self._labels(probs)
         if top_k is not None:
             columns["most_probable"] = self._predictor.most_probable(probs, top_k)
         if trust is not None and trust.promise.coverage is not None:
-            columns["label_set"] = [list(verdict.label_set or ()) for verdict in verdicts]
+            columns["label_set"] = [list(answer.label_set or ()) for answer in judged]
         if trust is not None and trust.promise.max_error is not None:
-            columns["answered"] = [verdict.answered for verdict in verdicts]
-        if any(verdict.novelty is not None for verdict in verdicts):
-            columns["novelty"] = [verdict.novelty for verdict in verdicts]
-        if any(verdict.unlike is not None for verdict in verdicts):
-            columns["unlike"] = [verdict.unlike for verdict in verdicts]
+            columns["answered"] = [answer.answered for answer in judged]
+        if any(answer.novelty is not None for answer in judged):
+            columns["novelty"] = [answer.novelty for answer in judged]
+        if any(answer.unlike is not None for answer in judged):
+            columns["unlike"] = [answer.unlike for answer in judged]
         return pd.DataFrame(columns)
+
+    def _masks(self, rows: Sequence[object]) -> dict[str, list[Any]]:
+        """Return the columns of a model with a class for every pixel."""
+        names = self._predictor.class_names
+        self._check_request(rows, self._predictor.values, masks=True)
+        columns: dict[str, list[Any]] = {"mask": [], "shares": []}
+        for mask in self._masks_of(self._predictor, rows):  # one at a time: they are large
+            columns["mask"].append(base64.b64encode(self._png(mask)).decode())
+            shares = self._shares(mask, len(names)).tolist()
+            columns["shares"].append(dict(zip(names, shares, strict=True)))
+        return columns
+
+    def _labels(self, probs: Float32Array) -> dict[str, list[Any]]:
+        """Return the columns that every model of whole pictures has, of (N, K) probabilities."""
+        names = self._predictor.class_names
+        every = [dict(zip(names, map(float, row), strict=True)) for row in probs]
+        if self._predictor.kind.sets:
+            sets = self._predictor.label_sets(probs)
+            return {"labels": [[names[k] for k in one] for one in sets], "probabilities": every}
+        best = self._predictor.decided(probs).tolist()
+        return {
+            "label": [names[k] for k in best],
+            "probability": [float(row[k]) for row, k in zip(probs, best, strict=True)],
+            "probabilities": every,
+        }
 
     def _asked(self, params: dict[str, Any]) -> Trust | None:
         """Return what judges by these parameters; None without calibration and promise.

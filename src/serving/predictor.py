@@ -24,7 +24,7 @@ from ..records.pictures import Pixels
 from ..targets import TargetKind, kind_of
 from .file_pages import OpenPages, Page, pages_in
 from .inputs import MOST_VALUES, Limit, as_picture, check_request, named_picture, pixels_of
-from .trust import Trust, Verdict
+from .trust import JudgedAnswer, Trust
 
 __all__ = [
     "Classify",
@@ -72,7 +72,7 @@ class Labelled:
         probabilities: of these, in [0, 1].
         confidence: how sure the answer is, see `TargetKind.confidences`.
         uncertainty: how much its true label would teach, see `TargetKind.uncertainties`.
-        verdict: on the answer; None where nothing judges it.
+        judged: the answer; None where nothing judges it.
         every: K probabilities of all labels, of label sets; () for others.
     """
 
@@ -81,7 +81,7 @@ class Labelled:
     probabilities: tuple[float, ...]
     confidence: float
     uncertainty: float
-    verdict: Verdict | None = None
+    judged: JudgedAnswer | None = None
     every: tuple[float, ...] = ()
 
 
@@ -203,12 +203,12 @@ class Predictor:
 
     def judge(
         self, rows: Sequence[object], trust: Trust | None
-    ) -> tuple[Float32Array, list[Verdict]]:
-        """Return probabilities (N, K) of the N pictures of a request, and verdicts.
+    ) -> tuple[Float32Array, list[JudgedAnswer]]:
+        """Return probabilities (N, K) of the N pictures of a request, judged.
 
         Args:
             rows: the pictures, as `as_picture` takes them.
-            trust: judges the answers; without it there are no verdicts.
+            trust: judges the answers; without it the list is empty.
 
         Raises:
             ValueError: as `answer`; or the request is too large (`check_request`).
@@ -219,9 +219,9 @@ class Predictor:
 
     def _answered(
         self, rows: Iterable[object], trust: Trust | None
-    ) -> tuple[Float32Array, list[Verdict]]:
+    ) -> tuple[Float32Array, list[JudgedAnswer]]:
         probs = [np.empty((0, len(self.class_names)), np.float32)]
-        verdicts: list[Verdict] = []
+        answers: list[JudgedAnswer] = []
         for batch in _batched(enumerate(rows), self._batch_size):
             decoded = []
             with self.decoding([value for _, value in batch]) as waiting:
@@ -230,8 +230,8 @@ class Predictor:
                         decoded.append(picture.result().pixels)
             found, judged = self._judged(decoded, trust)
             probs.append(found)
-            verdicts += judged
-        return np.concatenate(probs), verdicts
+            answers += judged
+        return np.concatenate(probs), answers
 
     def label(
         self, files: Iterable[Path | Page], top_k: int = 5, trust: Trust | None = None
@@ -241,7 +241,7 @@ class Predictor:
         Args:
             files: the pictures, or pages of them.
             top_k: classes of each.
-            trust: judges the answers; None for no verdicts.
+            trust: judges the answers; None to leave them unjudged.
 
         Raises:
             DamagedModel: as `probabilities`.
@@ -257,8 +257,8 @@ class Predictor:
             with self.decoding(batch) as waiting:
                 decoded = [_of_file(*one) for one in zip(batch, waiting, strict=True)]
             images = [d for d in decoded if not isinstance(d, Problem)]
-            probs, verdicts = self._judged(images, trust) if images else ((), [])
-            answers = zip(probs, verdicts or repeat(None))
+            probs, judged = self._judged(images, trust) if images else ((), [])
+            answers = zip(probs, judged or repeat(None))
             for path, item in zip(batch, decoded, strict=True):
                 if isinstance(item, Problem):
                     yield item
@@ -267,13 +267,13 @@ class Predictor:
 
     def _judged(
         self, pictures: Sequence[Sequence[Pixels]], trust: Trust | None
-    ) -> tuple[Float32Array, list[Verdict]]:
-        """Return the probabilities of decoded pictures, and verdicts where something judges."""
+    ) -> tuple[Float32Array, list[JudgedAnswer]]:
+        """Return the probabilities of decoded pictures, judged where something judges."""
         images = _stacked(pictures)
         if trust is None:
             return self.probabilities(*images), []
         probs, features = self.described(*images)
-        return probs, trust.verdicts(probs, features, self.class_names)
+        return probs, trust.judged_answers(probs, features, self.class_names)
 
     def pixels(self, picture: Picture | Page) -> Pixels:
         """Return a picture (C, H, W) in the first of the formats.
@@ -330,7 +330,7 @@ class Predictor:
             return Decoded(picture, decoded)
 
     def _named(
-        self, path: str, probs: Float32Array, verdict: Verdict | None, top_k: int
+        self, path: str, probs: Float32Array, judged: JudgedAnswer | None, top_k: int
     ) -> Labelled:
         if self.kind.sets:
             (order,) = self.label_sets(probs[None])
@@ -339,13 +339,13 @@ class Predictor:
             others = np.argsort(-probs, kind="stable").tolist()
             order = [best, *(k for k in others if k != best)][:top_k]
         return Labelled(
-            path,
-            tuple(self.class_names[k] for k in order),
-            tuple(float(probs[k]) for k in order),
-            float(self.kind.confidences(probs[None])[0]),
-            float(self.kind.uncertainties(probs[None])[0]),
-            verdict,
-            tuple(map(float, probs)) if self.kind.sets else (),
+            path=path,
+            labels=tuple(self.class_names[k] for k in order),
+            probabilities=tuple(float(probs[k]) for k in order),
+            confidence=float(self.kind.confidences(probs[None])[0]),
+            uncertainty=float(self.kind.uncertainties(probs[None])[0]),
+            judged=judged,
+            every=tuple(map(float, probs)) if self.kind.sets else (),
         )
 
 

@@ -27,7 +27,15 @@ from ..statistics.novelty import (
 )
 from ..statistics.risk_control import CONFIDENCE, Answering, answering_rule, fewest_answers
 
-__all__ = ["NO_CALIBRATION", "Judged", "Promise", "Trust", "Verdict", "false_alarms", "familiar"]
+__all__ = [
+    "NO_CALIBRATION",
+    "Judged",
+    "JudgedAnswer",
+    "Promise",
+    "Trust",
+    "false_alarms",
+    "familiar",
+]
 
 NO_CALIBRATION = (
     "this model carries no calibration: python -m src.select run=RUN makes a run the champion and "
@@ -65,7 +73,7 @@ class Promise:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedAnswer:
     """The trust in the answer to one picture.
 
     Attributes:
@@ -204,12 +212,12 @@ class Trust:
         sets = None if self._thresholds is None else probs >= self._thresholds
         return Judged(sets, answered, novelty, unlike, distances)
 
-    def verdicts(
+    def judged_answers(
         self,
         probs: Float32Array,
         features: Float32Array | None,
         class_names: Sequence[str],
-    ) -> list[Verdict]:
+    ) -> list[JudgedAnswer]:
         """Judge answers, as `judge` does, picture by picture and by the names of the classes."""
         judged = self.judge(probs, features)
         sets: Iterable[tuple[str, ...] | None] = repeat(None)
@@ -219,7 +227,7 @@ class Trust:
             sets = [tuple(class_names[i] for i in best if own[i]) for best, own in rows]
         columns = (judged.answered, judged.novelty, judged.unlike, judged.distances)
         plain = [repeat(None) if column is None else column.tolist() for column in columns]
-        return [Verdict(*values) for _, *values in zip(probs, sets, *plain)]
+        return [JudgedAnswer(*values) for _, *values in zip(probs, sets, *plain)]
 
     def shift(self, confidences: Float32Array, distances: Float32Array | None) -> Shift:
         """Test whether pictures with these confidences (N,) and distances (N,) are like training.

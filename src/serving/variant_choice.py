@@ -10,7 +10,7 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fastest_within", "largest_difference", "ratios", "times_in_turns"]
+__all__ = ["fastest_within", "largest_difference", "speedups", "times_in_turns"]
 
 # A turn is long enough that the clock and a short disturbance do not count.
 _TURN_SECONDS = 0.02
@@ -63,7 +63,7 @@ def fastest_within(
     return min([original, *fitting], key=seconds.__getitem__)
 
 
-def ratios(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
+def speedups(reference: Sequence[float], seconds: Sequence[float]) -> list[float]:
     """Return how many times faster than the reference each round is."""
     return [slow / fast for slow, fast in zip(reference, seconds, strict=True)]
 

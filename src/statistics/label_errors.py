@@ -29,17 +29,20 @@ def doubtful_labels(predictions: Mapping[str, Predictions]) -> list[Suspect]:
             and pixels none is returned.
     """
     suspects = []
-    for part, said in predictions.items():
-        if said.kind in ("multi", "dense"):  # each label or pixel would be a question of its own
+    for part, predicted in predictions.items():
+        if predicted.kind in (
+            "multi",
+            "dense",
+        ):  # each label or pixel would be a question of its own
             continue
-        names, found = said.class_names, label_suspects(said.probs, said.targets)
+        names, found = predicted.class_names, label_suspects(predicted.probs, predicted.targets)
         for row, score, suggested in zip(found.indices, found.scores, found.suggested, strict=True):
             suspects.append(
                 Suspect(
                     part=part,
-                    index=int(said.sample_ids[row]),
-                    path=None if said.paths is None else said.paths[row],
-                    label=names[said.targets[row]],
+                    index=int(predicted.sample_ids[row]),
+                    path=None if predicted.paths is None else predicted.paths[row],
+                    label=names[predicted.targets[row]],
                     kind=_LABEL,
                     score=float(score),
                     suggested=names[suggested],
@@ -57,7 +60,9 @@ def review_labels(
         predictions: as of `doubtful_labels`, N pictures in all, N at least 1.
         suspects: of these, by score.
     """
-    right = [said.probs.argmax(axis=1) == said.targets for said in predictions.values()]
+    right = [
+        predicted.probs.argmax(axis=1) == predicted.targets for predicted in predictions.values()
+    ]
     agreement = float(np.concatenate(right).mean())
     return LabelReview(
         tuple(suspects), sum(map(len, right)), agreement, weak=agreement < _WEAK_BELOW

@@ -92,9 +92,7 @@ def judge(
     draws = round(draws * (1 - look_confidence(1)) / (1 - confidence))  # as many beyond a quantile
     evidence = Evidence.of(ranked, groups, lowest=scale.lowest)
     screened = () if screening is None else screening.others
-    wide = evidence
-    if screened:
-        wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest)
+    wide = Evidence.of([*ranked, *screened], groups, lowest=scale.lowest) if screened else evidence
     drawn = resample(wide, draws, seed)
     errors = Errors(drawn.drawn[: len(ranked)])
     quantile = simultaneous_quantile(drawn, confidence)
@@ -106,7 +104,15 @@ def judge(
         out = np.array([one.name in left_out for one in ranked])
         best = compare_with_best(evidence, errors, confidence, out)
     chances = chances_of(evidence, errors, band, seed)
-    standings = _standings(ranked, evidence, quantile, best, chances, scale, collapsed)
+    standings = _standings(
+        ranked,
+        evidence,
+        quantile=quantile,
+        best=best,
+        chances=chances,
+        scale=scale,
+        collapsed=collapsed,
+    )
     winner, known = standings[0], evidence.seeds is not None
     tied, near = tuple(one for one in standings if one.tied), _near(standings, evidence)
     power = by_seeds = None
@@ -141,7 +147,13 @@ def judge(
         unsteady=_unsteady(ranked, evidence),
         decided_by_seeds=by_seeds,
         collapses=_collapses(
-            ranked, candidates, collapsed, evidence, drawn, confidence, scale.measure
+            ranked,
+            candidates,
+            collapsed=collapsed,
+            evidence=evidence,
+            drawn=drawn,
+            confidence=confidence,
+            measure=scale.measure,
         ),
         screened=len(screened),
         look=look,
@@ -200,6 +212,7 @@ def _of_two(difference: Interval) -> BestComparison:
 def _standings(
     ranked: Sequence[Candidate],
     evidence: Evidence,
+    *,
     quantile: float,
     best: BestComparison,
     chances: Chances,
@@ -303,6 +316,7 @@ def _spread(scores: BoolArray | Float32Array) -> float | None:
 def _collapses(
     ranked: Sequence[Candidate],
     candidates: Sequence[Candidate],
+    *,
     collapsed: dict[str, BoolArray],
     evidence: Evidence,
     drawn: Errors,

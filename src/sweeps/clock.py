@@ -15,7 +15,7 @@ __all__ = [
     "FIRST_TRIAL_FRACTION",
     "TRIALS_FRACTION",
     "Clock",
-    "Share",
+    "TimeShare",
 ]
 
 # Largest fraction of the budget that is kept for the finals.
@@ -54,7 +54,7 @@ _OVERRUN_FRACTION = 0.05
 
 
 @dataclass(frozen=True)
-class Share:
+class TimeShare:
     """Seconds that a family may take, None for no limit.
 
     Attributes:
@@ -174,7 +174,7 @@ class Clock:
         """Seconds that are left of the whole budget; None for no limit."""
         return None if self.budget is None else max(0.0, self.budget - self.spent)
 
-    def share(self, ready: bool, *, describes: bool = False, only: bool = False) -> Share:
+    def share(self, ready: bool, *, describes: bool = False, only: bool = False) -> TimeShare:
         """Return the time that the next family may take.
 
         Args:
@@ -185,13 +185,13 @@ class Clock:
         """
         left = self.left if self.trials_wait and not ready else self.race_left
         if left is None:
-            return Share()
+            return TimeShare()
         part = DESCRIBING_FRACTION if describes else _MEASURING_FRACTION
         late = _ONLY_FAMILY_LATE_FRACTION if only else _LATE_FRACTION
         until = self.time_left(ready) or 0.0
         measuring = part * (until if ready else left)
         trial = self.only_family_seconds if only else FIRST_TRIAL_FRACTION * left
-        return Share(measuring, (part + late) * until - measuring, trial, left)
+        return TimeShare(measuring, (part + late) * until - measuring, trial, left)
 
     @property
     def only_family_seconds(self) -> float:

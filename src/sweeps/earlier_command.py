@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config.overrides import split_override, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..machine.package import command
@@ -59,7 +60,7 @@ def completed_command(
         config_name: of the command line, or None.
         default: name of the file if none is given.
     """
-    stated = dict(override.partition("=")[::2] for override in overrides)
+    stated = dict(map(split_override, overrides))
     if (
         config_name is None
         and "study" in stated
@@ -72,8 +73,7 @@ def completed_command(
                 *stated,
                 *(key for override in overrides for key in _IDLE_WITH.get(override, ())),
             }
-            earlier = [override for override in kept[0] if override.partition("=")[0] not in newer]
-            return [*earlier, *overrides], kept[1]
+            return [*without_keys(kept[0], newer), *overrides], kept[1]
     return list(overrides), config_name or default
 
 

@@ -25,7 +25,7 @@ from ..config.compose import (
     read_run_settings,
 )
 from ..config.other_names import library_of, nearest_network
-from ..config.overrides import override_of
+from ..config.overrides import by_key, override_of, without_keys
 from ..config.plugins import plugin_folders
 from ..machine.imports import is_foreign
 from ..machine.text import nearest
@@ -43,8 +43,8 @@ __all__ = [
     "kinds_of",
     "load_families",
     "name_of_kind",
-    "overrides_of",
-    "variants_of",
+    "trial_overrides",
+    "trial_variants",
 ]
 
 # Models of networks without published weights.
@@ -106,11 +106,11 @@ def load_families(
     return families
 
 
-def overrides_of(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
+def trial_overrides(family: Family, base: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """Return the overrides of a trial: the family's, those of the base that it uses, its values."""
     shared = _shared(family.overrides, tuple(base))
     # The override of a key that is searched is only that of the default configuration.
-    kept = [one for one in (*family.overrides, *shared) if one.partition("=")[0] not in values]
+    kept = without_keys([*family.overrides, *shared], values)
     return [*kept, *(override_of(key, value) for key, value in values.items())]
 
 
@@ -141,7 +141,7 @@ def kinds_of(family: Family) -> list[Kind]:
     return [Kind(family.name, values) for values in _combinations(family, costly)]
 
 
-def variants_of(family: Family) -> list[dict[str, Value]]:
+def trial_variants(family: Family) -> list[dict[str, Value]]:
     """Return the variants of a family: the sets of features, or sizes of networks, of its trials.
 
     Each is given by values of keys. There is a single one, without values, if all trials are alike.
@@ -226,7 +226,7 @@ def _load(
     shared_keys = frozenset(space.keys() - own.keys())
     space |= own
     overrides = tuple(file.get("words") or ())
-    given = {override.partition("=")[0] for override in base}
+    given = by_key(base)
     known = _known([*overrides, *base])
     parameters: list[Parameter] = []
     constants: dict[str, Any] = {}
@@ -291,7 +291,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
             f"{error}, and it is what the family's own configuration has: add it to the space, or "
             "name another value in words, which is tried first"
         ) from None
-    settings = read_run_settings(overrides_of(family, base, {}))
+    settings = read_run_settings(trial_overrides(family, base, {}))
     data = settings.data
     of_sizes = any(parameter.key == SIDE for parameter in family.parameters)
     if of_sizes and kind_of(data.target).pixels and data.fit != "windows":
@@ -308,7 +308,7 @@ def _check(family: Family, base: Sequence[str]) -> None:
                 raise ValueError(f"{parameter.key}: there is no {choice}{hint}")
     for values in _corners(family, own):
         try:
-            read_run_settings(overrides_of(family, base, values))
+            read_run_settings(trial_overrides(family, base, values))
         except WithoutEffect:
             raise
         except ConfigError as error:

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..config.checks import ConfigError
 from ..machine.failures import RunFailed
+from ..machine.text import counted
 from ..records.ties import METRICS, Place
 from ..records.trials import Finalist, TrialRecord
 from ..reporting.comparison_verdict import baseline_sentence
-from ..reporting.formatting import counted, metric_text
+from ..reporting.formatting import metric_text
 from ..search.jobs import Ending, Job
 from ..search.loop import OVER, JobLoop, Observer, run_single
 from ..search.pool import Pool
@@ -372,7 +373,7 @@ class Finals(JobLoop[tuple[int, int]]):
         assert seed is not None
         job = self._jobs.test(trial, seed, winner.run_dirs[seed])
         self._doing(f"measuring the winner {trial.name} on the test part")
-        ending = run_single(self.pool, job, self._check, trial, self.observers)
+        ending = run_single(self.pool, job, self._check, trial, observers=self.observers)
         if ending.state != "complete":
             self._show(f"the test part was not measured: {ending.reason}")
             return {}

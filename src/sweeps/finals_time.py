@@ -8,7 +8,7 @@ from heapq import nlargest, nsmallest
 from ..records.trials import RUNNING, TrialRecord
 from ..search.loop import Observer
 from .clock import Clock
-from .forecast import Forecast
+from .forecast import TimeForecast
 from .prepared import PREPARED, THREADS
 from .tasks import SweepJobs
 
@@ -51,7 +51,7 @@ class FinalsTime(Observer):
     def __init__(self, jobs: SweepJobs, clock: Clock, slots: int) -> None:
         self._jobs, self._clock, self._slots = jobs, clock, slots
         self._most = clock.kept
-        self._forecast = Forecast(jobs.families, jobs.prepared)
+        self._forecast = TimeForecast(jobs.families, jobs.prepared)
         self._complete: list[TrialRecord] = []
         self._tried: set[str] = set()  # families
         # Of the best complete trials, the value (the lower, the better) and the seconds.

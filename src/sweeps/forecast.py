@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 
+from ..config.overrides import without_keys
 from ..records.trials import COMPLETE, PRUNED, TrialRecord
 from ..search.space import Family, Kind, Value
-from .families import kinds_of, name_of_kind, variants_of
+from .families import kinds_of, name_of_kind, trial_variants
 from .prepared import Prepared
 
-__all__ = ["SAFETY_FACTOR", "Forecast"]
+__all__ = ["SAFETY_FACTOR", "TimeForecast"]
 
 _CLASSIFIER = "model.classifier"
 _DEFAULTS: Mapping[str, Value] = MappingProxyType({})
@@ -32,7 +33,7 @@ _LATEST_TRIALS = 3
 
 
 @dataclass(frozen=True)
-class Forecast:
+class TimeForecast:
     """Forecasts how long trials of families take.
 
     Attributes:
@@ -50,7 +51,7 @@ class Forecast:
     def __post_init__(self) -> None:
         families = self.families.values()
         object.__setattr__(self, "_kinds", {one.name: kinds_of(one) for one in families})
-        object.__setattr__(self, "_variants", {one.name: variants_of(one) for one in families})
+        object.__setattr__(self, "_variants", {one.name: trial_variants(one) for one in families})
 
     def affordable(
         self,
@@ -130,7 +131,7 @@ class Forecast:
         Args:
             kind: of the trial.
             took: as of `affordable`.
-            variant: one of `variants_of`; empty for that of the default configuration.
+            variant: one of `trial_variants`; empty for that of the default configuration.
         """
         return self._needed(kind, took, [variant])[0]
 
@@ -188,8 +189,7 @@ class Forecast:
     def _cut(self, family: str) -> set[str]:
         """Return the overrides that trials of a family share if they are of its measurement."""
         searched = {parameter.key for parameter in self.families[family].parameters}
-        cut = self.prepared[family].cut
-        return {override for override in cut if override.partition("=")[0] not in searched}
+        return {*without_keys(self.prepared[family].cut, searched)}
 
     def _rest(self, running: TrialRecord, took: Sequence[TrialRecord]) -> float:
         """Return the seconds that a running trial is expected to take from now on."""

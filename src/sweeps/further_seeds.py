@@ -148,7 +148,7 @@ def verdict_on(
         ConfigError: their runs cannot be compared.
     """
     # Imported here, since the import takes a moment that a sweep without finalists can save.
-    from ..selection.comparison.find_runs import FoundRuns, folders_of, measure_of
+    from ..selection.comparison.find_runs import FoundRuns, existing_folders, measure_of
     from ..selection.comparison.judge import compared_runs
 
     output_dir = Path(settings.output_dir).absolute()
@@ -156,7 +156,7 @@ def verdict_on(
         (one.trial, seed): run
         for one in finalists
         for seed, path in one.run_dirs.items()
-        for run in folders_of([path], output_dir)
+        for run in existing_folders([path], output_dir)
     }
     known = {run.run_id: training for training, run in folders.items()}
     out = {one.trial for one in finalists if one.left_out}

@@ -17,7 +17,7 @@ from ..config.compose import leaves
 from ..config.data import DataSettings
 from ..config.features import ClassicalSettings, HandcraftedSettings
 from ..config.models import NetworkSettings
-from ..config.overrides import override_of, with_values
+from ..config.overrides import by_key, override_of, with_values
 from ..config.schema import RunSettings
 from ..data.decoding.format_choice import chosen_format
 from ..data.loading.datamodule import PictureData
@@ -80,7 +80,7 @@ def measured(
     if task.seconds is not None:
         latest = time.perf_counter() + task.seconds + task.late_by
     before = leaves(to_plain(settings))
-    stated = [override.partition("=")[0] for override in overrides]
+    stated = by_key(overrides)
 
     def opened(settings: RunSettings) -> PictureData:
         with in_time(latest, _OPENING):
@@ -94,7 +94,8 @@ def measured(
             return estimate
         with own_threads(available_cores() if classical else None):
             found = settled(
-                *(settings, opened),
+                settings,
+                opened,
                 networks="model.networks" not in stated,
                 seconds=task.seconds,
                 searching=search_seconds(settings, task.kinds) > 0,
@@ -179,7 +180,9 @@ def _estimate_unaffordable(
     if epoch * fewest * trainings <= _MARGIN * task.trial_seconds:
         return None
     return Prepared(
-        *([], epochs if isinstance(epochs, int) else math.ceil(fewest), epoch),
+        [],
+        epochs if isinstance(epochs, int) else math.ceil(fewest),
+        epoch,
         limit=task.seconds,
         notes=[NOT_OPENED],
         trainings=trainings,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..config.overrides import by_key
 from ..search.space import Family, Value
 from .families import FROM_SCRATCH, default_values, is_finetuned, is_of
 from .prepared import Prepared
@@ -47,9 +48,7 @@ def minimal_trial(
     """
     base = tuple(base)
     family = min(families, key=_cost_rank)
-    stated = {override.partition("=")[0] for override in base} | {
-        one.key for one in family.parameters
-    }
+    stated = {*by_key(base), *(one.key for one in family.parameters)}
     cheap = {"data.train_limit": _PICTURES}
     if not pixels:
         published = is_finetuned(family) or is_of(family, "embedding")

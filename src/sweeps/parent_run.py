@@ -28,7 +28,7 @@ from ..storage.files import write_atomically
 from ..tracking.addresses import without_password
 from ..tracking.spool import Spool
 from ..tracking.tracker import NOTE, Tracker
-from .tasks import folders_of
+from .tasks import run_with_folds
 
 __all__ = ["ParentRun"]
 
@@ -201,7 +201,7 @@ def _ended_from_outside(trial: TrialRecord) -> list[Path]:
         return [Path(trial.run_dir)]
     if (trial.state, trial.reason) != (PRUNED, OVER):
         return []
-    late = [Path(folder) for folder in folders_of(trial.run_dir)]
+    late = [Path(folder) for folder in run_with_folds(trial.run_dir)]
     for folder in late:
         drop_checkpoints(folder)
     return [folder for folder in late if not _is_finished(folder)]

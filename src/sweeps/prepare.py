@@ -9,18 +9,20 @@ from dataclasses import asdict, dataclass, replace
 
 from ..config.checks import ConfigError
 from ..config.compose import effective_overrides
+from ..config.overrides import changed
 from ..machine.cpu_load import others_load, threads_beside
 from ..machine.failures import RunFailed
 from ..machine.parallel import available_cores
+from ..machine.text import counted
 from ..records.trials import COMPLETE
-from ..reporting.formatting import counted, duration
+from ..reporting.formatting import duration
 from ..search.loop import run_single
 from ..search.pool import Pool
 from ..search.space import Family
 from ..targets import kind_of
-from .clock import CHEAP_TRIAL_FRACTION, Clock, Share
+from .clock import CHEAP_TRIAL_FRACTION, Clock, TimeShare
 from .families import FROM_SCRATCH, chooses_network, default_values, is_of, kinds_of
-from .forecast import Forecast
+from .forecast import TimeForecast
 from .prepared import (
     LEFT_OUT,
     NETWORK,
@@ -42,7 +44,7 @@ from .short_budget import (
     network_to_tune,
     seconds_on_fraction,
 )
-from .tasks import SweepJobs, changed
+from .tasks import SweepJobs
 
 __all__ = ["Preparation"]
 
@@ -88,7 +90,7 @@ class Preparation:
         show: called with lines to print.
         check: called repeatedly; an exception that it raises ends the preparation.
         doing: called with a description of the current step.
-        further: as of `Forecast.affordable`.
+        further: as of `TimeForecast.affordable`.
     """
 
     pool: Pool
@@ -211,7 +213,7 @@ class Preparation:
         if few >= count:
             return self.measure(family)
         found = self._measured(
-            family, (f"data.train_limit={few}",), Share(CHEAP_TRIAL_FRACTION * left)
+            family, (f"data.train_limit={few}",), TimeShare(CHEAP_TRIAL_FRACTION * left)
         )
         if found.affordable:
             found = found.but(_fewer_pictures_note(few, count))
@@ -228,7 +230,7 @@ class Preparation:
         if seconds < _LEAST_DESCRIBING:
             return False
         what = "looking for better networks in the time left"
-        return self._keep(family.name, self._measured(family, (), Share(seconds), what))
+        return self._keep(family.name, self._measured(family, (), TimeShare(seconds), what))
 
     def _keep(self, name: str, new: Prepared) -> bool:
         """Store a new result of a family if it is better than the old one; return whether it is."""
@@ -300,17 +302,17 @@ class Preparation:
         """Return whether a family, not of frozen networks, is the only one of the sweep."""
         return len(self.jobs.families) == 1 and not is_of(family, "embedding")
 
-    def _first_trial_seconds(self, family: Family, share: Share) -> float:
+    def _first_trial_seconds(self, family: Family, share: TimeShare) -> float:
         """Return the seconds that the first trial of a family may take; infinite for no limit."""
         if share.trial is None:
             return math.inf
         return self.clock.only_family_seconds if self._is_only(family) else share.trial
 
-    def _measure_again(self, family: Family, changes: Sequence[str], share: Share) -> Prepared:
+    def _measure_again(self, family: Family, changes: Sequence[str], share: TimeShare) -> Prepared:
         """Measure a family again with these changes of its overrides."""
         measuring = self.clock.share(bool(self.ready)).measuring
         return self._measured(
-            family, changes, Share(measuring, trial=self._first_trial_seconds(family, share))
+            family, changes, TimeShare(measuring, trial=self._first_trial_seconds(family, share))
         )
 
     def _network_to_tune(self, family: Family, most: float) -> tuple[str | None, bool]:
@@ -363,7 +365,7 @@ class Preparation:
             return None if side is not None and side <= _SMALLER_SIDE else _SMALLER
         return _SMALLER_TUNED if published else None
 
-    def _with_smaller_pictures(self, family: Family, found: Prepared, share: Share) -> Prepared:
+    def _with_smaller_pictures(self, family: Family, found: Prepared, share: TimeShare) -> Prepared:
         """Measure a network again on smaller pictures; return the faster of the two results."""
         smaller = self._smaller_pictures(family, published=found.published, side=found.side)
         if smaller is None or smaller in found.overrides:
@@ -375,7 +377,7 @@ class Preparation:
         cheaper = replace(cheaper, limit=found.limit, notes=[*before, *cheaper.notes])
         return cheaper.but(_for_lack_of_time(smaller))
 
-    def _with_all_cores(self, family: Family, found: Prepared, share: Share) -> Prepared:
+    def _with_all_cores(self, family: Family, found: Prepared, share: TimeShare) -> Prepared:
         """Measure the network of an only family again with the threads of all slots.
 
         Return the new result if it is clearly faster. Where a training must be cut short, a longer
@@ -426,7 +428,7 @@ class Preparation:
     def _fits(self, family: Family, found: Prepared, measuring: float = 0.0) -> bool:
         """Return whether a trial of a family and the finals fit into what measuring leaves."""
         took = [trial for trial in self.jobs.study.trials() if trial.state == COMPLETE]
-        forecast = Forecast({family.name: family}, {family.name: found})
+        forecast = TimeForecast({family.name: family}, {family.name: found})
         left = (self.clock.time_left(True) or 0.0) - measuring
         return bool(took and forecast.affordable(left, took, further=self.further))
 
@@ -434,7 +436,7 @@ class Preparation:
         """Return the seconds of a trial of the default configuration, including the fit."""
         own = default_values(family, self.jobs.base)
         kind = next(kind for kind in kinds_of(family) if kind.holds(family.name, own))
-        return Forecast({family.name: family}, {family.name: found}).needed(kind, ())
+        return TimeForecast({family.name: family}, {family.name: found}).needed(kind, ())
 
     def _fit_of_frozen(self, family: Family) -> list[str]:
         """Return the override of `data.fit` that was chosen for frozen networks, if there is one.
@@ -454,7 +456,7 @@ class Preparation:
         self,
         family: Family,
         changes: Sequence[str],
-        share: Share,
+        share: TimeShare,
         what: str = _MEASURING,
         at_once: bool = False,
     ) -> Prepared:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..config.checks import ConfigError, not_written, to_plain
 from ..config.compose import effective_overrides
-from ..config.overrides import value_of
+from ..config.overrides import by_key, value_of
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
 from ..data.splitting.test_usage import refuse_uncountable
@@ -23,8 +23,9 @@ from ..machine.interruption import Interrupted, Interruption
 from ..machine.package import PACKAGE, command
 from ..machine.parallel import available_cores
 from ..machine.status import doing
+from ..machine.text import counted
 from ..records.trials import PRUNED, RUNNING, SweepRecord, TrialRecord
-from ..reporting.formatting import counted, duration
+from ..reporting.formatting import duration
 from ..search.driver import Driver, TooManyFailures
 from ..search.jobs import Engine, Job, WorkersFail
 from ..search.pool import Pool
@@ -41,10 +42,9 @@ from .earlier_command import keep_command, shorter_command
 from .families import default_values, load_families
 from .finalists import Finals
 from .finals_time import FinalsTime
-from .forecast import Forecast
+from .forecast import TimeForecast
 from .minimal_trial import minimal_trial
 from .parent_run import ParentRun
-from .pictures import check_pictures, checked_costs, choose_families, describe_judging, shorter_side
 from .prepare import Preparation
 from .prepared import PREPARED, Prepared
 from .short_budget import (
@@ -52,6 +52,13 @@ from .short_budget import (
     explain_no_family,
     families_without_time,
     next_affordable_family,
+)
+from .study_pictures import (
+    check_pictures,
+    checked_costs,
+    choose_families,
+    describe_judging,
+    shorter_side,
 )
 from .sweep_study import SECOND, record_of, resuming_command, spent, steps_of, study_spec
 from .tasks import SweepJobs, limit_of
@@ -61,7 +68,7 @@ __all__ = ["run_sweep"]
 _RUNNER = f"{PACKAGE}.sweeps.run_job:TrialRunner"
 
 
-class _Sweep:
+class _Race:
     """One start of a sweep; the study is open, and the handler of signals installed."""
 
     def __init__(
@@ -69,6 +76,7 @@ class _Sweep:
         settings: SweepSettings,
         command: str,
         study: SweepStudy,
+        *,
         families: Sequence[Family],
         base: Sequence[str],
         costs: CostTable | None,
@@ -110,7 +118,12 @@ class _Sweep:
         if settings.runtime.threads in ("auto", None):
             self._base = (*self._base, f"runtime.threads={threads}")
         self._jobs = SweepJobs(
-            *(settings, study, self._families, self._base, self._prepared, self._parent.run_id),
+            settings=settings,
+            study=study,
+            families=self._families,
+            base=self._base,
+            prepared=self._prepared,
+            parent_run_id=self._parent.run_id,
             costs=self._costs,
         )
         self._pool = pool = Pool(engine)
@@ -176,8 +189,12 @@ class _Sweep:
         """
         trials, found = self._settings.budget.trials, self._prepared
         preparation = Preparation(
-            *(self._pool, self._clock, self._jobs),
-            *(self._display.show, self._check, self._display.doing),
+            self._pool,
+            self._clock,
+            self._jobs,
+            show=self._display.show,
+            check=self._check,
+            doing=self._display.doing,
             further=self._finals_time.further,
         )
         for name in preparation.run():
@@ -268,7 +285,7 @@ class _Sweep:
 
         raced = {name: self._families[name] for name in families or self._families}
         one_machine = self._settings.workers.engine == "local"
-        forecast = Forecast(raced, self._prepared, one_machine)
+        forecast = TimeForecast(raced, self._prepared, one_machine)
         driver = Driver(
             self._study,
             self._pool,
@@ -323,7 +340,7 @@ class _Sweep:
         own = values
         if own is None:  # what was chosen for the family replaces its own values
             own = default_values(self._families[name], self._base)
-            chosen = {override.partition("=")[0]: override for override in prepared}
+            chosen = by_key(prepared)
             own |= {key: value_of(chosen[key]) for key in own.keys() & chosen.keys()}
         kept: dict[str, Any] = {PREPARED: list(prepared)}
         self._study.enqueue(name, own, first=values is not None, **kept)
@@ -379,10 +396,40 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     with doing("reading the search spaces"):
         families = load_families(list(settings.families), base, settings.search)
     line = command("sweep", "--config-name", config_name, *overrides)
+    study = _opened_study(settings, families, base, costs)
+    with study, Interruption() as interruption:
+        try:
+            with explained(settings.study_folder):
+                keep_command(settings.study_folder, overrides, config_name)
+            return _Race(
+                settings,
+                line,
+                study,
+                families=families,
+                base=base,
+                costs=costs,
+                interruption=interruption,
+            ).run()
+        except Interrupted:
+            with suppress(OSError, ValueError):  # the terminal went away
+                again = shorter_command(settings) or line
+                print(f"resume with: {without_password(again)}", file=sys.stderr, flush=True)
+            raise
+        except StudyBusy as error:
+            raise RunFailed(str(error)) from error
+
+
+def _opened_study(
+    settings: SweepSettings,
+    families: Sequence[Family],
+    base: Sequence[str],
+    costs: CostTable | None,
+) -> SweepStudy:
+    """Begin the study, or open the one that was begun; raises as `run_sweep`."""
     try:
         check_sampler(settings.sampler.name, families, len(settings.metrics))
         spec = study_spec(settings, families, base, costs)
-        study = SweepStudy(settings.study_folder, spec, settings.storage)
+        return SweepStudy(settings.study_folder, spec, settings.storage)
     except StudyChanged as error:
         # It names the table of costs, which may be what has changed.
         earlier = None if costs is not None else resuming_command(settings, error.begun)
@@ -395,18 +442,6 @@ def run_sweep(settings: SweepSettings, overrides: Sequence[str], config_name: st
     except OSError as error:
         reason = refusal(error, settings.study_folder) or str(error)
         raise not_written(error, f"the study cannot be kept: {reason}.") from error
-    with study, Interruption() as interruption:
-        try:
-            with explained(settings.study_folder):
-                keep_command(settings.study_folder, overrides, config_name)
-            return _Sweep(settings, line, study, families, base, costs, interruption).run()
-        except Interrupted:
-            with suppress(OSError, ValueError):  # the terminal went away
-                again = shorter_command(settings) or line
-                print(f"resume with: {without_password(again)}", file=sys.stderr, flush=True)
-            raise
-        except StudyBusy as error:
-            raise RunFailed(str(error)) from error
 
 
 def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
@@ -426,7 +461,7 @@ def _engine_of(settings: SweepSettings, folder: Path) -> tuple[Engine, int]:
                 use_gpus=use_gpus,
                 written=("run_dir", "fold_dir"),
             )
-            return ray, ray.share.threads
+            return ray, ray.reserved.threads
         gpus = visible_gpus() if use_gpus else []
         count = devices if isinstance(devices, int) else max(1, len(gpus))
         places = slots(workers, count, gpus=gpus, cores=available_cores())

@@ -17,7 +17,7 @@ from ..config.checks import ConfigError, to_plain
 from ..config.command_line import progress_shown
 from ..config.compose import compose_settings, effective_overrides, read_run_settings
 from ..config.finished import EvaluateSettings
-from ..config.overrides import value_of
+from ..config.overrides import by_key, changed, key_of_override, value_of
 from ..config.schema import RunSettings
 from ..data.decoding.picture_store import PictureLost
 from ..data.loading.datamodule import PictureData
@@ -38,7 +38,7 @@ from ..search.workers.local import run_in_process
 from ..search.workers.slots import GPU_SHARE
 from .measuring import measured
 from .prepared import Prepared
-from .tasks import MeasureTest, Prepare, Train, changed, command_of, plain_task, read_task
+from .tasks import MeasureTest, Prepare, Train, command_of, plain_task, read_task
 
 __all__ = ["TrialRunner", "device_runner"]
 
@@ -241,9 +241,7 @@ def _settings(
 ) -> RunSettings:
     own = None if resume is None else _run_here(Path(resume), places)
     if own is not None:  # a run whose folder is gone is restarted
-        kept = [
-            override for override in places if override.startswith(("output_dir=", "tracking.uri="))
-        ]
+        kept = [one for one in places if key_of_override(one) in ("output_dir", "tracking.uri")]
         return read_resumed_settings([f"resume={own}", *kept])
     return read_run_settings([*overrides, *effective_overrides(places, overrides)], sampled=True)
 
@@ -253,9 +251,7 @@ def _run_here(noted: Path, places: Sequence[str]) -> Path | None:
 
     None where it is gone, or not in the output folder that the places name.
     """
-    output_dir = next(
-        Path(str(value_of(one))).absolute() for one in places if one.startswith("output_dir=")
-    )
+    output_dir = Path(str(value_of(by_key(places)["output_dir"]))).absolute()
     try:
         folder = RunFolder.at(noted, output_dir)
     except ValueError:  # it is damaged, which whoever reads its settings reports

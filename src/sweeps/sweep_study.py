@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config.checks import ConfigError
 from ..config.compose import compose_plain, leaves
-from ..config.overrides import CONSTANTS, override_of
+from ..config.overrides import CONSTANTS, by_key, override_of, split_override, without_keys
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from ..data.sources.costs import CostTable
@@ -72,7 +72,7 @@ def _with_whole_paths(identity: dict[str, Any]) -> dict[str, Any]:
     `src.api` states absolute paths, and a command line may state relative ones.
     """
     base = []
-    for key, _, value in (override.partition("=") for override in identity["base"]):
+    for key, value in map(split_override, identity["base"]):
         local = key in _FOLDERS and value not in CONSTANTS and "://" not in value
         base.append(f"{key}={os.path.abspath(value) if local else value}")
     return {**identity, "base": sorted(base)}
@@ -88,7 +88,7 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
     if kept is None:
         return None
     overrides, config_name = kept
-    given = [override for override in overrides if not override.startswith("plugins=")]
+    given = without_keys(overrides, ["plugins"])
     try:
         search = read_sweep_settings(given, config_name).search
         families = load_families(list(begun["families"]), begun["base"], search)
@@ -99,13 +99,12 @@ def resuming_command(settings: SweepSettings, begun: Mapping[str, Any]) -> str |
         return None
     if _searched(families) != begun["families"]:
         return None
-    stated = {override.partition("=")[0] for override in given}
-    unstated = {override.partition("=")[0] for override in now} - stated
+    unstated = by_key(now).keys() - by_key(given).keys()
     changed = [override_of(key, then[key]) for key in sorted(unstated & then.keys())]
     added = [override for override in changed if override not in begun["base"]]
     if not added:
         return shorter_command(settings)
-    own = [override for override in overrides if not override.startswith(("study=", "output_dir="))]
+    own = without_keys(overrides, ["study", "output_dir"])
     named = name_and_place(settings)
     return command("sweep", "--config-name", config_name, *own, *added, *named)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..config.overrides import value_of
+from ..config.overrides import by_key, changed, split_override, value_of
 from ..config.plugins import plugin_overrides
 from ..config.sweep import SweepSettings
 from ..config.training import seconds_of
@@ -23,8 +23,8 @@ from ..runs.folds import fold_runs
 from ..search.jobs import Job
 from ..search.space import Family
 from ..search.study import SweepStudy
-from .clock import Share
-from .families import kinds_of, overrides_of, variants_of
+from .clock import TimeShare
+from .families import kinds_of, trial_overrides, trial_variants
 from .prepared import PREPARED, THREADS, Prepared
 
 __all__ = [
@@ -32,13 +32,12 @@ __all__ = [
     "Prepare",
     "SweepJobs",
     "Train",
-    "changed",
     "command_of",
     "commands",
-    "folders_of",
     "limit_of",
     "plain_task",
     "read_task",
+    "run_with_folds",
 ]
 
 # Overrides that turn a cross-validated configuration into one training on the usual parts.
@@ -153,7 +152,7 @@ class SweepJobs:
         self,
         family: Family,
         changes: Sequence[str],
-        share: Share,
+        share: TimeShare,
         least_epochs: float = 1.0,
         at_once: bool = False,
     ) -> Job:
@@ -163,16 +162,16 @@ class SweepJobs:
         """
         limited = share.measuring is not None
         task = Prepare(
-            self._places(final=False),
-            share.measuring,
-            share.late_by,
-            [kind.values for kind in kinds_of(family)] if limited else [],
-            variants_of(family) if limited else [],
-            share.trial,
-            least_epochs,
-            at_once,
+            places=self._places(final=False),
+            seconds=share.measuring,
+            late_by=share.late_by,
+            kinds=[kind.values for kind in kinds_of(family)] if limited else [],
+            variants=trial_variants(family) if limited else [],
+            trial_seconds=share.trial,
+            least_epochs=least_epochs,
+            at_once=at_once,
         )
-        own = overrides_of(family, self.base, {})
+        own = trial_overrides(family, self.base, {})
         return Job(plain_task(task), overrides=changed(own, changes))
 
     def trial(self, trial: TrialRecord) -> Job:
@@ -202,7 +201,7 @@ class SweepJobs:
         places = [p for p in self._places(final=True) if p.startswith(kept)]
         task = MeasureTest(places, run_dir, costs=self._plain_costs())
         if not self.settings.cv.is_whole:
-            return Job(plain_task(task), folders=folders_of(run_dir))
+            return Job(plain_task(task), folders=run_with_folds(run_dir))
         train = self._train(trial, None, seed)
         task = replace(task, train=replace(train, name=f"{train.name}-test"))
         return self._job(trial, task, *_NO_FOLDS, f"seed={seed}")
@@ -225,9 +224,9 @@ class SweepJobs:
         if trial.values.get("model.classifier", "auto") != "auto":  # without a search
             prepared = [override for override in prepared if not override.startswith("model.auto.")]
         base = changed(self.base, prepared)
-        overrides = overrides_of(self.families[trial.family], base, trial.values)
+        overrides = trial_overrides(self.families[trial.family], base, trial.values)
         overrides = changed(overrides, [*facts.get("changes", ()), *changes])
-        stated = {**dict(override.split("=", 1) for override in prepared), **trial.values}
+        stated = {**dict(map(split_override, prepared)), **trial.values}
         epochs = int(stated.get("trainer.max_epochs", found.epochs))
         whole = self.settings.cv.is_whole
         return Job(
@@ -237,7 +236,7 @@ class SweepJobs:
             overrides=overrides,
             seconds=limit_of(overrides),
             step_seconds=found.seconds_per_epoch * (epochs if whole else 1) if known else None,
-            folders=folders_of(task.resume) if isinstance(task, Train) else (),
+            folders=run_with_folds(task.resume) if isinstance(task, Train) else (),
         )
 
     def _train(self, trial: TrialRecord, resume: str | None, seed: int | None = None) -> Train:
@@ -304,23 +303,14 @@ def commands(
     return found
 
 
-def changed(overrides: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Return overrides in which `changes` replace those of the same keys; a later change wins."""
-    newer = {override.partition("=")[0]: override for override in changes}
-    return [
-        *(override for override in overrides if override.partition("=")[0] not in newer),
-        *newer.values(),
-    ]
-
-
 def limit_of(overrides: Sequence[str]) -> float | None:
     """Return the seconds after which a training with these overrides ends; None for no limit."""
-    limits = [override for override in overrides if override.startswith("trainer.max_time=")]
-    value = value_of(limits[-1]) if limits else None
+    limit = by_key(overrides).get("trainer.max_time")
+    value = None if limit is None else value_of(limit)
     return None if value is None else seconds_of(value)
 
 
-def folders_of(run_dir: str | None) -> list[str]:
+def run_with_folds(run_dir: str | None) -> list[str]:
     """Return the folder of a run, and those of its folds; none if it no longer exists."""
     if run_dir is None or not Path(run_dir).is_dir():
         return []

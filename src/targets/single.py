@@ -88,7 +88,7 @@ class SingleLabel(TargetKind):
     def _metrics(
         self, probs: Probs, targets: Labels, preds: Labels, class_names: Sequence[str]
     ) -> dict[str, float]:
-        return summary.evaluate(probs, targets, class_names, preds)
+        return summary.scalar_metrics(probs, targets, class_names, preds)
 
 
 def _balanced(right: BoolArray, targets: Labels, classes: int) -> Float32Array:

@@ -26,7 +26,7 @@ __all__ = [
     "limit_retries",
     "make_database",
     "remove_decoy",
-    "remove_unfinished",
+    "remove_unfinished_database",
     "run_folders",
 ]
 
@@ -76,7 +76,7 @@ def make_database(database: Path) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def remove_unfinished(database: Path) -> list[Path]:
+def remove_unfinished_database(database: Path) -> list[Path]:
     """Remove what processes left that died while they made a database; return which files.
 
     Raises:

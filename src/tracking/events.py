@@ -14,13 +14,12 @@ from ..machine.package import command
 from ..storage.digests import DamagedLine, line_content
 
 __all__ = [
-    "find_runs",
-    "forget_warnings",
     "last_event",
     "last_start",
     "read_events",
     "read_history",
     "spool_path",
+    "tracked_runs",
 ]
 
 # Folders below output_dir that hold no run folder, but perhaps very many files.
@@ -40,7 +39,7 @@ def spool_path(run_dir: Path) -> Path:
     return run_dir / "tracking" / "spool.jsonl"
 
 
-def find_runs(output_dir: Path) -> Iterator[Path]:
+def tracked_runs(output_dir: Path) -> Iterator[Path]:
     """Yield every run folder with a spool under `output_dir`, in alphabetical order."""
     top = os.fspath(output_dir)
     for folder, below, _ in os.walk(top, followlinks=True):
@@ -111,11 +110,6 @@ def read_history(run_dir: Path, keys: Iterable[str]) -> dict[str, tuple[tuple[in
     return {key: tuple(sorted(found.items())) for key, found in points.items()}
 
 
-def forget_warnings() -> None:
-    """Warn again of damaged lines of which this process has warned already."""
-    _warn_of_line.cache_clear()
-
-
 def _events(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield all events of a run's spool, in order."""
     offset = 0
@@ -136,5 +130,8 @@ def _warn_of_line(path: Path, offset: int, reason: str) -> None:
             place = f"run={folder}"
     _log.warning(
         "a line of %s at byte %d is damaged (%s) and is left out: %s puts it aside",
-        *(path, offset, reason, command("verify", place, "repair=true")),
+        path,
+        offset,
+        reason,
+        command("verify", place, "repair=true"),
     )

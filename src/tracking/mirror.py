@@ -25,9 +25,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .events import find_runs, last_start
+from .events import last_start, tracked_runs
 from .follower import FilesAway, Follower
-from .mirror_state import is_complete
+from .mirror_state import is_mirrored
 from .mlflow_store import ServerAway, Store
 
 __all__ = ["Mirror", "main"]
@@ -54,7 +54,7 @@ class _Pause:
 
 
 @dataclass
-class _Server(_Pause):
+class _TrackingServer(_Pause):
     """One tracking URI, and its store, once opened."""
 
     uri: str = ""
@@ -76,7 +76,7 @@ class Mirror:
     ) -> None:
         self._report = report
         self._clock = clock
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, _TrackingServer] = {}
         self._files: dict[Path, _Pause] = {}  # of runs whose files cannot be sent
         self._followed: dict[Path, Follower] = {}
         self._earlier: deque[Iterator[Follower]] = deque()
@@ -140,7 +140,7 @@ class Mirror:
         return sent
 
     def _advance(self, follower: Follower) -> bool:
-        server = self._servers.setdefault(follower.uri, _Server(uri=follower.uri))
+        server = self._servers.setdefault(follower.uri, _TrackingServer(uri=follower.uri))
         files = self._files.get(follower.run_dir, _Pause())
         if self._clock() < max(server.next_try, files.next_try):
             return False
@@ -200,9 +200,9 @@ class Mirror:
 
     def _unsent_runs(self, output_dir: Path, uri: str, target: str | None) -> Iterator[Follower]:
         """Yield the earlier runs for `target` that are incomplete in MLflow, locked for sending."""
-        for run_dir in find_runs(output_dir):
+        for run_dir in tracked_runs(output_dir):
             with suppress(OSError):  # a folder that cannot be written cannot be sent
-                if run_dir in self._followed or is_complete(run_dir, target):
+                if run_dir in self._followed or is_mirrored(run_dir, target):
                     continue
                 meant = last_start(run_dir)
                 if not meant.get("mirrored") or meant.get("target") != target:

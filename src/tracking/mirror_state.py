@@ -11,10 +11,10 @@ from typing import Any
 from ..storage.files import write_atomically
 from .events import spool_path
 
-__all__ = ["MirrorState", "is_complete"]
+__all__ = ["MirrorState", "is_mirrored"]
 
 
-def is_complete(run_dir: Path, target: str | None) -> bool:
+def is_mirrored(run_dir: Path, target: str | None) -> bool:
     """Return whether all of the spool was sent to `target`, by what is recorded in the folder."""
     return MirrorState.read(run_dir, target).is_whole(run_dir)
 

@@ -19,7 +19,7 @@ from ..config.command_line import run_entry
 from ..config.compose import compose_settings
 from ..config.tracking import ReplaySettings
 from .addresses import absolute_uri, public_uri, without_password
-from .events import find_runs, last_start, spool_path
+from .events import last_start, spool_path, tracked_runs
 from .follower import FilesAway, Follower
 from .mlflow_store import ServerAway, Store
 
@@ -36,7 +36,7 @@ def replay(settings: ReplaySettings) -> bool:
         ConfigError: there is no such folder, or no run in it.
     """
     output_dir = Path(settings.output_dir).absolute()
-    run_dirs = list(find_runs(output_dir))
+    run_dirs = list(tracked_runs(output_dir))
     if not run_dirs:
         raise ConfigError(f"output_dir is {settings.output_dir!r}: there is no tracked run in it.")
     # Parents first, so that their runs find them in MLflow.

@@ -46,7 +46,6 @@ class Tracker(Spool):
         self._uri, self._target = absolute_uri(uri, output_dir), public_uri(uri, output_dir)
         self._warn = warn or _to_standard_error
         self._mirror: MirrorProcess | None = None
-        self._owns_mirror = False
         self.is_sent = True
         self._monitor: SystemMonitor | None = None
         self._warned_of_disk = False
@@ -63,7 +62,6 @@ class Tracker(Spool):
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         parent_run_id: str | None = None,
-        mirror: MirrorProcess | None = None,
         amends: str | None = None,
         nice: bool = True,
         prepare: Callable[[], None] | None = None,
@@ -81,10 +79,9 @@ class Tracker(Spool):
             tags: beside `bakeoff.run_id` and `bakeoff.run_dir`, which are always set.
             parent_run_id: the project's id of the parent run, such as a sweep, whose mirror follows
                 this folder as well.
-            mirror: a process that others have started; None to start one for this run and for those
-                that are passed to `follow`.
             amends: status of a run that has ended, to which something is added; see `Spool.begin`.
-            nice: see `MirrorProcess`; for one that is started for this run.
+            nice: see `MirrorProcess`; without a parent one is started for this run and for those
+                that are passed to `follow`.
             prepare: changes the run's folder once no other process writes it, before it begins.
             warn: shows a line to the user; None for standard error.
 
@@ -134,12 +131,10 @@ class Tracker(Spool):
             )
         tracker.params(params or {})
         if tracking.enabled and parent_run_id is None:
-            tracker._owns_mirror = mirror is None
-            mirror = mirror or MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
+            mirror = MirrorProcess(run_dir / "tracking" / "mirror.log", nice=nice)
             tracker._mirror = mirror
             tracker.follow(run_dir)
-            if tracker._owns_mirror:
-                mirror.replay(output_dir, tracker._uri, tracker._target)
+            mirror.replay(output_dir, tracker._uri, tracker._target)
         return tracker
 
     def follow(self, run_dir: Path) -> None:
@@ -164,7 +159,7 @@ class Tracker(Spool):
     ) -> str | None:
         """End the run, and wait a while until MLflow has all of it, unless the server is away.
 
-        Then its own mirror, where it has one, gets `close_seconds` for the runs that it follows;
+        Then its mirror, where it has one, gets `close_seconds` for the runs that it follows;
         from then on `is_sent` says whether MLflow has them all.
 
         Returns:
@@ -190,9 +185,8 @@ class Tracker(Spool):
             self._warn(f"nothing is lost: the record is in {self.run_dir}, and {self._later}")
             raise
         finally:
-            if self._owns_mirror:
-                with doing(f"sending the rest to MLflow {_INTERRUPT}"):
-                    self.is_sent = self._mirror.close(0.0 if hasty else close_seconds)
+            with doing(f"sending the rest to MLflow {_INTERRUPT}"):
+                self.is_sent = self._mirror.close(0.0 if hasty else close_seconds)
         if run.done:
             for text in run.warnings:
                 self._warn(f"warning: {text}")

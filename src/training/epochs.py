@@ -20,7 +20,7 @@ from .cost import wait_for
 from .progress import Progress
 from .task import ClassificationTask
 
-__all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "has_best", "is_complete"]
+__all__ = ["EpochKeeper", "LogMetrics", "NonFiniteLoss", "has_best", "has_ended"]
 
 History = dict[str, list[list[float]]]
 # Called with the metrics of an epoch by key, and its number from 1.
@@ -36,7 +36,7 @@ def has_best(checkpoint: Mapping[str, Any]) -> bool:
     return checkpoint["callbacks"][EpochKeeper.__name__]["best_value"] is not None
 
 
-def is_complete(checkpoint: Mapping[str, Any], settings: TrainerSettings) -> bool:
+def has_ended(checkpoint: Mapping[str, Any], settings: TrainerSettings) -> bool:
     """Return whether a training resumed from a checkpoint of `EpochKeeper` would end at once.
 
     Args:

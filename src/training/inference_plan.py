@@ -34,8 +34,8 @@ _LEAST_ROUNDS, _MOST_ROUNDS = 2, 5
 # Seconds that one timed pass should take: short enough for the allowance, long enough to measure.
 _PASS_SECONDS = 0.05
 _LEAST_PICTURES, _MOST_PICTURES = 2, 16
-# Number of pictures on a GPU, as in `src.features.table`. Sixteen keep no large GPU busy: it waits
-# for launches then, and every plan takes the same time.
+# Number of pictures on a GPU, as in `src.features.feature_table`. Sixteen keep no large GPU busy:
+# it waits for launches then, and every plan takes the same time.
 PICTURES_ON_GPU = 128
 # Smallest cosine of each picture's outputs with those of single precision. It allows a difference
 # of 6 % of their length; the outputs of two pictures differ by more than their length

@@ -31,14 +31,12 @@ class FittedHead:
 
     Attributes:
         penalty: of the squared weights of standardised features, beside the mean cross-entropy.
-        held_out_loss: mean loss of held-out pictures.
-        held_out_accuracy: of the same pictures, in [0, 1].
+        held_out_accuracy: of the held-out pictures, in [0, 1].
     """
 
     weight: Tensor
     bias: Tensor
     penalty: float
-    held_out_loss: float
     held_out_accuracy: float
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -114,11 +112,11 @@ def fit_linear_head(
             break
         best = loss, penalty, float(aim.right(scores, labels).float().mean())
     assert best is not None
-    held_out_loss, penalty, accuracy = best
+    _, penalty, accuracy = best
     whole = _Head(rows.shape[1], outputs)
     whole.fit(rows, targets, penalty, aim)
     weight = whole.weight * scale
-    return FittedHead(weight, whole.bias - weight @ mean, penalty, held_out_loss, accuracy)
+    return FittedHead(weight, whole.bias - weight @ mean, penalty, accuracy)
 
 
 def put_head(task: ClassificationTask, layer: nn.Linear, head: FittedHead) -> None:

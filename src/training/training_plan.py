@@ -26,7 +26,14 @@ from .inference_plan import InferencePlan, fastest, usual
 from .stepper import Stepper, first_pictures
 from .task import ClassificationTask
 
-__all__ = ["Choice", "PlanTiming", "TrainingPlan", "sensible_plans", "threads_text", "time_plans"]
+__all__ = [
+    "ChosenPlan",
+    "PlanTiming",
+    "TrainingPlan",
+    "sensible_plans",
+    "threads_text",
+    "time_plans",
+]
 
 # Of the training that the comparison serves, which is to cost a twentieth at most. The least is no
 # more than that of the imports alone, however short the training.
@@ -106,7 +113,7 @@ class PlanTiming:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenPlan:
     """The chosen plan, the timings of those compared, and why the usual one is excluded, if it is.
 
     Nothing is timed where that would have taken too long.
@@ -122,7 +129,7 @@ class Choice:
         return {"plan": asdict(self.plan), "timings": timings, "reason": self.reason}
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Choice:
+    def from_plain(cls, plain: dict[str, Any]) -> ChosenPlan:
         timings = tuple(map(PlanTiming.from_plain, plain["timings"]))
         return cls(TrainingPlan(**plain["plan"]), timings, plain["reason"])
 
@@ -158,7 +165,7 @@ def time_plans(
     gradient_clip: float | None = None,
     total_steps: int,
     seconds: float | None = None,
-) -> Choice:
+) -> ChosenPlan:
     """Time the plans, whose steps take turns so that a busy moment affects all alike.
 
     A first step of few pictures (on a GPU, which few do not keep busy, of the whole batch)
@@ -183,14 +190,14 @@ def time_plans(
     halves = [threads >> shift for shift in range(1, threads.bit_length())]
     further = [n for n in halves if allowed(replace(plans[0], threads=n))]
     if len(plans) == 1 and not further:
-        return Choice(plans[0])
+        return ChosenPlan(plans[0])
     began = time.perf_counter()
     limit = math.inf if seconds is None else seconds
     few = first_pictures(batch, _LEAST_PICTURES) if on_cpu else batch
     comparison = _TimedSteps(make_task, few, device, gradient_clip)
     first = comparison.first_step(plans[0])
     if 2 * (time.perf_counter() - began) > limit:  # another plan is not even looked at
-        return Choice(plans[0])
+        return ChosenPlan(plans[0])
     if not on_cpu:  # the training would have loaded libraries and kernels as well
         began = time.perf_counter()
     whole = first * len(batch.images) / len(few.images)
@@ -227,7 +234,7 @@ def time_plans(
     if again is not None:
         timings = [timing for timing in timings if timing.plan != best.plan] + again
         best = _fewest_threads(again) if further else _fastest(again)
-    return Choice(best.plan, tuple(timings))
+    return ChosenPlan(best.plan, tuple(timings))
 
 
 def _fastest(timings: Iterable[PlanTiming]) -> PlanTiming:
@@ -263,7 +270,7 @@ class _TimedSteps:
             return seconds
         return min(seconds, stepper.timed(self.batch))
 
-    def usual(self, plans: Sequence[TrainingPlan]) -> Choice:
+    def usual(self, plans: Sequence[TrainingPlan]) -> ChosenPlan:
         """Return the usually fastest plan, if its gradient is accurate, without timing."""
         plan = usual(plans)
         self._keep(plan)
@@ -271,8 +278,8 @@ class _TimedSteps:
             self._started(plan)
         except _Unsound as unsound:
             single = [p for p in plans if p.precision == "float32"]
-            return Choice(usual(single or plans[:1]), reason=f"{plan} {unsound}")
-        return Choice(plan)
+            return ChosenPlan(usual(single or plans[:1]), reason=f"{plan} {unsound}")
+        return ChosenPlan(plan)
 
     def race(
         self,

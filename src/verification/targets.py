@@ -11,10 +11,10 @@ from ..config.checks import ConfigError, input_of
 from ..config.finished import VerifySettings
 from ..data.quality.findings import Findings
 from ..data.sources.archive import changed_files
-from ..data.sources.file_notes import NOTES, FileNotes, counted
+from ..data.sources.file_notes import NOTES, FileNotes, shortened_names
 from ..machine.disk import refusal
 from ..machine.status import with_progress
-from ..reporting import formatting
+from ..machine.text import counted
 from ..runs.folder import FOLDS
 from ..runs.seal import SEAL
 from ..storage.cache import (
@@ -24,10 +24,10 @@ from ..storage.cache import (
     read_entry,
     remove_unfinished,
 )
-from ..tracking.database import remove_unfinished as remove_unfinished_database
-from ..tracking.events import find_runs
+from ..tracking.database import remove_unfinished_database
+from ..tracking.events import tracked_runs
 from ..tracking.spool import is_being_written
-from .models import verify_models
+from .mlflow_models import verify_models
 from .runs import Fault, UntouchedRun, verify_run, verify_spool
 from .studies import is_running, verify_json, verify_output, verify_study
 
@@ -62,7 +62,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
         verify_models(output_dir, repair=repair),
         _each(verify_run, runs, "runs", repair),
         _each(verify_study, studies, "studies", repair),
-        *(verify_spool(path, repair=repair) for path in find_runs(output_dir / "compare")),
+        *(verify_spool(path, repair=repair) for path in tracked_runs(output_dir / "compare")),
         stores,
         _fetched(cache, repair=repair),
         _leftovers(output_dir, cache) if repair else (),
@@ -73,7 +73,7 @@ def verify_all(settings: VerifySettings) -> tuple[str, Iterator[Fault]]:
     left_out = f" (without {' and '.join(busy)} being written)" if busy else ""
     return (
         f"{_runs(len(runs))}{without} and {_studies(len(studies))} in {output_dir}{left_out}, "
-        f"{formatting.counted(entries, 'stored result')} in {cache}",
+        f"{counted(entries, 'stored result')} in {cache}",
         faults,
     )
 
@@ -86,11 +86,11 @@ def _each(
 
 
 def _runs(number: int) -> str:
-    return formatting.counted(number, "run")
+    return counted(number, "run")
 
 
 def _studies(number: int) -> str:
-    return formatting.counted(number, "study", "studies")
+    return counted(number, "study", "studies")
 
 
 def _at_rest_and_busy(
@@ -161,7 +161,7 @@ def _fetched(cache_dir: Path, *, repair: bool) -> Iterator[Fault]:
             continue
         if not changed:
             continue
-        what = f"{counted(changed)} is not what came from the address"
+        what = f"{shortened_names(changed)} is not what came from the address"
         if not repair:
             yield Fault(content, what, "data.check_content=true and repair=true fetch it anew")
             continue

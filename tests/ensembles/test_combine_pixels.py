@@ -54,12 +54,12 @@ def combined(probs: np.ndarray, masks: np.ndarray, fit: Fit = FIT, **options):
     found = combine_pixels(
         NAMES,
         probs.transpose(0, 1, 3, 4, 2).reshape(MEMBERS, -1, CLASSES),
-        masks.reshape(-1).astype(np.int64),
-        places,
-        [answered(one, masks) for one in probs],
-        held.astype(np.uint8),
-        mixed,
-        fit,
+        labels=masks.reshape(-1).astype(np.int64),
+        pictures=places,
+        answers=[answered(one, masks) for one in probs],
+        targets=held.astype(np.uint8),
+        mixed=mixed,
+        fit=fit,
         **options,
     )
     (once,) = asked

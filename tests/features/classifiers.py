@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args, get_type_hints
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -19,6 +20,7 @@ from src.features.pipeline import make_pipeline
 DIGITS = (load_digits().data / 16).astype(np.float32)
 CLASSES = load_digits().target.astype(np.int64)
 IMAGES = (load_digits().images[:200, None] * 15.9).astype(np.uint8)
+SELECTIONS = get_args(get_type_hints(ClassicalSettings)["selection"])
 FAST = ("model.random_forest.trees=5", "model.gradient_boosting.rounds=3", "model.keep=8")
 
 

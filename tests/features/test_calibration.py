@@ -17,13 +17,13 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from src.config.features import CLASSIFIERS, SELECTIONS
+from src.config.features import CLASSIFIERS
 from src.features.calibration import CalibratedModel, Calibration, folds_of, held_together
 from src.features.pipeline import make_pipeline
 from src.features.rbf import RbfMachine
 from src.features.scaling import BlockScaler, PartWhitening
 from src.features.selection import KeepBest
-from tests.features.classifiers import CLASSES, DIGITS, fitted, settings
+from tests.features.classifiers import CLASSES, DIGITS, SELECTIONS, fitted, settings
 
 TRAIN, HELD = slice(0, 1000), slice(1000, None)
 

@@ -13,12 +13,12 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from src.config.features import CLASSIFIERS, SELECTIONS
+from src.config.features import CLASSIFIERS
 from src.features.classifier import FeatureClassifier, check_trees, numbers_in
 from src.features.embedding import NetworkFeatures
 from src.machine.hardware import device_of
 from src.models.cnn import CNN
-from tests.features.classifiers import IMAGES, classifier
+from tests.features.classifiers import IMAGES, SELECTIONS, classifier
 
 VARIANTS = [
     *([f"model.classifier={name}"] for name in CLASSIFIERS),

@@ -14,7 +14,7 @@ from skimage.feature import graycomatrix, hog, local_binary_pattern
 from src.features.descriptors.colour import Colour
 from src.features.descriptors.hog import Hog
 from src.features.descriptors.lbp import Lbp
-from src.features.descriptors.picture import brightness, cells
+from src.features.descriptors.picture import cells, luminance
 from src.features.descriptors.raw import Raw
 from src.features.descriptors.scattering import Scattering
 from src.features.descriptors.texture import Gabor, Haralick
@@ -126,7 +126,7 @@ def test_brightness_is_pillows_grey() -> None:
     image = pictures(1)[0].transpose(1, 2, 0)
     grey = np.asarray(Image.fromarray(image).convert("L"))
     floats = image.astype(np.float32) / 255
-    np.testing.assert_allclose(255 * brightness(floats), grey, atol=0.51)
+    np.testing.assert_allclose(255 * luminance(floats), grey, atol=0.51)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12))

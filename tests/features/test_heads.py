@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from src.features.calibration import scores_of
 from src.features.grid import Group, Normalisation, head_groups
-from src.features.heads import Choice, Examples, choose_head, fit_chosen
+from src.features.heads import ChosenHead, Examples, choose_head, fit_chosen
 from src.features.means import NearestMean
 from src.features.paths import (
     LinearPath,
@@ -244,7 +244,7 @@ def test_the_same_search_finds_the_same() -> None:
 
 def test_a_choice_outlives_its_plain_values() -> None:
     choice = _choice(groups=_few())
-    again = Choice.from_plain(json.loads(json.dumps(choice.plain())))
+    again = ChosenHead.from_plain(json.loads(json.dumps(choice.plain())))
     assert again.head == choice.head and again.record() == choice.record()
     assert again.calibration.slope == choice.calibration.slope
     np.testing.assert_array_equal(again.calibration.shift, choice.calibration.shift)

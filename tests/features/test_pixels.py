@@ -20,8 +20,8 @@ from src.features.pixels import (
     PixelFeatures,
     PixelSample,
     blocks_of,
-    draw_pixels,
     fit_pixels,
+    sample_pixels,
 )
 
 LEFT_OUT = 255
@@ -69,7 +69,7 @@ def test_large_pictures_are_answered_block_by_block(monkeypatch: pytest.MonkeyPa
     found = []
     for _ in range(2):
         options: dict[str, Any] = {"num_classes": 2, "most": 300, "seed": 0}
-        sample = draw_pixels(
+        sample = sample_pixels(
             features.of_block, lambda one: picture, lambda one: mask, [0], **options
         )
         model = fit_pixels(
@@ -104,7 +104,7 @@ def test_pixels_are_drawn_evenly_from_classes_and_pictures(
     def read(one: int) -> NDArray[np.uint8]:
         return np.full((1, 15, 17), one, np.uint8)
 
-    found = draw_pixels(
+    found = sample_pixels(
         place, read, by_id.__getitem__, ids.tolist(), num_classes=3, most=most, seed=seed
     )
     total = np.bincount(masks.ravel(), minlength=256)[:3]
@@ -130,7 +130,7 @@ def test_pictures_with_one_class_cannot_be_learnt_from() -> None:
         (lambda one: np.zeros((4, 4), np.uint8)),
     )
     with pytest.raises(ValueError, match="one class"):
-        draw_pixels(place, read, mask, [0, 1], num_classes=2, most=9, seed=0)
+        sample_pixels(place, read, mask, [0, 1], num_classes=2, most=9, seed=0)
 
 
 @pytest.mark.parametrize("pictures", [1, 40])
@@ -165,7 +165,7 @@ def test_a_saved_model_answers_as_before(make: Any, tmp_path: Path) -> None:
         mask[y : y + 8, x : x + 8] = 1
     images = (60 + 100 * masks[:, None] + rng.integers(0, 40, (4, 3, 24, 20))).astype(np.uint8)
     features = PixelFeatures(1.0, 2.0, texture=False)
-    sample = draw_pixels(
+    sample = sample_pixels(
         features.of_block,
         images.__getitem__,
         masks.__getitem__,

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.machine.text import csv_cell, csv_text, encodable, from_csv_cell, visible, visible_lines
+from src.machine.text import (
+    counted,
+    csv_cell,
+    csv_text,
+    encodable,
+    from_csv_cell,
+    visible,
+    visible_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +33,13 @@ from src.machine.text import csv_cell, csv_text, encodable, from_csv_cell, visib
 )
 def test_a_name_is_one_line_of_plain_text(name: str, shown: str) -> None:
     assert visible(name) == shown
+
+
+def test_one_thing_is_in_the_singular_and_many_have_their_thousands() -> None:
+    assert [counted(n, "trial") for n in (0, 1, 2)] == ["0 trials", "1 trial", "2 trials"]
+    assert counted(1200, "study", "studies") == "1,200 studies"
+    assert counted(1, "run is", "runs are", begins=True) == "One run is"
+    assert counted(3, "run is", "runs are", begins=True) == "3 runs are"
 
 
 @given(st.text(st.characters(codec=None)))

@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_metric
 
 from src.metrics.intervals import wilson_interval
-from src.metrics.summary import evaluate, metric_key, safe_class_names
+from src.metrics.summary import metric_key, safe_class_names, scalar_metrics
 
 SCALARS = {
     "accuracy",
@@ -38,7 +38,7 @@ def predictions(count: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_which_metrics_are_there(num_classes: int, top5: bool, listed: bool) -> None:
     probs, targets = predictions(3000, num_classes)
-    metrics = evaluate(probs, targets, [f"c{i}" for i in range(num_classes)])
+    metrics = scalar_metrics(probs, targets, [f"c{i}" for i in range(num_classes)])
     expected = SCALARS | ({"top5_accuracy"} if top5 else set())
     expected |= {f"recall/c{i}" for i in range(num_classes)} if listed else set()
     assert set(metrics) == expected
@@ -47,7 +47,7 @@ def test_which_metrics_are_there(num_classes: int, top5: bool, listed: bool) -> 
 
 def test_a_known_case() -> None:
     probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
-    metrics = evaluate(probs, [0, 1, 1, 0], ["cat", "dog"])
+    metrics = scalar_metrics(probs, [0, 1, 1, 0], ["cat", "dog"])
     assert metrics["accuracy"] == 0.75
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == wilson_interval(3, 4)
     assert metrics["recall/cat"] == 1.0
@@ -60,13 +60,13 @@ def test_a_known_case() -> None:
 
 
 def test_a_class_without_targets_has_no_recall() -> None:
-    metrics = evaluate(np.array([[0.9, 0.05, 0.05]]), [0], ["a", "b", "c"])
+    metrics = scalar_metrics(np.array([[0.9, 0.05, 0.05]]), [0], ["a", "b", "c"])
     assert [key for key in metrics if key.startswith("recall/")] == ["recall/a"]
 
 
 def test_refuses_names_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="1 class names for 2 classes"):
-        evaluate(np.eye(2), [0, 1], ["a"])
+        scalar_metrics(np.eye(2), [0, 1], ["a"])
 
 
 @settings(deadline=None)

@@ -185,7 +185,14 @@ def test_a_picture_of_unknown_class_shows_its_two_likeliest() -> None:
     assert likeliest(probs).tolist() == [[1, 2], [0, 2]]
     images = [np.zeros((3, 4, 9), np.uint8), np.zeros((1, 8, 8), np.uint8)]
     heats = np.arange(1, 5).reshape(2, 2, 1, 1) / 4 * np.ones((2, 2, 5, 5))
-    figure = rivals_sheet(images, heats, probs, ["cat", "dog", "eel"], ["a.png", "b.png"], "Maps")
+    figure = rivals_sheet(
+        images,
+        heats,
+        probs,
+        class_names=["cat", "dog", "eel"],
+        names=["a.png", "b.png"],
+        title="Maps",
+    )
     assert texts(figure)[:5] == ["dog 60 %", "or eel 30 %", "a.png", "dog here", "eel here"]
     drawn = figure.axes[0].images
     shown = [(i.get_extent(), float(i.get_array().mean())) for i in drawn if i.get_alpha()]

@@ -16,11 +16,11 @@ from src.reporting.formatting import (
     duration,
     escaped,
     mean_text,
-    measured,
     metric_text,
     one_line,
     settings_text,
     tick_text,
+    times_measured,
     value_text,
 )
 
@@ -179,7 +179,7 @@ def test_durations_counts_and_measurements() -> None:
         86_567_656: "86.6 M", 1_400_000_000: "1.4 G",
     }  # fmt: skip
     assert {number: count(number) for number in counts} == counts
-    assert (measured(1), measured(3)) == ("once on this split", "3 times on this split")
+    assert (times_measured(1), times_measured(3)) == ("once on this split", "3 times on this split")
 
 
 def test_sentences_are_broken_between_words_where_a_width_is_given() -> None:

@@ -91,7 +91,9 @@ def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right:
     mixed = np.full((4, num_classes), 1 / num_classes)
     batch = (np.full((4, 1, 9, 7), 260.7), mixed)
     class_maps = ClassMaps(maps, "Where the classes are")
-    drawn = list(draw_run_figures(tmp_path, RUN_HISTORY, parts, read, batch, class_maps))
+    drawn = list(
+        draw_run_figures(tmp_path, RUN_HISTORY, parts, read, batch=batch, class_maps=class_maps)
+    )
     assert {path.name for path in drawn} == {
         "learning_curves.png",
         "training_batch.png",
@@ -110,5 +112,5 @@ def test_every_run_has_its_pictures(tmp_path: Path, num_classes: int, all_right:
 
 def test_a_network_without_maps_has_no_picture_of_them(tmp_path: Path) -> None:
     batch = (np.zeros((4, 1, 9, 7), np.uint8), np.zeros(4, np.int64))
-    drawn = draw_run_figures(tmp_path, RUN_HISTORY, {"val": predictions(9, 3)}, read, batch)
+    drawn = draw_run_figures(tmp_path, RUN_HISTORY, {"val": predictions(9, 3)}, read, batch=batch)
     assert "val_class_maps.png" not in [path.name for path in drawn]

@@ -18,7 +18,7 @@ import torch
 from src.config.checks import ConfigError
 from src.config.compose import read_run_settings
 from src.data.loading.loaders import Batch
-from src.features import table as features
+from src.features import feature_table as features
 from src.machine.interruption import Interrupted
 from src.records.run import Predictions, RunSummary
 from src.runs.experiment import run_experiment

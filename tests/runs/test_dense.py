@@ -35,8 +35,8 @@ from src.selection.comparison.report import gather
 from src.selection.select import card_facts, select
 from src.serving.bundle import open_predictor
 from src.serving.masks import masks_of
-from src.sweeps.families import load_families, overrides_of
-from src.sweeps.pictures import choose_families
+from src.sweeps.families import load_families, trial_overrides
+from src.sweeps.study_pictures import choose_families
 from src.targets import kind_of
 from src.training.pixels import confusion_matrices, predict_pixels
 from tests.data.pictures import write_pair
@@ -302,7 +302,7 @@ def test_a_sweep_goes_by_the_mean_iou_of_families_that_give_pixels_a_class(pictu
     base = base_overrides(overrides, "dense")
     for name in choose_families(settings).names:
         (family,) = load_families([name], base)
-        own = read_run_settings(overrides_of(family, base, {}))
+        own = read_run_settings(trial_overrides(family, base, {}))
         assert "dense" in own.model.targets and own.data.target == "dense"
     with pytest.raises(ConfigError, match="model is cnn"):
         load_families(["cnn"], base)

@@ -22,7 +22,7 @@ from src.runs.experiment import run_experiment
 from src.runs.resolve import Resolved
 from src.runs.settings import read_resumed_settings
 from src.storage.digests import checked_line, line_content
-from src.training.training_plan import Choice, PlanTiming, TrainingPlan
+from src.training.training_plan import ChosenPlan, PlanTiming, TrainingPlan
 
 SMALL = (
     *("model=mlp", "trainer.max_epochs=1", "tracking=none", "trainer.progress=false"),
@@ -51,10 +51,10 @@ def timed_as(
     """Let timing a plan give what `seconds` says of its precision; the plans asked for."""
     asked = []
 
-    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> Choice:
+    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> ChosenPlan:
         asked.append(plans)
         timings = tuple(PlanTiming(plan, seconds[plan.precision], 32) for plan in plans)
-        return Choice(min(timings, key=lambda timing: timing.seconds).plan, timings)
+        return ChosenPlan(min(timings, key=lambda timing: timing.seconds).plan, timings)
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
     monkeypatch.setattr("src.machine.hardware.has_bfloat16", lambda device: True)
@@ -96,7 +96,7 @@ def test_what_was_measured_with_other_targets_or_of_whole_pictures_is_not_taken(
     def kept(**changes: Any) -> bool:
         changed = replace(settings, data=replace(settings.data, **changes))
         measure = lambda: measured.append(changes) or {"seconds": 1}  # noqa: E731
-        return resolve._kept("plan", {}, changed, data, measure, "seconds")[1]
+        return resolve._kept("plan", {}, changed, data=data, measure=measure, needed="seconds")[1]
 
     others = [{"target": "ordinal"}, {"target": "dense"}, {"target": "dense", "fit": "windows"}]
     assert not kept() and kept()
@@ -137,9 +137,9 @@ def test_what_is_forced_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_plan_that_was_not_measured_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> Choice:
+    def stand_in(plans: list[TrainingPlan], *_: Any, **__: Any) -> ChosenPlan:
         asked.append(plans)
-        return Choice(plans[-1], reason="bfloat16 is too inaccurate for this network")
+        return ChosenPlan(plans[-1], reason="bfloat16 is too inaccurate for this network")
 
     monkeypatch.setattr(resolve, "time_plans", stand_in)
     for count in (1, 2):

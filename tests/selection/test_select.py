@@ -341,7 +341,7 @@ def test_the_record_stands_before_mlflow_is_told(
     """Killed in between, the command is given again and completes it."""
     folder = run_of(output_dir, "mlp")
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from src.tracking.addresses import default_uri
 from src.tracking.mlflow_store import Store
-from src.verification.models import verify_models
+from src.verification.mlflow_models import verify_models
 from tests.data.pictures import claiming, encoded, flip
 from tests.serving.conftest import Typed
 from tests.serving.served import ask, predicted, same, served, text

@@ -185,7 +185,7 @@ def test_verdicts_name_the_labels_of_a_set_most_probable_first() -> None:
     known = certainty(sample=False)
     probs = np.array([[0.45, 0.1, 0.4, 0.05], [0.99, 0.005, 0.003, 0.002]], np.float32)
     trust = Trust(known, Promise(coverage=0.9, max_error=0.05))
-    unsure, sure = trust.verdicts(probs, None, CLASSES)
+    unsure, sure = trust.judged_answers(probs, None, CLASSES)
     assert unsure.label_set is not None and unsure.label_set[:2] == (CLASSES[0], CLASSES[2])
     assert sure.label_set == (CLASSES[0],) and (unsure.answered, sure.answered) == (False, True)
     predictor = Predictor(lambda images: probs[: len(images)], {**PLAIN, "class_names": CLASSES})

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from src.serving.variant_choice import (
     fastest_within,
     largest_difference,
-    ratios,
+    speedups,
     times_in_turns,
 )
 
@@ -66,4 +66,4 @@ def test_everyone_has_a_turn_in_every_round_and_another_begins(
     assert seconds == {"a": pytest.approx([0.01] * 3), "b": pytest.approx([0.03] * 3)}
     # Once each to see how often, then: a b, b a, a b.
     assert said == ["a", "b", "a", "b", "a", "b"]
-    assert ratios(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)
+    assert speedups(seconds["b"], seconds["a"]) == pytest.approx([3.0] * 3)

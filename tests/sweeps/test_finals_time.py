@@ -22,7 +22,7 @@ from src.sweeps.clock import Clock
 from src.sweeps.families import default_values, load_families
 from src.sweeps.finalists import Finals, kept_finalists
 from src.sweeps.finals_time import FinalsTime
-from src.sweeps.forecast import Forecast
+from src.sweeps.forecast import TimeForecast
 from src.sweeps.prepared import Prepared
 from src.sweeps.tasks import SweepJobs, read_task
 from tests.search.studies import plan
@@ -209,7 +209,7 @@ def test_trials_and_finals_fill_the_budget_and_do_not_exceed_it(
             metrics=("val/accuracy",),
             job_of=jobs.trial,
             observers=(kept,),
-            affordable=partial(Forecast(families, prepared).affordable, further=kept.further),
+            affordable=partial(TimeForecast(families, prepared).affordable, further=kept.further),
             time_left=clock.time_left,
             time_to_end=clock.time_to_end,
         )

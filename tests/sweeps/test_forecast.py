@@ -9,8 +9,8 @@ import pytest
 
 from src.records.trials import COMPLETE, PRUNED, TrialRecord
 from src.search.space import Family, Kind
-from src.sweeps.families import kinds_of, load_families, name_of_kind, variants_of
-from src.sweeps.forecast import SAFETY_FACTOR, Forecast
+from src.sweeps.families import kinds_of, load_families, name_of_kind, trial_variants
+from src.sweeps.forecast import SAFETY_FACTOR, TimeForecast
 from src.sweeps.prepared import Prepared
 
 FAMILIES = {one.name: one for one in load_families(["embedding", "handcrafted", "cnn"], [], None)}
@@ -28,11 +28,11 @@ def trial(values: Any, seconds: float, family: str = "embedding", **changes: Any
     return replace(found, **changes)
 
 
-def forecast(**prepared: Prepared) -> Forecast:
-    return Forecast(FAMILIES, prepared)
+def forecast(**prepared: Prepared) -> TimeForecast:
+    return TimeForecast(FAMILIES, prepared)
 
 
-def of_embedding(**costs: float) -> Forecast:
+def of_embedding(**costs: float) -> TimeForecast:
     named = {"slow": SLOW, "fast": FAST, "whole": WHOLE}
     fits = {name_of_kind(named[name]): seconds / SAFETY_FACTOR for name, seconds in costs.items()}
     return forecast(embedding=Prepared(CUT, 1, 0.0, True, search_seconds=30.0, fit_seconds=fits))
@@ -42,10 +42,10 @@ def test_kinds_are_the_classifiers_on_all_features_and_on_few_and_other_families
     kinds = [kind.values for kind in kinds_of(FAMILIES["embedding"])]
     assert len(kinds) == 9 and AUTO in kinds and SLOW in kinds and FAST in kinds
     assert kinds_of(FAMILIES["cnn"]) == [Kind("cnn")]
-    sizes = variants_of(FAMILIES["cnn"])
+    sizes = trial_variants(FAMILIES["cnn"])
     assert len(sizes) == 15 and all(one.keys() == {"model.widths", "model.blocks"} for one in sizes)
-    features = variants_of(FAMILIES["handcrafted"])
-    assert len(features) == 6 + 6 + 6 * 3 + 3 + 3 and variants_of(FAMILIES["embedding"]) == [{}]
+    features = trial_variants(FAMILIES["handcrafted"])
+    assert len(features) == 6 + 6 + 6 * 3 + 3 + 3 and trial_variants(FAMILIES["embedding"]) == [{}]
     assert {"model.features": ["hog", "raw"], "model.hog.cells": [4]} in features
     (given,) = load_families(["embedding"], ["model.classifier=logistic"], ["model.scaling"])
     assert kinds_of(given) == [Kind("embedding")]
@@ -85,7 +85,7 @@ def test_what_is_searched_does_not_part_trials_from_what_was_measured() -> None:
     (tuned,) = load_families(["efficientnet_lite0"], [], ["data.fit"])
     shared = ("model.input_size=160", "trainer.max_epochs=1")
     measured = Prepared(("data.fit=crop", *shared), 1, 60.0, True)
-    known, kind = Forecast({tuned.name: tuned}, {tuned.name: measured}), Kind(tuned.name)
+    known, kind = TimeForecast({tuned.name: tuned}, {tuned.name: measured}), Kind(tuned.name)
     other = trial({"data.fit": "pad"}, 100.0, tuned.name, overrides=("data.fit=pad", *shared))
     assert known.needed(kind, [other]) == pytest.approx(100)
     larger = replace(other, overrides=("data.fit=crop", "model.input_size=224"))
@@ -194,4 +194,4 @@ def test_two_that_describe_with_all_cores_must_both_end_also_once_there_is_an_an
 def test_only_the_families_that_race_are_forecast() -> None:
     prepared = {"cnn": Prepared([], 1, 1.0), "embedding": Prepared([], 1, 1.0)}
     raced: dict[str, Family] = {"cnn": FAMILIES["cnn"]}
-    assert Forecast(raced, prepared).affordable(None, []) == [Kind("cnn")]
+    assert TimeForecast(raced, prepared).affordable(None, []) == [Kind("cnn")]

@@ -72,7 +72,7 @@ def test_pictures_are_not_opened_for_a_network_that_a_few_steps_show_to_be_too_d
     seen: list[object] = []
     decode = opening._decode_all
     monkeypatch.setattr(
-        opening, "_decode_all", lambda *given: (seen.append(given), decode(*given))[1]
+        opening, "_decode_all", lambda *given, **how: (seen.append(given), decode(*given, **how))[1]
     )
     overrides = ["model=cnn", "data=folder", f"data.root={root}", "runtime=float32"]
     overrides += ["runtime.threads=1", "data.batch_size=8", "trainer.max_epochs=12"]

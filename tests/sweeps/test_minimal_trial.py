@@ -18,8 +18,8 @@ from src.search.jobs import Ending, Job, Report
 from src.search.pool import Event
 from src.search.study import SweepStudy
 from src.sweeps.clock import Clock
-from src.sweeps.families import default_values, load_families, overrides_of
-from src.sweeps.forecast import Forecast
+from src.sweeps.families import default_values, load_families, trial_overrides
+from src.sweeps.forecast import TimeForecast
 from src.sweeps.minimal_trial import minimal_trial
 from src.sweeps.prepared import Prepared
 from tests.search.studies import plan
@@ -102,7 +102,7 @@ def race(
             *(study, pool),
             metrics=("val/accuracy",),
             job_of=lambda _: Job({}, epochs=1),
-            affordable=Forecast({family.name: family}, prepared).affordable,
+            affordable=TimeForecast({family.name: family}, prepared).affordable,
             trials=20,
             time_left=clock.time_left,
             time_to_end=clock.time_to_end,
@@ -176,7 +176,7 @@ def test_the_minimal_trial_is_the_cheapest_that_the_families_allow(
     name, values, prepared = minimal_trial(families.values(), base, 400, pixels=pixels)
     assert (name, list(prepared.overrides)) == (taken, added)
     assert families[taken].stored_values(values), "the study may have it"
-    overrides = overrides_of(families[taken], [*base, *added], values)
+    overrides = trial_overrides(families[taken], [*base, *added], values)
     settings = read_run_settings(overrides)
     if taken != "pixels" and isinstance(settings.model, ClassicalSettings):
         assert settings.model.classifier == "nearest_mean"

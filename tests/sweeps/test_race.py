@@ -173,7 +173,7 @@ def changes_of(
             note=lambda number, changes: noted.extend(changes),
         ),
     )
-    race_module._Sweep._trial(sweep, TrialRecord(0, family, RUNNING, {}))
+    race_module._Race._trial(sweep, TrialRecord(0, family, RUNNING, {}))
     return noted
 
 
@@ -291,7 +291,7 @@ def test_the_minimal_trial_is_for_want_of_time_alone(
             best=lambda: None, trials=lambda: [SimpleNamespace(state=one) for one in states]
         ),
     )
-    assert not race_module._Sweep._run_minimal_trial(sweep), "nothing is enqueued"
+    assert not race_module._Race._run_minimal_trial(sweep), "nothing is enqueued"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_the_minimal_trial_of_a_start_that_was_ended_goes_on(tmp_path: Path) -> 
         ),
         _race=lambda trials, *names, until: raced.append((trials, {*names}, until)),
     )
-    assert race_module._Sweep._run_minimal_trial(sweep)
+    assert race_module._Race._run_minimal_trial(sweep)
     ((trials, names, until),) = raced
     assert (trials, names) == (2, {"mlp"}) and until >= 75 + 30
     # Its family was not measured by this start: it goes by what it was prepared with.

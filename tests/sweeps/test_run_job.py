@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from src.config.compose import read_run_settings
+from src.config.overrides import changed
 from src.config.schema import RunSettings
 from src.data.decoding.picture_store import PictureLost
 from src.data.loading.loaders import Batch
@@ -32,7 +33,7 @@ from src.search.workers.slots import Slot
 from src.sweeps import run_job as runners
 from src.sweeps.prepared import Prepared
 from src.sweeps.run_job import TrialRunner
-from src.sweeps.tasks import MeasureTest, Prepare, Train, changed, plain_task, read_task
+from src.sweeps.tasks import MeasureTest, Prepare, Train, plain_task, read_task
 from src.training.task import ClassificationTask
 from tests.search.workers.pools import answered, endings, wait_free
 
@@ -228,13 +229,6 @@ def test_a_disk_that_is_full_when_a_trial_begins_does_not_fail_the_trial(
             job(tmp_path, [*OVERRIDES, "runtime.threads=1", *further]), NoReports()
         )
     assert ending.state == "starved" and "may not become that large" in str(ending.reason)
-
-
-def test_of_two_changes_the_later_counts() -> None:
-    first = changed(["model=mlp", "data.batch_size=256"], ["data.batch_size=128", "seed=1"])
-    assert first == ["model=mlp", "data.batch_size=128", "seed=1"]
-    both = changed(["data.batch_size=256"], ["data.batch_size=128", "data.batch_size=64"])
-    assert both == ["data.batch_size=64"]
 
 
 def test_a_trial_without_epochs_is_a_run_like_any_other(

@@ -14,8 +14,8 @@ from src.config.sweep import SweepSettings, base_overrides, read_sweep_settings
 from src.search.samplers import check_sampler
 from src.search.space import Family, Value
 from src.sweeps import families as spaces
-from src.sweeps.families import default_values, load_families, overrides_of
-from src.sweeps.pictures import choose_families
+from src.sweeps.families import default_values, load_families, trial_overrides
+from src.sweeps.study_pictures import choose_families
 
 BASE = ["data=digits", "trainer.max_epochs=9", "optimizer.lr=0.01", "runtime.threads=1"]
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml"))
@@ -49,7 +49,7 @@ def test_every_familys_own_configuration_is_one_of_its_space(family: str) -> Non
     own = default_values(found, [])
     assert found.stored_values(own).keys()
     known = {**found.constants, **own}
-    overrides = overrides_of(
+    overrides = trial_overrides(
         found, [], {p.key: own[p.key] for p in found.parameters if p.applies(known)}
     )
     assert read_run_settings(overrides) == read_run_settings(found.overrides)
@@ -215,7 +215,7 @@ def test_a_space_whose_values_would_change_nothing_is_refused_before_the_first_t
         return
     (family,) = load_families(["mine"], base)
     for values in spaces._corners(family, default_values(family, base)):
-        read_run_settings(overrides_of(family, base, values))
+        read_run_settings(trial_overrides(family, base, values))
 
 
 SIZES = "{data.image_size: {choices: [32, 64]}}"
@@ -228,8 +228,8 @@ def test_sizes_of_pictures_are_searched_where_the_family_has_one_of_them(own_spa
     own_space.write_text(f"words: [model=mlp, data.image_size=32]\nspace: {SIZES}\n")
     (family,) = load_families(["mine"], [])
     assert default_values(family, []) == {"data.image_size": 32}
-    assert spaces.variants_of(family) == [{"data.image_size": 32}, {"data.image_size": 64}]
-    larger = overrides_of(family, [], {"data.image_size": 64})
+    assert spaces.trial_variants(family) == [{"data.image_size": 32}, {"data.image_size": 64}]
+    larger = trial_overrides(family, [], {"data.image_size": 64})
     assert larger == ["model=mlp", "data.image_size=64"]
     assert read_run_settings(larger).data.image_size == 64
     # Of pixels, figures at several sizes are of several tasks, unless windows go over the whole.
@@ -258,7 +258,7 @@ def test_what_the_person_fixes_is_not_searched() -> None:
 @pytest.mark.parametrize("name", ["handcrafted", "embedding"])
 def test_what_is_about_networks_is_not_said_to_others(name: str) -> None:
     families = load_families([name, "mlp"], BASE)
-    overrides = [overrides_of(family, BASE, {}) for family in families]
+    overrides = [trial_overrides(family, BASE, {}) for family in families]
     assert overrides[0] == [f"model={name}", "data=digits", "runtime.threads=1"]
     assert overrides[1] == ["model=mlp", *BASE]
 
@@ -275,7 +275,7 @@ def test_the_default_lies_within_the_space(name: str) -> None:
 def test_a_network_of_a_library_is_a_family_by_its_own_name() -> None:
     tuned, packaged = load_families(["resnet18", "efficientnet_lite0"], ["data=digits"])
     assert tuned.name == "resnet18" and tuned.parameters == packaged.parameters
-    settings = read_run_settings(overrides_of(tuned, ["data=digits"], {}))
+    settings = read_run_settings(trial_overrides(tuned, ["data=digits"], {}))
     assert (settings.model.name, settings.optimizer.name) == ("resnet18", "adamw")
     assert settings.model.pretrained is True
 

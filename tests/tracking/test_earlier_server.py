@@ -14,7 +14,7 @@ from mlflow.utils.rest_utils import verify_rest_response
 from src.config.checks import from_plain
 from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
-from src.tracking.mirror_state import MirrorState, is_complete
+from src.tracking.mirror_state import MirrorState, is_mirrored
 from src.tracking.mlflow_store import ServerAway, Store
 from src.tracking.replay import replay
 from tests.entries.commands import free_port, mlflow_server
@@ -53,11 +53,11 @@ def test_a_model_is_left_out_with_one_sentence_until_the_server_is_a_later_one(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "search_logged_models", not_found)
         follower = diary.send(store)
-        assert follower.finished and is_complete(diary.run_dir, None)
+        assert follower.finished and is_mirrored(diary.run_dir, None)
         assert diary.warnings == [_SENTENCE]
         assert run_of(store, diary.run_id).info.status == "FINISHED"
         assert replay(settings)  # it is no later one
-        assert is_complete(diary.run_dir, None)
+        assert is_mirrored(diary.run_dir, None)
     assert versions(store) == []
     assert replay(settings)
     assert MirrorState.read(diary.run_dir, None).unsupported == []
@@ -94,7 +94,7 @@ def test_a_real_server_without_models_has_the_run_and_later_its_model(
         with mlflow_server(folder, port, empty_database, without):
             assert replay(from_plain(ReplaySettings, plain))
         beside = Store(default_uri(folder))
-        assert is_complete(diary.run_dir, uri)
+        assert is_mirrored(diary.run_dir, uri)
         assert run_of(beside, diary.run_id).info.status == "FINISHED"
         assert versions(beside) == found
     the_model(beside, diary)

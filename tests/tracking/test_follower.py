@@ -10,7 +10,7 @@ import pytest
 from src.storage.digests import checked_line
 from src.tracking.addresses import default_uri
 from src.tracking.events import spool_path
-from src.tracking.mirror_state import MirrorState, is_complete
+from src.tracking.mirror_state import MirrorState, is_mirrored
 from src.tracking.mlflow_store import Rejected, Store
 from src.tracking.spool import Spool
 from tests.tracking.diary import Diary, client, history, run_of
@@ -101,10 +101,10 @@ def test_sending_twice_changes_nothing(store: Store, diary: Diary) -> None:
     before = repr(history(store, first.info.run_id))
     # All memory of what was sent is lost: everything goes again.
     (diary.run_dir / "tracking" / "mirror.json").unlink()
-    assert not is_complete(diary.run_dir, None)
+    assert not is_mirrored(diary.run_dir, None)
     diary.send(store)
     again = run_of(store, diary.run_id)
-    assert is_complete(diary.run_dir, None)
+    assert is_mirrored(diary.run_dir, None)
     assert repr(history(store, again.info.run_id)) == before
     assert repr(again.to_dictionary()) == repr(first.to_dictionary())  # NaN is not itself
 

@@ -17,7 +17,7 @@ from src.config.checks import from_plain
 from src.config.tracking import ReplaySettings
 from src.tracking.addresses import default_uri
 from src.tracking.mirror import Mirror
-from src.tracking.mirror_state import is_complete
+from src.tracking.mirror_state import is_mirrored
 from src.tracking.mlflow_store import Rejected, ServerAway, Store
 from src.tracking.replay import replay
 from tests.tracking.diary import Diary, client, history, run_of
@@ -38,7 +38,7 @@ def kept(store: Store, diary: Diary, output_dir: Path) -> Diary:
         diary.send(store)
     got = run_of(store, diary.run_id)
     assert got.info.status == "FINISHED" and got.data.metrics == {"loss": 1.0}
-    assert not is_complete(diary.run_dir, None)
+    assert not is_mirrored(diary.run_dir, None)
     place.unlink()
     return diary
 
@@ -50,7 +50,7 @@ def texts(store: Store, diary: Diary) -> list[str]:
 
 
 def test_a_broken_artifact_store_delays_artifacts_alone(store: Store, kept: Diary) -> None:
-    assert kept.send(store).finished and is_complete(kept.run_dir, None)
+    assert kept.send(store).finished and is_mirrored(kept.run_dir, None)
     assert texts(store, kept) == ["a.txt", "b.txt"]
 
 
@@ -161,7 +161,7 @@ def test_a_kept_file_of_a_run_deleted_meanwhile_is_sent_once_that_is_restored(
     client(store).delete_run(run)
     follower = kept.send(store)
     assert follower.given_up == "the run was deleted in MLflow and is left alone there"
-    assert not follower.finished and not is_complete(kept.run_dir, None)
+    assert not follower.finished and not is_mirrored(kept.run_dir, None)
     assert not (output_dir / "mlartifacts").exists()
     client(store).restore_run(run)
     assert kept.send(store).finished and texts(store, kept) == ["a.txt", "b.txt"]

@@ -20,7 +20,7 @@ import src.tracking.mirror_process as mirror_process_module
 from src.tracking.addresses import default_uri
 from src.tracking.mirror import Mirror, _Inbox
 from src.tracking.mirror_process import MirrorProcess
-from src.tracking.mirror_state import MirrorState, is_complete
+from src.tracking.mirror_state import MirrorState, is_mirrored
 from src.tracking.mlflow_store import ServerAway, Store
 from tests.tracking.diary import PATIENCE_SECONDS, Diary, client, history, run_of
 
@@ -143,7 +143,7 @@ def test_earlier_runs_are_sent_in_the_gaps(scene: Scene, store: Store, output_di
     for diary in earlier:
         found = store.find(diary.run_id)
         assert found is not None and len(history(store, found)["loss"]) == 3
-        assert is_complete(diary.run_dir, None)
+        assert is_mirrored(diary.run_dir, None)
     found = store.find(lost.run_id)
     assert found is not None and client(store).get_run(found).info.status == "KILLED"
     assert store.find(elsewhere.run_id) is None and store.find(private.run_id) is None

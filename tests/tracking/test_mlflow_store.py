@@ -22,7 +22,7 @@ from src.records.champions import ALIAS, Champion, withdraw_champion
 from src.tracking.addresses import default_uri, sqlite_uri
 from src.tracking.database import make_database, run_folders
 from src.tracking.logged_models import LONGEST_DESCRIPTION
-from src.tracking.mirror_state import MirrorState, is_complete
+from src.tracking.mirror_state import MirrorState, is_mirrored
 from src.tracking.mlflow_store import MLFLOW_PARENT_TAG, PARENT_TAG, ServerAway, Store
 from tests.serving.bundles import bundle
 from tests.tracking.diary import Diary, client, run_of
@@ -453,7 +453,7 @@ def test_a_version_whose_model_was_replaced_before_it_was_sent_is_not_waited_for
     write_registered(diary)
     write_registered(diary, seed=1)
     crown(output_dir, diary)
-    assert diary.send(store).finished and is_complete(diary.run_dir, None)
+    assert diary.send(store).finished and is_mirrored(diary.run_dir, None)
     (warning,) = diary.warnings
     assert "refuses the registration" in warning and "was replaced before it was sent" in warning
     the_model(store, diary)
@@ -480,13 +480,13 @@ def test_what_cannot_be_sent_is_sent_later(
         with pytest.raises(ServerAway):  # tried again at the end, as in vain
             diary.send(store)
     run = run_of(store, diary.run_id)
-    assert run.info.status == "FINISHED" and not is_complete(diary.run_dir, None)
+    assert run.info.status == "FINISHED" and not is_mirrored(diary.run_dir, None)
     of_model = step == "log_model_artifacts"
     assert ("the model 'model' cannot be sent yet: no route" in diary.warnings) == of_model
     reason = "the model itself is not there yet" if of_model else "no route"
     assert f"the registration 'model_card.md' cannot be sent yet: {reason}" in diary.warnings
     assert versions(store) == ([] if step != "set_registered_model_alias" else ["1"])
-    assert diary.send(store).finished and is_complete(diary.run_dir, None)
+    assert diary.send(store).finished and is_mirrored(diary.run_dir, None)
     the_model(store, diary)
     assert versions(store) == ["1"]
     assert str(client(store).get_model_version_by_alias(NAME, ALIAS).version) == "1"

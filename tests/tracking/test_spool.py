@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.tracking.events import find_runs, last_start, read_events, read_history, spool_path
+from src.tracking.events import last_start, read_events, read_history, spool_path, tracked_runs
 from src.tracking.spool import Spool
 from tests.tracking.diary import python, wait_until
 
@@ -274,8 +274,8 @@ def test_runs_are_found_wherever_they_lie_but_not_among_artifacts(tmp_path: Path
         with Spool(run_dir) as spool:
             start(spool)
     (tmp_path / "runs" / "empty").mkdir()
-    assert list(find_runs(tmp_path)) == wanted
-    assert list(find_runs(tmp_path / "nowhere")) == []
+    assert list(tracked_runs(tmp_path)) == wanted
+    assert list(tracked_runs(tmp_path / "nowhere")) == []
 
 
 def test_the_folder_of_all_runs_may_be_a_link_and_no_link_leads_astray(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_the_folder_of_all_runs_may_be_a_link_and_no_link_leads_astray(tmp_path:
     (output / "latest").symlink_to(disk / "a", target_is_directory=True)
     (disk / "a" / "up").symlink_to(output, target_is_directory=True)
     (output / "sweeps").symlink_to(output, target_is_directory=True)
-    assert [*find_runs(output)] == [output / "runs" / "a"]
+    assert [*tracked_runs(output)] == [output / "runs" / "a"]
 
 
 def test_the_last_start_tells_where_a_run_goes(tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from src.config.tracking import ReplaySettings, TrackingSettings
 from src.machine.interruption import Interruption
 from src.tracking.addresses import default_uri
 from src.tracking.events import last_event, read_events, spool_path
-from src.tracking.mirror_process import MirrorProcess
-from src.tracking.mirror_state import is_complete
+from src.tracking.mirror_state import is_mirrored
 from src.tracking.mlflow_store import Store
 from src.tracking.replay import replay
 from src.tracking.spool import mirror_lock
@@ -111,30 +110,38 @@ def test_parameters_look_as_on_the_command_line() -> None:
     }
 
 
-def test_one_mirror_serves_runs_one_after_another(
-    output_dir: Path, store: Store, mirror: MirrorProcess
+def child_of(parent: Tracker, output_dir: Path, **options: Any) -> Tracker:
+    """Start a run that the mirror of its parent sends, as a trial of a sweep."""
+    child = start(output_dir, new_id(), parent_run_id=parent.run_id, **options)
+    parent.follow(child.run_dir)
+    return child
+
+
+def test_the_mirror_of_a_sweep_sends_its_trials_one_after_another(
+    output_dir: Path, store: Store
 ) -> None:
-    run_ids = [new_id() for _ in range(3)]
-    for run_id in run_ids:
-        tracker = start(output_dir, run_id, mirror=mirror, params={"optimizer": {"lr": 0.1}})
-        tracker.metrics({"val/accuracy": 0.5}, 1)
-        found = tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
-        assert found == store.find(run_id) is not None
-        got = client(store).get_run(found)
+    parent = start(output_dir, new_id())
+    for _ in range(3):
+        child = child_of(parent, output_dir, params={"optimizer": {"lr": 0.1}})
+        child.metrics({"val/accuracy": 0.5}, 1)
+        assert child.finish("FINISHED") is None, "it has no mirror of its own"
+        assert parent._mirror is not None
+        assert parent._mirror.wait(child.run_dir, PATIENCE_SECONDS, lambda _: None).done
+        got = client(store).get_run(str(store.find(child.run_id)))
         assert got.info.status == "FINISHED" and got.data.params == {"optimizer.lr": "0.1"}
+    found = parent.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
+    assert parent.is_sent and found == store.find(parent.run_id) is not None
 
 
 def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
-    output_dir: Path, store: Store, mirror: MirrorProcess
+    output_dir: Path, store: Store
 ) -> None:
     run_id = new_id()
-    found = start(output_dir, run_id, mirror=mirror).finish(
-        "FINISHED", wait_seconds=PATIENCE_SECONDS
-    )
+    found = start(output_dir, run_id).finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert found is not None
     before = client(store).get_run(found).info
     time.sleep(0.05)
-    later = start(output_dir, run_id, mirror=mirror, amends="FINISHED")
+    later = start(output_dir, run_id, amends="FINISHED")
     later.metrics({"test/accuracy": 0.5}, 0)
     assert later.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) == found
     after = client(store).get_run(found)
@@ -142,13 +149,13 @@ def test_what_is_added_to_a_finished_run_does_not_lengthen_it(
     assert after.data.metrics == {"test/accuracy": 0.5}
     # A run that goes on does last longer.
     time.sleep(0.05)
-    start(output_dir, run_id, mirror=mirror).finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
+    start(output_dir, run_id).finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
     assert client(store).get_run(found).info.end_time > before.end_time
 
 
-def test_the_warnings_of_the_mirror_reach_a_person(output_dir: Path, mirror: MirrorProcess) -> None:
+def test_the_warnings_of_the_mirror_reach_a_person(output_dir: Path) -> None:
     said: list[str] = []
-    tracker = start(output_dir, new_id(), said.append, mirror=mirror)
+    tracker = start(output_dir, new_id(), said.append)
     tracker.metrics({"no(good)": 1.0, "good": 1.0}, 1)
     assert tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) is not None
     assert len(said) == 1 and said[0].startswith("warning: MLflow refuses the metric 'no(good)'")
@@ -220,7 +227,7 @@ def test_a_killed_training_is_killed_in_mlflow_and_its_mirror_ends(
     found = str(store.find(run_id))
     wait_until(lambda: client(store).get_run(found).info.status == "KILLED")
     run_dir = output_dir / "runs" / run_id[:6]
-    wait_until(lambda: is_complete(run_dir, None))
+    wait_until(lambda: is_mirrored(run_dir, None))
     got = client(store).get_run(found)
     assert "ended without a result" in got.data.tags["bakeoff.reason"]
     written = [e["step"] for e, _ in read_events(spool_path(run_dir)) if e["event"] == "metrics"]
@@ -296,9 +303,9 @@ def test_ctrl_c_ends_the_waiting_and_a_replay_sends_what_is_left(
         _, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert f"nothing is lost: the record is in {run_dir}" in err
     assert "python -m src.tracking.replay" in err
-    assert not is_complete(run_dir, None) and store.find(run_id) is None
+    assert not is_mirrored(run_dir, None) and store.find(run_id) is None
     assert replay(from_plain(ReplaySettings, {"output_dir": str(output_dir)}))
-    assert is_complete(run_dir, None) and store.find(run_id) is not None
+    assert is_mirrored(run_dir, None) and store.find(run_id) is not None
 
 
 def test_a_signal_that_is_deferred_ends_the_waiting_as_well(output_dir: Path) -> None:
@@ -335,20 +342,20 @@ def test_two_starts_at_once_on_a_fresh_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_mirror_stays_small_over_hundreds_of_runs(
-    output_dir: Path, mirror: MirrorProcess
-) -> None:
+def test_a_mirror_stays_small_over_hundreds_of_runs(output_dir: Path) -> None:
     """And a run costs it little: some tens of milliseconds."""
+    parent = start(output_dir, new_id())
+    mirror = parent._mirror
+    assert mirror is not None
 
     def serve(count: int) -> float:
         before = time.perf_counter()
         for _ in range(count):
-            tracker = start(
-                output_dir, new_id(), mirror=mirror, params={f"p{i}": i for i in range(40)}
-            )
+            tracker = child_of(parent, output_dir, params={f"p{i}": i for i in range(40)})
             for step in range(5):
                 tracker.metrics({f"m{i}": i / (step + 1) for i in range(10)}, step)
-            assert tracker.finish("FINISHED", wait_seconds=PATIENCE_SECONDS) is not None
+            tracker.finish("FINISHED")
+            assert mirror.wait(tracker.run_dir, PATIENCE_SECONDS, lambda _: None).done
         return (time.perf_counter() - before) / count
 
     def resident() -> int:
@@ -361,6 +368,7 @@ def test_a_mirror_stays_small_over_hundreds_of_runs(
     seconds = serve(250)
     assert resident() < 1.05 * before
     assert seconds < 0.5
+    parent.finish("FINISHED", wait_seconds=PATIENCE_SECONDS)
 
 
 @pytest.mark.slow
@@ -385,7 +393,7 @@ def test_a_server_that_dies_and_comes_back_misses_nothing(
         wait_until(lambda: len(history(store, found)["loss"]) > before + 100)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_until(lambda: is_complete(run_dir, uri))
+        wait_until(lambda: is_mirrored(run_dir, uri))
     written = [e["step"] for e in _all(run_dir) if e["event"] == "metrics"]
     assert written == list(range(len(written)))
     assert [step for step, *_ in history(store, found)["loss"]] == written

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.features import table
+from src.features import feature_table
 from src.training import inference_plan as module
 from src.training.inference_plan import InferencePlan, forward, inference_plan
 
@@ -169,7 +169,7 @@ def test_one_plan_needs_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gpu_is_timed_with_as_many_pictures_as_it_gets_at_once(
     clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert module.PICTURES_ON_GPU == table._AT_ONCE
+    assert module.PICTURES_ON_GPU == feature_table._AT_ONCE
     assert module._at_once(torch.device("cuda:0")) == module.PICTURES_ON_GPU
     clock(dict.fromkeys(ALL, 0.0001))  # type: ignore[operator]
     on_cpu, on_gpu = Sizes(), Sizes()

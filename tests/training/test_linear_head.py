@@ -100,8 +100,6 @@ def test_the_penalty_is_the_one_that_held_out_pictures_prefer() -> None:
             losses.append(-np.log(probs[np.arange(len(held)), targets[held].numpy()]))
         return float(np.concatenate(losses).mean())
 
-    # Folds share the scale of all rows here, and have their own there: nearly the same loss.
-    assert head.held_out_loss == pytest.approx(held_out(head.penalty), rel=0.05)
     neighbours = [held_out(head.penalty * factor) for factor in (0.1, 10.0)]
     assert held_out(head.penalty) < min(neighbours)
 

@@ -20,7 +20,7 @@ from src.training.inference_plan import fastest
 from src.training.stepper import step_seconds
 from src.training.task import ClassificationTask
 from src.training.training_plan import (
-    Choice,
+    ChosenPlan,
     PlanTiming,
     Stepper,
     TrainingPlan,
@@ -87,7 +87,7 @@ def compared(
     make: Callable[[TrainingPlan], ClassificationTask],
     batch: Batch,
     **overrides: Any,
-) -> Choice:
+) -> ChosenPlan:
     given = {"allowed": lambda plan: True, "total_steps": 100_000}
     return time_plans(plans, make, batch, **({"device": CPU} | given | overrides))
 
@@ -135,7 +135,7 @@ def test_without_memory_for_all_plans_at_once_the_usual_one_is_taken(
 
     monkeypatch.setattr(Net, "forward", crowded)
     choice = compared(FOUR, make, batch)
-    assert choice == Choice(HALF_LAST), "it was to be the usual one, which fits alone"
+    assert choice == ChosenPlan(HALF_LAST), "it was to be the usual one, which fits alone"
 
 
 def test_while_threads_are_compared_the_slower_plans_take_no_memory(batch: Batch) -> None:
@@ -256,7 +256,7 @@ def test_what_cannot_be_afforded_is_neither_begun_nor_announced(
 ) -> None:
     time = clock(lambda plan, pictures: float(pictures))
     choice = compared(FOUR, time.make, batch, total_steps=1)
-    assert choice == Choice(HALF_LAST) and capsys.readouterr().out == ""
+    assert choice == ChosenPlan(HALF_LAST) and capsys.readouterr().out == ""
     assert {plan for plan, _ in time.steps} == {FOUR[0], HALF_LAST}
 
 
@@ -270,7 +270,7 @@ def test_the_time_that_somebody_gives_is_kept(
     # The steps that tell how long one takes: three of 16 pictures. One may run past the end.
     assert time.now <= max(seconds + 32 * picture, 3 * 16 * picture)
     if seconds == 0:
-        assert choice == Choice(FOUR[0]), "another plan is not even looked at"
+        assert choice == ChosenPlan(FOUR[0]), "another plan is not even looked at"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def turn(radians: Tensor, zoom: Tensor, height: int, width: int) -> Tensor:
     cos, sin, none = torch.cos(radians) / zoom, torch.sin(radians) / zoom, torch.zeros_like(zoom)
     # Both axes run from -1 to 1 whatever the sides, so a turn of a picture that is not square
     # needs their ratio.
-    return _map(cos, -sin * (height / width), none, sin * (width / height), cos, none)
+    return _map((cos, -sin * (height / width), none), (sin * (width / height), cos, none))
 
 
 def crop(boxes: Tensor, height: int, width: int, *, flips: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def crop(boxes: Tensor, height: int, width: int, *, flips: Tensor) -> Tensor:
     top, left, box_height, box_width = boxes.to(torch.float32)
     none = torch.zeros_like(top)
     return _map(
-        *(box_width / width * (1 - 2.0 * flips), none, (2 * left + box_width) / width - 1),
-        *(none, box_height / height, (2 * top + box_height) / height - 1),
+        (box_width / width * (1 - 2.0 * flips), none, (2 * left + box_width) / width - 1),
+        (none, box_height / height, (2 * top + box_height) / height - 1),
     )
 
 
@@ -70,11 +70,11 @@ def one_of(radians: Tensor, slopes: Tensor, shifts: Tensor, height: int, width: 
     across, down = slopes[0] * (height / width), slopes[1] * (width / height)
     to_right, to_bottom = -2 * shifts
     return _map(
-        *(cos, across - sin * (height / width), across + to_right / width),
-        *(down + sin * (width / height), cos, down + to_bottom / height),
+        (cos, across - sin * (height / width), across + to_right / width),
+        (down + sin * (width / height), cos, down + to_bottom / height),
     )
 
 
-def _map(*entries: Tensor) -> Tensor:
-    """(B, 2, 3) of six tensors (B,), row by row."""
-    return torch.stack(entries, dim=1).view(-1, 2, 3)
+def _map(x: tuple[Tensor, Tensor, Tensor], y: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """(B, 2, 3) of its rows, three tensors (B,) each: the factors of x and y, and what is added."""
+    return torch.stack((*x, *y), dim=1).view(-1, 2, 3)

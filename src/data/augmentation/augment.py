@@ -184,7 +184,7 @@ class Augment:
         images = self._moved(images, draws, draws[_FLIP] < 0.5 if self.flip else None)
         if not self.warp_probability:
             return images
-        to_source = affine.turn(*self._turns(draws), *images.shape[2:])
+        to_source = self._warps(draws, *images.shape[2:])
         padding = self.settings.padding
         return transforms.resample(images, to_source, padding=padding, method=method)
 
@@ -203,16 +203,15 @@ class Augment:
             return images
         return torch.where(flips[:, None, None, None], images.flip(3), images)
 
-    def _turns(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Angles in radians and zooms, (B,): 0 and 1 for the pictures that are not chosen."""
+    def _warps(self, draws: Tensor, height: int, width: int) -> Tensor:
+        """Return the maps of drawn turns; of pictures that are not chosen, they change nothing."""
         chosen = draws[_WARPED] < self.warp_probability
         angle = _signed(draws[_ANGLE]) * math.radians(self.settings.rotate_degrees)
         # Drawn evenly on the scale of ratios: twice as large is as likely as half as large.
         zoom = torch.exp(_signed(draws[_ZOOM]) * math.log1p(self.settings.zoom))
-        return (
-            torch.where(chosen, angle, torch.zeros_like(angle)),
-            torch.where(chosen, zoom, torch.ones_like(zoom)),
-        )
+        angle = torch.where(chosen, angle, torch.zeros_like(angle))
+        zoom = torch.where(chosen, zoom, torch.ones_like(zoom))
+        return affine.turn(angle, zoom, height, width)
 
     def _placed(self, images: Tensor, draws: Tensor, steps: Sequence[Step], method: str) -> Tensor:
         """Move pixels, each picture in one interpolation; a new tensor of the same dtype."""
@@ -226,7 +225,7 @@ class Augment:
         maps = [affine.crop(boxes, *sides, flips=flips)]
         oblique = draws[_WARPED] < self.warp_probability
         if self.warp_probability:
-            maps.append(affine.turn(*self._turns(draws), *sides))
+            maps.append(self._warps(draws, *sides))
         if self.policy:
             motion, moved = self.policy.geometry(steps, *sides)
             maps.append(motion)

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
+from ...machine.text import counted
 from ...records.pictures import Pixels, shown
 from .depth import (
     ScaleBy,
@@ -44,7 +45,7 @@ __all__ = [
     "LARGE_PIXELS",
     "PADDING_GREY",
     "decode_picture",
-    "opened",
+    "opened_file",
     "padded",
     "resized",
     "shown_size",
@@ -107,7 +108,7 @@ def decode_picture(
             return _of_array(data.read(), form, scale)
         if isinstance(data, PictureFile):
             return _of_file(data.open(page), form, scale)
-        with opened(data) as stream:
+        with opened_file(data) as stream:
             return _of_file(open_picture(stream, page), form, scale)
 
 
@@ -144,7 +145,7 @@ def shown_size(
     if isinstance(data, PictureFile):
         header = read_header(data, page)
     else:
-        with opened(data) as stream:
+        with opened_file(data) as stream:
             header = read_header(stream, page)
     return header.height, header.width
 
@@ -158,7 +159,7 @@ def padded(array: AnyArray, size: tuple[int, int], fill: int) -> AnyArray:
     return np.pad(array, around, constant_values=fill)
 
 
-def opened(data: bytes | Path) -> BinaryIO:
+def opened_file(data: bytes | Path) -> BinaryIO:
     """Return the bytes of a file, or a file by its path, open for reading.
 
     Raises:
@@ -266,13 +267,11 @@ def _of_raster(raster: Raster, form: PictureFormat, scale: ScaleBy) -> Pixels:
 def _check_bands(bands: int, form: PictureFormat) -> None:
     """Refuse a picture of another number of bands than the format's."""
     if form.bands is not None and bands != form.band_count:
-        raise PictureError(f"has {_counted(bands)}, where pictures of {form.band_count} are taken")
+        raise PictureError(
+            f"has {counted(bands, 'band')}, where pictures of {form.band_count} are taken"
+        )
     if form.bands is None and bands not in (1, 3):
-        raise PictureError(f"has {_counted(bands)}, where pictures of 1 or 3 are taken")
-
-
-def _counted(bands: int) -> str:
-    return "1 band" if bands == 1 else f"{bands} bands"
+        raise PictureError(f"has {counted(bands, 'band')}, where pictures of 1 or 3 are taken")
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 from ...config.checks import ConfigError
 from ...config.data import DataSettings
 from ...machine.arrays import Int64Array
+from ...machine.text import counted
 from ..quality.audit import Survey
 from ..sources.source import Source
 from .depth import ValueRange, chosen_range
@@ -58,14 +59,14 @@ def chosen_format(
     if bands is not None:
         channels = len(bands)
     return PictureFormat(
-        chosen_size(sizes, settings.image_size, native_side),
-        channels or _chosen_channels(source, found, values),
-        settings.fit,
-        values,
-        "uint8" if np.isnan(found.bounds).all() else "float32",
-        bands,
-        count,
-        settings.scale,
+        image_size=chosen_size(sizes, settings.image_size, native_side),
+        channels=channels or _chosen_channels(source, found, values),
+        fit=settings.fit,
+        value_range=values,
+        dtype="uint8" if np.isnan(found.bounds).all() else "float32",
+        bands=bands,
+        band_count=count,
+        scale=settings.scale,
     )
 
 
@@ -160,8 +161,7 @@ def _number(band: int | str, names: Sequence[str], count: int, file: str) -> int
         have = ", ".join(names) or "none; data.band_names=[NAME,NAME,...] names them"
         raise ConfigError(f"data.bands: there is no band {band!r} in {file}: its names are {have}.")
     if band > count:
-        bands = "1 band" if count == 1 else f"{count} bands"
-        raise ConfigError(f"data.bands: {file} has {bands}, and no band {band}.")
+        raise ConfigError(f"data.bands: {file} has {counted(count, 'band')}, and no band {band}.")
     return band
 
 

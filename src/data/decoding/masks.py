@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...machine.arrays import AnyArray, UInt8Array
 from ...records.pixels import colours
-from .decode import opened, padded, resized
+from .decode import opened_file, padded, resized
 from .depth import has_white_as_zero
 from .picture_files import PictureError, decoder_errors, turn_of
 from .picture_format import PictureFormat
@@ -42,7 +42,7 @@ def mask_values(data: bytes | Path) -> UInt8Array:
             are not those that were saved), has colours without a palette, other values above 255,
             or others of a TIFF in which 0 is white than 0 and 255.
     """
-    with opened(data) as stream, decoder_errors():
+    with opened_file(data) as stream, decoder_errors():
         is_array = stream.read(len(NPY)) == NPY
         stream.seek(0)
         raster = open_raster(stream)

@@ -107,7 +107,9 @@ def _opened(
         flat = np.flatnonzero(np.ptp(images.reshape(len(source), -1), axis=1) == 0)
         return store_of(source, found, images, form, flat.tolist(), from_cache=False)
     stored = _all_bytes(found, form) <= settings.cache_limit_bytes
-    entry, mapped = _decoded(source, found, form, stored, cache_dir / "pictures", workers)
+    entry, mapped = _decoded(
+        source, found, form, stored=stored, folder=cache_dir / "pictures", workers=workers
+    )
     found = replace(found, reasons=found.reasons | dict(entry.values["reasons"]))
     _refuse_bad(source, found, settings)
     store = store_of(source, found, mapped, form, entry.values["flat"], from_cache=not entry.built)
@@ -120,7 +122,9 @@ def _opened(
     if stored:
         shape = (len(store), *form.image_size)
         read = partial(_mapped, dtype="uint8", shape=shape)
-        masks = decoded_masks(usable, usable.masks, form, cache_dir, workers, read)
+        masks = decoded_masks(
+            usable, usable.masks, form, cache_dir=cache_dir, workers=workers, read=read
+        )
         return replace(store, masks=masks)
     return store
 
@@ -152,7 +156,7 @@ def _pixel_bytes(form: PictureFormat) -> int:
 
 
 def _decoded(
-    source: Source, found: Survey, form: PictureFormat, stored: bool, folder: Path, workers: int
+    source: Source, found: Survey, form: PictureFormat, *, stored: bool, folder: Path, workers: int
 ) -> tuple[Entry, Pixels | None]:
     """Return the decoded pictures of a source, mapped where they are stored in one size.
 
@@ -178,7 +182,9 @@ def _decoded(
 
     return opened(
         folder / key_of([_VERSION, identity, len(source)], found.hashes.tobytes()),
-        lambda unfinished: _decode_all(source, found, form, stored, unfinished, workers),
+        lambda unfinished: _decode_all(
+            source, found, form, stored=stored, target=unfinished, workers=workers
+        ),
         read,
         what="the decoded pictures",
         usable=usable,
@@ -195,7 +201,7 @@ class _Block(NamedTuple):
 
 
 def _decode_all(
-    source: Source, found: Survey, form: PictureFormat, stored: bool, target: Path, workers: int
+    source: Source, found: Survey, form: PictureFormat, *, stored: bool, target: Path, workers: int
 ) -> dict[str, Any]:
     """Decode block by block into `target`. Written, not mapped: a full disk is then an error."""
     indices = [index for index in range(len(source)) if index not in found.reasons]

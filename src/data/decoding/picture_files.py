@@ -124,8 +124,13 @@ def read_header(file: BinaryIO | PictureFile, page: int = 0) -> Header:
         image = file.open(page)
         if isinstance(image, Raster):
             return Header(
-                *(image.height, image.width, image.bands, image.deep),
-                *(image.window is not None, image.names, image.group),
+                image.height,
+                image.width,
+                image.bands,
+                image.deep,
+                windowed=image.window is not None,
+                names=image.names,
+                group=image.group,
             )
         width, height = image.size
         # Pillow turns the size of a TIFF already when it opens it.

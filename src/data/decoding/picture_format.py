@@ -63,14 +63,14 @@ class PictureFormat:
         height, width = metadata["image_size"]
         values = metadata.get("value_range", SIXTEEN_BITS)
         return cls(
-            (height, width),
-            metadata["channels"],
-            metadata.get("fit", "squeeze"),
-            None if values is None else (float(values[0]), float(values[1])),
-            metadata.get("dtype", "uint8"),
-            tuple(metadata["bands"]) if metadata.get("bands") else None,
-            metadata.get("band_count", 0),
-            metadata.get("scale", 1.0),
+            image_size=(height, width),
+            channels=metadata["channels"],
+            fit=metadata.get("fit", "squeeze"),
+            value_range=None if values is None else (float(values[0]), float(values[1])),
+            dtype=metadata.get("dtype", "uint8"),
+            bands=tuple(metadata["bands"]) if metadata.get("bands") else None,
+            band_count=metadata.get("band_count", 0),
+            scale=metadata.get("scale", 1.0),
         )
 
     @property

@@ -67,10 +67,10 @@ def decoded_masks(
     source: Source,
     masks: Masks,
     form: PictureFormat,
+    *,
     cache_dir: Path,
     workers: int,
     read: Callable[[Path], T],
-    *,
     stored: bool = True,
 ) -> T:
     """Return what is read of the classes of all masks, decoded once; several processes share them.
@@ -121,7 +121,9 @@ def windowed_store(
         places = ClassPlaces(**load_arrays(folder / _PLACES))
         return places, SizedArrays(folder / FILE, "uint8", sizes)
 
-    places, classes = decoded_masks(source, masks, form, cache_dir, workers, read, stored=stored)
+    places, classes = decoded_masks(
+        source, masks, form, cache_dir=cache_dir, workers=workers, read=read, stored=stored
+    )
     if images is None:
         return replace(store, places=places)
     shapes = np.insert(sizes, 0, form.channels, axis=1)

@@ -22,8 +22,8 @@ from ..decoding.depth import chosen_range
 from ..decoding.opening import open_pictures
 from ..decoding.picture_format import PictureFormat
 from ..decoding.picture_store import PictureStore
+from ..quality.data_summary import remarks_on, summary_lines
 from ..quality.picture_statistics import channel_statistics
-from ..quality.summary import remarks_on, summary_lines
 from ..quality.suspects import Examination, examine, list_suspects
 from ..sources.source import Source
 from ..splitting.folds import assign_folds, hold_out
@@ -161,7 +161,8 @@ class PictureData(pl.LightningDataModule):
                 measures = examine(pictures, cache_dir=cache_dir, workers=workers).measures
                 found = replace(found, measures=measures)
         opened = cls(
-            *(pictures, split),
+            pictures,
+            split,
             batch_size=batch_size,
             seed=seed,
             workers=workers,
@@ -250,7 +251,8 @@ class PictureData(pl.LightningDataModule):
         self, pictures: PictureStore, split: Split, found: Examination | None, seed: int
     ) -> PictureData:
         other = PictureData(
-            *(pictures, split),
+            pictures,
+            split,
             batch_size=self.batch_size,
             seed=seed,
             workers=self.workers,

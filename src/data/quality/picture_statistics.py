@@ -13,7 +13,7 @@ from ...machine.arrays import Float64Array, Int64Array, UInt8Array
 from ...records.pictures import Pixels
 from ..randomness import permutation
 
-__all__ = ["BLANK", "MEASURES", "channel_statistics", "faults", "grey", "measure"]
+__all__ = ["BLANK", "MEASURES", "channel_statistics", "faults", "grey", "quality_measures"]
 
 # Weights of red, green and blue in luminance (ITU-R 601), in 65536ths as Pillow has them, so that
 # it does not matter which of the two turned a picture grey.
@@ -112,7 +112,7 @@ def _float_statistics(chunks: Iterable[Pixels]) -> tuple[list[float], list[float
     return (mean / 255).tolist(), np.where(std > 0, std / 255, 1.0).tolist()
 
 
-def measure(images: Pixels) -> NDArray[np.void]:
+def quality_measures(images: Pixels) -> NDArray[np.void]:
     """Return (N,) of `MEASURES`, the quality of pictures (N, C, H, W) of at least 3x3 pixels.
 
     They are spread, the deviation in grey levels; lit and unlit, the shares of pixels above 50 and

@@ -26,7 +26,7 @@ from ..decoding.picture_store import PageReader, PictureStore
 from ..sources.source import Source
 from ..splitting.splits import PARTS, Split
 from .near_duplicates import NearPairs, burst_pairs, near_pairs
-from .picture_statistics import MEASURES, faults, grey, measure
+from .picture_statistics import MEASURES, faults, grey, quality_measures
 
 __all__ = ["Examination", "examine", "list_suspects"]
 
@@ -87,7 +87,7 @@ def examine(pictures: PictureStore, *, cache_dir: Path, workers: int) -> Examina
         if seen is None:  # too many to be decoded once more in their full size
             seen = _prints(pictures, source, place, workers)[:, None]
         blocks = [seen[at : at + _BLOCK] for at in range(0, len(seen), _BLOCK)]
-        return {"measures": np.concatenate([*in_order(measure, blocks, workers)])}
+        return {"measures": np.concatenate([*in_order(quality_measures, blocks, workers)])}
 
     form, hashes = pictures.identity(), pictures.content_hashes.tobytes()
     given, small = pictures.given_parts is not None, pictures.identity(_print_format(pictures))

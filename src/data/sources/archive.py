@@ -30,7 +30,7 @@ from ...machine.text import visible
 from ...storage.cache import Entry, cached, key_of, shortage
 from ...storage.digests import file_state, was_settled
 from ...storage.files import write_atomically
-from .file_notes import NOTES, FileNotes, counted
+from .file_notes import NOTES, FileNotes, shortened_names
 
 __all__ = ["ARCHIVE_ENDINGS", "changed_files", "extract_archive", "forget_archive", "tar_index"]
 
@@ -89,7 +89,8 @@ def extract_archive(archive: Path, folder: Path) -> Path:
         if changed:
             _log.warning(
                 "%s: what was extracted from it is not what it was (%s): it is extracted anew",
-                *(archive, counted(changed)),
+                archive,
+                shortened_names(changed),
             )
         return _extract(archive, unfinished)
 

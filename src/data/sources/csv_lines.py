@@ -12,7 +12,14 @@ from ...config.checks import ConfigError
 from ...machine.text import from_csv_cell
 from .label_sets import is_yes_or_no
 from .label_spelling import clean_label
-from .table_columns import IS_VALID, Table, Wanted, cell_value, check_table, recognised_columns
+from .table_columns import (
+    IS_VALID,
+    ParsedTable,
+    Wanted,
+    cell_value,
+    check_table,
+    recognised_columns,
+)
 
 __all__ = ["read_csv_lines"]
 
@@ -29,7 +36,7 @@ _FAULTS = {
 }
 
 
-def read_csv_lines(file: Path, wanted: Wanted) -> Table:
+def read_csv_lines(file: Path, wanted: Wanted) -> ParsedTable:
     """Return the lines of a CSV file; path, label, split and group are there and not empty.
 
     Args:
@@ -62,7 +69,7 @@ def read_csv_lines(file: Path, wanted: Wanted) -> Table:
     except UnicodeDecodeError:
         raise ConfigError(f"{file} is not written in UTF-8: save it as CSV UTF-8.") from None
     except csv.Error as error:
-        what = next((said for part, said in _FAULTS.items() if part in str(error)), str(error))
+        what = next((fault for part, fault in _FAULTS.items() if part in str(error)), str(error))
         raise ConfigError(f"{file}, line {lines.line_num}: {what}.") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
@@ -78,7 +85,7 @@ def read_csv_lines(file: Path, wanted: Wanted) -> Table:
     return table
 
 
-def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) -> None:
+def _add(file: Path, table: ParsedTable, line: int, cells: list[str], separator: str) -> None:
     """Add a line to the table."""
     wanted = table.wanted
     _check_cells(f"{file}, line {line}", cells, len(table.header), separator)
@@ -104,7 +111,7 @@ def _add(file: Path, table: Table, line: int, cells: list[str], separator: str) 
 
 def _opened(
     first: str, where: str, separators: Sequence[str], wanted: Wanted, folder: Path
-) -> tuple[Table, str, bool]:
+) -> tuple[ParsedTable, str, bool]:
     """Return a table without lines, its separator, and whether the line `first` is a header."""
     columns, several = wanted.columns, wanted.several
     headers: dict[str, list[str]] = {}
@@ -129,12 +136,12 @@ def _opened(
         for one, header in headers.items():
             if columns is None and len(header) == 2 and os.path.isfile(folder / header[0]):
                 places = {"path": 0, "label": 1}
-                table = Table(["", ""], places, used={0, 1}, wanted=wanted)
+                table = ParsedTable(["", ""], places, used={0, 1}, wanted=wanted)
                 table.remarks.append("has no header: its columns were taken for path and label")
                 return table, one, False
     header = headers[separator]
     places = recognised_columns(header, where, wanted, strict=True)
-    table = Table(header, places, wanted=wanted)
+    table = ParsedTable(header, places, wanted=wanted)
     for column, place in places.items():
         if columns is not None or column in ("path", "label") or header[place].lower() == column:
             table.used.add(place)

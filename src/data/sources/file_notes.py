@@ -13,7 +13,7 @@ from ...storage.array_files import load_arrays, packed_texts, unpacked_texts
 from ...storage.digests import FILE_STATE, file_state
 from ...storage.files import replacing
 
-__all__ = ["NOTES", "FileNotes", "counted"]
+__all__ = ["NOTES", "FileNotes", "shortened_names"]
 
 # The usual name of the file with the notes, beside the folder of the files.
 NOTES = "files.npz"
@@ -97,7 +97,7 @@ class FileNotes:
         return [name for name, other in zip(names, found, strict=True) if other]
 
 
-def counted(names: list[str]) -> str:
+def shortened_names(names: list[str]) -> str:
     """Return the first of several names, and how many more there are."""
     return names[0] + (f" and {len(names) - 1:,} more" if names[1:] else "")
 

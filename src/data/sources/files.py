@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...machine.regular_files import file_fault
+from ...machine.text import counted
 from ..decoding.picture_files import PICTURE_ENDINGS, PictureError, read_header
 from .source import Problem, is_left_behind
 
@@ -58,7 +59,7 @@ def find_pictures(images: str) -> Listing:
         raise ValueError(f"nothing matches {images}")
     found = _sorted_out(matches)
     if not found.pictures:
-        count = "1 name" if len(matches) == 1 else f"{len(matches)} names"
+        count = counted(len(matches), "name")
         raise ValueError(f"{images} matches {count}, but no picture ({kinds}){_instead(found)}")
     return found
 

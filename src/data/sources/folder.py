@@ -39,6 +39,7 @@ def load(
     root: Path | None,
     cache_dir: Path,
     download: bool,
+    *,
     columns: Sequence[str | None] | None = None,
     separator: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -46,7 +47,6 @@ def load(
     mask_threshold: int | None = None,
     mask_class: str = "value",
     frames: int | None = None,
-    *,
     target: str = "single",
 ) -> Source:
     """Return the pictures below, in or named by `root`, taken literally (no ~, no $, no patterns).

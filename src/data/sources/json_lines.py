@@ -11,7 +11,7 @@ from ...config.checks import ConfigError
 from ...machine.text import nearest, text_fault
 from .label_sets import SEPARATORS
 from .label_spelling import clean_label
-from .table_columns import Table, Wanted, cell_value, check_table
+from .table_columns import ParsedTable, Wanted, cell_value, check_table
 
 __all__ = ["read_json_lines"]
 
@@ -19,7 +19,7 @@ _FURTHER = ("split", "group")
 _NO_OBJECT = 'it is no object of JSON, such as {"path": "a.jpg", "label": "cat"}'
 
 
-def read_json_lines(file: Path, several: bool) -> Table:
+def read_json_lines(file: Path, several: bool) -> ParsedTable:
     """Return the lines of a file of JSON objects in UTF-8.
 
     Args:
@@ -35,7 +35,7 @@ def read_json_lines(file: Path, several: bool) -> Table:
         raise ConfigError(f"{file} is empty: it names no pictures.")
     further = [name for name in _FURTHER if any(name in one for _, one in rows)]
     names = ["path", *([] if several else ["label"]), *further]
-    table = Table(
+    table = ParsedTable(
         names, {name: at for at, name in enumerate(names)}, wanted=Wanted(several=several)
     )
     table.used, table.sets = set(table.places.values()), [] if several else None

@@ -107,14 +107,14 @@ def pairs_in_table(file: Path, columns: Sequence[str | None] | None) -> Pairs:
         if rows.paths[place] in known
     }
     return Pairs(
-        file.parent,
-        list(rows.paths),
-        masks,
-        [_class_folder(path) for path in rows.paths],
-        rows.parts,
-        rows.groups,
-        tuple(Problem(file.name, remark) for remark in table.remarks),
-        missing,
+        root=file.parent,
+        pictures=list(rows.paths),
+        masks=masks,
+        folders=[_class_folder(path) for path in rows.paths],
+        parts=rows.parts,
+        groups=rows.groups,
+        problems=tuple(Problem(file.name, remark) for remark in table.remarks),
+        missing=missing,
     )
 
 

@@ -28,7 +28,7 @@ from ...storage.files import write_atomically
 from ..decoding.picture_files import PICTURE_ENDINGS
 from ..decoding.videos import VIDEO_ENDINGS
 from .archive import ARCHIVE_ENDINGS
-from .file_notes import NOTES, FileNotes, counted
+from .file_notes import NOTES, FileNotes, shortened_names
 from .shards import SHARD_ENDING, expanded
 from .source import is_left_behind
 from .table import TABLE_ENDINGS
@@ -115,13 +115,10 @@ def fetched(
             notes = FileNotes.read(place / NOTES) or FileNotes()
             _remove_changed(address, place, notes, content=look_again)
             if before is None or look_again:
-                files = remote.themselves() if names else remote.below()
+                files = remote.listed()
                 _remove_outdated(place, before or {}, files)
-            elif names or before.keys() >= {*beside}:
-                files = before
-            else:  # those in folders below were not listed either
-                found = remote.below()
-                files = before | {n: found[n] for n in found if PurePosixPath(n).name in beside}
+            else:
+                files = remote.completed(before)
             files = dict.fromkeys(beside, (None, "")) | files
             remote.fetch(files, place, whole=not is_table)
             if is_table:
@@ -159,10 +156,19 @@ class _Remote:
         if own:
             self._folder = self._root.partition("?")[0].rpartition("/")[0]
 
-    def themselves(self) -> _Files:
-        """Return the files that the address names."""
+    def listed(self) -> _Files:
+        """Return the files that the address names, or else those below it; raises as `below`."""
+        if not self._own:
+            return self.below()
         with self._errors():
             return {name: self._state(self._path(name)) for name in self._own}
+
+    def completed(self, before: _Files) -> _Files:
+        """Return an earlier listing, with the files `beside` where it was made without them."""
+        if self._own or before.keys() >= {*self._beside}:
+            return before
+        found = self.below()  # those in folders below were not listed either
+        return before | {n: found[n] for n in found if PurePosixPath(n).name in self._beside}
 
     def _state(self, path: str) -> tuple[int | None, str]:
         return _size_and_version(self._system.info(path))
@@ -412,7 +418,8 @@ def _remove_changed(address: str, place: Path, notes: FileNotes, *, content: boo
     if changed:
         _log.warning(
             "%s: what was fetched from it is not what it was (%s): it is fetched anew",
-            *(address, counted(changed)),
+            address,
+            shortened_names(changed),
         )
 
 

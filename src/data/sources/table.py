@@ -24,7 +24,7 @@ from .label_spelling import (
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
-from .table_columns import IS_VALID, Table, Wanted
+from .table_columns import IS_VALID, ParsedTable, Wanted
 from .table_paths import found_files
 
 __all__ = ["TABLE_ENDINGS", "Rows", "list_table", "listed_rows", "named_paths"]
@@ -98,7 +98,7 @@ def list_table(
     )
 
 
-def _unquote(table: Table, column: str) -> None:
+def _unquote(table: ParsedTable, column: str) -> None:
     """Take the quotes away that all values of a column have, as where they were pasted."""
     bare = [without_quotes(value) for value in table.values[column]]
     if all(len(one) < len(value.strip()) for one, value in zip(bare, table.values[column])):
@@ -123,7 +123,7 @@ class Rows(NamedTuple):
     missing: dict[int, str]
 
 
-def listed_rows(file: Path, table: Table, labels: Sequence[Any]) -> Rows:
+def listed_rows(file: Path, table: ParsedTable, labels: Sequence[Any]) -> Rows:
     """Return the rows of a table, each picture once; what was understood is added to its remarks.
 
     Args:
@@ -172,7 +172,7 @@ def named_paths(
     return [*values["path"], *values["label"]]
 
 
-def _read(file: Path, wanted: Wanted) -> Table:
+def _read(file: Path, wanted: Wanted) -> ParsedTable:
     if file.suffix.lower() != _JSON_LINES:
         return read_csv_lines(file, wanted)
     if wanted.columns is not None:
@@ -180,7 +180,7 @@ def _read(file: Path, wanted: Wanted) -> Table:
     return read_json_lines(file, wanted.several)
 
 
-def _labels(table: Table) -> list[tuple[str, ...]]:
+def _labels(table: ParsedTable) -> list[tuple[str, ...]]:
     """Return the label of each row without invisible characters, whole numbers without decimals."""
     labels = [clean_label(label) for label in table.values["label"]]
     numbers = [_WHOLE_NUMBER.fullmatch(label) for label in labels]
@@ -195,7 +195,7 @@ def _labels(table: Table) -> list[tuple[str, ...]]:
     return [(whole,) for whole in plain]
 
 
-def _label_sets(file: Path, table: Table, separator: str | None) -> list[tuple[str, ...]]:
+def _label_sets(file: Path, table: ParsedTable, separator: str | None) -> list[tuple[str, ...]]:
     """Return the labels of each row, from lists, from cells, or from columns of 0 and 1.
 
     Raises:
@@ -216,7 +216,7 @@ def _label_sets(file: Path, table: Table, separator: str | None) -> list[tuple[s
     return labels
 
 
-def _parts(file: Path, table: Table) -> TextArray | None:
+def _parts(file: Path, table: ParsedTable) -> TextArray | None:
     """Return the part of each line; None where the table gives none."""
     for column, meaning in (("split", part_named), (IS_VALID, _valid_or_train)):
         words = table.values.get(column)
@@ -243,7 +243,7 @@ def _valid_or_train(word: str) -> str | None:
 
 
 def _without_repetitions(
-    file: Path, table: Table, paths: Sequence[str], labels: Sequence[Any]
+    file: Path, table: ParsedTable, paths: Sequence[str], labels: Sequence[Any]
 ) -> list[int]:
     """Return the rows without those that repeat another one, which are remarked upon."""
     folder = str(file.parent)

@@ -12,7 +12,7 @@ from ...machine.regular_files import file_fault
 from ...machine.text import nearest
 from .label_spelling import clean_label
 
-__all__ = ["IS_VALID", "Table", "Wanted", "cell_value", "check_table", "recognised_columns"]
+__all__ = ["IS_VALID", "ParsedTable", "Wanted", "cell_value", "check_table", "recognised_columns"]
 
 _COLUMNS = ("path", "label", "split", "group")
 IS_VALID = "is_valid"
@@ -62,7 +62,7 @@ class Wanted:
 
 
 @dataclass
-class Table:
+class ParsedTable:
     """The lines of a table that name pictures.
 
     Attributes:

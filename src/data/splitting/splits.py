@@ -262,14 +262,7 @@ def make_split(
     """
     if on_duplicates not in ("error", "drop"):
         raise ValueError(f"on_duplicates is {on_duplicates!r}: it must be error or drop.")
-    parts = np.zeros(len(targets), np.int8)
-    if given_parts is not None:
-        found, inverse = np.unique(np.asarray(given_parts), return_inverse=True)
-        if unknown := set(found.tolist()) - set(PARTS[:_DROPPED]):
-            raise ValueError(
-                f"a picture is in the part {min(unknown)!r}: it must be train, val or test."
-            )
-        parts = np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
+    parts = np.zeros(len(targets), np.int8) if given_parts is None else _as_numbers(given_parts)
     val_fraction = 0.0 if (parts == _VAL).any() else val_fraction
     test_fraction = 0.0 if (parts == _TEST).any() else test_fraction
     if val_fraction < 0 or test_fraction < 0 or val_fraction + test_fraction >= 1:
@@ -307,6 +300,16 @@ def make_split(
                 "and shots of one subject count as one."
             )
     return split
+
+
+def _as_numbers(given_parts: Sequence[str]) -> NDArray[np.int8]:
+    """Return (N,) places in `PARTS`; ValueError for a name that is none of a part."""
+    found, inverse = np.unique(np.asarray(given_parts), return_inverse=True)
+    if unknown := set(found.tolist()) - set(PARTS[:_DROPPED]):
+        raise ValueError(
+            f"a picture is in the part {min(unknown)!r}: it must be train, val or test."
+        )
+    return np.array([PARTS.index(part) for part in found.tolist()], np.int8)[inverse]
 
 
 def _last_parts(groups: Groups, parts: NDArray[np.int8]) -> NDArray[np.int8]:

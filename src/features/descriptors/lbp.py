@@ -8,7 +8,7 @@ import numpy as np
 from skimage.feature import local_binary_pattern
 
 from ...machine.arrays import Float32Array
-from .picture import brightness, cells
+from .picture import cells, luminance
 
 __all__ = ["Lbp"]
 
@@ -34,7 +34,7 @@ class Lbp:
         """Histograms, each of which sums to 1, of a picture (H, W, C) in [0, 1]."""
         points = _POINTS_A_PIXEL * self.radius
         # On whole numbers, as equal neighbours must not differ by rounding.
-        grey = np.rint(255 * brightness(picture)).astype(np.uint8)
+        grey = np.rint(255 * luminance(picture)).astype(np.uint8)
         codes = local_binary_pattern(grey, points, self.radius, method="uniform").astype(np.int64)
         counts = [
             np.bincount(cell.ravel(), minlength=points + 2) for cell in cells(codes, self.grid)

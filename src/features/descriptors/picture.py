@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ...machine.arrays import Float32Array
 
-__all__ = ["brightness", "cells"]
+__all__ = ["cells", "luminance"]
 
 # ITU-R 601, as Pillow's and this project's own grey.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def brightness(picture: Float32Array) -> Float32Array:
+def luminance(picture: Float32Array) -> Float32Array:
     """Return (H, W) of a picture (H, W, C) in [0, 1]: luminance, or the mean of other bands."""
     if picture.shape[2] == 1:
         return picture[:, :, 0]

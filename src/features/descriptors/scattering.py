@@ -10,7 +10,7 @@ from scipy.fft import fft2, fftfreq, ifft2
 from skimage.transform import resize
 
 from ...machine.arrays import Float32Array
-from .picture import brightness
+from .picture import luminance
 
 __all__ = ["Scattering"]
 
@@ -50,7 +50,7 @@ class Scattering:
 
         There are 1 + J L + J (J - 1) / 2 L^2 planes, of J octaves and L orientations.
         """
-        grey = brightness(picture)
+        grey = luminance(picture)
         size = min(grey.shape[0], self.side), min(grey.shape[1], self.side)
         if size != grey.shape:
             grey = resize(grey, size, anti_aliasing=True)

@@ -12,7 +12,7 @@ from skimage.feature import graycomatrix, graycoprops
 from skimage.filters import gabor_kernel
 
 from ...machine.arrays import Float32Array
-from .picture import brightness, cells
+from .picture import cells, luminance
 
 __all__ = ["Gabor", "Haralick"]
 
@@ -36,7 +36,7 @@ class Gabor:
 
     def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (D,) float32 of a picture (H, W, C) in [0, 1]."""
-        grey = brightness(picture)
+        grey = luminance(picture)
         found: list[float] = []
         for kernel in _kernels(self.wavelengths, self.orientations):
             reach = [(side // 2, side // 2) for side in kernel.shape]
@@ -75,7 +75,7 @@ class Haralick:
 
     def __call__(self, picture: Float32Array) -> Float32Array:
         """Return (distances * 10,) float32 of a picture (H, W, C) in [0, 1]."""
-        grey = brightness(picture)
+        grey = luminance(picture)
         codes = np.minimum(grey * self.levels, self.levels - 1).astype(np.uint8)
         pairs = graycomatrix(
             codes, self.distances, _ANGLES, levels=self.levels, symmetric=True, normed=True

@@ -30,8 +30,8 @@ from .network import NetworkShape, build_network, rebuild_arguments
 from .task import load_task
 
 if TYPE_CHECKING:  # scikit-image takes a moment, and networks need none of it
+    from ...features.feature_table import FeatureTable
     from ...features.fusion import Extractor
-    from ...features.table import FeatureTable
 
 __all__ = ["build_extractors", "feature_table", "foreign_descriptors", "frozen_network"]
 
@@ -77,7 +77,7 @@ def feature_table(
         extractors: whose features stand one after another.
         deadline: see `FeatureTable`.
     """
-    from ...features.table import FeatureTable
+    from ...features.feature_table import FeatureTable
 
     return FeatureTable(
         data.pictures,

@@ -26,7 +26,7 @@ from .extractors import feature_table
 from .network import network_of
 
 if TYPE_CHECKING:  # scikit-image takes a moment to import, and not every training needs it
-    from ...features.table import FeatureTable
+    from ...features.feature_table import FeatureTable
 
 __all__ = ["refuse_fitted_head", "start_head", "start_network"]
 

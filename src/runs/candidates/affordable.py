@@ -103,6 +103,7 @@ def best_buy(
     counts: Mapping[float, int],
     seconds: float,
     measure: Callable[[Option], float],
+    *,
     described: Collection[Option] = (),
     at_once: bool = False,
 ) -> Bought:

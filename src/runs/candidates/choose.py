@@ -119,9 +119,9 @@ def _loaded(checkpoint: Path) -> Trained:
             return TrainedPixels(trained.classifier, trained.file)
         return trained
     if checkpoint.suffix == ENSEMBLE_SUFFIX:
-        from .ensemble import TrainedEnsemble, member_files, read_metadata
+        from .ensemble import TrainedEnsemble, member_files, read_ensemble_metadata
 
-        metadata = read_metadata(checkpoint)
+        metadata = read_ensemble_metadata(checkpoint)
         members = [load_trained(file) for file in member_files(metadata, checkpoint)]
         return TrainedEnsemble(metadata, checkpoint, tuple(members))
     task = load_task(checkpoint)
@@ -210,7 +210,15 @@ def settled(
         model = replace(model, auto=replace(model.auto, seconds=shortest))
         settings = replace(settings, model=model)
     if networks and isinstance(model, EmbeddingSettings) and model.run is None:
-        return _with_networks(settings, model, open_pictures, deadline, late_by, at_once, fits)
+        return _with_networks(
+            settings,
+            model,
+            open_pictures,
+            deadline=deadline,
+            late_by=late_by,
+            at_once=at_once,
+            fits=fits,
+        )
     from .classical import ClassicalCandidate
 
     data = open_pictures(settings)
@@ -225,6 +233,7 @@ def _with_networks(
     settings: RunSettings,
     model: EmbeddingSettings,
     open_pictures: Callable[[RunSettings], PictureData],
+    *,
     deadline: float | None,
     late_by: float,
     at_once: bool,
@@ -252,7 +261,9 @@ def _with_networks(
         if attempt and latest is not None and time.perf_counter() > latest:
             break  # timing the networks again would use up the time left
         known = described_by(fit.apply(settings), data) - gone
-        choice = choose_networks(settings, data, _left(deadline), attempt > 0, known, at_once)
+        choice = choose_networks(
+            settings, data, _left(deadline), anew=attempt > 0, described=known, at_once=at_once
+        )
         notes += choice.notes
         size = choice.input_size or model.input_size
         chosen = replace(model, networks=list(choice.networks), input_size=size)
@@ -260,7 +271,14 @@ def _with_networks(
         if fits:
             there = choice.options <= known
             left = 0.0 if (at_once and there) or not choice.is_native else _left(deadline)
-            fit = choose_fit(found, data, choice.speeds, left, open_pictures, there)
+            fit = choose_fit(
+                found,
+                data,
+                choice.speeds,
+                seconds=left,
+                open_pictures=open_pictures,
+                described=there,
+            )
             notes += tuple(note for note in fit.notes if note not in notes)
         found = fit.apply(found)
         if choice.share < 1:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ...features.calibration import CalibratedModel
 from ...features.classifier import FeatureClassifier
 from ...features.fusion import Extractor
 from ...features.grid import Group, head_groups
-from ...features.heads import SEARCH_VERSION, Choice, Examples, choose_head, fit_chosen
+from ...features.heads import SEARCH_VERSION, ChosenHead, Examples, choose_head, fit_chosen
 from ...features.pipeline import make_pipeline
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import RunFailed, require_folder
@@ -243,23 +244,23 @@ class ClassicalCandidate:
 
     def _fitted(
         self, features: Float32Array, indices: Int64Array, sizes: Sequence[int]
-    ) -> tuple[CalibratedModel | BinaryModels, list[Choice], float]:
+    ) -> tuple[CalibratedModel | BinaryModels, list[ChosenHead], float]:
         """Return the model fitted to features (N, D), its classifiers' choices, and the seconds.
 
         A choice that was kept from an earlier search counts as made now.
         """
         pictures = self._data.pictures
         targets, classes = pictures.targets[indices], len(pictures.class_names)
-        further = features, indices, sizes
+        fit = partial(self._fitted_one, features=features, indices=indices, sizes=sizes)
         if pictures.kind == "single":
-            model, choice, seconds = self._fitted_one(targets, classes, *further)
+            model, choice, seconds = fit(targets, classes)
             return model, [] if choice is None else [choice], seconds
         kind, choices, total = kind_of(pictures.kind), [], 0.0
         problems = kind.binary_targets(targets, classes).shape[1]
 
         def fit_one(labels: Int64Array) -> CalibratedModel:
             nonlocal total
-            model, choice, seconds = self._fitted_one(labels, 2, *further, problems=problems)
+            model, choice, seconds = fit(labels, 2, problems=problems)
             choices.extend([] if choice is None else [choice])
             total += seconds
             return model
@@ -270,11 +271,12 @@ class ClassicalCandidate:
         self,
         targets: Int64Array,
         classes: int,
+        *,
         features: Float32Array,
         indices: Int64Array,
         sizes: Sequence[int],
         problems: int = 1,
-    ) -> tuple[CalibratedModel, Choice | None, float]:
+    ) -> tuple[CalibratedModel, ChosenHead | None, float]:
         """Return a model of one class a picture, as `_fitted` does.
 
         Of several `problems` each search has its share of the time, and tries the heads that share
@@ -362,7 +364,7 @@ def kept_choice(
     seed: int,
     cache_dir: str | None,
     groups: Sequence[Group] | None = None,
-) -> Choice:
+) -> ChosenHead:
     """Return the best head for features, searched for once for the same features and labels.
 
     A search that its limit has cut short is repeated where that is clearly higher now. What comes
@@ -388,7 +390,7 @@ def kept_choice(
     earlier = None
     if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            earlier = Choice.from_plain(kept.found)
+            earlier = ChosenHead.from_plain(kept.found)
             if kept.is_enough_for(limit):
                 return earlier
     choice = choose_head(

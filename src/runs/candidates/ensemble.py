@@ -29,7 +29,7 @@ from .candidate import Answers, FitContext, Fitted, Trained, described_features
 from .members import ENSEMBLE_SUFFIX, CombinationCandidate, read_held_out
 from .mixed_pixels import mixed_answers
 
-__all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_metadata"]
+__all__ = ["EnsembleCandidate", "TrainedEnsemble", "member_files", "read_ensemble_metadata"]
 
 _MEMBERS = "members"
 
@@ -148,7 +148,7 @@ class EnsembleCandidate(CombinationCandidate):
         return self.fitted(context, TrainedEnsemble(metadata, file, models), file, started)
 
 
-def read_metadata(file: Path) -> dict[str, Any]:
+def read_ensemble_metadata(file: Path) -> dict[str, Any]:
     """Read the metadata of an ensemble's file.
 
     Raises:

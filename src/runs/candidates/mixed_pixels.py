@@ -76,12 +76,12 @@ def choose_for_pixels(
     return combine_pixels(
         [member.name for member in library],
         np.stack(probs),
-        labels,
-        np.searchsorted(ids, pictures),
-        [member.held_out.probs for member in library],
-        library[0].held_out.targets,
-        mixed,
-        fit,
+        labels=labels,
+        pictures=np.searchsorted(ids, pictures),
+        answers=[member.held_out.probs for member in library],
+        targets=library[0].held_out.targets,
+        mixed=mixed,
+        fit=fit,
         groups=library[0].held_out.groups,
     )
 

@@ -37,7 +37,7 @@ from ...serving.whole_network import WholeNetwork, network_predictor
 from ...storage.cache import cache_folder
 from ...training import cost
 from ...training.checkpoints import network_difference, read_checkpoint
-from ...training.epochs import EpochKeeper, has_best, is_complete
+from ...training.epochs import EpochKeeper, has_best, has_ended
 from ...training.frozen_front import store_front
 from ...training.inference import predict, views
 from ...training.links import link_of, probabilities
@@ -231,7 +231,7 @@ class NetworkCandidate:
             epochs = self._settings.trainer.epochs
             try:
                 begun = int(checkpoint["epoch"]) + 1
-                complete = is_complete(checkpoint, self._settings.trainer)
+                complete = has_ended(checkpoint, self._settings.trainer)
                 if self._settings.trainer.final_weights == "best" and has_best(checkpoint):
                     # It may be of a later epoch, if `last.ckpt` is not written after every one.
                     best = self._checkpoint(file.with_name("best.ckpt"), folder)

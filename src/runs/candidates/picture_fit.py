@@ -79,6 +79,7 @@ def choose_fit(
     settings: RunSettings,
     data: PictureData,
     speeds: Mapping[str, float],
+    *,
     seconds: float | None,
     open_pictures: Callable[[RunSettings], PictureData],
     described: bool = False,

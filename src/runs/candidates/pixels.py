@@ -21,7 +21,7 @@ from ...data.splitting.folds import training_seed
 from ...features.calibration import ENOUGH_UNSEEN, CalibratedModel, Calibration, held_together
 from ...features.classifier import FeatureClassifier
 from ...features.pipeline import make_classifier
-from ...features.pixels import PixelFeatures, PixelSample, draw_pixels, fit_pixels
+from ...features.pixels import PixelFeatures, PixelSample, fit_pixels, sample_pixels
 from ...machine.arrays import AnyArray, Float32Array, Int64Array
 from ...machine.failures import require_folder
 from ...machine.status import doing
@@ -138,8 +138,11 @@ class PixelCandidate:
     def _drawn(self, ids: Sequence[int], most: int) -> PixelSample:
         pictures = self._data.pictures
         with input_of("data"):
-            return draw_pixels(
-                *(self._features.of_block, pictures.read, pictures.read_mask, ids),
+            return sample_pixels(
+                self._features.of_block,
+                pictures.read,
+                pictures.read_mask,
+                ids,
                 num_classes=len(pictures.class_names),
                 most=most,
                 seed=self._seed,

@@ -92,6 +92,7 @@ def choose_networks(
     settings: RunSettings,
     data: PictureData,
     seconds: float | None,
+    *,
     anew: bool = False,
     described: Collection[Option] = (),
     at_once: bool = False,
@@ -126,7 +127,7 @@ def choose_networks(
     count = counts[1.0]
     networks = _networks_of(settings)
     sample = Sample(settings, data, _sampled(data))
-    ranking = _ranking(settings, data, sample, count, deadline, anew)
+    ranking = _ranking(settings, data, sample, count, deadline=deadline, anew=anew)
 
     def cost(one: RankedNetwork) -> float:
         return 0.0 if Option(one.name) in described else one.seconds(count)
@@ -135,8 +136,15 @@ def choose_networks(
     fitting = [one for one in ranking.networks if left is None or cost(one) <= left]
     if not fitting:
         assert deadline is not None
-        how = deadline, described, at_once
-        return _bought(settings, sample, ranking, counts, *how)
+        return _bought(
+            settings,
+            sample,
+            ranking,
+            counts,
+            deadline=deadline,
+            described=described,
+            at_once=at_once,
+        )
 
     def groups(ranked: Sequence[RankedNetwork]) -> list[tuple[Sequence[RankedNetwork], float]]:
         """Return the first few that are described in time, with their accuracies."""
@@ -295,6 +303,7 @@ def _ranking(
     data: PictureData,
     sample: Sample,
     count: int,
+    *,
     deadline: float | None,
     anew: bool,
 ) -> _Ranking:
@@ -373,6 +382,7 @@ def _bought(
     sample: Sample,
     ranking: _Ranking,
     counts: Mapping[float, int],
+    *,
     deadline: float,
     described: Collection[Option],
     at_once: bool,
@@ -389,7 +399,10 @@ def _bought(
     _log.info("timing pretrained networks on smaller or fewer pictures, to fit the budget")
     left = deadline - time.perf_counter()
     found = best_buy(
-        *(offers, counts, left, lambda one: sample.speed(one.name, one.size)),
+        offers,
+        counts,
+        left,
+        lambda one: sample.speed(one.name, one.size),
         described=described,
         at_once=at_once,
     )

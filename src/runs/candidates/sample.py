@@ -15,7 +15,7 @@ from ...data.decoding.format_choice import chosen_size
 from ...data.decoding.picture_format import PictureFormat
 from ...data.decoding.picture_store import picture
 from ...data.loading.datamodule import PictureData
-from ...features.table import beside_others
+from ...features.feature_table import beside_others
 from ...features.transfer import (
     cross_validated_accuracy,
     cross_validated_precision,

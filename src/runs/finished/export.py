@@ -40,7 +40,7 @@ from ...serving.export_formats import (
     write_pt2,
 )
 from ...serving.exported import ONNX_FILE, PT2_FILE, Logits, open_logits
-from ...serving.variant_choice import fastest_within, ratios, times_in_turns
+from ...serving.variant_choice import fastest_within, speedups, times_in_turns
 from ...serving.variant_figures import LabelFigures, variant_figures
 from ...serving.whole_network import WholeNetwork, eager
 from ...storage.files import write_atomically
@@ -69,7 +69,7 @@ _BYTES_PER_MB = 1e6
 
 
 @dataclass(frozen=True)
-class _Model:
+class _Variant:
     """A model, the size of its file or weights, and the digest of its bundle."""
 
     logits: Logits
@@ -98,9 +98,11 @@ def export_run(
     assert isinstance(trained, TrainedNetwork), "refuse_export goes first"
     network = exportable(trained.task.evaluated, trained.metadata)
     size = sum(tensor.nbytes for tensor in network.state_dict().values()) / _BYTES_PER_MB
-    models = {ORIGINAL: _Model(eager(network), size)}
+    models = {ORIGINAL: _Variant(eager(network), size)}
     if trained.precision != "float32":
-        models[f"{ORIGINAL} {trained.precision}"] = _Model(eager(network, trained.precision), size)
+        models[f"{ORIGINAL} {trained.precision}"] = _Variant(
+            eager(network, trained.precision), size
+        )
     seconds = _expected_seconds(models[ORIGINAL].logits, settings, data, len(models))
     _log.info(
         "export: some %s to compare and to time, by what a few pictures take now, after %s",
@@ -181,11 +183,11 @@ def _expected_seconds(
 
 def _made(
     again: Revisited, settings: ExportSettings, network: WholeNetwork, place: Path
-) -> tuple[dict[str, _Model], dict[str, str]]:
+) -> tuple[dict[str, _Variant], dict[str, str]]:
     """Return the variants, whose bundles are in `place`, and why others cannot be made, by name."""
     data, metadata = again.data, again.trained.metadata
     example = _pictures(data, data.split.train[:1])[0]
-    models: dict[str, _Model] = {}
+    models: dict[str, _Variant] = {}
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as files:
         for name in settings.variants:
@@ -193,10 +195,12 @@ def _made(
             _log.info("export: writing %s", name)
             try:
                 count = settings.calibration_pictures
-                file = _written(name, Path(files), network, metadata, data, count)
+                file = _written(
+                    name, Path(files), network, metadata=metadata, data=data, calibration=count
+                )
                 digest = write_exported_bundle(bundle, file, {**metadata, "variant": name}, example)
                 size = file.stat().st_size / _BYTES_PER_MB
-                models[name] = _Model(_opened(bundle, example), size, digest)
+                models[name] = _Variant(_opened(bundle, example), size, digest)
             except CannotExport as error:
                 shutil.rmtree(bundle, ignore_errors=True)
                 missing[name] = str(error)
@@ -207,6 +211,7 @@ def _written(
     name: str,
     folder: Path,
     network: WholeNetwork,
+    *,
     metadata: Mapping[str, Any],
     data: PictureData,
     calibration: int,
@@ -242,7 +247,7 @@ def _opened(bundle: Path, example: Pixels) -> Logits:
 
 def _compared(
     settings: ExportSettings,
-    models: Mapping[str, _Model],
+    models: Mapping[str, _Variant],
     missing: Mapping[str, str],
     data: PictureData,
     metadata: Mapping[str, Any],
@@ -260,9 +265,9 @@ def _compared(
         turns = {name: partial(logits, images) for name, logits in calls.items()}
         seconds[size] = times_in_turns(turns, settings.rounds)
 
-    def row(name: str, model: _Model) -> VariantRecord:
+    def row(name: str, model: _Variant) -> VariantRecord:
         compared = figures.of(name)
-        speedup = {size: ratios(found[ORIGINAL], found[name]) for size, found in seconds.items()}
+        speedup = {size: speedups(found[ORIGINAL], found[name]) for size, found in seconds.items()}
         return VariantRecord(
             name=name,
             size_mb=model.size_mb,
@@ -308,7 +313,7 @@ def _add_pictures(
         figures.add(calls, images, _targets(data, some))
 
 
-def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Model) -> str | None:
+def _logged(again: Revisited, settings: ExportSettings, name: str, model: _Variant) -> str | None:
     """Log the variant to MLflow, beside the run's own model; return the command that serves it."""
     folder = again.folder
     if not folder.summary.is_file() or model.digest is None:

@@ -33,7 +33,7 @@ from ...storage.files import replacing
 from ...targets.labels import class_columns, labels_text
 from .label_next import LabelNext, copies_of_earlier_calls
 from .refusals import refuse_explaining
-from .verdicts import Tally, trust_in
+from .trust_in_labels import Tally, trust_in
 
 __all__ = ["label_pictures", "open_model", "predictor_of"]
 
@@ -90,7 +90,9 @@ def label_pictures(model: Path, found: Listing, settings: PredictSettings) -> st
         for problem in left_out:
             print(f"skipped {problem}", file=sys.stderr)
         pages = [page for file in files for page in predictor.pages_in(file)]
-        sample = _write_rows(predictor, pages, settings.top_k, stream, tally, to_label)
+        sample = _write_rows(
+            predictor, pages, settings.top_k, stream=stream, tally=tally, to_label=to_label
+        )
         if sample.count == 0:
             raise ConfigError(f"images: of {settings.images} nothing can be read.")
     where = ""
@@ -267,6 +269,7 @@ def _write_rows(
     predictor: Predictor,
     files: Sequence[Path | Page],
     top_k: int | None,
+    *,
     stream: TextIO,
     tally: Tally,
     to_label: LabelNext | None,
@@ -353,5 +356,7 @@ def _draw(
     shown = [_shown(guess.path) for guess in guesses]
     heats = maps.of(pixels, likeliest(probs))
     names = [guess.path for guess in guesses]
-    sheet = rivals_sheet(shown, heats, probs, predictor.class_names, names, maps.title)
+    sheet = rivals_sheet(
+        shown, heats, probs, class_names=predictor.class_names, names=names, title=maps.title
+    )
     save(sheet, sheets.explained)

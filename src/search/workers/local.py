@@ -23,7 +23,6 @@ from ...config.console import take_any_text
 from ...machine.interruption import Interrupted
 from ...machine.subprocesses import import_environment
 from ..jobs import (
-    Answer,
     Channel,
     Death,
     Ending,
@@ -31,6 +30,7 @@ from ..jobs import (
     Message,
     NoReports,
     Note,
+    Reply,
     Report,
     Runner,
     decode,
@@ -222,7 +222,7 @@ def _relay(connection: Connection, channel: Channel, until: float | None = None)
             case Note(facts):
                 channel.note(**facts)
             case Report(step, metrics):
-                connection.send_bytes(encode(Answer(channel.report(step, metrics))))
+                connection.send_bytes(encode(Reply(channel.report(step, metrics))))
             case Ending() as ending:
                 return ending
 

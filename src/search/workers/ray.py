@@ -27,7 +27,7 @@ from ...machine.subprocesses import import_environment
 from ..jobs import Death, Job, Message, WorkersFail, decode, encode
 from .folders import ASIDE, DamagedParcel, Incoming, Outgoing
 from .ray_slot import Delivery, RaySlot
-from .slots import GPU_SHARE, THREAD_VARIABLES, share
+from .slots import GPU_SHARE, THREAD_VARIABLES, cluster_slots
 
 __all__ = ["RayEngine"]
 
@@ -48,7 +48,7 @@ class RayEngine:
             that runs on this machine, else one of this machine alone is started.
         runner_path: see `LocalEngine`.
         folder: each worker's output goes there.
-        devices, use_gpus: see `share`.
+        devices, use_gpus: see `cluster_slots`.
         written: names of the facts, noted by jobs, that are folders which they write.
 
     Raises:
@@ -70,11 +70,11 @@ class RayEngine:
         resources = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         nodes = [(float(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in resources]
         try:
-            self.share = share(workers, devices, nodes=nodes, use_gpus=use_gpus)
+            self.reserved = cluster_slots(workers, devices, nodes=nodes, use_gpus=use_gpus)
         except ValueError:
             self._ray.shutdown()
             raise
-        self.size = self.share.count
+        self.size = self.reserved.count
         self._address = str(self._ray.get_runtime_context().gcs_address)
         self._checked = time.monotonic()
         self._is_lost = False
@@ -89,8 +89,8 @@ class RayEngine:
             shutil.rmtree(earlier)
         self._sign.touch()
         self._make = self._ray.remote(
-            num_cpus=self.share.cpus,
-            num_gpus=self.share.gpus,
+            num_cpus=self.reserved.cpus,
+            num_gpus=self.reserved.gpus,
             max_restarts=0,  # the pool starts another one, and retries with what it knows
             concurrency_groups={"receive": 1},  # `send` goes on while `receive` waits
             scheduling_strategy="SPREAD",
@@ -260,9 +260,9 @@ class RayEngine:
 
     def _environment(self) -> dict[str, str]:
         """Return the variables of a worker's process, in which Ray itself sets the GPUs."""
-        own = dict.fromkeys(THREAD_VARIABLES, str(self.share.threads))
-        if self.share.gpus:
-            own[GPU_SHARE] = str(min(1.0, self.share.gpus))
+        own = dict.fromkeys(THREAD_VARIABLES, str(self.reserved.threads))
+        if self.reserved.gpus:
+            own[GPU_SHARE] = str(min(1.0, self.reserved.gpus))
         else:
             own["CUDA_VISIBLE_DEVICES"] = ""
         return own | import_environment()

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 __all__ = [
     "GPU_SHARE",
     "THREAD_VARIABLES",
-    "Share",
+    "ReservedSlots",
     "Slot",
+    "cluster_slots",
     "refuse_machine",
-    "share",
     "slots",
     "visible_gpus",
 ]
@@ -50,7 +50,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Share:
+class ReservedSlots:
     """So many slots with threads each, for which Ray reserves CPUs and GPUs, maybe fractions."""
 
     count: int
@@ -127,13 +127,13 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def share(
+def cluster_slots(
     workers: WorkersSettings,
     devices: int,
     *,
     nodes: Sequence[tuple[float, float]],
     use_gpus: bool,
-) -> Share:
+) -> ReservedSlots:
     """Return the slots that a cluster is divided into.
 
     Without a count there are as many as fit; more than fit wait until Ray finds room for them.
@@ -160,14 +160,14 @@ def share(
         room = min(cpus / n for (cpus, _), n in zip(nodes, places) if n)
         threads = workers.threads or max(1, int(room) // devices)
         cpus = min(threads * devices, room)
-        return Share(workers.count or sum(places), threads, cpus, devices / workers.per_gpu)
+        return ReservedSlots(workers.count or sum(places), threads, cpus, devices / workers.per_gpu)
     cores = [int(cpus) for cpus, _ in nodes]
     threads = workers.threads or _most_threads(cores, workers.count, devices)
     needed = threads * devices
     fit = sum(n // needed for n in cores)
     if not fit:
         raise ValueError(f"a trial needs {needed} CPUs, but no node of the Ray cluster has as many")
-    return Share(workers.count or fit, threads, needed, 0.0)
+    return ReservedSlots(workers.count or fit, threads, needed, 0.0)
 
 
 def _most_threads(cores: Sequence[int], count: int | None, devices: int) -> int:

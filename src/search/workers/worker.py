@@ -16,13 +16,13 @@ from typing import Any, NoReturn
 
 from ...machine.interruption import give_reason
 from ..jobs import (
-    Answer,
     Ending,
     Interrupt,
     Job,
     Message,
     Note,
     Ready,
+    Reply,
     Report,
     Runner,
     decode,
@@ -41,7 +41,7 @@ class DriverChannel:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._jobs: queue.Queue[Job] = queue.Queue()
-        self._answers: queue.Queue[Answer] = queue.Queue()
+        self._replies: queue.Queue[Reply] = queue.Queue()
         threading.Thread(target=self._receive, daemon=True).start()
 
     def send(self, message: Message) -> None:
@@ -55,14 +55,14 @@ class DriverChannel:
 
     def report(self, step: int, metrics: Mapping[str, float]) -> str | None:
         self.send(Report(step, dict(metrics)))
-        return self._answers.get().stop
+        return self._replies.get().stop
 
     def next_job(self) -> Job:
         job = self._jobs.get()
         give_reason(None)
-        # An answer may have come after the job that reported was interrupted.
-        while not self._answers.empty():
-            self._answers.get()
+        # A reply may have come after the job that reported was interrupted.
+        while not self._replies.empty():
+            self._replies.get()
         return job
 
     def _receive(self) -> None:
@@ -71,8 +71,8 @@ class DriverChannel:
                 match decode(self._connection.recv_bytes()):
                     case Job() as job:
                         self._jobs.put(job)
-                    case Answer() as answer:
-                        self._answers.put(answer)
+                    case Reply() as reply:
+                        self._replies.put(reply)
                     case Interrupt(reason):
                         give_reason(reason)
                         os.kill(os.getpid(), signal.SIGTERM)

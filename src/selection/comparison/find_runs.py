@@ -20,7 +20,7 @@ from ...storage.digests import DamagedLine, line_content
 from ...tracking.addresses import absolute_uri, sqlite_path, without_password
 from ...tracking.database import run_folders
 
-__all__ = ["FoundRuns", "find_runs", "folders_of", "measure_of", "study_measure"]
+__all__ = ["FoundRuns", "existing_folders", "find_runs", "measure_of", "study_measure"]
 
 # Metrics of a study, with the measure that ranks its finalists in the same order.
 _OF_STUDY = {f"val/{name}": name for name in MEASURES} | {"val/loss": "log_loss"}
@@ -138,12 +138,12 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
             f"sweep is {study!r}: there is no finished sweep of this name in "
             f"{record.parents[1]}{nearest(study, known) or others}."
         ) from error
-    trials = folders_of(
+    trials = existing_folders(
         [trial["run_dir"] for trial in plain["trials"] if trial.get("state") in (None, COMPLETE)],
         output_dir,
     )
     finalists = {
-        one.get("trial"): folders_of(one["run_dirs"].values(), output_dir)
+        one.get("trial"): existing_folders(one["run_dirs"].values(), output_dir)
         for one in plain["finalists"]
     }
     field = [folder for folders in finalists.values() for folder in folders]
@@ -167,7 +167,7 @@ def _of_sweep(output_dir: Path, study: str, settings: ComparisonSettings) -> Fou
     )
 
 
-def folders_of(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
+def existing_folders(named: Iterable[str | None], output_dir: Path) -> list[RunFolder]:
     """Return the run folders at these paths that still exist, in output_dir if it was moved."""
     found = (RunFolder.at(Path(path), output_dir) for path in named if path)
     return [run for run in found if run is not None]

@@ -24,6 +24,7 @@ from ...data.sources.costs import CostTable
 from ...machine.parallel import available_cores, in_order
 from ...machine.spare_cores import SpareCores
 from ...machine.status import with_progress
+from ...machine.text import counted
 from ...machine.yaml_text import read_yaml
 from ...records.run import Predictions, RunSummary
 from ...runs.folder import RunFolder
@@ -32,7 +33,7 @@ from ...statistics.candidates import Measure, MeasuredRun
 from ...storage.digests import digest_of, file_state
 from ...targets import kind_of
 
-__all__ = ["FinishedRun", "read_runs", "read_settings"]
+__all__ = ["FinishedRun", "parse_settings", "read_runs"]
 
 # Matches before each key of the first level of a settings file.
 _GROUP = re.compile(r"^(?=\w+:)", re.MULTILINE)
@@ -52,7 +53,7 @@ _BUFFER = threading.local()
 # Device, state, bytes and digest of files that were found equal to the sealed ones.
 _HELD: set[tuple[int, tuple[int, ...], tuple[int, str] | None]] = set()
 _NO_SETTINGS = "its config.yaml holds no settings"
-_MODELS: dict[str, _Model | None] = {}  # by the values that decide which keys are idle
+_MODELS: dict[str, _ModelKeys | None] = {}  # by the values that decide which keys are idle
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +138,12 @@ def read_runs(
     if others and (settings.runs is not None or not runs):
         raise others[0]
     if others:
-        some = "One run" if len(others) == 1 else f"{len(others)} runs"
+        some = counted(len(others), "run", begins=True)
         problems.append(f"{some} left out that cannot be judged so: {others[0]}")
     return runs, problems
 
 
-def read_settings(text: str) -> dict[str, Any]:
+def parse_settings(text: str) -> dict[str, Any]:
     """Return the settings in a run's config.yaml.
 
     Raises:
@@ -152,7 +153,7 @@ def read_settings(text: str) -> dict[str, Any]:
     return {key: value for group in _groups(text) for key, value in group.plain.items()}
 
 
-class _Model(NamedTuple):
+class _ModelKeys(NamedTuple):
     """Settings of a model, and which keys are known to be idle with it."""
 
     settings: ModelSettings
@@ -164,7 +165,7 @@ class _Group(NamedTuple):
 
     plain: dict[str, Any]
     known: dict[str, Any]
-    model: _Model | None
+    model: _ModelKeys | None
 
 
 def _groups(text: str) -> list[_Group]:
@@ -191,7 +192,7 @@ def _group(text: str) -> _Group:
     return _Group(plain, known, _model(plain.get("model")))
 
 
-def _model(model: object) -> _Model | None:
+def _model(model: object) -> _ModelKeys | None:
     """Return settings with the same idle keys as these; None where they cannot be read."""
     if not isinstance(model, dict):
         return None
@@ -203,7 +204,7 @@ def _model(model: object) -> _Model | None:
     )
     if kind not in _MODELS:
         try:
-            _MODELS[kind] = _Model(from_plain(ModelSettings, model, "model"), {})
+            _MODELS[kind] = _ModelKeys(from_plain(ModelSettings, model, "model"), {})
         except ConfigError:  # of another version, or of a package that is not installed
             _MODELS[kind] = None
     return _MODELS[kind]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...config.finished import ComparisonSettings
 from ...machine.package import command
+from ...machine.text import counted
 from ...records.comparison import Verdict
 from ...statistics.looks import WORTH_SEEDS
 from .find_runs import FoundRuns
@@ -39,17 +40,17 @@ def remarks_on(
 
 
 def _left_out(on_other_pictures: int, runs: Sequence[FinishedRun], found: FoundRuns) -> list[str]:
-    said = []
+    remarks = []
     if on_other_pictures:
         pixels = any(run.target == "dense" for run in runs)
         differing = " or in another size" * pixels
         differing += " or in other folds" * any(run.folds is not None for run in runs)
-        some = "One run" if on_other_pictures == 1 else f"{on_other_pictures} runs"
-        said.append(f"{some} on other pictures{differing} left out.")
+        some = counted(on_other_pictures, "run", begins=True)
+        remarks.append(f"{some} on other pictures{differing} left out.")
     if found.elsewhere:
-        some = "One run" if found.elsewhere == 1 else f"{found.elsewhere} runs"
-        said.append(f"{some} left out that MLflow knows and this machine does not have.")
-    return said
+        some = counted(found.elsewhere, "run", begins=True)
+        remarks.append(f"{some} left out that MLflow knows and this machine does not have.")
+    return remarks
 
 
 def _copies(runs: Sequence[FinishedRun]) -> list[str]:
@@ -63,7 +64,7 @@ def _copies(runs: Sequence[FinishedRun]) -> list[str]:
     if not copies:
         return []
     run, instead = copies[-1]
-    some = "One run is" if len(copies) == 1 else f"{len(copies)} runs are"
+    some = counted(len(copies), "run is", "runs are", begins=True)
     return [
         f"{some} left out for later ones with the same seed and settings, but for how they were "
         f"carried out: {run.folder.name} for {instead.folder.name}."

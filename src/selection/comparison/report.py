@@ -54,8 +54,8 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
         ConfigError: the predictions of a leader no longer exist, or as of `subgroup_values`.
     """
     leaders = leaders_of(comparison.entrants)
-    said = [_predictions(one, comparison.part) for one in leaders]
-    first = [repeats[0] for repeats in said]
+    by_leader = [_predictions(one, comparison.part) for one in leaders]
+    first = [repeats[0] for repeats in by_leader]
     disagreements: tuple[Disagreement, ...] = ()
     agreement = None
     pixels, values = kind_of(first[0].kind).pixels, None
@@ -73,7 +73,7 @@ def gather(comparison: Comparison, settings: CompareSettings) -> ReportData:
         class_names=first[0].class_names,
         leaders=tuple(
             _leader_of_pixels(one, repeats) if pixels else _leader(one, repeats, values)
-            for one, repeats in zip(leaders, said)
+            for one, repeats in zip(leaders, by_leader)
         ),
         agreement=agreement,
         disagreements=disagreements,
@@ -130,10 +130,10 @@ def _predictions(one: Entrant, part: str) -> list[Predictions]:
 
 
 def _leader(one: Entrant, repeats: Sequence[Predictions], values: Sequence[str] | None) -> Leader:
-    probs = np.concatenate([said.probs for said in repeats])
-    targets = np.concatenate([said.targets for said in repeats])
-    preds = np.concatenate([said.decided for said in repeats])
-    right = np.stack([_right(said) for said in repeats])
+    probs = np.concatenate([each.probs for each in repeats])
+    targets = np.concatenate([each.targets for each in repeats])
+    preds = np.concatenate([each.decided for each in repeats])
+    right = np.stack([_right(each) for each in repeats])
     pictures: tuple[int, ...] = ()
     if kind_of(repeats[0].kind).sets:
         scores = label_scores(probs, targets, preds)
@@ -165,7 +165,7 @@ def _leader(one: Entrant, repeats: Sequence[Predictions], values: Sequence[str] 
 
 def _leader_of_pixels(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     """Return the figures of classes over the pixels of all repeats."""
-    matrices = np.sum([said.probs["matrix"] for said in repeats], axis=0)
+    matrices = np.sum([each.probs["matrix"] for each in repeats], axis=0)
     scores = class_pixel_scores(matrices, repeats[0].class_names, repeats[0].groups)
     none = np.zeros(0)
     return Leader(
@@ -186,36 +186,36 @@ def _leader_of_pixels(one: Entrant, repeats: Sequence[Predictions]) -> Leader:
     )
 
 
-def _right(said: Predictions) -> BoolArray:
+def _right(predicted: Predictions) -> BoolArray:
     """Return (N,) which pictures are right, of label sets in all labels."""
-    return kind_of(said.kind).right(said.decided, said.targets)
+    return kind_of(predicted.kind).right(predicted.decided, predicted.targets)
 
 
 def _of_classes(repeats: Sequence[Predictions]) -> tuple[Interval | None, ...]:
     """Return the interval of each class's recall over all repeats."""
-    said, found = repeats[0], list[Interval | None]()
+    predicted, found = repeats[0], list[Interval | None]()
     decided = [one.decided for one in repeats]
-    for label in range(len(said.class_names)):
-        own = has_class(said.targets, label)
-        groups = None if said.groups is None else said.groups[own]
+    for label in range(len(predicted.class_names)):
+        own = has_class(predicted.targets, label)
+        groups = None if predicted.groups is None else predicted.groups[own]
         hits = np.stack([has_class(one[own], label) for one in decided])
         found.append(share_interval(hits, groups))
     return tuple(found)
 
 
-def _of_groups(right: BoolArray, said: Predictions) -> tuple[GroupScore, ...]:
+def _of_groups(right: BoolArray, predicted: Predictions) -> tuple[GroupScore, ...]:
     """Return the groups of two pictures or more with the least right answers, of named ones."""
-    if said.groups is None or said.copies:
+    if predicted.groups is None or predicted.copies:
         return ()
     _, first, codes, sizes = np.unique(
-        said.groups, return_index=True, return_inverse=True, return_counts=True
+        predicted.groups, return_index=True, return_inverse=True, return_counts=True
     )
     accuracy = np.bincount(codes, right.mean(axis=0)) / sizes
     order = np.lexsort((-sizes, accuracy))
     weakest = order[sizes[order] > 1][:_WEAKEST_GROUPS].tolist()
     return tuple(
         GroupScore(
-            shown=said.name(int(first[group])),
+            shown=predicted.name(int(first[group])),
             pictures=int(sizes[group]),
             accuracy=float(accuracy[group]),
             interval=share_interval(right[:, codes == group]),
@@ -224,54 +224,55 @@ def _of_groups(right: BoolArray, said: Predictions) -> tuple[GroupScore, ...]:
     )
 
 
-def _agreement(said: Sequence[Predictions]) -> Agreement:
-    preds, right = _codes(said), np.stack([_right(one) for one in said])
+def _agreement(by_leader: Sequence[Predictions]) -> Agreement:
+    preds, right = _codes(by_leader), np.stack([_right(one) for one in by_leader])
     return Agreement(float((preds == preds[0]).all(axis=0).mean()), float(right.any(axis=0).mean()))
 
 
-def _disagreements(said: Sequence[Predictions]) -> tuple[Disagreement, ...]:
+def _disagreements(by_leader: Sequence[Predictions]) -> tuple[Disagreement, ...]:
     """Return the most confident disagreements, without their pictures."""
-    chosen = _most_confident(said).tolist()
-    names = said[0].class_names
-    answers = zip(*(_answers(one, chosen) for one in said), strict=True)
+    chosen = _most_confident(by_leader).tolist()
+    names = by_leader[0].class_names
+    answers = zip(*(_answers(one, chosen) for one in by_leader), strict=True)
     return tuple(
         Disagreement(
-            sample_id=int(said[0].sample_ids[place]),
-            shown=said[0].name(place),
-            target=label_text(said[0].targets[place], names) or _NO_LABEL,
+            sample_id=int(by_leader[0].sample_ids[place]),
+            shown=by_leader[0].name(place),
+            target=label_text(by_leader[0].targets[place], names) or _NO_LABEL,
             answers=each,
         )
         for place, each in zip(chosen, answers, strict=True)
     )
 
 
-def _most_confident(said: Sequence[Predictions]) -> Int64Array:
+def _most_confident(by_leader: Sequence[Predictions]) -> Int64Array:
     """Return positions where predictions differ, by the lowest confidence, descending."""
-    preds = _codes(said)
-    sure = np.stack([_confidences(one) for one in said]).min(axis=0)
+    preds = _codes(by_leader)
+    sure = np.stack([_confidences(one) for one in by_leader]).min(axis=0)
     differ = np.flatnonzero((preds != preds[0]).any(axis=0))
     return differ[np.argsort(-sure[differ], kind="stable")][:_DISAGREEMENTS]
 
 
-def _codes(said: Sequence[Predictions]) -> Int64Array:
+def _codes(by_leader: Sequence[Predictions]) -> Int64Array:
     """Return (M, N) codes, equal for equal answers."""
-    return label_codes(np.concatenate([one.decided for one in said])).reshape(len(said), -1)
+    decided = np.concatenate([one.decided for one in by_leader])
+    return label_codes(decided).reshape(len(by_leader), -1)
 
 
-def _confidences(said: Predictions) -> Float64Array:
+def _confidences(predicted: Predictions) -> Float64Array:
     """Return (N,) the probability of each answer; of label sets as if labels were independent."""
-    if not kind_of(said.kind).sets:
-        answers = np.take_along_axis(said.probs, said.decided[:, None], axis=1)
-        return answers[:, 0].astype(np.float64)
-    each: Float64Array = np.where(said.decided > 0, said.probs, 1 - said.probs.astype(np.float64))
+    probs, decided = predicted.probs, predicted.decided
+    if not kind_of(predicted.kind).sets:
+        return np.take_along_axis(probs, decided[:, None], axis=1)[:, 0].astype(np.float64)
+    each: Float64Array = np.where(decided > 0, probs, 1 - probs.astype(np.float64))
     return each.prod(axis=1)
 
 
-def _answers(said: Predictions, places: Sequence[int]) -> list[Answer]:
-    preds, right, sure = said.decided, _right(said), _confidences(said)
+def _answers(predicted: Predictions, places: Sequence[int]) -> list[Answer]:
+    preds, right, sure = predicted.decided, _right(predicted), _confidences(predicted)
     return [
         Answer(
-            label_text(preds[place], said.class_names) or _NO_LABEL,
+            label_text(preds[place], predicted.class_names) or _NO_LABEL,
             float(sure[place]),
             bool(right[place]),
         )

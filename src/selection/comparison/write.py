@@ -28,7 +28,7 @@ from ...storage.files import write_atomically
 from ...tracking.events import last_start
 from ...tracking.provenance import Provenance
 from ...tracking.tracker import Tracker
-from .read_runs import read_settings
+from .read_runs import parse_settings
 from .report import gather, with_pictures
 
 __all__ = ["comparison_folder", "tracked", "write_comparison"]
@@ -191,15 +191,15 @@ def tracked(
 
 def _home(comparison: Comparison) -> TrackingSettings:
     """Return where most runs of the candidates tied with the best are mirrored, if they are."""
-    said: Counter[TrackingSettings] = Counter()
+    counts: Counter[TrackingSettings] = Counter()
     for one in comparison.entrants:
         if one.standing.tied:
             for place in one.run_dirs:
                 text = (Path(place) / "config.yaml").read_text(encoding="utf-8")
-                tracking = read_settings(text)["tracking"]
+                tracking = parse_settings(text)["tracking"]
                 shared = {key: tracking[key] for key in ("enabled", "uri", "experiment")}
-                said[TrackingSettings(**shared)] += 1
-    return said.most_common(1)[0][0]
+                counts[TrackingSettings(**shared)] += 1
+    return counts.most_common(1)[0][0]
 
 
 def _description(comparison: Comparison) -> str:

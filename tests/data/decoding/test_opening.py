@@ -25,7 +25,7 @@ from tests.data.pictures import age, decoded, encoded, opened, pixels, png, sett
 
 def forbid(patch: pytest.MonkeyPatch) -> None:
     """Whoever decodes or checks a whole set from now on, fails."""
-    patch.setattr(opening, "_decode_all", lambda *_: pytest.fail("decoded again"))
+    patch.setattr(opening, "_decode_all", lambda *_, **__: pytest.fail("decoded again"))
 
 
 def expected(store: PictureStore, root: Path) -> np.ndarray:

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, laplace
 
 from src.data.quality import picture_statistics as statistics
-from src.data.quality.picture_statistics import channel_statistics, faults, grey, measure
+from src.data.quality.picture_statistics import channel_statistics, faults, grey, quality_measures
 from tests.data.quality.test_near_duplicates import photos
 
 
@@ -16,7 +16,7 @@ def found(
 ) -> dict[str, list[int]]:
     sizes = np.tile(np.array([[32, 32]]), (len(images), 1)) if sizes is None else sizes
     result = {}
-    for kind, indices, scores in faults(measure(images), sizes, (32, 32)):
+    for kind, indices, scores in faults(quality_measures(images), sizes, (32, 32)):
         assert (np.diff(scores) <= 0).all() and (scores > 0).all() and (scores <= 1).all()
         result[kind] = indices.tolist()
     return result
@@ -58,7 +58,7 @@ def test_sizes_and_shapes() -> None:
 
 def test_measures_are_those_of_scipy() -> None:
     images = photos(6, 4)[:, None]
-    for image, row in zip(images[:, 0].astype(float), measure(images), strict=True):
+    for image, row in zip(images[:, 0].astype(float), quality_measures(images), strict=True):
         inner = laplace(image)[1:-1, 1:-1]
         np.testing.assert_allclose(row["sharpness"], inner.var() / image.var(), rtol=1e-4)
         np.testing.assert_allclose(row["spread"], image.std(), rtol=1e-4)

@@ -132,7 +132,7 @@ def test_pictures_are_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     album(root, ["cat", "dog"])
     first = gathered(load(root, tmp_path, False), tmp_path / "cache")
     with monkeypatch.context() as patch:
-        for name in ("near_pairs", "burst_pairs", "measure", "_prints"):
+        for name in ("near_pairs", "burst_pairs", "quality_measures", "_prints"):
             patch.setattr(module, name, lambda *_: pytest.fail("examined again"))
         again = gathered(load(root, tmp_path, False), tmp_path / "cache")
     assert again.split.fingerprint == first.split.fingerprint

@@ -211,20 +211,20 @@ def test_csv_columns_that_are_named(tmp_path: Path) -> None:
         "q,7,x/000.png,a,train,p1\nq,7,x/001.png,b,val,p1\nq,8,x/002.png,a,test,p2\n"
     )
     file = table(tmp_path, text)
-    source = load(file, tmp_path, False, ["where", "Finding", "half", "patient"])
+    source = load(file, tmp_path, False, columns=["where", "Finding", "half", "patient"])
     assert source.sample_paths == ("x/000.png", "x/001.png", "x/002.png")
     assert source.class_names == ("a", "b")
     assert source.given_parts is not None
     assert source.given_parts.tolist() == ["train", "val", "test"]
     assert source.groups == ("p1", "p1", "p2")
-    source = load(file, tmp_path, False, ["where", "finding", None, "patient"])
+    source = load(file, tmp_path, False, columns=["where", "finding", None, "patient"])
     assert source.given_parts is None and source.groups == ("p1", "p1", "p2")
     with pytest.raises(ConfigError, match=r"a column findings, .*did you mean finding\?"):
-        load(file, tmp_path, False, ["where", "findings"])
+        load(file, tmp_path, False, columns=["where", "findings"])
     with pytest.raises(
         ConfigError, match=r"data.columns is about a CSV file, and data.root is .*leave it out"
     ):
-        load(tmp_path, tmp_path, False, ["where", "finding"])
+        load(tmp_path, tmp_path, False, columns=["where", "finding"])
 
 
 def test_csv_whole_numbers_are_labels_whatever_their_decimals(tmp_path: Path) -> None:

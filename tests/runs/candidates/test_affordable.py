@@ -39,7 +39,9 @@ def buy(
 ) -> Bought:
     """Buy with so many seconds a picture, where speeds are expected to be `guess` times as high."""
     offers = {name: Offer(ACCURACIES[name], 224, guess / SECONDS[name]) for name in SECONDS}
-    return best_buy(offers, counts, counts[1.0] * budget, true_speed, described, at_once)
+    return best_buy(
+        offers, counts, counts[1.0] * budget, true_speed, described=described, at_once=at_once
+    )
 
 
 def promise(option: Option) -> float:

@@ -13,7 +13,7 @@ from src.config.compose import compose_settings
 from src.config.features import ClassicalSettings
 from src.config.schema import RunSettings
 from src.features.grid import Group, Normalisation
-from src.features.heads import Choice, Examples
+from src.features.heads import ChosenHead, Examples
 from src.runs.candidates import classical
 
 BLOCKS = Normalisation("blocks", False)
@@ -22,12 +22,12 @@ TARGETS = (FEATURES[:, 0] > 0).astype(np.int64)
 
 
 @pytest.fixture(autouse=True)
-def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[ChosenHead]:
     """The searches that were made, each among a few heads."""
-    made: list[Choice] = []
+    made: list[ChosenHead] = []
     search = classical.choose_head
 
-    def counted(*args, **kwargs) -> Choice:
+    def counted(*args, **kwargs) -> ChosenHead:
         made.append(search(*args, **kwargs))
         return made[-1]
 
@@ -37,14 +37,14 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Choice]:
     return made
 
 
-def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, overrides=()) -> Choice:
+def choice(tmp_path: Path, features=FEATURES, targets=TARGETS, seed=0, overrides=()) -> ChosenHead:
     model = compose_settings(RunSettings, ["model=embedding", *overrides]).model
     assert isinstance(model, ClassicalSettings)
     examples = Examples(features, targets, np.arange(len(features)), [6])
     return classical.kept_choice(model, examples, seed=seed, cache_dir=str(tmp_path))
 
 
-def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[Choice]) -> None:
+def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[ChosenHead]) -> None:
     first, second = choice(tmp_path), choice(tmp_path)
     assert len(searches) == 1
     assert second.record() == first.record()
@@ -60,7 +60,7 @@ def test_the_same_features_are_searched_once(tmp_path: Path, searches: list[Choi
         {"overrides": ["model.calibration_folds=3"]},
     ],
 )
-def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], other) -> None:
+def test_what_differs_is_searched_again(tmp_path: Path, searches: list[ChosenHead], other) -> None:
     choice(tmp_path)
     choice(tmp_path, **other)
     assert len(searches) == 2
@@ -68,7 +68,7 @@ def test_what_differs_is_searched_again(tmp_path: Path, searches: list[Choice], 
 
 @pytest.mark.parametrize("name", ["SEARCH_VERSION", "scipy", "sklearn"])
 def test_what_another_program_would_find_is_searched_again(
-    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, searches: list[ChosenHead], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     choice(tmp_path)
     other = -1 if name == "SEARCH_VERSION" else SimpleNamespace(__version__="0")
@@ -78,7 +78,7 @@ def test_what_another_program_would_find_is_searched_again(
 
 
 def test_a_search_cut_short_is_repeated_with_more_time(
-    tmp_path: Path, searches: list[Choice], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, searches: list[ChosenHead], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.features.heads.time", SimpleNamespace(perf_counter=lambda: 0.0))
     overrides = ["model.auto.seconds=1e-9"]
@@ -92,7 +92,7 @@ def test_a_search_cut_short_is_repeated_with_more_time(
     assert len(searches) == 2
 
 
-def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[Choice]) -> None:
+def test_what_the_clock_cut_short_is_not_kept(tmp_path: Path, searches: list[ChosenHead]) -> None:
     for _ in range(2):
         assert choice(tmp_path, overrides=["model.auto.seconds=1e-9"]).late
     assert len(searches) == 2
@@ -113,7 +113,7 @@ def test_a_busy_moment_does_not_replace_what_was_found_in_a_better_one(
     assert list(results) == []
 
 
-def test_a_damaged_record_is_searched_for_again(tmp_path: Path, searches: list[Choice]) -> None:
+def test_a_damaged_record_is_searched_for_again(tmp_path: Path, searches: list[ChosenHead]) -> None:
     choice(tmp_path)
     (record,) = tmp_path.rglob("heads-*.json")
     record.write_text(record.read_text().replace('"head"', '"hood"'))

@@ -80,12 +80,12 @@ def settings(in_the_middle: RunSettings, tmp_path: Path) -> RunSettings:
 
 
 def test_what_lies_in_the_middle_is_cropped(settings: RunSettings, pictures: PictureData) -> None:
-    found = choose_fit(settings, pictures, SPEEDS, None, build_data)
+    found = choose_fit(settings, pictures, SPEEDS, seconds=None, open_pictures=build_data)
     assert found.fit == "crop" and found.points > 10 and not found.cut
     assert "takes data.fit=crop" in found.notes[0] and "pad" in found.notes[0]
     # It is known from then on, without any time.
     assert kept_fit(settings, pictures) == found
-    assert choose_fit(settings, pictures, SPEEDS, 0.0, build_data) == found
+    assert choose_fit(settings, pictures, SPEEDS, seconds=0.0, open_pictures=build_data) == found
     # But not where another way is the usual one.
     other = FitChoice("pad").apply(settings)
     assert kept_fit(other, pictures) is None
@@ -94,7 +94,9 @@ def test_what_lies_in_the_middle_is_cropped(settings: RunSettings, pictures: Pic
 @pytest.mark.slow
 def test_what_lies_at_the_edge_is_not(tmp_path: Path) -> None:
     settings = made(tmp_path, subject=0)
-    found = choose_fit(settings, build_data(settings), SPEEDS, None, build_data)
+    found = choose_fit(
+        settings, build_data(settings), SPEEDS, seconds=None, open_pictures=build_data
+    )
     assert found.fit != "crop"
 
 
@@ -105,7 +107,7 @@ def test_a_difference_that_may_be_chance_changes_nothing(
         each = iter(gains)
         monkeypatch.setattr(picture_fit, "gain", lambda *_: next(each))
         monkeypatch.setattr(picture_fit, "load_record", lambda *_: None)
-        return choose_fit(settings, pictures, SPEEDS, None, build_data)
+        return choose_fit(settings, pictures, SPEEDS, seconds=None, open_pictures=build_data)
 
     monkeypatch.setattr(picture_fit, "_features", lambda *_: np.eye(len(pictures.split.train)))
     monkeypatch.setattr(picture_fit, "cross_validated", Mock())
@@ -144,13 +146,15 @@ def test_no_more_is_compared_than_there_is_time_for(
     monkeypatch.setattr(picture_fit, "_features", features)
     count = len(pictures.split.train) + len(pictures.split.val)
     seconds = budgets * count / SPEEDS[NETWORK] if budgets < math.inf else None
-    found = choose_fit(settings, pictures, SPEEDS, seconds, build_data, described)
+    found = choose_fit(
+        settings, pictures, SPEEDS, seconds=seconds, open_pictures=build_data, described=described
+    )
     assert compared == (["squeeze", "crop", "pad"][: 1 + ways] if ways else [])
     assert found.fit == "squeeze" and found.cut is (ways < 2)
     # With more time the others are compared as well, and with less nothing is.
-    choose_fit(settings, pictures, SPEEDS, 1e-3, build_data)
+    choose_fit(settings, pictures, SPEEDS, seconds=1e-3, open_pictures=build_data)
     assert len(compared) == (1 + ways if ways else 0)
-    assert not choose_fit(settings, pictures, SPEEDS, None, build_data).cut
+    assert not choose_fit(settings, pictures, SPEEDS, seconds=None, open_pictures=build_data).cut
     assert compared[-1] == "pad"
 
 
@@ -160,7 +164,9 @@ def test_time_is_left_for_all_networks_to_describe_the_pictures_by_another_way(
     monkeypatch.setattr(picture_fit, "_features", Mock(side_effect=AssertionError))
     count = len(pictures.split.train) + len(pictures.split.val)
     speeds = {**SPEEDS, "slow": SPEEDS[NETWORK] / 10}
-    found = choose_fit(settings, pictures, speeds, 10.0 * count / SPEEDS[NETWORK], build_data)
+    found = choose_fit(
+        settings, pictures, speeds, seconds=10.0 * count / SPEEDS[NETWORK], open_pictures=build_data
+    )
     assert found == FitChoice("squeeze", cut=True)
 
 
@@ -171,14 +177,16 @@ def test_where_time_ends_the_usual_way_remains(
         raise TooSlow("describing the pictures", 9.0)
 
     monkeypatch.setattr(picture_fit, "_features", late)
-    assert choose_fit(settings, pictures, SPEEDS, None, build_data) == FitChoice(
-        "squeeze", cut=True
-    )
+    assert choose_fit(
+        settings, pictures, SPEEDS, seconds=None, open_pictures=build_data
+    ) == FitChoice("squeeze", cut=True)
 
 
 def test_squares_are_not_compared(tmp_path: Path) -> None:
     settings = compose_settings(RunSettings, [f"data.cache_dir={tmp_path}", "model=embedding"])
-    assert choose_fit(settings, build_data(settings), {}, None, build_data) == FitChoice("squeeze")
+    assert choose_fit(
+        settings, build_data(settings), {}, seconds=None, open_pictures=build_data
+    ) == FitChoice("squeeze")
 
 
 @pytest.fixture

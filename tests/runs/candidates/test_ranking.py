@@ -74,7 +74,7 @@ def test_as_many_as_help_and_can_be_afforded(
     """`share` is the time there is, in units of what the best network takes for all pictures."""
     pictures = len(digits.split.train) + len(digits.split.val)
     seconds = None if share is None else share * pictures / A.images_per_second
-    monkeypatch.setattr(ranking, "_ranking", lambda *_: ranking._Ranking((A, B, C), together))
+    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: ranking._Ranking((A, B, C), together))
     monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
     monkeypatch.setattr(ranking, "Sample", _Clocked(digits, {"a": 0.02, "b": 0.01, "c": 0.01}))
     choice = choose_networks(settings, digits, seconds)
@@ -90,7 +90,7 @@ def test_a_first_answer_is_of_what_the_pictures_are_described_by(
     monkeypatch: pytest.MonkeyPatch,
     described: list[str],
 ) -> None:
-    monkeypatch.setattr(ranking, "_ranking", lambda *_: ranking._Ranking((A, B, C), TOGETHER))
+    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: ranking._Ranking((A, B, C), TOGETHER))
     monkeypatch.setattr(ranking, "_known", lambda *_: dict.fromkeys("abc", ranking._Network(1.0)))
 
     def first(at_once: bool = True) -> NetworkChoice:
@@ -112,7 +112,7 @@ def test_a_first_answer_that_nothing_would_replace_is_not_taken(
 ) -> None:
     """What is published of `b`, which is described, is better than its rank on these pictures."""
     alone = ranking._Ranking((A, B), {"a + b": 0.70})
-    monkeypatch.setattr(ranking, "_ranking", lambda *_: alone)
+    monkeypatch.setattr(ranking, "_ranking", lambda *_, **__: alone)
     known = {"a": ranking._Network(1.0, 75.0), "b": ranking._Network(1.0, 76.0)}
     monkeypatch.setattr(ranking, "_known", lambda *_: known)
     choice = choose_networks(settings, digits, 600.0)
@@ -304,7 +304,7 @@ def test_nothing_is_described_that_cannot_end(
         raise AssertionError("pictures were described")
 
     choice = NetworkChoice(("b",), ("too slow",), 96, share=0.5, seconds=77.0)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", refuse)
     settings = replace(settings, data=replace(settings.data, image_size=None))
     found = settled(settings, lambda _: digits, networks=True, seconds=10.0)
@@ -327,7 +327,7 @@ def test_pictures_are_opened_small_until_the_size_of_the_chosen_network_is_known
         return digits
 
     choice = NetworkChoice(("tf_efficientnet_lite0",), (), 128)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
     found = settled(settings, open_pictures, networks=True, seconds=20.0)
@@ -348,7 +348,7 @@ def test_a_choice_that_turns_out_too_slow_is_given_up_for_another(
     late = [True, False, True]
     deadlines: list[float] = []
 
-    def choose(*_: object) -> NetworkChoice:
+    def choose(*_: object, **__: object) -> NetworkChoice:
         tried.append(64 if tried else None)
         return NetworkChoice(("tf_efficientnet_lite0",), (f"takes {tried[-1]}",), tried[-1])
 
@@ -379,7 +379,7 @@ def test_nothing_is_timed_again_once_it_is_late(
     settings = replace(settings, data=replace(settings.data, image_size=None))
     chosen: list[object] = []
 
-    def choose(*given: object) -> NetworkChoice:
+    def choose(*given: object, **_: object) -> NetworkChoice:
         chosen.append(given)
         return NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64)
 
@@ -404,10 +404,12 @@ def test_what_the_pictures_are_described_by_stays_where_the_machine_became_slowe
     pictures = len(digits.split.train) + len(digits.split.val)
     choose(2.0, {"a": 99.0, "b": 99.0})  # such a machine from now on
     there = described_by(settings, digits)
-    again = choose_networks(settings, digits, 2.0 * pictures, True, there)
+    again = choose_networks(settings, digits, 2.0 * pictures, anew=True, described=there)
     assert again.options == first.options and again.promise == first.promise
     # What is not there any more is not taken once more, and less is promised.
-    other = choose_networks(settings, digits, 2.0 * pictures, True, there - first.options)
+    other = choose_networks(
+        settings, digits, 2.0 * pictures, anew=True, described=there - first.options
+    )
     assert other.options != first.options and other.promise < first.promise
 
 
@@ -420,7 +422,7 @@ def test_the_least_that_can_be_described_may_be_late(
     described: bool,
 ) -> None:
     choice = NetworkChoice(("tf_efficientnet_lite0",), ("takes it",), 64, seconds=40.0)
-    monkeypatch.setattr(ranking, "choose_networks", lambda *_: choice)
+    monkeypatch.setattr(ranking, "choose_networks", lambda *_, **__: choice)
     monkeypatch.setattr(ranking, "keep_described", lambda *_: None)
     monkeypatch.setattr(ClassicalCandidate, "describe_seconds", lambda *_: 0.0)
     found = settled(settings, lambda _: digits, networks=True, seconds=20.0, late_by=late_by)

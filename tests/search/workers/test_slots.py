@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.search.workers.slots import Share, share, slots, visible_gpus
+from src.search.workers.slots import ReservedSlots, cluster_slots, slots, visible_gpus
 from tests.search.workers.pools import WORKERS
 
 
@@ -54,29 +54,29 @@ def test_a_machine_is_shared_fairly(
         assert used == [per_gpu] * (len(gpus) // devices * devices)
 
 
-def _share(
+def _cluster_slots(
     nodes: Sequence[tuple[float, float]], devices: int = 1, use_gpus: bool = True, **given: Any
-) -> Share:
-    return share(replace(WORKERS, **given), devices, nodes=nodes, use_gpus=use_gpus)
+) -> ReservedSlots:
+    return cluster_slots(replace(WORKERS, **given), devices, nodes=nodes, use_gpus=use_gpus)
 
 
 @pytest.mark.parametrize(
     ("nodes", "given", "expected"),
     [
-        ([(4, 0), (2, 0)], {}, Share(6, 1, 1, 0.0)),
-        ([(4, 0), (3, 0)], {"threads": 2}, Share(3, 2, 2, 0.0)),  # not split over nodes
-        ([(8, 0), (8, 0)], {"count": 4}, Share(4, 4, 4, 0.0)),
-        ([(8, 2), (16, 0), (12, 2)], {}, Share(4, 4, 4, 1.0)),
-        ([(8, 2)], {"per_gpu": 4}, Share(8, 1, 1, 0.25)),
-        ([(4, 4)], {"use_gpus": False}, Share(4, 1, 1, 0.0)),
-        ([(8, 3), (8, 2)], {"devices": 2}, Share(2, 4, 8, 2.0)),  # all of one node
-        ([(2, 4)], {}, Share(4, 1, 0.5, 1.0)),  # fewer cores than slots
+        ([(4, 0), (2, 0)], {}, ReservedSlots(6, 1, 1, 0.0)),
+        ([(4, 0), (3, 0)], {"threads": 2}, ReservedSlots(3, 2, 2, 0.0)),  # not split over nodes
+        ([(8, 0), (8, 0)], {"count": 4}, ReservedSlots(4, 4, 4, 0.0)),
+        ([(8, 2), (16, 0), (12, 2)], {}, ReservedSlots(4, 4, 4, 1.0)),
+        ([(8, 2)], {"per_gpu": 4}, ReservedSlots(8, 1, 1, 0.25)),
+        ([(4, 4)], {"use_gpus": False}, ReservedSlots(4, 1, 1, 0.0)),
+        ([(8, 3), (8, 2)], {"devices": 2}, ReservedSlots(2, 4, 8, 2.0)),  # all of one node
+        ([(2, 4)], {}, ReservedSlots(4, 1, 0.5, 1.0)),  # fewer cores than slots
     ],
 )
 def test_a_cluster_is_divided(
-    nodes: list[tuple[float, float]], given: dict[str, Any], expected: Share
+    nodes: list[tuple[float, float]], given: dict[str, Any], expected: ReservedSlots
 ) -> None:
-    assert _share(nodes, **given) == expected
+    assert _cluster_slots(nodes, **given) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(
     nodes: list[tuple[float, float]], given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        _share(nodes, **given)
+        _cluster_slots(nodes, **given)
 
 
 @given(
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_refused(
 def test_all_slots_find_room_at_the_same_time(
     nodes: list[tuple[int, int]], per_gpu: int, use_gpus: bool
 ) -> None:
-    found = _share([*nodes], per_gpu=per_gpu, use_gpus=use_gpus)
+    found = _cluster_slots([*nodes], per_gpu=per_gpu, use_gpus=use_gpus)
     tiny = 1e-9
     room = 0
     for cpus, gpus in nodes:

@@ -19,7 +19,7 @@ from ..data.sources.listing import list_pictures
 from ..data.sources.source import Source
 from ..machine.arrays import TextArray
 from ..machine.parallel import available_cores
-from ..reporting.formatting import counted
+from ..machine.text import counted
 from ..search.study import SweepStudy
 from ..statistics.evidence import normal_quantile
 from ..statistics.power import Design

@@ -1,4 +1,4 @@
-"""Verdicts on the labels of picture files: what judges them, their columns, and their sums."""
+"""How far the labels of picture files are trusted: what judges them, their columns, their sums."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def trust_in(model: Path, settings: PredictSettings) -> Trust | None:
 
 
 class Tally:
-    """Adds up verdicts.
+    """Adds up judged answers.
 
     Args:
-        trust: that the verdicts come from; None where there are none.
+        trust: that judges them; None where nothing does.
 
     Attributes:
         trust: as it was given.
@@ -69,7 +69,7 @@ class Tally:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns that verdicts fill."""
+        """The names of the columns that judged answers fill."""
         trust = self.trust
         if trust is None:
             return []
@@ -83,26 +83,26 @@ class Tally:
 
     def add(self, item: Labelled) -> list[str]:
         """Count a picture, and return its cells for `columns`."""
-        verdict = item.verdict
-        if verdict is None:
+        judged = item.judged
+        if judged is None:
             return []
         self._pictures += 1
         self._confidences.append(item.confidence)
-        if verdict.distance is not None:
-            self._distances.append(verdict.distance)
+        if judged.distance is not None:
+            self._distances.append(judged.distance)
         cells: list[str] = []
-        if verdict.label_set is not None:
-            self._labels += len(verdict.label_set)
-            self._empty += not verdict.label_set
-            cells.append(csv_cell(labels_text(verdict.label_set)))
-        if verdict.answered is not None:
-            self._answered += verdict.answered
-            cells.append("yes" if verdict.answered else "no")
-        if verdict.novelty is not None:
-            cells.append(f"{verdict.novelty:.4f}")
-        if verdict.unlike is not None:
-            self._unlike += verdict.unlike
-            cells.append("yes" if verdict.unlike else "no")
+        if judged.label_set is not None:
+            self._labels += len(judged.label_set)
+            self._empty += not judged.label_set
+            cells.append(csv_cell(labels_text(judged.label_set)))
+        if judged.answered is not None:
+            self._answered += judged.answered
+            cells.append("yes" if judged.answered else "no")
+        if judged.novelty is not None:
+            cells.append(f"{judged.novelty:.4f}")
+        if judged.unlike is not None:
+            self._unlike += judged.unlike
+            cells.append("yes" if judged.unlike else "no")
         return cells
 
     def sentences(self) -> list[str]:

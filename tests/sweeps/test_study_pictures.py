@@ -18,8 +18,8 @@ from scipy.stats import t as student
 from src.config.checks import ConfigError
 from src.config.sweep import SweepSettings, read_sweep_settings
 from src.data.sources.source import Source
-from src.sweeps import pictures
-from src.sweeps.pictures import check_pictures, choose_families, describe_judging
+from src.sweeps import study_pictures
+from src.sweeps.study_pictures import check_pictures, choose_families, describe_judging
 from tests.data.pictures import png, tree, write
 
 
@@ -98,7 +98,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     names = tuple(f"patient {index // 10}" for index in range(4000))
     arrays = np.zeros((4000, 1, 8, 8), np.uint8)
     listed = Source("x", ("a", "b"), np.arange(4000) % 2, arrays=arrays, groups=names)
-    monkeypatch.setattr(pictures, "list_pictures", lambda _: listed)
+    monkeypatch.setattr(study_pictures, "list_pictures", lambda _: listed)
     overrides = ["cv.folds=5", "pruner=none"]
     said = describe_judging(settings(tmp_path, *overrides, "families=[cnn]"), overrides)
     found = re.fullmatch(
@@ -113,7 +113,7 @@ def test_pictures_in_groups_show_what_groups_do_at_the_least(
     error = np.sqrt(((ahead[:, 0] + ahead[:, 1]) / 320 - mean**2) / 319)
     assert 0.77 < np.mean(mean > student.ppf(0.975, 319) * error) < 0.83
     alone = replace(listed, groups=tuple(map(str, range(4000))))
-    monkeypatch.setattr(pictures, "list_pictures", lambda _: alone)
+    monkeypatch.setattr(study_pictures, "list_pictures", lambda _: alone)
     assert describe_judging(settings(tmp_path, *overrides), overrides).endswith("(1 point: 7,900)")
     # So many do show it: by simulation of pairs that are judged as a pair is.
     ahead = generator.multinomial(7900, [0.055, 0.045, 0.9], 4000)

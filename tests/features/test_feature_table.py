@@ -18,9 +18,9 @@ import torch
 
 from src.data.decoding.picture_store import PictureStore
 from src.features import embedding, fusion
-from src.features import table as parallel
+from src.features import feature_table as parallel
+from src.features.feature_table import FeatureTable, beside_others, described
 from src.features.fusion import Described, extractors_of
-from src.features.table import FeatureTable, beside_others, described
 from src.machine import status
 from src.machine.imports import allow_module
 from src.machine.parallel import TooSlow

@@ -1,0 +1,27 @@
+"""Tests for src.config.overrides: what an override sets, and which of several counts."""
+
+from __future__ import annotations
+
+from src.config.overrides import by_key, changed, split_override, without_keys
+
+
+def test_a_value_may_hold_the_sign_that_ends_the_key() -> None:
+    assert split_override("data.filter=a=b") == ("data.filter", "a=b")
+    assert split_override("seed=") == ("seed", "")
+    assert split_override("seed") == ("seed", "")
+
+
+def test_of_one_key_the_last_override_counts() -> None:
+    assert by_key(["seed=1", "model=mlp", "seed=2"]) == {"seed": "seed=2", "model": "model=mlp"}
+
+
+def test_only_overrides_of_the_very_key_are_left_out() -> None:
+    overrides = ["model=mlp", "model.hidden=8", "seed=1", "seed=2"]
+    assert without_keys(overrides, ["seed", "model"]) == ["model.hidden=8"]
+
+
+def test_of_two_changes_the_later_counts() -> None:
+    first = changed(["model=mlp", "data.batch_size=256"], ["data.batch_size=128", "seed=1"])
+    assert first == ["model=mlp", "data.batch_size=128", "seed=1"]
+    both = changed(["data.batch_size=256"], ["data.batch_size=128", "data.batch_size=64"])
+    assert both == ["data.batch_size=64"]
