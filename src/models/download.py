@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
+from ..machine.disk import NO_ROOM, refusal
+from ..machine.failures import DiskRefuses
 from .pretrained import reason_of
 
 __all__ = ["from_address", "from_hub"]
@@ -28,6 +32,7 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
 
     Raises:
         OSError: no connection, no such repository or file, or no permission.
+        DiskRefuses: the file cannot be kept; nothing of it is there.
     """
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError
@@ -40,7 +45,11 @@ def from_hub(repository: str, names: Sequence[str]) -> Path:
                 _within_patience(partial(hub.get_hf_file_metadata, address, timeout=_PATIENCE))
             except EntryNotFoundError:
                 continue
-            return Path(hub.hf_hub_download(repository, name, revision=revision or None))
+            with _disk_explained(Path(hub.constants.HF_HUB_CACHE)), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Not enough free disk space")
+                return Path(hub.hf_hub_download(repository, name, revision=revision or None))
+        except DiskRefuses:
+            raise
         except Exception as error:
             raise OSError(reason_of(error)) from error
     raise OSError(f"{repository} holds none of {', '.join(names)}")
@@ -51,6 +60,7 @@ def from_address(address: str, file: Path) -> Path:
 
     Raises:
         OSError: no connection, no such address, or content with another digest.
+        DiskRefuses: the file cannot be kept; nothing of it is there.
     """
     from torch import hub
 
@@ -58,11 +68,26 @@ def from_address(address: str, file: Path) -> Path:
     digest = hub.HASH_REGEX.search(file.name)
     try:
         _within_patience(partial(urllib.request.urlopen, request, timeout=_PATIENCE)).close()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        hub.download_url_to_file(address, str(file), digest[1] if digest else None)
+        with _disk_explained(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(address, str(file), digest[1] if digest else None)
+    except DiskRefuses:
+        raise
     except Exception as error:
         raise OSError(reason_of(error)) from error
     return file
+
+
+@contextmanager
+def _disk_explained(folder: Path) -> Iterator[None]:
+    """Turn the errors of the disk that a cache lies on into `DiskRefuses`."""
+    try:
+        yield
+    except OSError as error:  # those of connections are some, too
+        of_disk = error.errno in NO_ROOM or error.filename is not None
+        if of_disk and (reason := refusal(error, folder)):
+            raise DiskRefuses(f"the weights cannot be kept: {reason}") from error
+        raise
 
 
 def _within_patience(ask: Callable[[], T]) -> T:
