@@ -140,7 +140,10 @@ def test_a_signal_within_an_epoch_loses_nothing(
 
 @pytest.mark.parametrize(
     ("is_step", "said"),
-    [(False, "resume with: python -m src.train resume="), (True, "repeat the command to go on")],
+    [
+        (False, "resume with: python -m src.train resume="),
+        (True, "repeat the command, which begins anew"),
+    ],
 )
 def test_a_stopped_run_names_the_command_that_goes_on(
     tmp_path: Path,
