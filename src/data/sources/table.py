@@ -106,6 +106,14 @@ def _unquote(table: Table, column: str) -> None:
         table.remarks.append(f"has quotes around each {column}, which were taken away")
 
 
+_CHOSEN = ("suggested", "score")
+_HARD_VALIDATION = (
+    f"has the columns {' and '.join(_CHOSEN)}, as a table of pictures that predict chose, and no "
+    "line of the val part, which is drawn from all training lines: if hard ones are among them, it "
+    "is harder than new pictures are; write split=val into lines that were not chosen"
+)
+
+
 class Rows(NamedTuple):
     """The rows of a table without repetitions.
 
@@ -228,6 +236,8 @@ def _parts(file: Path, table: Table) -> TextArray | None:
             table.used.add(place)
             if table.header[place].lower() != column or column == IS_VALID:
                 table.remarks.append(f"took the column {table.header[place]} for the given parts")
+            if "val" not in parts.values() and {*_CHOSEN} <= {*table.header}:
+                table.remarks.append(_HARD_VALIDATION)
             return np.array([parts[word] for word in words])
         if place in table.used:
             at, word = next((n, w) for n, w in enumerate(words) if parts[w] is None)
