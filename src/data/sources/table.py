@@ -21,6 +21,7 @@ from .label_spelling import (
     alike_remarks,
     clean_label,
     merged_remarks,
+    missing_remarks,
     refuse_alike_across_parts,
 )
 from .source import PARTS, Problem, Source
@@ -83,7 +84,7 @@ def list_table(
     class_names, targets = class_targets(str(file), chosen, several=several)
     refuse_alike_across_parts(class_names, targets, rows.parts, str(file))
     merged = [] if several else merged_remarks(table.values["label"])
-    remarks = [*table.remarks, *merged, *alike_remarks(class_names)]
+    remarks = [*table.remarks, *merged, *alike_remarks(class_names), *missing_remarks(class_names)]
     return Source(
         "folder",
         class_names,
