@@ -18,7 +18,6 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from src.machine.failures import DiskRefuses
 from src.models import download
 from src.models.download import from_address, from_hub
 from src.models.weights import fetch, find_weights, get_weights, loadable
@@ -143,10 +142,13 @@ def test_a_disk_without_room_keeps_nothing_of_the_weights(
         ask(use_hub, address)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
         try:
-            with pytest.raises(DiskRefuses, match="may not become that large"):
+            with pytest.raises(OSError, match="too large") as error:
                 from_hub(REPOSITORY, ["model.safetensors"])
-            with pytest.raises(DiskRefuses, match="may not become that large"):
+            with pytest.raises(OSError, match="too large") as error:
                 from_address(f"{address}/weights.pth", torch_file)
+            assert error.value.filename
+            with pytest.raises(OSError, match="too large"):
+                get_weights("timm", "test_resnet", True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not torch_file.exists() and find_weights("timm", "test_resnet") is None
