@@ -371,6 +371,10 @@ class Run(ABC):
         if tracked_as := tracker.finish(status, outcome.reason):
             summary = replace(summary, run_id=tracked_as)
         if tracked_as or summary.sealed:
+            if outcome.status == "FINISHED":
+                require_folder(folder.path)  # it may have taken MLflow a while to answer
+            elif not folder.path.is_dir():
+                return summary
             with amending(folder.path, folder.summary.name):
                 summary.write(folder.summary)
         return summary

@@ -281,6 +281,23 @@ def test_a_run_whose_folder_is_moved_ends_in_a_sentence_and_goes_on_where_it_is_
     assert summary is not None and summary.status == "FINISHED"
 
 
+def test_a_run_that_is_moved_after_its_seal_has_no_second_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = lifecycle.seal
+
+    def seal_and_move(folder: Path, **names: str) -> None:
+        sealed(folder, **names)
+        folder.rename(tmp_path / "moved")
+
+    monkeypatch.setattr(lifecycle, "seal", seal_and_move)
+    settings = read_run_settings([*SMALL, f"output_dir={tmp_path / 'out'}"])
+    with pytest.raises(DiskRefuses, match="was moved or removed"):
+        run_experiment(settings)
+    assert not [*(tmp_path / "out" / "runs").iterdir()]
+    assert RunSummary.read(tmp_path / "moved" / "summary.json").status == "FINISHED"
+
+
 def close_unopened(_: object) -> str:
     """Be stopped as a library is that closes what it has not opened yet."""
     try:
